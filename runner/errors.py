@@ -1,0 +1,49 @@
+"""Every error that this project raises on purpose; the exit code sits on the class."""
+
+
+class RunnerError(Exception):
+    """Something that a person must be told: `message` says what is wrong, `hint` what to do next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InputError(RunnerError):
+    """The command line, spec, settings or sources are wrong; nothing was sent."""
+
+    exit_code = 2
+
+
+class ServiceError(RunnerError):
+    """The service refused, or could not be reached; `transient` says whether another attempt may help."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, hint: str = "", *, transient: bool = False, status: int = 0) -> None:
+        super().__init__(message, hint)
+        self.transient = transient
+        self.status = status
+
+
+class StateError(RunnerError):
+    """The state file is locked, damaged, newer than this version, or cannot be written."""
+
+    exit_code = 5
+
+
+class UnknownOutcome(RunnerError):
+    """It is not known whether something was paid for; nothing more is paid until it is."""
+
+    exit_code = 7
+
+
+class SpecErrors(InputError):
+    """All mistakes of one spec, each an `InputError` of its own."""
+
+    def __init__(self, mistakes: list[InputError]) -> None:
+        super().__init__(mistakes[0].message, mistakes[0].hint)
+        self.mistakes = mistakes
