@@ -19,14 +19,37 @@ class InputError(RunnerError):
 
 
 class ServiceError(RunnerError):
-    """The service refused, or could not be reached; `transient` says whether another attempt may help."""
+    """The service refused, or could not be reached.
+
+    `transient` says whether another attempt may help, `status` is the HTTP status (0 where there was no answer),
+    and `retry_after_s` what the service asked us to wait.
+    """
 
     exit_code = 4
 
-    def __init__(self, message: str, hint: str = "", *, transient: bool = False, status: int = 0) -> None:
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        transient: bool = False,
+        status: int = 0,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message, hint)
         self.transient = transient
         self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class AnswerLost(ServiceError):
+    """A request that must not be repeated was sent, and what became of it is not known."""
+
+
+class Interrupted(RunnerError):
+    """A person or the system asked us to stop; what was finished is recorded."""
+
+    exit_code = 130
 
 
 class StateError(RunnerError):

@@ -67,3 +67,131 @@ class Scan:
     sources: tuple[Source, ...]
     set_aside: tuple[SetAside, ...]
     cache: dict[str, CachedDigest]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where work lies: what was made in one target is not looked for in another."""
+
+    root: str
+    context: str
+    workspace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file of a shard, under its name in the batch.
+
+    `path` is empty, and `digest` may be a prefix, where only the lock file knew of the file.
+    """
+
+    name: str
+    path: str
+    size: int
+    digest: str
+    password: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What makes it the same document (see `Source.identity`)."""
+        return f"{self.digest}+{self.password}" if self.password else self.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is known of a shard's batch in one target.
+
+    `intent_s` and `lost_s` are Unix seconds of the server's clock. `remote_id` is None until the
+    service's answer is known. `uploads` maps names in the batch to the digest that was sent.
+    """
+
+    id: int
+    target: str
+    name: str
+    intent_s: float
+    lost_s: float
+    remote_id: int | None
+    uploads: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is known of one attempt to run an app on a shard's batch.
+
+    `remote_id` is None until the service's answer is known; `unknown` says why it could not be found out.
+    `status` is what the service said last, verbatim, or empty. `fetched` holds the `include` of each
+    complete fetch of its results.
+    """
+
+    id: int
+    shard: int
+    run_key: str
+    attempt: int
+    tag: str
+    batch: int
+    intent_s: float
+    lost_s: float
+    remote_id: str | None
+    unknown: str
+    status: str
+    message: str
+    started_ns: int
+    finished_ns: int
+    fetched: frozenset[str]
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the service will not change it any more."""
+        return self.status in FINAL_STATUSES
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended without results."""
+        return self.is_final and self.status != "COMPLETE"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A group of files that goes into one batch; closed, for ever, once it has a fingerprint."""
+
+    id: int
+    fingerprint: str
+    members: tuple[Member, ...]
+    batches: tuple[Batch, ...] = ()
+    runs: tuple[Run, ...] = ()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether a run intent was recorded for it; its members never change again."""
+        return bool(self.fingerprint)
+
+    def batch_in(self, target: str) -> Batch | None:
+        """Find its batch in a target."""
+        return next((batch for batch in self.batches if batch.target == target), None)
+
+    def runs_of(self, run_key: str) -> list[Run]:
+        """List its runs of one run key, the first attempt first."""
+        return sorted((run for run in self.runs if run.run_key == run_key), key=lambda run: run.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A raw page of results; `path` is relative to the results folder."""
+
+    file_offset: int
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Where the answer for one file lies: the `position`-th file of the page at `file_offset`.
+
+    `name` is the name in the batch, in NFC; `documents` and `field_errors` are counts.
+    """
+
+    name: str
+    file_offset: int
+    position: int
+    documents: int
+    field_errors: int

@@ -1,0 +1,86 @@
+"""What a request sends: bytes, or a stretch of a file read as it goes, hashed on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+
+class PaidBody(io.BytesIO):
+    """The body of a request that must not be sent twice; it knows whether any of it was asked for.
+
+    The HTTP stack reads a body only after the connection stands and the headers are written. So a request
+    that failed with its body untouched was surely never delivered, whatever the error was.
+    """
+
+    was_read = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read, and remember it."""
+        self.was_read = True
+        return super().read(size)
+
+
+class SourceChanged(Exception):
+    """A file is not as long any more as it was when its sending began."""
+
+
+class FileSlice:
+    """A stretch of a file as a request body: read from disk as it is sent, and hashed on the way.
+
+    `digest` is of the bytes that were read so far. Opens the file when entered; raises OSError.
+    """
+
+    def __init__(self, path: Path, offset: int, size: int) -> None:
+        self._path, self._offset, self._size = path, offset, size
+        self._left = size
+        self._hash = hashlib.sha256()
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> FileSlice:
+        self._file = self._path.open("rb")
+        self.rewind()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> FileSlice:
+        return self
+
+    def __next__(self) -> bytes:
+        if chunk := self.read(1 << 16):
+            return chunk
+        raise StopIteration
+
+    def rewind(self) -> None:
+        """Start again from the first byte, for another attempt."""
+        assert self._file is not None
+        self._file.seek(self._offset)
+        self._left = self._size
+        self._hash = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """Read on; raises SourceChanged where the file has become shorter than it was said to be."""
+        assert self._file is not None
+        wanted = self._left if size < 0 else min(size, self._left)
+        chunk = self._file.read(wanted)
+        if wanted and not chunk:
+            raise SourceChanged
+        self._left -= len(chunk)
+        self._hash.update(chunk)
+        return chunk
+
+    @property
+    def digest(self) -> str:
+        """The digest of what was read."""
+        return "sha256:" + self._hash.hexdigest()

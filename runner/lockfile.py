@@ -1,0 +1,122 @@
+"""The lock file for Git: which work was paid, so that a fresh clone does not pay for it again.
+
+One entry per run of a closed shard. Deterministic text; no secrets, no paths and no file names in it. `members`
+holds 16 hex digits for each file, in the order of their names in the batch: enough to recognise a file that
+is still the same when another one of its shard has changed or is gone.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from runner.errors import InputError
+from runner.files import write_file
+from runner.fingerprint import VERSION, short_identity
+from runner.model import Member, Shard
+
+HEADER = "# Not a spec: the record of what was paid, written by `runner apply`. Commit it, and do not edit it.\n"
+FORMAT = 1
+
+
+class Entry(BaseModel):
+    """A run of a closed shard, as the lock file has it; `run_id` is empty where it is not known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    fingerprint: str
+    fingerprint_version: int = VERSION
+    target: str
+    run_key: str
+    batch_id: int
+    run_id: str = ""
+    attempt: int
+    app: str = ""
+    status: str = ""
+    files: int
+    documents: int = 0
+    when: str = ""
+    members: str = ""
+
+    @property
+    def identity(self) -> tuple[str, str, int]:
+        """What makes two entries the same: fingerprint, run key and attempt."""
+        return self.fingerprint, self.run_key, self.attempt
+
+
+def member_hashes(members: Iterable[Member]) -> str:
+    """Join the shortened identities of a shard's members, in the order of their names in the batch."""
+    return "".join(short_identity(member.identity) for member in sorted(members, key=lambda member: member.name))
+
+
+def shard_entries(shard: Shard, app: str, documents: dict[int, int]) -> list[Entry]:
+    """Make the entries of a closed shard; `documents` maps run rows to how many documents were fetched."""
+    batches = {batch.id: batch for batch in shard.batches}
+    return [
+        Entry(
+            fingerprint=shard.fingerprint,
+            target=batches[run.batch].target,
+            run_key=run.run_key,
+            batch_id=batches[run.batch].remote_id or 0,
+            run_id=run.remote_id or "",
+            attempt=run.attempt,
+            app=app,
+            status=run.status or ("RUNNING" if run.remote_id else "UNKNOWN"),
+            files=len(shard.members),
+            documents=documents.get(run.id, 0),
+            when=_render_time(run.finished_ns or run.started_ns),
+            members=member_hashes(shard.members),
+        )
+        for run in shard.runs
+    ]
+
+
+def _render_time(nanoseconds: int) -> str:
+    if not nanoseconds:
+        return ""
+    return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def load_lockfile(path: Path) -> list[Entry]:
+    """Read a lock file; none gives no entries. Raises InputError where it is damaged or of a newer version."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path.name}: cannot be read, {error}", "restore it from Git") from error
+    try:
+        content = tomllib.loads(text)
+        if content.get("format") != FORMAT:
+            raise InputError(f"{path.name}: of format {content.get('format')}, this version knows {FORMAT}", "upgrade")
+        return [Entry.model_validate(entry) for entry in content.get("run", [])]
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        raise InputError(
+            f"{path.name}: is damaged, {str(error).splitlines()[0]}", "restore it from Git, or resolve a merge"
+        ) from None
+
+
+def render_lockfile(entries: Sequence[Entry]) -> str:
+    """Render the file, the same text for the same entries, whatever their order."""
+    ordered = sorted(entries, key=lambda entry: (entry.when, *entry.identity))
+    runs = [_present(entry) for entry in ordered]
+    return HEADER + tomli_w.dumps({"format": FORMAT, "run": runs})
+
+
+def _present(entry: Entry) -> dict[str, Any]:
+    return {key: value for key, value in entry.model_dump().items() if value not in ("", None)}
+
+
+def update_lockfile(path: Path, entries: Sequence[Entry]) -> None:
+    """Write the lock file where it would change; entries in it that we do not know (a colleague's) stay."""
+    ours = {entry.identity: entry for entry in entries}
+    kept = {entry.identity: entry for entry in load_lockfile(path)}
+    merged = list((kept | ours).values())
+    text = render_lockfile(merged)
+    if merged and (not path.exists() or path.read_text(encoding="utf-8") != text):
+        write_file(path, [text.encode()])

@@ -1,0 +1,332 @@
+"""Facts + spec + files → what is missing. Pure: nothing here touches disk, network or clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import PurePosixPath
+from typing import Any
+
+from runner.model import REVIEW_STATUS, Member, Run, Scan, Shard, Source
+from runner.shards import group_sources
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What the spec asks for, as far as planning needs it; `include` is the name of a kind of fetch."""
+
+    run_key: str
+    target: str
+    include: str
+    files_per_batch: int
+    settings: Mapping[str, Any]
+    retry_failed: bool = False
+    again: bool = False
+
+
+class Need(Enum):
+    """The next thing that is missing for a shard."""
+
+    NOTHING = "nothing"
+    CREATE_BATCH = "create a batch"
+    FIND_BATCH = "find its batch"
+    UPLOAD = "upload"
+    CHECK = "check the batch"
+    START_RUN = "start a run"
+    FIND_RUN = "find its run"
+    POLL = "wait for its run"
+    FETCH = "fetch results"
+
+
+PAYS = frozenset({Need.CREATE_BATCH, Need.FIND_BATCH, Need.UPLOAD, Need.CHECK, Need.START_RUN})
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A recorded file that is found under another path."""
+
+    old: str
+    new: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A shard to bring to its end under one attempt, and why; `shard.id` is 0 for a new shard."""
+
+    shard: Shard
+    attempt: int
+    need: Need
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that is missing.
+
+    `members` are the new members of open shards by shard id; `dissolved` the ids of open shards that are
+    grouped anew. `failed` lists the files that are not paid for again without being told to.
+    """
+
+    moves: tuple[Move, ...]
+    members: dict[int, tuple[Member, ...]]
+    dissolved: tuple[int, ...]
+    work: tuple[Work, ...]
+    done: int
+    failed: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def runs_to_pay(self) -> int:
+        """Count the runs that applying this would start."""
+        return sum(work.need in PAYS for work in self.work)
+
+    @property
+    def open_intents(self) -> int:
+        """Count the runs of which it is not known whether they were started."""
+        return sum(work.need is Need.FIND_RUN for work in self.work)
+
+    @property
+    def batches_to_create(self) -> int:
+        """Count the batches that applying this would create."""
+        return sum(work.need in (Need.CREATE_BATCH, Need.FIND_BATCH) for work in self.work)
+
+    def uploads(self, target: str) -> list[Member]:
+        """List the files that applying this would send."""
+        paying = (work.shard for work in self.work if work.need in PAYS)
+        return [member for shard in paying for member in missing_uploads(shard, target)]
+
+
+def missing_uploads(shard: Shard, target: str) -> list[Member]:
+    """List the members whose bytes are not in the shard's batch yet."""
+    batch = shard.batch_in(target)
+    sent = batch.uploads if batch else {}
+    return [member for member in shard.members if sent.get(member.name) != member.digest]
+
+
+def find_attempt(shard: Shard, run_key: str, attempt: int) -> Run | None:
+    """Find the run of one attempt."""
+    return next((run for run in shard.runs_of(run_key) if run.attempt == attempt), None)
+
+
+def next_need(shard: Shard, want: Want, attempt: int, *, checked: bool = False) -> Need:
+    """Tell the next thing that is missing until this attempt's results are here.
+
+    `checked` says that the batch was just found to hold what the shard holds.
+    """
+    run = find_attempt(shard, want.run_key, attempt)
+    if run is None:
+        return _next_before_run(shard, want.target, checked)
+    if run.remote_id is None:
+        return Need.FIND_RUN
+    if not run.is_final:
+        return Need.POLL
+    fetched = run.has_failed or want.include in run.fetched
+    return Need.NOTHING if fetched else Need.FETCH
+
+
+def _next_before_run(shard: Shard, target: str, checked: bool) -> Need:
+    batch = shard.batch_in(target)
+    if batch is None:
+        return Need.CREATE_BATCH
+    if batch.remote_id is None:
+        return Need.FIND_BATCH
+    if missing_uploads(shard, target):
+        return Need.UPLOAD
+    return Need.START_RUN if checked else Need.CHECK
+
+
+def find_moves(shards: Sequence[Shard], scan: Scan) -> list[Move]:
+    """Pair recorded paths that vanished with new paths of the same bytes and extension, both sorted."""
+    recorded = {member.path: member.digest for shard in shards for member in shard.members if member.path}
+    present = {source.path for source in scan.sources} | {item.path for item in scan.set_aside}
+    gone: dict[tuple[str, str], list[str]] = {}
+    for path in sorted(recorded.keys() - present):
+        gone.setdefault((recorded[path], PurePosixPath(path).suffix.lower()), []).append(path)
+    moves = []
+    for source in scan.sources:  # sorted by path
+        candidates = gone.get((source.digest, PurePosixPath(source.path).suffix.lower()))
+        if candidates and source.path not in recorded:
+            moves.append(Move(candidates.pop(0), source.path, source.digest))
+    return moves
+
+
+def move_members(shard: Shard, moves: Mapping[tuple[str, str], str]) -> Shard:
+    """Give the members of a shard their new paths; `moves` maps (old path, digest) to the new path."""
+    if not any((member.path, member.digest) in moves for member in shard.members):
+        return shard
+    members = tuple(
+        replace(member, path=moves.get((member.path, member.digest), member.path)) for member in shard.members
+    )
+    return replace(shard, members=members)
+
+
+def _covers(run: Run, want: Want) -> bool:
+    return not run.has_failed and not (want.again and run.status == "COMPLETE")
+
+
+def _cover(shards: Iterable[Shard], want: Want) -> dict[tuple[str, str], str]:
+    """Tell for each (path, identity) that was run under today's key whether it is done or failed."""
+    cover: dict[tuple[str, str], str] = {}
+    for shard in shards:
+        runs = shard.runs_of(want.run_key)
+        if not runs or (want.again and all(run.status == "COMPLETE" for run in runs)):
+            continue
+        verdict = "done" if any(_covers(run, want) for run in runs) else "failed"
+        for member in shard.members:
+            key = (member.path, member.identity)
+            if cover.get(key) != "done":
+                cover[key] = verdict
+    return cover
+
+
+def make_plan(
+    want: Want,
+    scan: Scan,
+    shards: Sequence[Shard],
+    refused: Collection[tuple[str, str]] = (),
+    settings_of: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Plan:
+    """Work out everything that is missing.
+
+    `refused` holds the (path, identity) that the service would not take; `settings_of` what each run key
+    that is known stands for, to say what has changed.
+    """
+    moves = find_moves(shards, scan)
+    by_old = {(move.old, move.digest): move.new for move in moves}
+    shards = [move_members(shard, by_old) for shard in shards]
+    cover = _cover(shards, want)
+    repeats = want.retry_failed or want.again
+    takes = ("failed", None) if repeats else (None,)
+    sources = [s for s in scan.sources if (s.path, s.identity) not in refused]
+    pending = {s.path: s for s in sources if cover.get((s.path, s.identity)) in takes}
+    work = _finish(shards, want)
+    work += _rerun(shards, want, pending, settings_of or {})
+    members, dissolved, reopened = _reopen(shards, want, pending)
+    known = {member.path for shard in shards for member in shard.members}
+    notes = _same_content(shards, pending.values(), known)
+    new = group_sources(pending.values(), want.files_per_batch)
+    work += reopened + [_start_new(group, known) for group in new]
+    return Plan(
+        moves=tuple(moves),
+        members=members,
+        dissolved=tuple(dissolved),
+        work=tuple(work),
+        done=sum(cover.get((s.path, s.identity)) == "done" for s in sources),
+        failed=tuple(s.path for s in sources if cover.get((s.path, s.identity)) == "failed" and not repeats),
+        notes=tuple(notes),
+    )
+
+
+def _finish(shards: Iterable[Shard], want: Want) -> list[Work]:
+    """Bring what was paid for to its end."""
+    work = []
+    for shard in shards:
+        for run in shard.runs_of(want.run_key):
+            need = next_need(shard, want, run.attempt)
+            if need is not Need.NOTHING:
+                work.append(Work(shard, run.attempt, need, _describe_run(run)))
+    return work
+
+
+def _describe_run(run: Run) -> str:
+    if run.remote_id is None:
+        return "it is not known whether its run was started"
+    if run.status == REVIEW_STATUS:
+        return f"run {run.remote_id} waits for a person's review"
+    return f"run {run.remote_id} is {run.status or 'started'}"
+
+
+def _rerun(
+    shards: Iterable[Shard],
+    want: Want,
+    pending: dict[str, Source],
+    settings_of: Mapping[str, Mapping[str, Any]],
+) -> list[Work]:
+    """Run closed shards as they are, where every member is still wanted with the same bytes."""
+    work = []
+    for shard in shards:
+        if not shard.is_closed or not shard.members or not _is_whole(shard, pending):
+            continue
+        for member in shard.members:
+            del pending[member.path]
+        runs = shard.runs_of(want.run_key)
+        attempt = runs[-1].attempt + 1 if runs else 1
+        reason = _why_again(shard, runs, want, settings_of)
+        work.append(Work(shard, attempt, next_need(shard, want, attempt), reason))
+    return work
+
+
+def _is_whole(shard: Shard, pending: Mapping[str, Source]) -> bool:
+    return all(
+        (source := pending.get(member.path)) is not None and source.identity == member.identity
+        for member in shard.members
+    )
+
+
+def _why_again(shard: Shard, runs: Sequence[Run], want: Want, settings_of: Mapping[str, Mapping[str, Any]]) -> str:
+    if runs:
+        return f"run {runs[-1].remote_id} was {runs[-1].status}, and is repeated as asked"
+    if not shard.runs:
+        return "its run was not started yet"
+    before = settings_of.get(shard.runs[-1].run_key, {})
+    changed = sorted(
+        name for name in before.keys() | want.settings.keys() if before.get(name) != want.settings.get(name)
+    )
+    return f"changed: {', '.join(changed) or 'settings'}"
+
+
+def _reopen(
+    shards: Iterable[Shard], want: Want, pending: dict[str, Source]
+) -> tuple[dict[int, tuple[Member, ...]], list[int], list[Work]]:
+    """Keep open shards that have a batch, with the files as they are now; dissolve the others."""
+    members, dissolved, work = {}, [], []
+    for shard in shards:
+        if shard.is_closed:
+            continue
+        kept = _refresh(shard, pending)[: want.files_per_batch] if shard.batches else ()
+        if not kept:
+            dissolved.append(shard.id)
+            continue
+        for member in kept:
+            del pending[member.path]
+        if kept != shard.members:
+            members[shard.id] = kept
+        shard = replace(shard, members=kept)
+        sent = len(kept) - len(missing_uploads(shard, want.target))
+        reason = f"not finished before: {sent} of {len(kept)} files are uploaded"
+        work.append(Work(shard, 1, next_need(shard, want, 1), reason))
+    return members, dissolved, work
+
+
+def _refresh(shard: Shard, pending: Mapping[str, Source]) -> tuple[Member, ...]:
+    kept = []
+    for member in shard.members:
+        source = pending.get(member.path)
+        if source is not None:
+            kept.append(Member(member.name, source.path, source.size, source.digest, source.password))
+    return tuple(kept)
+
+
+def _start_new(members: tuple[Member, ...], known: Collection[str]) -> Work:
+    changed = sum(member.path in known for member in members)
+    counts = Counter({"new": len(members) - changed, "changed": changed})
+    reason = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return Work(Shard(0, "", members), 1, Need.CREATE_BATCH, reason)
+
+
+def _same_content(shards: Iterable[Shard], new: Iterable[Source], known: Collection[str]) -> list[str]:
+    """Say of new files whose bytes are known under another path that they are sent all the same."""
+    first: dict[str, str] = {}
+    for shard in shards:
+        for member in shard.members:
+            if member.path:
+                first.setdefault(member.digest, member.path)
+    notes = []
+    for source in sorted(new, key=lambda source: source.path):
+        twin = first.setdefault(source.digest, source.path)
+        if twin != source.path and source.path not in known:
+            notes.append(f"{source.path}: same content as {twin}; sent all the same")
+    return notes

@@ -1,0 +1,79 @@
+"""Fetch the results of a run, every page of them, byte for byte. May be repeated; costs nothing."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+
+from runner.api import AIHub
+from runner.errors import ServiceError
+from runner.files import safe_segment, write_file
+from runner.model import Answer, Page
+from runner.steps import FetchResults, Fetched
+from runner.wire import ResultFile, ResultPage, parse_answer
+
+MAX_FETCHES = 5
+PLAIN = "plain"
+PARAMETERS = {
+    "confidence": "include_confidence_scores",
+    "review": "include_review_results",
+    "source": "include_source_info",
+    "validation": "include_validation_results",
+}
+
+
+def name_include(include: tuple[str, ...], *, post_process_pdf: bool) -> str:
+    """Name a kind of fetch: its includes, sorted, joined by `+`; the PDFs are only told of with `source`."""
+    wanted = set(include) | ({"source"} if post_process_pdf else set())
+    return "+".join(sorted(wanted)) or PLAIN
+
+
+def _parameters(include: str) -> Mapping[str, str]:
+    return {} if include == PLAIN else {PARAMETERS[name]: "true" for name in include.split("+")}
+
+
+def fetch_results(client: AIHub, step: FetchResults) -> Fetched:
+    """Fetch all pages, until every file that was sent is answered once, or two whole fetches agree.
+
+    Raises ServiceError where they never do, or where a page is empty with more to come.
+    """
+    before: tuple[str, ...] = ()
+    for _ in range(MAX_FETCHES):
+        fetched = _fetch_once(client, step)
+        digests = tuple(page.digest for page in fetched.pages)
+        names = [answer.name for answer in fetched.answers]
+        if len(names) == len(set(names)) and (set(names) == step.names or digests == before):
+            return fetched
+        before = digests
+    raise ServiceError(
+        f"run {step.remote_id}: its results are never the same twice, or name a file twice", "apply again in a while"
+    )
+
+
+def _fetch_once(client: AIHub, step: FetchResults) -> Fetched:
+    pages: list[Page] = []
+    answers: list[Answer] = []
+    offset = 0
+    while True:
+        body = client.get_results(step.remote_id, _parameters(step.include), offset)
+        content = parse_answer(ResultPage, body, f"results of run {step.remote_id}")
+        files = content.files or []
+        path = f"raw/{safe_segment(step.remote_id)}/{step.include}/{offset}.json"
+        pages.append(Page(offset, path, write_file(step.folder / path, [body])))
+        answers += [_answer(file, offset, position) for position, file in enumerate(files)]
+        if not content.has_more:
+            return Fetched(tuple(pages), tuple(answers))
+        if not files:
+            raise ServiceError(
+                f"run {step.remote_id}: an empty page with more to come, at file {offset}", "apply again"
+            )
+        if len(answers) > 2 * len(step.names) + 1000:
+            raise ServiceError(f"run {step.remote_id}: its pages have no end, file {offset}", "apply again")
+        offset += len(files)
+
+
+def _answer(file: ResultFile, offset: int, position: int) -> Answer:
+    documents = file.documents or []
+    errors = sum(bool(field.error_msg) for document in documents for field in document.fields or [])
+    name = unicodedata.normalize("NFC", file.original_file_name)
+    return Answer(name, offset, position, len(documents), errors)

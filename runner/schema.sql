@@ -1,0 +1,126 @@
+-- The state of one spec. Rows hold facts, null until they are known; phases are derived from them.
+-- Times ending in _s are Unix seconds of the server's clock, in _ns nanoseconds.
+
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- The stat cache: saves hashing, decides nothing.
+CREATE TABLE scanned (
+    path       TEXT PRIMARY KEY,
+    size       INTEGER NOT NULL,
+    mtime_ns   INTEGER NOT NULL,
+    ctime_ns   INTEGER NOT NULL,
+    inode      INTEGER NOT NULL,
+    digest     TEXT NOT NULL,
+    scanned_ns INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- What the last apply could not send, and why.
+CREATE TABLE set_aside (
+    path   TEXT PRIMARY KEY,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- Files that the service itself would not take, as they were then.
+CREATE TABLE refused_files (
+    path     TEXT NOT NULL,
+    identity TEXT NOT NULL,
+    detail   TEXT NOT NULL,
+    PRIMARY KEY (path, identity)
+) WITHOUT ROWID;
+
+-- Closed, for ever, by a fingerprint.
+CREATE TABLE shards (
+    id                  INTEGER PRIMARY KEY,
+    fingerprint         TEXT,
+    fingerprint_version INTEGER
+);
+
+-- path is empty where only the lock file knew of the file.
+CREATE TABLE members (
+    shard    INTEGER NOT NULL REFERENCES shards (id) ON DELETE CASCADE,
+    name     TEXT NOT NULL,
+    path     TEXT NOT NULL,
+    size     INTEGER NOT NULL,
+    digest   TEXT NOT NULL,
+    password TEXT NOT NULL,
+    PRIMARY KEY (shard, name)
+) WITHOUT ROWID;
+CREATE INDEX members_by_path ON members (path);
+
+-- A row is an intent; remote_id is the answer. lost_s says when an answer was lost.
+CREATE TABLE batches (
+    id        INTEGER PRIMARY KEY,
+    shard     INTEGER NOT NULL REFERENCES shards (id) ON DELETE CASCADE,
+    target    TEXT NOT NULL,
+    name      TEXT NOT NULL,
+    intent_s  REAL NOT NULL,
+    lost_s    REAL,
+    remote_id INTEGER,
+    UNIQUE (shard, target)
+);
+
+CREATE TABLE uploads (
+    batch  INTEGER NOT NULL REFERENCES batches (id) ON DELETE CASCADE,
+    name   TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (batch, name)
+) WITHOUT ROWID;
+
+-- What a run key stands for, so that a plan can say what has changed.
+CREATE TABLE run_keys (
+    run_key  TEXT PRIMARY KEY,
+    settings TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- A row is an intent to pay; remote_id is the answer. unknown says why it could not be found out.
+CREATE TABLE runs (
+    id          INTEGER PRIMARY KEY,
+    shard       INTEGER NOT NULL REFERENCES shards (id),
+    batch       INTEGER NOT NULL REFERENCES batches (id),
+    run_key     TEXT NOT NULL,
+    attempt     INTEGER NOT NULL,
+    tag         TEXT NOT NULL,
+    intent_s    REAL NOT NULL,
+    lost_s      REAL,
+    unknown     TEXT NOT NULL DEFAULT '',
+    remote_id   TEXT UNIQUE,
+    status      TEXT NOT NULL DEFAULT '',
+    message     TEXT NOT NULL DEFAULT '',
+    started_ns  INTEGER NOT NULL DEFAULT 0,
+    finished_ns INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (shard, run_key, attempt)
+);
+
+-- A complete fetch of a run's results with one set of includes.
+CREATE TABLE fetches (
+    run     INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    include TEXT NOT NULL,
+    PRIMARY KEY (run, include)
+) WITHOUT ROWID;
+
+CREATE TABLE pages (
+    run         INTEGER NOT NULL,
+    include     TEXT NOT NULL,
+    file_offset INTEGER NOT NULL,
+    path        TEXT NOT NULL,
+    digest      TEXT NOT NULL,
+    PRIMARY KEY (run, include, file_offset),
+    FOREIGN KEY (run, include) REFERENCES fetches ON DELETE CASCADE
+) WITHOUT ROWID;
+
+-- Which answer lies where: the position-th file of the page at file_offset. name is NFC.
+CREATE TABLE answers (
+    run          INTEGER NOT NULL,
+    include      TEXT NOT NULL,
+    name         TEXT NOT NULL,
+    file_offset  INTEGER NOT NULL,
+    position     INTEGER NOT NULL,
+    documents    INTEGER NOT NULL,
+    field_errors INTEGER NOT NULL,
+    PRIMARY KEY (run, include, name),
+    FOREIGN KEY (run, include) REFERENCES fetches ON DELETE CASCADE
+) WITHOUT ROWID;

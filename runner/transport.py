@@ -1,0 +1,318 @@
+"""HTTP as the AI Hub API needs it: what may be repeated, what must not, and what failed in plain words.
+
+Requests that may be repeated are repeated here, with growing waits; those that create something that must not be made
+twice are sent once, over a connection of their own, and raise AnswerLost where nobody can know what became of them.
+A client may be used by many threads.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+import tenacity
+from pydantic import BaseModel, SecretStr
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from requests.utils import get_environ_proxies
+
+from runner import wire
+from runner.bodies import FileSlice, PaidBody
+from runner.errors import AnswerLost, Interrupted, ServiceError
+
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+# What a creating POST may answer without having created anything (facts of the API, and HTTP's own meaning).
+REFUSED = frozenset({400, 401, 403, 404, 409, 413, 415, 422, 425, 429})
+ATTEMPTS = 6
+ATTEMPTS_UNREACHED = 3
+MAX_WAIT_S = 60.0
+MAX_ANSWER_BYTES = 512 * 1_048_576
+
+T = TypeVar("T")
+Model = TypeVar("Model", bound=BaseModel)
+Body = bytes | FileSlice | PaidBody | None
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where the service is and how to talk to it."""
+
+    root: str
+    token: SecretStr
+    context: str
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 120.0
+    pool_size: int = 32
+    retry_wait_s: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+class _Bearer(AuthBase):
+    """Set the token on each request; as an auth object, so that no netrc entry takes its place."""
+
+    def __init__(self, token: SecretStr, context: str) -> None:
+        self._token, self._context = token, context
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
+        if self._context:
+            request.headers["IB-Context"] = self._context
+        return request
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether a URL leads to this machine itself."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def open_session(connection: Connection) -> requests.Session:
+    """Make a session: the environment's proxies and CA bundle are read here, once."""
+    session = requests.Session()
+    session.trust_env = False
+    session.auth = _Bearer(connection.token, connection.context)
+    session.headers["User-Agent"] = "aihub-runner"
+    session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+    if not is_loopback(connection.root):
+        session.proxies.update(get_environ_proxies(connection.root))
+    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connection.pool_size)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+class Transport:
+    """Requests to one root with one token and context.
+
+    `stop` ends waits at once and forbids further requests. `make_session` opens connections.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        stop: threading.Event | None = None,
+        make_session: Callable[[Connection], requests.Session] = open_session,
+    ) -> None:
+        self.connection = connection
+        self.stop = stop or threading.Event()
+        self.clock_offset_s = 0.0
+        self._make_session = make_session
+        self._session = make_session(connection)
+        self._reached = False
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._session.close()
+
+    def server_now_s(self) -> float:
+        """Tell the service's time in Unix seconds, as far as its last answer told it."""
+        return time.time() + self.clock_offset_s
+
+    def pause(self, seconds: float) -> None:
+        """Wait; raises Interrupted as soon as we are asked to stop."""
+        if self.stop.wait(max(0.0, seconds)):
+            raise Interrupted("interrupted")
+
+    # One request
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        session: requests.Session | None = None,
+        params: Mapping[str, Any] | None = None,
+        body: Body = None,
+        content_type: str = "application/octet-stream",
+    ) -> Answer:
+        """Send one request once; raises requests' own errors, and gives any answer."""
+        if self.stop.is_set():
+            raise Interrupted("interrupted")
+        with (session or self._session).request(
+            method,
+            self.connection.root + path,
+            params=params,
+            data=body,
+            headers={"Content-Type": content_type} if body is not None else {},
+            timeout=(self.connection.connect_timeout_s, self.connection.read_timeout_s),
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            answer = _Answer(response.status_code, dict(response.headers), _read_body(response))
+        self._reached = True
+        self._learn_time(response.headers.get("Date"))
+        return answer
+
+    def _learn_time(self, date: str | None) -> None:
+        try:
+            self.clock_offset_s = parsedate_to_datetime(date or "").timestamp() - time.time()
+        except ValueError:
+            return
+
+    def repeat(self, what: str, act: Callable[[], T]) -> T:
+        """Do what may be repeated until it succeeds, fails for good, or was tried often enough."""
+
+        def wait_s(attempt: tenacity.RetryCallState) -> float:
+            error = attempt.outcome.exception() if attempt.outcome else None
+            asked = error.retry_after_s if isinstance(error, ServiceError) else None
+            grown = self.connection.retry_wait_s * 2 ** (attempt.attempt_number - 1)
+            return min(MAX_WAIT_S, asked if asked is not None else grown * random.uniform(0.75, 1.25))
+
+        def tried_enough(attempt: tenacity.RetryCallState) -> bool:
+            limit = ATTEMPTS if self._reached else ATTEMPTS_UNREACHED
+            return self.stop.is_set() or attempt.attempt_number >= limit
+
+        def once() -> T:
+            try:
+                return act()
+            except requests.RequestException as error:
+                raise _unreachable(what, self.connection.root, error) from None
+
+        return tenacity.Retrying(
+            stop=tried_enough,
+            wait=wait_s,
+            sleep=tenacity.sleep_using_event(self.stop),
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ServiceError) and e.transient),
+            reraise=True,
+        )(once)
+
+    def ask(self, model: type[Model], path: str, params: Mapping[str, Any] | None = None) -> Model:
+        """GET something and read the answer."""
+        what = f"GET {path}"
+
+        def act() -> Model:
+            answer = accept(self.send("GET", path, params=params), what)
+            return wire.parse_answer(model, answer.body, what)
+
+        return self.repeat(what, act)
+
+    def write(self, method: str, path: str, body: Body, **how: Any) -> Answer:
+        """Send what may be repeated and changes something."""
+        what = f"{method} {path}"
+
+        def act() -> Answer:
+            if isinstance(body, FileSlice):
+                body.rewind()
+            return accept(self.send(method, path, body=body, **how), what)
+
+        return self.repeat(what, act)
+
+    def create(self, model: type[Model], path: str, body: Mapping[str, Any]) -> Model:
+        """POST, once, what must not be made twice.
+
+        Raises AnswerLost where it may have been made, and other ServiceErrors where it surely was not.
+        """
+        what, data = f"POST {path}", PaidBody(json.dumps(body).encode())
+        session = self._make_session(self.connection)
+        try:
+            answer = self.send("POST", path, session=session, body=data, content_type="application/json")
+        except requests.RequestException as error:
+            if not data.was_read:
+                raise _unreachable(what, self.connection.root, error) from None
+            raise AnswerLost(f"{what}: no answer, {_reason(error)}", transient=True) from None
+        finally:
+            session.close()
+        if 300 <= answer.status < 400 or answer.status in REFUSED:
+            raise _refusal(answer, what)
+        if not 200 <= answer.status < 300:
+            raise AnswerLost(f"{what}: {_describe(answer)}", transient=True, status=answer.status)
+        try:
+            return wire.parse_answer(model, answer.body, what)
+        except wire.Unreadable as error:
+            raise AnswerLost(error.message, error.hint, transient=True, status=answer.status) from None
+
+
+def _read_body(response: requests.Response) -> bytes:
+    chunks, size = [], 0
+    for chunk in response.iter_content(1 << 18):
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise requests.exceptions.ContentDecodingError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def accept(answer: Answer, what: str) -> Answer:
+    if 200 <= answer.status < 300:
+        return answer
+    raise _refusal(answer, what)
+
+
+def _refusal(answer: Answer, what: str) -> ServiceError:
+    return ServiceError(
+        f"{what}: {_describe(answer)}",
+        _HINTS.get(answer.status, "") or ("check AIHUB_API_ROOT" if 300 <= answer.status < 400 else ""),
+        transient=answer.status in TRANSIENT,
+        status=answer.status,
+        retry_after_s=_retry_after_s(answer.headers),
+    )
+
+
+_HINTS = {
+    401: "check AIHUB_API_KEY, and the context and the permissions of its account",
+    403: "check the consumption units and permissions of the context",
+    404: "check the context, and that the account may see it",
+}
+
+
+def _describe(answer: Answer) -> str:
+    if 300 <= answer.status < 400:
+        return f"answered with a redirect ({answer.status}), which is not followed"
+    return f"answered {answer.status}, {wire.render_error(answer.body)}"
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    text = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _unreachable(what: str, root: str, error: requests.RequestException) -> ServiceError:
+    return ServiceError(
+        f"{what}: {urlsplit(root).netloc} cannot be reached, {_reason(error)}",
+        "check the network, AIHUB_API_ROOT and the proxy settings",
+        transient=True,
+    )
+
+
+def _reason(error: requests.RequestException) -> str:
+    """Say why a request failed, without the object addresses that the libraries print."""
+    kinds = {
+        requests.exceptions.ConnectTimeout: "no connection in time",
+        requests.exceptions.ReadTimeout: "no answer in time",
+        requests.exceptions.ProxyError: "the proxy refused",
+        requests.exceptions.SSLError: "the TLS handshake failed",
+        requests.exceptions.ChunkedEncodingError: "the answer broke off",
+    }
+    for kind, text in kinds.items():
+        if isinstance(error, kind):
+            return text
+    cause: BaseException = error
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    return wire.clean_text(getattr(cause, "strerror", None) or str(cause) or type(error).__name__)

@@ -1,0 +1,127 @@
+"""Put files into a batch, and check what it holds. Everything here may be repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from runner.api import AIHub
+from runner.bodies import FileSlice, SourceChanged
+from runner.errors import ServiceError
+from runner.model import MB
+from runner.steps import CheckBatch, Checked, Gone, Outcome, SendFile, Sent, Unsendable
+from runner.wire import UploadPart
+
+IN_MEMORY_BYTES = 2 * MB  # sent as bytes: a file object goes in small pieces, at half the speed
+PARTS_AT_ONCE = 4
+TRIES = 3
+# Refusals that concern one file, not the batch or the account.
+FILE_REFUSED = frozenset({400, 413, 415, 422})
+
+
+def send_file(client: AIHub, step: SendFile) -> Outcome:
+    """Send a file as it is now, and tell the digest of exactly the bytes that were sent."""
+    for _ in range(TRIES):
+        try:
+            size = step.path.stat().st_size
+            if size == 0:
+                return Unsendable("empty", "it became empty")
+            return _send_whole(client, step, size) if size <= step.part_threshold else _send_parts(client, step, size)
+        except SourceChanged:
+            continue
+        except OSError as error:
+            return Unsendable("vanished", error.strerror or str(error))
+        except ServiceError as error:
+            if error.status in FILE_REFUSED:
+                return Unsendable("refused", error.message)
+            if error.status == 404 and _is_gone(client, step):
+                return Gone()
+            raise
+    return Unsendable("vanished", "it keeps changing")
+
+
+def _send_whole(client: AIHub, step: SendFile, size: int) -> Sent:
+    if size <= IN_MEMORY_BYTES:
+        data = step.path.read_bytes()
+        if not data:
+            raise SourceChanged
+        client.put_file(step.remote_id, step.member.name, data)
+        return Sent("sha256:" + hashlib.sha256(data).hexdigest(), len(data))
+    with FileSlice(step.path, 0, size) as body:
+        client.put_file(step.remote_id, step.member.name, body)
+        return Sent(body.digest, size)
+
+
+def _send_parts(client: AIHub, step: SendFile, size: int) -> Sent:
+    """Send a file in parts, several at once; raises SourceChanged where the parts are not of one file."""
+    session = client.open_upload(step.remote_id, step.member.name, size)
+
+    def send(number: int) -> tuple[UploadPart, str]:
+        offset = (number - 1) * session.part_size
+        with FileSlice(step.path, offset, min(session.part_size, size - offset)) as body:
+            return client.put_part(session.session_id, number, body), body.digest
+
+    count = -(-size // session.part_size)
+    try:
+        with ThreadPoolExecutor(min(PARTS_AT_ONCE, count)) as pool:
+            sent = list(pool.map(send, range(1, count + 1)))
+        client.close_upload(session.session_id, [part for part, _ in sent])
+    except BaseException:
+        with suppress(ServiceError):
+            client.close_upload(session.session_id, None)
+        raise
+    return Sent(_digest_parts(step.path, session.part_size, [digest for _, digest in sent]), size)
+
+
+def _digest_parts(path: Path, part_size: int, digests: list[str]) -> str:
+    """Hash a file whose parts were hashed as they were sent; raises SourceChanged where they differ."""
+    whole = hashlib.sha256()
+    with path.open("rb") as file:
+        for digest in digests:
+            part = file.read(part_size)
+            if "sha256:" + hashlib.sha256(part).hexdigest() != digest:
+                raise SourceChanged
+            whole.update(part)
+        if file.read(1):
+            raise SourceChanged
+    return "sha256:" + whole.hexdigest()
+
+
+def _is_gone(client: AIHub, step: SendFile | CheckBatch) -> bool:
+    """Tell whether batches can be listed, and this one is not among them (any more)."""
+    if client.server_now_s() < step.young_until_s:
+        return False
+    return all(batch.id != step.remote_id for batch in client.list_batches(step.workspace))
+
+
+def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
+    """List a batch and compare names and sizes; what the shard does not hold is deleted from it."""
+    try:
+        listed = _list(client, step.remote_id)
+        strangers = {plain for plain in listed if plain not in step.sizes}
+        for plain in strangers:
+            client.delete_file(step.remote_id, listed[plain][0])
+        for pause_s in (0.2, 0.5, 1, 2, 5):
+            if not strangers & listed.keys():
+                break
+            client.pause(pause_s)
+            listed = _list(client, step.remote_id)
+    except ServiceError as error:
+        if error.status == 404 and _is_gone(client, step):
+            return Gone()
+        raise
+    if left := strangers & listed.keys():
+        raise ServiceError(
+            f"batch {step.remote_id}: holds {len(left)} files that are not to be run", "apply again in a while"
+        )
+    missing = [name for name, size in step.sizes.items() if listed.get(name, ("", -1))[1] not in (size, None)]
+    return Checked(tuple(missing))
+
+
+def _list(client: AIHub, remote_id: int) -> dict[str, tuple[str, int | None]]:
+    """List a batch by NFC names, with the names as the service has them, and the sizes."""
+    files = client.list_files(remote_id)
+    return {unicodedata.normalize("NFC", name): (name, size) for name, size in files.items()}

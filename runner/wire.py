@@ -1,0 +1,177 @@
+"""The service's requests and answers as values: what we send, and what we rely on in what comes back.
+
+The shapes are those of the AI Hub API description; what we do not use is not read.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from runner.errors import ServiceError
+
+_MAX_SHOWN = 300
+
+
+class Unreadable(ServiceError):
+    """A successful answer that is not what the API description says."""
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class BatchInfo(_Answer):
+    id: int
+    name: str
+    workspace: str | None = None
+
+
+class CreatedBatch(_Answer):
+    id: int
+
+
+class BatchList(_Answer):
+    batches: list[BatchInfo]
+
+
+class FileMetadata(_Answer):
+    size: int | None = None
+
+
+class FileNode(_Answer):
+    name: str
+    metadata: FileMetadata = FileMetadata()
+
+
+class FileList(_Answer):
+    nodes: list[FileNode]
+    next_page_token: str | None = None
+    has_more: bool | None = None
+
+
+class UploadSession(_Answer):
+    session_id: str
+    part_size: int = Field(gt=0)
+
+
+class UploadPart(_Answer):
+    part_id: str
+    part_num: int
+
+
+class RunInfo(_Answer):
+    id: str
+    status: str = ""
+    start_timestamp: int | None = None
+    finish_timestamp: int | None = None
+    msg: str | None = None
+    batch_id: int | None = None
+    tags: list[str] | None = None
+
+
+class RunList(_Answer):
+    runs: list[RunInfo]
+
+
+class ResultField(_Answer):
+    """A field, with everything the service said of it kept in `model_extra`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    field_name: str | None = None
+    value: Any = None
+    type: str | None = None
+    error_msg: str | None = None
+
+
+class ResultDocument(_Answer):
+    model_config = ConfigDict(frozen=True, extra="allow")
+    fields: list[ResultField] | None = None
+    class_name: str | None = None
+    page_numbers: list[int] | None = None
+
+
+class ResultFile(_Answer):
+    original_file_name: str
+    documents: list[ResultDocument] | None = None
+
+
+class ResultPage(_Answer):
+    status: str = ""
+    files: list[ResultFile] | None = None
+    has_more: bool | None = None
+
+
+class ErrorBody(_Answer):
+    message: str
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def parse_answer(model: type[T], body: bytes, what: str) -> T:
+    """Read the body of a successful answer; raises Unreadable, which names `what` was asked."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise Unreadable(
+            f"{what}: an answer that cannot be read, {_describe(body, error)}",
+            "check AIHUB_API_ROOT, and whether a proxy or gateway answers in its place",
+            transient=True,
+        ) from None
+
+
+def _describe(body: bytes, error: ValidationError) -> str:
+    if body.lstrip()[:1] == b"<":
+        return "an HTML page in place of JSON"
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else str(first["msg"])
+
+
+def render_error(body: bytes) -> str:
+    """Say in one short line what the service gave as the reason, safe to print."""
+    if body.lstrip()[:1] == b"<":
+        return "an HTML page in place of JSON"
+    try:
+        text = ErrorBody.model_validate_json(body).message
+    except ValidationError:
+        text = body[: _MAX_SHOWN * 4].decode(errors="replace")
+    return clean_text(text) or "no reason given"
+
+
+def clean_text(text: str) -> str:
+    """Make a text from outside safe to print: one line, no control or direction characters, not long."""
+    shown = "".join(" " if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Cs") else char for char in text)
+    shown = " ".join(shown.split())
+    return shown if len(shown) <= _MAX_SHOWN else shown[: _MAX_SHOWN - 1] + "…"
+
+
+def run_body(
+    settings: Mapping[str, Any],
+    batch_id: int,
+    tags: list[str],
+    passwords: Mapping[str, str],
+    webhook: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Build the request that starts a run, from `fingerprint.run_settings` and what is not part of the key."""
+    top = ("app_name", "app_id", "owner", "version", "output_workspace", "output_dir")
+    body: dict[str, Any] = {name: settings[name] for name in top if name in settings}
+    body["batch_id"] = batch_id
+    inner: dict[str, Any] = {"tags": tags}
+    keys = {kind: settings[f"keys.{kind}"] for kind in ("custom", "secret") if f"keys.{kind}" in settings}
+    if keys:
+        inner["keys"] = keys
+    runtime: dict[str, Any] = {}
+    if settings.get("generate_post_process_pdf"):
+        runtime["generate_post_process_pdf"] = True
+    if passwords:
+        runtime["instabase"] = {"pdf": {"passwords": dict(passwords)}}
+    if runtime:
+        inner["runtime_config"] = runtime
+    if webhook:
+        inner["webhook_config"] = dict(webhook)
+    return body | {"settings": inner}
