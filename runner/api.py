@@ -97,10 +97,7 @@ class AIHub(Transport):
 
     def start_run(self, deployment_id: str, body: Mapping[str, Any]) -> wire.RunInfo:
         """Start a run, which is what costs money; see `create`."""
-        if deployment_id:
-            path = f"/v2/apps/deployments/{quote(deployment_id, safe='')}/runs"
-        else:
-            path = "/v2/apps/runs"
+        path = f"/v2/apps/deployments/{quote(deployment_id, safe='')}/runs" if deployment_id else "/v2/apps/runs"
         return self.create(wire.RunInfo, path, body)
 
     def get_run(self, run_id: str) -> wire.RunInfo:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +90,14 @@ def _render(state: State, chosen: Sequence[Chosen], include: str, folder: Path) 
         except (OSError, ValueError, KeyError) as error:
             raise StateError(f"{path}: cannot be read", "apply with --refetch") from error
 
-    @lru_cache(maxsize=None)
+    @cache
     def load_run(run: int) -> tuple[dict[int, str], dict[str, Answer]]:
         pages = {page.file_offset: page.path for page in state.load_pages(run, include)}
         return pages, state.load_answers(run, include)
 
     for choice in chosen:
         pages, answers = load_run(choice.run.id)
-        answer = answers.get(unicodedata.normalize("NFC", choice.member.name))
+        answer = answers.get(choice.member.name)
         if answer is not None:
             file = load_page(pages[answer.file_offset])[answer.position]
             yield from _render_file(choice, file)
@@ -137,10 +136,17 @@ def count_answers(state: State, shards: Iterable[Shard], want: Want) -> tuple[in
                 answers = state.load_answers(run.id, want.include)
                 documents += sum(answer.documents for answer in answers.values())
                 errors += sum(answer.field_errors for answer in answers.values())
-                names = {unicodedata.normalize("NFC", member.name): member.path for member in shard.members}
+                names = {member.name: member.path for member in shard.members}
                 missing += [path or name for name, path in names.items() if name not in answers]
                 unknown += [name for name in answers if name not in names]
     return documents, errors, sorted(missing), sorted(unknown)
+
+
+def documents_by_run(state: State, shards: Iterable[Shard]) -> dict[int, int]:
+    """Count the documents of each run (by row) whose results are here."""
+    runs = [run for shard in shards for run in shard.runs if run.fetched]
+    answers = ((run.id, state.load_answers(run.id, min(run.fetched)).values()) for run in runs)
+    return {run: sum(answer.documents for answer in of_run) for run, of_run in answers}
 
 
 def read_documents(path: Path) -> Iterator[dict[str, Any]]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-from runner.model import Member, Target
 from runner.spec import Spec
+
+from runner.model import Member, Target
 
 VERSION = 1
 TAG_PREFIX = "aihub-runner"
@@ -27,7 +27,7 @@ def _digest(value: object) -> str:
 
 def fingerprint_members(members: Iterable[Member]) -> str:
     """Compute the fingerprint of a shard, 64 hex digits, from the names and identities of its members."""
-    pairs = sorted((unicodedata.normalize("NFC", member.name), member.identity) for member in members)
+    pairs = sorted((member.name, member.identity) for member in members)
     return _digest(["shard", VERSION, pairs])
 
 

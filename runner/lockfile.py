@@ -38,15 +38,15 @@ class Entry(BaseModel):
     attempt: int
     app: str = ""
     status: str = ""
-    files: int
+    files: int = 0
     documents: int = 0
     when: str = ""
     members: str = ""
 
     @property
-    def identity(self) -> tuple[str, str, int]:
-        """What makes two entries the same: fingerprint, run key and attempt."""
-        return self.fingerprint, self.run_key, self.attempt
+    def identity(self) -> tuple[str, str, int, int]:
+        """What makes two entries the same, as long as no run id is known."""
+        return self.fingerprint, self.run_key, self.attempt, self.batch_id
 
 
 def member_hashes(members: Iterable[Member]) -> str:
@@ -114,9 +114,9 @@ def _present(entry: Entry) -> dict[str, Any]:
 
 def update_lockfile(path: Path, entries: Sequence[Entry]) -> None:
     """Write the lock file where it would change; entries in it that we do not know (a colleague's) stay."""
-    ours = {entry.identity: entry for entry in entries}
-    kept = {entry.identity: entry for entry in load_lockfile(path)}
-    merged = list((kept | ours).values())
+    ours = {entry.identity for entry in entries} | {entry.run_id for entry in entries if entry.run_id}
+    kept = [entry for entry in load_lockfile(path) if not {entry.identity, entry.run_id} & ours]
+    merged = [*kept, *entries]
     text = render_lockfile(merged)
     if merged and (not path.exists() or path.read_text(encoding="utf-8") != text):
         write_file(path, [text.encode()])

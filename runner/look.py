@@ -63,7 +63,9 @@ def find_run(client: AIHub, step: FindRun) -> Outcome:
         return seen
 
     def ours() -> list[RunInfo]:
-        return sorted((run for run in seen.values() if step.tag in (run.tags or ())), key=_preference)
+        return sorted(
+            (run for run in seen.values() if step.tag in (run.tags or ()) and run.id not in step.known), key=_preference
+        )
 
     if not _settle(client, read, step.not_before_s, lambda: bool(ours())):
         return Unsure("the list of runs does not come to rest")

@@ -80,7 +80,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file of a shard, under its name in the batch.
+    """A file of a shard, under its name in the batch, which is in NFC.
 
     `path` is empty, and `digest` may be a prefix, where only the lock file knew of the file.
     """

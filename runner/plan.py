@@ -186,13 +186,11 @@ def make_plan(
     want: Want,
     scan: Scan,
     shards: Sequence[Shard],
-    refused: Collection[tuple[str, str]] = (),
     settings_of: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Plan:
     """Work out everything that is missing.
 
-    `refused` holds the (path, identity) that the service would not take; `settings_of` what each run key
-    that is known stands for, to say what has changed.
+    `settings_of` tells what each run key that is known stands for, to say what has changed.
     """
     moves = find_moves(shards, scan)
     by_old = {(move.old, move.digest): move.new for move in moves}
@@ -200,7 +198,7 @@ def make_plan(
     cover = _cover(shards, want)
     repeats = want.retry_failed or want.again
     takes = ("failed", None) if repeats else (None,)
-    sources = [s for s in scan.sources if (s.path, s.identity) not in refused]
+    sources = scan.sources
     pending = {s.path: s for s in sources if cover.get((s.path, s.identity)) in takes}
     work = _finish(shards, want)
     work += _rerun(shards, want, pending, settings_of or {})

@@ -9,7 +9,7 @@ from runner.api import AIHub
 from runner.errors import ServiceError
 from runner.files import safe_segment, write_file
 from runner.model import Answer, Page
-from runner.steps import FetchResults, Fetched
+from runner.steps import Fetched, FetchResults
 from runner.wire import ResultFile, ResultPage, parse_answer
 
 MAX_FETCHES = 5

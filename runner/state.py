@@ -195,6 +195,14 @@ class State(Database):
         """Record the service's id of a batch."""
         self.write("UPDATE batches SET remote_id = ? WHERE id = ?", remote_id, batch)
 
+    def record_taken_batch(self, shard_id: int, target: str, remote_id: int) -> int:
+        """Record a batch that another state created, and give its row."""
+        cursor = self.write(
+            "INSERT INTO batches (shard, target, name, intent_s, remote_id) VALUES (?, ?, '', 0, ?)",
+            *(shard_id, target, remote_id),
+        )
+        return int(cursor.lastrowid or 0)
+
     def record_batch_lost(self, batch: int, now_s: float) -> None:
         """Record when the answer to a batch's creation was lost."""
         self.write("UPDATE batches SET lost_s = ? WHERE id = ?", now_s, batch)
@@ -255,18 +263,16 @@ class State(Database):
         """Load what each run key stands for."""
         return {row["run_key"]: json.loads(row["settings"]) for row in self.read("SELECT * FROM run_keys")}
 
-    def record_taken_run(self, shard_id: int, batch: int, facts: Mapping[str, Any]) -> None:
-        """Record a run that this state did not start; `facts` has run_key, attempt, tag and remote_id."""
+    def record_taken_run(self, shard_id: int, batch: int, run_key: str, attempt: int, tag: str) -> int:
+        """Record a run that another state started, as an intent without a time, and give its row."""
         self.write(
-            "INSERT OR IGNORE INTO runs (shard, batch, run_key, attempt, tag, intent_s, remote_id) "
-            "VALUES (?, ?, ?, ?, ?, 0, ?)",
-            shard_id,
-            batch,
-            facts["run_key"],
-            facts["attempt"],
-            facts["tag"],
-            facts["remote_id"],
+            "INSERT OR IGNORE INTO runs (shard, batch, run_key, attempt, tag, intent_s) VALUES (?, ?, ?, ?, ?, 0)",
+            *(shard_id, batch, run_key, attempt, tag),
         )
+        found = self.read(
+            "SELECT id FROM runs WHERE shard = ? AND run_key = ? AND attempt = ?", shard_id, run_key, attempt
+        )
+        return int(found[0]["id"])
 
     def record_run(self, run: int, remote_id: str, status: str, message: str, times: tuple[int, int]) -> None:
         """Record what the service says of a run; `times` are its start and finish in nanoseconds, 0 if unknown."""

@@ -1,6 +1,7 @@
 """What workers are asked to do, and what came of it: values that can travel to another process.
 
-A step is done by a function from (client, step) to an outcome. Only `CreateBatch` and `StartRun` must not be done twice.
+A step is done by a function from (client, step) to an outcome. Only `CreateBatch` and `StartRun` must not be done
+twice.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class Transport:
             allow_redirects=False,
             stream=True,
         ) as response:
-            answer = _Answer(response.status_code, dict(response.headers), _read_body(response))
+            answer = Answer(response.status_code, dict(response.headers), _read_body(response))
         self._reached = True
         self._learn_time(response.headers.get("Date"))
         return answer
@@ -217,28 +217,32 @@ class Transport:
         return self.repeat(what, act)
 
     def create(self, model: type[Model], path: str, body: Mapping[str, Any]) -> Model:
-        """POST, once, what must not be made twice.
+        """POST what must not be made twice; repeated only where it was surely not sent, or refused for now.
 
         Raises AnswerLost where it may have been made, and other ServiceErrors where it surely was not.
         """
-        what, data = f"POST {path}", PaidBody(json.dumps(body).encode())
+        what, data = f"POST {path}", json.dumps(body).encode()
+        return self.repeat(what, lambda: self._create_once(model, path, what, data))
+
+    def _create_once(self, model: type[Model], path: str, what: str, data: bytes) -> Model:
+        body = PaidBody(data)
         session = self._make_session(self.connection)
         try:
-            answer = self.send("POST", path, session=session, body=data, content_type="application/json")
+            answer = self.send("POST", path, session=session, body=body, content_type="application/json")
         except requests.RequestException as error:
-            if not data.was_read:
-                raise _unreachable(what, self.connection.root, error) from None
-            raise AnswerLost(f"{what}: no answer, {_reason(error)}", transient=True) from None
+            if not body.was_read:
+                raise
+            raise AnswerLost(f"{what}: no answer, {_reason(error)}") from None
         finally:
             session.close()
         if 300 <= answer.status < 400 or answer.status in REFUSED:
             raise _refusal(answer, what)
         if not 200 <= answer.status < 300:
-            raise AnswerLost(f"{what}: {_describe(answer)}", transient=True, status=answer.status)
+            raise AnswerLost(f"{what}: {_describe(answer)}", status=answer.status)
         try:
             return wire.parse_answer(model, answer.body, what)
         except wire.Unreadable as error:
-            raise AnswerLost(error.message, error.hint, transient=True, status=answer.status) from None
+            raise AnswerLost(error.message, error.hint, status=answer.status) from None
 
 
 def _read_body(response: requests.Response) -> bytes:

@@ -1,0 +1,253 @@
+"""Do what a spec asks for, and nothing twice."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from threading import Event
+
+from runner.api import AIHub
+from runner.coordinator import Coordinator
+from runner.documents import documents_by_run, is_edited, update_documents
+from runner.engine import Engine
+from runner.errors import InputError, Interrupted, RunnerError, StateError
+from runner.events import Reporter
+from runner.job import Job
+from runner.lock import hold_lock, new_lease
+from runner.lockfile import shard_entries, update_lockfile
+from runner.model import CachedDigest, Scan, SetAside, Source
+from runner.places import check_renamed, claim_results, warn_of_network
+from runner.plan import PAYS, Plan, Work, make_plan
+from runner.reconcile import (
+    SURVEYED,
+    in_thread,
+    look_before_first_payment,
+    raise_attempts,
+    take_up,
+    unverified_error,
+)
+from runner.recorder import Recorder
+from runner.report import Problem, Report, describe
+from runner.sources import scan_sources
+from runner.state import State, read_holder
+
+Confirm = Callable[[Plan, Scan], bool]
+
+
+def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor: Executor | None = None) -> Report:
+    """Scan the files, take up what was paid, plan what is missing, do it, write the results, and report.
+
+    May be repeated at any time, after any end of an earlier one. `confirm` is shown the plan before anything is paid.
+    Raises RunnerError where the work cannot begin; what goes wrong later is in the report.
+    """
+    begun = time.monotonic()
+    check_renamed(job)
+    claim_results(job)
+    warn_of_network(job, reporter)
+    with hold_state(job) as state, closing(AIHub(job.connection, stop)) as client:
+        scan = scan_files(job, state, reporter, stop)
+        plan, problems = _prepare(job, state, client, scan, reporter)
+        if plan.runs_to_pay and not confirm(plan, scan):
+            raise InputError(f"{job.spec_path.name}: not applied, the answer was no", "nothing was sent")
+        done = _work(job, state, client, _record_plan(state, plan), reporter, executor)
+        if not stop.is_set():
+            state.record_meta(SURVEYED, "yes")
+        report = _finish(job, state, _as_sent(scan, done), reporter)
+    return replace(
+        report,
+        files_sent=done.counts.files_sent,
+        bytes_sent=done.counts.bytes_sent,
+        runs_started=done.counts.runs_started,
+        problems=tuple(Problem(error.message, error.hint, error.exit_code) for error in [*problems, *done.errors]),
+        nothing_to_do=not plan.work and not problems,
+        interrupted=stop.is_set(),
+        seconds=round(time.monotonic() - begun, 1),
+    )
+
+
+def _work(
+    job: Job, state: State, client: AIHub, work: Sequence[Work], reporter: Reporter, executor: Executor | None
+) -> Recorder:
+    """Bring all work to its end, as far as that is possible now."""
+    limits = job.spec.limits
+    with closing(Engine(client, limits.parallel_uploads, limits.parallel_runs, executor)) as engine:
+        coordinator = Coordinator(job, state, engine, reporter)
+        try:
+            coordinator.run(work)
+        except StateError:
+            for text in coordinator.recorder.describe_open():
+                reporter.say(text)
+            raise
+        return coordinator.recorder
+
+
+@contextmanager
+def hold_state(job: Job) -> Iterator[State]:
+    """Hold the lock and an open state that is of this root, under a lease of our own."""
+    with hold_lock(job.state_path, job.options.lock_timeout_s, lambda: read_holder(job.state_path)):
+        state = State(job.state_path)
+        with closing(state):
+            check_root(job, state)
+            state.record_meta("root", job.target.root)
+            since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+            holder = {"pid": os.getpid(), "on": socket.gethostname(), "since": since, "command": "apply"}
+            state.record_lease(new_lease(), holder)
+            yield state
+
+
+def check_root(job: Job, state: State) -> None:
+    """Refuse a state that was made with another root."""
+    root = state.get_meta("root")
+    if root not in ("", job.target.root):
+        raise InputError(
+            f"{state.path.name}: made with the root {root}, not {job.target.root}",
+            "give --state OTHER.db to work with another root",
+        )
+
+
+def scan_files(job: Job, state: State | None, reporter: Reporter, stop: Event) -> Scan:
+    """Scan the spec's files, and record it where there is a state to record it in.
+
+    Files that the service would not take as they are count as set aside.
+    """
+
+    def on_progress(files: int, files_total: int, size: int, size_total: int) -> None:
+        if stop.is_set():
+            raise Interrupted("interrupted while reading the files")
+        reporter.digesting(files, files_total, size, size_total)
+
+    cache: dict[str, CachedDigest] = state.load_cache() if state else {}
+    scan = scan_sources(
+        job.spec,
+        job.spec_path,
+        cache,
+        allow_outside=job.options.allow_outside,
+        now_ns=time.time_ns(),
+        on_progress=on_progress,
+    )
+    refused = state.load_refused() if state and not job.options.retry_failed else {}
+    return replace(scan, set_aside=_with_refused(scan, refused), sources=_without_refused(scan, refused))
+
+
+def _with_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> tuple[SetAside, ...]:
+    items = [
+        SetAside(source.path, "refused", refused[source.path, source.identity])
+        for source in scan.sources
+        if (source.path, source.identity) in refused
+    ]
+    return tuple(sorted([*scan.set_aside, *items], key=lambda item: item.path))
+
+
+def _without_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> tuple[Source, ...]:
+    return tuple(source for source in scan.sources if (source.path, source.identity) not in refused)
+
+
+def plan_job(job: Job, state: State | None, scan: Scan) -> Plan:
+    """Plan what is missing by the recorded facts."""
+    if state is None:
+        return make_plan(job.want(), scan, [])
+    return make_plan(job.want(), scan, state.load_shards(), state.load_run_keys())
+
+
+def _prepare(job: Job, state: State, client: AIHub, scan: Scan, reporter: Reporter) -> tuple[Plan, list[RunnerError]]:
+    """Take up what was paid before, and plan the rest; where something cannot be verified, nothing is paid."""
+    if job.options.retry_failed:
+        state.forget_refused()
+    if job.options.refetch:
+        state.forget_fetches()
+        state.record_meta("documents_from", "")
+    unverified = take_up(job, state, client, scan, reporter)
+    plan = plan_job(job, state, scan)
+    if unverified:
+        free = tuple(work for work in plan.work if work.need not in PAYS)
+        return replace(plan, work=free), [unverified_error(job, unverified)]
+    check_max_runs(job, plan)
+    if plan.runs_to_pay:
+        plan = _look_first(job, state, client, scan, plan, reporter)
+    return plan, []
+
+
+def _look_first(job: Job, state: State, client: AIHub, scan: Scan, plan: Plan, reporter: Reporter) -> Plan:
+    """Make sure, before a first payment, that the service answers and that the work was not paid before."""
+    if state.get_meta(SURVEYED):
+        in_thread(client.check_access)
+    elif look_before_first_payment(job, state, client, scan, plan, reporter):
+        plan = plan_job(job, state, scan)
+    return raise_attempts(plan, job, in_thread(lambda: client.list_runs(0))) if job.options.again else plan
+
+
+def check_max_runs(job: Job, plan: Plan) -> None:
+    """Refuse a plan that would pay for more runs than is allowed; runs of unknown outcome count."""
+    limits = [limit for limit in (job.options.max_runs, job.spec.limits.max_runs) if limit is not None]
+    runs = plan.runs_to_pay + plan.open_intents
+    if limits and runs > min(limits):
+        raise InputError(
+            f"{job.spec_path.name}: would start {runs} runs, {min(limits)} are allowed",
+            "see `runner plan`, then raise --max-runs or [limits] max_runs",
+        )
+
+
+def _record_plan(state: State, plan: Plan) -> list[Work]:
+    """Record moves and groups, and give the work with the ids of the new shards."""
+    work = []
+    with state.transaction():
+        state.record_moves(plan.moves)
+        for shard_id in plan.dissolved:
+            state.forget_shard(shard_id)
+        for shard_id, members in plan.members.items():
+            state.record_members(shard_id, members)
+        for item in plan.work:
+            shard_id = item.shard.id or state.record_shard(item.shard.members)
+            work.append(replace(item, shard=replace(item.shard, id=shard_id)))
+    return work
+
+
+def _as_sent(scan: Scan, done: Recorder) -> Scan:
+    """Correct a scan by what was found while the files were sent."""
+    sources = {source.path: source for source in scan.sources}
+    for path in done.aside:
+        sources.pop(path, None)
+    for path, (size, digest) in done.changed.items():
+        sources[path] = replace(sources[path], size=size, digest=digest)
+    aside = {item.path: item for item in scan.set_aside} | done.aside
+    ordered = tuple(sorted(aside.values(), key=lambda item: item.path))
+    return replace(scan, sources=tuple(sources.values()), set_aside=ordered)
+
+
+def _finish(job: Job, state: State, scan: Scan, reporter: Reporter) -> Report:
+    """Write what was recorded where people look for it, and describe how the job stands."""
+    want = job.want()
+    state.record_scan(scan.cache, scan.set_aside)
+    shards = state.load_shards()
+    notes = []
+    if is_edited(state, job.results_path) and not job.options.refetch:
+        notes.append(f"{job.results_path.name}/documents.jsonl was edited by hand and is left as it is; see --refetch")
+    else:
+        update_documents(state, shards, scan, want, job.results_path)
+    counts = documents_by_run(state, shards)
+    closed = [shard for shard in shards if shard.is_closed]
+    update_lockfile(job.lock_path, [entry for shard in closed for entry in shard_entries(shard, job.app, counts)])
+    return describe_job(job, state, scan, notes)
+
+
+def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) -> Report:
+    """Describe how a job stands by its recorded facts and its files."""
+    shards, want = state.load_shards(), replace(job.want(), retry_failed=False, again=False)
+    plan = make_plan(want, scan, shards, state.load_run_keys())
+    report = describe(state, shards, plan, want)
+    return replace(
+        report,
+        spec=job.spec_path.name,
+        name=job.spec.name,
+        files=len(scan.sources) + len(scan.set_aside),
+        set_aside=scan.set_aside,
+        notes=(*notes, *plan.notes),
+        fake=job.is_fake,
+        results=str(job.results_path),
+    )

@@ -1,0 +1,334 @@
+"""The command line: it reads arguments, prints, and alone turns errors into exit codes.
+
+Everything heavy is imported where it is used, so that `runner --version` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runner.errors import InputError, Interrupted, RunnerError, SpecErrors
+
+if TYPE_CHECKING:
+    from runner.job import Job, Options
+    from runner.model import Scan
+    from runner.plan import Plan
+
+PLAN_HAS_CHANGES = 10
+
+# What a command says of one spec: for people, for programs, and as an exit code.
+Answer = tuple[str, dict[str, Any], int]
+
+
+class Duration(click.ParamType):
+    """A length of time: 90, 90s, 10m or 2h."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Give it in seconds."""
+        text = str(value)
+        unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
+        try:
+            return float(text[:-1]) * unit if unit else float(text)
+        except ValueError:
+            self.fail(f"{text!r} is no duration; write 90s, 10m or 2h", param, ctx)
+
+
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"runner {version('aihub-runner')}")
+        ctx.exit()
+
+
+@click.group()
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+def cli() -> None:
+    """Apply committed job specs to Instabase AI Hub: upload, run, poll, fetch, and never pay twice."""
+
+
+def _common(command: Callable[..., None]) -> Callable[..., None]:
+    options = [
+        click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path)),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _placed(command: Callable[..., None]) -> Callable[..., None]:
+    options = [
+        click.option("--state", type=click.Path(path_type=Path), help="Keep the state in another file."),
+        click.option("--fake", is_flag=True, help="Use the bundled fake AI Hub; all of it lies in <stem>.fake/."),
+        click.option("--allow-outside", is_flag=True, help="Allow files and results outside the Git work tree."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return _common(command)
+
+
+def _find_specs(given: tuple[Path, ...]) -> list[Path]:
+    """List the specs that are meant: files as given, of folders all; lock files are passed over."""
+    found = [spec for path in given for spec in (sorted(path.glob("*.toml")) if path.is_dir() else [path])]
+    specs = [path for path in found if not path.name.endswith(".lock.toml")]
+    if not specs:
+        names = ", ".join(str(path) for path in given)
+        raise InputError(f"{names}: no spec here, only lock files or nothing", "name a spec, such as invoices.toml")
+    return list(dict.fromkeys(specs))
+
+
+def _each(given: tuple[Path, ...], as_json: bool, act: Callable[[Path], Answer]) -> None:
+    """Do something for each spec, print what came of it, and exit with the code that tells most."""
+    answers, codes = [], []
+    for spec in _find_specs(given):
+        try:
+            text, data, code = act(spec)
+        except RunnerError as error:
+            _print_error(error)
+            text, data, code = "", {"spec": spec.name, "error": _error_as_json(error)}, error.exit_code
+        if text and not as_json:
+            click.echo(text)
+        answers.append(data | {"exit_code": code})
+        codes.append(code)
+    from runner.report import worst_code
+
+    code = PLAN_HAS_CHANGES if set(codes) == {PLAN_HAS_CHANGES} else worst_code(codes)
+    if as_json:
+        click.echo(json.dumps({"specs": answers, "exit_code": code}, indent=2))
+    sys.exit(code)
+
+
+def _error_as_json(error: RunnerError) -> list[dict[str, str]]:
+    mistakes = error.mistakes if isinstance(error, SpecErrors) else [error]
+    return [{"message": mistake.message, "hint": mistake.hint} for mistake in mistakes]
+
+
+def _print_error(error: RunnerError) -> None:
+    for mistake in _error_as_json(error):
+        click.echo(f"error: {mistake['message']}", err=True)
+        if mistake["hint"]:
+            click.echo(f"hint: {mistake['hint']}", err=True)
+
+
+@contextmanager
+def _open_job(spec: Path, options: Options, state: Path | None, fake: bool, offline: bool = False) -> Iterator[Job]:
+    """Open a job, with the embedded fake running where it is asked for and needed."""
+    from runner.job import open_job
+
+    if not fake or offline:
+        yield open_job(spec, options, state=state, fake_root="" if fake else None, offline=offline)
+        return
+    from fake_server import FakeAIHub
+    from runner.files import make_folder
+
+    job = open_job(spec, options, state=state, fake_root="", offline=True)
+    data = job.state_path.parent / "data"
+    make_folder(data)
+    with FakeAIHub(data_dir=data, run_seconds=0.2) as server:
+        yield open_job(spec, options, state=state, fake_root=server.root)
+
+
+@cli.command()
+@_common
+def validate(specs: tuple[Path, ...], as_json: bool) -> None:
+    """Check specs: every mistake, each with its line. Sends nothing."""
+
+    def act(spec: Path) -> Answer:
+        from runner.settings import load_spec
+
+        loaded = load_spec(spec)
+        return f"{spec}: ok", {"spec": spec.name, "name": loaded.name}, 0
+
+    _each(specs, as_json, act)
+
+
+@cli.command()
+@_placed
+@click.option("--exit-code", "tell_changes", is_flag=True, help="Exit with 10 where applying would change something.")
+@click.option("--retry-failed", is_flag=True, help="Plan to pay for failed runs again.")
+@click.option("--again", is_flag=True, help="Plan to pay for everything again.")
+def plan(
+    specs: tuple[Path, ...],
+    as_json: bool,
+    state: Path | None,
+    fake: bool,
+    allow_outside: bool,
+    tell_changes: bool,
+    retry_failed: bool,
+    again: bool,
+) -> None:
+    """Show what apply would send, create and pay, and why. Sends nothing."""
+    from runner.job import Options
+
+    options = Options(retry_failed=retry_failed, again=again, allow_outside=allow_outside)
+
+    def act(spec: Path) -> Answer:
+        from runner.inspection import preview
+        from runner.report import plan_as_json, render_plan
+
+        with _open_job(spec, options, state, fake, offline=True) as job:
+            planned, scan = preview(job)
+            target = job.want().target
+            code = PLAN_HAS_CHANGES if tell_changes and planned.work else 0
+            return render_plan(spec.name, planned, scan, target), plan_as_json(spec.name, planned, scan, target), code
+
+    _each(specs, as_json, act)
+
+
+@cli.command()
+@_placed
+def status(specs: tuple[Path, ...], as_json: bool, state: Path | None, fake: bool, allow_outside: bool) -> None:
+    """Show how jobs stand, by what is recorded and the local files; the exit code tells it too. Sends nothing."""
+    from runner.job import Options
+
+    def act(spec: Path) -> Answer:
+        from runner.inspection import inspect_job
+        from runner.report import render_report
+
+        with _open_job(spec, Options(allow_outside=allow_outside), state, fake, offline=True) as job:
+            report = inspect_job(job)
+            return render_report(report), report.as_json(), report.exit_code
+
+    _each(specs, as_json, act)
+
+
+@cli.command()
+@_placed
+@click.option("--yes", is_flag=True, help="Do not ask before runs are paid.")
+@click.option("--retry-failed", is_flag=True, help="Pay for failed runs again, and send refused files again.")
+@click.option("--again", is_flag=True, help="Pay for everything again.")
+@click.option("--adopt", is_flag=True, help="Take up what lies on the server, where state and lock file are gone.")
+@click.option("--refetch", is_flag=True, help="Fetch all results again, and replace an edited documents.jsonl.")
+@click.option("--wait-for-review", is_flag=True, help="Wait for runs that stopped for a person's review.")
+@click.option("--wait-timeout", type=Duration(), help="Stop waiting for runs after this long; apply again later.")
+@click.option("--lock-timeout", type=Duration(), default=0.0, help="Wait this long for another apply to end.")
+@click.option("--max-runs", type=click.IntRange(min=0), help="Refuse to start more runs than this.")
+def apply(
+    specs: tuple[Path, ...],
+    as_json: bool,
+    state: Path | None,
+    fake: bool,
+    yes: bool,
+    wait_timeout: float | None,
+    lock_timeout: float,
+    **flags: Any,
+) -> None:
+    """Do what specs ask for: upload, run, wait, fetch. What is done is not done again."""
+    from runner.job import Options
+
+    options = Options(**flags, wait_timeout_s=wait_timeout, lock_timeout_s=lock_timeout)
+    stop = Event()
+    _stop_on_signals(stop)
+
+    def act(spec: Path) -> Answer:
+        if stop.is_set():
+            raise Interrupted(f"{spec.name}: interrupted", "apply again to go on")
+        with _open_job(spec, options, state, fake) as job:
+            return _apply_one(job, ask=not (yes or as_json), stop=stop)
+
+    if state and len(specs) > 1:
+        raise click.UsageError("--state goes with one spec")
+    _each(specs, as_json, act)
+
+
+def _apply_one(job: Job, *, ask: bool, stop: Event) -> Answer:
+    from runner.apply import apply as apply_job
+    from runner.job import warn_of_context
+    from runner.progress import open_progress
+    from runner.report import render_report
+
+    progress = open_progress()
+    if warning := warn_of_context(job):
+        progress.say(warning)
+
+    def confirm(planned: Plan, scan: Scan) -> bool:
+        if not ask or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return True
+        from runner.report import render_plan
+
+        progress.close()
+        click.echo(render_plan(job.spec_path.name, planned, scan, job.want().target), err=True)
+        return click.confirm("Start these runs?", err=True)
+
+    try:
+        report = apply_job(job, progress, confirm, stop)
+    finally:
+        progress.close()
+    for problem in report.problems:
+        _print_error(RunnerError(problem.message, problem.hint))
+    return render_report(report), report.as_json(), report.exit_code
+
+
+def _stop_on_signals(stop: Event) -> None:
+    """End in order at the first SIGINT or SIGTERM, and at once at the second."""
+
+    def handle(number: int, _: object) -> None:
+        if stop.is_set():
+            os._exit(Interrupted.exit_code)
+        stop.set()
+        os.write(2, b"\nstopping: what is under way is finished and recorded; once more stops at once\n")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+
+
+@cli.command()
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--state", type=click.Path(path_type=Path), help="The state is kept in another file.")
+@click.option("--adopt", metavar="RUN_ID", help="This run is the one whose outcome was unknown.")
+@click.option("--resubmit", is_flag=True, help="Surely no run was started: pay for it at the next apply.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def resolve(spec: Path, state: Path | None, adopt: str | None, resubmit: bool, as_json: bool) -> None:
+    """Show runs of which it is not known whether they were started, and take a person's decision."""
+    from runner.job import Options
+
+    def act(path: Path) -> Answer:
+        from runner.inspection import resolve_unknown
+
+        with _open_job(path, Options(), state, fake=False) as job:
+            return resolve_unknown(job, adopt, resubmit)
+
+    _each((spec,), as_json, act)
+
+
+def main() -> None:
+    """Run the command line; the only place where an error becomes an exit code."""
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(Interrupted.exit_code)
+    except RunnerError as error:
+        _print_error(error)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os._exit(0)
+    except Exception:  # a bug of ours: say so, and keep what is needed to mend it
+        click.echo(f"error: this is a bug of aihub-runner, a report is in {_write_bug_report()}", err=True)
+        click.echo("hint: apply again to go on, and report it with that file", err=True)
+        sys.exit(1)
+
+
+def _write_bug_report() -> str:
+    import tempfile
+    import traceback
+
+    descriptor, path = tempfile.mkstemp(prefix="aihub-runner-bug-", suffix=".txt")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(traceback.format_exc())
+    return path

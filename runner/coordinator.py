@@ -1,0 +1,277 @@
+"""Bring a plan to its end: decide what a shard needs next, have it done, record what came of it.
+
+All of this runs in the main thread, which never does HTTP. An intent is committed before its request is handed out;
+facts are recorded before the next thing is decided.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+
+from runner.engine import Done, Engine
+from runner.events import Counts, Reporter
+from runner.fingerprint import batch_name, fingerprint_members, run_tag
+from runner.job import Job
+from runner.model import MB, REVIEW_STATUS, Batch, Run, Shard
+from runner.plan import PAYS, Need, Work, find_attempt, missing_uploads, next_need
+from runner.recorder import Recorder
+from runner.state import State
+from runner.steps import (
+    CheckBatch,
+    CreateBatch,
+    FetchResults,
+    FindBatch,
+    FindRun,
+    PollRun,
+    SendFile,
+    StartRun,
+    Step,
+)
+from runner.wire import run_body
+
+TICK_S = 1.0
+HOUR_S = 3600.0
+POLL_GROWTH = 1.5
+
+
+class Coordinator:
+    """Works on the shards of one plan."""
+
+    def __init__(self, job: Job, state: State, engine: Engine, reporter: Reporter) -> None:
+        self.job = job
+        self.state = state
+        self.engine = engine
+        self.reporter = reporter
+        self.want = job.want()
+        self.counts = Counts()
+        self.recorder = Recorder(job, state, engine, reporter, self.counts)
+        self._attempts: dict[int, int] = {}
+        self._waiting: deque[Work] = deque()
+        self._starting: deque[int] = deque()
+        self._polled: dict[int, float] = {}
+        self._deadline = float("inf")
+
+    def run(self, work: Iterable[Work]) -> None:
+        """Work until nothing is left that can be done now; raises only what is a bug, or the state's errors."""
+        if self.job.options.wait_timeout_s is not None:
+            self._deadline = self.engine.clock() + self.job.options.wait_timeout_s
+        for item in work:
+            self._attempts[item.shard.id] = item.attempt
+            if item.need in PAYS:
+                self._waiting.append(item)
+                self._count_uploads(item.shard)
+            else:
+                self._advance(item.shard.id)
+        while self._begin_more() or not self.engine.is_idle:
+            self._take(self.engine.wait(TICK_S))
+            self.reporter.show(self.counts)
+            if self.engine.client.stop.is_set() or self.recorder.halted:
+                self._starting.clear()
+                self._waiting.clear()
+                self.engine.drop_all()
+            if self.engine.clock() >= self._deadline:
+                self.engine.drop_timers()
+
+    def _count_uploads(self, shard: Shard) -> None:
+        missing = missing_uploads(shard, self.want.target)
+        self.counts.files_to_send += len(missing)
+        self.counts.bytes_to_send += sum(member.size for member in missing)
+
+    def _begin_more(self) -> bool:
+        """Begin shards while there is room for more uploads, and runs while there is room for more of them."""
+        if self.recorder.stopped_paying:
+            self._waiting.clear()
+            self._starting.clear()
+        if self._waiting and self.engine.wants_uploads:
+            self._advance(self._waiting.popleft().shard.id)
+        if self._starting and self._has_room():
+            self._advance(self._starting.popleft())
+        return bool(self._waiting or self._starting)
+
+    def _has_room(self) -> bool:
+        return len(self.recorder.going) < self.job.spec.limits.parallel_runs
+
+    def _take(self, outcomes: list[Done]) -> None:
+        if not outcomes:
+            return
+        with self.state.transaction():
+            for step, outcome in outcomes:
+                self.recorder.record(step, outcome)
+        for shard_id in dict.fromkeys(step.shard for step, _ in outcomes):
+            if not self.recorder.outstanding.get(shard_id):
+                self._advance(shard_id)
+
+    def _submit(self, step: Step, delay_s: float = 0.0) -> None:
+        self.recorder.outstanding[step.shard] = self.recorder.outstanding.get(step.shard, 0) + 1
+        if delay_s > 0:
+            self.engine.submit_later(step, delay_s)
+        else:
+            self.engine.submit(step)
+
+    # What a shard needs next
+
+    def _advance(self, shard_id: int) -> None:
+        recorder = self.recorder
+        if shard_id in recorder.parked or self.engine.client.stop.is_set() or recorder.halted:
+            return
+        found = self.state.load_shards(shard_id)
+        if not found:
+            return
+        shard, attempt = found[0], self._attempts[shard_id]
+        need = next_need(shard, self.want, attempt, checked=shard_id in recorder.checked)
+        if need in PAYS and recorder.stopped_paying:
+            return
+        if need is not Need.NOTHING:
+            self._handlers[need](self, shard)
+
+    def _batch(self, shard: Shard) -> Batch:
+        batch = shard.batch_in(self.want.target)
+        assert batch is not None
+        return batch
+
+    def _run(self, shard: Shard) -> Run:
+        run = find_attempt(shard, self.want.run_key, self._attempts[shard.id])
+        assert run is not None
+        return run
+
+    def _create_batch(self, shard: Shard) -> None:
+        name = self._batch_name(shard)
+        self.state.record_batch_intent(shard.id, self.want.target, name, self.engine.client.server_now_s())
+        batch = self._batch(self.state.load_shards(shard.id)[0])
+        self._submit(CreateBatch(shard.id, batch.id, name, self.job.target.workspace))
+
+    def _batch_name(self, shard: Shard) -> str:
+        batch = shard.batch_in(self.want.target)
+        if batch is not None and batch.name:
+            return batch.name
+        return batch_name(self.job.spec.name, shard.fingerprint or fingerprint_members(shard.members))
+
+    def _find_batch(self, shard: Shard) -> None:
+        batch = self._batch(shard)
+        if batch.id in self.recorder.absent_batches:
+            self.recorder.absent_batches.discard(batch.id)
+            self._create_batch(shard)
+            return
+        known = frozenset(b.remote_id for s in self.state.load_shards() for b in s.batches if b.remote_id)
+        not_before_s = self._settled_s(batch.intent_s, batch.lost_s)
+        self._say_wait("a batch", not_before_s)
+        name = self._batch_name(shard)
+        self._submit(FindBatch(shard.id, batch.id, name, self.job.target.workspace, known, not_before_s))
+
+    def _settled_s(self, intent_s: float, lost_s: float) -> float:
+        return max(intent_s, lost_s) + self.job.spec.limits.settle_s
+
+    def _say_wait(self, what: str, not_before_s: float) -> None:
+        wait_s = max(0.0, not_before_s - self.engine.client.server_now_s())
+        self.reporter.say(f"looking for {what}, which may have been made" + f" (up to {wait_s:.0f} s)" * (wait_s >= 1))
+
+    def _upload(self, shard: Shard) -> None:
+        batch, limits = self._batch(shard), self.job.spec.limits
+        assert batch.remote_id is not None
+        for member in missing_uploads(shard, self.want.target):
+            self._submit(
+                SendFile(
+                    shard.id,
+                    batch.id,
+                    batch.remote_id,
+                    self.job.target.workspace,
+                    member,
+                    self.job.folder / member.path,
+                    int(limits.part_threshold_mb * MB),
+                    batch.intent_s + limits.settle_s,
+                )
+            )
+
+    def _check(self, shard: Shard) -> None:
+        batch = self._batch(shard)
+        assert batch.remote_id is not None
+        sizes = {member.name: member.size for member in shard.members}
+        young_until_s = batch.intent_s + self.job.spec.limits.settle_s
+        workspace = self.job.target.workspace
+        self._submit(CheckBatch(shard.id, batch.id, batch.remote_id, workspace, sizes, young_until_s))
+
+    def _start_run(self, shard: Shard) -> None:
+        if not self._has_room():
+            self._starting.append(shard.id)
+            return
+        batch, attempt = self._batch(shard), self._attempts[shard.id]
+        fingerprint = shard.fingerprint or fingerprint_members(shard.members)
+        tag = run_tag(fingerprint, self.want.run_key, attempt)
+        intent = {
+            "fingerprint": fingerprint,
+            "run_key": self.want.run_key,
+            "attempt": attempt,
+            "tag": tag,
+            "batch": batch.id,
+            "intent_s": self.engine.client.server_now_s(),
+        }
+        self.state.record_run_intent(shard, intent, self.want.settings)
+        shard = self.state.load_shards(shard.id)[0]
+        run = self._run(shard)
+        self.recorder.checked.discard(shard.id)
+        self.recorder.going.add(run.id)
+        self._submit(StartRun(shard.id, run.id, self.job.spec.deployment_id or "", self._body(shard, batch, tag)))
+
+    def _body(self, shard: Shard, batch: Batch, tag: str) -> dict[str, object]:
+        assert batch.remote_id is not None
+        secrets = {name: secret.get_secret_value() for name, secret in self.job.secrets.items()}
+        passwords = {member.name: secrets[member.password] for member in shard.members if member.password}
+        hook = self.job.spec.run.webhook
+        webhook = (
+            {"url": hook.url, "headers": {name: secrets[ref.env] for name, ref in hook.headers.items()}}
+            if hook
+            else None
+        )
+        tags = [tag, *self.job.spec.run.tags]
+        return run_body(self.want.settings, batch.remote_id, tags, passwords, webhook)
+
+    def _find_run(self, shard: Shard) -> None:
+        run, batch = self._run(shard), self._batch(shard)
+        if run.id in self.recorder.absent_runs:
+            self.recorder.absent_runs.discard(run.id)
+            self._start_run(shard)
+            return
+        runs = [r for s in self.state.load_shards() for r in s.runs if r.remote_id]
+        newest = max(runs, key=lambda r: r.started_ns, default=None)
+        from_s = min(run.intent_s, newest.started_ns / 1e9 if newest else run.intent_s) - HOUR_S
+        not_before_s = self._settled_s(run.intent_s, run.lost_s)
+        self._say_wait("a run", not_before_s)
+        known = frozenset(r.remote_id for r in runs if r.remote_id)
+        newest_id = newest.remote_id or "" if newest else ""
+        self._submit(FindRun(shard.id, run.id, run.tag, batch.remote_id or 0, known, newest_id, from_s, not_before_s))
+
+    def _poll(self, shard: Shard) -> None:
+        run, limits = self._run(shard), self.job.spec.limits
+        waits_for_person = run.status == REVIEW_STATUS
+        polled = run.id in self._polled or run.id in self.recorder.started
+        if waits_for_person and run.id in self._polled and not self.job.options.wait_for_review:
+            return
+        if polled and self.engine.clock() >= self._deadline:
+            return
+        delay_s = self._polled.get(run.id, limits.poll_min_s) if polled else 0.0
+        self._polled[run.id] = min(limits.poll_max_s, max(limits.poll_min_s, delay_s * POLL_GROWTH))
+        if not waits_for_person:
+            self.recorder.going.add(run.id)
+        started_s = (run.started_ns / 1e9) or run.intent_s
+        young_until_s = run.intent_s + limits.settle_s
+        assert run.remote_id is not None
+        self._submit(PollRun(shard.id, run.id, run.remote_id, started_s - HOUR_S, young_until_s), delay_s)
+
+    def _fetch(self, shard: Shard) -> None:
+        run = self._run(shard)
+        assert run.remote_id is not None
+        names = frozenset(member.name for member in shard.members)
+        folder = self.job.results_path
+        self._submit(FetchResults(shard.id, run.id, run.remote_id, self.want.include, folder, names))
+
+    _handlers: Mapping[Need, Callable[[Coordinator, Shard], None]] = {
+        Need.CREATE_BATCH: _create_batch,
+        Need.FIND_BATCH: _find_batch,
+        Need.UPLOAD: _upload,
+        Need.CHECK: _check,
+        Need.START_RUN: _start_run,
+        Need.FIND_RUN: _find_run,
+        Need.POLL: _poll,
+        Need.FETCH: _fetch,
+    }

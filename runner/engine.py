@@ -1,0 +1,183 @@
+"""Do steps in threads and hand their outcomes to the main thread, which alone decides and records.
+
+Two pools: `executor` does what may be repeated, and may be an engine beyond this machine; the other one, always in
+this process, does the requests that create something, and the looks for what they may have created.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+
+from runner.api import AIHub
+from runner.errors import AnswerLost, Interrupted, RunnerError, ServiceError
+from runner.look import find_batch, find_run, poll_run
+from runner.results import fetch_results
+from runner.steps import (
+    BatchCreated,
+    CheckBatch,
+    CreateBatch,
+    Failed,
+    FetchResults,
+    FindBatch,
+    FindRun,
+    Lost,
+    Outcome,
+    PollRun,
+    RunSeen,
+    SendFile,
+    StartRun,
+    Step,
+    Stopped,
+)
+from runner.upload import check_batch, send_file
+
+PAYING_THREADS = 4
+YOUNG_WAIT_S = 0.5
+
+Done = tuple[Step, Outcome]
+
+
+def create_batch(client: AIHub, step: CreateBatch) -> Outcome:
+    """Create a batch, once."""
+    return BatchCreated(client.create_batch(step.name, step.workspace))
+
+
+def start_run(client: AIHub, step: StartRun) -> Outcome:
+    """Start a run, once."""
+    return RunSeen(client.start_run(step.deployment_id, step.body))
+
+
+WORKERS: dict[type, Callable[..., Outcome]] = {
+    CreateBatch: create_batch,
+    FindBatch: find_batch,
+    SendFile: send_file,
+    CheckBatch: check_batch,
+    StartRun: start_run,
+    FindRun: find_run,
+    PollRun: poll_run,
+    FetchResults: fetch_results,
+}
+PAYING = (CreateBatch, StartRun, FindBatch, FindRun)
+
+
+def do_step(client: AIHub, step: Step) -> Outcome:
+    """Do a step and tell what came of it; a 404 on something just made is waited out."""
+    try:
+        while True:
+            try:
+                return WORKERS[type(step)](client, step)
+            except ServiceError as error:
+                if error.status != 404 or client.server_now_s() >= getattr(step, "young_until_s", 0.0):
+                    raise
+                client.pause(YOUNG_WAIT_S)
+    except Interrupted:
+        return Stopped()
+    except AnswerLost as error:
+        return Lost(client.server_now_s(), error)
+    except RunnerError as error:
+        return Failed(error)
+
+
+class Engine:
+    """Keep steps going: uploads a few at a time, everything else at once or when it is due."""
+
+    def __init__(
+        self,
+        client: AIHub,
+        parallel_uploads: int,
+        parallel_runs: int,
+        executor: Executor | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.client = client
+        self.clock = clock
+        self._executor = executor or ThreadPoolExecutor(parallel_uploads + parallel_runs, "work")
+        self._paying = ThreadPoolExecutor(PAYING_THREADS, "pay")
+        self._parallel_uploads = parallel_uploads
+        self._uploads: deque[SendFile] = deque()
+        self._uploading = 0
+        self._in_flight = 0
+        self._done: SimpleQueue[tuple[Step, Future[Outcome]]] = SimpleQueue()
+        self._timers: list[tuple[float, int, Step]] = []
+        self._counter = itertools.count()
+
+    @property
+    def wants_uploads(self) -> bool:
+        """Whether the threads that upload will soon have nothing to do."""
+        return len(self._uploads) < self._parallel_uploads
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way or due."""
+        return not (self._in_flight or self._uploads or self._timers)
+
+    def submit(self, step: Step) -> None:
+        """Do a step as soon as there is a thread for it."""
+        if isinstance(step, SendFile):
+            self._uploads.append(step)
+        else:
+            self._start(step)
+
+    def submit_later(self, step: Step, delay_s: float) -> None:
+        """Do a step after a while."""
+        heapq.heappush(self._timers, (self.clock() + delay_s, next(self._counter), step))
+
+    def drop_uploads(self, shard: int | None = None) -> int:
+        """Drop the uploads of a shard, or of all, that were not begun, and tell how many that were."""
+        kept = deque(step for step in self._uploads if shard is not None and step.shard != shard)
+        dropped, self._uploads = len(self._uploads) - len(kept), kept
+        return dropped
+
+    def drop_timers(self) -> None:
+        """Drop what was to be done later."""
+        self._timers.clear()
+
+    def drop_all(self) -> None:
+        """Drop everything that was not begun."""
+        self.drop_uploads()
+        self.drop_timers()
+
+    def _start(self, step: Step) -> None:
+        self._in_flight += 1
+        pool = self._paying if isinstance(step, PAYING) else self._executor
+        future = pool.submit(do_step, self.client, step)
+        future.add_done_callback(lambda done: self._done.put((step, done)))
+
+    def _start_due(self) -> None:
+        while self._uploads and self._uploading < self._parallel_uploads:
+            self._uploading += 1
+            self._start(self._uploads.popleft())
+        while self._timers and self._timers[0][0] <= self.clock():
+            self._start(heapq.heappop(self._timers)[2])
+
+    def wait(self, at_most_s: float) -> list[Done]:
+        """Start what is due, wait for outcomes, and give all there are; none after a while."""
+        if not self.client.stop.is_set():
+            self._start_due()
+            if self._timers:
+                at_most_s = min(at_most_s, max(0.0, self._timers[0][0] - self.clock()))
+        outcomes: list[Done] = []
+        try:
+            item = self._done.get(timeout=at_most_s)
+            while True:
+                outcomes.append(self._finish(*item))
+                item = self._done.get_nowait()
+        except Empty:
+            pass
+        return outcomes
+
+    def _finish(self, step: Step, future: Future[Outcome]) -> Done:
+        self._in_flight -= 1
+        self._uploading -= isinstance(step, SendFile)
+        return step, future.result()
+
+    def close(self) -> None:
+        """Wait for what is under way, and end the threads."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._paying.shutdown(wait=True, cancel_futures=True)

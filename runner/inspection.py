@@ -1,0 +1,121 @@
+"""Look at a job without changing anything: its plan, its state, and what a person decides of the unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from threading import Event
+from typing import Any
+
+from runner.api import AIHub
+from runner.apply import check_root, describe_job, hold_state, plan_job, scan_files
+from runner.documents import is_edited
+from runner.errors import InputError
+from runner.fingerprint import short_identity
+from runner.job import Job
+from runner.lockfile import Entry
+from runner.model import FINAL_STATUSES, Run, Scan
+from runner.places import check_renamed
+from runner.plan import Plan
+from runner.progress import open_progress
+from runner.reconcile import dismiss, entries_to_take_up, in_thread
+from runner.report import Report
+from runner.state import State
+from runner.wire import clean_text
+
+
+@contextmanager
+def _read_state(job: Job) -> Iterator[State | None]:
+    """Open the state for reading only; None where there is none yet."""
+    if not job.state_path.exists():
+        yield None
+        return
+    with closing(State(job.state_path, write=False)) as state:
+        check_root(job, state)
+        yield state
+
+
+def _scan(job: Job, state: State | None) -> Scan:
+    with closing(open_progress()) as progress:
+        return scan_files(job, state, progress, Event())
+
+
+def preview(job: Job) -> tuple[Plan, Scan]:
+    """Plan what applying would do, by what is known here; what the lock file names counts as done."""
+    check_renamed(job)
+    with _read_state(job) as state:
+        scan = _scan(job, state)
+        entries = entries_to_take_up(job, state)
+        left, recognised = _without_paid(job, scan, entries)
+        planned = plan_job(job, state, left)
+    if entries:
+        note = f"{len(entries)} runs of the lock file, with {recognised} of these files, are taken up first, for free"
+        planned = replace(planned, notes=(note, *planned.notes), done=planned.done + recognised)
+    return planned, scan
+
+
+def _without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int]:
+    """Leave out the files that a lock file's entries of today's key hold as paid; apply verifies it."""
+    key = job.want().run_key
+    paid = [e.members for e in entries if e.run_key == key and e.status not in FINAL_STATUSES - {"COMPLETE"}]
+    marks = {members[i : i + 16] for members in paid for i in range(0, len(members), 16)}
+    sources = tuple(source for source in scan.sources if short_identity(source.identity) not in marks)
+    return replace(scan, sources=sources), len(scan.sources) - len(sources)
+
+
+def inspect_job(job: Job) -> Report:
+    """Describe how a job stands by what is recorded and the local files, without a request."""
+    with _read_state(job) as state:
+        if state is None:
+            scan = _scan(job, None)
+            note = "nothing was applied yet"
+            return Report(
+                job.spec_path.name,
+                job.spec.name,
+                files=len(scan.sources),
+                files_left=len(scan.sources),
+                set_aside=scan.set_aside,
+                notes=(note,),
+                fake=job.is_fake,
+            )
+        notes = ["documents.jsonl was edited by hand"] if is_edited(state, job.results_path) else []
+        return describe_job(job, state, _scan(job, state), notes)
+
+
+def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, dict[str, Any], int]:
+    """Show runs of unknown outcome, or take a decision: this run is it, or surely none was started.
+
+    Raises InputError where the decision does not fit what is known.
+    """
+    if adopt and resubmit:
+        raise InputError("resolve: --adopt and --resubmit exclude each other", "give one of them")
+    with hold_state(job) as state:
+        runs = [run for shard in state.load_shards() for run in shard.runs if run.remote_id is None]
+        entries = entries_to_take_up(job, state)
+        if adopt:
+            _adopt(job, state, runs, adopt)
+        if resubmit:
+            for run in runs:
+                state.forget_run_intent(run.id)
+            dismiss(state, entries)
+        lines = [f"run with tag {run.tag}: {run.unknown or 'intent is open'}" for run in runs]
+        lines += [f"run {e.run_id or 'of unknown id'} on batch {e.batch_id}: only in the lock file" for e in entries]
+    decided = "adopted" if adopt else "to be paid for at the next apply" if resubmit else ""
+    text = "\n".join(lines + [decided] * bool(decided)) or "nothing is unknown"
+    data = {"spec": job.spec_path.name, "unknown": lines, "decided": decided}
+    return text, data, 7 if lines and not decided else 0
+
+
+def _adopt(job: Job, state: State, runs: list[Run], run_id: str) -> None:
+    if len(runs) != 1:
+        raise InputError(f"resolve: {len(runs)} runs are unknown, --adopt decides of one", "apply first, then resolve")
+    with closing(AIHub(job.connection)) as client:
+        info = in_thread(lambda: client.get_run(run_id))
+    batches = {batch.id: batch.remote_id for shard in state.load_shards() for batch in shard.batches}
+    if info.batch_id not in (None, batches.get(runs[0].batch)):
+        raise InputError(
+            f"run {run_id}: is of batch {info.batch_id}, not {batches.get(runs[0].batch)}", "look for the right run"
+        )
+    times = (info.start_timestamp or 0, info.finish_timestamp or 0)
+    state.record_run(runs[0].id, info.id, info.status, clean_text(info.msg or ""), times)

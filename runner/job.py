@@ -1,0 +1,157 @@
+"""One spec, ready to be worked on: where everything lies, and what it is compared by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from runner.documents import FILE_NAME
+from runner.errors import InputError
+from runner.fingerprint import run_key, run_settings, target_key
+from runner.model import Target
+from runner.plan import Want
+from runner.results import name_include
+from runner.spec import Spec
+from runner.transport import Connection
+
+FAKE_TOKEN = "fake-embedded"
+FAKE_ROOT = "fake"  # stands for the embedded fake, whose port is another one each time
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person asked for on the command line of one apply."""
+
+    retry_failed: bool = False
+    again: bool = False
+    adopt: bool = False
+    refetch: bool = False
+    wait_for_review: bool = False
+    wait_timeout_s: float | None = None
+    lock_timeout_s: float = 0.0
+    max_runs: int | None = None
+    allow_outside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A spec with its places, its identity, and the connection that serves it."""
+
+    spec: Spec
+    spec_path: Path
+    state_path: Path
+    lock_path: Path
+    results_path: Path
+    target: Target
+    connection: Connection
+    options: Options
+    secrets: Mapping[str, SecretStr] = field(repr=False, default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the spec's paths are relative to."""
+        return self.spec_path.parent
+
+    @property
+    def is_fake(self) -> bool:
+        """Whether it is applied to the embedded fake."""
+        return self.target.root == FAKE_ROOT
+
+    @property
+    def app(self) -> str:
+        """The app as the spec names it."""
+        return self.spec.app_name or self.spec.app_id or self.spec.deployment_id or ""
+
+    def settings(self) -> dict[str, Any]:
+        """List everything that changes the outcome of a run."""
+        return run_settings(self.spec, self.target)
+
+    def want(self) -> Want:
+        """Tell what is asked for, as planning needs it."""
+        run, results = self.spec.run, self.spec.results
+        return Want(
+            run_key=run_key(self.settings()),
+            target=target_key(self.target),
+            include=name_include(results.include, post_process_pdf=run.generate_post_process_pdf),
+            files_per_batch=self.spec.limits.files_per_batch,
+            settings=self.settings(),
+            retry_failed=self.options.retry_failed,
+            again=self.options.again,
+        )
+
+
+def open_job(
+    spec_path: Path,
+    options: Options,
+    *,
+    state: Path | None = None,
+    fake_root: str | None = None,
+    offline: bool = False,
+) -> Job:
+    """Load a spec and the settings, and lay out its places.
+
+    `fake_root` is the root of the embedded fake: then all lies in `<stem>.fake/` and no setting counts.
+    `offline` needs no token and no secrets. Raises InputError.
+    """
+    spec = load_spec(spec_path)
+    stem, folder = spec_path.stem, spec_path.parent
+    if fake_root is not None:
+        home = folder / f"{stem}.fake"
+        target = Target(FAKE_ROOT, spec.context or "", spec.workspace or "")
+        token, root, results = SecretStr(FAKE_TOKEN), fake_root, home / "results"
+    else:
+        home, results = folder, folder / spec.results.dir_for(spec.name)
+        settings = load_settings()
+        context = spec.context if spec.context is not None else settings.context or ""
+        target = Target(settings.api_root, context, spec.workspace or "")
+        token, root = settings.api_key or SecretStr(""), settings.api_root
+        if not offline and settings.api_key is None:
+            raise InputError("AIHUB_API_KEY: is not set", "set it in the environment, .env or a secrets folder")
+    limits = spec.limits
+    return Job(
+        spec=spec,
+        spec_path=spec_path,
+        state_path=state or home / f"{stem}.state.db",
+        lock_path=home / f"{stem}.lock.toml",
+        results_path=results,
+        target=target,
+        connection=Connection(
+            root,
+            token,
+            target.context,
+            limits.connect_timeout_s,
+            limits.read_timeout_s,
+            limits.parallel_uploads + limits.parallel_runs,
+        ),
+        options=options,
+        secrets={} if offline else _read_secrets(spec, fake=fake_root is not None),
+    )
+
+
+def _read_secrets(spec: Spec, *, fake: bool) -> Mapping[str, SecretStr]:
+    refs = [*spec.run.pdf_passwords.values(), *(spec.run.webhook.headers.values() if spec.run.webhook else ())]
+    names = sorted({ref.env for ref in refs})
+    return {name: SecretStr("fake") for name in names} if fake else read_secrets(names)
+
+
+def find_results(spec_path: Path, *, fake: bool) -> Path:
+    """Find the documents of a spec. Raises InputError where there are none yet."""
+    job = open_job(spec_path, Options(), fake_root="" if fake else None, offline=True)
+    path = job.results_path / FILE_NAME
+    if not path.exists():
+        raise InputError(f"{spec_path.name}: has no results yet", f"runner apply {spec_path.name}")
+    return path
+
+
+def warn_of_context(job: Job) -> str:
+    """Say whose units are spent where nothing says so; empty where something does."""
+    if job.target.context or job.spec.context is not None or job.is_fake:
+        return ""
+    return (
+        "warning: no context: the units of the community account are spent; "
+        'set context in the spec or AIHUB_CONTEXT, or context = "" to mean it'
+    )

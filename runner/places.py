@@ -1,0 +1,78 @@
+"""Where things lie, and whether they may lie there: results folder, renamed specs, network file systems."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from runner.errors import InputError
+from runner.events import Reporter
+from runner.files import explain_disk, make_folder, write_file
+from runner.job import Job
+from runner.sources import check_inside
+
+MARKER = ".aihub-results"
+_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "ceph", "glusterfs"})
+
+
+def check_renamed(job: Job) -> None:
+    """Refuse a spec without state beside a state or lock file whose spec is gone: it was probably renamed."""
+    if job.state_path.exists() or job.lock_path.exists():
+        return
+    for left in sorted([*job.folder.glob("*.state.db"), *job.folder.glob("*.lock.toml")]):
+        stem = left.name.removesuffix(".state.db").removesuffix(".lock.toml")
+        if not (job.folder / f"{stem}.toml").exists():
+            raise InputError(
+                f"{job.spec_path.name}: has no state, but {left.name} is here and {stem}.toml is not",
+                f"if the spec was renamed, `mv` {stem}.state.db and {stem}.lock.toml too; else move them away",
+            )
+
+
+def claim_results(job: Job) -> None:
+    """Make the results folder, make sure that it can be written and is this spec's, and mark it.
+
+    Raises InputError where it is outside, cannot be written, or is another spec's.
+    """
+    folder = job.results_path
+    if not job.is_fake:
+        check_inside(folder, job.spec_path, "results.dir", job.options.allow_outside)
+    name = Path(os.path.relpath(job.spec_path, folder)).as_posix()
+    marker = folder / MARKER
+    with explain_disk(folder):
+        make_folder(folder)
+        owner = marker.read_text(encoding="utf-8").strip() if marker.exists() else ""
+    if owner and owner != name and (folder / owner).exists():
+        raise InputError(
+            f"{job.spec_path.name}: the results folder {folder.name} belongs to {Path(owner).name}",
+            "give each spec a results.dir of its own",
+        )
+    if owner != name:
+        write_file(marker, [f"{name}\n".encode()])
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{folder.name}: the results folder cannot be written", "check its permissions")
+
+
+def warn_of_network(job: Job, reporter: Reporter) -> None:
+    """Warn where the state lies on a network file system, whose locks cannot be relied on."""
+    kind = _file_system(job.state_path.parent)
+    if kind in _NETWORK:
+        reporter.say(
+            f"warning: {job.state_path.name} lies on a network file system ({kind}); "
+            "let only one machine apply this spec, or give --state a local place"
+        )
+
+
+def _file_system(folder: Path) -> str:
+    """Tell the type of the file system that holds a folder, as Linux knows it; elsewhere nothing is known."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    best, kind = "", ""
+    for line in lines:
+        mount, _, rest = line.partition(" - ")
+        point = mount.split()[4]
+        inside = folder.resolve().is_relative_to(point)
+        if inside and len(point) >= len(best):
+            best, kind = point, rest.split()[0]
+    return kind

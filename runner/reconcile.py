@@ -1,0 +1,187 @@
+"""Before anything is paid: take up what was paid already, by a lock file or by what lies on the server."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+from runner.api import AIHub
+from runner.errors import UnknownOutcome
+from runner.events import Reporter
+from runner.fingerprint import TAG_PREFIX, fingerprint_members
+from runner.job import Job
+from runner.lockfile import Entry, load_lockfile
+from runner.look import Survey, survey
+from runner.model import Scan
+from runner.plan import PAYS, Plan, Work
+from runner.state import State
+from runner.takeup import (
+    Inspected,
+    fits,
+    inspect_entries,
+    match_members,
+    new_entries,
+    record_taken,
+    survey_entries,
+)
+from runner.wire import RunInfo
+
+PENDING = "pending entries"
+DISMISSED = "dismissed entries"
+SURVEYED = "surveyed"
+
+T = TypeVar("T")
+
+
+def in_thread(act: Callable[[], T]) -> T:
+    """Do HTTP outside the main thread, which must stay free to be interrupted."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(act).result()
+
+
+def load_pending(state: State) -> list[Entry]:
+    """Load what was found on the server and could not be verified yet."""
+    return [Entry.model_validate(entry) for entry in json.loads(state.get_meta(PENDING) or "[]")]
+
+
+def record_pending(state: State, entries: Iterable[Entry]) -> None:
+    """Record what was found on the server and could not be verified."""
+    state.record_meta(PENDING, json.dumps([entry.model_dump() for entry in entries]))
+
+
+def load_dismissed(state: State) -> set[str]:
+    """Load the run ids (or fingerprints) of entries that a person decided to leave alone."""
+    return set(json.loads(state.get_meta(DISMISSED) or "[]"))
+
+
+def dismiss(state: State, entries: Iterable[Entry]) -> None:
+    """Leave entries alone from now on: a person decided to pay for their files again."""
+    names = {entry.run_id or entry.fingerprint for entry in entries}
+    state.record_meta(DISMISSED, json.dumps(sorted(load_dismissed(state) | names)))
+
+
+def entries_to_take_up(job: Job, state: State | None) -> list[Entry]:
+    """List what the lock file, or an earlier look at the server, names and the state lacks."""
+    locked = load_lockfile(job.lock_path)
+    target = job.want().target
+    if state is None:
+        return [entry for entry in locked if entry.target == target]
+    entries = {entry.identity: entry for entry in [*load_pending(state), *locked]}
+    dismissed = load_dismissed(state)
+    wanted = [entry for entry in entries.values() if (entry.run_id or entry.fingerprint) not in dismissed]
+    return new_entries(state, wanted, target)
+
+
+def take_up(job: Job, state: State, client: AIHub, scan: Scan, reporter: Reporter) -> list[Inspected]:
+    """Take up what can be verified, free of charge, and give the rest of today's run key: it must not be paid."""
+    entries = entries_to_take_up(job, state)
+    if not entries:
+        return []
+    reporter.say(f"taking up {len(entries)} runs that were paid before, by {job.lock_path.name}")
+    return take_up_entries(job, state, inspect_entries(client, entries), scan, reporter)
+
+
+def take_up_entries(
+    job: Job, state: State, inspected: Iterable[Inspected], scan: Scan, reporter: Reporter
+) -> list[Inspected]:
+    """Record the entries that agree with the local files, and give those of today's run key that do not."""
+    left, today = [], job.want().run_key
+    for found in inspected:
+        members = () if found.why else match_members(found.entry, found.files, scan.sources)
+        if members:
+            record_taken(state, found, members)
+        elif found.entry.run_key == today:
+            left.append(found if found.why else replace(found, why="its files and the local ones differ"))
+    taken = [found.entry.identity for found in left]
+    record_pending(state, [entry for entry in load_pending(state) if entry.identity in taken])
+    return left
+
+
+def unverified_error(job: Job, left: Sequence[Inspected]) -> UnknownOutcome:
+    """Say which paid runs could not be verified, and that nothing is paid until a person decides."""
+    shown = "; ".join(f"run {item.entry.run_id or 'of unknown id'}: {item.why}" for item in left[:5])
+    return UnknownOutcome(
+        f"{job.spec_path.name}: {len(left)} runs that were paid before cannot be taken up, {shown}",
+        f"see `runner resolve {job.spec_path.name}`; nothing is paid until then",
+    )
+
+
+def look_before_first_payment(
+    job: Job, state: State, client: AIHub, scan: Scan, plan: Plan, reporter: Reporter
+) -> bool:
+    """Look once, where the state is new, for runs that are about to be paid; true where some were taken up.
+
+    Raises UnknownOutcome where batches of this spec lie on the server that neither state nor lock file knows.
+    """
+    is_ours = re.compile(re.escape(job.spec.name) + "-[0-9a-f]{64}").fullmatch
+    reporter.say("looking on the server for earlier work of this spec")
+    found = in_thread(
+        lambda: survey(
+            client, lambda name: bool(is_ours(name)), lambda tag: tag.startswith(TAG_PREFIX), job.target.workspace
+        )
+    )
+    if job.options.again:
+        return False
+    taken = _take_up_planned(job, state, found, plan)
+    if not state.load_shards() and not load_lockfile(job.lock_path):
+        taken = _face_strangers(job, state, client, scan, found, reporter) or taken
+    return taken
+
+
+def _take_up_planned(job: Job, state: State, found: Survey, plan: Plan) -> bool:
+    """Take up runs whose tag says that they are exactly what is about to be paid."""
+    want = job.want()
+    planned = {_fingerprint(work): work for work in plan.work if work.need in PAYS}
+    by_id = {run.id: run for run in found.runs}
+    known = {run.remote_id for shard in state.load_shards() for run in shard.runs}
+    taken = False
+    for entry in survey_entries(found.runs, want.target):
+        work = planned.get(entry.fingerprint)
+        if work is not None and entry.run_key == want.run_key and entry.run_id not in known:
+            record_taken(state, Inspected(entry, {}, by_id[entry.run_id]), work.shard.members)
+            taken = True
+    return taken
+
+
+def _fingerprint(work: Work) -> str:
+    return work.shard.fingerprint or fingerprint_members(work.shard.members)
+
+
+def _face_strangers(job: Job, state: State, client: AIHub, scan: Scan, found: Survey, reporter: Reporter) -> bool:
+    """Deal with batches of this spec's name that nothing here knows of."""
+    if job.options.adopt:
+        batches = {batch.id for batch in found.batches}
+        entries = survey_entries((run for run in found.runs if run.batch_id in batches), job.want().target)
+        record_pending(state, entries)
+        left = take_up_entries(job, state, inspect_entries(client, entries), scan, reporter)
+        if left:
+            raise unverified_error(job, left)
+        return bool(entries)
+    for batch in found.batches:
+        if fits(in_thread(partial(client.list_files, batch.id)), scan.sources):
+            raise UnknownOutcome(
+                f"{job.spec_path.name}: batch {batch.id} on the server holds files of this spec, "
+                "but there is neither a state file nor a lock file",
+                "apply with --adopt to take up what was paid, or with --again to pay for it again",
+            )
+        reporter.say(f"batch {batch.id} on the server has this spec's name, but holds other files; it is left alone")
+    return False
+
+
+def raise_attempts(plan: Plan, job: Job, runs: Iterable[RunInfo]) -> Plan:
+    """Number the attempts of `--again` after those that the server knows, so that no two runs share a tag."""
+    key = job.want().run_key
+    highest: dict[str, int] = {}
+    for entry in survey_entries(runs, ""):
+        if entry.run_key == key:
+            highest[entry.fingerprint] = max(entry.attempt, highest.get(entry.fingerprint, 0))
+    work = tuple(
+        replace(item, attempt=max(item.attempt, highest.get(_fingerprint(item), 0) + 1)) if item.need in PAYS else item
+        for item in plan.work
+    )
+    return replace(plan, work=work)

@@ -1,0 +1,267 @@
+"""Turn outcomes into recorded facts, and remember for this apply what is not a fact: what to leave alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runner.engine import Engine
+from runner.errors import RunnerError, ServiceError, StateError, UnknownOutcome
+from runner.events import Counts, Reporter
+from runner.job import Job
+from runner.model import REVIEW_STATUS, SetAside
+from runner.state import State
+from runner.steps import (
+    BatchCreated,
+    CheckBatch,
+    Checked,
+    CreateBatch,
+    Failed,
+    Fetched,
+    FetchResults,
+    FindBatch,
+    FindRun,
+    Gone,
+    Lost,
+    NotThere,
+    Outcome,
+    PollRun,
+    RunSeen,
+    SendFile,
+    Sent,
+    StartRun,
+    Step,
+    Stopped,
+    Unsendable,
+    Unsure,
+)
+from runner.wire import RunInfo, clean_text
+
+MAX_CHECKS = 3
+MAX_STARTS = 3
+MAX_TROUBLED_SHARDS = 3
+
+
+class Recorder:
+    """Records what came of steps.
+
+    `parked` holds the shards that are left alone for the rest of this apply; `checked` those whose batch was just
+    found right; `absent_…` rows of what was looked for and surely is not there; `going` the runs under way.
+    """
+
+    def __init__(self, job: Job, state: State, engine: Engine, reporter: Reporter, counts: Counts) -> None:
+        self.job, self.state, self.engine, self.reporter, self.counts = job, state, engine, reporter, counts
+        self.errors: list[RunnerError] = []
+        self.parked: set[int] = set()
+        self.checked: set[int] = set()
+        self.absent_batches: set[int] = set()
+        self.absent_runs: set[int] = set()
+        self.started: set[int] = set()
+        self.going: set[int] = set()
+        self.outstanding: dict[int, int] = {}
+        self.aside: dict[str, SetAside] = {}
+        self.changed: dict[str, tuple[int, str]] = {}
+        self.halted = False
+        self.stopped_paying = False
+        self._statuses: dict[int, str] = {}
+        self._unrecorded: list[RunInfo] = []
+        self._checks: dict[int, int] = {}
+        self._lost: dict[int, int] = {}
+        self._troubled: set[int] = set()
+
+    def record(self, step: Step, outcome: Outcome) -> None:
+        """Record what came of a step; inside a transaction."""
+        self.outstanding[step.shard] -= 1
+        match step, outcome:
+            case _, Stopped():
+                pass
+            case ((CreateBatch() | FindBatch()), BatchCreated(remote_id)):
+                self.state.record_batch(step.batch, remote_id)
+                self._say_batch(step, remote_id)
+            case CreateBatch(), Lost(at_s, error):
+                self.state.record_batch_lost(step.batch, at_s)
+                self._count_lost(step, error)
+            case FindBatch(), NotThere():
+                self.absent_batches.add(step.batch)
+            case SendFile(), _:
+                self._record_sent(step, outcome)
+            case CheckBatch(), _:
+                self._record_checked(step, outcome)
+            case ((StartRun() | FindRun() | PollRun() | FetchResults()), _):
+                self._record_run(step, outcome)
+            case _, _:
+                self._record_failed(step, outcome)
+
+    def _say_batch(self, step: CreateBatch | FindBatch, remote_id: int) -> None:
+        made = isinstance(step, CreateBatch)
+        self.counts.batches_made += made
+        self.reporter.say(f"batch {remote_id} {'created' if made else 'found and taken up'}")
+
+    def _count_lost(self, step: CreateBatch | StartRun, error: RunnerError) -> None:
+        """Look after a lost answer, but do not go round for ever."""
+        self.reporter.say(f"the answer was lost: {error.message}")
+        self._lost[step.shard] = self._lost.get(step.shard, 0) + 1
+        if self._lost[step.shard] > MAX_STARTS:
+            self._park(step.shard, error)
+
+    # Files
+
+    def _record_sent(self, step: SendFile, outcome: Outcome) -> None:
+        match outcome:
+            case Sent(digest, size):
+                self._accept_digest(step, digest, size)
+                self.state.record_upload(step.batch, step.member.name, digest)
+                self.counts.files_sent += 1
+                self.counts.bytes_sent += size
+            case Unsendable(reason, detail):
+                self._set_aside(step, reason, detail)
+            case Gone():
+                self._forget_batch(step)
+            case _:
+                self._record_failed(step, outcome)
+
+    def _accept_digest(self, step: SendFile, digest: str, size: int) -> None:
+        """Take what was sent for the member, where the file changed since it was scanned."""
+        if digest == step.member.digest:
+            return
+        shard = self.state.load_shards(step.shard)[0]
+        if shard.is_closed:
+            self._park(step.shard, ServiceError(f"{step.member.path}: changed while it was sent again", "apply again"))
+            return
+        self.reporter.say(f"{step.member.path}: changed since it was scanned; sent as it is now")
+        self.changed[step.member.path] = (size, digest)
+        changed = replace(step.member, digest=digest, size=size)
+        members = [changed if member.name == changed.name else member for member in shard.members]
+        self.state.record_members(step.shard, members)
+
+    def _set_aside(self, step: SendFile, reason: str, detail: str) -> None:
+        member = step.member
+        shard = self.state.load_shards(step.shard)[0]
+        if shard.is_closed:
+            self._park(step.shard, ServiceError(f"{member.path}: cannot be sent again, {detail}", "apply again"))
+            return
+        self.reporter.say(f"{member.path}: set aside, {reason}: {detail}")
+        self.aside[member.path] = SetAside(member.path, reason, clean_text(detail))
+        if reason == "refused":
+            self.state.record_refused(member.path, member.identity, clean_text(detail))
+        rest = [other for other in shard.members if other.name != member.name]
+        self.state.record_members(step.shard, rest)
+        self.counts.files_to_send -= 1
+        self.counts.bytes_to_send -= member.size
+        if not rest:
+            self.state.forget_shard(step.shard)
+
+    def _forget_batch(self, step: SendFile | CheckBatch) -> None:
+        self.reporter.say(f"batch {step.remote_id} is not on the server any more; its files are sent again")
+        self._drop_uploads(step.shard)
+        self.state.forget_batch(step.batch)
+
+    def _drop_uploads(self, shard: int) -> None:
+        self.outstanding[shard] -= self.engine.drop_uploads(shard)
+
+    def _record_checked(self, step: CheckBatch, outcome: Outcome) -> None:
+        match outcome:
+            case Checked(missing) if not missing:
+                self.checked.add(step.shard)
+            case Checked(missing):
+                self._checks[step.shard] = self._checks.get(step.shard, 0) + 1
+                self.state.forget_uploads(step.batch, missing)
+                if self._checks[step.shard] >= MAX_CHECKS:
+                    what = f"batch {step.remote_id}: {len(missing)} files are not listed as they were sent"
+                    self._park(step.shard, ServiceError(f"{what}, {missing[0]!r}", "apply again"))
+                else:
+                    self.reporter.say(f"batch {step.remote_id}: {len(missing)} files are sent again")
+            case Gone():
+                self._forget_batch(step)
+            case _:
+                self._record_failed(step, outcome)
+
+    # Runs
+
+    def _record_run(self, step: StartRun | FindRun | PollRun | FetchResults, outcome: Outcome) -> None:
+        match step, outcome:
+            case StartRun(), RunSeen(info, _):
+                self.counts.runs_started += 1
+                self.started.add(step.run)
+                self._unrecorded.append(info)
+                self.record_seen(step.shard, step.run, info)
+            case _, RunSeen(info, twins):
+                if twins:
+                    self.reporter.say(f"run {info.id} is taken up; {', '.join(twins)} carry the same tag")
+                self.record_seen(step.shard, step.run, info)
+            case StartRun(), Lost(at_s, error):
+                self.going.discard(step.run)
+                self.state.record_run_lost(step.run, at_s)
+                self._count_lost(step, error)
+            case FindRun(), NotThere() if self.job.spec.run.on_lost == "stop":
+                self._park_unknown(step, 'it was not found, and the spec says on_lost = "stop"')
+            case FindRun(), NotThere():
+                self.absent_runs.add(step.run)
+            case FindRun(), Unsure(why):
+                self._park_unknown(step, why)
+            case PollRun(), Gone():
+                info = RunInfo(id=step.remote_id, status="FAILED", msg="the run is not on the server any more")
+                self.record_seen(step.shard, step.run, info)
+            case FetchResults(), Fetched(pages, answers):
+                self.state.record_fetch(step.run, step.include, pages, answers)
+                self.counts.runs_fetched += 1
+                self.reporter.say(f"run {step.remote_id}: results of {len(answers)} files fetched")
+            case _, _:
+                self.going.discard(step.run)
+                self._record_failed(step, outcome)
+
+    def record_seen(self, shard: int, run: int, info: RunInfo) -> None:
+        """Record what the service says of a run."""
+        message = clean_text(info.msg or "")
+        self.state.record_run(
+            run, info.id, info.status, message, (info.start_timestamp or 0, info.finish_timestamp or 0)
+        )
+        before = self._statuses.get(run)
+        if before != info.status:
+            self._statuses[run] = info.status
+            self.counts.runs.update({info.status: 1} | ({before: -1} if before else {}))
+            self.reporter.say(f"run {info.id}: {clean_text(info.status)}" + (f", {message}" if message else ""))
+        if info.status in ("COMPLETE", "FAILED", "CANCELLED", REVIEW_STATUS):
+            self.going.discard(run)
+
+    def _park_unknown(self, step: FindRun, why: str) -> None:
+        self.state.record_run_unknown(step.run, why)
+        message = f"shard {step.shard}: it is not known whether its run was started, {why}"
+        self._park(step.shard, UnknownOutcome(message, f"see `runner resolve {self.job.spec_path.name}`"))
+
+    def describe_open(self) -> list[str]:
+        """Say what is open or was not recorded, where the state cannot be written any more."""
+        known = [f"run {info.id} was started, and is perhaps not recorded" for info in self._unrecorded]
+        return (
+            [*known, f"{len(self.going)} runs are going on; the next apply finds them again"] if self.going else known
+        )
+
+    # Failures
+
+    def _park(self, shard: int, error: RunnerError) -> None:
+        self.parked.add(shard)
+        self.errors.append(error)
+        self.reporter.say(error.message)
+
+    def _record_failed(self, step: Step, outcome: Outcome) -> None:
+        error = outcome.error if isinstance(outcome, Failed) else ServiceError(f"{step}: unexpected {outcome}")
+        if isinstance(error, StateError):
+            raise error
+        if step.shard not in self.parked:
+            self._park(step.shard, error)
+        self._drop_uploads(step.shard)
+        if isinstance(step, CreateBatch):
+            self.state.forget_batch(step.batch)
+        if isinstance(step, StartRun):
+            self.state.forget_run_intent(step.run)
+        self._consider_halting(step, error)
+
+    def _consider_halting(self, step: Step, error: RunnerError) -> None:
+        """Stop everything where the account is refused, and paying where the service refuses that or is in trouble."""
+        status = error.status if isinstance(error, ServiceError) else 0
+        creates = isinstance(step, (CreateBatch, StartRun))
+        self._troubled.add(step.shard)
+        if status == 401 or (status == 403 and not creates):
+            self.halted = True
+        if creates or len(self._troubled) >= MAX_TROUBLED_SHARDS:
+            self.stopped_paying = True
+            self.engine.drop_uploads()

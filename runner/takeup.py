@@ -1,0 +1,162 @@
+"""Take up work that another state did: from a lock file, or from what is found on the server. It only reads there.
+
+Nothing is believed that cannot be verified: the batch's listing and the digests of local files must agree with the
+fingerprint, and the run must carry the tag.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from runner.api import AIHub
+from runner.errors import ServiceError
+from runner.fingerprint import MEMBER_HEX, fingerprint_members, parse_run_tag, run_tag, short_identity
+from runner.lockfile import Entry
+from runner.model import Member, Source
+from runner.shards import hashed_name, plain_name
+from runner.state import State
+from runner.wire import RunInfo, clean_text
+
+STALE = "sha256/16:"  # stands before the shortened identity of a file that is not here any more as it was
+THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What the server says of an entry: the files in its batch, and its run; `why` it cannot be verified."""
+
+    entry: Entry
+    files: Mapping[str, int | None]
+    run: RunInfo | None
+    why: str = ""
+
+
+def inspect_entries(client: AIHub, entries: Sequence[Entry]) -> list[Inspected]:
+    """Ask the server about entries, several at once. Raises ServiceError where it cannot be asked at all."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(lambda entry: _inspect(client, entry), entries))
+
+
+def _inspect(client: AIHub, entry: Entry) -> Inspected:
+    try:
+        files = client.list_files(entry.batch_id)
+    except ServiceError as error:
+        if error.status != 404:
+            raise
+        return Inspected(entry, {}, None, f"batch {entry.batch_id} is not on the server")
+    try:
+        run = client.get_run(entry.run_id) if entry.run_id else None
+    except ServiceError as error:
+        if error.status != 404:
+            raise
+        run = RunInfo(id=entry.run_id, status="FAILED", msg="the run is not on the server any more")
+        return Inspected(entry, files, run)
+    tag = run_tag(entry.fingerprint, entry.run_key, entry.attempt)
+    why = f"run {entry.run_id} does not carry its tag" if run and tag not in (run.tags or ()) else ""
+    return Inspected(entry, files, run, why)
+
+
+def match_members(entry: Entry, files: Mapping[str, int | None], sources: Iterable[Source]) -> tuple[Member, ...]:
+    """Find the local files that lie in a batch; empty where fingerprint and files do not agree.
+
+    With the entry's `members`, files that are not here any more as they were become stale members.
+    """
+    listed = sorted((unicodedata.normalize("NFC", name), size) for name, size in files.items())
+    if entry.files and len(listed) != entry.files:
+        return ()
+    hashes = [entry.members[i : i + MEMBER_HEX] for i in range(0, len(entry.members), MEMBER_HEX)]
+    if len(hashes) != len(listed):
+        hashes = [""] * len(listed)
+    finder = _Finder(sources)
+    members = [finder.find(name, size or 0, mark) for (name, size), mark in zip(listed, hashes, strict=True)]
+    whole = all(member.path for member in members)
+    if whole:
+        return tuple(members) if fingerprint_members(members) == entry.fingerprint else ()
+    return tuple(members) if entry.members else ()
+
+
+class _Finder:
+    """Finds each local file at most once."""
+
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self._by_size: dict[int, list[Source]] = {}
+        for source in sources:
+            self._by_size.setdefault(source.size, []).append(source)
+
+    def find(self, name: str, size: int, mark: str) -> Member:
+        """Find the file of this size that the mark recognises, or, where there is no mark, that has the name."""
+        candidates = self._by_size.get(size, [])
+        named = [s for s in candidates if name in (plain_name(s.path), hashed_name(s.path))]
+        fitting = [s for s in (named + candidates if mark else named) if not mark or short_identity(s.identity) == mark]
+        if not fitting:
+            return Member(name, "", size, STALE + mark)
+        source = fitting[0]
+        candidates.remove(source)
+        return Member(name, source.path, source.size, source.digest, source.password)
+
+
+def record_taken(state: State, found: Inspected, members: tuple[Member, ...]) -> None:
+    """Record a verified entry: its shard, batch and run."""
+    entry = found.entry
+    with state.transaction():
+        shard_id, batch_id = _ensure_shard(state, entry, members)
+        tag = run_tag(entry.fingerprint, entry.run_key, entry.attempt)
+        run = state.record_taken_run(shard_id, batch_id, entry.run_key, entry.attempt, tag)
+        if found.run is not None:
+            times = (found.run.start_timestamp or 0, found.run.finish_timestamp or 0)
+            state.record_run(run, found.run.id, found.run.status, clean_text(found.run.msg or ""), times)
+
+
+def _ensure_shard(state: State, entry: Entry, members: tuple[Member, ...]) -> tuple[int, int]:
+    for shard in state.load_shards():
+        for batch in shard.batches:
+            if shard.fingerprint == entry.fingerprint and batch.remote_id == entry.batch_id:
+                return shard.id, batch.id
+    shard_id = state.record_shard(members, entry.fingerprint)
+    batch_id = state.record_taken_batch(shard_id, entry.target, entry.batch_id)
+    for member in members:
+        state.record_upload(batch_id, member.name, member.digest)
+    return shard_id, batch_id
+
+
+def new_entries(state: State, entries: Iterable[Entry], target: str) -> list[Entry]:
+    """List the entries of this target that the state does not have."""
+    shards = state.load_shards()
+    runs = {run.remote_id for shard in shards for run in shard.runs if run.remote_id}
+    open_tags = {run.tag for shard in shards for run in shard.runs}
+    return [
+        entry
+        for entry in entries
+        if entry.target == target
+        and entry.run_id not in runs
+        and (entry.run_id or run_tag(entry.fingerprint, entry.run_key, entry.attempt) not in open_tags)
+    ]
+
+
+def survey_entries(runs: Iterable[RunInfo], target: str) -> list[Entry]:
+    """Make entries of runs that were found on the server by their tags."""
+    entries = []
+    for run in runs:
+        parsed = next(filter(None, map(parse_run_tag, run.tags or ())), None)
+        if parsed and run.batch_id:
+            fingerprint, key, attempt = parsed
+            entries.append(
+                Entry(
+                    fingerprint=fingerprint,
+                    target=target,
+                    run_key=key,
+                    batch_id=run.batch_id,
+                    run_id=run.id,
+                    attempt=attempt,
+                )
+            )
+    return entries
+
+
+def fits(files: Mapping[str, int | None], sources: Iterable[Source]) -> bool:
+    """Tell whether any file of a batch could be one of ours, by name and size."""
+    ours = {(name, s.size) for s in sources for name in (plain_name(s.path), hashed_name(s.path))}
+    return any((unicodedata.normalize("NFC", name), size) in ours for name, size in files.items())
