@@ -1,0 +1,48 @@
+# `make demo` runs the main job on a fresh machine, `make test` passes all the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OPENAPI ?= ../shared/aihub-api/openapi.json
+
+.PHONY: demo test check contract docs bench clean
+
+demo: $(VENV)/.installed
+	$(BIN)/runner apply specs/invoices.toml --fake --yes
+	$(BIN)/runner status specs/invoices.toml --fake
+
+test: $(VENV)/.installed-dev
+	AIHUB_OPENAPI=$(OPENAPI) $(BIN)/python -m pytest -n auto
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layout.py
+
+contract: $(VENV)/.installed-dev
+	@test -f "$(OPENAPI)" || { echo "error: $(OPENAPI): no such file; give OPENAPI=path"; exit 2; }
+	AIHUB_OPENAPI=$(OPENAPI) $(BIN)/python -m pytest -n auto tests/fake tests/e2e
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m runner.reference > docs/reference.md
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python tests/bench/bench_fake.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info specs/*.fake
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "error: Python 3.11 or newer is needed; give PYTHON=python3.12, for instance"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	  || { echo "error: the venv module is missing; on Debian or Ubuntu: apt-get install python3-venv"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@

@@ -1,0 +1,81 @@
+"""The architecture, checked: imports go down the layers only, and nothing grows too large."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LAYERS = [
+    {"errors", "model"},
+    {"spec", "globs", "fingerprint", "wire", "events", "bodies", "files"},
+    {"shards", "steps"},
+    {"plan"},
+    {"settings", "sources", "boundaries", "lock", "database", "state", "lockfile", "transport", "api", "progress"},
+    {"upload", "look", "results", "documents", "reference"},
+    {"engine", "job", "takeup", "report"},
+    {"places", "reconcile", "recorder"},
+    {"coordinator"},
+    {"apply"},
+    {"inspection"},
+    {"cli", "__init__"},
+]
+# Within a layer, these stand on those.
+WITHIN = {
+    ("spec", "globs"),
+    ("fingerprint", "spec"),
+    ("state", "database"),
+    ("api", "transport"),
+    ("sources", "boundaries"),
+    ("sources", "settings"),
+    ("recorder", "reconcile"),
+    ("job", "takeup"),
+}
+MAX_FILE_LINES = 350
+MAX_FUNCTION_LINES = 50
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).glob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Module names that a file imports of this project, such as `runner.spec`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.split(".")[0] in ("runner", "fake_server")}
+
+
+@pytest.mark.parametrize("path", modules("runner"), ids=lambda path: path.stem)
+def test_layers_of_the_runner_import_downwards_only(path: Path) -> None:
+    level = next((index for index, layer in enumerate(LAYERS) if path.stem in layer), None)
+    assert level is not None, f"{path.name} has no layer"
+    for name in imported(path):
+        part = name.split(".")[1] if name.startswith("runner.") else ""
+        target = next((index for index, layer in enumerate(LAYERS) if part in layer), None)
+        if target is not None and path.stem != "__init__":
+            assert target < level or (path.stem, part) in WITHIN, f"{path.name} imports {name}"
+
+
+def test_packages_import_each_other_only_where_the_fake_is_embedded() -> None:
+    crossing = {
+        (path.parent.name, path.stem)
+        for package, other in (("runner", "fake_server"), ("fake_server", "runner"))
+        for path in modules(package)
+        if any(name.split(".")[0] == other for name in imported(path))
+    }
+    assert crossing == {("runner", "cli")}
+
+
+@pytest.mark.parametrize("path", modules("runner") + modules("fake_server"), ids=lambda path: f"{path.parent.name}.{path.stem}")
+def test_sizes_stay_readable(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= MAX_FILE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= MAX_FUNCTION_LINES, f"{path.name}: {node.name} has {length} lines"
