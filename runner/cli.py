@@ -30,7 +30,7 @@ PLAN_HAS_CHANGES = 10
 Answer = tuple[str, dict[str, Any], int]
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType):  # type: ignore[type-arg]
     """A length of time: 90, 90s, 10m or 2h."""
 
     name = "duration"

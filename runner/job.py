@@ -15,6 +15,7 @@ from runner.fingerprint import run_key, run_settings, target_key
 from runner.model import Target
 from runner.plan import Want
 from runner.results import name_include
+from runner.settings import load_settings, load_spec, read_secrets
 from runner.spec import Spec
 from runner.transport import Connection
 

@@ -71,7 +71,9 @@ def test_packages_import_each_other_only_where_the_fake_is_embedded() -> None:
     assert crossing == {("runner", "cli")}
 
 
-@pytest.mark.parametrize("path", modules("runner") + modules("fake_server"), ids=lambda path: f"{path.parent.name}.{path.stem}")
+@pytest.mark.parametrize(
+    "path", modules("runner") + modules("fake_server"), ids=lambda path: f"{path.parent.name}.{path.stem}"
+)
 def test_sizes_stay_readable(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.count("\n") <= MAX_FILE_LINES

@@ -40,9 +40,9 @@ def test_names_over_255_bytes_are_cut_and_keep_their_extension() -> None:
     assert "~" in name
 
 
-parts = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=90).filter(
-    lambda text: text.strip(".")
-)
+parts = st.text(
+    st.characters(exclude_characters="/\0", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=90
+).filter(lambda text: text.strip("."))
 
 
 @given(st.sets(st.tuples(parts, parts).map("/".join), min_size=1, max_size=30))

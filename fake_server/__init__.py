@@ -1,0 +1,18 @@
+"""A fake AI Hub: the same requests, the same answers, faults on demand. Nothing here ever costs anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fake_server.serve import FakeAIHub
+
+__all__ = ["FakeAIHub"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "FakeAIHub":
+        from fake_server.serve import FakeAIHub
+
+        return FakeAIHub
+    raise AttributeError(name)

@@ -1,0 +1,41 @@
+"""`fake-aihub` and `python -m fake_server`: a fake AI Hub on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--port", default=8800, show_default=True, help="The port to listen on; 0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Keep the world here across restarts.")
+@click.option("--run-seconds", default=1.0, show_default=True, help="How long a run takes.")
+@click.option("--latency-ms", default=0.0, show_default=True, help="How long every answer is held back.")
+@click.option("--page-files", default=100, show_default=True, help="Files on a page of results.")
+def main(port: int, host: str, data_dir: Path | None, run_seconds: float, latency_ms: float, page_files: int) -> None:
+    """Serve a fake AI Hub until it is stopped. It takes tokens that begin with fake-, and no others."""
+    import socket
+
+    from fake_server.clock import Clock
+    from fake_server.serve import make_server
+    from fake_server.service import Service
+    from fake_server.world import World
+
+    clock = Clock()
+    if data_dir is not None:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    service = Service(
+        clock, World(clock, data_dir), run_seconds=run_seconds, latency_ms=latency_ms, page_files=page_files
+    )
+    try:
+        listener = socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host}:{port}, {error.strerror}") from error
+    click.echo(f"http://{host}:{listener.getsockname()[1]}/api")
+    make_server(service, host, port).run([listener])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Batches and their files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fake_server.service import Service, answer, check_name, context_of, read_count, read_json, user_of
+from fake_server.world import ApiError, Batch, File
+
+PAGE_BATCHES = 100
+PAGE_FILES = 100
+MAX_PAGE_FILES = 1000
+
+
+def render_batch(batch: Batch) -> dict[str, Any]:
+    """Render a batch as the API tells of it."""
+    return {
+        "id": batch.id,
+        "name": batch.name,
+        "workspace": batch.workspace,
+        "mount_point": "Instabase Drive",
+        "repo_owner": batch.owner,
+        "batch_owner": batch.owner,
+        "created_at_ms": batch.created_ms,
+        "updated_at_ms": batch.updated_ms,
+        "path_suffix": f"batches/{batch.id}",
+    }
+
+
+def find_batch(service: Service, request: Request) -> Batch:
+    """Find the batch that a path names. Raises ApiError 404."""
+    text = request.path_params["batch_id"]
+    if not (text.isascii() and text.isdigit()):
+        raise ApiError(404, f"Batch with ID {text[:50]} does not exist.")
+    return service.world.get_batch(context_of(request), int(text[:18]))
+
+
+async def create_batch(service: Service, request: Request) -> Response:
+    """POST /v2/batches"""
+    given = await read_json(request, {"name": str, "workspace": str}, ("name",))
+    user = user_of(request)
+    if user == "service" and "workspace" not in given:
+        raise ApiError(400, "A service account must name a workspace.")
+    if not given["name"] or len(given["name"]) > 255:
+        raise ApiError(400, "The name of a batch has 1 to 255 characters.")
+    workspace = given.get("workspace", "My Workspace")
+    return answer(200, {"id": service.world.create_batch(context_of(request), given["name"], workspace, user).id})
+
+
+async def list_batches(service: Service, request: Request) -> Response:
+    """GET /v2/batches"""
+    limit = read_count(request, "limit", PAGE_BATCHES, 1000)
+    offset = read_count(request, "offset", 0)
+    asked, context = request.query_params, context_of(request)
+    found = [
+        batch
+        for batch in service.world.batches.values()
+        if batch.context == context
+        and asked.get("workspace", batch.workspace) == batch.workspace
+        and asked.get("username", batch.owner) == batch.owner
+    ]
+    for fault in service.faults.knobs("listBatches", request.url.path):
+        made_before_ms = (service.clock.now_s() - fault.seconds) * 1000
+        found = [batch for batch in found if batch.created_ms < made_before_ms]
+    return answer(200, {"batches": [render_batch(batch) for batch in found[offset : offset + limit]]})
+
+
+async def get_batch(service: Service, request: Request) -> Response:
+    """GET /v2/batches/{batch_id}"""
+    return answer(200, render_batch(find_batch(service, request)))
+
+
+async def delete_batch(service: Service, request: Request) -> Response:
+    """DELETE /v2/batches/{batch_id}"""
+    return answer(202, {"job_id": service.world.delete_batch(find_batch(service, request)).id})
+
+
+async def list_files(service: Service, request: Request) -> Response:
+    """GET /v2/batches/{batch_id}/files; the token of a page is the offset that it begins at."""
+    batch = find_batch(service, request)
+    size = max(1, read_count(request, "page_size", PAGE_FILES, MAX_PAGE_FILES))
+    start = read_count(request, "start_token", 0)
+    files = sorted(batch.files.values(), key=lambda file: file.name)
+    page, has_more = files[start : start + size], start + size < len(files)
+    body: dict[str, Any] = {"nodes": [_render_file(batch, file) for file in page], "has_more": has_more}
+    if has_more:
+        body["next_page_token"] = str(start + size)
+    return answer(200, body)
+
+
+def _render_file(batch: Batch, file: File) -> dict[str, Any]:
+    return {
+        "full_path": f"/fake/batches/{batch.id}/{file.name}",
+        "metadata": {"node_type": "file", "size": file.size, "modified_timestamp": file.modified_s},
+        "perms": {"can_read": True, "can_write": True, "can_delete": True},
+        "name": file.name,
+    }
+
+
+async def put_file(service: Service, request: Request) -> Response:
+    """PUT /v2/batches/{batch_id}/files/{filename}"""
+    batch, name = find_batch(service, request), check_name(request.path_params["filename"])
+    digest, size = await service.world.blobs.store(request.stream())
+    find_batch(service, request)  # it may have been deleted while the body came in
+    service.world.put_file(batch, name, digest, size)
+    return Response(status_code=204)
+
+
+async def delete_file(service: Service, request: Request) -> Response:
+    """DELETE /v2/batches/{batch_id}/files/{filename}"""
+    batch = find_batch(service, request)
+    service.world.delete_file(batch, check_name(request.path_params["filename"]))
+    return Response(status_code=202)

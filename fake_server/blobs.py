@@ -1,0 +1,69 @@
+"""Where the bytes of files lie: in memory, or on disk under the name of their digest."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import IO
+
+CHUNK_BYTES = 1 << 20
+
+
+class Blobs:
+    """Content-addressed bytes. With a folder, no body is kept in memory, and none is ever half-written."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._memory: dict[str, bytes] = {}
+        self._counter = itertools.count()
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            for left in folder.glob("*.part"):
+                left.unlink()
+
+    async def store(self, stream: AsyncIterator[bytes]) -> tuple[str, int]:
+        """Store what a request sends, and give its digest and size."""
+        if self._folder is None:
+            body = b"".join([chunk async for chunk in stream])
+            return self._remember(body), len(body)
+        digest, size = hashlib.sha256(), 0
+        temporary = self._folder / f"{next(self._counter)}.part"
+        try:
+            with temporary.open("wb") as file:
+                async for chunk in stream:
+                    digest.update(chunk)
+                    size += len(chunk)
+                    file.write(chunk)
+            temporary.replace(self._folder / digest.hexdigest())
+        finally:
+            temporary.unlink(missing_ok=True)
+        return digest.hexdigest(), size
+
+    def _remember(self, body: bytes) -> str:
+        digest = hashlib.sha256(body).hexdigest()
+        self._memory[digest] = body
+        return digest
+
+    def join(self, digests: list[str]) -> tuple[str, int]:
+        """Store the bytes of several blobs, one after another, as one, and give its digest and size."""
+        if self._folder is None:
+            body = b"".join(self._memory[digest] for digest in digests)
+            return self._remember(body), len(body)
+        joined, size = hashlib.sha256(), 0
+        temporary = self._folder / f"{next(self._counter)}.part"
+        with temporary.open("wb") as file:
+            for digest in digests:
+                with (self._folder / digest).open("rb") as part:
+                    for chunk in _chunks(part):
+                        joined.update(chunk)
+                        size += file.write(chunk)
+        shutil.move(temporary, self._folder / joined.hexdigest())
+        return joined.hexdigest(), size
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    while chunk := file.read(CHUNK_BYTES):
+        yield chunk

@@ -1,0 +1,78 @@
+"""`/_fake/…`: look at the fake, and tell it what to do. No token is needed; it is no part of the API."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fake_server.service import Service, answer, read_json
+from fake_server.world import ApiError
+
+
+def render_ledger(service: Service) -> dict[str, Any]:
+    """Tell how often each side effect took place."""
+    world = service.world
+    return {kind: dict(counts) for kind, counts in world.ledger.items()} | {"digests": dict(world.upload_digests)}
+
+
+async def journal(service: Service, request: Request) -> Response:
+    """GET, DELETE /_fake/journal"""
+    if request.method == "DELETE":
+        service.journal.clear()
+        return Response(status_code=204)
+    entries = [exchange.as_dict() for exchange in service.journal.exchanges]
+    return answer(200, {"entries": entries, "is_full": service.journal.is_full})
+
+
+async def ledger(service: Service, request: Request) -> Response:
+    """GET /_fake/ledger"""
+    return answer(200, render_ledger(service))
+
+
+async def faults(service: Service, request: Request) -> Response:
+    """GET, POST, DELETE /_fake/faults"""
+    if request.method == "DELETE":
+        service.faults.scripts.clear()
+    if request.method == "POST":
+        given = await read_json(request, {"faults": list}, ("faults",))
+        try:
+            for script in given["faults"]:
+                service.faults.add(**script)
+        except (TypeError, ValueError) as error:
+            raise ApiError(400, str(error)) from None
+    scripts = [asdict(fault) for fault in service.faults.scripts]
+    return answer(200, {"faults": scripts, "unused": service.faults.unused()})
+
+
+async def clock(service: Service, request: Request) -> Response:
+    """POST /_fake/clock"""
+    given = await read_json(request, {"advance_s": (int, float), "offset_s": (int, float)})
+    service.clock.offset_s = given.get("offset_s", service.clock.offset_s)
+    service.clock.advance(given.get("advance_s", 0))
+    return answer(200, {"now_s": service.clock.now_s()})
+
+
+async def next_run(service: Service, request: Request) -> Response:
+    """POST /_fake/next-run"""
+    types = {"status": str, "message": str, "times": int, "after_s": (int, float), "hold": bool}
+    service.world.next_runs.append(await read_json(request, types))
+    return Response(status_code=204)
+
+
+async def set_run(service: Service, request: Request) -> Response:
+    """POST /_fake/runs/{run_id}"""
+    given = await read_json(request, {"status": str, "message": str}, ("status",))
+    run_id = request.path_params["run_id"]
+    if run_id not in service.world.runs:
+        raise ApiError(404, "The run does not exist.")
+    service.world.set_run(run_id, given)
+    return Response(status_code=204)
+
+
+async def units(service: Service, request: Request) -> Response:
+    """POST /_fake/units"""
+    service.world.units_left = (await read_json(request, {"left": int})).get("left")
+    return Response(status_code=204)

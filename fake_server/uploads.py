@@ -1,0 +1,70 @@
+"""Multipart uploads of large files."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fake_server.service import Service, answer, check_name, context_of, read_json
+from fake_server.world import ApiError, Session
+
+
+async def open_session(service: Service, request: Request) -> Response:
+    """POST /v2/batches/multipart-upload"""
+    types = {"batch_id": int, "filename": str, "file_size": (int, str)}
+    given = await read_json(request, types, ("batch_id", "filename", "file_size"))
+    batch = service.world.get_batch(context_of(request), given["batch_id"])
+    size = str(given["file_size"])
+    if not (size.isascii() and size.isdigit()):
+        raise ApiError(400, "file_size is not a number.")
+    session = service.world.open_session(batch, check_name(given["filename"]), int(size[:18]), service.part_size)
+    made = answer(201, {"session_id": session.id, "part_size": session.part_size})
+    made.headers["Location"] = f"{str(request.url).split('?')[0]}/sessions/{session.id}"
+    return made
+
+
+def _find_session(service: Service, request: Request) -> Session:
+    session = service.world.sessions.get(request.path_params["session_id"])
+    if session is None or session.context != context_of(request):
+        raise ApiError(404, "The upload session does not exist.")
+    return session
+
+
+async def put_part(service: Service, request: Request) -> Response:
+    """PUT /v2/batches/multipart-upload/sessions/{session_id}/parts/{part_num}"""
+    session, text = _find_session(service, request), request.path_params["part_num"]
+    if not (text.isascii() and text.isdigit()) or int(text[:18]) < 1:
+        raise ApiError(400, "Parts are numbered from 1.")
+    number = int(text[:18])
+    digest, size = await service.world.blobs.store(request.stream())
+    wanted = min(session.part_size, session.size - (number - 1) * session.part_size)
+    if size != wanted:
+        raise ApiError(400, f"Part {number} has {size} bytes, {max(wanted, 0)} are expected.")
+    part_id = service.world.put_part(_find_session(service, request), number, digest, size)
+    return answer(201, {"part_id": part_id, "part_num": number})
+
+
+async def end_session(service: Service, request: Request) -> Response:
+    """POST /v2/batches/multipart-upload/sessions/{session_id}"""
+    session = _find_session(service, request)
+    given = await read_json(request, {"action": str, "parts": list}, ("action",))
+    if given["action"] not in ("commit", "abort"):
+        raise ApiError(400, "action is commit or abort.")
+    if given["action"] == "commit":
+        _commit(service, session, given.get("parts", []))
+    service.world.end_session(session)
+    return Response(status_code=201)
+
+
+def _commit(service: Service, session: Session, parts: list[object]) -> None:
+    count = -(-session.size // session.part_size)
+    wanted = [
+        {"part_num": number, "part_id": session.parts[number][0]}
+        for number in range(1, count + 1)
+        if number in session.parts
+    ]
+    if len(wanted) != count or parts != wanted:
+        raise ApiError(400, f"The parts are not the {count} that were uploaded, in order.")
+    batch = service.world.get_batch(session.context, session.batch_id)
+    digest, size = service.world.blobs.join([session.parts[number][1] for number in range(1, count + 1)])
+    service.world.put_file(batch, session.name, digest, size)

@@ -1,0 +1,3 @@
+"""Stand-in."""
+def violations(journal, openapi):
+    return []

@@ -1,0 +1,157 @@
+"""A folder with a spec and documents, a fake AI Hub of its own, and the real command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from fake_server import FakeAIHub
+from runner.cli import cli
+
+ROOT = Path(__file__).parent.parent.parent
+WRITES = ("POST", "PUT", "DELETE", "PATCH")
+QUICK = "settle_s = 0.2\npoll_min_s = 0.01\npoll_max_s = 0.05"
+SPEC = f"""\
+name = "job"
+files = "in/**/*"
+app_name = "Invoice Extraction"
+owner = "instabase"
+context = "acme"
+[limits]
+{QUICK}
+"""
+
+
+@dataclass
+class Outcome:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one spec's part of the JSON document."""
+        return json.loads(self.out)["specs"][0]
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+
+@dataclass
+class Project:
+    """A folder with a spec, worked on by the real command line against a fake."""
+
+    folder: Path
+    fake: FakeAIHub
+    env: dict[str, str | None] = field(default_factory=dict)
+    spec_name: str = "job.toml"
+
+    @property
+    def spec_path(self) -> Path:
+        return self.folder / self.spec_name
+
+    def write(self, path: str, content: str | bytes) -> Path:
+        """Write a file below the folder."""
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content.encode() if isinstance(content, str) else content)
+        return target
+
+    def write_files(self, count: int, start: int = 0) -> None:
+        for number in range(start, start + count):
+            self.write(f"in/{number:05}.txt", f"document number {number}")
+
+    def change_spec(self, old: str, new: str) -> None:
+        text = self.spec_path.read_text()
+        assert old in text
+        self.spec_path.write_text(text.replace(old, new))
+
+    def run(self, command: str, *args: str) -> Outcome:
+        """Run a command in this process."""
+        arguments = [command, str(self.spec_path), *args]
+        result = CliRunner().invoke(cli, arguments, env=self.env)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Outcome(result.exit_code, result.stdout, result.stderr)
+
+    def apply(self, *args: str) -> Outcome:
+        return self.run("apply", *args)
+
+    def start(self, *args: str) -> subprocess.Popen[str]:
+        """Start the command line as a process of its own."""
+        environment = {k: v for k, v in (os.environ | self.env).items() if v is not None}
+        return subprocess.Popen(
+            [sys.executable, "-m", "runner", *args],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def documents(self) -> list[dict[str, Any]]:
+        path = self.folder / "results" / "job" / "documents.jsonl"
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    @property
+    def lock(self) -> list[dict[str, Any]]:
+        name = self.spec_name.replace(".toml", ".lock.toml")
+        return tomllib.loads((self.folder / name).read_text())["run"]
+
+    def sent(self) -> list[str]:
+        """What was sent so far that writes, as `PUT addFileToBatch`."""
+        return [f"{e['method']} {e['operation']}" for e in self.fake.journal if e["method"] in WRITES]
+
+    def forget_requests(self) -> None:
+        self.fake.clear_journal()
+
+    def arrived(self) -> dict[str, str]:
+        """Names and digests of everything that lies in any batch."""
+        files: dict[str, str] = {}
+        for batch in self.fake.batches():
+            files |= self.fake.files(batch["id"])
+        return files
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeAIHub]:
+    with FakeAIHub() as server:
+        yield server
+        _check_contract(server)
+
+
+def _check_contract(server: FakeAIHub) -> None:
+    """Validate every request and answer, where the API description is at hand."""
+    openapi = Path(os.environ.get("AIHUB_OPENAPI") or ROOT.parent / "shared/aihub-api/openapi.json")
+    if not openapi.exists():
+        assert not os.environ.get("AIHUB_REQUIRE_SHARED"), f"{openapi} is missing"
+        return
+    sys.path.insert(0, str(ROOT / "tests"))
+    from contract import violations
+
+    assert violations(server.journal, openapi) == []
+
+
+@pytest.fixture
+def project(tmp_path: Path, fake: FakeAIHub, monkeypatch: pytest.MonkeyPatch) -> Project:
+    for name in list(os.environ):
+        if name.startswith("AIHUB_") and name not in ("AIHUB_OPENAPI", "AIHUB_REQUIRE_SHARED"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    made = Project(tmp_path, fake, {"AIHUB_API_KEY": "fake-test", "AIHUB_API_ROOT": fake.root})
+    made.write("job.toml", SPEC)
+    return made
