@@ -76,7 +76,7 @@ class Faults:
             if scope["type"] != "http" or not self.scripts or scope["path"].startswith("/_fake/"):
                 await app(scope, receive, send)
                 return
-            operation = name_operation(scope)
+            operation = scope["operation"] = name_operation(scope)
             fault = _first(self.scripts, operation, scope["path"])
             if fault is None:
                 await app(scope, receive, send)
@@ -96,7 +96,9 @@ class Faults:
 
 
 def _first(scripts: Iterable[Fault], operation: str, path: str) -> Fault | None:
-    return next((f for f in scripts if f.do in ACTIONS and f.strikes(operation, path)), None)
+    # Every script counts every call, whichever of them strikes.
+    striking = [fault for fault in scripts if fault.do in ACTIONS and fault.strikes(operation, path)]
+    return striking[0] if striking else None
 
 
 async def _read_all(receive: Receive) -> None:
@@ -105,6 +107,7 @@ async def _read_all(receive: Receive) -> None:
 
 
 async def _go_wrong(fault: Fault, scope: Scope, send: Send, kept: list[Message]) -> None:
+    scope["faulted"] = True
     if fault.do == "stall":
         await asyncio.sleep(fault.seconds)
     if fault.do in ("reset", "stall"):

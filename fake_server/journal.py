@@ -28,6 +28,7 @@ class Exchange:
     status: int = 0
     response_headers: Mapping[str, str] | None = None
     response_body: bytes = b""
+    faulted: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Give it as values that JSON can carry; tokens are left out."""
@@ -42,6 +43,7 @@ class Exchange:
             "request_json": _parse(self.request_body),
             "response_headers": dict(self.response_headers or {}),
             "response_json": _parse(self.response_body),
+            "faulted": self.faulted,
         }
 
 
@@ -87,6 +89,7 @@ class Journal:
                 await app(scope, receive_and_note, send_and_note)
             finally:
                 exchange.operation = scope.get("operation", "")
+                exchange.faulted = scope.get("faulted", False)
 
         return watched
 

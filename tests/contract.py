@@ -1,3 +1,113 @@
-"""Stand-in."""
-def violations(journal, openapi):
-    return []
+"""Check a fake's journal against the API description: every request that was sent, and every answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from openapi_schema_validator import OAS30Validator
+
+# Not in the description, but sent by the vendor's SDK, as facts of the API go.
+UNDESCRIBED = {"webhook_config"}
+
+
+@cache
+def load_operations(openapi: Path) -> dict[str, dict[str, Any]]:
+    """Load the operations by their id, with all references followed."""
+    description = json.loads(openapi.read_text(encoding="utf-8"))
+
+    def follow(node: Any) -> Any:
+        if isinstance(node, list):
+            return [follow(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            target: Any = description
+            for part in node["$ref"].removeprefix("#/").split("/"):
+                target = target[part]
+            return follow(target) | ({"nullable": True} if node.get("nullable") else {})
+        return {key: follow(value) for key, value in node.items()}
+
+    return {
+        operation["operationId"]: follow(operation) for path in description["paths"].values() for operation in path.values()
+    }
+
+
+def violations(journal: list[dict[str, Any]], openapi: Path) -> list[str]:
+    """List what in the journal is not as the description says; scripted faults are no answers of the API."""
+    operations = load_operations(openapi)
+    found = []
+    for entry in journal:
+        operation = operations.get(entry["operation"])
+        if operation is None:
+            found.append(f"{entry['method']} {entry['path']}: no such operation")
+            continue
+        where = f"{entry['operation']} {entry['status']}"
+        found += [f"{where}: request: {text}" for text in _check_request(entry, operation)]
+        if not entry["faulted"] and entry["status"]:
+            found += [f"{where}: answer: {text}" for text in _check_answer(entry, operation)]
+    return found
+
+
+def _check_request(entry: dict[str, Any], operation: dict[str, Any]) -> Iterator[str]:
+    described = {p["name"]: p["schema"] for p in operation.get("parameters", []) if p["in"] == "query"}
+    for name, text in parse_qsl(entry["query"], keep_blank_values=True):
+        if name not in described:
+            yield f"query parameter {name} is not described"
+        elif described[name].get("type") == "integer" and not text.isdigit():
+            yield f"query parameter {name} is no integer, {text}"
+        elif described[name].get("type") == "boolean" and text.lower() not in ("true", "false"):
+            yield f"query parameter {name} is no boolean, {text}"
+    if entry["status"] >= 400:
+        return  # a refused request may well be a wrong one
+    content = operation.get("requestBody", {}).get("content", {})
+    media = entry["request_headers"].get("content-type", "").split(";")[0]
+    if content and media not in content:
+        yield f"content type {media!r} is not described"
+    if "application/json" in content:
+        schema = content["application/json"]["schema"]
+        given = _without_nulls(entry["request_json"])
+        yield from _errors(schema, given)
+        yield from _unknown(schema, given, "")
+
+
+def _without_nulls(value: Any) -> Any:
+    """Null means not given, in requests."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def _unknown(schema: dict[str, Any], value: Any, where: str) -> Iterator[str]:
+    properties = schema.get("properties")
+    if properties and isinstance(value, dict):
+        for key, item in value.items():
+            if key in properties:
+                yield from _unknown(properties[key], item, f"{where}.{key}")
+            elif key not in UNDESCRIBED:
+                yield f"property {where}.{key} is not described"
+
+
+def _check_answer(entry: dict[str, Any], operation: dict[str, Any]) -> Iterator[str]:
+    responses, status = operation["responses"], entry["status"]
+    response = responses.get(str(status)) or responses.get("default")
+    if response is None or (status < 400 and str(status) not in responses):
+        if status < 400:
+            yield "status is not described"
+        elif set(entry["response_json"] or {}) != {"message"}:
+            yield "an error without a message"
+        return
+    content = response.get("content", {})
+    if "application/json" in content:
+        yield from _errors(content["application/json"]["schema"], entry["response_json"])
+    elif status < 400 and entry["response_json"] is not None:
+        yield "a body where none is described"
+
+
+def _errors(schema: dict[str, Any], value: Any) -> Iterator[str]:
+    for error in OAS30Validator(schema).iter_errors(value):
+        yield f"{'.'.join(map(str, error.path))}: {error.message[:200]}"

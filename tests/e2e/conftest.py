@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from contract import violations
 
 from fake_server import FakeAIHub
 from runner.cli import cli
@@ -117,6 +118,7 @@ class Project:
         return [f"{e['method']} {e['operation']}" for e in self.fake.journal if e["method"] in WRITES]
 
     def forget_requests(self) -> None:
+        check_contract(self.fake)
         self.fake.clear_journal()
 
     def arrived(self) -> dict[str, str]:
@@ -131,18 +133,15 @@ class Project:
 def fake() -> Iterator[FakeAIHub]:
     with FakeAIHub() as server:
         yield server
-        _check_contract(server)
+        check_contract(server)
 
 
-def _check_contract(server: FakeAIHub) -> None:
+def check_contract(server: FakeAIHub) -> None:
     """Validate every request and answer, where the API description is at hand."""
     openapi = Path(os.environ.get("AIHUB_OPENAPI") or ROOT.parent / "shared/aihub-api/openapi.json")
     if not openapi.exists():
         assert not os.environ.get("AIHUB_REQUIRE_SHARED"), f"{openapi} is missing"
         return
-    sys.path.insert(0, str(ROOT / "tests"))
-    from contract import violations
-
     assert violations(server.journal, openapi) == []
 
 
