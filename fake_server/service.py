@@ -50,9 +50,7 @@ def user_of(request: Request) -> str:
     return "service" if token.startswith("fake-service-") else "fake-user"
 
 
-async def read_json(
-    request: Request, types: Mapping[str, Any], required: tuple[str, ...] = ()
-) -> Any:
+async def read_json(request: Request, types: Mapping[str, Any], required: tuple[str, ...] = ()) -> Any:
     """Read a JSON object; null means not given. Raises ApiError 400 for what is missing or of a wrong type."""
     body = bytearray()
     async for chunk in request.stream():

@@ -223,7 +223,7 @@ def _as_sent(scan: Scan, done: Recorder) -> Scan:
 def _finish(job: Job, state: State, scan: Scan, reporter: Reporter) -> Report:
     """Write what was recorded where people look for it, and describe how the job stands."""
     want = job.want()
-    state.record_scan(scan.cache, scan.set_aside)
+    state.record_cache(scan.cache)
     shards = state.load_shards()
     notes = []
     if is_edited(state, job.results_path) and not job.options.refetch:

@@ -179,28 +179,17 @@ class Recorder:
 
     def _record_run(self, step: StartRun | FindRun | PollRun | FetchResults, outcome: Outcome) -> None:
         match step, outcome:
-            case StartRun(), RunSeen(info, _):
-                self.counts.runs_started += 1
-                self.started.add(step.run)
-                self._unrecorded.append(info)
-                self.record_seen(step.shard, step.run, info)
             case _, RunSeen(info, twins):
-                if twins:
-                    self.reporter.say(f"run {info.id} is taken up; {', '.join(twins)} carry the same tag")
-                self.record_seen(step.shard, step.run, info)
+                self._record_found(step, info, twins)
             case StartRun(), Lost(at_s, error):
                 self.going.discard(step.run)
                 self.state.record_run_lost(step.run, at_s)
                 self._count_lost(step, error)
-            case FindRun(), NotThere() if self.job.spec.run.on_lost == "stop":
-                self._park_unknown(step, 'it was not found, and the spec says on_lost = "stop"')
-            case FindRun(), NotThere():
-                self.absent_runs.add(step.run)
-            case FindRun(), Unsure(why):
-                self._park_unknown(step, why)
+            case FindRun(), NotThere() | Unsure():
+                self._record_absent(step, outcome)
             case PollRun(), Gone():
                 info = RunInfo(id=step.remote_id, status="FAILED", msg="the run is not on the server any more")
-                self.record_seen(step.shard, step.run, info)
+                self.record_seen(step.run, info)
             case FetchResults(), Fetched(pages, answers):
                 self.state.record_fetch(step.run, step.include, pages, answers)
                 self.counts.runs_fetched += 1
@@ -209,7 +198,26 @@ class Recorder:
                 self.going.discard(step.run)
                 self._record_failed(step, outcome)
 
-    def record_seen(self, shard: int, run: int, info: RunInfo) -> None:
+    def _record_found(self, step: Step, info: RunInfo, twins: tuple[str, ...]) -> None:
+        assert not isinstance(step, (CreateBatch, FindBatch, SendFile, CheckBatch))
+        if isinstance(step, StartRun):
+            self.counts.runs_started += 1
+            self.started.add(step.run)
+            self._unrecorded.append(info)
+        if twins:
+            self.reporter.say(f"run {info.id} is taken up; {', '.join(twins)} carry the same tag")
+        self.record_seen(step.run, info)
+
+    def _record_absent(self, step: FindRun, outcome: NotThere | Unsure) -> None:
+        """Let a run be started again that surely was not, and leave the decision to a person where that is not sure."""
+        if isinstance(outcome, Unsure):
+            self._park_unknown(step, outcome.why)
+        elif self.job.spec.run.on_lost == "stop":
+            self._park_unknown(step, 'it was not found, and the spec says on_lost = "stop"')
+        else:
+            self.absent_runs.add(step.run)
+
+    def record_seen(self, run: int, info: RunInfo) -> None:
         """Record what the service says of a run."""
         message = clean_text(info.msg or "")
         self.state.record_run(

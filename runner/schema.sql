@@ -17,13 +17,6 @@ CREATE TABLE scanned (
     scanned_ns INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- What the last apply could not send, and why.
-CREATE TABLE set_aside (
-    path   TEXT PRIMARY KEY,
-    reason TEXT NOT NULL,
-    detail TEXT NOT NULL
-) WITHOUT ROWID;
-
 -- Files that the service itself would not take, as they were then.
 CREATE TABLE refused_files (
     path     TEXT NOT NULL,

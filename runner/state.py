@@ -15,7 +15,7 @@ from typing import Any
 from runner.database import Database
 from runner.errors import StateError
 from runner.fingerprint import VERSION as FINGERPRINT_VERSION
-from runner.model import Answer, Batch, CachedDigest, Member, Page, Run, SetAside, Shard, Stat
+from runner.model import Answer, Batch, CachedDigest, Member, Page, Run, Shard, Stat
 from runner.plan import Move
 
 
@@ -64,37 +64,17 @@ class State(Database):
             for row in self.read("SELECT * FROM scanned")
         }
 
-    def record_scan(self, cache: Mapping[str, CachedDigest], set_aside: Iterable[SetAside]) -> None:
-        """Replace the stat cache and the list of what was set aside."""
+    def record_cache(self, cache: Mapping[str, CachedDigest]) -> None:
+        """Replace the stat cache."""
         with self.transaction():
             self.write("DELETE FROM scanned")
             self.write_all(
                 "INSERT INTO scanned VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
-                    (
-                        path,
-                        c.stat.size,
-                        c.stat.mtime_ns,
-                        c.stat.ctime_ns,
-                        c.stat.inode,
-                        c.digest,
-                        c.scanned_ns,
-                    )
+                    (path, c.stat.size, c.stat.mtime_ns, c.stat.ctime_ns, c.stat.inode, c.digest, c.scanned_ns)
                     for path, c in cache.items()
                 ),
             )
-            self.write("DELETE FROM set_aside")
-            for item in set_aside:
-                self.record_set_aside(item)
-
-    def record_set_aside(self, item: SetAside) -> None:
-        """Record that a file could not be sent."""
-        self.write("INSERT OR REPLACE INTO set_aside VALUES (?, ?, ?)", item.path, item.reason, item.detail)
-
-    def load_set_aside(self) -> tuple[SetAside, ...]:
-        """Load what the last apply set aside."""
-        rows = self.read("SELECT path, reason, detail FROM set_aside ORDER BY path")
-        return tuple(SetAside(*row) for row in rows)
 
     def record_refused(self, path: str, identity: str, detail: str) -> None:
         """Record that the service would not take a file as it is."""

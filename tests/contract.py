@@ -33,7 +33,9 @@ def load_operations(openapi: Path) -> dict[str, dict[str, Any]]:
         return {key: follow(value) for key, value in node.items()}
 
     return {
-        operation["operationId"]: follow(operation) for path in description["paths"].values() for operation in path.values()
+        operation["operationId"]: follow(operation)
+        for path in description["paths"].values()
+        for operation in path.values()
     }
 
 

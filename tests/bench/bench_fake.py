@@ -57,7 +57,9 @@ def main() -> None:
             root = server.stdout.readline().strip()
             for _ in range(3):
                 seconds = upload_all(root)
-                sys.stdout.write(f"{UPLOADS} uploads of {SIZE // 1024} KB in {seconds:.2f} s: {UPLOADS / seconds:.0f}/s\n")
+                sys.stdout.write(
+                    f"{UPLOADS} uploads of {SIZE // 1024} KB in {seconds:.2f} s: {UPLOADS / seconds:.0f}/s\n"
+                )
             server.terminate()
 
 
