@@ -11,9 +11,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from runner.spec import Spec
-
 from runner.model import Member, Target
+from runner.spec import Spec
 
 VERSION = 1
 TAG_PREFIX = "aihub-runner"

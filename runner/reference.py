@@ -21,10 +21,10 @@ TABLES: list[tuple[str, type[BaseModel]]] = [
 ]
 VARIABLES = {
     "AIHUB_API_KEY": "The token. Needed by `apply` and `resolve`.",
-    "AIHUB_API_ROOT": "Where the service is: `https://<org>.instabase.com/api` for an organisation with its own domain. "
-    "It counts only from the source that the key came from, or a stronger one.",
+    "AIHUB_API_ROOT": "Where the service is: `https://<org>.instabase.com/api` for an organisation with its own "
+    "domain. It counts only from the source that the key came from, or a stronger one.",
     "AIHUB_CONTEXT": "The IB-Context, where the spec has none.",
-    "AIHUB_SECRETS_DIR": "The secrets folder: a file per variable, named like it in lower or upper case. `/run/secrets` if there.",
+    "AIHUB_SECRETS_DIR": "The secrets folder: a file per variable, named like it. `/run/secrets` if there.",
     "AIHUB_SECRET_…": "What `{ env = … }` in a spec may name: passwords of PDF files, and headers of webhooks.",
 }
 
@@ -40,7 +40,7 @@ def render_reference() -> str:
         parts += [f"### `[{name}]`" if name else "### At the top", _render_table(model)]
     parts += [
         "## Variables",
-        "From the environment, from `.env` in the current folder, or from a secrets folder; the first that has it counts.",
+        "From the environment, `.env` in the current folder, or a secrets folder; the first that has it counts.",
         _render_rows("variable", "meaning", [(f"`{name}`", text) for name, text in VARIABLES.items()]),
     ]
     return "\n\n".join(parts) + "\n"

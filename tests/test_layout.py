@@ -19,6 +19,7 @@ LAYERS = [
     {"apply"},
     {"inspection"},
     {"cli", "__init__"},
+    {"__main__"},
 ]
 # Within a layer, these stand on those.
 WITHIN = {

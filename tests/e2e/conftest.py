@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from contract import violations
 
+from contract import violations
 from fake_server import FakeAIHub
 from runner.cli import cli
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import requests
+
 from contract import violations
 from fake_server import FakeAIHub
 

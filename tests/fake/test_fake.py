@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 import requests
+
 from fake_server import FakeAIHub
 
 APP = {"app_name": "Invoice Extraction"}
@@ -123,7 +124,7 @@ def test_fake_gives_the_same_documents_for_the_same_bytes(http: requests.Session
     batch_id = make_batch(http, fake, "a.txt", "b.txt")
     put(http, fake, batch_id, "c.txt", b"other")
     run_id = start(http, fake, batch_id).json()["id"]
-    every = {key: "true" for key in ("include_confidence_scores", "include_source_info", "include_review_results")}
+    every = dict.fromkeys(("include_confidence_scores", "include_source_info", "include_review_results"), "true")
     files = http.get(f"{fake.root}/v2/apps/runs/{run_id}/results", params=every).json()["files"]
     assert files[0]["documents"] == files[1]["documents"]
     assert files[0]["documents"] != files[2]["documents"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from aihub import AIHub
 from aihub.exceptions import NotFoundException, UnauthorizedException
+
 from fake_server import FakeAIHub
 
 
