@@ -22,13 +22,17 @@ class Exchange:
     path: str
     query: str
     request_headers: Mapping[str, str]
-    operation: str = ""
+    scope: Scope
     request_body: bytes = b""
     request_bytes: int = 0
     status: int = 0
     response_headers: Mapping[str, str] | None = None
     response_body: bytes = b""
-    faulted: bool = False
+
+    @property
+    def operation(self) -> str:
+        """The operation's id, known once the request is routed."""
+        return str(self.scope.get("operation", ""))
 
     def as_dict(self) -> dict[str, Any]:
         """Give it as values that JSON can carry; tokens are left out."""
@@ -43,7 +47,7 @@ class Exchange:
             "request_json": _parse(self.request_body),
             "response_headers": dict(self.response_headers or {}),
             "response_json": _parse(self.response_body),
-            "faulted": self.faulted,
+            "faulted": self.scope.get("faulted", False),
         }
 
 
@@ -87,9 +91,8 @@ class Journal:
 
             try:
                 await app(scope, receive_and_note, send_and_note)
-            finally:
-                exchange.operation = scope.get("operation", "")
-                exchange.faulted = scope.get("faulted", False)
+            finally:  # of the scope, only what is told is kept
+                exchange.scope = {key: scope[key] for key in ("operation", "faulted") if key in scope}
 
         return watched
 
@@ -103,7 +106,7 @@ class Journal:
 def _begin(scope: Scope) -> Exchange:
     headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
     raw = scope.get("raw_path") or scope["path"].encode()
-    return Exchange(scope["method"], raw.decode("latin-1"), scope["query_string"].decode("latin-1"), headers)
+    return Exchange(scope["method"], raw.decode("latin-1"), scope["query_string"].decode("latin-1"), headers, scope)
 
 
 def _note_request(exchange: Exchange, message: Message) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.errors import InputError, Interrupted, RunnerError, SpecErrors
+from runner.errors import Interrupted, RunnerError, SpecErrors
 
 if TYPE_CHECKING:
     from runner.job import Job, Options
@@ -84,15 +84,12 @@ def _find_specs(given: tuple[Path, ...]) -> list[Path]:
     """List the specs that are meant: files as given, of folders all; lock files are passed over."""
     found = [spec for path in given for spec in (sorted(path.glob("*.toml")) if path.is_dir() else [path])]
     specs = [path for path in found if not path.name.endswith(".lock.toml")]
-    if not specs:
-        names = ", ".join(str(path) for path in given)
-        raise InputError(f"{names}: no spec here, only lock files or nothing", "name a spec, such as invoices.toml")
-    return list(dict.fromkeys(specs))
+    return list(dict.fromkeys(specs or given))  # a lock file or empty folder alone is told of when it is loaded
 
 
 def _each(given: tuple[Path, ...], as_json: bool, act: Callable[[Path], Answer]) -> None:
     """Do something for each spec, print what came of it, and exit with the code that tells most."""
-    answers, codes = [], []
+    answers = []
     for spec in _find_specs(given):
         try:
             text, data, code = act(spec)
@@ -102,9 +99,9 @@ def _each(given: tuple[Path, ...], as_json: bool, act: Callable[[Path], Answer])
         if text and not as_json:
             click.echo(text)
         answers.append(data | {"exit_code": code})
-        codes.append(code)
     from runner.report import worst_code
 
+    codes = [answer["exit_code"] for answer in answers]
     code = PLAN_HAS_CHANGES if set(codes) == {PLAN_HAS_CHANGES} else worst_code(codes)
     if as_json:
         click.echo(json.dumps({"specs": answers, "exit_code": code}, indent=2))

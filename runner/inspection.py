@@ -91,13 +91,15 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, d
     if adopt and resubmit:
         raise InputError("resolve: --adopt and --resubmit exclude each other", "give one of them")
     with hold_state(job) as state:
-        runs = [run for shard in state.load_shards() for run in shard.runs if run.remote_id is None]
+        runs = [
+            run for shard in state.load_shards() for run in shard.runs if run.remote_id is None and not run.is_given_up
+        ]
         entries = entries_to_take_up(job, state)
         if adopt:
             _adopt(job, state, runs, adopt)
         if resubmit:
             for run in runs:
-                state.forget_run_intent(run.id)
+                state.record_given_up(run.id)
             dismiss(state, entries)
         lines = [f"run with tag {run.tag}: {run.unknown or 'intent is open'}" for run in runs]
         lines += [f"run {e.run_id or 'of unknown id'} on batch {e.batch_id}: only in the lock file" for e in entries]

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runner.errors import InputError
 from runner.files import write_file
-from runner.fingerprint import VERSION, short_identity
+from runner.fingerprint import VERSION, run_tag, short_identity
 from runner.model import Member, Shard
 
 HEADER = "# Not a spec: the record of what was paid, written by `runner apply`. Commit it, and do not edit it.\n"
@@ -42,6 +42,11 @@ class Entry(BaseModel):
     documents: int = 0
     when: str = ""
     members: str = ""
+
+    @property
+    def tag(self) -> str:
+        """The tag that the run carries."""
+        return run_tag(self.fingerprint, self.run_key, self.attempt)
 
     @property
     def identity(self) -> tuple[str, str, int, int]:

@@ -8,6 +8,7 @@ MB = 1_048_576
 
 FINAL_STATUSES = frozenset({"COMPLETE", "FAILED", "CANCELLED"})
 REVIEW_STATUS = "STOPPED_AT_CHECKPOINT"
+GIVEN_UP = "RESUBMITTED"  # ours: a person decided that no run was started under this intent
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,17 @@ class Run:
     @property
     def is_final(self) -> bool:
         """Whether the service will not change it any more."""
-        return self.status in FINAL_STATUSES
+        return self.status in FINAL_STATUSES or self.is_given_up
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether a person decided that it was never started."""
+        return self.status == GIVEN_UP
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is not known if it was started."""
+        return self.remote_id is None and not self.is_given_up
 
     @property
     def has_failed(self) -> bool:

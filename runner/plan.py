@@ -119,7 +119,7 @@ def next_need(shard: Shard, want: Want, attempt: int, *, checked: bool = False) 
     run = find_attempt(shard, want.run_key, attempt)
     if run is None:
         return _next_before_run(shard, want.target, checked)
-    if run.remote_id is None:
+    if run.is_open:
         return Need.FIND_RUN
     if not run.is_final:
         return Need.POLL
@@ -171,7 +171,7 @@ def _cover(shards: Iterable[Shard], want: Want) -> dict[tuple[str, str], str]:
     """Tell for each (path, identity) that was run under today's key whether it is done or failed."""
     cover: dict[tuple[str, str], str] = {}
     for shard in shards:
-        runs = shard.runs_of(want.run_key)
+        runs = [run for run in shard.runs_of(want.run_key) if not run.is_given_up]
         if not runs or (want.again and all(run.status == "COMPLETE" for run in runs)):
             continue
         verdict = "done" if any(_covers(run, want) for run in runs) else "failed"
@@ -230,7 +230,7 @@ def _finish(shards: Iterable[Shard], want: Want) -> list[Work]:
 
 
 def _describe_run(run: Run) -> str:
-    if run.remote_id is None:
+    if run.is_open:
         return "it is not known whether its run was started"
     if run.status == REVIEW_STATUS:
         return f"run {run.remote_id} waits for a person's review"
@@ -265,6 +265,8 @@ def _is_whole(shard: Shard, pending: Mapping[str, Source]) -> bool:
 
 
 def _why_again(shard: Shard, runs: Sequence[Run], want: Want, settings_of: Mapping[str, Mapping[str, Any]]) -> str:
+    if runs and runs[-1].is_given_up:
+        return "surely no run was started before, as was decided"
     if runs:
         return f"run {runs[-1].remote_id} was {runs[-1].status}, and is repeated as asked"
     if not shard.runs:

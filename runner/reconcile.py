@@ -55,13 +55,13 @@ def record_pending(state: State, entries: Iterable[Entry]) -> None:
 
 
 def load_dismissed(state: State) -> set[str]:
-    """Load the run ids (or fingerprints) of entries that a person decided to leave alone."""
+    """Load the run ids (or tags) of entries that a person decided to leave alone."""
     return set(json.loads(state.get_meta(DISMISSED) or "[]"))
 
 
 def dismiss(state: State, entries: Iterable[Entry]) -> None:
     """Leave entries alone from now on: a person decided to pay for their files again."""
-    names = {entry.run_id or entry.fingerprint for entry in entries}
+    names = {entry.run_id or entry.tag for entry in entries}
     state.record_meta(DISMISSED, json.dumps(sorted(load_dismissed(state) | names)))
 
 
@@ -73,7 +73,7 @@ def entries_to_take_up(job: Job, state: State | None) -> list[Entry]:
         return [entry for entry in locked if entry.target == target]
     entries = {entry.identity: entry for entry in [*load_pending(state), *locked]}
     dismissed = load_dismissed(state)
-    wanted = [entry for entry in entries.values() if (entry.run_id or entry.fingerprint) not in dismissed]
+    wanted = [entry for entry in entries.values() if (entry.run_id or entry.tag) not in dismissed]
     return new_entries(state, wanted, target)
 
 

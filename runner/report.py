@@ -82,7 +82,7 @@ class Report:
 
 def describe(state: State, shards: Sequence[Shard], plan: Plan, want: Want) -> Report:
     """Describe runs and results by the recorded facts, and what is left by a plan made of them."""
-    latest = [runs[-1] for shard in shards if (runs := shard.runs_of(want.run_key))]
+    latest = [runs[-1] for shard in shards if (runs := shard.runs_of(want.run_key)) and not runs[-1].is_given_up]
     documents, errors, missing, unknown = count_answers(state, shards, want)
     needs = Counter(work.need for work in plan.work)
     reviews = tuple(run.remote_id or "" for run in latest if run.status == REVIEW_STATUS)

@@ -15,7 +15,7 @@ from typing import Any
 from runner.database import Database
 from runner.errors import StateError
 from runner.fingerprint import VERSION as FINGERPRINT_VERSION
-from runner.model import Answer, Batch, CachedDigest, Member, Page, Run, Shard, Stat
+from runner.model import GIVEN_UP, Answer, Batch, CachedDigest, Member, Page, Run, Shard, Stat
 from runner.plan import Move
 
 
@@ -273,6 +273,10 @@ class State(Database):
     def record_run_unknown(self, run: int, why: str) -> None:
         """Record that it could not be found out whether a run was started."""
         self.write("UPDATE runs SET unknown = ? WHERE id = ?", why, run)
+
+    def record_given_up(self, run: int) -> None:
+        """Record a person's decision that no run was started under an intent."""
+        self.write("UPDATE runs SET status = ? WHERE id = ? AND remote_id IS NULL", GIVEN_UP, run)
 
     def forget_run_intent(self, run: int) -> None:
         """Forget an intent whose run was surely not started; its shard stays closed."""

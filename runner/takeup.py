@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from runner.api import AIHub
 from runner.errors import ServiceError
-from runner.fingerprint import MEMBER_HEX, fingerprint_members, parse_run_tag, run_tag, short_identity
+from runner.fingerprint import MEMBER_HEX, fingerprint_members, parse_run_tag, short_identity
 from runner.lockfile import Entry
-from runner.model import Member, Source
+from runner.model import GIVEN_UP, Member, Source
 from runner.shards import hashed_name, plain_name
 from runner.state import State
 from runner.wire import RunInfo, clean_text
@@ -54,8 +54,7 @@ def _inspect(client: AIHub, entry: Entry) -> Inspected:
             raise
         run = RunInfo(id=entry.run_id, status="FAILED", msg="the run is not on the server any more")
         return Inspected(entry, files, run)
-    tag = run_tag(entry.fingerprint, entry.run_key, entry.attempt)
-    why = f"run {entry.run_id} does not carry its tag" if run and tag not in (run.tags or ()) else ""
+    why = f"run {entry.run_id} does not carry its tag" if run and entry.tag not in (run.tags or ()) else ""
     return Inspected(entry, files, run, why)
 
 
@@ -103,8 +102,9 @@ def record_taken(state: State, found: Inspected, members: tuple[Member, ...]) ->
     entry = found.entry
     with state.transaction():
         shard_id, batch_id = _ensure_shard(state, entry, members)
-        tag = run_tag(entry.fingerprint, entry.run_key, entry.attempt)
-        run = state.record_taken_run(shard_id, batch_id, entry.run_key, entry.attempt, tag)
+        run = state.record_taken_run(shard_id, batch_id, entry.run_key, entry.attempt, entry.tag)
+        if entry.status == GIVEN_UP:
+            state.record_given_up(run)
         if found.run is not None:
             times = (found.run.start_timestamp or 0, found.run.finish_timestamp or 0)
             state.record_run(run, found.run.id, found.run.status, clean_text(found.run.msg or ""), times)
@@ -130,9 +130,7 @@ def new_entries(state: State, entries: Iterable[Entry], target: str) -> list[Ent
     return [
         entry
         for entry in entries
-        if entry.target == target
-        and entry.run_id not in runs
-        and (entry.run_id or run_tag(entry.fingerprint, entry.run_key, entry.attempt) not in open_tags)
+        if entry.target == target and entry.run_id not in runs and (entry.run_id or entry.tag not in open_tags)
     ]
 
 

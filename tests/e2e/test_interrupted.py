@@ -26,12 +26,12 @@ def test_signal_ends_in_order_and_the_next_apply_goes_on(project: Project, numbe
     process = project.start("apply", "job.toml")
     wait_for(lambda: "PUT addFileToBatch" in project.sent())
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=20)
     assert process.returncode == 130, err
     assert project.fake.runs() == []
     project.fake.service.latency_ms = 0
     assert project.apply().code == 0
-    assert project.fake.ledger["batches"] and set(project.fake.ledger["batches"].values()) == {1}
+    assert list(project.fake.ledger["batches"].values()) == [1]
     assert set(project.fake.ledger["uploads"].values()) == {1}
     assert set(project.fake.ledger["runs"].values()) == {1}
 
@@ -52,6 +52,7 @@ def test_second_signal_stops_at_once(project: Project) -> None:
 @pytest.mark.parametrize("moment", ["createBatch", "addFileToBatch", "runApp", "getRunStatus", "getRunResults"])
 def test_kill_at_any_moment_is_made_good_by_the_next_apply(project: Project, moment: str) -> None:
     project.write_files(30)
+    project.fake.service.run_seconds = 0.2
     project.fake.faults.add(operation=moment, do="stall", when="after", seconds=30)
     process = project.start("apply", "job.toml")
     wait_for(lambda: any(entry["operation"] == moment for entry in project.fake.journal))
@@ -143,7 +144,7 @@ def test_file_that_changes_between_scan_and_upload_is_sent_as_it_is(project: Pro
     process = project.start("apply", "job.toml")
     wait_for(lambda: "POST createBatch" in project.sent())
     project.write("in/00000.txt", "changed meanwhile, and longer")
-    out, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=20)
     assert process.returncode == 0, err
     assert "changed since it was scanned" in err
     project.forget_requests()
