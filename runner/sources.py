@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 import re
 import stat
 import tomllib
@@ -129,19 +130,18 @@ def scan_sources(
 
 
 def _expand(pattern: str) -> Iterator[str]:
-    """Expand braces, and let a literal extension match without regard to case."""
+    """Expand braces, drop `./`, and let a literal extension match without regard to case."""
     for plain in bracex.iexpand(unicodedata.normalize("NFC", pattern), limit=10_000):
-        yield re.sub(
-            r"\.([A-Za-z0-9]+)$",
-            lambda m: "." + "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in m[1]),
-            plain,
-        )
+        yield re.sub(r"\.([A-Za-z0-9]+)$", lambda match: "." + _any_case(match[1]), posixpath.normpath(plain))
+
+
+def _any_case(text: str) -> str:
+    return "".join(f"[{char.lower()}{char.upper()}]" if char.isalpha() else char for char in text)
 
 
 def _compile(patterns: Iterable[str], flags: int = 0) -> re.Pattern[str]:
     """Compile patterns into one expression over NFC paths with `/`."""
-    plain = [pattern.removeprefix("./") for given in patterns for pattern in _expand(given)]
-    expressions, _ = glob.translate(plain, flags=_FLAGS | flags)
+    expressions, _ = glob.translate([plain for given in patterns for plain in _expand(given)], flags=_FLAGS | flags)
     return re.compile("|".join(f"(?:{expression})" for expression in expressions) or r"(?!)")
 
 

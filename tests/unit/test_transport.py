@@ -1,0 +1,192 @@
+"""HTTP as the client does it, against a mocked API: what is repeated, what is not, and what is said."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import requests
+import respx
+from pydantic import SecretStr
+from requests.adapters import BaseAdapter
+
+from runner.api import AIHub
+from runner.errors import AnswerLost, Interrupted, ServiceError
+from runner.transport import Connection, open_session
+
+ROOT = "https://hub.example/api"
+CONNECTION = Connection(ROOT, SecretStr("t0ken"), "acme", retry_wait_s=0.0)
+
+
+class RouterAdapter(BaseAdapter):
+    """Lets a respx router, which mocks httpx, answer requests."""
+
+    def __init__(self, router: respx.MockRouter) -> None:
+        super().__init__()
+        self.router = router
+
+    def send(self, request, stream=False, timeout=None, verify=True, cert=None, proxies=None):  # type: ignore[no-untyped-def]
+        """Ask the router; httpx's errors become those of requests."""
+        body = request.body.read() if hasattr(request.body, "read") else request.body
+        asked = httpx.Request(request.method, request.url, headers=dict(request.headers), content=body)
+        try:
+            answered = self.router.handler(asked)
+        except httpx.ConnectError as error:
+            if hasattr(request.body, "was_read"):
+                request.body.was_read = False  # a real connection would have failed before the body was asked for
+            raise requests.ConnectionError(error) from error
+        except httpx.ReadTimeout as error:
+            raise requests.ReadTimeout(error) from error
+        response = requests.Response()
+        response.status_code = answered.status_code
+        response.headers.update({k: v for k, v in answered.headers.items() if k != "content-encoding"})
+        response.raw = io.BytesIO(answered.read())
+        response.url, response.request = request.url, request
+        return response
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.fixture
+def router() -> Iterator[respx.MockRouter]:
+    with respx.MockRouter(using=None, base_url=ROOT, assert_all_called=False) as mocked:
+        yield mocked
+
+
+@pytest.fixture
+def hub(router: respx.MockRouter) -> Iterator[AIHub]:
+    def mocked(connection: Connection) -> requests.Session:
+        session = open_session(connection)
+        session.mount("https://", RouterAdapter(router))
+        return session
+
+    client = AIHub(CONNECTION, threading.Event(), mocked)
+    yield client
+    client.close()
+
+
+def test_each_request_carries_token_and_context(hub: AIHub, router: respx.MockRouter) -> None:
+    route = router.get("/v2/batches").respond(json={"batches": []})
+    hub.list_batches("")
+    headers = route.calls.last.request.headers
+    assert (headers["Authorization"], headers["IB-Context"]) == ("Bearer t0ken", "acme")
+
+
+def test_netrc_and_proxies_of_the_environment_do_not_take_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    assert open_session(CONNECTION).proxies["https"] == "http://proxy.example:3128"
+    local = Connection("http://127.0.0.1:1/api", SecretStr("t"), "")
+    assert open_session(local).proxies == {}
+    assert not open_session(local).trust_env
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_reading_is_repeated_while_the_trouble_may_pass(hub: AIHub, router: respx.MockRouter, status: int) -> None:
+    route = router.get("/v2/apps/runs/r")
+    route.side_effect = [httpx.Response(status), httpx.ReadTimeout("slow"), httpx.Response(200, json={"id": "r"})]
+    assert hub.get_run("r").id == "r"
+    assert route.call_count == 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 302])
+def test_reading_is_not_repeated_after_a_refusal(hub: AIHub, router: respx.MockRouter, status: int) -> None:
+    route = router.get("/v2/apps/runs/r").respond(status, json={"message": "no\x1b[31m way"})
+    with pytest.raises(ServiceError) as caught:
+        hub.get_run("r")
+    assert (route.call_count, caught.value.status, caught.value.transient) == (1, status, False)
+    assert "\x1b" not in caught.value.message
+
+
+def test_reading_gives_up_in_the_end(hub: AIHub, router: respx.MockRouter) -> None:
+    route = router.get("/v2/apps/runs/r").respond(503, headers={"Retry-After": "0"})
+    with pytest.raises(ServiceError) as caught:
+        hub.get_run("r")
+    assert route.call_count == 6
+    assert caught.value.transient
+
+
+def test_page_of_a_gateway_is_no_answer(hub: AIHub, router: respx.MockRouter) -> None:
+    router.get("/v2/apps/runs/r").respond(200, html="<html>hello</html>")
+    with pytest.raises(ServiceError, match="an HTML page in place of JSON"):
+        hub.get_run("r")
+
+
+@pytest.mark.parametrize("status", [408, 418, 500, 502, 503, 504])
+def test_creating_is_lost_where_it_may_have_taken_effect(hub: AIHub, router: respx.MockRouter, status: int) -> None:
+    route = router.post("/v2/batches").respond(status)
+    with pytest.raises(AnswerLost):
+        hub.create_batch("b", "")
+    assert route.call_count == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [httpx.Response(200, text="<html>"), httpx.Response(200, json={}), httpx.ReadTimeout("slow")]
+)
+def test_creating_is_lost_where_the_answer_cannot_be_read(
+    hub: AIHub, router: respx.MockRouter, answer: httpx.Response | httpx.ReadTimeout
+) -> None:
+    route = router.post("/v2/apps/runs")
+    route.side_effect = [answer]
+    with pytest.raises(AnswerLost):
+        hub.start_run("", {"batch_id": 1})
+    assert route.call_count == 1
+
+
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 409, 413, 415, 422])
+def test_creating_is_refused_where_it_surely_had_no_effect(hub: AIHub, router: respx.MockRouter, status: int) -> None:
+    route = router.post("/v2/apps/runs").respond(status, json={"message": "no"})
+    with pytest.raises(ServiceError) as caught:
+        hub.start_run("", {"batch_id": 1})
+    assert not isinstance(caught.value, AnswerLost)
+    assert (route.call_count, caught.value.status) == (1, status)
+
+
+def test_creating_is_repeated_where_it_was_not_sent_or_is_to_wait(hub: AIHub, router: respx.MockRouter) -> None:
+    route = router.post("/v2/batches")
+    limited = httpx.Response(429, headers={"Retry-After": "0"})
+    route.side_effect = [httpx.ConnectError("refused"), limited, httpx.Response(200, json={"id": 7})]
+    assert hub.create_batch("b", "w") == 7
+    assert route.call_count == 3
+
+
+def test_nothing_is_sent_once_we_are_asked_to_stop(hub: AIHub, router: respx.MockRouter) -> None:
+    route = router.get("/v2/batches").respond(json={"batches": []})
+    hub.stop.set()
+    with pytest.raises(Interrupted):
+        hub.list_batches("")
+    assert route.call_count == 0
+
+
+def test_lists_are_read_until_a_page_is_empty(hub: AIHub, router: respx.MockRouter) -> None:
+    route = router.get("/v2/batches")
+    pages = [[{"id": 1, "name": "a"}, {"id": 2, "name": "b"}], [{"id": 3, "name": "c"}], []]
+    route.side_effect = [httpx.Response(200, json={"batches": page}) for page in pages]
+    assert [batch.id for batch in hub.list_batches("w")] == [1, 2, 3]
+    assert [call.request.url.params["offset"] for call in route.calls] == ["0", "2", "3"]
+
+
+def test_listed_files_that_come_in_a_circle_are_an_error(hub: AIHub, router: respx.MockRouter) -> None:
+    page = {"nodes": [{"name": "a", "metadata": {"size": 1}}], "has_more": True, "next_page_token": "t"}
+    router.get("/v2/batches/1/files").respond(json=page)
+    with pytest.raises(ServiceError, match="a page came twice"):
+        hub.list_files(1)
+
+
+def test_time_of_the_service_is_learnt_from_its_answers(hub: AIHub, router: respx.MockRouter) -> None:
+    router.get("/v2/batches").respond(json={"batches": []}, headers={"Date": "Thu, 01 Jan 2026 00:00:00 GMT"})
+    hub.list_batches("")
+    assert abs(hub.server_now_s() - 1_767_225_600) < 5
+
+
+def test_error_shows_neither_token_nor_library_internals(hub: AIHub, router: respx.MockRouter) -> None:
+    router.get("/v2/batches").side_effect = httpx.ConnectError("refused")
+    with pytest.raises(ServiceError) as caught:
+        hub.list_batches("")
+    text = repr(caught.value) + caught.value.message
+    assert "t0ken" not in text
+    assert "0x" not in text
+    assert "t0ken" not in repr(CONNECTION)
