@@ -80,6 +80,7 @@ def _endpoint(service: Service, handler: Handler, operation: str) -> Callable[[R
         try:
             return await handler(service, request)
         except ClientDisconnect:
+            request.scope["faulted"] = True  # nobody sees this answer
             return Response(status_code=499)
 
     return endpoint

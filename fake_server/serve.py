@@ -46,6 +46,7 @@ def make_server(service: Service, host: str = "127.0.0.1", port: int = 0) -> uvi
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="critical",
         access_log=False,
         date_header=False,
         server_header=False,

@@ -22,7 +22,8 @@ OPENAPI = Path(os.environ.get("AIHUB_OPENAPI") or BESIDE).absolute()
 def check_journal(journal: list[dict[str, Any]]) -> None:
     """Fail for everything that is not as described, where the description is at hand."""
     if OPENAPI.exists():
-        assert violations(journal, OPENAPI) == []
+        found = violations(journal, OPENAPI)
+        assert not found, "\n".join(found)
     else:
         assert not os.environ.get("AIHUB_REQUIRE_SHARED"), f"{OPENAPI} is missing"
 
