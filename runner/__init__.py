@@ -17,7 +17,7 @@ def documents(spec: str | PathLike[str], *, fake: bool = False) -> Iterator[dict
     """
     from pathlib import Path
 
-    from runner.documents import read_documents
     from runner.job import find_results
+    from runner.jsonl import read_documents
 
     return read_documents(find_results(Path(spec), fake=fake))

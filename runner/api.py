@@ -107,7 +107,7 @@ class AIHub(Transport):
     def list_runs(self, from_s: float) -> list[wire.RunInfo]:
         """List all runs since a time in Unix seconds, the oldest first."""
         params = {
-            "from_timestamp": max(0, int(from_s)),
+            "from_timestamp": max(1, int(from_s)),  # 0 might be taken for not given
             "sort_by": "start_timestamp",
             "order": "ASCENDING",
         }

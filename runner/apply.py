@@ -14,11 +14,11 @@ from threading import Event
 
 from runner.api import AIHub
 from runner.coordinator import Coordinator
-from runner.documents import documents_by_run, is_edited, update_documents
 from runner.engine import Engine
-from runner.errors import InputError, Interrupted, RunnerError, StateError
+from runner.errors import InputError, Interrupted, ResultsError, RunnerError, StateError
 from runner.events import Reporter
 from runner.job import Job
+from runner.jsonl import documents_by_run, is_edited, update_documents
 from runner.lock import hold_lock, new_lease
 from runner.lockfile import shard_entries, update_lockfile
 from runner.model import CachedDigest, Scan, SetAside, Source
@@ -58,13 +58,15 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
         done = _work(job, state, client, _record_plan(state, plan), reporter, executor)
         if not stop.is_set():
             state.record_meta(SURVEYED, "yes")
-        report = _finish(job, state, _as_sent(scan, done), reporter)
+        report, late = _finish(job, state, _as_sent(scan, done))
     return replace(
         report,
         files_sent=done.counts.files_sent,
         bytes_sent=done.counts.bytes_sent,
         runs_started=done.counts.runs_started,
-        problems=tuple(Problem(error.message, error.hint, error.exit_code) for error in [*problems, *done.errors]),
+        problems=tuple(
+            Problem(error.message, error.hint, error.exit_code) for error in [*problems, *done.errors, *late]
+        ),
         nothing_to_do=not plan.work and not problems,
         interrupted=stop.is_set(),
         seconds=round(time.monotonic() - begun, 1),
@@ -160,7 +162,6 @@ def _prepare(job: Job, state: State, client: AIHub, scan: Scan, reporter: Report
     if job.options.retry_failed:
         state.forget_refused()
     if job.options.refetch:
-        state.forget_fetches()
         state.record_meta("documents_from", "")
     unverified = take_up(job, state, client, scan, reporter)
     plan = plan_job(job, state, scan)
@@ -220,27 +221,28 @@ def _as_sent(scan: Scan, done: Recorder) -> Scan:
     return replace(scan, sources=tuple(sources.values()), set_aside=ordered)
 
 
-def _finish(job: Job, state: State, scan: Scan, reporter: Reporter) -> Report:
-    """Write what was recorded where people look for it, and describe how the job stands."""
-    want = job.want()
+def _finish(job: Job, state: State, scan: Scan) -> tuple[Report, list[RunnerError]]:
+    """Write what was recorded where people look for it, what was paid first, and describe how the job stands."""
     state.record_cache(scan.cache)
     shards = state.load_shards()
-    notes = []
-    if is_edited(state, job.results_path) and not job.options.refetch:
-        notes.append(f"{job.results_path.name}/documents.jsonl was edited by hand and is left as it is; see --refetch")
-    else:
-        update_documents(state, shards, scan, want, job.results_path)
     counts = documents_by_run(state, shards)
     closed = [shard for shard in shards if shard.is_closed]
     update_lockfile(job.lock_path, [entry for shard in closed for entry in shard_entries(shard, job.app, counts)])
-    return describe_job(job, state, scan, notes)
+    if is_edited(state, job.results_path) and not job.options.refetch:
+        note = f"{job.results_path.name}/documents.jsonl was edited by hand and is left as it is; see --refetch"
+        return describe_job(job, state, scan, [note]), []
+    try:
+        update_documents(state, shards, scan, job.want(), job.results_path)
+    except ResultsError as error:
+        return describe_job(job, state, scan), [error]
+    return describe_job(job, state, scan), []
 
 
 def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) -> Report:
     """Describe how a job stands by its recorded facts and its files."""
-    shards, want = state.load_shards(), replace(job.want(), retry_failed=False, again=False)
+    shards, want = state.load_shards(), replace(job.want(), retry_failed=False, again=False, refetch=False)
     plan = make_plan(want, scan, shards, state.load_run_keys())
-    report = describe(state, shards, plan, want)
+    report = describe(state, shards, scan, plan, want)
     return replace(
         report,
         spec=job.spec_path.name,

@@ -258,7 +258,9 @@ def _apply_one(job: Job, *, ask: bool, stop: Event) -> Answer:
 
         progress.close()
         click.echo(render_plan(job.spec_path.name, planned, scan, job.want().target), err=True)
-        return click.confirm("Start these runs?", err=True)
+        agreed = click.confirm("Start these runs?", err=True)
+        progress.resume()
+        return agreed
 
     try:
         report = apply_job(job, progress, confirm, stop)

@@ -50,6 +50,7 @@ class Coordinator:
         self._waiting: deque[Work] = deque()
         self._starting: deque[int] = deque()
         self._polled: dict[int, float] = {}
+        self._fetching: set[tuple[int, int]] = set()
         self._deadline = float("inf")
 
     def run(self, work: Iterable[Work]) -> None:
@@ -71,6 +72,7 @@ class Coordinator:
                 self._waiting.clear()
                 self.engine.drop_all()
             if self.engine.clock() >= self._deadline:
+                self._starting.clear()  # there may never be room for them, since nobody waits for the others
                 self.engine.drop_timers()
 
     def _count_uploads(self, shard: Shard) -> None:
@@ -119,7 +121,8 @@ class Coordinator:
         if not found:
             return
         shard, attempt = found[0], self._attempts[shard_id]
-        need = next_need(shard, self.want, attempt, checked=shard_id in recorder.checked)
+        checked, fetched = shard_id in recorder.checked, (shard_id, attempt) in self._fetching
+        need = next_need(shard, self.want, attempt, checked=checked, fetched=fetched)
         if need in PAYS and recorder.stopped_paying:
             return
         if need is not Need.NOTHING:
@@ -263,6 +266,7 @@ class Coordinator:
         assert run.remote_id is not None
         names = frozenset(member.name for member in shard.members)
         folder = self.job.results_path
+        self._fetching.add((shard.id, run.attempt))
         self._submit(FetchResults(shard.id, run.id, run.remote_id, self.want.include, folder, names))
 
     _handlers: Mapping[Need, Callable[[Coordinator, Shard], None]] = {

@@ -58,6 +58,12 @@ class StateError(RunnerError):
     exit_code = 5
 
 
+class ResultsError(RunnerError):
+    """Results that were fetched are not there any more as they were."""
+
+    exit_code = 3
+
+
 class UnknownOutcome(RunnerError):
     """It is not known whether something was paid for; nothing more is paid until it is."""
 

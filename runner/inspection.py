@@ -10,10 +10,10 @@ from typing import Any
 
 from runner.api import AIHub
 from runner.apply import check_root, describe_job, hold_state, plan_job, scan_files
-from runner.documents import is_edited
 from runner.errors import InputError
 from runner.fingerprint import short_identity
 from runner.job import Job
+from runner.jsonl import is_edited
 from runner.lockfile import Entry
 from runner.model import FINAL_STATUSES, Run, Scan
 from runner.places import check_renamed

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from runner.documents import FILE_NAME
 from runner.errors import InputError
 from runner.fingerprint import run_key, run_settings, target_key
+from runner.jsonl import FILE_NAME
 from runner.model import Target
 from runner.plan import Want
 from runner.results import name_include
@@ -82,6 +82,7 @@ class Job:
             settings=self.settings(),
             retry_failed=self.options.retry_failed,
             again=self.options.again,
+            refetch=self.options.refetch,
         )
 
 
@@ -112,6 +113,8 @@ def open_job(
         token, root = settings.api_key or SecretStr(""), settings.api_root
         if not offline and settings.api_key is None:
             raise InputError("AIHUB_API_KEY: is not set", "set it in the environment, .env or a secrets folder")
+    if not (target.context.isascii() and target.context.isprintable()):
+        raise InputError("context: holds characters that no header may carry", "mend the spec, or AIHUB_CONTEXT")
     limits = spec.limits
     return Job(
         spec=spec,

@@ -24,6 +24,7 @@ class Want:
     settings: Mapping[str, Any]
     retry_failed: bool = False
     again: bool = False
+    refetch: bool = False
 
 
 class Need(Enum):
@@ -111,10 +112,11 @@ def find_attempt(shard: Shard, run_key: str, attempt: int) -> Run | None:
     return next((run for run in shard.runs_of(run_key) if run.attempt == attempt), None)
 
 
-def next_need(shard: Shard, want: Want, attempt: int, *, checked: bool = False) -> Need:
+def next_need(shard: Shard, want: Want, attempt: int, *, checked: bool = False, fetched: bool = False) -> Need:
     """Tell the next thing that is missing until this attempt's results are here.
 
-    `checked` says that the batch was just found to hold what the shard holds.
+    `checked` says that the batch was just found to hold what the shard holds, `fetched` that the results were just
+    fetched, if that was asked for although they were here.
     """
     run = find_attempt(shard, want.run_key, attempt)
     if run is None:
@@ -123,8 +125,9 @@ def next_need(shard: Shard, want: Want, attempt: int, *, checked: bool = False) 
         return Need.FIND_RUN
     if not run.is_final:
         return Need.POLL
-    fetched = run.has_failed or want.include in run.fetched
-    return Need.NOTHING if fetched else Need.FETCH
+    if run.status != "COMPLETE" or (want.include in run.fetched and (fetched or not want.refetch)):
+        return Need.NOTHING
+    return Need.FETCH
 
 
 def _next_before_run(shard: Shard, target: str, checked: bool) -> Need:
@@ -219,13 +222,14 @@ def make_plan(
 
 
 def _finish(shards: Iterable[Shard], want: Want) -> list[Work]:
-    """Bring what was paid for to its end."""
+    """Bring what was paid for to its end: of each shard the newest run that is not at its end yet."""
     work = []
     for shard in shards:
-        for run in shard.runs_of(want.run_key):
-            need = next_need(shard, want, run.attempt)
-            if need is not Need.NOTHING:
-                work.append(Work(shard, run.attempt, need, _describe_run(run)))
+        needs = [(run, next_need(shard, want, run.attempt)) for run in shard.runs_of(want.run_key)]
+        unfinished = [(run, need) for run, need in needs if need is not Need.NOTHING]
+        if unfinished:
+            run, need = unfinished[-1]
+            work.append(Work(shard, run.attempt, need, _describe_run(run)))
     return work
 
 

@@ -64,6 +64,9 @@ class LineProgress:
     def close(self) -> None:
         """Nothing is left to do."""
 
+    def resume(self) -> None:
+        """Nothing was ended."""
+
 
 class LiveProgress:
     """Shows bars on a terminal, and the changes above them."""
@@ -106,6 +109,10 @@ class LiveProgress:
     def close(self) -> None:
         """Take the bars away."""
         self._progress.stop()
+
+    def resume(self) -> None:
+        """Show the bars again."""
+        self._progress.start()
 
 
 def open_progress() -> LineProgress | LiveProgress:

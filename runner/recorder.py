@@ -73,7 +73,7 @@ class Recorder:
         self.outstanding[step.shard] -= 1
         match step, outcome:
             case _, Stopped():
-                pass
+                self._forget_unsent(step)
             case ((CreateBatch() | FindBatch()), BatchCreated(remote_id)):
                 self.state.record_batch(step.batch, remote_id)
                 self._say_batch(step, remote_id)
@@ -257,11 +257,15 @@ class Recorder:
         if step.shard not in self.parked:
             self._park(step.shard, error)
         self._drop_uploads(step.shard)
+        self._forget_unsent(step)
+        self._consider_halting(step, error)
+
+    def _forget_unsent(self, step: Step) -> None:
+        """Forget the intent of a request that surely created nothing: it was refused, or never sent."""
         if isinstance(step, CreateBatch):
             self.state.forget_batch(step.batch)
         if isinstance(step, StartRun):
             self.state.forget_run_intent(step.run)
-        self._consider_halting(step, error)
 
     def _consider_halting(self, step: Step, error: RunnerError) -> None:
         """Stop everything where the account is refused, and paying where the service refuses that or is in trouble."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from runner.documents import count_answers
+from runner.jsonl import tally_documents
 from runner.model import REVIEW_STATUS, Scan, SetAside, Shard
 from runner.plan import PAYS, Need, Plan, Want, Work
 from runner.progress import render_size
@@ -80,10 +80,10 @@ class Report:
         return asdict(self) | {"exit_code": self.exit_code}
 
 
-def describe(state: State, shards: Sequence[Shard], plan: Plan, want: Want) -> Report:
+def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, want: Want) -> Report:
     """Describe runs and results by the recorded facts, and what is left by a plan made of them."""
     latest = [runs[-1] for shard in shards if (runs := shard.runs_of(want.run_key)) and not runs[-1].is_given_up]
-    documents, errors, missing, unknown = count_answers(state, shards, want)
+    tally = tally_documents(state, shards, scan, want)
     needs = Counter(work.need for work in plan.work)
     reviews = tuple(run.remote_id or "" for run in latest if run.status == REVIEW_STATUS)
     failed_runs = {
@@ -94,12 +94,12 @@ def describe(state: State, shards: Sequence[Shard], plan: Plan, want: Want) -> R
         files_left=sum(len(work.shard.members) for work in plan.work if work.need in PAYS),
         batches=sum(batch.remote_id is not None for shard in shards for batch in shard.batches),
         runs=dict(Counter(run.status or "UNKNOWN" for run in latest)),
-        documents=documents,
-        field_errors=errors,
+        documents=tally.documents,
+        field_errors=tally.field_errors,
         failed=plan.failed,
         failed_runs=failed_runs if plan.failed else {},
-        unanswered=tuple(missing),
-        unknown_answers=tuple(unknown),
+        unanswered=tally.missing,
+        unknown_answers=tally.unknown,
         unknown_runs=needs[Need.FIND_RUN],
         review=reviews,
         going=needs[Need.POLL] - len(reviews),

@@ -12,7 +12,7 @@ LAYERS = [
     {"shards", "steps"},
     {"plan"},
     {"settings", "sources", "boundaries", "lock", "database", "state", "lockfile", "transport", "api", "progress"},
-    {"upload", "look", "results", "documents", "reference"},
+    {"upload", "look", "results", "jsonl", "reference"},
     {"engine", "job", "takeup", "report"},
     {"places", "reconcile", "recorder"},
     {"coordinator"},

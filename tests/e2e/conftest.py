@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 import tomllib
@@ -102,6 +103,27 @@ class Project:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def on_terminal(self, *args: str, answer: str) -> tuple[int, str]:
+        """Run the command line on a terminal of its own, answer its question, and give all it showed."""
+        environment = {k: v for k, v in (os.environ | self.env).items() if v is not None} | {"TERM": "xterm"}
+        main, terminal = pty.openpty()
+        command = [sys.executable, "-m", "runner", *args]
+        process = subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdin=terminal, stdout=terminal, stderr=terminal
+        )
+        os.close(terminal)
+        shown = b""
+        try:
+            while chunk := os.read(main, 65536):
+                shown += chunk
+                if b"[y/N]" in shown and answer:
+                    os.write(main, answer.encode())
+                    answer = ""
+        except OSError:
+            pass  # the other side is closed
+        os.close(main)
+        return process.wait(timeout=20), shown.decode(errors="replace")
 
     @property
     def documents(self) -> list[dict[str, Any]]:

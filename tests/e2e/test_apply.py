@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import json
 import shutil
 
 import pytest
@@ -298,3 +300,88 @@ def test_apply_refuses_the_results_folder_of_another_spec(project: Project) -> N
     outcome = project.apply()
     assert outcome.code == 2
     assert "belongs to job.toml" in outcome.err
+
+
+def test_apply_of_a_deployment_uses_its_endpoint(project: Project) -> None:
+    project.write_files(1)
+    project.change_spec('app_name = "Invoice Extraction"\nowner = "instabase"', 'deployment_id = "d-1"')
+    assert project.apply().code == 0
+    assert "POST runDeployment" in project.sent()
+
+
+def test_apply_keeps_no_more_runs_going_than_allowed_and_does_all(project: Project) -> None:
+    project.write_files(6)
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 2\nparallel_runs = 1")
+    project.fake.service.run_seconds = 0.1
+    assert project.apply().code == 0
+    runs = project.fake.runs()
+    assert len(runs) == 3
+    assert all(b["start_timestamp"] >= a["finish_timestamp"] for a, b in itertools.pairwise(runs))
+
+
+def test_apply_that_stops_waiting_starts_no_runs_that_have_no_room(project: Project) -> None:
+    project.write_files(4)
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 2\nparallel_runs = 1")
+    project.fake.next_run(hold=True)
+    assert project.apply("--wait-timeout", "0.3").code == 6
+    assert len(project.fake.runs()) == 1
+
+
+def test_apply_waits_for_a_review_in_place_when_told(project: Project) -> None:
+    project.write_files(1)
+    project.fake.next_run(status="STOPPED_AT_CHECKPOINT")
+    with project.start("apply", "job.toml", "--wait-for-review") as process:
+        assert process.stderr
+        while "STOPPED_AT_CHECKPOINT" not in process.stderr.readline():
+            assert process.poll() is None
+        project.fake.set_run(project.fake.runs()[0]["id"], status="COMPLETE")
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def test_apply_with_json_prints_one_document_and_nothing_else(project: Project) -> None:
+    project.write_files(2)
+    for command in (["plan"], ["apply"], ["status"], ["validate"], ["resolve"]):
+        outcome = project.run(*command, "--json")
+        document = json.loads(outcome.out)
+        assert (document["exit_code"], len(document["specs"])) == (outcome.code, 1)
+
+
+def test_plan_tells_of_changes_by_its_exit_code_only_when_asked(project: Project) -> None:
+    project.write_files(2)
+    assert project.run("plan").code == 0
+    assert project.run("plan", "--exit-code").code == 10
+    project.apply()
+    assert project.run("plan", "--exit-code").code == 0
+
+
+def test_plan_in_a_fresh_clone_counts_what_the_lock_file_has_as_paid(project: Project) -> None:
+    project.write_files(3)
+    project.apply()
+    (project.folder / "job.state.db").unlink()
+    project.write_files(1, start=3)
+    project.forget_requests()
+    plan = project.run("plan", "--json").json
+    assert plan["send"] == ["in/00003.txt"]
+    assert project.fake.journal == []
+
+
+def test_apply_on_a_terminal_shows_the_plan_and_takes_no_for_an_answer(project: Project) -> None:
+    project.write_files(2)
+    code, shown = project.on_terminal("apply", "job.toml", answer="n\n")
+    assert code == 2
+    assert "to pay     1 runs" in shown
+    assert project.sent() == []
+    code, shown = project.on_terminal("apply", "job.toml", answer="y\n")
+    assert code == 0, shown
+    assert "uploading" in shown
+
+
+def test_context_that_nobody_gave_is_warned_of(project: Project) -> None:
+    project.write_files(1)
+    project.change_spec('context = "acme"\n', "")
+    assert "community account" in project.apply().err
+    project.change_spec("[limits]", "[limits]")
+    project.env["AIHUB_CONTEXT"] = "acme"
+    (project.folder / "job.state.db").unlink()
+    assert "community account" not in project.apply().err

@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from runner.errors import StateError
+from runner.errors import ResultsError
 from runner.files import digest_file, write_file
 from runner.model import Answer, Member, Run, Scan, Shard
 from runner.plan import Want
@@ -55,7 +55,7 @@ def choose_runs(shards: Iterable[Shard], scan: Scan, want: Want) -> list[Chosen]
 def update_documents(state: State, shards: Sequence[Shard], scan: Scan, want: Want, folder: Path) -> None:
     """Write the file again where what it is made from has changed or it is missing; never over a person's edits.
 
-    Raises StateError where raw pages are missing or the disk is full.
+    Raises ResultsError where raw pages are missing, StateError where the disk is full.
     """
     chosen = choose_runs(shards, scan, want)
     made_from = _fingerprint(chosen, want.include)
@@ -88,7 +88,7 @@ def _render(state: State, chosen: Sequence[Chosen], include: str, folder: Path) 
         try:
             return json.loads((folder / path).read_bytes())["files"]
         except (OSError, ValueError, KeyError) as error:
-            raise StateError(f"{path}: cannot be read", "apply with --refetch") from error
+            raise ResultsError(f"{path}: is missing or damaged", "apply with --refetch") from error
 
     @cache
     def load_run(run: int) -> tuple[dict[int, str], dict[str, Answer]]:
@@ -125,21 +125,33 @@ def _render_field(field: Mapping[str, Any]) -> dict[str, Any]:
     return named | {key: value for key, value in field.items() if key not in _FIELD_NAMES}
 
 
-def count_answers(state: State, shards: Iterable[Shard], want: Want) -> tuple[int, int, list[str], list[str]]:
-    """Count documents and fields with errors, and list files without an answer and answers without a file."""
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What `documents.jsonl` is made of, in numbers; `missing` files have no answer, `unknown` answers no file."""
+
+    documents: int
+    field_errors: int
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def tally_documents(state: State, shards: Iterable[Shard], scan: Scan, want: Want) -> Tally:
+    """Count what the newest results of each file hold, and what is amiss with them."""
+    members = {run.id: shard.members for shard in shards for run in shard.runs}
+    by_run: dict[int, list[Chosen]] = {}
+    for choice in choose_runs(shards, scan, want):
+        by_run.setdefault(choice.run.id, []).append(choice)
     documents = errors = 0
     missing: list[str] = []
     unknown: list[str] = []
-    for shard in shards:
-        for run in shard.runs_of(want.run_key):
-            if run.status == "COMPLETE" and want.include in run.fetched:
-                answers = state.load_answers(run.id, want.include)
-                documents += sum(answer.documents for answer in answers.values())
-                errors += sum(answer.field_errors for answer in answers.values())
-                names = {member.name: member.path for member in shard.members}
-                missing += [path or name for name, path in names.items() if name not in answers]
-                unknown += [name for name in answers if name not in names]
-    return documents, errors, sorted(missing), sorted(unknown)
+    for run, chosen in by_run.items():
+        answers = state.load_answers(run, want.include)
+        found = [answers[choice.member.name] for choice in chosen if choice.member.name in answers]
+        documents += sum(answer.documents for answer in found)
+        errors += sum(answer.field_errors for answer in found)
+        missing += [choice.path for choice in chosen if choice.present and choice.member.name not in answers]
+        unknown += answers.keys() - {member.name for member in members[run]}
+    return Tally(documents, errors, tuple(sorted(missing)), tuple(sorted(unknown)))
 
 
 def documents_by_run(state: State, shards: Iterable[Shard]) -> dict[int, int]:

@@ -1,0 +1,108 @@
+"""What lies on disk after an apply, and what becomes of it when somebody touches it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+from .conftest import Project
+
+
+def test_results_are_kept_byte_for_byte_and_private(project: Project) -> None:
+    project.write_files(120)
+    assert project.apply().code == 0
+    [run] = project.fake.runs()
+    raw = project.folder / "results/job/raw" / run["id"] / "plain"
+    assert sorted(path.name for path in raw.iterdir()) == ["0.json", "100.json"]
+    pages = [e["response_json"] for e in project.fake.journal if e["operation"] == "getRunResults"]
+    assert [json.loads((raw / name).read_bytes()) for name in ("0.json", "100.json")] == pages
+    assert (project.folder / "results/job/documents.jsonl").stat().st_mode & 0o777 == 0o600
+    assert (project.folder / "results").stat().st_mode & 0o777 == 0o700
+    assert [line["path"] for line in project.documents] == sorted(line["path"] for line in project.documents)
+
+
+def test_results_with_every_include_carry_what_was_asked_for(project: Project) -> None:
+    project.write_files(3)
+    project.change_spec("[limits]", '[results]\ninclude = ["review", "source", "confidence", "validation"]\n[limits]')
+    assert project.apply().code == 0
+    document = project.documents[0]
+    assert {"classification_confidence", "page_layouts", "review_completed", "validations"} <= document.keys()
+    assert {"name", "value", "type", "error", "confidence", "source_coordinates"} <= document["fields"][0].keys()
+
+
+def test_results_file_that_is_deleted_is_written_again_without_a_request(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    before = project.documents
+    (project.folder / "results/job/documents.jsonl").unlink()
+    project.forget_requests()
+    assert project.apply().code == 0
+    assert (project.documents, project.fake.journal) == (before, [])
+
+
+def test_results_file_that_was_edited_is_told_of_and_replaced_only_when_told(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    before = project.documents
+    path = project.folder / "results/job/documents.jsonl"
+    path.write_text("{}\n")
+    project.forget_requests()
+    assert "edited by hand" in project.apply().out
+    assert "edited by hand" in project.run("status").out
+    assert path.read_text() == "{}\n"
+    assert project.apply("--refetch").code == 0
+    assert (project.documents, project.sent()) == (before, [])
+
+
+def test_results_folder_that_is_deleted_is_told_of_and_fetched_again_when_told(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    before = project.documents
+    shutil.rmtree(project.folder / "results")
+    outcome = project.apply()
+    assert outcome.code == 3
+    assert "--refetch" in outcome.err
+    project.forget_requests()
+    assert project.apply("--refetch").code == 0
+    assert (project.documents, project.sent()) == (before, [])
+
+
+def test_files_without_an_answer_are_listed_and_not_fetched_for_ever(project: Project) -> None:
+    project.write_files(3)
+    project.fake.faults.add(operation="getRunResults", times=999, do="drop_answer", name="00001.txt")
+    outcome = project.apply()
+    assert outcome.code == 3
+    assert "unanswered in/00001.txt" in outcome.out
+    project.forget_requests()
+    assert project.apply().code == 3
+    assert project.fake.journal == []
+    project.fake.faults.scripts.clear()
+    assert project.apply("--refetch").code == 0
+
+
+def test_pages_that_shift_once_are_read_again(project: Project) -> None:
+    project.write_files(120)
+    project.fake.faults.add(operation="getRunResults", nth=2, do="repeat_page")
+    assert project.apply().code == 0
+    assert len({line["path"] for line in project.documents}) == 120
+
+
+def test_results_are_read_as_dictionaries_from_python(project: Project) -> None:
+    from runner import documents
+
+    project.write_files(2)
+    project.apply()
+    assert next(documents(project.spec_path))["path"] == "in/00000.txt"
+    assert len({document["path"] for document in documents(project.spec_path)}) == 2
+
+
+def test_run_that_is_gone_before_its_results_were_fetched_has_failed(project: Project) -> None:
+    project.write_files(1)
+    project.fake.next_run(hold=True)
+    assert project.apply("--wait-timeout", "0.1").code == 6
+    project.fake.world.delete_run(next(iter(project.fake.world.runs.values())))
+    project.fake.clock.advance(10)
+    outcome = project.apply()
+    assert outcome.code == 3
+    assert "not on the server any more" in outcome.text
+    assert project.apply("--retry-failed").code == 0
