@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Event
 
 from runner.api import AIHub
@@ -161,6 +162,10 @@ def _prepare(job: Job, state: State, client: AIHub, scan: Scan, reporter: Report
     """Take up what was paid before, and plan the rest; where something cannot be verified, nothing is paid."""
     if job.options.retry_failed:
         state.forget_refused()
+    place = Path(os.path.relpath(job.results_path, job.folder)).as_posix()
+    if state.get_meta("results") not in ("", place):
+        state.forget_fetches()  # the pages lie in another folder; fetching is free
+    state.record_meta("results", place)
     if job.options.refetch:
         state.record_meta("documents_from", "")
     unverified = take_up(job, state, client, scan, reporter)

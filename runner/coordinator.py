@@ -256,10 +256,13 @@ class Coordinator:
         self._polled[run.id] = min(limits.poll_max_s, max(limits.poll_min_s, delay_s * POLL_GROWTH))
         if not waits_for_person:
             self.recorder.going.add(run.id)
-        started_s = (run.started_ns / 1e9) or run.intent_s
         young_until_s = run.intent_s + limits.settle_s
         assert run.remote_id is not None
-        self._submit(PollRun(shard.id, run.id, run.remote_id, started_s - HOUR_S, young_until_s), delay_s)
+        self._submit(PollRun(shard.id, run.id, run.remote_id, self._since_s(run), young_until_s), delay_s)
+
+    def _since_s(self, run: Run) -> float:
+        """Tell a time that is surely before a run began."""
+        return (run.started_ns / 1e9 or run.intent_s) - HOUR_S
 
     def _fetch(self, shard: Shard) -> None:
         run = self._run(shard)
@@ -267,7 +270,9 @@ class Coordinator:
         names = frozenset(member.name for member in shard.members)
         folder = self.job.results_path
         self._fetching.add((shard.id, run.attempt))
-        self._submit(FetchResults(shard.id, run.id, run.remote_id, self.want.include, folder, names))
+        self._submit(
+            FetchResults(shard.id, run.id, run.remote_id, self._since_s(run), self.want.include, folder, names)
+        )
 
     _handlers: Mapping[Need, Callable[[Coordinator, Shard], None]] = {
         Need.CREATE_BATCH: _create_batch,

@@ -91,9 +91,14 @@ def poll_run(client: AIHub, step: PollRun) -> Outcome:
         return RunSeen(client.get_run(step.remote_id))
     except ServiceError as error:
         young = client.server_now_s() < step.young_until_s
-        if error.status != 404 or young or any(run.id == step.remote_id for run in client.list_runs(step.from_s)):
+        if error.status != 404 or young or not is_run_gone(client, step.remote_id, step.from_s):
             raise
         return Gone()
+
+
+def is_run_gone(client: AIHub, run_id: str, from_s: float) -> bool:
+    """Tell whether runs can be listed, and this one is not among those since a time before it began."""
+    return all(run.id != run_id for run in client.list_runs(from_s))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runner.engine import Engine
-from runner.errors import RunnerError, ServiceError, StateError, UnknownOutcome
+from runner.errors import ResultsError, RunnerError, ServiceError, StateError, UnknownOutcome
 from runner.events import Counts, Reporter
 from runner.job import Job
 from runner.model import REVIEW_STATUS, SetAside
@@ -187,9 +187,8 @@ class Recorder:
                 self._count_lost(step, error)
             case FindRun(), NotThere() | Unsure():
                 self._record_absent(step, outcome)
-            case PollRun(), Gone():
-                info = RunInfo(id=step.remote_id, status="FAILED", msg="the run is not on the server any more")
-                self.record_seen(step.run, info)
+            case ((PollRun() | FetchResults()), Gone()):
+                self._record_gone(step)
             case FetchResults(), Fetched(pages, answers):
                 self.state.record_fetch(step.run, step.include, pages, answers)
                 self.counts.runs_fetched += 1
@@ -207,6 +206,19 @@ class Recorder:
         if twins:
             self.reporter.say(f"run {info.id} is taken up; {', '.join(twins)} carry the same tag")
         self.record_seen(step.run, info)
+
+    def _record_gone(self, step: PollRun | FetchResults) -> None:
+        """Take a run for failed that is gone before any of its results were fetched."""
+        shard = self.state.load_shards(step.shard)[0]
+        what = f"run {step.remote_id}: is not on the server any more"
+        if any(run.fetched for run in shard.runs if run.id == step.run):
+            self._park(
+                step.shard, ResultsError(f"{what}; its results stay as they were fetched", "see [results] include")
+            )
+        else:
+            self.record_seen(
+                step.run, RunInfo(id=step.remote_id, status="FAILED", msg="it is not on the server any more")
+            )
 
     def _record_absent(self, step: FindRun, outcome: NotThere | Unsure) -> None:
         """Let a run be started again that surely was not, and leave the decision to a person where that is not sure."""

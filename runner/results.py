@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from runner.api import AIHub
 from runner.errors import ServiceError
 from runner.files import safe_segment, write_file
+from runner.look import is_run_gone
 from runner.model import Answer, Page
-from runner.steps import Fetched, FetchResults
+from runner.steps import Fetched, FetchResults, Gone
 from runner.wire import ResultFile, ResultPage, parse_answer
 
 MAX_FETCHES = 5
@@ -32,7 +33,17 @@ def _parameters(include: str) -> Mapping[str, str]:
     return {} if include == PLAIN else {PARAMETERS[name]: "true" for name in include.split("+")}
 
 
-def fetch_results(client: AIHub, step: FetchResults) -> Fetched:
+def fetch_results(client: AIHub, step: FetchResults) -> Fetched | Gone:
+    """Fetch all results, or tell that their run is not on the server any more."""
+    try:
+        return _fetch_until_sure(client, step)
+    except ServiceError as error:
+        if error.status != 404 or not is_run_gone(client, step.remote_id, step.from_s):
+            raise
+        return Gone()
+
+
+def _fetch_until_sure(client: AIHub, step: FetchResults) -> Fetched:
     """Fetch all pages, until every file that was sent is answered once, or two whole fetches agree.
 
     Raises ServiceError where they never do, or where a page is empty with more to come.

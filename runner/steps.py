@@ -105,11 +105,15 @@ class PollRun:
 
 @dataclass(frozen=True, slots=True)
 class FetchResults:
-    """Fetch every page of a run's results into `folder`; `names` (NFC) are the files that were sent."""
+    """Fetch every page of a run's results into `folder`; `names` (NFC) are the files that were sent.
+
+    `from_s` is a time before the run began.
+    """
 
     shard: int
     run: int
     remote_id: str
+    from_s: float
     include: str
     folder: Path
     names: frozenset[str]

@@ -36,6 +36,7 @@ REFUSED = frozenset({400, 401, 403, 404, 409, 413, 415, 422, 425, 429})
 ATTEMPTS = 6
 ATTEMPTS_UNREACHED = 3
 MAX_WAIT_S = 60.0
+SEND_BYTES = 1 << 18  # streamed bodies go out in pieces of this size; 16 KB, the default, is slow
 MAX_ANSWER_BYTES = 512 * 1_048_576
 
 T = TypeVar("T")
@@ -95,6 +96,7 @@ def open_session(connection: Connection) -> requests.Session:
     if not is_loopback(connection.root):
         session.proxies.update(get_environ_proxies(connection.root))
     adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connection.pool_size)
+    adapter.init_poolmanager(1, connection.pool_size, blocksize=SEND_BYTES)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session

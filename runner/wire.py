@@ -78,20 +78,13 @@ class RunList(_Answer):
 
 
 class ResultField(_Answer):
-    """A field, with everything the service said of it kept in `model_extra`."""
+    """A field, as far as it is counted; what is written of it comes from the raw page."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
-    field_name: str | None = None
-    value: Any = None
-    type: str | None = None
-    error_msg: str | None = None
+    error_msg: Any = None
 
 
 class ResultDocument(_Answer):
-    model_config = ConfigDict(frozen=True, extra="allow")
     fields: list[ResultField] | None = None
-    class_name: str | None = None
-    page_numbers: list[int] | None = None
 
 
 class ResultFile(_Answer):

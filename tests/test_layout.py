@@ -29,8 +29,7 @@ WITHIN = {
     ("api", "transport"),
     ("sources", "boundaries"),
     ("sources", "settings"),
-    ("recorder", "reconcile"),
-    ("job", "takeup"),
+    ("results", "look"),
 }
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 50

@@ -106,3 +106,26 @@ def test_run_that_is_gone_before_its_results_were_fetched_has_failed(project: Pr
     assert outcome.code == 3
     assert "not on the server any more" in outcome.text
     assert project.apply("--retry-failed").code == 0
+
+
+def test_run_that_is_gone_after_it_was_complete_has_failed_too(project: Project) -> None:
+    project.write_files(1)
+    project.fake.faults.add(operation="getRunResults", times=99, do="status", status=403)
+    assert project.apply().code == 4
+    project.fake.faults.scripts.clear()
+    project.fake.world.delete_run(next(iter(project.fake.world.runs.values())))
+    project.fake.clock.advance(10)
+    assert project.apply().code == 3
+    assert project.apply("--retry-failed").code == 0
+
+
+def test_another_name_or_results_folder_fetches_again_and_pays_nothing(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    before = project.documents
+    project.forget_requests()
+    project.change_spec('name = "job"', 'name = "other"')
+    outcome = project.apply()
+    assert (outcome.code, project.sent()) == (0, []), outcome.text
+    lines = (project.folder / "results/other/documents.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == before
