@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import SecretStr
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SecretsSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runner.errors import InputError
-from runner.spec import Spec, parse_spec
+from runner.spec import MAX_SPEC_BYTES, Spec, check_context, is_this_machine, parse_spec
 
 PUBLIC_ROOT = "https://aihub.instabase.com/api"
-MAX_SPEC_BYTES = 1_000_000
+SECRETS_FOLDER = Path("/run/secrets")
+_WRITE_ROOT = f"write it as {PUBLIC_ROOT}"
 
 
 class Settings(BaseSettings):
@@ -38,109 +33,165 @@ def load_spec(path: Path) -> Spec:
     """Load a spec. Raises InputError (SpecErrors: all mistakes at once)."""
     if path.name.endswith(".lock.toml"):
         raise InputError(f"{path.name}: is a lock file, not a spec", "name the spec")
+    data = _read(path, MAX_SPEC_BYTES + 1, "name a spec, such as invoices.toml")
+    if len(data) > MAX_SPEC_BYTES:
+        raise InputError(f"{path.name}: is too large for a spec, more than {MAX_SPEC_BYTES} bytes", "name the spec")
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise InputError(f"{path.name}: begins with a byte order mark", "save it as UTF-8 without one")
+    return parse_spec(_decode(data, path.name), path)
+
+
+def _read(path: Path, size: int, hint: str) -> bytes:
     try:
-        data = path.read_bytes()
-        if len(data) > MAX_SPEC_BYTES:
-            raise InputError(f"{path.name}: is too large for a spec, {len(data)} bytes", "is it the right file?")
-        return parse_spec(data.decode("utf-8"), path)
+        with path.open("rb") as file:
+            return file.read(size)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read, {error.strerror}", "name a spec, such as invoices.toml") from None
+        what = error.strerror or type(error).__name__
+    raise InputError(f"{path}: cannot be read, {what}", hint)
+
+
+def _decode(data: bytes, name: str) -> str:
+    try:
+        return data.decode()
     except UnicodeDecodeError as error:
-        raise InputError(f"{path.name}: is not UTF-8, byte {error.start}", "save it as UTF-8") from None
+        at = error.start
+    raise InputError(f"{name}: is not UTF-8, byte {at} of {len(data)}", "save it as UTF-8")
 
 
-def _secrets_folder() -> Path | None:
-    named = os.environ.get("AIHUB_SECRETS_DIR")
-    if named and not Path(named).is_dir():
-        raise InputError(f"AIHUB_SECRETS_DIR: is no folder, {named}", "name a folder, or unset it")
-    folder = Path(named or "/run/secrets")
-    return folder if folder.is_dir() else None
+# Where settings come from
 
 
-def _sources(model: type[BaseSettings]) -> list[tuple[str, PydanticBaseSettingsSource]]:
-    """List the sources by name, the strongest first."""
-    sources: list[tuple[str, PydanticBaseSettingsSource]] = [
-        ("the environment", EnvSettingsSource(model)),
-        (".env", DotEnvSettingsSource(model, env_file=Path.cwd() / ".env", env_file_encoding="utf-8")),
-    ]
-    if folder := _secrets_folder():
-        sources.append((str(folder), SecretsSettingsSource(model, secrets_dir=folder)))
-    return sources
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """A place that settings come from, and how it finds a variable."""
+
+    name: str
+    find: Callable[[str], str | None]
+
+
+def _list_origins() -> list[_Origin]:
+    """List the places, the strongest first."""
+    origins = [_Origin("the environment", os.environ.get), _Origin(".env", _read_env_file(Path(".env")).get)]
+    named = os.environ.get("AIHUB_SECRETS_DIR", "")
+    if named and not os.path.isdir(named):
+        raise InputError(f"AIHUB_SECRETS_DIR: is not a folder, {named}", "name a folder, or unset it")
+    folder = Path(named) if named else SECRETS_FOLDER
+    if os.path.isdir(folder):
+        origins.append(_Origin(str(folder), lambda name: _read_secret_file(folder, name)))
+    return origins
+
+
+def _read_env_file(path: Path) -> Mapping[str, str]:
+    """Read the variables of a `.env`, as they are written.
+
+    `${…}` stays as it is: a `.env` may come from a pull request, and could else carry any variable of the
+    environment to wherever the spec sends a secret.
+    """
+    if os.path.isdir(path) or not os.path.exists(path):  # a folder of that name is somebody's virtual environment
+        return {}
+    import io
+
+    from dotenv.parser import parse_stream
+
+    text = _decode(_read(path, MAX_SPEC_BYTES, "make it readable, or remove it").removeprefix(b"\xef\xbb\xbf"), ".env")
+    found = {}
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error:
+            raise InputError(f".env:{binding.original.line}: is not NAME=value", "mend the line, or mind its quotes")
+        if binding.key is not None and binding.value is not None:
+            found[binding.key] = binding.value
+    return found
+
+
+def _read_secret_file(folder: Path, name: str) -> str | None:
+    """Read the file of a secrets folder that is named like a variable, in upper or lower case."""
+    for path in (folder / name, folder / name.lower()):
+        if os.path.isfile(path):
+            data = _read(path, MAX_SPEC_BYTES, "make it readable")
+            return _decode(data, str(path)).removesuffix("\n").removesuffix("\r")
+    return None
+
+
+# What they say
 
 
 def load_settings() -> Settings:
-    """Load the settings. Raises InputError; a root never comes from a weaker source than the key."""
-    values: dict[str, str] = {}
-    origin: dict[str, int] = {}
-    names: list[str] = []
-    for rank, (name, source) in enumerate(_read_sources(Settings)):
-        names.append(name)
-        for key, value in source.items():
-            if key not in values and key in Settings.model_fields:
-                values[key], origin[key] = str(value), rank
-    if "api_root" in values and "api_key" in values and origin["api_root"] > origin["api_key"]:
+    """Load the settings. Raises InputError; a root never comes from a weaker place than the key."""
+    origins = _list_origins()
+    key, key_rank = _find(origins, "AIHUB_API_KEY")
+    root, root_rank = _find(origins, "AIHUB_API_ROOT")
+    if key and root and root_rank > key_rank:
         raise InputError(
-            f"AIHUB_API_ROOT: comes from {names[origin['api_root']]}, but AIHUB_API_KEY from "
-            f"{names[origin['api_key']]}, so it could send the token elsewhere",
+            f"AIHUB_API_ROOT: comes from {origins[root_rank].name}, but AIHUB_API_KEY from {origins[key_rank].name}, "
+            "so it could send the token elsewhere",
             "set both in one place",
         )
-    token = _check_token(values["api_key"]) if values.get("api_key", "").strip() else None
-    root = normalise_root(values.get("api_root", "") or PUBLIC_ROOT)
-    return Settings.model_construct(api_key=token, api_root=root, context=values.get("context"))
+    context = next((found for origin in origins if (found := origin.find("AIHUB_CONTEXT")) is not None), None)
+    return Settings.model_construct(
+        api_key=SecretStr(_check_token(key)) if key else None,
+        api_root=normalise_root(root or PUBLIC_ROOT),
+        context=None if context is None else _check_context(context),
+    )
 
 
-def _read_sources(model: type[BaseSettings]) -> list[tuple[str, dict[str, object]]]:
-    try:
-        return [(name, source()) for name, source in _sources(model)]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"settings: cannot be read, {type(error).__name__}", "check .env") from None
+def _find(origins: list[_Origin], name: str) -> tuple[str, int]:
+    """Find a variable and the rank of where it comes from; one that is set to nothing is not set."""
+    for rank, origin in enumerate(origins):
+        if found := (origin.find(name) or "").strip():
+            return found, rank
+    return "", len(origins)
 
 
-def _check_token(token: str) -> SecretStr:
-    token = token.strip()
+def _check_token(token: str) -> str:
     if not token.isascii() or not token.isprintable() or " " in token:
         raise InputError("AIHUB_API_KEY: holds characters that no token has", "copy the token again")
-    return SecretStr(token)
+    return token
+
+
+def _check_context(context: str) -> str:
+    try:
+        return check_context(context.strip())
+    except ValueError as error:
+        what = f"AIHUB_CONTEXT: {error}"
+    raise InputError(what, "copy the context again")
 
 
 def normalise_root(root: str) -> str:
     """Write a root the one way: lower case, no default port, no slash at the end.
 
-    Raises InputError where it is not https, except to this machine itself.
+    Raises InputError where it is not https, except to this machine itself. What is refused is not shown: it may
+    hold a password.
     """
     try:
         parts = urlsplit(root.strip())
-        port = parts.port
+        host, port = (parts.hostname or "").lower(), parts.port
     except ValueError:
-        raise InputError(f"AIHUB_API_ROOT: is no URL, {root}", f"write it as {PUBLIC_ROOT}") from None
-    host, scheme = (parts.hostname or "").lower(), parts.scheme.lower()
-    if not host or parts.username is not None or parts.query or parts.fragment:
-        raise InputError("AIHUB_API_ROOT: is no plain https URL", f"write it as {PUBLIC_ROOT}")
-    if scheme != "https" and not (scheme == "http" and _is_this_machine(host)):
-        raise InputError(f"AIHUB_API_ROOT: is not https, {scheme}://{host}", f"write it as {PUBLIC_ROOT}")
+        host = ""
+    if not host or "@" in parts.netloc or parts.query or parts.fragment or not re.fullmatch(r"[!-~]+", root.strip()):
+        raise InputError("AIHUB_API_ROOT: is not a plain https URL", _WRITE_ROOT)
+    if not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:.]+", host):
+        raise InputError("AIHUB_API_ROOT: has a host that is none", _WRITE_ROOT)
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
+        raise InputError(f"AIHUB_API_ROOT: is not https, {parts.scheme}://{host}", _WRITE_ROOT)
     shown = f"[{host}]" if ":" in host else host
-    if port is not None and port != {"https": 443, "http": 80}[scheme]:
+    if port not in (None, {"https": 443, "http": 80}[parts.scheme]):
         shown += f":{port}"
-    return urlunsplit((scheme, shown, parts.path.rstrip("/"), "", ""))
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return urlunsplit((parts.scheme, shown, parts.path.rstrip("/"), "", ""))
 
 
 def read_secrets(names: Iterable[str]) -> dict[str, SecretStr]:
     """Read secrets by the names of their variables (AIHUB_SECRET_…). Raises InputError for the ones not set."""
-    from dotenv import dotenv_values
-
-    folder, filed = _secrets_folder(), dotenv_values(Path.cwd() / ".env")
+    origins = _list_origins()
     found = {}
+    missing = []
     for name in names:
-        kept = folder / name if folder else None
-        value = os.environ.get(name) or filed.get(name) or (kept.read_text().strip() if kept and kept.is_file() else "")
+        value = next((value for origin in origins if (value := origin.find(name))), "")
         if not value:
-            raise InputError(f"{name}: is not set", "set it in the environment, .env or the secrets folder")
+            missing.append(name)
+        elif not value.isprintable():
+            raise InputError(f"{name}: holds control characters", "set it again, in one line")
         found[name] = SecretStr(value)
+    if missing:
+        what = f"{', '.join(missing)}: {'is' if len(missing) == 1 else 'are'} not set"
+        raise InputError(what, "set it in the environment, .env or the secrets folder")
     return found

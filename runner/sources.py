@@ -1,91 +1,33 @@
-"""Scan the local files that a spec selects: what they are, what cannot be sent, and what is never a source."""
+"""Scan the local files that a spec selects: what they are, and what cannot be sent, and why."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import posixpath
-import re
 import stat
-import tomllib
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import BinaryIO
 
-import bracex
-from wcmatch import glob
-
+from runner.boundaries import RESULTS_MARKER as RESULTS_MARKER
+from runner.boundaries import check_inside as check_inside
+from runner.boundaries import find_work_tree as find_work_tree
 from runner.errors import InputError
+from runner.globs import Globs, anchor_names, expand_pattern
 from runner.model import MB, CachedDigest, Scan, SetAside, Source, Stat
-from runner.spec import Spec
+from runner.spec import Limits, Spec
+from runner.walk import find_files
 
-SUPPORTED = frozenset(
-    [
-        ".bat",
-        ".bashc",
-        ".c",
-        ".cc",
-        ".chtml",
-        ".cmake",
-        ".cmd",
-        ".cpp",
-        ".cs",
-        ".css",
-        ".csv",
-        ".cxx",
-        ".cy",
-        ".dockerfile",
-        ".doc",
-        ".docx",
-        ".eml",
-        ".gdoc",
-        ".go",
-        ".gsheet",
-        ".gslides",
-        ".h++",
-        ".hpp",
-        ".html",
-        ".java",
-        ".jpeg",
-        ".jpg",
-        ".js",
-        ".json",
-        ".mht",
-        ".mhtml",
-        ".mkfile",
-        ".msg",
-        ".pdf",
-        ".perl",
-        ".php",
-        ".plsql",
-        ".png",
-        ".pptx",
-        ".py",
-        ".pxi",
-        ".pyx",
-        ".r",
-        ".rd",
-        ".rs",
-        ".rtf",
-        ".ruby",
-        ".tif",
-        ".tiff",
-        ".ts",
-        ".txt",
-        ".xls",
-        ".xlsx",
-        ".xml",
-        ".yaml",
-        ".yml",
-        ".zsh",
-    ]
-)
+_SUPPORTED = """
+    .bat .bashc .c .cc .chtml .cmake .cmd .cpp .cs .css .csv .cxx .cy .dockerfile .doc .docx .eml .gdoc .go .gsheet
+    .gslides .h++ .hpp .html .java .jpeg .jpg .js .json .mht .mhtml .mkfile .msg .pdf .perl .php .plsql .png .pptx .py
+    .pxi .pyx .r .rd .rs .rtf .ruby .tif .tiff .ts .txt .xls .xlsx .xml .yaml .yml .zsh
+"""
+SUPPORTED = frozenset(_SUPPORTED.split())
 SPREADSHEETS = frozenset({".csv", ".xls", ".xlsx"})
-RESULTS_MARKER = ".aihub-results"
-CHUNK_BYTES = MB
 RACY_NS = 2_000_000_000
 HASH_TRIES = 3
-_FLAGS = glob.GLOBSTAR | glob.CASE | glob.FORCEUNIX
 
 Progress = Callable[[int, int, int, int], None]
 
@@ -102,235 +44,184 @@ def scan_sources(
     """Find and digest the files of a spec.
 
     `cache` saves hashing files whose stat is unchanged; the digest decides. `on_progress` is told of files done, files
-    in all, bytes done and bytes in all. Raises InputError where nothing is found, or a pattern leads outside.
+    in all, bytes done and bytes in all, of those that are hashed. Raises InputError where no file matches, or where
+    something leads outside. Reads only; may be repeated.
     """
-    folder = spec_path.parent.absolute()
-    _check_patterns(spec, spec_path, allow_outside)
-    found = sorted(_find(spec, folder, spec_path, allow_outside))
-    kept: dict[str, Stat] = {}
-    aside: list[SetAside] = []
-    for path in found:
-        judged = _judge(spec, folder, path)
-        if isinstance(judged, Stat):
-            kept[path] = judged
-        elif judged is not None:
-            aside.append(judged)
-    fresh = _digest_all(folder, kept, cache, now_ns, aside, on_progress)
-    passwords = [(_compile([pattern]), ref.env) for pattern, ref in spec.run.pdf_passwords.items()]
-    sources = tuple(
-        Source(path, fresh[path].stat.size, fresh[path].digest, _password(path, passwords)) for path in sorted(fresh)
-    )
-    if not sources and not aside:
-        patterns = ", ".join(spec.files)
-        raise InputError(f"{spec_path.name}: no file matches {patterns}", "check files, and where the spec lies")
+    folder = os.path.realpath(spec_path.parent)
+    found = find_files(spec.files, folder, spec_path, allow_outside)
+    judged = [(path, _judge(spec.limits, folder, path)) for path in sorted(found.paths)]
+    kept = {path: info for path, info in judged if isinstance(info, Stat)}
+    aside = [*found.set_aside, *(item for _, item in judged if isinstance(item, SetAside))]
+    if not kept and not aside:
+        raise _nothing(spec, spec_path, folder, len(judged))
+    fresh = _digest_all(spec.limits, folder, kept, cache, now_ns, aside, _Meter(kept, cache, on_progress))
+    passwords = [
+        (Globs([anchor_names(names, folder) for names in expand_pattern(pattern)], hidden=True), ref.env)
+        for pattern, ref in spec.run.pdf_passwords.items()
+    ]
+    sources = tuple(Source(path, one.stat.size, one.digest, _password(path, passwords)) for path, one in fresh.items())
     return Scan(sources, tuple(sorted(aside, key=lambda item: item.path)), fresh)
 
 
-# Patterns
-
-
-def _expand(pattern: str) -> Iterator[str]:
-    """Expand braces, drop `./`, and let a literal extension match without regard to case."""
-    for plain in bracex.iexpand(unicodedata.normalize("NFC", pattern), limit=10_000):
-        yield re.sub(r"\.([A-Za-z0-9]+)$", lambda match: "." + _any_case(match[1]), posixpath.normpath(plain))
-
-
-def _any_case(text: str) -> str:
-    return "".join(f"[{char.lower()}{char.upper()}]" if char.isalpha() else char for char in text)
-
-
-def _compile(patterns: Iterable[str], flags: int = 0) -> re.Pattern[str]:
-    """Compile patterns into one expression over NFC paths with `/`."""
-    expressions, _ = glob.translate([plain for given in patterns for plain in _expand(given)], flags=_FLAGS | flags)
-    return re.compile("|".join(f"(?:{expression})" for expression in expressions) or r"(?!)")
-
-
-def _check_patterns(spec: Spec, spec_path: Path, allow_outside: bool) -> None:
+def _nothing(spec: Spec, spec_path: Path, folder: str, ignored: int) -> InputError:
+    left = f" but {ignored} of unsupported types, which on_unsupported ignores" if ignored else ""
+    hint = "check files, and that the documents are there"
+    if Path(folder, RESULTS_MARKER).exists():
+        hint = f"move the spec, {RESULTS_MARKER} says that its folder holds results"
     for pattern in spec.files:
-        plain = pattern.removeprefix("!")
-        if plain.startswith("/") and not allow_outside:
-            raise InputError(f"{spec_path.name}: files leads outside, {pattern}", "give --allow-outside to mean it")
+        if not pattern.startswith("!") and Path(folder, pattern).is_dir():
+            hint = f'write files = "{pattern.rstrip("/")}/**" to take what that folder holds'
+    return InputError(f"{spec_path.name}: no file matches {', '.join(spec.files)} in {folder}{left}", hint)
 
 
-def _prefix(pattern: str) -> str:
-    """Give the folders that a pattern names literally, before its first wildcard."""
-    parts = []
-    for part in pattern.split("/")[:-1]:
-        if re.search(r"[*?\[\]{}!\\]", part):
-            break
-        parts.append(part)
-    return "/".join(parts)
-
-
-def _find(spec: Spec, folder: Path, spec_path: Path, allow_outside: bool) -> set[str]:
-    """Find the paths that the patterns select, relative to the spec's folder."""
-    take = _compile(pattern for pattern in spec.files if not pattern.startswith("!"))
-    leave = _compile((pattern[1:] for pattern in spec.files if pattern.startswith("!")), glob.DOTGLOB)
-    starts = {_prefix(plain) for given in spec.files if not given.startswith("!") for plain in _expand(given)}
-    # Hidden folders are entered only where a pattern names them.
-    hidden = any(part.startswith(".") and part not in (".", "..") for p in spec.files for part in p.split("/"))
-    found: set[str] = set()
-    for start in sorted(starts):
-        check_inside(folder / start, spec_path, "files", allow_outside)
-        for path in _walk(folder, start, hidden):
-            plain = unicodedata.normalize("NFC", path)
-            if take.match(plain) and not leave.match(plain):
-                if (folder / path).is_symlink():
-                    check_inside(folder / path, spec_path, "files", allow_outside)
-                found.add(path)
-    return found
-
-
-def _walk(folder: Path, start: str, hidden: bool) -> Iterator[str]:
-    """List the files below a folder; symlinked folders are not entered, nor those that hold our own files."""
-    stack = [start]
-    while stack:
-        at = stack.pop()
-        try:
-            with os.scandir(folder / at) as entries:
-                listed = list(entries)
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
-            continue
-        names = {entry.name for entry in listed}
-        if RESULTS_MARKER in names:
-            continue
-        for entry in listed:
-            path = f"{at}/{entry.name}" if at else entry.name
-            if entry.is_dir(follow_symlinks=False):
-                if _may_enter(entry.name, names, hidden):
-                    stack.append(path)
-            elif not _is_never_source(entry, folder):
-                yield path
-
-
-def _may_enter(name: str, beside: set[str], hidden: bool) -> bool:
-    if name == ".git" or (name.startswith(".") and not hidden):
-        return False
-    return not (name.endswith(".fake") and name.removesuffix(".fake") + ".toml" in beside)
-
-
-def _is_never_source(entry: os.DirEntry[str], folder: Path) -> bool:
-    name = entry.name
-    if name.startswith(".env") or ".state.db" in name or name.endswith((".lock", ".lock.toml")):
-        return True
-    return name.endswith(".toml") and _is_spec(Path(entry.path))
-
-
-def _is_spec(path: Path) -> bool:
-    try:
-        keys = tomllib.loads(path.read_text(encoding="utf-8")).keys()
-    except (OSError, ValueError):
-        return False
-    return "files" in keys and bool(keys & {"app_name", "app_id", "deployment_id"})
-
-
-# Outside
-
-
-def find_work_tree(folder: Path) -> Path:
-    """Find the Git work tree that holds a folder; the folder itself where there is none."""
-    resolved = folder.resolve()
-    return next((place for place in [resolved, *resolved.parents] if (place / ".git").exists()), resolved)
-
-
-def check_inside(path: Path, spec_path: Path, what: str, allow_outside: bool) -> None:
-    """Refuse a path that leads out of the spec's work tree; a spec may come from a pull request."""
-    tree = find_work_tree(spec_path.parent)
-    if not allow_outside and not path.resolve().is_relative_to(tree):
-        raise InputError(f"{spec_path.name}: {what} leads outside, {path}", "give --allow-outside to mean it")
+def _password(path: str, passwords: Iterable[tuple[Globs, str]]) -> str:
+    if not path.lower().endswith(".pdf"):
+        return ""
+    return next((variable for globs, variable in passwords if globs.matches(path)), "")
 
 
 # One file
 
 
-def _judge(spec: Spec, folder: Path, path: str) -> Stat | SetAside | None:
+def _judge(limits: Limits, folder: str, path: str) -> Stat | SetAside | None:
     """Tell a file's stat, why it is set aside, or None where it is left out without a word."""
+    if shown := _unfit_name(path):
+        return shown
+    suffix = _suffix(path)
+    if suffix not in SUPPORTED and limits.on_unsupported != "send":
+        ignored = limits.on_unsupported == "ignore"
+        return None if ignored else SetAside(path, "unsupported type", suffix or "it has no extension")
+    try:
+        info = os.stat(f"{folder}/{path}")
+    except OSError as error:
+        return _explain(path, error)
+    return _judge_stat(limits, path, suffix, info)
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def _unfit_name(path: str) -> SetAside | None:
+    if path.isascii() and path.isprintable():
+        return None
     try:
         path.encode()
     except UnicodeEncodeError:
-        return SetAside(path.encode("utf-8", "backslashreplace").decode(), "name", "its name is not UTF-8")
-    if any(unicodedata.category(char) == "Cc" for char in path):
-        return SetAside(path.encode("unicode_escape").decode(), "name", "its name has control characters")
-    try:
-        info = (folder / path).stat()
-    except OSError as error:
-        return SetAside(
-            path, "vanished" if isinstance(error, FileNotFoundError) else "unreadable", error.strerror or ""
-        )
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        return SetAside(_escape(shown), "name", "its name is not UTF-8")
+    if _escape(path) != path:
+        return SetAside(_escape(path), "name", "its name has control characters")
+    return None
+
+
+def _escape(path: str) -> str:
+    return "".join(c if unicodedata.category(c) != "Cc" else c.encode("unicode_escape").decode() for c in path)
+
+
+def _judge_stat(limits: Limits, path: str, suffix: str, info: os.stat_result) -> Stat | SetAside:
+    size = info.st_size
     if not stat.S_ISREG(info.st_mode):
-        return None
-    return _judge_size(spec, path, Stat(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino))
-
-
-def _judge_size(spec: Spec, path: str, found: Stat) -> Stat | SetAside | None:
-    limits, suffix = spec.limits, PurePosixPath(path).suffix.lower()
-    if suffix not in SUPPORTED and limits.on_unsupported != "send":
-        detail = suffix or "no extension"
-        return None if limits.on_unsupported == "ignore" else SetAside(path, "unsupported type", detail)
-    if found.size == 0:
+        return SetAside(path, "unreadable", "it is not a regular file")
+    if size == 0:
         return SetAside(path, "empty")
-    if suffix in SPREADSHEETS and found.size >= limits.spreadsheet_size_mb * MB:
-        return SetAside(
-            path, "too large", f"{found.size} bytes, spreadsheets stay under {limits.spreadsheet_size_mb:g} MB"
-        )
-    if found.size > limits.file_size_mb * MB:
-        return SetAside(path, "too large", f"{found.size} bytes, at most {limits.file_size_mb:g} MB")
-    return found
+    if suffix in SPREADSHEETS and size >= limits.spreadsheet_size_mb * MB:
+        return SetAside(path, "too large", f"{size} bytes, spreadsheets stay under {limits.spreadsheet_size_mb:g} MB")
+    if size > limits.file_size_mb * MB:
+        return SetAside(path, "too large", f"{size} bytes, at most {limits.file_size_mb:g} MB")
+    return Stat(size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
 
 
-def _password(path: str, passwords: Iterable[tuple[re.Pattern[str], str]]) -> str:
-    if not path.lower().endswith(".pdf"):
-        return ""
-    plain = unicodedata.normalize("NFC", path)
-    return next((name for pattern, name in passwords if pattern.match(plain)), "")
+def _explain(path: str, error: OSError) -> SetAside:
+    reason = "vanished" if isinstance(error, FileNotFoundError | NotADirectoryError) else "unreadable"
+    return SetAside(path, reason, error.strerror or str(error))
 
 
 # Digests
 
 
+def _cached(known: CachedDigest | None, found: Stat) -> CachedDigest | None:
+    """Use a cached digest only for the same stat, and only where the file was at rest when it was computed.
+
+    A file written within the clock's grain of the last scan may have changed once more under the same stat.
+    """
+    if known is None or known.stat != found:
+        return None
+    return None if max(found.mtime_ns, found.ctime_ns) > known.scanned_ns - RACY_NS else known
+
+
+class _Meter:
+    """Counts what is hashed, for a progress bar."""
+
+    def __init__(self, kept: Mapping[str, Stat], cache: Mapping[str, CachedDigest], tell: Progress | None) -> None:
+        sizes = [found.size for path, found in kept.items() if _cached(cache.get(path), found) is None]
+        self._tell, self._files, self._bytes = tell, len(sizes), sum(sizes)
+        self._files_done = self._bytes_done = 0
+        self.reading(0)
+
+    def reading(self, size: int) -> None:
+        """Tell how much of the file at hand is read."""
+        if self._tell and self._files:
+            self._tell(self._files_done, self._files, min(self._bytes_done + size, self._bytes), self._bytes)
+
+    def finish(self, size: int) -> None:
+        """Count a file as done."""
+        self._files_done += 1
+        self._bytes_done += size
+        self.reading(0)
+
+
 def _digest_all(
-    folder: Path,
+    limits: Limits,
+    folder: str,
     kept: Mapping[str, Stat],
     cache: Mapping[str, CachedDigest],
     now_ns: int,
     aside: list[SetAside],
-    on_progress: Progress | None,
+    meter: _Meter,
 ) -> dict[str, CachedDigest]:
-    fresh = {path: known for path, found in kept.items() if (known := _cached(cache.get(path), found)) is not None}
-    to_hash = [path for path in kept if path not in fresh]
-    total, done = sum(kept[path].size for path in to_hash), 0
-    for number, path in enumerate(to_hash, 1):
-        digested = _digest(folder / path, path, now_ns)
-        if isinstance(digested, SetAside):
-            aside.append(digested)
+    """Give each file its digest; what turns out to be unusable while it is read is added to `aside`."""
+    fresh: dict[str, CachedDigest] = {}
+    for path, found in kept.items():
+        if (known := _cached(cache.get(path), found)) is not None:
+            fresh[path] = known
+            continue
+        hashed = _digest(limits, folder, path, meter)
+        if isinstance(hashed, SetAside):
+            aside.append(hashed)
         else:
-            fresh[path] = digested
-        done += kept[path].size
-        if on_progress:
-            on_progress(number, len(to_hash), done, total)
+            fresh[path] = CachedDigest(hashed[0], hashed[1], now_ns)
+        meter.finish(found.size)
     return fresh
 
 
-def _cached(known: CachedDigest | None, found: Stat) -> CachedDigest | None:
-    """Use a cached digest only for the same stat, and not where the file was touched just when it was scanned."""
-    if known is None or known.stat != found:
-        return None
-    touched = max(found.mtime_ns, found.ctime_ns)
-    return None if abs(known.scanned_ns - touched) < RACY_NS else known
-
-
-def _digest(path: Path, name: str, now_ns: int) -> CachedDigest | SetAside:
+def _digest(limits: Limits, folder: str, path: str, meter: _Meter) -> tuple[Stat, str] | SetAside:
     """Hash a file; one that changes meanwhile is hashed again, a few times."""
-    for _ in range(HASH_TRIES):
-        try:
-            with path.open("rb") as file:
-                before = os.fstat(file.fileno())
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-                after = os.fstat(file.fileno())
-        except OSError as error:
-            reason = "vanished" if isinstance(error, FileNotFoundError) else "unreadable"
-            return SetAside(name, reason, error.strerror or "")
-        if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
-            found = Stat(after.st_size, after.st_mtime_ns, after.st_ctime_ns, after.st_ino)
-            return CachedDigest(found, f"sha256:{digest}", now_ns)
-    return SetAside(name, "vanished", "it keeps changing")
+    suffix = _suffix(path)
+    try:
+        for _ in range(HASH_TRIES):
+            with open(f"{folder}/{path}", "rb", opener=_open_without_waiting) as file:
+                found = _judge_stat(limits, path, suffix, os.fstat(file.fileno()))
+                if isinstance(found, SetAside):
+                    return found
+                digest = _hash(file, meter)
+                if found == _judge_stat(limits, path, suffix, os.fstat(file.fileno())):
+                    return found, digest
+    except OSError as error:
+        return _explain(path, error)
+    return SetAside(path, "vanished", "it keeps changing while it is read")
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open without waiting for a writer, should the file have become a FIFO since it was listed."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _hash(file: BinaryIO, meter: _Meter) -> str:
+    digest, size = hashlib.sha256(), 0
+    while chunk := file.read(MB):
+        digest.update(chunk)
+        size += len(chunk)
+        if len(chunk) == MB:
+            meter.reading(size)
+    return f"sha256:{digest.hexdigest()}"

@@ -2,22 +2,136 @@
 
 from __future__ import annotations
 
-import difflib
+import ipaddress
+import posixpath
 import re
 import tomllib
+import unicodedata
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from runner.errors import InputError, SpecErrors
+from runner.globs import expand_pattern
+from runner.mistakes import (
+    NAME_RULE,
+    Key,
+    Mistake,
+    explain,
+    find_not_json,
+    find_secrets,
+    is_secret,
+    list_tables,
+    locate,
+)
 
-NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
-SECRET_WORDS = frozenset({"api_key", "apikey", "token", "password", "passwd", "secret", "authorization"})
+# Not of dots alone: it names a folder of results.
+NAME = r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$"
+NAME_LENGTH = 100
+APP_KEYS = ("app_name", "app_id", "deployment_id")
+MAX_SPEC_BYTES = 1_000_000
 TAGS_LENGTH = 380
 OWN_TAG = "aihub-runner:"
 
-Text = Annotated[str, Field(min_length=1)]
+
+def is_this_machine(host: str) -> bool:
+    """Tell whether a host of a URL, in lower case, is this machine itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_context(context: str) -> str:
+    """Give a context back that a header can carry. Raises ValueError."""
+    if not (context.isascii() and context.isprintable()) or context != context.strip():
+        raise ValueError("holds characters or blanks that no context has")
+    return context
+
+
+def _check_text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is blank")
+    if any(unicodedata.category(char) == "Cc" for char in text):
+        raise ValueError("holds control characters")
+    return text
+
+
+def _check_pattern(pattern: str) -> str:
+    expand_pattern(pattern.removeprefix("!"))
+    return pattern
+
+
+def _check_files(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    if all(pattern.startswith("!") for pattern in patterns):
+        raise ValueError("leaves out everything, and takes nothing")
+    return patterns
+
+
+def _check_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
+    if (length := sum(map(len, tags))) > TAGS_LENGTH:
+        raise ValueError(f"are {length} characters together, {TAGS_LENGTH} are allowed")
+    if any(tag.startswith(OWN_TAG) for tag in tags):
+        raise ValueError(f"may not begin with {OWN_TAG}, which marks our own")
+    return tags
+
+
+def _check_once(values: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := [value for value in dict.fromkeys(values) if values.count(value) > 1]:
+        raise ValueError(f"has {twice[0]} twice")
+    return values
+
+
+def _check_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "", parts.port)[0]
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if not (host and url.isprintable()) or " " in url or "@" in parts.netloc:
+        raise ValueError("is not a plain URL")
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
+        raise ValueError("must begin with https://")
+    return url
+
+
+def _check_results_dir(folder: str) -> str:
+    if set(posixpath.normpath(folder).split("/")) <= {".", "..", ""}:
+        raise ValueError("is the folder of the spec, or holds it")
+    return folder
+
+
+def _check_header(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+        raise ValueError("is not a name of a header")
+    return name
+
+
+def _list(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _one_or_list(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else _list(value)
+
+
+Text = Annotated[str, Field(min_length=1), AfterValidator(_check_text)]
+Pattern = Annotated[Text, AfterValidator(_check_pattern)]
+Include = Literal["confidence", "source", "review", "validation"]
+Listed = BeforeValidator(_list)
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Megabytes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Table(BaseModel):
@@ -31,111 +145,92 @@ class EnvRef(_Table):
 
 
 class Keys(_Table):
-    custom: dict[str, Any] = Field({}, description="Values of the app's custom keys.")
-    secret: dict[str, Text] = Field({}, description="Aliases, in the service's vault, of the app's secret keys.")
+    custom: dict[Text, Any] = Field({}, description="Values of the app's custom keys.")
+    secret: dict[Text, Text] = Field({}, description="Aliases, in the service's vault, of the app's secret keys.")
 
 
 class Webhook(_Table):
-    url: str = Field(description="Called by the service when a run ends; https only, or this machine.")
-    headers: dict[str, EnvRef] = Field(
+    url: Annotated[Text, AfterValidator(_check_url)] = Field(
+        description="Called by the service when a run ends; https only, or this machine."
+    )
+    headers: dict[Annotated[str, AfterValidator(_check_header)], EnvRef] = Field(
         {}, description='Headers of that call; values only as `{ env = "AIHUB_SECRET_…" }`.'
     )
-
-    @field_validator("url")
-    @classmethod
-    def _check_url(cls, url: str) -> str:
-        if not re.match(r"https://[^\s]+$|http://(localhost|127\.0\.0\.1|\[::1\])([:/][^\s]*)?$", url):
-            raise ValueError("must begin with https://")
-        return url
 
 
 class Run(_Table):
     version: Text | None = Field(None, description="The app's version; the newest production version where absent.")
     output_workspace: Text | None = Field(None, description="The workspace that the run's output goes to.")
     output_dir: Text | None = Field(None, description="A folder of a connected drive that the run's output goes to.")
-    tags: tuple[Text, ...] = Field((), description=f"Tags of the runs, at most {TAGS_LENGTH} characters together.")
+    tags: Annotated[tuple[Text, ...], Listed, AfterValidator(_check_tags)] = Field(
+        (), description=f"Tags of the runs, at most {TAGS_LENGTH} characters together."
+    )
     keys: Keys = Keys()
     generate_post_process_pdf: bool = Field(False, description="Make a PDF of each document; implies `source`.")
-    pdf_passwords: dict[str, EnvRef] = Field(
-        {}, description='Passwords of PDF files by path or glob; values only as `{ env = "AIHUB_SECRET_…" }`.'
+    pdf_passwords: dict[Pattern, EnvRef] = Field(
+        {},
+        description="Passwords of PDF files by path or glob, the first that fits counts; "
+        'values only as `{ env = "AIHUB_SECRET_…" }`.',
     )
     webhook: Webhook | None = None
     on_lost: Literal["look", "stop"] = Field(
         "look", description="After a lost answer: `look` for the run and start it again if surely absent, or `stop`."
     )
 
-    @field_validator("tags", mode="before")
-    @classmethod
-    def _take_list(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-    @field_validator("tags")
-    @classmethod
-    def _check_tags(cls, tags: tuple[str, ...]) -> tuple[str, ...]:
-        if (length := sum(map(len, tags))) > TAGS_LENGTH:
-            raise ValueError(f"are {length} characters together, {TAGS_LENGTH} are allowed")
-        if any(tag.startswith(OWN_TAG) for tag in tags):
-            raise ValueError(f"may not begin with {OWN_TAG}, which marks our own")
-        return tags
-
-
-Include = Literal["confidence", "source", "review", "validation"]
-
 
 class Results(_Table):
-    dir: Text | None = Field(None, description="Folder of the results; `results/<name>` beside the spec where absent.")
-    include: tuple[Include, ...] = Field(
+    dir: Annotated[Text, AfterValidator(_check_results_dir)] | None = Field(
+        None, description="Folder of the results; `results/<name>` beside the spec where absent."
+    )
+    include: Annotated[tuple[Include, ...], Listed, AfterValidator(_check_once)] = Field(
         (), description="What else to fetch: `confidence`, `source`, `review`, `validation`."
     )
-
-    @field_validator("include", mode="before")
-    @classmethod
-    def _take_list(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     def dir_for(self, name: str) -> str:
         """Give the folder of the results, relative to the spec's folder."""
         return self.dir or f"results/{name}"
 
 
-Positive = Annotated[float, Field(gt=0, strict=False)]
-Count = Annotated[int, Field(gt=0)]
-
-
 class Limits(_Table):
-    files_per_batch: Count = Field(1000, description="Files in one batch, and so in one run.")
-    file_size_mb: Positive = Field(50, description="Largest file, in MB of 1,048,576 bytes.")
-    spreadsheet_size_mb: Positive = Field(10, description="Spreadsheets (.csv, .xls, .xlsx) must stay below this.")
-    part_threshold_mb: Positive = Field(10, description="Larger files are sent in parts.")
-    parallel_uploads: Count = Field(16, description="Files that are sent at once.", le=256)
-    parallel_runs: Count = Field(10, description="Runs that go on at once.", le=256)
-    connect_timeout_s: Positive = Field(10, description="Longest wait for a connection, in seconds.")
-    read_timeout_s: Positive = Field(120, description="Longest wait for an answer, in seconds.")
-    poll_min_s: Positive = Field(0.5, description="Shortest pause between looks at a run, in seconds.")
-    poll_max_s: Positive = Field(30, description="Longest pause between looks at a run, in seconds.")
-    settle_s: Positive = Field(60, description="How long the service's lists may lag behind, in seconds.")
+    files_per_batch: int = Field(1000, ge=1, le=1_000_000, description="Files in one batch, and so in one run.")
+    file_size_mb: Megabytes = Field(50, description="Largest file, in MB of 1,048,576 bytes.")
+    spreadsheet_size_mb: Megabytes = Field(10, description="Spreadsheets (.csv, .xls, .xlsx) must stay below this.")
+    part_threshold_mb: Megabytes = Field(10, description="Larger files are sent in parts.")
+    parallel_uploads: int = Field(16, ge=1, le=256, description="Files that are sent at once.")
+    parallel_runs: int = Field(10, ge=1, le=256, description="Runs that go on at once.")
+    connect_timeout_s: Seconds = Field(10, description="Longest wait for a connection, in seconds.")
+    read_timeout_s: Seconds = Field(120, description="Longest wait for an answer, in seconds.")
+    poll_min_s: Seconds = Field(0.5, description="Shortest pause between looks at a run, in seconds.")
+    poll_max_s: Seconds = Field(30, description="Longest pause between looks at a run, in seconds.")
+    settle_s: Seconds = Field(60, description="How long the service's lists may lag behind, in seconds.")
     on_unsupported: Literal["report", "ignore", "send"] = Field(
         "report", description="Files of unsupported types: set them aside, `ignore` them, or `send` them all the same."
     )
-    max_runs: Annotated[int, Field(ge=0)] | None = Field(None, description="Refuse to start more runs in one apply.")
+    max_runs: int | None = Field(None, ge=0, description="Refuse to start more runs in one apply; no limit if absent.")
 
     @model_validator(mode="after")
     def _check_polls(self) -> Limits:
         if self.poll_min_s > self.poll_max_s:
-            raise ValueError("poll_min_s is larger than poll_max_s")
+            raise ValueError(f"have poll_min_s larger than poll_max_s, {self.poll_min_s:g} and {self.poll_max_s:g}")
         return self
 
 
 class Spec(_Table):
-    name: str = Field("", description="Name of the job, part of the batches' names; the file's stem where absent.")
-    files: tuple[Text, ...] = Field(
-        description="A glob or a list of globs, relative to the spec: `**`, `{a,b}`, and `!pattern` to leave out."
+    name: Annotated[str, Field(pattern=NAME, max_length=NAME_LENGTH)] = Field(
+        "", description=f"Name of the job, part of the batches' names: {NAME_RULE}; the file's stem where absent."
     )
-    app_name: Text | None = Field(None, description="The app by its name.")
+    files: Annotated[
+        tuple[Pattern, ...],
+        BeforeValidator(_one_or_list, json_schema_input_type=str | list[str]),
+        AfterValidator(_check_files),
+    ] = Field(description="A pattern or a list of patterns, relative to the spec; see below.")
+    app_name: Text | None = Field(None, description="The app by its name; or `app_id`, or `deployment_id`.")
     app_id: Text | None = Field(None, description="The app by its id.")
-    deployment_id: Text | None = Field(None, description="The deployment to run.")
+    deployment_id: Text | None = Field(
+        None, description="The deployment to run; it takes neither `owner` nor `output_workspace`."
+    )
     owner: Text | None = Field(None, description="The app's owner; absent for one's own apps.")
-    context: str | None = Field(
+    context: Annotated[str, AfterValidator(check_context)] | None = Field(
         None, description='The IB-Context: whose units are spent. AIHUB_CONTEXT where absent; `""` is the community.'
     )
     workspace: Text | None = Field(None, description="The workspace of the batches.")
@@ -143,140 +238,61 @@ class Spec(_Table):
     results: Results = Results()
     limits: Limits = Limits()
 
-    @field_validator("files", mode="before")
-    @classmethod
-    def _take_one(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
-    @field_validator("files")
-    @classmethod
-    def _check_files(cls, files: tuple[str, ...]) -> tuple[str, ...]:
-        if not any(not pattern.startswith("!") for pattern in files):
-            raise ValueError("leaves out everything, and takes nothing")
-        return files
-
-    @model_validator(mode="after")
-    def _check_app(self) -> Spec:
-        named = [key for key in ("app_name", "app_id", "deployment_id") if getattr(self, key)]
-        if len(named) != 1:
-            raise ValueError(f"exactly one of app_name, app_id and deployment_id is needed, {len(named)} are given")
-        if self.deployment_id and (self.owner or self.run.output_workspace):
-            raise ValueError("deployment_id takes neither owner nor run.output_workspace")
-        return self
+TABLES = list_tables(Spec)
+KNOWN: set[Key] = {(*table, name) for table, model in TABLES.items() for name in model.model_fields}
 
 
 def parse_spec(text: str, path: PurePath) -> Spec:
     """Parse the text of a spec. Raises SpecErrors with every mistake."""
+    text = text.replace("\r\n", "\n")
+    content = _load_toml(text, path)
+    mistakes = [*find_secrets(content, KNOWN), *_check_app(content)]
+    mistakes += find_not_json(_table(content, "run", "keys", "custom"), ("run", "keys", "custom"))
+    found = _validate({"name": path.stem, **content})
+    if isinstance(found, Spec) and not mistakes:
+        return found
+    if not isinstance(found, Spec):
+        secret = {mistake.key for mistake in mistakes}
+        mistakes += [one for one in found if one.key not in secret and not is_secret(one.key or ("",), KNOWN)]
+    raise SpecErrors(locate(mistakes, text, path))
+
+
+def _load_toml(text: str, path: PurePath) -> dict[str, Any]:
     try:
-        content = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SpecErrors([InputError(f"{path.name}: is not TOML, {error}", "mend the line that is named")]) from None
-    lines = _find_lines(text)
-    mistakes = [_at(path, lines, key, *what) for key, *what in _find_secrets(content, ())]
-    content.setdefault("name", path.stem)
-    if not (isinstance(content["name"], str) and NAME.fullmatch(content["name"])):
-        what = f"name {content['name']!r} is not 1 to 100 letters, digits, '-', '_' and '.'"
-        mistakes.append(_at(path, lines, ("name",), what, "set name in the spec"))
+        what, _, place = str(error).partition(" (at ")
+        line, column = [*re.findall(r"\d+", place), "", ""][:2]
+        where = f"{path.name}:{line or text.count(chr(10)) + 1}" + f":{column}" * bool(column)
+        mistake = InputError(f"{where}: is not TOML, {what[:1].lower()}{what[1:]}", "mend the line that is named")
+    except (ValueError, RecursionError):
+        mistake = InputError(f"{path.name}: nests too deeply, or holds too large a number", "is it the right file?")
+    raise SpecErrors([mistake])
+
+
+def _validate(content: dict[str, Any]) -> Spec | list[Mistake]:
     try:
-        spec = Spec.model_validate(content)
+        return Spec.model_validate(content)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=True)
-        mistakes += [_at(path, lines, *_explain(item)) for item in found if not _is_secret(item["loc"])]
-        raise SpecErrors(sorted(mistakes, key=_line_of)) from None
-    if mistakes:
-        raise SpecErrors(mistakes)
-    return spec
+        return [explain(one, TABLES) for one in error.errors(include_url=False)]
 
 
-Key = tuple[str | int, ...]
+def _check_app(content: Mapping[str, Any]) -> Iterator[Mistake]:
+    given = [key for key in content if key in APP_KEYS]
+    if len(given) != 1:
+        what = f"exactly one of app_name, app_id and deployment_id is needed, {len(given)} are given"
+        yield Mistake(tuple(given[-1:]), what, "keep one of them" if given else "add app_name")
+    if "deployment_id" in content:
+        clashes: list[Key] = [("owner",)] * ("owner" in content)
+        clashes += [("run", "output_workspace")] * ("output_workspace" in _table(content, "run"))
+        for key in clashes:
+            what = f"deployment_id takes neither owner nor output_workspace, {key[-1]} is given"
+            yield Mistake(key, what, f"remove {key[-1]}, the deployment has its own")
 
 
-def _line_of(mistake: InputError) -> int:
-    match = re.search(r":(\d+): ", mistake.message)
-    return int(match[1]) if match else 0
-
-
-def _find_lines(text: str) -> dict[Key, int]:
-    """Find the line of each `[table]` and `key =`; good enough to point at, not a TOML parser."""
-    lines: dict[Key, int] = {}
-    table: Key = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        if match := re.match(r"\s*\[\[?([^\]]+)\]", line):
-            table = _split_key(match[1])
-            lines.setdefault(table, number)
-        elif match := re.match(r"""\s*((?:"[^"]*"|'[^']*'|[\w.-])+)\s*=""", line):
-            lines.setdefault(table + _split_key(match[1]), number)
-    return lines
-
-
-def _split_key(text: str) -> Key:
-    parts = re.findall(r"""\s*(?:"([^"]*)"|'([^']*)'|([\w-]+))\s*\.?""", text)
-    return tuple(next(filter(None, part), "") for part in parts)
-
-
-def _at(path: PurePath, lines: dict[Key, int], key: Key, what: str, hint: str) -> InputError:
-    place = next((lines[key[:end]] for end in range(len(key), 0, -1) if key[:end] in lines), 0)
-    return InputError(f"{path.name}:{place}: {what}" if place else f"{path.name}: {what}", hint)
-
-
-_FREE = {("run", "keys", "custom"), ("run", "keys", "secret"), ("run", "pdf_passwords"), ("run", "webhook", "headers")}
-
-
-def _is_secret(key: Key) -> bool:
-    return bool(key) and str(key[-1]).lower() in SECRET_WORDS and tuple(key[:-1]) not in _FREE
-
-
-def _find_secrets(content: Any, key: Key) -> list[tuple[Key, str, str]]:
-    found = []
-    if _is_secret(key) and key != ("run", "keys", "secret"):
-        hint = "take it out, change it where it is valid, and set AIHUB_API_KEY or an AIHUB_SECRET_… variable"
-        found.append((key, f"{key[-1]!r} has no place in a spec, which is committed", hint))
-    if isinstance(content, dict):
-        for name, value in content.items():
-            found += _find_secrets(value, (*key, name))
-    return found
-
-
-def _explain(error: Any) -> tuple[Key, str, str]:
-    """Turn pydantic's error into our words; values are shown only where they cannot be secrets."""
-    key: Key = error["loc"]
-    dotted = ".".join(str(part) for part in key)
-    kind, context = error["type"], error.get("ctx", {})
-    if kind == "extra_forbidden":
-        return key, f"unknown key {key[-1]!r}", _suggest(key)
-    if kind == "missing":
-        return key, f"{dotted} is missing", f"add {dotted}"
-    if len(key) >= 2 and (key[:2] == ("run", "pdf_passwords") or key[:3] == ("run", "webhook", "headers")):
-        place = ".".join(map(str, key[: 4 if "headers" in key else 3]))
-        what = f"{place} holds a secret in plain text, or names a variable that it may not read"
-        return key, what, 'write { env = "AIHUB_SECRET_…" }, and set that variable'
-    if kind == "value_error":
-        text = str(context["error"])
-        return key, f"{dotted} {text}" if key else text, "see docs/reference.md"
-    wanted = {
-        "string_type": "is not a text",
-        "string_too_short": "is empty",
-        "int_type": "is not a whole number",
-        "float_type": "is not a number",
-        "bool_type": "is not true or false",
-        "dict_type": "is not a table",
-        "model_type": "is not a table",
-        "tuple_type": "is not a list",
-        "greater_than": f"is not more than {context.get('gt')}",
-        "greater_than_equal": f"is less than {context.get('ge')}",
-        "less_than_equal": f"is more than {context.get('le')}",
-        "literal_error": f"is not {context.get('expected')}",
-    }.get(kind, error["msg"].lower())
-    return key, f"{dotted} {wanted}, {error['input']!r:.80}", "see docs/reference.md"
-
-
-def _suggest(key: Key) -> str:
-    tables: dict[str, type[BaseModel]] = {"": Spec, "run": Run, "results": Results, "limits": Limits, "run.keys": Keys}
-    table = ".".join(str(part) for part in key[:-1])
-    here = tables.get(table, Spec).model_fields
-    if near := difflib.get_close_matches(str(key[-1]), here, 1):
-        return f"did you mean {near[0]!r}?"
-    for name, model in tables.items():
-        if key[-1] in model.model_fields:
-            return f"it belongs in [{name}]" if name else "it belongs at the top, before the first table"
-    return "see docs/reference.md for all keys"
+def _table(content: Any, *names: str) -> dict[str, Any]:
+    """Give a table as it was written, empty where there is none."""
+    for name in names:
+        content = content.get(name, {}) if isinstance(content, dict) else {}
+    return content if isinstance(content, dict) else {}

@@ -8,10 +8,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"errors", "model"},
-    {"spec", "globs", "fingerprint", "wire", "events", "bodies", "files"},
+    {"spec", "globs", "mistakes", "fingerprint", "wire", "events", "bodies", "files"},
     {"shards", "steps"},
     {"plan"},
-    {"settings", "sources", "boundaries", "lock", "database", "state", "lockfile", "transport", "api", "progress"},
+    {"settings", "sources", "walk", "boundaries"}
+    | {"lock", "database", "state", "lockfile", "transport", "api", "progress"},
     {"upload", "look", "results", "jsonl", "reference"},
     {"engine", "job", "takeup", "report"},
     {"places", "reconcile", "recorder"},
@@ -24,11 +25,13 @@ LAYERS = [
 # Within a layer, these stand on those.
 WITHIN = {
     ("spec", "globs"),
+    ("spec", "mistakes"),
     ("fingerprint", "spec"),
     ("state", "database"),
     ("api", "transport"),
     ("sources", "boundaries"),
-    ("sources", "settings"),
+    ("sources", "walk"),
+    ("walk", "boundaries"),
     ("results", "look"),
 }
 MAX_FILE_LINES = 350

@@ -1,0 +1,233 @@
+"""Patterns for paths: which folders can hold a match, and which files match. Pure; names are compared in NFC.
+
+A pattern is a row of names with `/` between. `*`, `?` and `[…]` stay within a name, `**` is any number of folders,
+`{a,b}` is either, `\\` takes away a meaning. Names that begin with a dot match only where the pattern has the dot. A
+literal extension at the end matches without regard to case, everything else with regard to it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import bracex
+from wcmatch import fnmatch
+
+MAX_EXPANDED = 1000
+ANY_FOLDERS = "**"
+
+# Where a walk stands in each pattern: (number of the branch, folders of it that are matched).
+State = frozenset[tuple[int, int]]
+
+
+def expand_pattern(pattern: str) -> list[list[str]]:
+    """Expand the braces of a pattern and split what comes out into names; an absolute one begins with an empty name.
+
+    `.` and doubled slashes go, `..` takes away the name before it, a slash at the end stands for all that the folder
+    holds. Raises ValueError, in words for a person.
+    """
+    if not pattern.strip() or "\0" in pattern:
+        raise ValueError("is empty, or holds a NUL")
+    try:
+        plain = list(bracex.iexpand(unicodedata.normalize("NFC", pattern), keep_escapes=True, limit=MAX_EXPANDED))
+    except bracex.ExpansionLimitException:
+        raise ValueError(f"stands for more than {MAX_EXPANDED} patterns") from None
+    return [_normalise(given) for given in dict.fromkeys(plain) if given]
+
+
+def _normalise(pattern: str) -> list[str]:
+    names: list[str] = [""] if pattern.startswith("/") else []
+    for name in pattern.split("/"):
+        if name == ".." and names and names[-1] not in ("", ".."):
+            if not _is_literal(names.pop()):
+                raise ValueError("has .. after a wildcard")
+        elif name not in ("", "."):
+            names.append(name)
+    if pattern.endswith("/") or names[-1:] in ([], [".."], [ANY_FOLDERS]):
+        names += [ANY_FOLDERS, "*"] if names[-1:] != [ANY_FOLDERS] else ["*"]
+    return names
+
+
+def anchor_names(names: Sequence[str], folder: str) -> list[str]:
+    """Write the literal folders that a pattern begins with relative to a folder, in the one way there is."""
+    count = next((i for i, name in enumerate(names[:-1]) if not _is_literal(name)), len(names) - 1)
+    literal = [_plain(name) for name in names[:count]]
+    if not set(literal) & {"", ".."}:
+        return list(names)
+    path = posixpath.normpath(posixpath.join(folder, "/".join(literal) or "/"))
+    relative = posixpath.relpath(path, folder)
+    return [*(_escape(name) for name in relative.split("/") if name != "."), *names[count:]]
+
+
+def _is_literal(name: str) -> bool:
+    return not re.search(r"[*?\[]", re.sub(r"\\.", "", name))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\\(.)", r"\1", name)
+
+
+def _escape(name: str) -> str:
+    return re.sub(r"([*?\[\]\\])", r"\\\1", name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder's name in a pattern; `literal` is empty where it has wildcards."""
+
+    literal: str
+    expression: re.Pattern[str]
+
+
+class _Files:
+    """Names of files, by their extension in lower case where a pattern gives one, so that most need no regex."""
+
+    def __init__(self, patterns: Iterable[str], hidden: bool) -> None:
+        self._any: list[re.Pattern[str]] = []
+        self._by_extension: dict[str, list[re.Pattern[str]]] = {}
+        for pattern in dict.fromkeys(patterns):
+            stem, extension = _split_extension(pattern)
+            here = self._by_extension.setdefault(extension, []) if extension else self._any
+            here.append(_compile(stem, hidden))
+
+    def match(self, name: str) -> bool:
+        stem, _, extension = name.rpartition(".")
+        stems = self._by_extension.get(extension.lower(), ())
+        return any(one.fullmatch(stem) for one in stems) or any(one.fullmatch(name) for one in self._any)
+
+
+def _split_extension(pattern: str) -> tuple[str, str]:
+    """Split off a literal extension, in lower case; it is empty where there is none."""
+    stem, _, extension = pattern.rpartition(".")
+    if not stem.rstrip("\\") or not re.fullmatch(r"[A-Za-z0-9+]+", extension):
+        return pattern, ""
+    escaped = (len(stem) - len(stem.rstrip("\\"))) % 2  # a backslash before a dot changes nothing
+    return stem[: len(stem) - escaped], extension.lower()
+
+
+def _compile(name: str, hidden: bool) -> re.Pattern[str]:
+    flags = fnmatch.CASE | fnmatch.FORCEUNIX | (fnmatch.DOTMATCH if hidden else 0)
+    return re.compile("|".join(fnmatch.translate(name, flags=flags)[0]))
+
+
+@dataclass(slots=True)
+class _Branch:
+    """Patterns with the same folders; None stands for `**`."""
+
+    folders: tuple[_Folder | None, ...]
+    files: list[str]
+
+
+class Globs:
+    """Patterns, compiled together. A walk begins at `start` and goes on with `enter`; it is over at an empty state.
+
+    `hidden` lets wildcards match names with a dot in front, as it should be for patterns that leave something out.
+    """
+
+    def __init__(self, patterns: Iterable[Sequence[str]], *, hidden: bool = False) -> None:
+        self._hidden = hidden
+        grouped: dict[tuple[str, ...], list[str]] = {}
+        for *folders, last in patterns:
+            grouped.setdefault(tuple(folders), []).append(last)
+        self._branches = [_Branch(tuple(map(self._compile_folder, key)), files) for key, files in grouped.items()]
+        self._prefixes = {_literal_prefix(folders) for folders in grouped}
+        self._files: dict[State, _Files] = {}
+
+    def _compile_folder(self, name: str) -> _Folder | None:
+        if name == ANY_FOLDERS:
+            return None
+        return _Folder(_plain(name) if _is_literal(name) else "", _compile(name, self._hidden))
+
+    @property
+    def prefixes(self) -> list[tuple[str, ...]]:
+        """The folders in which a walk may begin: nothing matches elsewhere. The outer ones come first."""
+        return sorted(self._prefixes, key=lambda prefix: (len(prefix), prefix))
+
+    def start(self) -> State:
+        """Stand at the folder that the patterns are relative to."""
+        return self._close((number, 0) for number in range(len(self._branches)))
+
+    def enter(self, state: State, name: str, *, linked: bool = False) -> State:
+        """Step into a folder. One that is a symlink is entered only where a pattern names it without wildcards."""
+        found = set()
+        for number, depth in state:
+            folders = self._branches[number].folders
+            if depth == len(folders):
+                continue
+            wanted = folders[depth]
+            if wanted is None:
+                if not linked and (self._hidden or not name.startswith(".")):
+                    found.add((number, depth))
+            elif name == wanted.literal or (
+                self._may_be_any(name, wanted, linked) and wanted.expression.fullmatch(name)
+            ):
+                found.add((number, depth + 1))
+        return self._close(found)
+
+    @staticmethod
+    def _may_be_any(name: str, wanted: _Folder, linked: bool) -> bool:
+        return not (wanted.literal or linked or name == "..")
+
+    def takes(self, state: State, name: str) -> bool:
+        """Tell whether a file in the folder where a walk stands matches."""
+        files = self._files.get(state)
+        if files is None:
+            names = (name for branch in self._ended(state) for name in branch.files)
+            files = self._files[state] = _Files(names, self._hidden)
+        return files.match(name)
+
+    def takes_all(self, state: State) -> bool:
+        """Tell whether everything below the folder where a walk stands matches, hidden or not."""
+        return self._hidden and any(
+            "*" in branch.files and branch.folders[-1:] == (None,) for branch in self._ended(state)
+        )
+
+    def _ended(self, state: State) -> list[_Branch]:
+        """List the branches all of whose folders are matched."""
+        return [self._branches[number] for number, depth in state if depth == len(self._branches[number].folders)]
+
+    def matches(self, path: str) -> bool:
+        """Tell whether a whole path matches, relative to the folder that the patterns are relative to."""
+        *folders, name = unicodedata.normalize("NFC", path).split("/")
+        state = self.start()
+        for folder in folders:
+            state = self.enter(state, folder)
+        return self.takes(state, name)
+
+    def _close(self, places: Iterable[tuple[int, int]]) -> State:
+        """Add the places behind each `**`, which may stand for no folder at all."""
+        found = set()
+        for number, depth in places:
+            folders = self._branches[number].folders
+            while (number, depth) not in found:
+                found.add((number, depth))
+                if depth < len(folders) and folders[depth] is None:
+                    depth += 1
+        return frozenset(found)
+
+
+def _literal_prefix(folders: Sequence[str]) -> tuple[str, ...]:
+    """Give the folders that can be gone to without listing; names beyond ASCII may be written otherwise on disk."""
+    count = next((i for i, name in enumerate(folders) if not _is_literal(name) or not name.isascii()), len(folders))
+    return tuple(_plain(name) for name in folders[:count])
+
+
+def compile_globs(patterns: Iterable[str], folder: str) -> tuple[Globs, Globs]:
+    """Compile what a list of patterns takes, and what its `!patterns` leave out.
+
+    `folder` is the absolute folder that they are relative to. A `!pattern` that ends in a name without wildcards
+    leaves out the folder of that name, too.
+    """
+    take: list[list[str]] = []
+    leave: list[list[str]] = []
+    for pattern in patterns:
+        anchored = [anchor_names(names, folder) for names in expand_pattern(pattern.removeprefix("!"))]
+        if not pattern.startswith("!"):
+            take += anchored
+            continue
+        leave += anchored
+        leave += [[*names, ANY_FOLDERS, "*"] for names in anchored if _is_literal(names[-1])]
+    return Globs(take), Globs(leave, hidden=True)
