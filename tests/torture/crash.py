@@ -1,0 +1,66 @@
+"""Run the real command line, and stop it dead at its N-th boundary: `python crash.py N apply job.toml`.
+
+A boundary is before a request, after the server has acted, after the answer, and around each commit and each
+rename. `os._exit` cleans nothing up. Exits with 137 at the boundary, and as the command line does if there are fewer.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+
+import runner.database
+from runner import cli
+from runner.transport import Transport
+
+CRASHED = 137
+
+
+def instrument(crash_at: int) -> None:
+    """Count boundaries from here on, and stop at one of them."""
+    counter = itertools.count(1)
+
+    def boundary() -> None:
+        if next(counter) == crash_at:
+            os._exit(CRASHED)
+
+    def around(act: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            boundary()
+            result = act(*args, **kwargs)
+            boundary()
+            return result
+
+        return counted
+
+    def after(act: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            result = act(*args, **kwargs)
+            boundary()
+            return result
+
+        return counted
+
+    class CountingConnection(sqlite3.Connection):
+        def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+            run = super().execute
+            return around(run)(sql, *args) if sql == "COMMIT" else run(sql, *args)
+
+    connect = sqlite3.connect
+    runner.database.sqlite3.connect = lambda *args, **how: connect(*args, factory=CountingConnection, **how)
+    requests.Session.request = after(requests.Session.request)  # the server has acted
+    Transport.send = around(Transport.send)  # before the request, after the answer
+    Path.replace = around(Path.replace)
+
+
+if __name__ == "__main__":
+    instrument(int(sys.argv[1]))
+    sys.argv[1:2] = []
+    cli.main()
