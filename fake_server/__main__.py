@@ -13,8 +13,17 @@ import click
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Keep the world here across restarts.")
 @click.option("--run-seconds", default=1.0, show_default=True, help="How long a run takes.")
 @click.option("--latency-ms", default=0.0, show_default=True, help="How long every answer is held back.")
+@click.option("--requests-per-s", default=0, help="Refuse more than this with 429; 0 refuses none.")
 @click.option("--page-files", default=100, show_default=True, help="Files on a page of results.")
-def main(port: int, host: str, data_dir: Path | None, run_seconds: float, latency_ms: float, page_files: int) -> None:
+def main(
+    port: int,
+    host: str,
+    data_dir: Path | None,
+    run_seconds: float,
+    latency_ms: float,
+    requests_per_s: int,
+    page_files: int,
+) -> None:
     """Serve a fake AI Hub until it is stopped. It takes tokens that begin with fake-, and no others."""
     import socket
 
@@ -27,7 +36,12 @@ def main(port: int, host: str, data_dir: Path | None, run_seconds: float, latenc
     if data_dir is not None:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     service = Service(
-        clock, World(clock, data_dir), run_seconds=run_seconds, latency_ms=latency_ms, page_files=page_files
+        clock,
+        World(clock, data_dir),
+        run_seconds=run_seconds,
+        latency_ms=latency_ms,
+        page_files=page_files,
+        requests_per_s=requests_per_s,
     )
     try:
         listener = socket.create_server((host, port), backlog=2048)

@@ -75,6 +75,7 @@ def _endpoint(service: Service, handler: Handler, operation: str) -> Callable[[R
         request.scope["operation"] = operation
         if operation:
             _check_token(request)
+            service.check_rate()
             if service.latency_ms:
                 await asyncio.sleep(service.latency_ms / 1000)
         try:
@@ -97,7 +98,10 @@ def _check_token(request: Request) -> None:
 
 
 async def _refuse(request: Request, error: ApiError) -> Response:
-    return answer(error.status, {"message": error.message})
+    refused = answer(error.status, {"message": error.message})
+    if error.status == 429:
+        refused.headers["Retry-After"] = "1"
+    return refused
 
 
 async def _unknown(request: Request, error: HTTPException) -> Response:

@@ -31,7 +31,16 @@ class Service:
     latency_ms: float = 0.0
     page_files: int = 100
     part_size: int = 10_485_760
-    requests_per_s: float = 0.0
+    requests_per_s: int = 0
+    _second: tuple[int, int] = (0, 0)
+
+    def check_rate(self) -> None:
+        """Count a request. Raises ApiError 429 where this second has had its share."""
+        now = int(self.clock.now_s())
+        second, count = self._second
+        self._second = (now, count + 1 if second == now else 1)
+        if self.requests_per_s and self._second[1] > self.requests_per_s:
+            raise ApiError(429, "Too many requests.")
 
 
 def answer(status: int, body: Any) -> Response:

@@ -264,8 +264,8 @@ class Recorder:
 
     def _record_failed(self, step: Step, outcome: Outcome) -> None:
         error = outcome.error if isinstance(outcome, Failed) else ServiceError(f"{step}: unexpected {outcome}")
-        if isinstance(error, StateError):
-            raise error
+        if isinstance(error, StateError):  # the disk is full: record what is under way, and begin nothing more
+            self.halted = True
         if step.shard not in self.parked:
             self._park(step.shard, error)
         self._drop_uploads(step.shard)

@@ -29,13 +29,16 @@ from requests.utils import get_environ_proxies
 from runner import wire
 from runner.bodies import FileSlice, PaidBody
 from runner.errors import AnswerLost, Interrupted, ServiceError
+from runner.pace import Pace
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 # What a creating POST may answer without having created anything (facts of the API, and HTTP's own meaning).
 REFUSED = frozenset({400, 401, 403, 404, 409, 413, 415, 422, 425, 429})
+PRESSED = frozenset({429, 503})  # the service wants less from all of us
 ATTEMPTS = 6
 ATTEMPTS_UNREACHED = 3
 MAX_WAIT_S = 60.0
+MAX_PATIENCE_S = 900.0
 SEND_BYTES = 1 << 18  # streamed bodies go out in pieces of this size; 16 KB, the default, is slow
 MAX_ANSWER_BYTES = 512 * 1_048_576
 
@@ -120,6 +123,7 @@ class Transport:
         self._make_session = make_session
         self._session = make_session(connection)
         self._reached = False
+        self._pace = Pace(connection.pool_size, self.pause)
 
     def close(self) -> None:
         """Close all connections."""
@@ -149,20 +153,30 @@ class Transport:
         """Send one request once; raises requests' own errors, and gives any answer."""
         if self.stop.is_set():
             raise Interrupted("interrupted")
-        with (session or self._session).request(
-            method,
-            self.connection.root + path,
-            params=params,
-            data=body,
-            headers={"Content-Type": content_type} if body is not None else {},
-            timeout=(self.connection.connect_timeout_s, self.connection.read_timeout_s),
-            allow_redirects=False,
-            stream=True,
-        ) as response:
+        with (
+            self._pace.turn(),
+            (session or self._session).request(
+                method,
+                self.connection.root + path,
+                params=params,
+                data=body,
+                headers={"Content-Type": content_type} if body is not None else {},
+                timeout=(self.connection.connect_timeout_s, self.connection.read_timeout_s),
+                allow_redirects=False,
+                stream=True,
+            ) as response,
+        ):
             answer = Answer(response.status_code, dict(response.headers), _read_body(response))
         self._reached = True
         self._learn_time(response.headers.get("Date"))
+        self._keep_pace(answer)
         return answer
+
+    def _keep_pace(self, answer: Answer) -> None:
+        if answer.status in PRESSED:
+            self._pace.hold_back(_retry_after_s(answer.headers))
+        else:
+            self._pace.succeed()
 
     def _learn_time(self, date: str | None) -> None:
         try:
@@ -180,6 +194,9 @@ class Transport:
             return min(MAX_WAIT_S, asked if asked is not None else grown * random.uniform(0.75, 1.25))
 
         def tried_enough(attempt: tenacity.RetryCallState) -> bool:
+            error = attempt.outcome.exception() if attempt.outcome else None
+            if isinstance(error, ServiceError) and error.status == 429:  # a matter of patience, not of trouble
+                return self.stop.is_set() or (attempt.seconds_since_start or 0.0) >= MAX_PATIENCE_S
             limit = ATTEMPTS if self._reached else ATTEMPTS_UNREACHED
             return self.stop.is_set() or attempt.attempt_number >= limit
 

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"errors", "model"},
-    {"spec", "globs", "mistakes", "fingerprint", "wire", "events", "bodies", "files"},
+    {"spec", "globs", "mistakes", "fingerprint", "wire", "events", "bodies", "files", "pace"},
     {"shards", "steps"},
     {"plan"},
     {"settings", "sources", "walk", "boundaries"}

@@ -1,0 +1,70 @@
+"""One pace for all workers: how many requests may be in flight, and until when all of them hold back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+DEFAULT_PAUSE_S = 1.0
+MAX_PAUSE_S = 300.0
+
+
+class Pace:
+    """Lets at most `limit` requests run at once; a service that is pressed gets fewer, and by and by more again.
+
+    `pause` waits for some seconds, and raises what ends the waiting. May be used by many threads.
+    """
+
+    def __init__(self, limit: int, pause: Callable[[float], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit = limit
+        self._most = limit
+        self._pause, self._clock = pause, clock
+        self._free = threading.Condition()
+        self._in_flight = 0
+        self._successes = 0
+        self._not_before = 0.0
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for a turn to send one request, and hold it while the request is under way."""
+        self._wait_for_turn()
+        try:
+            yield
+        finally:
+            with self._free:
+                self._in_flight -= 1
+                self._free.notify()
+
+    def _wait_for_turn(self) -> None:
+        while True:
+            with self._free:
+                wait_s = self._not_before - self._clock()
+                if wait_s <= 0 and self._in_flight < self.limit:
+                    self._in_flight += 1
+                    return
+                if wait_s <= 0:
+                    self._free.wait(0.1)
+            self._pause(max(0.0, wait_s))
+
+    def succeed(self) -> None:
+        """Learn that a request was taken: after as many as may run at once, one more may."""
+        with self._free:
+            self._successes += 1
+            if self._successes >= self.limit and self.limit < self._most:
+                self._successes = 0
+                self.limit += 1
+                self._free.notify()
+
+    def hold_back(self, seconds: float | None) -> None:
+        """Learn that the service wants less: all wait, and half as many requests run at once from then on.
+
+        Refusals of requests that were under way together count once.
+        """
+        with self._free:
+            until = self._clock() + min(MAX_PAUSE_S, DEFAULT_PAUSE_S if seconds is None else seconds)
+            if self._clock() >= self._not_before:
+                self.limit = max(1, self.limit // 2)
+                self._successes = 0
+            self._not_before = max(self._not_before, until)

@@ -1,0 +1,57 @@
+"""The pace that all workers share, with a clock that is moved by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from runner.pace import Pace
+
+
+class Hand:
+    """A clock that moves only when somebody waits."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.waited: list[float] = []
+
+    def pause(self, seconds: float) -> None:
+        self.waited.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def hand() -> Hand:
+    return Hand()
+
+
+def test_pace_holds_all_back_for_as_long_as_asked(hand: Hand) -> None:
+    pace = Pace(8, hand.pause, lambda: hand.now)
+    pace.hold_back(7)
+    with pace.turn():
+        assert hand.waited == [7]
+
+
+def test_pace_halves_once_for_refusals_that_come_together_and_grows_step_by_step(hand: Hand) -> None:
+    pace = Pace(8, hand.pause, lambda: hand.now)
+    for _ in range(5):
+        pace.hold_back(1)
+    assert pace.limit == 4
+    hand.now += 2
+    pace.hold_back(None)
+    assert pace.limit == 2
+    for _ in range(2):
+        pace.succeed()
+    assert pace.limit == 3
+    for _ in range(100):
+        pace.succeed()
+    assert pace.limit == 8
+
+
+def test_pace_never_stops_altogether(hand: Hand) -> None:
+    pace = Pace(8, hand.pause, lambda: hand.now)
+    for _ in range(10):
+        hand.now += 10
+        pace.hold_back(0)
+    assert pace.limit == 1
+    with pace.turn():
+        pass
