@@ -1,0 +1,93 @@
+"""Killed at random, two at once, and no room on the disk."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+
+import pytest
+
+import runner.database
+
+from .conftest import Project
+
+KILLS = 20
+RACES = 20
+
+
+@pytest.mark.timeout(300)
+def test_kill_at_random_moments_loses_and_repeats_nothing(project: Project) -> None:
+    chance = random.Random(20)
+    project.write_files(300)
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 100")
+    project.fake.service.run_seconds = 0.05
+    for _ in range(KILLS):
+        process = project.start("apply", "job.toml")
+        try:
+            process.wait(timeout=chance.uniform(0.25, 0.8))
+        except Exception:  # it is still at work, as hoped
+            process.kill()
+        process.communicate()
+    assert project.apply().code == 0
+    ledger = project.fake.ledger
+    assert sorted(ledger["runs"].values()) == [1, 1, 1]
+    assert sorted(ledger["batches"].values()) == [1, 1, 1]
+    assert all(len(set(digests)) == 1 for digests in ledger["digests"].values())
+    assert len({line["path"] for line in project.documents}) == 300
+
+
+@pytest.mark.timeout(300)
+def test_two_applies_at_once_never_make_anything_twice(project: Project) -> None:
+    for race in range(RACES):
+        project.write_files(2, start=2 * race)
+        processes = [project.start("apply", "job.toml") for _ in range(2)]
+        for process in processes:
+            process.communicate(timeout=60)
+        assert {process.returncode for process in processes} <= {0, 5}
+        assert 0 in {process.returncode for process in processes}
+    ledger = project.fake.ledger
+    assert len(ledger["runs"]) == RACES
+    assert set(ledger["runs"].values()) == {1}
+    assert set(ledger["uploads"].values()) == {1}
+
+
+def test_lease_that_was_taken_over_pays_nothing(project: Project) -> None:
+    project.write_files(2)
+    project.fake.next_run(hold=True)
+    project.fake.faults.add(operation="createBatch", do="status", status=429, headers={"Retry-After": "1"})
+    process = project.start("apply", "job.toml")
+    assert process.stderr
+    while not any(entry["operation"] == "createBatch" for entry in project.fake.journal):
+        assert process.poll() is None
+    with sqlite3.connect(project.folder / "job.state.db") as db:
+        db.execute("UPDATE meta SET value = 'somebody else' WHERE key = 'lease'")
+    process.communicate(timeout=20)
+    assert process.returncode == 5
+    assert project.fake.runs() == []
+
+
+@pytest.mark.parametrize("room", range(0, 12, 2))
+def test_full_disk_ends_with_5_and_the_next_apply_is_right(
+    project: Project, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    project.write_files(40)
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 20")
+    connect = sqlite3.connect
+
+    def connect_with_little_room(*args: object, **how: object) -> sqlite3.Connection:
+        db = connect(*args, **how)  # type: ignore[call-overload]
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {max(pages, 26) + room}")
+        return db  # type: ignore[no-any-return]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runner.database.sqlite3, "connect", connect_with_little_room)
+        first = project.apply()
+    assert first.code in (0, 5), first.text
+    if first.code == 5:
+        assert "the disk is full" in first.err
+    assert project.apply().code == 0
+    ledger = project.fake.ledger
+    assert sorted(ledger["runs"].values()) == [1, 1]
+    assert sorted(ledger["batches"].values()) == [1, 1]
+    assert len({line["path"] for line in project.documents}) == 40
