@@ -52,21 +52,18 @@ def lead_outside(spec_path: Path, what: str, paths: Iterable[str]) -> InputError
 def is_own_name(name: str) -> bool:
     """Tell whether a file is one of ours, or one of Git's or a secret one, by its name."""
     lower = name.lower()
-    return (
-        lower.startswith((".env", RESULTS_MARKER)) or lower == ".git" or ".state.db" in lower or lower.endswith(_LOCKS)
-    )
-
-
-_LOCKS = (".lock", ".lock.toml")
+    begins, ends = (".env", RESULTS_MARKER), (".lock", ".lock.toml")
+    return lower.startswith(begins) or lower.endswith(ends) or ".state.db" in lower or lower == ".git"
 
 
 def is_own_folder(folder: str) -> bool:
-    """Tell whether a folder is Git's, holds results, or belongs to a fake; what lies below it is never a source."""
+    """Tell whether a folder is Git's, holds results or secrets, or is a fake's; nothing below it is a source."""
     parent, name = os.path.split(folder)
     stem = name.removesuffix(".fake")
-    if name.lower() == ".git" or (stem != name and os.path.lexists(os.path.join(parent, f"{stem}.toml"))):
+    if name.lower() == ".git" or name.lower().startswith(".env"):
         return True
-    return os.path.lexists(os.path.join(folder, RESULTS_MARKER))
+    is_fake = stem != name and os.path.lexists(f"{parent}/{stem}.toml")
+    return is_fake or os.path.lexists(f"{folder}/{RESULTS_MARKER}")
 
 
 def is_spec(path: str) -> bool:
@@ -89,6 +86,6 @@ def leads_to_own(target: str, tree: Path) -> bool:
     """Tell whether the target of a symlink is never a source: a link makes it none."""
     if is_own_name(os.path.basename(target)) or (target.endswith(".toml") and is_spec(target)):
         return True
-    parents = Path(target).parents
-    below = [place for place in parents if place.is_relative_to(tree)] or parents
+    places = [Path(target), *Path(target).parents]
+    below = [place for place in places if place.is_relative_to(tree)] or places
     return any(is_own_folder(str(place)) for place in below)

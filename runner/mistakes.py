@@ -9,7 +9,8 @@ import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import PurePath
-from typing import Any, NamedTuple, get_args
+from types import UnionType
+from typing import Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -40,7 +41,8 @@ def list_tables(model: type[BaseModel], at: Key = ()) -> dict[Key, type[BaseMode
     """List the tables that a model describes, itself and those below it."""
     found = {at: model}
     for name, field in model.model_fields.items():
-        for kind in (field.annotation, *get_args(field.annotation)):
+        optional = get_args(field.annotation) if get_origin(field.annotation) in (Union, UnionType) else ()
+        for kind in (field.annotation, *optional):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 found |= list_tables(kind, (*at, name))
     return found
@@ -161,7 +163,7 @@ def explain(error: Any, tables: Mapping[Key, type[BaseModel]]) -> Mistake:
         what = f"{_dotted(key)} is a secret in plain text, or names a variable that a spec may not read"
         return Mistake(key, what, 'write { env = "AIHUB_SECRET_…" }, and set that variable')
     if kind == "value_error":
-        return Mistake(key, f"{_dotted(key)} {context['error']}", _HINTS.get(key, "see docs/reference.md"))
+        return Mistake(key, f"{_dotted(key)} {context['error']}", _hint(key, str(context["error"])))
     if key == ("name",) and kind.startswith("string_") and kind != "string_type":
         return Mistake(key, f"name is not {NAME_RULE}{_show(key, error['input'])}", "set name in the spec")
     words, hint = _WORDS.get(kind, ("is not valid", "see docs/reference.md"))
@@ -180,16 +182,29 @@ _WORDS = {
     "dict_type": ("is not a table", "write it as a table"),
     "model_type": ("is not a table", "write it as a table"),
     "tuple_type": ("is not a list", "write it in brackets, [ ]"),
-    "greater_than": ("is not more than {gt:g}", "write a larger number"),
-    "greater_than_equal": ("is less than {ge:g}", "write a larger number"),
-    "less_than_equal": ("is more than {le:g}", "write a smaller number"),
+    "greater_than": ("is not more than {gt:.10g}", "write a larger number"),
+    "greater_than_equal": ("is less than {ge:.10g}", "write a larger number"),
+    "less_than_equal": ("is more than {le:.10g}", "write a smaller number"),
     "literal_error": ("is not {expected}", "write {expected}"),
 }
-_HINTS: dict[Key, str] = {
-    ("limits",): "let poll_max_s be the larger one",
-    ("files",): "add a pattern without ! in front",
-    ("run", "webhook", "url"): "write an https:// address, without user and password",
+_HINTS = {
+    "is blank": "fill it in, or leave the key out",
+    "holds": "take them out",
+    "has .. after": "write the folders out, or move the spec",
+    "stands for": "write fewer braces, or use * for them",
+    "leaves out": "add a pattern without ! in front",
+    "are ": "shorten or drop some",
+    "may not begin": "choose another beginning",
+    "has ": "name each once",
+    "is the folder": "name a folder of its own, such as results",
+    "have poll_min_s": "let poll_max_s be the larger one",
 }
+
+
+def _hint(key: Key, what: str) -> str:
+    if key == ("run", "webhook", "url"):
+        return "write an https:// address, without user and password"
+    return next((hint for start, hint in _HINTS.items() if what.startswith(start)), "see docs/reference.md")
 
 
 def _dotted(key: Key) -> str:

@@ -41,6 +41,7 @@ NAME = r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$"
 NAME_LENGTH = 100
 APP_KEYS = ("app_name", "app_id", "deployment_id")
 MAX_SPEC_BYTES = 1_000_000
+MAX_DEPTH = 50
 TAGS_LENGTH = 380
 OWN_TAG = "aihub-runner:"
 
@@ -259,16 +260,29 @@ def parse_spec(text: str, path: PurePath) -> Spec:
 
 
 def _load_toml(text: str, path: PurePath) -> dict[str, Any]:
+    too_deep = InputError(f"{path.name}: nests too deeply, or holds too large a number", "check that it is a spec")
     try:
-        return tomllib.loads(text)
+        content = tomllib.loads(text)
+        mistake = too_deep if _is_deep(content) else None
     except tomllib.TOMLDecodeError as error:
         what, _, place = str(error).partition(" (at ")
         line, column = [*re.findall(r"\d+", place), "", ""][:2]
         where = f"{path.name}:{line or text.count(chr(10)) + 1}" + f":{column}" * bool(column)
         mistake = InputError(f"{where}: is not TOML, {what[:1].lower()}{what[1:]}", "mend the line that is named")
     except (ValueError, RecursionError):
-        mistake = InputError(f"{path.name}: nests too deeply, or holds too large a number", "is it the right file?")
-    raise SpecErrors([mistake])
+        mistake = too_deep
+    if mistake:  # raised here, so that no traceback shows what the text holds
+        raise SpecErrors([mistake])
+    return content
+
+
+def _is_deep(content: dict[str, Any]) -> bool:
+    """Tell whether tables nest deeper than any spec needs, and than can be walked; dotted keys make it easy."""
+    level: list[Any] = [content]
+    for _ in range(MAX_DEPTH):
+        inner = [value for one in level for value in (one.values() if isinstance(one, dict) else one)]
+        level = [one for one in inner if isinstance(one, dict | list)]
+    return bool(level)
 
 
 def _validate(content: dict[str, Any]) -> Spec | list[Mistake]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runner.boundaries import (
+    RESULTS_MARKER,
     find_work_tree,
     is_outside,
     is_own_folder,
@@ -28,7 +29,7 @@ class Found:
     """Paths of the selected files, relative to the spec's folder, and the folders that cannot be listed."""
 
     paths: set[str]
-    set_aside: list[SetAside]
+    set_aside: set[SetAside]
 
 
 class _Place(NamedTuple):
@@ -46,8 +47,9 @@ def find_files(patterns: Iterable[str], folder: str, spec_path: Path, allow_outs
     nothing is found twice; a pattern that names such a folder does. Raises InputError that lists what leads outside.
     """
     patterns = list(patterns)
-    walk = _Walk(patterns, folder, spec_path, allow_outside)
-    outside = walk.run() | {one for one in patterns if one.startswith("/") and not allow_outside}
+    absolute = {one for one in patterns if one.startswith("/") and not allow_outside}
+    walk = _Walk([one for one in patterns if one not in absolute], folder, spec_path, allow_outside)
+    outside = walk.run() | absolute
     if outside:
         raise lead_outside(spec_path, "files", outside)
     return walk.found
@@ -59,7 +61,7 @@ class _Walk:
         self.take, self.leave = compile_globs(patterns, folder)
         self.tree = find_work_tree(spec_path.parent)
         self.allow_outside = allow_outside
-        self.found = Found(set(), [])
+        self.found = Found(set(), set())
         self.outside: set[str] = set()
 
     def run(self) -> set[str]:
@@ -77,7 +79,7 @@ class _Walk:
     def _go_to(self, prefix: tuple[str, ...]) -> list[_Place]:
         """Go to where a walk begins, by names alone; the folders above need not be readable."""
         place = _Place("", self.take.start(), self.leave.start())
-        if prefix[:1] != ("..",) and is_own_folder(self.folder):
+        if prefix[:1] != ("..",) and os.path.lexists(f"{self.folder}/{RESULTS_MARKER}"):
             return []
         for name in prefix:
             path = f"{self.folder}/{place.path}/{name}"
@@ -103,9 +105,12 @@ class _Walk:
         leave = self._leave_at(path) if ".." in path else self.leave.enter(place.leave, plain)
         if self.leave.takes_all(leave) or (name != ".." and is_own_folder(f"{self.folder}/{path}")):
             return None
-        if linked and not self._may_go(path):
+        if linked and (self._leads_to_own(path) or not self._may_go(path)):
             return None
         return _Place(path, take, leave)
+
+    def _leads_to_own(self, path: str) -> bool:
+        return leads_to_own(os.path.realpath(f"{self.folder}/{path}"), self.tree)
 
     def _leave_at(self, path: str) -> State:
         """Tell where a folder stands in what is left out, as it was reached and as it is written."""
@@ -132,7 +137,8 @@ class _Walk:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            self.found.set_aside.append(SetAside(f"{place.path or '.'}/", "unreadable", f"folder, {error.strerror}"))
+            shown = f"{self._write(place.path) or '.'}/"
+            self.found.set_aside.add(SetAside(shown, "unreadable", f"folder, {error.strerror}"))
             return []
         written, below = self._write(place.path), []
         for entry in listed:
@@ -151,8 +157,8 @@ class _Walk:
         if name == self.own and not self._write(place.path):
             return False
         if entry.is_symlink():
-            target = os.path.realpath(entry.path)
-            return not leads_to_own(target, self.tree) and self._may_go(_join(place.path, entry.name))
+            path = _join(place.path, entry.name)
+            return not self._leads_to_own(path) and self._may_go(path)
         return not (name.lower().endswith(".toml") and is_spec(entry.path))
 
 

@@ -1,9 +1,11 @@
 """The generated documentation is what the code says."""
 
+import re
 from pathlib import Path
 
 from runner.errors import InputError, Interrupted, RunnerError, ServiceError, StateError, UnknownOutcome
-from runner.reference import render_reference
+from runner.reference import EXIT_CODES, render_reference
+from runner.spec import TABLES
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,3 +19,20 @@ def test_readme_is_short_and_lists_every_exit_code() -> None:
     assert text.count("\n") <= 150
     for error in (RunnerError, InputError, ServiceError, StateError, UnknownOutcome, Interrupted):
         assert f"| {error.exit_code} |" in text
+
+
+def test_reference_has_the_exit_codes_of_every_error_and_of_the_readme() -> None:
+    kinds = [RunnerError]
+    for kind in kinds:
+        assert kind.exit_code in EXIT_CODES
+        kinds += kind.__subclasses__()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").split("## Exit codes")[1].split("\n## ")[0]
+    assert [int(code) for code in re.findall(r"^\| (\d+) \|", readme, re.MULTILINE)] == list(EXIT_CODES)
+
+
+def test_reference_names_every_key_with_its_type() -> None:
+    text = render_reference()
+    for table in TABLES.values():
+        for name, field in table.model_fields.items():
+            if field.description:
+                assert re.search(rf"^\| `{name}` \| [^|]+ \| [^|]* \| [^|]+ \|$", text, re.MULTILINE), name

@@ -1,5 +1,7 @@
 """Who and where: sources by strength, and a token that is never sent where it does not belong."""
 
+import os
+import traceback
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,8 @@ from runner.settings import PUBLIC_ROOT, load_settings, load_spec, normalise_roo
 
 @pytest.fixture(autouse=True)
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AIHUB_API_KEY", "AIHUB_API_ROOT", "AIHUB_CONTEXT", "AIHUB_SECRETS_DIR"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("AIHUB_")]:
+        monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
 
@@ -59,6 +61,9 @@ def test_settings_never_send_a_key_from_the_environment_to_a_root_from_the_env_f
         ("http://127.0.0.1:8800/api", "http://127.0.0.1:8800/api"),
         ("http://[::1]:8800/api", "http://[::1]:8800/api"),
         ("http://localhost/api", "http://localhost/api"),
+        ("http://127.9.9.9:80/api", "http://127.9.9.9/api"),
+        (" https://own.example/api//\n", "https://own.example/api"),
+        ("https://own.example:8443", "https://own.example:8443"),
     ],
 )
 def test_root_is_written_the_one_way(given: str, normal: str) -> None:
@@ -67,14 +72,33 @@ def test_root_is_written_the_one_way(given: str, normal: str) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["http://own.example/api", "own.example", "https://u:p@own.example", "ftp://x", "https://x?y", "https://x:99999"],
+    [
+        "http://own.example/api",
+        "own.example",
+        "https://u:s3cret@own.example",
+        "https://u:s3cret@own.example:x",
+        "https://own.example:99999",
+        "https://own.example/api?token=s3cret",
+        "https://own.example/#s3cret",
+        "https://own.example\\@thief.example",
+        "https://own.example/a b",
+        "https://öwn.example",
+        "https://[::1",
+        "https://",
+        "ftp://x",
+        "http://localhost.thief.example",
+        "http://127.0.0.1.thief.example",
+        "http://0.0.0.0",
+    ],
 )
-def test_root_that_is_not_plain_https_is_refused(given: str) -> None:
-    with pytest.raises(InputError):
+def test_root_that_is_not_plain_https_is_refused_without_showing_it(given: str) -> None:
+    with pytest.raises(InputError) as caught:
         normalise_root(given)
+    assert caught.value.message.startswith("AIHUB_API_ROOT: ")
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize("bad", ["s3cret\nX-Evil: 1", "s3crét", "s3cret x"])
+@pytest.mark.parametrize("bad", ["s3cret\nX-Evil: 1", "s3crét", "s3cret x", "s3cret\x7f"])
 def test_token_that_is_none_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch, bad: str) -> None:
     monkeypatch.setenv("AIHUB_API_KEY", bad)
     with pytest.raises(InputError) as caught:
@@ -91,9 +115,133 @@ def test_secrets_are_read_by_name_and_missed_by_name(tmp_path: Path, monkeypatch
         read_secrets(["AIHUB_SECRET_C"])
 
 
+def test_token_loses_the_blanks_around_it_and_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIHUB_API_KEY", " s3cret\r\n")
+    assert token() == "s3cret"
+    assert "s3cret" not in f"{load_settings()!r} {load_settings()} {read_secrets([])!r}"
+
+
+def test_variables_that_are_set_to_nothing_are_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("AIHUB_API_KEY=key\nAIHUB_API_ROOT=https://own.example\nAIHUB_CONTEXT=acme\n")
+    monkeypatch.setenv("AIHUB_API_KEY", "")
+    monkeypatch.setenv("AIHUB_API_ROOT", " ")
+    monkeypatch.setenv("AIHUB_CONTEXT", "")
+    assert (token(), load_settings().api_root) == ("key", "https://own.example")
+    assert load_settings().context == ""  # no context, on purpose
+
+
+@pytest.mark.parametrize(
+    ("key_from", "root_from", "refused"),
+    [
+        ("env", "file", True),
+        ("env", "folder", True),
+        ("file", "folder", True),
+        ("env", "env", False),
+        ("file", "env", False),
+        ("folder", "file", False),
+        ("folder", "folder", False),
+        ("", "file", False),
+    ],
+)
+def test_root_counts_from_where_the_key_came_from_or_stronger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key_from: str, root_from: str, refused: bool
+) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    monkeypatch.setenv("AIHUB_SECRETS_DIR", str(secrets))
+    for name, value, place in (("KEY", "s3cret", key_from), ("ROOT", "https://own.example", root_from)):
+        if place == "env":
+            monkeypatch.setenv(f"AIHUB_API_{name}", value)
+        elif place == "file":
+            with (tmp_path / ".env").open("a") as file:
+                file.write(f"AIHUB_API_{name}={value}\n")
+        elif place:
+            (secrets / f"AIHUB_API_{name}").write_text(value)
+    if refused:
+        with pytest.raises(InputError, match="could send the token elsewhere"):
+            load_settings()
+    else:
+        assert load_settings().api_root == "https://own.example"
+
+
+def test_env_file_cannot_read_the_rest_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTHER_TOKEN", "s3cret")
+    (tmp_path / ".env").write_text("AIHUB_SECRET_A=${OTHER_TOKEN}\nAIHUB_CONTEXT='${OTHER_TOKEN}'\n")
+    assert read_secrets(["AIHUB_SECRET_A"])["AIHUB_SECRET_A"].get_secret_value() == "${OTHER_TOKEN}"
+    assert load_settings().context == "${OTHER_TOKEN}"
+
+
+def test_env_file_counts_in_the_current_folder_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("AIHUB_API_KEY=key\n")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert load_settings().api_key is None
+
+
+def test_env_file_takes_quotes_comments_and_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text('\ufeffexport AIHUB_API_KEY="key" # mine\nFOO\n\nAIHUB_CONTEXT = acme\n')
+    assert (token(), load_settings().context) == ("key", "acme")
+
+
+def test_env_folder_is_somebody_elses(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    assert load_settings().api_key is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"OTHER=1\nAIHUB_API_KEY='s3cret\n", r"\.env:2: is not NAME=value"),
+        (b"AIHUB_API_KEY=s3cret\xff\n", r"\.env: is not UTF-8, byte 20"),
+    ],
+)
+def test_env_file_that_cannot_be_read_is_told_without_showing_it(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / ".env").write_bytes(content)
+    for load in (load_settings, lambda: read_secrets(["AIHUB_SECRET_A"])):
+        with pytest.raises(InputError, match=message) as caught:
+            load()
+        assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_secrets_folder_that_is_named_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIHUB_SECRETS_DIR", str(tmp_path / "none"))
+    with pytest.raises(InputError, match="AIHUB_SECRETS_DIR: is not a folder"):
+        load_settings()
+    (tmp_path / ".env").write_text(f"AIHUB_SECRETS_DIR={tmp_path}\n")
+    (tmp_path / "AIHUB_API_KEY").write_text("key")
+    monkeypatch.delenv("AIHUB_SECRETS_DIR")
+    assert load_settings().api_key is None  # it counts from the environment only
+
+
+def test_secrets_keep_their_blanks_but_not_the_end_of_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIHUB_SECRETS_DIR", str(tmp_path))
+    (tmp_path / "aihub_secret_a").write_text(" pä$$ word \r\n", newline="")
+    assert read_secrets(["AIHUB_SECRET_A"])["AIHUB_SECRET_A"].get_secret_value() == " pä$$ word "
+
+
+def test_secret_with_control_characters_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIHUB_SECRET_A", "s3cret\nX-Evil: 1")
+    with pytest.raises(InputError, match="AIHUB_SECRET_A: holds control characters") as caught:
+        read_secrets(["AIHUB_SECRET_A"])
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_secrets_that_are_not_set_are_all_named() -> None:
+    with pytest.raises(InputError, match="AIHUB_SECRET_A, AIHUB_SECRET_B: are not set"):
+        read_secrets(["AIHUB_SECRET_A", "AIHUB_SECRET_B"])
+
+
+def test_context_that_no_header_can_carry_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIHUB_CONTEXT", "acme\nX-Evil: 1")
+    with pytest.raises(InputError, match="AIHUB_CONTEXT: holds characters"):
+        load_settings()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        ("a.toml", b"\xef\xbb\xbffiles = 1", "begins with a byte order mark"),
+        ("a.toml", "files = 1".encode("utf-16"), "not UTF-8, byte 0"),
         ("a.toml", b"\xff", "not UTF-8"),
         ("a.lock.toml", b"", "is a lock file"),
         ("a.toml", b"x" * 1_000_001, "too large"),
@@ -108,3 +256,5 @@ def test_spec_file_that_is_none_is_refused(tmp_path: Path, name: str, content: b
 def test_spec_file_that_is_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         load_spec(tmp_path / "none.toml")
+    with pytest.raises(InputError, match="Is a directory"):
+        load_spec(tmp_path)

@@ -1,16 +1,47 @@
 """Specs: what they mean, and every mistake with its line and a way out."""
 
+import re
+import tomllib
+import traceback
 from pathlib import Path
 
+import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runner.errors import SpecErrors
 from runner.fingerprint import run_key, run_settings
 from runner.model import Target
+from runner.settings import load_spec
+from runner.sources import scan_sources
 from runner.spec import Spec, parse_spec
 
 SHORT = 'files = "in/*"\napp_name = "A"\n'
 TARGET = Target("https://x", "acme", "")
+SPECS = Path(__file__).parents[2] / "specs"
+SNIPPETS = [
+    'files = "x"',
+    "files = 5",
+    'app_name = "A"',
+    "app_id = []",
+    "[run]",
+    "[run.webhook]",
+    "[limits]",
+    "settle_s = 1e999",
+    'tags = ["", 5]',
+    "keys = 2026-01-01",
+    "[[results]]",
+    "include = [[1]]",
+    "[run.keys.custom]",
+    '"" = nan',
+    'url = "ä"',
+    'headers = { "" = 1 }',
+    "max_runs = -1",
+    "on_lost = {}",
+    'name = "\\u0000"',
+    'pdf_passwords."!" = { env = 1 }',
+]
 
 
 def parse(text: str) -> Spec:
@@ -71,6 +102,59 @@ def test_spec_of_two_lines_has_the_documented_defaults() -> None:
             SHORT + '[run.pdf_passwords]\n"a.pdf" = { env = "PATH" }\n',
             "invoices.toml:4: run.pdf_passwords.'a.pdf'.env is a secret in plain text, or",
         ),
+        (
+            SHORT + '[limits]\nsettle_s = "5"\n',
+            "invoices.toml:4: limits.settle_s is not a number, '5' / write a number",
+        ),
+        (SHORT + "[limits]\nsettle_s = true\n", "invoices.toml:4: limits.settle_s is not a number, true"),
+        (SHORT + "[limits]\nsettle_s = inf\n", "invoices.toml:4: limits.settle_s is not a number, inf"),
+        (SHORT + "[limits]\nread_timeout_s = 1e300\n", "limits.read_timeout_s is more than 86400, 1e+300"),
+        (SHORT + "[limits]\nfiles_per_batch = 2000000\n", "limits.files_per_batch is more than 1000000, 2000000"),
+        (SHORT + "[limits]\nfiles_per_batch = 1.5\n", "limits.files_per_batch is not a whole number, 1.5"),
+        (SHORT + 'name = ".."\n', "invoices.toml:3: name is not 1 to 100 letters"),
+        (SHORT + "name = 5\n", "invoices.toml:3: name is not a text, 5 / write it in quotes"),
+        (SHORT + f'name = "{"x" * 101}"\n', "invoices.toml:3: name is not 1 to 100 letters"),
+        (SHORT + 'owner = " "\n', "invoices.toml:3: owner is blank / fill it in, or leave the key out"),
+        (SHORT + 'context = "a\\nX-Evil: 1"\n', "invoices.toml:3: context holds characters or blanks that no context"),
+        (SHORT + 'context = "größe"\n', "invoices.toml:3: context holds characters or blanks that no context"),
+        (SHORT + '[results]\ninclude = ["review", "review"]\n', "invoices.toml:4: results.include has review twice"),
+        (SHORT + '[results]\ninclude = "review"\n', "invoices.toml:4: results.include is not a list, 'review'"),
+        (SHORT + '[results]\ndir = "x/.."\n', "invoices.toml:4: results.dir is the folder of the spec, or holds it"),
+        (SHORT + '[run]\non_lost = "pay"\n', "invoices.toml:4: run.on_lost is not 'look' or 'stop', 'pay'"),
+        (SHORT + "[run]\nkeys.custom.d = 2026-01-01\n", "invoices.toml:4: run.keys.custom.d is a date or time"),
+        (
+            SHORT + "[run.keys.custom]\na = [{ b = nan }]\n",
+            "invoices.toml:4: run.keys.custom.a.0.b is not a number, nan",
+        ),
+        (SHORT + "[run.webhook]\n", "invoices.toml:3: run.webhook.url is missing / add url"),
+        (SHORT + '[run.webhook]\nurl = "http://localhost:x"\n', "invoices.toml:4: run.webhook.url is not a URL"),
+        (SHORT + '[run.webhook]\nurl = "https://x y"\n', "invoices.toml:4: run.webhook.url is not a plain URL"),
+        (
+            SHORT + '[run.webhook]\nurl = "https://x"\nheaders = { "a b" = { env = "AIHUB_SECRET_A" } }\n',
+            "invoices.toml:5: run.webhook.headers.'a b' is not a name of a header",
+        ),
+        (SHORT + '[run.pdf_passwords]\n"a.pdf" = {}\n', "invoices.toml:4: run.pdf_passwords.'a.pdf'.env is missing"),
+        (SHORT + '[run.wehbook]\nurl = "x"\n', "invoices.toml:3: unknown key 'wehbook' / did you mean 'webhook'?"),
+        (SHORT + "[[run]]\n", "invoices.toml:3: run is not a table, a list"),
+        (SHORT + '[limits]\ncontext = "x"\n', "invoices.toml:4: unknown key 'context' / it belongs at the top"),
+        (SHORT + "max_runs = 5\n", "invoices.toml:3: unknown key 'max_runs' / it belongs in [limits]"),
+        (SHORT + '[run]\nenv = "x"\n', "invoices.toml:4: unknown key 'env' / remove it"),
+        (
+            SHORT + 'deployment_id = "d"\n',
+            "invoices.toml:3: exactly one of app_name, app_id and deployment_id is needed, 2",
+        ),
+        (
+            'files = "x"\ndeployment_id = "d"\n[run]\noutput_workspace = "w"\n',
+            "invoices.toml:4: deployment_id takes neither owner nor output_workspace, output_workspace is given",
+        ),
+        ('files = ["a", ""]\napp_name = "A"\n', "invoices.toml:1: entry 2 of files is empty"),
+        ('files = "!"\napp_name = "A"\n', "invoices.toml:1: entry 1 of files is empty"),
+        ('files = "*/../b"\napp_name = "A"\n', "invoices.toml:1: entry 1 of files has .. after a wildcard"),
+        ('files = "{1..9999}"\napp_name = "A"\n', "entry 1 of files stands for more than 1000 patterns"),
+        ("a = " + "[" * 100_000, "invoices.toml: nests too deeply"),
+        ("a" + ".a" * 5000 + " = 1", "invoices.toml: nests too deeply"),
+        ("a = " + "9" * 5000, "invoices.toml: nests too deeply, or holds too large a number"),
+        (SHORT + 'x = """\nunclosed', "invoices.toml:4: is not TOML, "),
         ("files = \n", "invoices.toml:1:9: is not TOML, invalid value"),
     ],
 )
@@ -91,12 +175,109 @@ def test_spec_mistakes_are_told_all_at_once_in_order() -> None:
         '[run.webhook]\nurl = "https://x.y"\npassword = "s3cret"\n',
         '[run.pdf_passwords]\n"a.pdf" = "s3cret"\n',
         '[run.webhook]\nurl = "https://x.y"\nheaders.Authorization = "s3cret"\n',
+        '[run]\npdf_passwords = "s3cret"\n',
+        '[run.pdf_passwords]\n"a.pdf" = { env = "s3cret" }\n',
+        '[run.pdf_passwords]\n"a.pdf" = { env = "AIHUB_SECRET_A", password = "s3cret" }\n',
+        '[run.webhook]\nurl = "https://x.y"\nheaders = ["s3cret"]\n',
+        'AIHUB_API_KEY = "s3cret"\n',
+        'accessToken = "s3cret"\n',
+        '[auth]\nclient-secret = { value = "s3cret" }\n',
     ],
 )
 def test_spec_with_a_secret_is_refused_without_repeating_it(text: str) -> None:
     told = mistakes(SHORT + text)
     assert "s3cret" not in str(told)
     assert any("AIHUB_SECRET_" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[run.keys.custom]\npassword = "s3cret"\n',
+        '[run.keys]\ncustom = { a = [{ api_key = "s3cret" }] }\n',
+        '[run.keys.secret]\nx = ["s3cret"]\n',
+        '[run]\nwebhook = "https://u:s3cret@x.y"\n',
+        '[run.webhook]\nurl = "https://u:s3cret@x.y"\n',
+        '[run.webhook]\nurl = "http://x.y/s3cret"\n',
+    ],
+)
+def test_spec_that_may_hold_a_secret_is_refused_without_repeating_it(text: str) -> None:
+    with pytest.raises(SpecErrors) as caught:
+        parse(SHORT + text)
+    assert "s3cret" not in str([(mistake.message, mistake.hint) for mistake in caught.value.mistakes])
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None
+
+
+def test_spec_may_name_aliases_headers_and_files_like_secrets() -> None:
+    run = parse(
+        SHORT + '[run.keys.secret]\npassword = "ledger-prod"\n'
+        '[run.webhook]\nurl = "http://127.0.0.1:8800/x"\nheaders.token = { env = "AIHUB_SECRET_HOOK" }\n'
+        '[run.pdf_passwords]\n"secret" = { env = "AIHUB_SECRET_PDF" }\n'
+    ).run
+    assert run.keys.secret == {"password": "ledger-prod"}
+    assert run.webhook is not None
+    assert run.webhook.headers["token"].env == "AIHUB_SECRET_HOOK"
+    assert run.pdf_passwords["secret"].env == "AIHUB_SECRET_PDF"
+
+
+def test_lines_are_found_past_long_texts_and_lists() -> None:
+    text = (
+        'note = """\nowner = 1\n[run]\n""" # "\n'
+        "files = [\n  'a', # ]\n  'b[',\n]\n"
+        "'owner' = 5\napp_name = 'A'\n[ run . \"keys\" . custom ]\n\"a.b\" = nan\n"
+        "[limits]\r\n  settle_s=false\r\n"
+    )
+    assert [told.split(" ")[0:2] for told in mistakes(text)] == [
+        ["invoices.toml:1:", "unknown"],
+        ["invoices.toml:9:", "owner"],
+        ["invoices.toml:12:", "run.keys.custom.'a.b'"],
+        ["invoices.toml:14:", "limits.settle_s"],
+    ]
+
+
+@given(st.text() | st.lists(st.sampled_from(SNIPPETS), max_size=8).map("\n".join))
+def test_any_text_is_a_spec_or_is_refused_in_plain_words(text: str) -> None:
+    try:
+        spec = parse(text)
+    except SpecErrors as error:
+        for mistake in error.mistakes:
+            assert mistake.message.startswith("invoices.toml:")
+            assert mistake.hint
+            assert not re.search(r"pydantic|[Ii]nput should|type=|\(at line", mistake.message)
+    else:
+        assert spec.files
+
+
+def test_schema_for_editors_agrees_with_the_parser() -> None:
+    schema = Spec.model_json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for path in sorted(SPECS.glob("*.toml")):
+        jsonschema.validate(tomllib.loads(path.read_text(encoding="utf-8")), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"files": 5}, schema)
+
+
+@pytest.mark.parametrize("path", sorted(SPECS.glob("*.toml")), ids=lambda path: path.stem)
+def test_example_spec_is_in_order_and_all_its_documents_can_be_sent(path: Path) -> None:
+    spec = load_spec(path)
+    assert 'name = "' in path.read_text(encoding="utf-8")
+    scan = scan_sources(spec, path, {}, now_ns=0)
+    assert len(scan.sources) > 2
+    assert scan.set_aside == ()
+
+
+@pytest.mark.parametrize("path", sorted(SPECS.glob("*/*.pdf")), ids=lambda path: path.stem)
+def test_example_pdf_is_sound(path: Path) -> None:
+    data = path.read_bytes()
+    start = int(re.findall(rb"startxref\s+(\d+)\s+%%EOF", data)[-1])
+    assert data[start:].startswith(b"xref\n0 ")
+    offsets = [int(line.split()[0]) for line in data[start:].splitlines()[3:] if line.endswith(b" n ")]
+    assert offsets
+    for number, offset in enumerate(offsets, 1):
+        assert data[offset:].startswith(b"%d 0 obj" % number)
+    [(length, stream)] = re.findall(rb"/Length (\d+).*?stream\n(.*?)\nendstream", data, re.DOTALL)
+    assert int(length) in (len(stream), len(stream) + 1)
 
 
 def test_spec_name_from_a_stem_that_does_not_fit_asks_for_a_name() -> None:
