@@ -17,14 +17,14 @@ from runner.fingerprint import TAG_PREFIX, fingerprint_members
 from runner.job import Job
 from runner.lockfile import Entry, load_lockfile
 from runner.look import Survey, survey
-from runner.model import Scan
+from runner.model import Member, Scan
 from runner.plan import PAYS, Plan, Work
 from runner.state import State
 from runner.takeup import (
+    Finder,
     Inspected,
     fits,
     inspect_entries,
-    match_members,
     new_entries,
     record_taken,
     survey_entries,
@@ -91,8 +91,12 @@ def take_up_entries(
 ) -> list[Inspected]:
     """Record the entries that agree with the local files, and give those of today's run key that do not."""
     left, today = [], job.want().run_key
+    finder, shards = Finder(scan.sources), dict[tuple[str, int], tuple[Member, ...]]()
     for found in inspected:
-        members = () if found.why else match_members(found.entry, found.files, scan.sources)
+        shard = found.entry.fingerprint, found.entry.batch_id  # several runs of one shard have the same members
+        if shard not in shards:
+            shards[shard] = () if found.why else finder.match(found.entry, found.files)
+        members = () if found.why else shards[shard]
         if members:
             record_taken(state, found, members)
         elif found.entry.run_key == today:

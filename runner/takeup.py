@@ -7,7 +7,7 @@ fingerprint, and the run must carry the tag.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -58,43 +58,52 @@ def _inspect(client: AIHub, entry: Entry) -> Inspected:
     return Inspected(entry, files, run, why)
 
 
-def match_members(entry: Entry, files: Mapping[str, int | None], sources: Iterable[Source]) -> tuple[Member, ...]:
-    """Find the local files that lie in a batch; empty where fingerprint and files do not agree.
-
-    With the entry's `members`, files that are not here any more as they were become stale members.
-    """
-    listed = sorted((unicodedata.normalize("NFC", name), size) for name, size in files.items())
-    if entry.files and len(listed) != entry.files:
-        return ()
-    hashes = [entry.members[i : i + MEMBER_HEX] for i in range(0, len(entry.members), MEMBER_HEX)]
-    if len(hashes) != len(listed):
-        hashes = [""] * len(listed)
-    finder = _Finder(sources)
-    members = [finder.find(name, size or 0, mark) for (name, size), mark in zip(listed, hashes, strict=True)]
-    whole = all(member.path for member in members)
-    if whole:
-        return tuple(members) if fingerprint_members(members) == entry.fingerprint else ()
-    return tuple(members) if entry.members else ()
-
-
-class _Finder:
-    """Finds each local file at most once."""
+class Finder:
+    """Finds the local files that lie in batches; of twins, the one of the right name, then one not found before."""
 
     def __init__(self, sources: Iterable[Source]) -> None:
         self._by_size: dict[int, list[Source]] = {}
+        self._found: set[str] = set()
         for source in sources:
             self._by_size.setdefault(source.size, []).append(source)
 
-    def find(self, name: str, size: int, mark: str) -> Member:
+    def match(self, entry: Entry, files: Mapping[str, int | None]) -> tuple[Member, ...]:
+        """Find all files of a batch; empty where fingerprint and files do not agree.
+
+        With the entry's `members`, files that are not here any more as they were become stale members.
+        """
+        listed = sorted((unicodedata.normalize("NFC", name), size) for name, size in files.items())
+        if entry.files and len(listed) != entry.files:
+            return ()
+        marks = [entry.members[i : i + MEMBER_HEX] for i in range(0, len(entry.members), MEMBER_HEX)]
+        if len(marks) != len(listed):
+            marks = [""] * len(listed)
+        members: list[Member] = []
+        for (name, size), mark in zip(listed, marks, strict=True):
+            members.append(self._find(name, size or 0, mark, {member.path for member in members}))
+        whole = all(member.path for member in members)
+        agrees = fingerprint_members(members) == entry.fingerprint if whole else bool(entry.members)
+        if not agrees:
+            return ()
+        self._found |= {member.path for member in members}
+        return tuple(members)
+
+    def _find(self, name: str, size: int, mark: str, here: Collection[str]) -> Member:
         """Find the file of this size that the mark recognises, or, where there is no mark, that has the name."""
-        candidates = self._by_size.get(size, [])
-        named = [s for s in candidates if name in (plain_name(s.path), hashed_name(s.path))]
-        fitting = [s for s in (named + candidates if mark else named) if not mark or short_identity(s.identity) == mark]
+
+        def rank(source: Source) -> tuple[bool, bool]:
+            return not _is_named(source, name), source.path in self._found
+
+        candidates = [source for source in self._by_size.get(size, ()) if source.path not in here]
+        fitting = [s for s in candidates if (short_identity(s.identity) == mark if mark else _is_named(s, name))]
         if not fitting:
             return Member(name, "", size, STALE + mark)
-        source = fitting[0]
-        candidates.remove(source)
+        source = min(fitting, key=rank)
         return Member(name, source.path, source.size, source.digest, source.password)
+
+
+def _is_named(source: Source, name: str) -> bool:
+    return name in (plain_name(source.path), hashed_name(source.path))
 
 
 def record_taken(state: State, found: Inspected, members: tuple[Member, ...]) -> None:

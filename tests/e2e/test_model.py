@@ -1,0 +1,192 @@
+"""Random histories of files, settings, failures and lost states: the ledger of the fake equals a small model."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from contract import check_journal
+from fake_server import FakeAIHub
+
+from .conftest import SPEC, WRITES, Project
+
+NAMES = st.sampled_from([f"{folder}/{name}.txt" for folder in "xy" for name in "abcd"])
+
+
+class Histories(RuleBasedStateMachine):
+    """What a person may do between applies, and what each apply must then pay for.
+
+    The model: `paid` holds what was paid and is not known to have failed, `failed` what was, and failed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.fake = FakeAIHub().__enter__()
+        env = {"AIHUB_API_KEY": "fake-model", "AIHUB_API_ROOT": self.fake.root}
+        self.project = Project(self.folder, self.fake, env)
+        self.project.write("job.toml", SPEC)
+        self.files: dict[str, str] = {}
+        self.version = ""
+        self.paid: set[tuple[str, str, str]] = set()
+        self.failed: set[tuple[str, str, str]] = set()
+        self.expected: Counter[tuple[str, str]] = Counter()
+        self.recorded: dict[str, str] = {}
+        self.fails_next = False
+        self.counter = 0
+
+    def teardown(self) -> None:
+        check_journal(self.fake.journal)
+        self.fake.__exit__()
+        shutil.rmtree(self.folder)
+
+    def put(self, path: str, content: str) -> None:
+        self.project.write(f"in/{path}", content)
+        self.files[path] = content
+
+    @rule(path=NAMES)
+    def write_something_new(self, path: str) -> None:
+        self.counter += 1
+        self.put(path, f"content {self.counter:05}")
+
+    @rule(path=NAMES, chance=st.randoms(use_true_random=False))
+    def write_what_was_there_before(self, path: str, chance: Any) -> None:
+        contents = sorted({content for paid, content, _ in self.paid | self.failed if paid == path})
+        if contents:
+            self.put(path, chance.choice(contents))
+
+    @precondition(lambda self: self.files)
+    @rule(path=NAMES, chance=st.randoms(use_true_random=False))
+    def copy(self, path: str, chance: Any) -> None:
+        self.put(path, self.files[chance.choice(sorted(self.files))])
+
+    @precondition(lambda self: len(self.files) > 1)
+    @rule(chance=st.randoms(use_true_random=False))
+    def remove(self, chance: Any) -> None:
+        path = chance.choice(sorted(self.files))
+        (self.folder / "in" / path).unlink()
+        del self.files[path]
+
+    @precondition(lambda self: self.files)
+    @rule(new=NAMES, chance=st.randoms(use_true_random=False))
+    def move(self, new: str, chance: Any) -> None:
+        old = chance.choice(sorted(self.files))
+        if new not in self.files:
+            self.put(new, self.files.pop(old))
+            (self.folder / "in" / old).unlink()
+
+    @precondition(lambda self: (self.folder / "job.state.db").exists() and self.contents_are_told_apart())
+    @rule()
+    def lose_the_state(self) -> None:
+        """A fresh clone: of what was paid only the files that are still there as they were are known again."""
+        (self.folder / "job.state.db").unlink()
+        shutil.rmtree(self.folder / "results")
+        self.follow_moves()
+        for known in (self.paid, self.failed):
+            known -= {item for item in known if self.files.get(item[0]) != item[1]}
+        self.recorded = {path: content for path, content, _ in self.paid | self.failed}
+
+    def contents_are_told_apart(self) -> bool:
+        pairs = {(path, content) for path, content, _ in self.paid | self.failed} | set(self.files.items())
+        return len({content for _, content in pairs}) == len(pairs)
+
+    @rule(path=NAMES)
+    def touch(self, path: str) -> None:
+        if path in self.files:
+            (self.folder / "in" / path).touch()
+
+    @rule(version=st.sampled_from(["", "1", "2"]))
+    def choose_a_version(self, version: str) -> None:
+        text = SPEC.replace("[limits]", f'[run]\nversion = "{version}"\n[limits]') if version else SPEC
+        limits = self.project.spec_path.read_text().split("[limits]")[1]
+        self.project.spec_path.write_text(text.split("[limits]")[0] + "[limits]" + limits)
+        self.version = version
+
+    @rule(limit=st.sampled_from([1, 2, 3, 1000]))
+    def change_the_limit(self, limit: int) -> None:
+        head = self.project.spec_path.read_text().split("[limits]")[0]
+        self.project.spec_path.write_text(f"{head}[limits]\nfiles_per_batch = {limit}" + SPEC.split("[limits]")[1])
+
+    @rule()
+    def let_the_next_runs_fail(self) -> None:
+        self.fails_next = True
+
+    # Three rules, so that about every third step applies.
+    @precondition(lambda self: self.files)
+    @rule(retry=st.booleans())
+    def apply(self, retry: bool) -> None:
+        self.apply_and_compare(retry)
+
+    @precondition(lambda self: self.files)
+    @rule()
+    def apply_now(self) -> None:
+        self.apply_and_compare(False)
+
+    @precondition(lambda self: self.files)
+    @rule(path=NAMES)
+    def change_and_apply(self, path: str) -> None:
+        self.write_something_new(path)
+        self.apply_and_compare(False)
+
+    def apply_and_compare(self, retry: bool) -> None:
+        self.follow_moves()
+        today = {(path, content, self.version) for path, content in self.files.items()}
+        retried = self.failed if retry else set()
+        due = today - self.paid - (self.failed - retried)
+        if self.fails_next and due:
+            self.fake.next_run(status="FAILED", message="as told", times=len(due))
+        outcome = self.project.apply(*["--retry-failed"] * retry)
+        self.fake.world.next_runs.clear()
+        self.expected.update((content, version) for _, content, version in due)
+        if self.fails_next:
+            self.failed |= due
+        else:
+            self.paid |= due
+            self.failed -= due
+        self.fails_next = False
+        self.check(outcome.code, today, outcome.text)
+
+    def follow_moves(self) -> None:
+        """A recorded path that vanished while a new one has the same content: the record is re-addressed."""
+        gone = sorted(path for path in self.recorded if path not in self.files)
+        for new in sorted(self.files.keys() - self.recorded.keys()):
+            content = self.files[new]
+            old = next((path for path in gone if self.recorded[path] == content), None)
+            if old is not None:
+                gone.remove(old)
+                del self.recorded[old]
+                self.recorded[new] = content
+                for known in (self.paid, self.failed):
+                    moved = {item for item in known if item[:2] == (old, content)}
+                    known -= moved
+                    known |= {(new, content, version) for *_, version in moved}
+
+    def check(self, code: int, today: set[tuple[str, str, str]], text: str) -> None:
+        self.recorded |= self.files
+        assert code == (3 if today & self.failed else 0), text
+        paid: Counter[tuple[str, str]] = Counter()
+        for run in self.fake.world.runs.values():
+            version = run.request.get("version", "")
+            paid.update((self.content(file.digest), version) for file in run.files)
+        assert paid == self.expected, text
+        lines = {line["path"].removeprefix("in/"): line for line in self.project.documents if line["present"]}
+        assert lines.keys() == {path for path, *_ in today - self.failed}
+        self.fake.clear_journal()
+        assert self.project.apply().code == code
+        assert [entry for entry in self.fake.journal if entry["method"] in WRITES] == []
+
+    def content(self, digest: str) -> str:
+        return self.fake.world.blobs._memory[digest].decode()
+
+
+Histories.TestCase.settings = settings(
+    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
+test_histories_are_paid_as_the_model_says = Histories.TestCase
