@@ -251,9 +251,11 @@ def parse_spec(text: str, path: PurePath) -> Spec:
     mistakes = [*find_secrets(content, KNOWN), *_check_app(content)]
     mistakes += find_not_json(_table(content, "run", "keys", "custom"), ("run", "keys", "custom"))
     found = _validate({"name": path.stem, **content})
-    if isinstance(found, Spec) and not mistakes:
-        return found
-    if not isinstance(found, Spec):
+    if isinstance(found, Spec):
+        mistakes += _check_results(found)
+        if not mistakes:
+            return found
+    else:
         secret = {mistake.key for mistake in mistakes}
         mistakes += [one for one in found if one.key not in secret and not is_secret(one.key or ("",), KNOWN)]
     raise SpecErrors(locate(mistakes, text, path))
@@ -303,6 +305,17 @@ def _check_app(content: Mapping[str, Any]) -> Iterator[Mistake]:
         for key in clashes:
             what = f"deployment_id takes neither owner nor output_workspace, {key[-1]} is given"
             yield Mistake(key, what, f"remove {key[-1]}, the deployment has its own")
+
+
+def _check_results(spec: Spec) -> Iterator[Mistake]:
+    """Find patterns that take what the folder of results would hold: nothing in there is ever a source."""
+    folder = posixpath.normpath(spec.results.dir_for(spec.name)).split("/")
+    for pattern in spec.files:
+        if not pattern.startswith("!") and any(names[: len(folder)] == folder for names in expand_pattern(pattern)):
+            what = f"files takes what lies in the folder of results, {pattern}"
+            yield Mistake(
+                ("results", "dir") if spec.results.dir else ("files",), what, "let results.dir be another one"
+            )
 
 
 def _table(content: Any, *names: str) -> dict[str, Any]:

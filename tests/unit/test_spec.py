@@ -120,6 +120,7 @@ def test_spec_of_two_lines_has_the_documented_defaults() -> None:
         (SHORT + '[results]\ninclude = ["review", "review"]\n', "invoices.toml:4: results.include has review twice"),
         (SHORT + '[results]\ninclude = "review"\n', "invoices.toml:4: results.include is not a list, 'review'"),
         (SHORT + '[results]\ndir = "x/.."\n', "invoices.toml:4: results.dir is the folder of the spec, or holds it"),
+        (SHORT + '[results]\ndir = "./in"\n', "invoices.toml:4: files takes what lies in the folder of results, in/*"),
         (SHORT + '[run]\non_lost = "pay"\n', "invoices.toml:4: run.on_lost is not 'look' or 'stop', 'pay'"),
         (SHORT + "[run]\nkeys.custom.d = 2026-01-01\n", "invoices.toml:4: run.keys.custom.d is a date or time"),
         (
@@ -225,14 +226,15 @@ def test_lines_are_found_past_long_texts_and_lists() -> None:
     text = (
         'note = """\nowner = 1\n[run]\n""" # "\n'
         "files = [\n  'a', # ]\n  'b[',\n]\n"
-        "'owner' = 5\napp_name = 'A'\n[ run . \"keys\" . custom ]\n\"a.b\" = nan\n"
+        "run.keys.custom.list = [\n['limits'],\n]\n"
+        "'owner' = 5\napp_name = 'A'\n[ run . \"keys\" . custom . more ]\n\"a.b\" = nan\n"
         "[limits]\r\n  settle_s=false\r\n"
     )
     assert [told.split(" ")[0:2] for told in mistakes(text)] == [
         ["invoices.toml:1:", "unknown"],
-        ["invoices.toml:9:", "owner"],
-        ["invoices.toml:12:", "run.keys.custom.'a.b'"],
-        ["invoices.toml:14:", "limits.settle_s"],
+        ["invoices.toml:12:", "owner"],
+        ["invoices.toml:15:", "run.keys.custom.more.'a.b'"],
+        ["invoices.toml:17:", "limits.settle_s"],
     ]
 
 
