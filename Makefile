@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OPENAPI ?= ../shared/aihub-api/openapi.json
 
-.PHONY: demo test check contract docs bench clean
+.PHONY: demo test check contract docs bench torture clean
 
 demo: $(VENV)/.installed
 	$(BIN)/runner apply specs/invoices.toml --fake --yes
@@ -28,6 +28,9 @@ docs: $(VENV)/.installed
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/bench/bench_fake.py
+
+torture: $(VENV)/.installed-dev
+	$(BIN)/python tests/torture/pairs.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info specs/*.fake
