@@ -13,7 +13,7 @@ from runner.apply import check_root, describe_job, hold_state, plan_job, scan_fi
 from runner.errors import InputError
 from runner.fingerprint import short_identity
 from runner.job import Job
-from runner.jsonl import is_edited
+from runner.jsonl import find_damage
 from runner.lockfile import Entry
 from runner.model import FINAL_STATUSES, Run, Scan
 from runner.places import check_renamed
@@ -79,8 +79,8 @@ def inspect_job(job: Job) -> Report:
                 notes=(note,),
                 fake=job.is_fake,
             )
-        notes = ["documents.jsonl was edited by hand"] if is_edited(state, job.results_path) else []
-        return describe_job(job, state, _scan(job, state), notes)
+        damaged = find_damage(state, state.load_shards(), job.want(), job.results_path)
+        return describe_job(job, state, _scan(job, state), damaged)
 
 
 def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, dict[str, Any], int]:

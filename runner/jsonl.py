@@ -74,6 +74,21 @@ def is_edited(state: State, folder: Path) -> bool:
     return bool(written) and digest_file(folder / FILE_NAME) not in ("", written)
 
 
+def find_damage(state: State, shards: Iterable[Shard], want: Want, folder: Path) -> list[str]:
+    """List the results that are not as they were fetched or written: missing, or edited by hand."""
+    damaged = []
+    if written := state.get_meta("documents_digest"):
+        found = digest_file(folder / FILE_NAME)
+        if found != written:
+            damaged.append(f"{FILE_NAME} {'was edited by hand' if found else 'is missing'}")
+    for run in (run for shard in shards for run in shard.runs_of(want.run_key) if want.include in run.fetched):
+        for page in state.load_pages(run.id, want.include):
+            found = digest_file(folder / page.path)
+            if found != page.digest:
+                damaged.append(f"{page.path} {'is not as it was fetched' if found else 'is missing'}; see --refetch")
+    return damaged
+
+
 def _fingerprint(chosen: Iterable[Chosen], include: str) -> str:
     digest = hashlib.sha256(include.encode())
     for choice in chosen:

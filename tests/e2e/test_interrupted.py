@@ -163,3 +163,16 @@ def test_file_that_vanishes_between_scan_and_upload_is_set_aside(project: Projec
     assert "in/00000.txt" in out
     assert list(project.arrived()) == ["00001.txt"]
     assert project.apply().code == 0
+
+
+def test_second_apply_waits_for_the_first_as_long_as_it_is_told(project: Project) -> None:
+    project.write_files(2)
+    project.fake.next_run(hold=True)
+    first = project.start("apply", "job.toml")
+    wait_for(lambda: project.fake.runs())
+    second = project.start("apply", "job.toml", "--lock-timeout", "20s")
+    project.fake.set_run(project.fake.runs()[0]["id"], status="COMPLETE")
+    for process in (first, second):
+        process.communicate(timeout=20)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert len(project.fake.runs()) == 1

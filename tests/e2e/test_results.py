@@ -62,6 +62,7 @@ def test_results_folder_that_is_deleted_is_told_of_and_fetched_again_when_told(p
     outcome = project.apply()
     assert outcome.code == 3
     assert "--refetch" in outcome.err
+    assert "is missing" in project.run("status").out
     project.forget_requests()
     assert project.apply("--refetch").code == 0
     assert (project.documents, project.sent()) == (before, [])
@@ -129,3 +130,14 @@ def test_another_name_or_results_folder_fetches_again_and_pays_nothing(project: 
     assert (outcome.code, project.sent()) == (0, []), outcome.text
     lines = (project.folder / "results/other/documents.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == before
+
+
+def test_raw_page_that_was_edited_is_told_of_by_status_and_fetched_again_when_told(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    [page] = (project.folder / "results/job/raw").rglob("*.json")
+    kept = page.read_bytes()
+    page.write_bytes(kept.replace(b"COMPLETE", b"COMPLETED"))
+    assert "is not as it was fetched" in project.run("status").out
+    assert project.apply("--refetch").code == 0
+    assert page.read_bytes() == kept
