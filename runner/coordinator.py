@@ -235,14 +235,27 @@ class Coordinator:
             self.recorder.absent_runs.discard(run.id)
             self._start_run(shard)
             return
-        runs = [r for s in self.state.load_shards() for r in s.runs if r.remote_id]
-        newest = max(runs, key=lambda r: r.started_ns, default=None)
+        shards = self.state.load_shards()
+        known = frozenset(r.remote_id for s in shards for r in s.runs if r.remote_id)
+        newest = self._newest_visible(shards)
         from_s = min(run.intent_s, newest.started_ns / 1e9 if newest else run.intent_s) - HOUR_S
         not_before_s = self._settled_s(run.intent_s, run.lost_s)
         self._say_wait("a run", not_before_s)
-        known = frozenset(r.remote_id for r in runs if r.remote_id)
         newest_id = newest.remote_id or "" if newest else ""
         self._submit(FindRun(shard.id, run.id, run.tag, batch.remote_id or 0, known, newest_id, from_s, not_before_s))
+
+    def _newest_visible(self, shards: Iterable[Shard]) -> Run | None:
+        """Find the newest run that any list of runs of today's target must hold."""
+        visible = [
+            run
+            for shard in shards
+            for run in shard.runs
+            if run.remote_id and not run.is_gone and self._is_of_target(shard, run)
+        ]
+        return max(visible, key=lambda run: run.started_ns, default=None)
+
+    def _is_of_target(self, shard: Shard, run: Run) -> bool:
+        return any(batch.id == run.batch and batch.target == self.want.target for batch in shard.batches)
 
     def _poll(self, shard: Shard) -> None:
         run, limits = self._run(shard), self.job.spec.limits

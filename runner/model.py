@@ -8,6 +8,7 @@ MB = 1_048_576
 
 FINAL_STATUSES = frozenset({"COMPLETE", "FAILED", "CANCELLED"})
 REVIEW_STATUS = "STOPPED_AT_CHECKPOINT"
+GONE = "it is not on the server any more"
 GIVEN_UP = "RESUBMITTED"  # ours: a person decided that no run was started under this intent
 
 
@@ -149,6 +150,11 @@ class Run:
     def is_given_up(self) -> bool:
         """Whether a person decided that it was never started."""
         return self.status == GIVEN_UP
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the service does not have it any more."""
+        return self.message == GONE
 
     @property
     def is_open(self) -> bool:

@@ -8,7 +8,7 @@ from runner.engine import Engine
 from runner.errors import ResultsError, RunnerError, ServiceError, StateError, UnknownOutcome
 from runner.events import Counts, Reporter
 from runner.job import Job
-from runner.model import REVIEW_STATUS, SetAside
+from runner.model import GONE, REVIEW_STATUS, SetAside
 from runner.state import State
 from runner.steps import (
     BatchCreated,
@@ -216,9 +216,7 @@ class Recorder:
                 step.shard, ResultsError(f"{what}; its results stay as they were fetched", "see [results] include")
             )
         else:
-            self.record_seen(
-                step.run, RunInfo(id=step.remote_id, status="FAILED", msg="it is not on the server any more")
-            )
+            self.record_seen(step.run, RunInfo(id=step.remote_id, status="FAILED", msg=GONE))
 
     def _record_absent(self, step: FindRun, outcome: NotThere | Unsure) -> None:
         """Let a run be started again that surely was not, and leave the decision to a person where that is not sure."""

@@ -15,7 +15,7 @@ from runner.api import AIHub
 from runner.errors import ServiceError
 from runner.fingerprint import MEMBER_HEX, fingerprint_members, parse_run_tag, short_identity
 from runner.lockfile import Entry
-from runner.model import GIVEN_UP, Member, Source
+from runner.model import GIVEN_UP, GONE, Member, Source
 from runner.shards import hashed_name, plain_name
 from runner.state import State
 from runner.wire import RunInfo, clean_text
@@ -52,7 +52,7 @@ def _inspect(client: AIHub, entry: Entry) -> Inspected:
     except ServiceError as error:
         if error.status != 404:
             raise
-        run = RunInfo(id=entry.run_id, status="FAILED", msg="the run is not on the server any more")
+        run = RunInfo(id=entry.run_id, status="FAILED", msg=GONE)
         return Inspected(entry, files, run)
     why = f"run {entry.run_id} does not carry its tag" if run and entry.tag not in (run.tags or ()) else ""
     return Inspected(entry, files, run, why)

@@ -176,3 +176,13 @@ def test_second_apply_waits_for_the_first_as_long_as_it_is_told(project: Project
         process.communicate(timeout=20)
     assert (first.returncode, second.returncode) == (0, 0)
     assert len(project.fake.runs()) == 1
+
+
+def test_lost_run_in_another_context_is_not_held_against_runs_of_the_first(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    project.change_spec('context = "acme"', 'context = "other"')
+    project.fake.faults.add(operation="runApp", do="reset", when="before")
+    outcome = project.apply()
+    assert outcome.code == 0, outcome.text
+    assert len(project.fake.runs()) == 2
