@@ -30,6 +30,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/bench/bench_fake.py
 
 torture: $(VENV)/.installed-dev
+	AIHUB_KILLS=200 $(BIN)/python -m pytest tests/e2e/test_hard_times.py -k random_moments
 	$(BIN)/python tests/torture/pairs.py
 
 clean:

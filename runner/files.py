@@ -28,7 +28,7 @@ def explain_disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # or a quota or limit is reached
             message = f"{path.name}: cannot be written, the disk is full"
             raise StateError(message, "make room and apply again; nothing is lost") from error
         message = f"{path}: cannot be written, {error.strerror or error}"

@@ -8,7 +8,7 @@ import pty
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ class Project:
     def apply(self, *args: str) -> Outcome:
         return self.run("apply", *args)
 
-    def start(self, *args: str) -> subprocess.Popen[str]:
+    def start(self, *args: str, prepare: Callable[[], None] | None = None) -> subprocess.Popen[str]:
         """Start the command line as a process of its own."""
         environment = {k: v for k, v in (os.environ | self.env).items() if v is not None}
         return subprocess.Popen(
@@ -102,6 +102,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=prepare,
         )
 
     def on_terminal(self, *args: str, answer: str) -> tuple[int, str]:
@@ -156,6 +157,7 @@ def fake() -> Iterator[FakeAIHub]:
     with FakeAIHub() as server:
         yield server
         check_journal(server.journal)
+        assert server.faults.unused() == []
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import resource
 import sqlite3
 
 import pytest
@@ -11,12 +13,12 @@ import runner.database
 
 from .conftest import Project
 
-KILLS = 20
+KILLS = int(os.environ.get("AIHUB_KILLS", "20"))
 RACES = 20
 EMPTY_PAGES = 17  # of a state without facts
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_kill_at_random_moments_loses_and_repeats_nothing(project: Project) -> None:
     chance = random.Random(20)
     project.write_files(300)
@@ -91,3 +93,21 @@ def test_full_disk_ends_with_5_and_the_next_apply_is_right(
     assert sorted(ledger["runs"].values()) == [1, 1]
     assert sorted(ledger["batches"].values()) == [1, 1]
     assert len({line["path"] for line in project.documents}) == 200
+
+
+def test_full_results_folder_ends_with_5_and_the_next_apply_fetches_the_rest(project: Project) -> None:
+    project.write_files(100)
+    project.change_spec("[limits]", '[results]\ninclude = ["confidence", "source", "review", "validation"]\n[limits]')
+    limit = 130_000  # enough for the state, too little for a page of a hundred files
+
+    def with_little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    process = project.start("apply", "job.toml", prepare=with_little_room)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 5, err
+    assert "cannot be written, the disk is full" in err
+    project.forget_requests()
+    assert project.apply().code == 0
+    assert project.sent() == []
+    assert len({line["path"] for line in project.documents}) == 100

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -14,10 +17,32 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from contract import check_journal
 from fake_server import FakeAIHub
+from fake_server.world import Run
 
-from .conftest import SPEC, WRITES, Project
+from .conftest import ROOT, SPEC, WRITES, Project
 
+CRASH = ROOT / "tests" / "torture" / "crash.py"
 NAMES = st.sampled_from([f"{folder}/{name}.txt" for folder in "xy" for name in "abcd"])
+
+# Settings that change the outcome, as what they replace in the spec, and how a run tells that it was made with them.
+VARIANTS = {
+    "": ("", ""),
+    "version": ("[limits]", '[run]\nversion = "1"\n[limits]'),
+    "custom": ("[limits]", "[run.keys.custom]\na = 1\n[limits]"),
+    "owner": ('owner = "instabase"', 'owner = "me"'),
+    "context": ('context = "acme"', 'context = "other"'),
+}
+
+
+def variant_of(run: Run) -> str:
+    request = run.request
+    told = {
+        "version": request.get("version") == "1",
+        "custom": bool((request["settings"].get("keys") or {}).get("custom")),
+        "owner": request["owner"] == "me",
+        "context": run.context == "other",
+    }
+    return next((name for name, is_so in told.items() if is_so), "")
 
 
 class Histories(RuleBasedStateMachine):
@@ -102,11 +127,11 @@ class Histories(RuleBasedStateMachine):
         if path in self.files:
             (self.folder / "in" / path).touch()
 
-    @rule(version=st.sampled_from(["", "1", "2"]))
-    def choose_a_version(self, version: str) -> None:
-        text = SPEC.replace("[limits]", f'[run]\nversion = "{version}"\n[limits]') if version else SPEC
+    @rule(version=st.sampled_from(sorted(VARIANTS)))
+    def choose_settings(self, version: str) -> None:
         limits = self.project.spec_path.read_text().split("[limits]")[1]
-        self.project.spec_path.write_text(text.split("[limits]")[0] + "[limits]" + limits)
+        old, new = VARIANTS[version]
+        self.project.spec_path.write_text(SPEC.replace(old, new).split("[limits]")[0] + "[limits]" + limits)
         self.version = version
 
     @rule(limit=st.sampled_from([1, 2, 3, 1000]))
@@ -133,6 +158,16 @@ class Histories(RuleBasedStateMachine):
     @rule(path=NAMES)
     def change_and_apply(self, path: str) -> None:
         self.write_something_new(path)
+        self.apply_and_compare(False)
+
+    @precondition(lambda self: self.files)
+    @rule(boundary=st.integers(1, 60))
+    def crash_and_apply(self, boundary: int) -> None:
+        if self.fails_next:  # which runs the crashed apply has started is not for the model to know
+            return
+        environment = {key: value for key, value in (os.environ | self.project.env).items() if value}
+        command = [sys.executable, str(CRASH), str(boundary), "apply", "job.toml"]
+        subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, check=False)
         self.apply_and_compare(False)
 
     def apply_and_compare(self, retry: bool) -> None:
@@ -173,8 +208,7 @@ class Histories(RuleBasedStateMachine):
         assert code == (3 if today & self.failed else 0), text
         paid: Counter[tuple[str, str]] = Counter()
         for run in self.fake.world.runs.values():
-            version = run.request.get("version", "")
-            paid.update((self.content(file.digest), version) for file in run.files)
+            paid.update((self.content(file.digest), variant_of(run)) for file in run.files)
         assert paid == self.expected, text
         lines = {line["path"].removeprefix("in/"): line for line in self.project.documents if line["present"]}
         assert lines.keys() == {path for path, *_ in today - self.failed}
