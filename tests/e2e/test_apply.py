@@ -395,3 +395,32 @@ def test_apply_against_a_server_that_allows_few_requests_sends_everything(projec
     assert len(project.arrived()) == 120
     assert {entry["status"] for entry in project.fake.journal} >= {204, 429}
     assert set(project.fake.ledger["runs"].values()) == {1}
+
+
+def test_apply_uploads_one_shard_while_another_runs(project: Project) -> None:
+    project.write_files(4)
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 2")
+    project.fake.next_run(hold=True)
+    assert project.apply("--wait-timeout", "2s").code == 6
+    assert len(project.arrived()) == 4
+    assert sorted(run["status"] for run in project.fake.runs()) == ["COMPLETE", "RUNNING"]
+
+
+def test_apply_keeps_its_state_where_it_is_told(project: Project) -> None:
+    project.write_files(1)
+    other = project.folder / "elsewhere.state.db"
+    assert project.apply("--state", str(other)).code == 0
+    assert other.exists()
+    assert not (project.folder / "job.state.db").exists()
+    project.forget_requests()
+    assert project.apply("--state", str(other)).code == 0
+    assert project.fake.journal == []
+
+
+def test_apply_of_several_specs_exits_with_the_code_that_tells_most(project: Project) -> None:
+    project.write_files(1)
+    project.write("other.toml", SPEC.replace('"job"', '"other"').replace("in/**/*", "none/*"))
+    project.spec_name = "."
+    outcome = project.apply("--json")
+    assert [spec["exit_code"] for spec in json.loads(outcome.out)["specs"]] == [0, 2]
+    assert outcome.code == 2

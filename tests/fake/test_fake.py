@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from urllib.parse import quote
@@ -302,3 +304,21 @@ def test_fake_gives_the_same_bytes_for_the_same_requests() -> None:
             return [run_id.encode(), str(page["files"]).encode()]
 
     assert play() == play()
+
+
+def test_fake_on_its_own_prints_its_root_and_answers_there() -> None:
+    command = [sys.executable, "-m", "fake_server", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        root = process.stdout.readline().strip()
+        found = requests.get(f"{root}/v2/batches", headers={"Authorization": "Bearer fake-x"}, timeout=5)
+        process.terminate()
+    assert found.json() == {"batches": []}
+
+
+def test_fake_on_a_port_that_is_taken_says_so(fake: FakeAIHub) -> None:
+    port = fake.root.split(":")[2].split("/")[0]
+    command = [sys.executable, "-m", "fake_server", "--port", port]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert result.returncode == 1
+    assert "cannot listen" in result.stderr
