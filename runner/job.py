@@ -113,8 +113,6 @@ def open_job(
         token, root = settings.api_key or SecretStr(""), settings.api_root
         if not offline and settings.api_key is None:
             raise InputError("AIHUB_API_KEY: is not set", "set it in the environment, .env or a secrets folder")
-    if not (target.context.isascii() and target.context.isprintable()):
-        raise InputError("context: holds characters that no header may carry", "mend the spec, or AIHUB_CONTEXT")
     limits = spec.limits
     return Job(
         spec=spec,

@@ -31,6 +31,10 @@ class CachedDigest:
     scanned_ns: int
 
 
+def _identify(digest: str, password: str) -> str:
+    return f"{digest}+{password}" if password else digest
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A local file that the spec selects.
@@ -47,7 +51,7 @@ class Source:
     @property
     def identity(self) -> str:
         """What makes it the same document: its bytes, and the name of its password's variable."""
-        return f"{self.digest}+{self.password}" if self.password else self.digest
+        return _identify(self.digest, self.password)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class Member:
     @property
     def identity(self) -> str:
         """What makes it the same document (see `Source.identity`)."""
-        return f"{self.digest}+{self.password}" if self.password else self.digest
+        return _identify(self.digest, self.password)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ A client may be used by many threads.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import random
@@ -30,6 +29,7 @@ from runner import wire
 from runner.bodies import FileSlice, PaidBody
 from runner.errors import AnswerLost, Interrupted, ServiceError
 from runner.pace import Pace
+from runner.spec import is_this_machine
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 # What a creating POST may answer without having created anything (facts of the API, and HTTP's own meaning).
@@ -80,15 +80,6 @@ class _Bearer(AuthBase):
         return request
 
 
-def is_loopback(url: str) -> bool:
-    """Tell whether a URL leads to this machine itself."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def open_session(connection: Connection) -> requests.Session:
     """Make a session: the environment's proxies and CA bundle are read here, once."""
     session = requests.Session()
@@ -96,7 +87,7 @@ def open_session(connection: Connection) -> requests.Session:
     session.auth = _Bearer(connection.token, connection.context)
     session.headers["User-Agent"] = "aihub-runner"
     session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-    if not is_loopback(connection.root):
+    if not is_this_machine(urlsplit(connection.root).hostname or ""):
         session.proxies.update(get_environ_proxies(connection.root))
     adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connection.pool_size)
     adapter.init_poolmanager(1, connection.pool_size, blocksize=SEND_BYTES)
