@@ -132,7 +132,7 @@ def look_before_first_payment(
     if job.options.again:
         return False
     taken = _take_up_planned(job, state, found, plan)
-    if not state.load_shards() and not load_lockfile(job.lock_path):
+    if not load_lockfile(job.lock_path):
         taken = _face_strangers(job, state, client, scan, found, reporter) or taken
     return taken
 
@@ -158,15 +158,18 @@ def _fingerprint(work: Work) -> str:
 
 def _face_strangers(job: Job, state: State, client: AIHub, scan: Scan, found: Survey, reporter: Reporter) -> bool:
     """Deal with batches of this spec's name that nothing here knows of."""
+    ours = [batch for shard in state.load_shards() for batch in shard.batches]
+    known = {batch.remote_id for batch in ours} | {batch.name for batch in ours if batch.remote_id is None}
+    strangers = [batch for batch in found.batches if not known & {batch.id, batch.name}]
     if job.options.adopt:
-        batches = {batch.id for batch in found.batches}
+        batches = {batch.id for batch in strangers}
         entries = survey_entries((run for run in found.runs if run.batch_id in batches), job.want().target)
         record_pending(state, entries)
         left = take_up_entries(job, state, inspect_entries(client, entries), scan, reporter)
         if left:
             raise unverified_error(job, left)
         return bool(entries)
-    for batch in found.batches:
+    for batch in strangers:
         if fits(in_thread(partial(client.list_files, batch.id)), scan.sources):
             raise UnknownOutcome(
                 f"{job.spec_path.name}: batch {batch.id} on the server holds files of this spec, "

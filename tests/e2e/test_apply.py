@@ -424,3 +424,19 @@ def test_apply_of_several_specs_exits_with_the_code_that_tells_most(project: Pro
     outcome = project.apply("--json")
     assert [spec["exit_code"] for spec in json.loads(outcome.out)["specs"]] == [0, 2]
     assert outcome.code == 2
+
+
+def test_apply_without_state_and_lock_stops_even_where_a_part_is_recognised(project: Project) -> None:
+    project.write_files(3)
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 2")
+    project.apply()
+    (project.folder / "job.state.db").unlink()
+    (project.folder / "job.lock.toml").unlink()
+    project.write_files(1, start=3)
+    project.forget_requests()
+    for _ in range(2):
+        assert project.apply().code == 7
+    assert project.sent() == []
+    assert project.apply("--adopt").code == 0
+    assert project.sent() == ["POST createBatch", "PUT addFileToBatch", "POST runApp"]
+    assert len({line["path"] for line in project.documents}) == 4
