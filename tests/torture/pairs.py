@@ -1,8 +1,8 @@
 """Stop an apply dead at every boundary, and its recovery at every boundary too; the third apply makes it good.
 
-`make torture` runs it. Children are forked from a warm parent, since a start costs half a second; two work at
-once. What was tried is kept in `.torture/`, so that an interrupted run goes on. Prints the figures, and exits
-with 1 for a failure.
+`make torture` runs it. Children are forked from a warm parent, since a start costs half a second; one
+works per core. What was tried is kept in `.torture/`, for the code as it is, so that an interrupted run goes on.
+Prints the figures, and exits with 1 for a failure.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -42,7 +43,7 @@ poll_max_s = 0.05
 """
 CRASHED = 137
 FILES = 6
-WORKERS = 2
+WORKERS = os.cpu_count() or 2
 
 
 def serve_forks() -> None:
@@ -75,45 +76,89 @@ def serve_forks() -> None:
         sys.stdout.flush()
 
 
-@dataclass
-class Parent:
-    """A warm parent in a process of its own."""
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of a pair: the exit codes at the boundaries, and whatever was wrong afterwards."""
 
-    root: str
-    process: subprocess.Popen[str] = field(init=False)
+    codes: tuple[int, int]
+    skipped: bool = False
+    failure: str = ""
 
-    def __post_init__(self) -> None:
-        command = [sys.executable, __file__, "--forks"]
+
+class Worker:
+    """A fake, and a warm parent of the applies against it, each in a process of its own."""
+
+    def __init__(self) -> None:
+        serve = [sys.executable, "-m", "fake_server", "--port", "0", "--run-seconds", "0"]
+        self.server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
+        assert self.server.stdout
+        self.root = self.server.stdout.readline().strip()
         environment = os.environ | {"AIHUB_API_KEY": "fake-torture", "AIHUB_API_ROOT": self.root}
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
+        fork = [sys.executable, __file__, "--forks"]
+        self.parent = subprocess.Popen(fork, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
     def apply(self, boundary: int, folder: Path) -> int:
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(f"{boundary} {folder}\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
-
-
-class Torture:
-    """Tries pairs of boundaries against one fake, each pair in a context of its own."""
-
-    def __init__(self, root: str) -> None:
-        self.root = root
-        self.counter = itertools.count(int(time.time() * 1000))
-        self.seen: set[str] = set()
-        self.failures: list[str] = []
-        self.tried = self.skipped = 0
-        self.lock = Lock()
+        """Apply the spec there, and stop at a boundary; 0 is none. Gives the exit code."""
+        assert self.parent.stdin
+        assert self.parent.stdout
+        self.parent.stdin.write(f"{boundary} {folder}\n")
+        self.parent.stdin.flush()
+        return int(self.parent.stdout.readline())
 
     def get(self, context: str, path: str) -> Any:
+        """Ask the API in a context."""
         headers = {"Authorization": "Bearer fake-torture", "IB-Context": context}
         return requests.get(self.root + path, headers=headers, timeout=10).json()
 
-    def try_pair(self, parent: Parent, first: int, second: int) -> tuple[int, int]:
-        """Crash at both boundaries, unless 0, and judge; gives the exit codes of the two."""
+    def list_requests(self) -> list[dict[str, Any]]:
+        """List what was sent since `forget_requests`."""
+        entries: list[dict[str, Any]] = requests.get(self._journal, timeout=10).json()["entries"]
+        return entries
+
+    def forget_requests(self) -> None:
+        """Empty the fake's journal."""
+        requests.delete(self._journal, timeout=10)
+
+    @property
+    def _journal(self) -> str:
+        return self.root.removesuffix("/api") + "/_fake/journal"
+
+    def stop(self) -> None:
+        """End both processes."""
+        self.parent.kill()
+        self.server.kill()
+
+
+def judge(worker: Worker, folder: Path, context: str) -> list[str]:
+    """Go on from here without any other help, compare with an undisturbed world, and apply once more."""
+    code = worker.apply(0, folder)
+    problems = [f"exit code {code}"] if code else []
+    runs = worker.get(context, "/v2/apps/runs?from_timestamp=1")["runs"]
+    batches = worker.get(context, "/v2/batches")["batches"]
+    if len(batches) != 2 or len(runs) != 2 or len({run["batch_id"] for run in runs}) != 2:
+        problems.append(f"{len(batches)} batches, {len(runs)} runs")
+    results = folder / "results/job/documents.jsonl"
+    lines = results.read_text().splitlines() if results.exists() else []
+    if len({json.loads(line)["path"] for line in lines}) != FILES:
+        problems.append("documents are missing")
+    worker.forget_requests()
+    code = worker.apply(0, folder)
+    sent = [entry["operation"] for entry in worker.list_requests() if entry["method"] != "GET"]
+    if code or sent:
+        problems.append(f"applied once more: exit code {code}, sent {sent}")
+    return problems
+
+
+class Torture:
+    """Tries pairs of boundaries, each in a context of its own; a worker is a fake and a warm parent."""
+
+    def __init__(self) -> None:
+        self.counter = itertools.count(int(time.time() * 1000))
+        self.seen: set[str] = set()
+        self.lock = Lock()
+
+    def try_pair(self, worker: Worker, first: int, second: int) -> Trial:
+        """Crash at both boundaries, unless 0, and judge."""
         context = f"t{next(self.counter)}"
         folder = Path(tempfile.mkdtemp(prefix="torture-"))
         try:
@@ -121,34 +166,23 @@ class Torture:
             for number in range(FILES):
                 (folder / "in" / f"{number}.txt").write_text(f"document {number}")
             (folder / "job.toml").write_text(SPEC.format(context=context))
-            codes = parent.apply(first, folder), parent.apply(second, folder) if second else 0
-            self.judge(parent, folder, context, f"boundaries {first}, {second}")
-            return codes
+            codes = worker.apply(first, folder), worker.apply(second, folder) if second else 0
+            if not self.is_new(self.mark(worker, folder, context)):
+                return Trial(codes, skipped=True)
+            problems = judge(worker, folder, context)
+            where = f"boundaries {first}, {second}: {', '.join(problems)}\n"
+            return Trial(codes, failure=where + (folder / "output.txt").read_text() if problems else "")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def judge(self, parent: Parent, folder: Path, context: str, where: str) -> None:
-        """Go on from here, unless the same state was gone on from before, and compare with an undisturbed world."""
-        mark = self.mark(folder, context)
+    def is_new(self, mark: str) -> bool:
+        """Tell whether nothing has gone on from these facts before."""
         with self.lock:
-            self.tried += 1
-            if mark in self.seen:
-                self.skipped += 1
-                return
+            is_new = mark not in self.seen
             self.seen.add(mark)
-        code = parent.apply(0, folder)
-        problems = [f"exit code {code}"] if code else []
-        runs = self.get(context, "/v2/apps/runs?from_timestamp=1")["runs"]
-        batches = self.get(context, "/v2/batches")["batches"]
-        if len(batches) != 2 or len(runs) != 2 or len({run["batch_id"] for run in runs}) != 2:
-            problems.append(f"{len(batches)} batches, {len(runs)} runs")
-        lines = (folder / "results/job/documents.jsonl").read_text().splitlines()
-        if len({json.loads(line)["path"] for line in lines}) != FILES:
-            problems.append("documents are missing")
-        if problems:
-            self.failures.append(f"{where}: {', '.join(problems)}\n{(folder / 'output.txt').read_text()}")
+            return is_new
 
-    def mark(self, folder: Path, context: str) -> str:
+    def mark(self, worker: Worker, folder: Path, context: str) -> str:
         """Tell the facts on both sides, but for ids, times and whatever else is another one each time."""
         facts: list[object] = []
         state = folder / "job.state.db"
@@ -164,51 +198,100 @@ class Torture:
                     "run, include FROM fetches ORDER BY run",
                 ):
                     facts.append(db.execute(f"SELECT {what}").fetchall())
-        batches = self.get(context, "/v2/batches")["batches"]
+        batches = worker.get(context, "/v2/batches")["batches"]
         facts.append([batch["name"] for batch in batches])
-        facts.append([len(self.get(context, f"/v2/batches/{batch['id']}/files")["nodes"]) for batch in batches])
-        facts.append(sorted(run["tags"] for run in self.get(context, "/v2/apps/runs?from_timestamp=1")["runs"]))
+        facts.append([len(worker.get(context, f"/v2/batches/{batch['id']}/files")["nodes"]) for batch in batches])
+        facts.append(sorted(run["tags"] for run in worker.get(context, "/v2/apps/runs?from_timestamp=1")["runs"]))
         facts.append(sorted(p.name for p in folder.rglob("*") if p.suffix in (".jsonl", ".json") or "lock.t" in p.name))
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
+class Log:
+    """What was tried with the code as it is, kept in a file so that an interrupted run goes on."""
+
+    def __init__(self) -> None:
+        KEPT.mkdir(exist_ok=True)
+        code = hashlib.sha256()
+        for path in sorted(ROOT.glob("runner/*.*")):
+            code.update(path.read_bytes())
+        self.path = KEPT / f"pairs-{code.hexdigest()[:12]}.jsonl"
+        self.lines = [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
+
+    def add(self, first: int, trials: list[Trial], seconds: float) -> None:
+        """Keep what came of all pairs with this first boundary."""
+        line = {
+            "first": first,
+            "pairs": len(trials),
+            "skipped": sum(trial.skipped for trial in trials),
+            "failures": [trial.failure for trial in trials if trial.failure],
+            "seconds": round(seconds, 1),
+        }
+        self.lines.append(line)
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def try_all_with(torture: Torture, worker: Worker, first: int) -> list[Trial]:
+    """Try a first boundary with every second one, until the second is past the end."""
+    trials = []
+    for second in itertools.count(1):
+        trials.append(torture.try_pair(worker, first, second))
+        if trials[-1].codes[1] != CRASHED:
+            return trials
+    raise AssertionError
+
+
 def main() -> int:
     """Try all single boundaries, then all pairs, and print the figures."""
-    KEPT.mkdir(exist_ok=True)
-    log = KEPT / "pairs.txt"
-    done = set(log.read_text().splitlines()) if log.exists() else set()
-    begun = time.monotonic()
-    command = [sys.executable, "-m", "fake_server", "--port", "0", "--run-seconds", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout
-        torture = Torture(server.stdout.readline().strip())
-        parents = [Parent(torture.root) for _ in range(WORKERS)]
-        singles = 0
-        while torture.try_pair(parents[0], singles + 1, 0)[0] == CRASHED:
-            singles += 1
-        sys.stdout.write(f"boundaries: {singles}\n")
+    log = Log()
+    torture = Torture()
+    workers = [Worker() for _ in range(WORKERS)]
+    firsts = list(iter_singles(torture, workers[0], log))
+    sys.stdout.write(f"boundaries: {len(firsts)}\n")
+    sys.stdout.flush()
 
-        def work(worker: int) -> None:
-            for first in range(worker + 1, singles + 1, WORKERS):
-                if str(first) in done:
-                    continue
-                for second in itertools.count(1):
-                    if torture.try_pair(parents[worker], first, second)[1] != CRASHED:
-                        break
-                with torture.lock, log.open("a") as file:
-                    file.write(f"{first}\n")
+    def work(worker: Worker) -> None:
+        while True:
+            with torture.lock:
+                first = next(todo, None)
+            if first is None:
+                return
+            begun = time.monotonic()
+            trials = try_all_with(torture, worker, first)
+            with torture.lock:
+                log.add(first, trials, time.monotonic() - begun)
 
+    todo = iter(set(firsts) - {line["first"] for line in log.lines})
+    try:
         with ThreadPoolExecutor(WORKERS) as pool:
-            list(pool.map(work, range(WORKERS)))
-        for parent in parents:
-            parent.process.kill()
-        server.terminate()
-    seconds = time.monotonic() - begun
+            list(pool.map(work, workers))
+    finally:
+        for worker in workers:
+            worker.stop()
+    return tell(log)
+
+
+def iter_singles(torture: Torture, worker: Worker, log: Log) -> Iterator[int]:
+    """Try one boundary after another, and give those that exist."""
+    for first in itertools.count(1):
+        begun = time.monotonic()
+        trial = torture.try_pair(worker, first, 0)
+        if trial.failure:
+            log.add(0, [trial], time.monotonic() - begun)
+        if trial.codes[0] != CRASHED:
+            return
+        yield first
+
+
+def tell(log: Log) -> int:
+    """Print the figures and each failure; gives the exit code."""
+    sums = {key: sum(line[key] for line in log.lines) for key in ("pairs", "skipped", "seconds")}
+    failures = [failure for line in log.lines for failure in line["failures"]]
     sys.stdout.write(
-        f"pairs: {torture.tried - singles - 1}, of which {torture.skipped} reached what was tried already; "
-        f"failures: {len(torture.failures)}; {seconds:.0f} s\n" + "\n".join(torture.failures)
+        f"pairs: {sums['pairs']}, of which {sums['skipped']} reached what was gone on from already; "
+        f"failures: {len(failures)}; {sums['seconds'] / WORKERS:.0f} s\n" + "\n".join(failures)
     )
-    return 1 if torture.failures else 0
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
