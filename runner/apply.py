@@ -56,7 +56,7 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
         plan, problems = _prepare(job, state, client, scan, reporter)
         if plan.runs_to_pay and not confirm(plan, scan):
             raise InputError(f"{job.spec_path.name}: not applied, the answer was no", "nothing was sent")
-        done = _work(job, state, client, _record_plan(state, plan), reporter, executor)
+        done = _work(job, state, client, _record_plan(state, plan), reporter, executor, may_pay=not problems)
         if not stop.is_set():
             state.record_meta(SURVEYED, "yes")
         report, late = _finish(job, state, _as_sent(scan, done))
@@ -75,12 +75,20 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
 
 
 def _work(
-    job: Job, state: State, client: AIHub, work: Sequence[Work], reporter: Reporter, executor: Executor | None
+    job: Job,
+    state: State,
+    client: AIHub,
+    work: Sequence[Work],
+    reporter: Reporter,
+    executor: Executor | None,
+    *,
+    may_pay: bool,
 ) -> Recorder:
     """Bring all work to its end, as far as that is possible now."""
     limits = job.spec.limits
     with closing(Engine(client, limits.parallel_uploads, limits.parallel_runs, executor)) as engine:
         coordinator = Coordinator(job, state, engine, reporter)
+        coordinator.recorder.stopped_paying = not may_pay
         try:
             coordinator.run(work)
         except StateError:
@@ -219,7 +227,8 @@ def _as_sent(scan: Scan, done: Recorder) -> Scan:
     sources = {source.path: source for source in scan.sources}
     for path in done.aside:
         sources.pop(path, None)
-    for path, (size, digest) in done.changed.items():
+    for path in done.changed.keys() & sources.keys():  # one that changed may have been set aside after that
+        size, digest = done.changed[path]
         sources[path] = replace(sources[path], size=size, digest=digest)
     aside = {item.path: item for item in scan.set_aside} | done.aside
     ordered = tuple(sorted(aside.values(), key=lambda item: item.path))

@@ -28,11 +28,13 @@ from runner.steps import (
     StartRun,
     Step,
 )
+from runner.transport import SENT_WITHIN_S
 from runner.wire import run_body
 
 TICK_S = 1.0
 HOUR_S = 3600.0
 POLL_GROWTH = 1.5
+YOUNG_S = 10.0  # an app that is not there is a 404, too, and is told of sooner than a batch has to show
 
 
 class Coordinator:
@@ -51,6 +53,7 @@ class Coordinator:
         self._starting: deque[int] = deque()
         self._polled: dict[int, float] = {}
         self._fetching: set[tuple[int, int]] = set()
+        self._stale: set[int] = set()
         self._deadline = float("inf")
 
     def run(self, work: Iterable[Work]) -> None:
@@ -59,6 +62,8 @@ class Coordinator:
             self._deadline = self.engine.clock() + self.job.options.wait_timeout_s
         for item in work:
             self._attempts[item.shard.id] = item.attempt
+            if item.is_stale:
+                self._stale.add(item.shard.id)
             if item.need in PAYS:
                 self._waiting.append(item)
                 self._count_uploads(item.shard)
@@ -157,22 +162,25 @@ class Coordinator:
             self._create_batch(shard)
             return
         known = frozenset(b.remote_id for s in self.state.load_shards() for b in s.batches if b.remote_id)
-        not_before_s = self._settled_s(batch.intent_s, batch.lost_s)
-        self._say_wait("a batch", not_before_s)
-        name = self._batch_name(shard)
-        self._submit(FindBatch(shard.id, batch.id, name, self.job.target.workspace, known, not_before_s))
+        settle_s, workspace = self.job.spec.limits.settle_s, self.job.target.workspace
+        sent_by_s = self._sent_by_s("a batch", batch.intent_s, batch.lost_s)
+        self._submit(FindBatch(shard.id, batch.id, self._batch_name(shard), workspace, known, sent_by_s, settle_s))
 
-    def _settled_s(self, intent_s: float, lost_s: float) -> float:
-        return max(intent_s, lost_s) + self.job.spec.limits.settle_s
-
-    def _say_wait(self, what: str, not_before_s: float) -> None:
-        wait_s = max(0.0, not_before_s - self.engine.client.server_now_s())
+    def _sent_by_s(self, what: str, intent_s: float, lost_s: float) -> float:
+        """Tell by when a request was surely sent, whose answer was lost, or whose sender died; and say what we do."""
+        sent_by_s = lost_s or intent_s + SENT_WITHIN_S
+        now_s = self.engine.client.server_now_s()
+        wait_s = min(sent_by_s, now_s) + self.job.spec.limits.settle_s - now_s
         self.reporter.say(f"looking for {what}, which may have been made" + f" (up to {wait_s:.0f} s)" * (wait_s >= 1))
+        return sent_by_s
 
     def _upload(self, shard: Shard) -> None:
         batch, limits = self._batch(shard), self.job.spec.limits
         assert batch.remote_id is not None
-        for member in missing_uploads(shard, self.want.target):
+        missing = missing_uploads(shard, self.want.target)
+        # From here on it is not known which bytes lie under these names, until an answer says so.
+        self.state.forget_uploads(batch.id, [member.name for member in missing if member.name in batch.uploads])
+        for member in missing:
             self._submit(
                 SendFile(
                     shard.id,
@@ -214,7 +222,10 @@ class Coordinator:
         run = self._run(shard)
         self.recorder.checked.discard(shard.id)
         self.recorder.going.add(run.id)
-        self._submit(StartRun(shard.id, run.id, self.job.spec.deployment_id or "", self._body(shard, batch, tag)))
+        now_s, settle_s = self.engine.client.server_now_s(), self.job.spec.limits.settle_s
+        young_until_s = min(batch.intent_s + settle_s, now_s + YOUNG_S)
+        body = self._body(shard, batch, tag)
+        self._submit(StartRun(shard.id, run.id, self.job.spec.deployment_id or "", body, young_until_s))
 
     def _body(self, shard: Shard, batch: Batch, tag: str) -> dict[str, object]:
         assert batch.remote_id is not None
@@ -232,17 +243,24 @@ class Coordinator:
     def _find_run(self, shard: Shard) -> None:
         run, batch = self._run(shard), self._batch(shard)
         if run.id in self.recorder.absent_runs:
-            self.recorder.absent_runs.discard(run.id)
-            self._start_run(shard)
+            self._start_absent(shard, run)
             return
         shards = self.state.load_shards()
         known = frozenset(r.remote_id for s in shards for r in s.runs if r.remote_id)
         newest = self._newest_visible(shards)
         from_s = min(run.intent_s, newest.started_ns / 1e9 if newest else run.intent_s) - HOUR_S
-        not_before_s = self._settled_s(run.intent_s, run.lost_s)
-        self._say_wait("a run", not_before_s)
-        newest_id = newest.remote_id or "" if newest else ""
-        self._submit(FindRun(shard.id, run.id, run.tag, batch.remote_id or 0, known, newest_id, from_s, not_before_s))
+        sent_by_s, settle_s = self._sent_by_s("a run", run.intent_s, run.lost_s), self.job.spec.limits.settle_s
+        newest_id, remote_batch = newest.remote_id or "" if newest else "", batch.remote_id or 0
+        self._submit(FindRun(shard.id, run.id, run.tag, remote_batch, known, newest_id, from_s, sent_by_s, settle_s))
+
+    def _start_absent(self, shard: Shard, run: Run) -> None:
+        """Start a run that surely was not started before, if it is still wanted and may be paid."""
+        if shard.id in self._stale:
+            self.state.record_given_up(run.id)
+            self.reporter.say(f"shard {shard.id}: no run was started, and its files have changed; apply again")
+        elif not self.recorder.stopped_paying:
+            self.recorder.absent_runs.discard(run.id)
+            self._start_run(shard)
 
     def _newest_visible(self, shards: Iterable[Shard]) -> Run | None:
         """Find the newest run that any list of runs of today's target must hold."""

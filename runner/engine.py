@@ -1,7 +1,8 @@
 """Do steps in threads and hand their outcomes to the main thread, which alone decides and records.
 
-Two pools: `executor` does what may be repeated, and may be an engine beyond this machine; the other one, always in
-this process, does the requests that create something, and the looks for what they may have created.
+Pools: `executor` does what may be repeated, and may be an engine beyond this machine; the others, always in this
+process, do the requests that create something, and the looks for what they may have created. Runs that are started
+have threads of their own, as many as may be under way, so that none waits in a queue after its intent was recorded.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from runner.steps import (
 )
 from runner.upload import check_batch, send_file
 
-PAYING_THREADS = 4
+LOOKING_THREADS = 4
 YOUNG_WAIT_S = 0.5
 
 Done = tuple[Step, Outcome]
@@ -63,7 +64,7 @@ WORKERS: dict[type, Callable[..., Outcome]] = {
     PollRun: poll_run,
     FetchResults: fetch_results,
 }
-PAYING = (CreateBatch, StartRun, FindBatch, FindRun)
+LOOKING = (CreateBatch, FindBatch, FindRun)
 
 
 def do_step(client: AIHub, step: Step) -> Outcome:
@@ -98,7 +99,8 @@ class Engine:
         self.client = client
         self.clock = clock
         self._executor = executor or ThreadPoolExecutor(parallel_uploads + parallel_runs, "work")
-        self._paying = ThreadPoolExecutor(PAYING_THREADS, "pay")
+        self._looking = ThreadPoolExecutor(LOOKING_THREADS + parallel_runs, "look")
+        self._paying = ThreadPoolExecutor(parallel_runs, "pay")
         self._parallel_uploads = parallel_uploads
         self._uploads: deque[SendFile] = deque()
         self._uploading = 0
@@ -145,9 +147,13 @@ class Engine:
 
     def _start(self, step: Step) -> None:
         self._in_flight += 1
-        pool = self._paying if isinstance(step, PAYING) else self._executor
-        future = pool.submit(do_step, self.client, step)
+        future = self._pool(step).submit(do_step, self.client, step)
         future.add_done_callback(lambda done: self._done.put((step, done)))
+
+    def _pool(self, step: Step) -> Executor:
+        if isinstance(step, StartRun):
+            return self._paying
+        return self._looking if isinstance(step, LOOKING) else self._executor
 
     def _start_due(self) -> None:
         while self._uploads and self._uploading < self._parallel_uploads:
@@ -180,4 +186,5 @@ class Engine:
     def close(self) -> None:
         """Wait for what is under way, and end the threads."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+        self._looking.shutdown(wait=True, cancel_futures=True)
         self._paying.shutdown(wait=True, cancel_futures=True)

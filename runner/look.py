@@ -18,16 +18,17 @@ T = TypeVar("T")
 
 
 def _settle(
-    client: AIHub, read: Callable[[], Mapping[T, object]], not_before_s: float, found: Callable[[], bool]
+    client: AIHub, read: Callable[[], Mapping[T, object]], step: FindBatch | FindRun, found: Callable[[], bool]
 ) -> bool:
-    """Read a listing until two readings agree, the second begun no sooner than `not_before_s`.
+    """Read a listing until two readings agree, the second begun when the effect of the request must show.
 
     Stops as soon as what is looked for was found; False where the readings never agree.
     """
     first = set(read())
     if found():
         return True
-    client.pause(not_before_s - client.server_now_s())
+    now_s = client.server_now_s()
+    client.pause(min(step.sent_by_s, now_s) + step.settle_s - now_s)
     for _ in range(READINGS):
         second = set(read())
         if found() or second == first:
@@ -47,7 +48,7 @@ def find_batch(client: AIHub, step: FindBatch) -> Outcome:
         seen.update({b.id: b for b in batches if b.name == step.name and b.id not in step.known})
         return seen
 
-    if not _settle(client, read, step.not_before_s, lambda: bool(seen)):
+    if not _settle(client, read, step, lambda: bool(seen)):
         return Unsure("the list of batches does not come to rest")
     return BatchCreated(min(seen)) if seen else NotThere()
 
@@ -63,11 +64,9 @@ def find_run(client: AIHub, step: FindRun) -> Outcome:
         return seen
 
     def ours() -> list[RunInfo]:
-        return sorted(
-            (run for run in seen.values() if step.tag in (run.tags or ()) and run.id not in step.known), key=_preference
-        )
+        return sorted((run for run in seen.values() if _is_sought(run, step)), key=_preference)
 
-    if not _settle(client, read, step.not_before_s, lambda: bool(ours())):
+    if not _settle(client, read, step, lambda: bool(ours())):
         return Unsure("the list of runs does not come to rest")
     if found := ours():
         return RunSeen(found[0], tuple(run.id for run in found[1:]))
@@ -77,6 +76,12 @@ def find_run(client: AIHub, step: FindRun) -> Outcome:
         if run.batch_id == step.remote_batch and run.id not in step.known and not run.tags:
             return Unsure(f"run {run.id} on batch {step.remote_batch} carries no tags to tell it by")
     return NotThere()
+
+
+def _is_sought(run: RunInfo, step: FindRun) -> bool:
+    """Tell a run by its tag; shards with the same names and bytes share one, and differ in their batches."""
+    is_on_batch = not step.remote_batch or run.batch_id in (None, step.remote_batch)
+    return step.tag in (run.tags or ()) and run.id not in step.known and is_on_batch
 
 
 def _preference(run: RunInfo) -> tuple[int, int]:

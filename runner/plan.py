@@ -50,17 +50,20 @@ class Move:
 
     old: str
     new: str
-    digest: str
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A shard to bring to its end under one attempt, and why; `shard.id` is 0 for a new shard."""
+    """A shard to bring to its end under one attempt, and why; `shard.id` is 0 for a new shard.
+
+    `is_stale` says that its files are not all there as they were, so that no run on it is started any more.
+    """
 
     shard: Shard
     attempt: int
     need: Need
     reason: str
+    is_stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,26 +146,27 @@ def _next_before_run(shard: Shard, target: str, checked: bool) -> Need:
 
 def find_moves(shards: Sequence[Shard], scan: Scan) -> list[Move]:
     """Pair recorded paths that vanished with new paths of the same bytes and extension, both sorted."""
-    recorded = {member.path: member.digest for shard in shards for member in shard.members if member.path}
+    recorded = {(member.path, member.digest) for shard in shards for member in shard.members if member.path}
+    known = {path for path, _ in recorded}
     present = {source.path for source in scan.sources} | {item.path for item in scan.set_aside}
     gone: dict[tuple[str, str], list[str]] = {}
-    for path in sorted(recorded.keys() - present):
-        gone.setdefault((recorded[path], PurePosixPath(path).suffix.lower()), []).append(path)
-    moves = []
+    for path, digest in sorted(recorded):
+        if path not in present:
+            gone.setdefault((digest, PurePosixPath(path).suffix.lower()), []).append(path)
+    moves: dict[str, Move] = {}
     for source in scan.sources:  # sorted by path
-        candidates = gone.get((source.digest, PurePosixPath(source.path).suffix.lower()))
-        if candidates and source.path not in recorded:
-            moves.append(Move(candidates.pop(0), source.path, source.digest))
-    return moves
+        paths = gone.get((source.digest, PurePosixPath(source.path).suffix.lower()), ())
+        old = next((path for path in paths if path not in moves), None)
+        if old is not None and source.path not in known:
+            moves[old] = Move(old, source.path)
+    return list(moves.values())
 
 
-def move_members(shard: Shard, moves: Mapping[tuple[str, str], str]) -> Shard:
-    """Give the members of a shard their new paths; `moves` maps (old path, digest) to the new path."""
-    if not any((member.path, member.digest) in moves for member in shard.members):
+def move_members(shard: Shard, moves: Mapping[str, str]) -> Shard:
+    """Give the members of a shard their new paths, whatever their bytes were; `moves` maps old to new paths."""
+    if not any(member.path in moves for member in shard.members):
         return shard
-    members = tuple(
-        replace(member, path=moves.get((member.path, member.digest), member.path)) for member in shard.members
-    )
+    members = tuple(replace(member, path=moves.get(member.path, member.path)) for member in shard.members)
     return replace(shard, members=members)
 
 
@@ -196,14 +200,14 @@ def make_plan(
     `settings_of` tells what each run key that is known stands for, to say what has changed.
     """
     moves = find_moves(shards, scan)
-    by_old = {(move.old, move.digest): move.new for move in moves}
+    by_old = {move.old: move.new for move in moves}
     shards = [move_members(shard, by_old) for shard in shards]
     cover = _cover(shards, want)
     repeats = want.retry_failed or want.again
     takes = ("failed", None) if repeats else (None,)
     sources = scan.sources
     pending = {s.path: s for s in sources if cover.get((s.path, s.identity)) in takes}
-    work = _finish(shards, want)
+    work = _finish(shards, want, {source.path: source for source in sources})
     work += _rerun(shards, want, pending, settings_of or {})
     members, dissolved, reopened = _reopen(shards, want, pending)
     known = {member.path for shard in shards for member in shard.members}
@@ -221,7 +225,7 @@ def make_plan(
     )
 
 
-def _finish(shards: Iterable[Shard], want: Want) -> list[Work]:
+def _finish(shards: Iterable[Shard], want: Want, present: Mapping[str, Source]) -> list[Work]:
     """Bring what was paid for to its end: of each shard the newest run that is not at its end yet."""
     work = []
     for shard in shards:
@@ -229,7 +233,7 @@ def _finish(shards: Iterable[Shard], want: Want) -> list[Work]:
         unfinished = [(run, need) for run, need in needs if need is not Need.NOTHING]
         if unfinished:
             run, need = unfinished[-1]
-            work.append(Work(shard, run.attempt, need, _describe_run(run)))
+            work.append(Work(shard, run.attempt, need, _describe_run(run), not _is_whole(shard, present)))
     return work
 
 

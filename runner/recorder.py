@@ -39,6 +39,7 @@ from runner.wire import RunInfo, clean_text
 MAX_CHECKS = 3
 MAX_STARTS = 3
 MAX_TROUBLED_SHARDS = 3
+CONCERNS_ONE = frozenset({400, 409, 413, 415, 422})  # a refusal that another shard need not meet
 
 
 class Recorder:
@@ -82,6 +83,8 @@ class Recorder:
                 self._count_lost(step, error)
             case FindBatch(), NotThere():
                 self.absent_batches.add(step.batch)
+            case FindBatch(), Unsure(why):
+                self._park(step.shard, ServiceError(f"its batch cannot be looked for, {why}", "apply again"))
             case SendFile(), _:
                 self._record_sent(step, outcome)
             case CheckBatch(), _:
@@ -136,13 +139,13 @@ class Recorder:
     def _set_aside(self, step: SendFile, reason: str, detail: str) -> None:
         member = step.member
         shard = self.state.load_shards(step.shard)[0]
+        if reason == "refused":
+            self.state.record_refused(member.path, member.identity, clean_text(detail))
         if shard.is_closed:
             self._park(step.shard, ServiceError(f"{member.path}: cannot be sent again, {detail}", "apply again"))
             return
         self.reporter.say(f"{member.path}: set aside, {reason}: {detail}")
         self.aside[member.path] = SetAside(member.path, reason, clean_text(detail))
-        if reason == "refused":
-            self.state.record_refused(member.path, member.identity, clean_text(detail))
         rest = [other for other in shard.members if other.name != member.name]
         self.state.record_members(step.shard, rest)
         self.counts.files_to_send -= 1
@@ -201,6 +204,7 @@ class Recorder:
         assert not isinstance(step, (CreateBatch, FindBatch, SendFile, CheckBatch))
         if isinstance(step, StartRun):
             self.counts.runs_started += 1
+            self._troubled.clear()
             self.started.add(step.run)
             self._unrecorded.append(info)
         if twins:
@@ -284,6 +288,7 @@ class Recorder:
         self._troubled.add(step.shard)
         if status == 401 or (status == 403 and not creates):
             self.halted = True
-        if creates or len(self._troubled) >= MAX_TROUBLED_SHARDS:
+        concerns_all = creates and status not in CONCERNS_ONE
+        if concerns_all or len(self._troubled) >= MAX_TROUBLED_SHARDS:
             self.stopped_paying = True
             self.engine.drop_uploads()

@@ -148,8 +148,8 @@ class State(Database):
     def record_moves(self, moves: Iterable[Move]) -> None:
         """Re-address recorded files that were found under another path."""
         self.write_all(
-            "UPDATE members SET path = ? WHERE path = ? AND digest = ?",
-            ((move.new, move.old, move.digest) for move in moves),
+            "UPDATE members SET path = ? WHERE path = ?",
+            ((move.new, move.old) for move in moves),
         )
 
     def forget_shard(self, shard_id: int) -> None:

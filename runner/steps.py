@@ -28,14 +28,19 @@ class CreateBatch:
 
 @dataclass(frozen=True, slots=True)
 class FindBatch:
-    """Look for a batch whose creation may have taken effect; `known` are the ids of others of that name."""
+    """Look for a batch whose creation may have taken effect; `known` are the ids of others of that name.
+
+    `sent_by_s` is the server's time by which the request was surely sent, if it was; its effect shows in a
+    listing within `settle_s`.
+    """
 
     shard: int
     batch: int
     name: str
     workspace: str
     known: frozenset[int]
-    not_before_s: float
+    sent_by_s: float
+    settle_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,7 @@ class StartRun:
     run: int
     deployment_id: str
     body: Mapping[str, Any] = field(repr=False)
+    young_until_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,8 @@ class FindRun:
     known: frozenset[str]
     newest: str
     from_s: float
-    not_before_s: float
+    sent_by_s: float
+    settle_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ ATTEMPTS = 6
 ATTEMPTS_UNREACHED = 3
 MAX_WAIT_S = 60.0
 MAX_PATIENCE_S = 900.0
+SENT_WITHIN_S = 1000.0  # a request that creates is sent so long after its intent, or not at all
 SEND_BYTES = 1 << 18  # streamed bodies go out in pieces of this size; 16 KB, the default, is slow
 MAX_ANSWER_BYTES = 512 * 1_048_576
 
@@ -140,13 +141,17 @@ class Transport:
         params: Mapping[str, Any] | None = None,
         body: Body = None,
         content_type: str = "application/octet-stream",
+        check: Callable[[], None] = lambda: None,
     ) -> Answer:
-        """Send one request once; raises requests' own errors, and gives any answer."""
-        if self.stop.is_set():
-            raise Interrupted("interrupted")
-        with (
-            self._pace.turn(),
-            (session or self._session).request(
+        """Send one request once, when it is its turn; raises requests' own errors, and gives any answer.
+
+        `check` is called right before, and raises what forbids the request.
+        """
+        with self._pace.turn():
+            if self.stop.is_set():
+                raise Interrupted("interrupted")
+            check()
+            with (session or self._session).request(
                 method,
                 self.connection.root + path,
                 params=params,
@@ -155,9 +160,8 @@ class Transport:
                 timeout=(self.connection.connect_timeout_s, self.connection.read_timeout_s),
                 allow_redirects=False,
                 stream=True,
-            ) as response,
-        ):
-            answer = Answer(response.status_code, dict(response.headers), _read_body(response))
+            ) as response:
+                answer = Answer(response.status_code, dict(response.headers), _read_body(response))
         self._reached = True
         self._learn_time(response.headers.get("Date"))
         self._keep_pace(answer)
@@ -229,16 +233,23 @@ class Transport:
     def create(self, model: type[Model], path: str, body: Mapping[str, Any]) -> Model:
         """POST what must not be made twice; repeated only where it was surely not sent, or refused for now.
 
-        Raises AnswerLost where it may have been made, and other ServiceErrors where it surely was not.
+        It is sent within `SENT_WITHIN_S` or not at all, so that a later apply knows when to look for it. Raises
+        AnswerLost where it may have been made, and other ServiceErrors where it surely was not.
         """
         what, data = f"POST {path}", json.dumps(body).encode()
-        return self.repeat(what, lambda: self._create_once(model, path, what, data))
+        begun = time.monotonic(), time.time()  # the one stands still while a machine sleeps, the other may be set
 
-    def _create_once(self, model: type[Model], path: str, what: str, data: bytes) -> Model:
+        def check_age() -> None:
+            if max(time.monotonic() - begun[0], time.time() - begun[1]) > SENT_WITHIN_S:
+                raise ServiceError(f"{what}: could not be sent within {SENT_WITHIN_S:.0f} s", "apply again")
+
+        return self.repeat(what, lambda: self._create_once(model, path, what, data, check_age))
+
+    def _create_once(self, model: type[Model], path: str, what: str, data: bytes, check: Callable[[], None]) -> Model:
         body = PaidBody(data)
         session = self._make_session(self.connection)
         try:
-            answer = self.send("POST", path, session=session, body=body, content_type="application/json")
+            answer = self.send("POST", path, session=session, body=body, content_type="application/json", check=check)
         except requests.RequestException as error:
             if not body.was_read:
                 raise
