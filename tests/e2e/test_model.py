@@ -63,7 +63,6 @@ class Histories(RuleBasedStateMachine):
         self.paid: set[tuple[str, str, str]] = set()
         self.failed: set[tuple[str, str, str]] = set()
         self.expected: Counter[tuple[str, str]] = Counter()
-        self.recorded: dict[str, str] = {}
         self.fails_next = False
         self.counter = 0
 
@@ -116,7 +115,21 @@ class Histories(RuleBasedStateMachine):
         self.follow_moves()
         for known in (self.paid, self.failed):
             known -= {item for item in known if self.files.get(item[0]) != item[1]}
-        self.recorded = {path: content for path, content, _ in self.paid | self.failed}
+
+    @precondition(lambda self: (self.folder / "job.state.db").exists() and self.nothing_changed())
+    @rule()
+    def lose_state_and_lock_file(self) -> None:
+        """Nothing is left here: what is grouped as before is recognised, for the rest apply stops and asks."""
+        self.lose_the_state()
+        (self.folder / "job.lock.toml").unlink()
+        outcome = self.project.apply()
+        if outcome.code == 7:
+            outcome = self.project.apply("--adopt")
+        self.check(outcome.code, {(path, content, self.version) for path, content in self.files.items()}, outcome.text)
+
+    def nothing_changed(self) -> bool:
+        known = self.paid | self.failed
+        return {item[:2] for item in known} == set(self.files.items()) and {v for *_, v in known} == {self.version}
 
     def contents_are_told_apart(self) -> bool:
         pairs = {(path, content) for path, content, _ in self.paid | self.failed} | set(self.files.items())
@@ -189,22 +202,20 @@ class Histories(RuleBasedStateMachine):
         self.check(outcome.code, today, outcome.text)
 
     def follow_moves(self) -> None:
-        """A recorded path that vanished while a new one has the same content: the record is re-addressed."""
-        gone = sorted(path for path in self.recorded if path not in self.files)
-        for new in sorted(self.files.keys() - self.recorded.keys()):
-            content = self.files[new]
-            old = next((path for path in gone if self.recorded[path] == content), None)
+        """A recorded path that vanished while a new one has content that it had: all its records are re-addressed."""
+        recorded = {item[:2] for item in self.paid | self.failed}
+        paths = {path for path, _ in recorded}
+        gone = sorted(paths - self.files.keys())
+        for new in sorted(self.files.keys() - paths):
+            old = next((path for path in gone if (path, self.files[new]) in recorded), None)
             if old is not None:
                 gone.remove(old)
-                del self.recorded[old]
-                self.recorded[new] = content
                 for known in (self.paid, self.failed):
-                    moved = {item for item in known if item[:2] == (old, content)}
+                    moved = {item for item in known if item[0] == old}
                     known -= moved
-                    known |= {(new, content, version) for *_, version in moved}
+                    known |= {(new, content, version) for _, content, version in moved}
 
     def check(self, code: int, today: set[tuple[str, str, str]], text: str) -> None:
-        self.recorded |= self.files
         assert code == (3 if today & self.failed else 0), text
         paid: Counter[tuple[str, str]] = Counter()
         for run in self.fake.world.runs.values():
