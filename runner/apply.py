@@ -28,6 +28,7 @@ from runner.plan import PAYS, Plan, Work, make_plan
 from runner.reconcile import (
     SURVEYED,
     in_thread,
+    load_dismissed,
     look_before_first_payment,
     raise_attempts,
     take_up,
@@ -37,6 +38,7 @@ from runner.recorder import Recorder
 from runner.report import Problem, Report, describe
 from runner.sources import scan_sources
 from runner.state import State, read_holder
+from runner.takeup import recognise_stale
 
 Confirm = Callable[[Plan, Scan], bool]
 
@@ -58,7 +60,7 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
             raise InputError(f"{job.spec_path.name}: not applied, the answer was no", "nothing was sent")
         done = _work(job, state, client, _record_plan(state, plan), reporter, executor, may_pay=not problems)
         if not stop.is_set():
-            state.record_meta(SURVEYED, "yes")
+            state.record_meta(SURVEYED + job.want().target, "yes")
         report, late = _finish(job, state, _as_sent(scan, done))
     return replace(
         report,
@@ -115,7 +117,7 @@ def hold_state(job: Job) -> Iterator[State]:
 def check_root(job: Job, state: State) -> None:
     """Refuse a state that was made with another root."""
     root = state.get_meta("root")
-    if root not in ("", job.target.root):
+    if root not in ("", job.target.root) and not state.is_unused:
         raise InputError(
             f"{state.path.name}: made with the root {root}, not {job.target.root}",
             "give --state OTHER.db to work with another root",
@@ -142,8 +144,20 @@ def scan_files(job: Job, state: State | None, reporter: Reporter, stop: Event) -
         now_ns=time.time_ns(),
         on_progress=on_progress,
     )
+    scan = _without_state(scan, job)
     refused = state.load_refused() if state and not job.options.retry_failed else {}
     return replace(scan, set_aside=_with_refused(scan, refused), sources=_without_refused(scan, refused))
+
+
+def _without_state(scan: Scan, job: Job) -> Scan:
+    """Leave out the state file and what lies beside it: with --state it may have any name."""
+    own = Path(os.path.relpath(job.state_path, job.folder)).as_posix()
+    names = {own, f"{own}-journal", f"{own}.lock"}
+    return replace(
+        scan,
+        sources=tuple(source for source in scan.sources if source.path not in names),
+        set_aside=tuple(item for item in scan.set_aside if item.path not in names),
+    )
 
 
 def _with_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> tuple[SetAside, ...]:
@@ -173,10 +187,13 @@ def _prepare(job: Job, state: State, client: AIHub, scan: Scan, reporter: Report
     place = Path(os.path.relpath(job.results_path, job.folder)).as_posix()
     if state.get_meta("results") not in ("", place):
         state.forget_fetches()  # the pages lie in another folder; fetching is free
+        state.record_meta("documents_digest", "")
+        state.record_meta("documents_from", "")
     state.record_meta("results", place)
     if job.options.refetch:
         state.record_meta("documents_from", "")
     unverified = take_up(job, state, client, scan, reporter)
+    recognise_stale(state, scan.sources)
     plan = plan_job(job, state, scan)
     if unverified:
         free = tuple(work for work in plan.work if work.need not in PAYS)
@@ -189,7 +206,7 @@ def _prepare(job: Job, state: State, client: AIHub, scan: Scan, reporter: Report
 
 def _look_first(job: Job, state: State, client: AIHub, scan: Scan, plan: Plan, reporter: Reporter) -> Plan:
     """Make sure, before a first payment, that the service answers and that the work was not paid before."""
-    if state.get_meta(SURVEYED):
+    if state.get_meta(SURVEYED + job.want().target):
         in_thread(client.check_access)
     elif look_before_first_payment(job, state, client, scan, plan, reporter):
         plan = plan_job(job, state, scan)
@@ -241,7 +258,8 @@ def _finish(job: Job, state: State, scan: Scan) -> tuple[Report, list[RunnerErro
     shards = state.load_shards()
     counts = documents_by_run(state, shards)
     closed = [shard for shard in shards if shard.is_closed]
-    update_lockfile(job.lock_path, [entry for shard in closed for entry in shard_entries(shard, job.app, counts)])
+    entries = [entry for shard in closed for entry in shard_entries(shard, job.app, counts)]
+    update_lockfile(job.lock_path, entries, load_dismissed(state))
     if is_edited(state, job.results_path) and not job.options.refetch:
         note = f"{job.results_path.name}/documents.jsonl was edited by hand and is left as it is; see --refetch"
         return describe_job(job, state, scan, [note]), []

@@ -132,7 +132,7 @@ def _open_job(spec: Path, options: Options, state: Path | None, fake: bool, offl
     from runner.files import make_folder
 
     job = open_job(spec, options, state=state, fake_root="", offline=True)
-    data = job.state_path.parent / "data"
+    data = job.lock_path.parent / "data"
     make_folder(data)
     with FakeAIHub(data_dir=data, run_seconds=0.2) as server:
         yield open_job(spec, options, state=state, fake_root=server.root)
@@ -287,17 +287,18 @@ def _stop_on_signals(stop: Event) -> None:
 @cli.command()
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--state", type=click.Path(path_type=Path), help="The state is kept in another file.")
+@click.option("--fake", is_flag=True, help="Decide of runs on the bundled fake AI Hub.")
 @click.option("--adopt", metavar="RUN_ID", help="This run is the one whose outcome was unknown.")
 @click.option("--resubmit", is_flag=True, help="Surely no run was started: pay for it at the next apply.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-def resolve(spec: Path, state: Path | None, adopt: str | None, resubmit: bool, as_json: bool) -> None:
+def resolve(spec: Path, state: Path | None, fake: bool, adopt: str | None, resubmit: bool, as_json: bool) -> None:
     """Show runs of which it is not known whether they were started, and take a person's decision."""
     from runner.job import Options
 
     def act(path: Path) -> Answer:
         from runner.inspection import resolve_unknown
 
-        with _open_job(path, Options(), state, fake=False) as job:
+        with _open_job(path, Options(), state, fake) as job:
             return resolve_unknown(job, adopt, resubmit)
 
     _each((spec,), as_json, act)

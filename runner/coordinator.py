@@ -298,11 +298,11 @@ class Coordinator:
     def _fetch(self, shard: Shard) -> None:
         run = self._run(shard)
         assert run.remote_id is not None
-        names = frozenset(member.name for member in shard.members)
-        folder = self.job.results_path
+        names, folder = frozenset(member.name for member in shard.members), self.job.results_path
+        since_s, young_until_s = self._since_s(run), run.intent_s + self.job.spec.limits.settle_s
         self._fetching.add((shard.id, run.attempt))
         self._submit(
-            FetchResults(shard.id, run.id, run.remote_id, self._since_s(run), self.want.include, folder, names)
+            FetchResults(shard.id, run.id, run.remote_id, since_s, young_until_s, self.want.include, folder, names)
         )
 
     _handlers: Mapping[Need, Callable[[Coordinator, Shard], None]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -53,6 +53,14 @@ def _connect(path: Path, *, write: bool) -> sqlite3.Connection:
     return db
 
 
+def _roll_back(path: Path) -> None:
+    """Undo what a process that died left half-written: a reader that may not write cannot even read before that."""
+    journal = path.with_name(f"{path.name}-journal")
+    if path.exists() and journal.exists() and journal.stat().st_size:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S)) as db:
+            db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+
 def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
@@ -75,6 +83,7 @@ class Database:
         self.is_new = not path.exists() or path.stat().st_size == 0
         try:
             with _explained(path):
+                _roll_back(path)
                 self._db = _connect(path, write=write)
                 _prepare(self._db, path, write=write)
         except OSError as error:

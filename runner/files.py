@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,8 +42,11 @@ def make_folder(path: Path) -> None:
             folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def write_file(path: Path, chunks: Iterable[bytes]) -> str:
-    """Replace a file at once by other bytes, on disk when this returns, and give their digest."""
+def write_file(path: Path, chunks: Iterable[bytes], announce: Callable[[str], None] = lambda digest: None) -> str:
+    """Replace a file at once by other bytes, on disk when this returns, and give their digest.
+
+    `announce` is told the digest right before the file takes its place.
+    """
     digest = hashlib.sha256()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with explain_disk(path):
@@ -56,6 +59,7 @@ def write_file(path: Path, chunks: Iterable[bytes]) -> str:
                     file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
+            announce("sha256:" + digest.hexdigest())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

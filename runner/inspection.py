@@ -110,14 +110,14 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, d
 
 
 def _adopt(job: Job, state: State, runs: list[Run], run_id: str) -> None:
-    if len(runs) != 1:
-        raise InputError(f"resolve: {len(runs)} runs are unknown, --adopt decides of one", "apply first, then resolve")
     with closing(AIHub(job.connection)) as client:
         info = in_thread(lambda: client.get_run(run_id))
     batches = {batch.id: batch.remote_id for shard in state.load_shards() for batch in shard.batches}
-    if info.batch_id not in (None, batches.get(runs[0].batch)):
+    fitting = [run for run in runs if info.batch_id in (None, batches.get(run.batch))]
+    if len(fitting) != 1:
+        known = ", ".join(str(batches.get(run.batch)) for run in runs) or "none"
         raise InputError(
-            f"run {run_id}: is of batch {info.batch_id}, not {batches.get(runs[0].batch)}", "look for the right run"
+            f"run {run_id}: is of batch {info.batch_id}; unknown runs are on batches {known}", "look for the right run"
         )
     times = (info.start_timestamp or 0, info.finish_timestamp or 0)
-    state.record_run(runs[0].id, info.id, info.status, clean_text(info.msg or ""), times)
+    state.record_run(fitting[0].id, info.id, info.status, clean_text(info.msg or ""), times)

@@ -15,9 +15,9 @@ from runner.jsonl import FILE_NAME
 from runner.model import Target
 from runner.plan import Want
 from runner.results import name_include
+from runner.session import Connection
 from runner.settings import load_settings, load_spec, read_secrets
 from runner.spec import Spec
-from runner.transport import Connection
 
 FAKE_TOKEN = "fake-embedded"
 FAKE_ROOT = "fake"  # stands for the embedded fake, whose port is another one each time
@@ -114,6 +114,7 @@ def open_job(
         if not offline and settings.api_key is None:
             raise InputError("AIHUB_API_KEY: is not set", "set it in the environment, .env or a secrets folder")
     limits = spec.limits
+    secrets = {} if offline else _read_secrets(spec, fake=fake_root is not None)
     return Job(
         spec=spec,
         spec_path=spec_path,
@@ -128,9 +129,10 @@ def open_job(
             limits.connect_timeout_s,
             limits.read_timeout_s,
             limits.parallel_uploads + limits.parallel_runs,
+            secrets=tuple(secrets.values()),
         ),
         options=options,
-        secrets={} if offline else _read_secrets(spec, fake=fake_root is not None),
+        secrets=secrets,
     )
 
 

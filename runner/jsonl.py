@@ -62,7 +62,11 @@ def update_documents(state: State, shards: Sequence[Shard], scan: Scan, want: Wa
     path = folder / FILE_NAME
     if path.exists() and state.get_meta("documents_from") == made_from:
         return
-    digest = write_file(path, _render(state, chosen, want.include, folder))
+
+    def announce(digest: str) -> None:  # if we die between the two, the file is known to be ours all the same
+        state.record_meta("documents_next", digest)
+
+    digest = write_file(path, _render(state, chosen, want.include, folder), announce)
     with state.transaction():
         state.record_meta("documents_from", made_from)
         state.record_meta("documents_digest", digest)
@@ -71,16 +75,17 @@ def update_documents(state: State, shards: Sequence[Shard], scan: Scan, want: Wa
 def is_edited(state: State, folder: Path) -> bool:
     """Tell whether the file was changed by someone else since it was written."""
     written = state.get_meta("documents_digest")
-    return bool(written) and digest_file(folder / FILE_NAME) not in ("", written)
+    ours = ("", written, state.get_meta("documents_next"))
+    return bool(written) and digest_file(folder / FILE_NAME) not in ours
 
 
 def find_damage(state: State, shards: Iterable[Shard], want: Want, folder: Path) -> list[str]:
     """List the results that are not as they were fetched or written: missing, or edited by hand."""
     damaged = []
-    if written := state.get_meta("documents_digest"):
-        found = digest_file(folder / FILE_NAME)
-        if found != written:
-            damaged.append(f"{FILE_NAME} {'was edited by hand' if found else 'is missing'}")
+    if is_edited(state, folder):
+        damaged.append(f"{FILE_NAME} was edited by hand")
+    elif state.get_meta("documents_digest") and not (folder / FILE_NAME).exists():
+        damaged.append(f"{FILE_NAME} is missing")
     for run in (run for shard in shards for run in shard.runs_of(want.run_key) if want.include in run.fetched):
         for page in state.load_pages(run.id, want.include):
             found = digest_file(folder / page.path)

@@ -8,7 +8,7 @@ is still the same when another one of its shard has changed or is gone.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -117,10 +117,17 @@ def _present(entry: Entry) -> dict[str, Any]:
     return {key: value for key, value in entry.model_dump().items() if value not in ("", None)}
 
 
-def update_lockfile(path: Path, entries: Sequence[Entry]) -> None:
-    """Write the lock file where it would change; entries in it that we do not know (a colleague's) stay."""
+def update_lockfile(path: Path, entries: Sequence[Entry], dismissed: Collection[str] = ()) -> None:
+    """Write the lock file where it would change; entries in it that we do not know (a colleague's) stay.
+
+    Those that a person `dismissed`, by run id or tag, go: a fresh clone shall not ask about them again.
+    """
     ours = {entry.identity for entry in entries} | {entry.run_id for entry in entries if entry.run_id}
-    kept = [entry for entry in load_lockfile(path) if not {entry.identity, entry.run_id} & ours]
+    kept = [
+        entry
+        for entry in load_lockfile(path)
+        if not {entry.identity, entry.run_id} & ours and (entry.run_id or entry.tag) not in dismissed
+    ]
     merged = [*kept, *entries]
     text = render_lockfile(merged)
     if merged and (not path.exists() or path.read_text(encoding="utf-8") != text):

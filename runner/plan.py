@@ -229,8 +229,14 @@ def _finish(shards: Iterable[Shard], want: Want, present: Mapping[str, Source]) 
     """Bring what was paid for to its end: of each shard the newest run that is not at its end yet."""
     work = []
     for shard in shards:
-        needs = [(run, next_need(shard, want, run.attempt)) for run in shard.runs_of(want.run_key)]
-        unfinished = [(run, need) for run, need in needs if need is not Need.NOTHING]
+        runs = shard.runs_of(want.run_key)
+        newest = max((run.attempt for run in runs if run.status == "COMPLETE"), default=0)
+        needs = [(run, next_need(shard, want, run.attempt)) for run in runs]
+        unfinished = [
+            (run, need)
+            for run, need in needs
+            if need is not Need.NOTHING and (need is not Need.FETCH or run.attempt == newest)
+        ]
         if unfinished:
             run, need = unfinished[-1]
             work.append(Work(shard, run.attempt, need, _describe_run(run), not _is_whole(shard, present)))

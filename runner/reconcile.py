@@ -33,7 +33,7 @@ from runner.wire import RunInfo
 
 PENDING = "pending entries"
 DISMISSED = "dismissed entries"
-SURVEYED = "surveyed"
+SURVEYED = "surveyed "  # and the target
 
 T = TypeVar("T")
 
@@ -132,22 +132,23 @@ def look_before_first_payment(
     if job.options.again:
         return False
     taken = _take_up_planned(job, state, found, plan)
-    if not load_lockfile(job.lock_path):
-        taken = _face_strangers(job, state, client, scan, found, reporter) or taken
-    return taken
+    return _face_strangers(job, state, client, scan, found, reporter) or taken
 
 
 def _take_up_planned(job: Job, state: State, found: Survey, plan: Plan) -> bool:
     """Take up runs whose tag says that they are exactly what is about to be paid."""
     want = job.want()
-    planned = {_fingerprint(work): work for work in plan.work if work.need in PAYS}
+    planned: dict[str, list[Work]] = {}
+    for work in plan.work:
+        if work.need in PAYS:
+            planned.setdefault(_fingerprint(work), []).append(work)
     by_id = {run.id: run for run in found.runs}
     known = {run.remote_id for shard in state.load_shards() for run in shard.runs}
     taken = False
     for entry in survey_entries(found.runs, want.target):
-        work = planned.get(entry.fingerprint)
-        if work is not None and entry.run_key == want.run_key and entry.run_id not in known:
-            record_taken(state, Inspected(entry, {}, by_id[entry.run_id]), work.shard.members)
+        twins = planned.get(entry.fingerprint)
+        if twins and entry.run_key == want.run_key and entry.run_id not in known:
+            record_taken(state, Inspected(entry, {}, by_id[entry.run_id]), twins.pop(0).shard.members)
             taken = True
     return taken
 
@@ -157,10 +158,14 @@ def _fingerprint(work: Work) -> str:
 
 
 def _face_strangers(job: Job, state: State, client: AIHub, scan: Scan, found: Survey, reporter: Reporter) -> bool:
-    """Deal with batches of this spec's name that nothing here knows of."""
+    """Deal with batches of this spec's name that nothing here knows of; with a lock file, only with what was paid."""
+    locked = load_lockfile(job.lock_path)
     ours = [batch for shard in state.load_shards() for batch in shard.batches]
     known = {batch.remote_id for batch in ours} | {batch.name for batch in ours if batch.remote_id is None}
+    known |= {entry.batch_id for entry in locked}
+    paid = {run.batch_id for run in found.runs}
     strangers = [batch for batch in found.batches if not known & {batch.id, batch.name}]
+    strangers = [batch for batch in strangers if batch.id in paid or not locked]
     if job.options.adopt:
         batches = {batch.id for batch in strangers}
         entries = survey_entries((run for run in found.runs if run.batch_id in batches), job.want().target)
@@ -173,7 +178,7 @@ def _face_strangers(job: Job, state: State, client: AIHub, scan: Scan, found: Su
         if fits(in_thread(partial(client.list_files, batch.id)), scan.sources):
             raise UnknownOutcome(
                 f"{job.spec_path.name}: batch {batch.id} on the server holds files of this spec, "
-                "but there is neither a state file nor a lock file",
+                "but neither a state file nor a lock file here knows of it",
                 "apply with --adopt to take up what was paid, or with --again to pay for it again",
             )
         reporter.say(f"batch {batch.id} on the server has this spec's name, but holds other files; it is left alone")

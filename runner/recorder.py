@@ -34,7 +34,7 @@ from runner.steps import (
     Unsendable,
     Unsure,
 )
-from runner.wire import RunInfo, clean_text
+from runner.wire import RunInfo, clean_text, hide_secrets
 
 MAX_CHECKS = 3
 MAX_STARTS = 3
@@ -233,7 +233,7 @@ class Recorder:
 
     def record_seen(self, run: int, info: RunInfo) -> None:
         """Record what the service says of a run."""
-        message = clean_text(info.msg or "")
+        message = clean_text(hide_secrets(info.msg or "", self.job.secrets.values()))
         self.state.record_run(
             run, info.id, info.status, message, (info.start_timestamp or 0, info.finish_timestamp or 0)
         )

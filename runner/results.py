@@ -38,7 +38,8 @@ def fetch_results(client: AIHub, step: FetchResults) -> Fetched | Gone:
     try:
         return _fetch_until_sure(client, step)
     except ServiceError as error:
-        if error.status != 404 or not is_run_gone(client, step.remote_id, step.from_s):
+        young = client.server_now_s() < step.young_until_s
+        if error.status != 404 or young or not is_run_gone(client, step.remote_id, step.from_s):
             raise
         return Gone()
 
@@ -46,16 +47,16 @@ def fetch_results(client: AIHub, step: FetchResults) -> Fetched | Gone:
 def _fetch_until_sure(client: AIHub, step: FetchResults) -> Fetched:
     """Fetch all pages, until every file that was sent is answered once, or two whole fetches agree.
 
-    Raises ServiceError where they never do, or where a page is empty with more to come.
+    They agree if they answer the same files, in the same places, with as many documents; their bytes may differ, by
+    a time or a signed address. Raises ServiceError where they never do, or a page is empty with more to come.
     """
-    before: tuple[str, ...] = ()
+    before: tuple[Answer, ...] | None = None
     for _ in range(MAX_FETCHES):
         fetched = _fetch_once(client, step)
-        digests = tuple(page.digest for page in fetched.pages)
         names = [answer.name for answer in fetched.answers]
-        if len(names) == len(set(names)) and (set(names) == step.names or digests == before):
+        if len(names) == len(set(names)) and (set(names) == step.names or fetched.answers == before):
             return fetched
-        before = digests
+        before = fetched.answers
     raise ServiceError(
         f"run {step.remote_id}: its results are never the same twice, or name a file twice", "apply again in a while"
     )

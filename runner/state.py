@@ -33,6 +33,11 @@ class State(Database):
         rows = self.read("SELECT value FROM meta WHERE key = ?", key)
         return str(rows[0]["value"]) if rows else ""
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing of the service was ever recorded here."""
+        return not self.read("SELECT 1 FROM shards LIMIT 1")
+
     def record_meta(self, key: str, value: str) -> None:
         """Record a fact about the whole."""
         self.write("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", key, value)
@@ -147,10 +152,7 @@ class State(Database):
 
     def record_moves(self, moves: Iterable[Move]) -> None:
         """Re-address recorded files that were found under another path."""
-        self.write_all(
-            "UPDATE members SET path = ? WHERE path = ?",
-            ((move.new, move.old) for move in moves),
-        )
+        self.write_all("UPDATE members SET path = ? WHERE path = ?", ((move.new, move.old) for move in moves))
 
     def forget_shard(self, shard_id: int) -> None:
         """Forget an open shard; its files are grouped anew."""

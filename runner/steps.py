@@ -114,13 +114,14 @@ class PollRun:
 class FetchResults:
     """Fetch every page of a run's results into `folder`; `names` (NFC) are the files that were sent.
 
-    `from_s` is a time before the run began.
+    `from_s` is a time before the run began; until `young_until_s` (server's time) a 404 may pass.
     """
 
     shard: int
     run: int
     remote_id: str
     from_s: float
+    young_until_s: float
     include: str
     folder: Path
     names: frozenset[str]

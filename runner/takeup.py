@@ -9,7 +9,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
 from runner.api import AIHub
 from runner.errors import ServiceError
@@ -80,7 +81,7 @@ class Finder:
             marks = [""] * len(listed)
         members: list[Member] = []
         for (name, size), mark in zip(listed, marks, strict=True):
-            members.append(self._find(name, size or 0, mark, {member.path for member in members}))
+            members.append(self._find(name, size, mark, {member.path for member in members}))
         whole = all(member.path for member in members)
         agrees = fingerprint_members(members) == entry.fingerprint if whole else bool(entry.members)
         if not agrees:
@@ -88,18 +89,39 @@ class Finder:
         self._found |= {member.path for member in members}
         return tuple(members)
 
-    def _find(self, name: str, size: int, mark: str, here: Collection[str]) -> Member:
+    def _find(self, name: str, size: int | None, mark: str, here: Collection[str]) -> Member:
         """Find the file of this size that the mark recognises, or, where there is no mark, that has the name."""
 
         def rank(source: Source) -> tuple[bool, bool]:
             return not _is_named(source, name), source.path in self._found
 
-        candidates = [source for source in self._by_size.get(size, ()) if source.path not in here]
+        sized = chain.from_iterable(self._by_size.values()) if size is None else self._by_size.get(size, ())
+        candidates = [source for source in sized if source.path not in here]
         fitting = [s for s in candidates if (short_identity(s.identity) == mark if mark else _is_named(s, name))]
         if not fitting:
-            return Member(name, "", size, STALE + mark)
+            return Member(name, "", size or 0, STALE + mark)
         source = min(fitting, key=rank)
         return Member(name, source.path, source.size, source.digest, source.password)
+
+
+def recognise_stale(state: State, sources: Sequence[Source]) -> None:
+    """Record files that were not here as they had been paid for, and are so again."""
+    for shard in state.load_shards():
+        stale = [member for member in shard.members if member.digest.startswith(STALE)]
+        taken = {member.path for member in shard.members}
+        found = {}
+        for member in stale:
+            mark = member.digest.removeprefix(STALE)
+            for source in sources:
+                fits_name = source.path not in taken and _is_named(source, member.name)
+                if fits_name and short_identity(source.identity) == mark:
+                    found[member.name] = replace(
+                        member, path=source.path, size=source.size, digest=source.digest, password=source.password
+                    )
+                    taken.add(source.path)
+                    break
+        if found:
+            state.record_members(shard.id, [found.get(member.name, member) for member in shard.members])
 
 
 def _is_named(source: Source, name: str) -> bool:
@@ -165,5 +187,7 @@ def survey_entries(runs: Iterable[RunInfo], target: str) -> list[Entry]:
 
 def fits(files: Mapping[str, int | None], sources: Iterable[Source]) -> bool:
     """Tell whether any file of a batch could be one of ours, by name and size."""
-    ours = {(name, s.size) for s in sources for name in (plain_name(s.path), hashed_name(s.path))}
+    ours = {
+        (name, size) for s in sources for name in (plain_name(s.path), hashed_name(s.path)) for size in (s.size, None)
+    }
     return any((unicodedata.normalize("NFC", name), size) in ours for name, size in files.items())

@@ -8,7 +8,6 @@ A client may be used by many threads.
 from __future__ import annotations
 
 import json
-import os
 import random
 import threading
 import time
@@ -20,16 +19,13 @@ from urllib.parse import urlsplit
 
 import requests
 import tenacity
-from pydantic import BaseModel, SecretStr
-from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
-from requests.utils import get_environ_proxies
+from pydantic import BaseModel
 
 from runner import wire
 from runner.bodies import FileSlice, PaidBody
 from runner.errors import AnswerLost, Interrupted, ServiceError
 from runner.pace import Pace
-from runner.spec import is_this_machine
+from runner.session import Connection, open_session
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 # What a creating POST may answer without having created anything (facts of the API, and HTTP's own meaning).
@@ -40,7 +36,6 @@ ATTEMPTS_UNREACHED = 3
 MAX_WAIT_S = 60.0
 MAX_PATIENCE_S = 900.0
 SENT_WITHIN_S = 1000.0  # a request that creates is sent so long after its intent, or not at all
-SEND_BYTES = 1 << 18  # streamed bodies go out in pieces of this size; 16 KB, the default, is slow
 MAX_ANSWER_BYTES = 512 * 1_048_576
 
 T = TypeVar("T")
@@ -49,52 +44,10 @@ Body = bytes | FileSlice | PaidBody | None
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
-    """Where the service is and how to talk to it."""
-
-    root: str
-    token: SecretStr
-    context: str
-    connect_timeout_s: float = 10.0
-    read_timeout_s: float = 120.0
-    pool_size: int = 32
-    retry_wait_s: float = 0.5
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
-
-
-class _Bearer(AuthBase):
-    """Set the token on each request; as an auth object, so that no netrc entry takes its place."""
-
-    def __init__(self, token: SecretStr, context: str) -> None:
-        self._token, self._context = token, context
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
-        if self._context:
-            request.headers["IB-Context"] = self._context
-        return request
-
-
-def open_session(connection: Connection) -> requests.Session:
-    """Make a session: the environment's proxies and CA bundle are read here, once."""
-    session = requests.Session()
-    session.trust_env = False
-    session.auth = _Bearer(connection.token, connection.context)
-    session.headers["User-Agent"] = "aihub-runner"
-    session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-    if not is_this_machine(urlsplit(connection.root).hostname or ""):
-        session.proxies.update(get_environ_proxies(connection.root))
-    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connection.pool_size)
-    adapter.init_poolmanager(1, connection.pool_size, blocksize=SEND_BYTES)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
 
 
 class Transport:
@@ -161,11 +114,19 @@ class Transport:
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                answer = Answer(response.status_code, dict(response.headers), _read_body(response))
+                answer = Answer(
+                    response.status_code, dict(response.headers), self._hide(response, _read_body(response))
+                )
         self._reached = True
         self._learn_time(response.headers.get("Date"))
         self._keep_pace(answer)
         return answer
+
+    def _hide(self, response: requests.Response, body: bytes) -> bytes:
+        if response.status_code < 300:
+            return body
+        secrets = [self.connection.token, *self.connection.secrets]
+        return wire.hide_secrets(body.decode(errors="replace"), secrets).encode()
 
     def _keep_pace(self, answer: Answer) -> None:
         if answer.status in PRESSED:

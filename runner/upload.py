@@ -11,7 +11,7 @@ from pathlib import Path
 from runner.api import AIHub
 from runner.bodies import FileSlice, SourceChanged
 from runner.errors import ServiceError
-from runner.model import MB
+from runner.model import MB, Stat
 from runner.steps import CheckBatch, Checked, Gone, Outcome, SendFile, Sent, Unsendable
 from runner.wire import UploadPart
 
@@ -26,10 +26,13 @@ def send_file(client: AIHub, step: SendFile) -> Outcome:
     """Send a file as it is now, and tell the digest of exactly the bytes that were sent."""
     for _ in range(TRIES):
         try:
-            size = step.path.stat().st_size
+            before = _identify(step.path)
+            size = before.size
             if size == 0:
                 return Unsendable("empty", "it became empty")
-            return _send_whole(client, step, size) if size <= step.part_threshold else _send_parts(client, step, size)
+            sent = _send_whole(client, step, size) if size <= step.part_threshold else _send_parts(client, step, size)
+            if _identify(step.path) == before:
+                return sent
         except SourceChanged:
             continue
         except OSError as error:
@@ -41,6 +44,12 @@ def send_file(client: AIHub, step: SendFile) -> Outcome:
                 return Gone()
             raise
     return Unsendable("vanished", "it keeps changing")
+
+
+def _identify(path: Path) -> Stat:
+    """Tell what changes with a file's content: what was sent while this changed is perhaps of two files."""
+    info = path.stat()
+    return Stat(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
 
 
 def _send_whole(client: AIHub, step: SendFile, size: int) -> Sent:

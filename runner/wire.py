@@ -5,11 +5,12 @@ The shapes are those of the AI Hub API description; what we do not use is not re
 
 from __future__ import annotations
 
+import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from runner.errors import ServiceError
 
@@ -134,6 +135,15 @@ def render_error(body: bytes) -> str:
     except ValidationError:
         text = body[: _MAX_SHOWN * 4].decode(errors="replace")
     return clean_text(text) or "no reason given"
+
+
+def hide_secrets(text: str, secrets: Iterable[SecretStr]) -> str:
+    """Leave secrets out of what the service says: it may repeat what it was sent."""
+    for secret in secrets:
+        value = secret.get_secret_value()
+        for shown in (value, json.dumps(value)[1:-1]):
+            text = text.replace(shown, "…") if shown else text
+    return text
 
 
 def clean_text(text: str) -> str:

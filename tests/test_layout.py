@@ -12,7 +12,7 @@ LAYERS = [
     {"shards", "steps"},
     {"plan"},
     {"settings", "sources", "walk", "boundaries"}
-    | {"lock", "database", "state", "lockfile", "transport", "api", "progress"},
+    | {"lock", "database", "state", "lockfile", "session", "transport", "api", "progress"},
     {"upload", "look", "results", "jsonl", "reference"},
     {"engine", "job", "takeup", "report"},
     {"places", "reconcile", "recorder"},
@@ -29,6 +29,7 @@ WITHIN = {
     ("fingerprint", "spec"),
     ("state", "database"),
     ("api", "transport"),
+    ("transport", "session"),
     ("sources", "boundaries"),
     ("sources", "walk"),
     ("walk", "boundaries"),

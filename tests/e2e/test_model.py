@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -20,6 +21,8 @@ from fake_server import FakeAIHub
 from fake_server.world import Run
 
 from .conftest import ROOT, SPEC, WRITES, Project
+
+pytestmark = pytest.mark.timeout(400)
 
 CRASH = ROOT / "tests" / "torture" / "crash.py"
 NAMES = st.sampled_from([f"{folder}/{name}.txt" for folder in "xy" for name in "abcd"])

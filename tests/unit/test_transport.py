@@ -15,7 +15,7 @@ from requests.adapters import BaseAdapter
 
 from runner.api import AIHub
 from runner.errors import AnswerLost, Interrupted, ServiceError
-from runner.transport import Connection, open_session
+from runner.session import Connection, open_session
 
 ROOT = "https://hub.example/api"
 CONNECTION = Connection(ROOT, SecretStr("t0ken"), "acme", retry_wait_s=0.0)

@@ -1,0 +1,60 @@
+"""Connections to one root: who asks, through which proxies, and with which certificates."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import requests
+from pydantic import SecretStr
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from requests.utils import get_environ_proxies
+
+from runner.spec import is_this_machine
+
+SEND_BYTES = 1 << 18  # streamed bodies go out in pieces of this size; 16 KB, the default, is slow
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where the service is and how to talk to it."""
+
+    root: str
+    token: SecretStr
+    context: str
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 120.0
+    pool_size: int = 32
+    retry_wait_s: float = 0.5
+    secrets: tuple[SecretStr, ...] = ()
+
+
+class _Bearer(AuthBase):
+    """Set the token on each request; as an auth object, so that no netrc entry takes its place."""
+
+    def __init__(self, token: SecretStr, context: str) -> None:
+        self._token, self._context = token, context
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
+        if self._context:
+            request.headers["IB-Context"] = self._context
+        return request
+
+
+def open_session(connection: Connection) -> requests.Session:
+    """Make a session: the environment's proxies and CA bundle are read here, once."""
+    session = requests.Session()
+    session.trust_env = False
+    session.auth = _Bearer(connection.token, connection.context)
+    session.headers["User-Agent"] = "aihub-runner"
+    session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+    if not is_this_machine(urlsplit(connection.root).hostname or ""):
+        session.proxies.update(get_environ_proxies(connection.root))
+    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connection.pool_size)
+    adapter.init_poolmanager(1, connection.pool_size, blocksize=SEND_BYTES)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session

@@ -1,0 +1,263 @@
+"""What is left of an earlier apply is used, whatever is missing, stale or was cut off; nothing stays wrong for ever."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fake_server.batches
+import fake_server.runs
+import runner.jsonl
+
+from .conftest import Project
+from .test_interrupted import wait_for
+
+
+def lose_state(project: Project, *, lock_too: bool = False) -> None:
+    (project.folder / "job.state.db").unlink()
+    shutil.rmtree(project.folder / "results", ignore_errors=True)
+    if lock_too:
+        (project.folder / "job.lock.toml").unlink()
+
+
+def paths(project: Project) -> set[str]:
+    return {line["path"] for line in project.documents}
+
+
+# Fresh clones
+
+
+def test_run_that_the_lock_file_does_not_have_yet_stops_a_fresh_clone(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    project.write_files(1, start=1)
+    project.fake.next_run(hold=True)
+    process = project.start("apply", "job.toml")
+    wait_for(lambda: len(project.fake.runs()) == 2)
+    process.kill()
+    process.communicate()
+    project.fake.set_run(project.fake.runs()[1]["id"], status="COMPLETE")
+    lose_state(project)
+    project.write_files(1, start=2)
+    project.forget_requests()
+    assert project.apply().code == 7
+    assert project.sent() == []
+    assert project.apply("--adopt").code == 0
+    assert len(project.fake.runs()) == 3
+    assert len(paths(project)) == 3
+
+
+def test_listing_without_sizes_is_verified_by_digests(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fake_server.batches._render_file
+
+    def without_size(*args: Any) -> dict[str, Any]:
+        rendered = real(*args)
+        rendered["metadata"].pop("size")
+        return rendered
+
+    project.write_files(2)
+    monkeypatch.setattr(fake_server.batches, "_render_file", without_size)
+    assert project.apply().code == 0
+    lose_state(project)
+    project.forget_requests()
+    assert project.apply().code == 0
+    assert project.sent() == []
+
+
+def test_twins_are_both_recognised_without_state_and_lock(project: Project) -> None:
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
+    project.write("in/x/a.txt", "same")
+    project.write("in/y/a.txt", "same")
+    assert project.apply().code == 0
+    lose_state(project, lock_too=True)
+    assert project.apply().code == 0
+    assert len(project.fake.runs()) == 2
+
+
+def test_file_changed_back_in_a_fresh_clone_is_recognised(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    before = (project.folder / "in/00000.txt").read_text()
+    lose_state(project)
+    project.write("in/00000.txt", "the version of a branch")
+    assert project.apply().code == 0
+    project.write("in/00000.txt", before)
+    project.forget_requests()
+    assert project.apply().code == 0
+    assert project.sent() == []
+
+
+def test_what_a_person_gave_up_does_not_stop_fresh_clones(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    project.fake.world.delete_batch(next(iter(project.fake.world.batches.values())))
+    lose_state(project)
+    assert project.apply().code == 7
+    assert project.run("resolve", "--resubmit").code == 0
+    assert project.apply().code == 0
+    lose_state(project)
+    project.forget_requests()
+    assert project.apply().code == 0
+    assert project.sent() == []
+
+
+def test_one_of_two_unknown_runs_is_adopted_by_its_batch(project: Project) -> None:
+    project.write_files(2)
+    project.change_spec("[limits]", '[run]\non_lost = "stop"\n[limits]\nfiles_per_batch = 1')
+    project.fake.faults.add(operation="runApp", do="reset", when="after", times=2)
+    project.fake.faults.add(operation="listRuns", do="lag", times=99, seconds=600)
+    assert project.apply().code == 7
+    for run in project.fake.runs():
+        assert project.run("resolve", "--adopt", run["id"]).code == 0
+    assert project.apply().code == 0
+    assert len(project.fake.runs()) == 2
+
+
+def test_new_context_is_looked_at_before_it_pays(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    project.change_spec('context = "acme"', 'context = "other"')
+    project.apply()
+    lose_state(project, lock_too=True)
+    project.apply("--adopt")
+    project.change_spec('context = "other"', 'context = "acme"')
+    project.forget_requests()
+    assert project.apply().code == 0
+    assert project.sent() == []
+
+
+# The state
+
+
+def test_mistyped_root_is_forgotten_with_the_first_right_one(project: Project) -> None:
+    project.write_files(1)
+    right = project.env["AIHUB_API_ROOT"]
+    project.env["AIHUB_API_ROOT"] = "http://127.0.0.1:9/api"
+    assert project.apply().code == 4
+    project.env["AIHUB_API_ROOT"] = right
+    assert project.apply().code == 0
+
+
+def test_state_of_any_name_is_no_source(project: Project) -> None:
+    project.change_spec('files = "in/**/*"', 'files = "**/*"')
+    project.change_spec("[limits]", '[limits]\non_unsupported = "send"')
+    project.write("a.txt", "a")
+    for _ in range(3):
+        assert project.apply("--state", "OTHER.db").code == 0
+    assert len(project.fake.runs()) == 1
+
+
+def test_status_after_a_commit_was_cut_off(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    path, journal = project.folder / "job.state.db", project.folder / "job.state.db-journal"
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA cache_size=1")
+    db.execute("BEGIN IMMEDIATE")
+    db.execute("CREATE TABLE junk (x)")
+    db.executemany("INSERT INTO junk VALUES (?)", [("x" * 3000,)] * 200)
+    half = path.read_bytes(), journal.read_bytes()
+    db.execute("ROLLBACK")
+    db.close()
+    path.write_bytes(half[0])
+    journal.write_bytes(half[1])
+    assert project.run("status").code == 0
+
+
+def test_fake_keeps_its_data_to_itself_wherever_the_state_is(project: Project) -> None:
+    project.write_files(1)
+    project.apply("--fake", "--state", str(project.folder / "mine.db"))
+    assert not (project.folder / "data").exists()
+    assert (project.folder / "job.fake" / "data").is_dir()
+
+
+# Results
+
+
+def test_results_are_written_after_a_crash_between_their_rename_and_its_record(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dead(BaseException):
+        pass
+
+    def die(*args: Any) -> str:
+        real(*args)
+        raise Dead
+
+    project.write_files(1)
+    project.apply()
+    project.write_files(1, start=1)
+    real = runner.jsonl.write_file
+    monkeypatch.setattr(runner.jsonl, "write_file", die)
+    with pytest.raises(Dead):
+        project.apply()
+    monkeypatch.setattr(runner.jsonl, "write_file", real)
+    project.write_files(1, start=2)
+    assert project.apply().code == 0
+    assert len(paths(project)) == 3
+
+
+def test_results_folder_that_was_left_is_written_anew_when_it_is_used_again(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    project.change_spec("[limits]", '[results]\ndir = "other"\n[limits]')
+    project.write_files(1, start=1)
+    project.apply()
+    project.change_spec('[results]\ndir = "other"\n', "")
+    assert project.apply().code == 0
+    assert len(paths(project)) == 2
+
+
+def test_other_results_after_two_attempts_are_fetched_of_the_newest(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    project.apply("--again")
+    project.change_spec("[limits]", '[results]\ninclude = ["confidence"]\n[limits]')
+    assert project.apply().code == 0
+
+
+def test_results_that_are_not_there_yet_are_asked_for_again(project: Project) -> None:
+    project.write_files(1)
+    project.change_spec("settle_s = 0.2", "settle_s = 60")
+    project.fake.faults.add(operation="getRunResults", do="status", status=404)
+    project.fake.faults.add(operation="listRuns", nth=2, times=999, do="lag", seconds=30)
+    assert project.apply().code == 0
+    project.fake.faults.scripts.clear()
+
+
+def test_pages_whose_bytes_vary_agree_by_what_they_answer(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, numbers = fake_server.runs._render_file, itertools.count()
+
+    def vary(*args: Any) -> dict[str, Any]:
+        rendered = real(*args)
+        rendered["input_file_path"] += f"?signature={next(numbers)}"
+        return rendered
+
+    monkeypatch.setattr(fake_server.runs, "_render_file", vary)
+    project.write_files(3)
+    project.fake.faults.add(operation="getRunResults", do="drop_answer", name="00001.txt", times=999)
+    assert project.apply().code == 3
+    assert len(project.documents) == 2
+
+
+# Secrets
+
+
+def test_secret_that_the_service_repeats_is_not_shown(project: Project) -> None:
+    project.write("in/a.pdf", "pdf")
+    project.env["AIHUB_SECRET_A"] = "hunter2hunter2"
+    project.change_spec("[limits]", '[run.pdf_passwords]\n"in/a.pdf" = {env = "AIHUB_SECRET_A"}\n[limits]')
+    echo = json.dumps({"message": f"bad passwords {{'a.pdf': 'hunter2hunter2'}}, {project.env['AIHUB_API_KEY']}"})
+    project.fake.faults.add(operation="runApp", do="status", status=400, body=echo)
+    outcome = project.apply()
+    kept = [path for path in project.folder.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+    assert "bad passwords" in outcome.text
+    assert "hunter2" not in outcome.text
+    assert str(project.env["AIHUB_API_KEY"]) not in outcome.text
+    assert kept == list[Path]()
