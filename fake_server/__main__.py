@@ -8,7 +8,13 @@ import click
 
 
 @click.command()
-@click.option("--port", default=8800, show_default=True, help="The port to listen on; 0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8800,
+    show_default=True,
+    help="The port to listen on; 0 takes a free one.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Keep the world here across restarts.")
 @click.option("--run-seconds", default=1.0, show_default=True, help="How long a run takes.")

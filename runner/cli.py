@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.errors import Interrupted, RunnerError, SpecErrors
+from runner.arguments import Duration
+from runner.errors import InputError, Interrupted, RunnerError, SpecErrors
 
 if TYPE_CHECKING:
     from runner.job import Job, Options
@@ -28,21 +29,6 @@ PLAN_HAS_CHANGES = 10
 
 # What a command says of one spec: for people, for programs, and as an exit code.
 Answer = tuple[str, dict[str, Any], int]
-
-
-class Duration(click.ParamType):  # type: ignore[type-arg]
-    """A length of time: 90, 90s, 10m or 2h."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Give it in seconds."""
-        text = str(value)
-        unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
-        try:
-            return float(text[:-1]) * unit if unit else float(text)
-        except ValueError:
-            self.fail(f"{text!r} is no duration; write 90s, 10m or 2h", param, ctx)
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -182,6 +168,7 @@ def plan(
             code = PLAN_HAS_CHANGES if tell_changes and planned.work else 0
             return render_plan(spec.name, planned, scan, target), plan_as_json(spec.name, planned, scan, target), code
 
+    _refuse_state_of_many(specs, state)
     _each(specs, as_json, act)
 
 
@@ -197,8 +184,9 @@ def status(specs: tuple[Path, ...], as_json: bool, state: Path | None, fake: boo
 
         with _open_job(spec, Options(allow_outside=allow_outside), state, fake, offline=True) as job:
             report = inspect_job(job)
-            return render_report(report), report.as_json(), report.exit_code
+            return render_report(report, applied=False), report.as_json(), report.exit_code
 
+    _refuse_state_of_many(specs, state)
     _each(specs, as_json, act)
 
 
@@ -230,15 +218,41 @@ def apply(
     stop = Event()
     _stop_on_signals(stop)
 
+    _refuse_state_of_many(specs, state)
+    wrong = _find_wrong(specs, options, fake)
+
     def act(spec: Path) -> Answer:
         if stop.is_set():
             raise Interrupted(f"{spec.name}: interrupted", "apply again to go on")
+        if wrong:
+            raise wrong.get(spec) or InputError(
+                f"{spec.name}: not applied, since another spec is wrong", "mend that one"
+            )
         with _open_job(spec, options, state, fake) as job:
             return _apply_one(job, ask=not (yes or as_json), stop=stop)
 
+    _each(specs, as_json, act)
+
+
+def _refuse_state_of_many(specs: tuple[Path, ...], state: Path | None) -> None:
     if state and len(specs) > 1:
         raise click.UsageError("--state goes with one spec")
-    _each(specs, as_json, act)
+
+
+def _find_wrong(given: tuple[Path, ...], options: Options, fake: bool) -> dict[Path, RunnerError]:
+    """Check several specs, their settings and places before anything is sent for the first of them."""
+    from runner.job import open_job
+    from runner.places import check_renamed, claim_results
+
+    specs, wrong = _find_specs(given), {}
+    for spec in specs if len(specs) > 1 else ():
+        try:
+            job = open_job(spec, options, fake_root="" if fake else None, offline=fake)
+            check_renamed(job)
+            claim_results(job)
+        except RunnerError as error:
+            wrong[spec] = error
+    return wrong
 
 
 def _apply_one(job: Job, *, ask: bool, stop: Event) -> Answer:

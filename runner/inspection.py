@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from threading import Event
 from typing import Any
 
@@ -15,12 +16,12 @@ from runner.fingerprint import short_identity
 from runner.job import Job
 from runner.jsonl import find_damage
 from runner.lockfile import Entry
-from runner.model import FINAL_STATUSES, Run, Scan
+from runner.model import FINAL_STATUSES, Run, Scan, Shard
 from runner.places import check_renamed
 from runner.plan import Plan
 from runner.progress import open_progress
 from runner.reconcile import dismiss, entries_to_take_up, in_thread
-from runner.report import Report
+from runner.report import Report, count
 from runner.state import State
 from runner.wire import clean_text
 
@@ -91,9 +92,13 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, d
     if adopt and resubmit:
         raise InputError("resolve: --adopt and --resubmit exclude each other", "give one of them")
     with hold_state(job) as state:
-        runs = [
-            run for shard in state.load_shards() for run in shard.runs if run.remote_id is None and not run.is_given_up
+        unknown = [
+            (shard, run)
+            for shard in state.load_shards()
+            for run in shard.runs
+            if run.remote_id is None and not run.is_given_up
         ]
+        runs = [run for _, run in unknown]
         entries = entries_to_take_up(job, state)
         if adopt:
             _adopt(job, state, runs, adopt)
@@ -101,12 +106,26 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, d
             for run in runs:
                 state.record_given_up(run.id)
             dismiss(state, entries)
-        lines = [f"run with tag {run.tag}: {run.unknown or 'intent is open'}" for run in runs]
+        lines = [_describe_unknown(shard, run) for shard, run in unknown]
         lines += [f"run {e.run_id or 'of unknown id'} on batch {e.batch_id}: only in the lock file" for e in entries]
     decided = "adopted" if adopt else "to be paid for at the next apply" if resubmit else ""
-    text = "\n".join(lines + [decided] * bool(decided)) or "nothing is unknown"
+    name = job.spec_path.name
+    ways = [
+        f"if a run is among these: runner resolve {name} --adopt RUN_ID",
+        f"if surely none was started: runner resolve {name} --resubmit",
+    ]
+    text = "\n".join([*lines, *([decided] if decided else ways)]) if lines else "nothing is unknown"
     data = {"spec": job.spec_path.name, "unknown": lines, "decided": decided}
     return text, data, 7 if lines and not decided else 0
+
+
+def _describe_unknown(shard: Shard, run: Run) -> str:
+    batch = next((batch.remote_id for batch in shard.batches if batch.id == run.batch), None)
+    when = datetime.fromtimestamp(run.intent_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if run.intent_s else "unknown"
+    first = shard.members[0].path or shard.members[0].name if shard.members else "none"
+    files = f"{count(len(shard.members), 'file')} ({first}{' …' * (len(shard.members) > 1)})"
+    why = run.unknown or "its intent is open; apply looks for it"
+    return f"a run on batch {batch} of {files}, begun {when}, with tag {run.tag}: {why}"
 
 
 def _adopt(job: Job, state: State, runs: list[Run], run_id: str) -> None:

@@ -280,7 +280,7 @@ def _is_whole(shard: Shard, pending: Mapping[str, Source]) -> bool:
 
 def _why_again(shard: Shard, runs: Sequence[Run], want: Want, settings_of: Mapping[str, Mapping[str, Any]]) -> str:
     if runs and runs[-1].is_given_up:
-        return "surely no run was started before, as was decided"
+        return "surely no run was started before"
     if runs:
         return f"run {runs[-1].remote_id} was {runs[-1].status}, and is repeated as asked"
     if not shard.runs:

@@ -18,6 +18,8 @@ HEARTBEAT_S = 30.0
 
 def render_size(size_bytes: int) -> str:
     """Render a number of bytes for people."""
+    if size_bytes < 1024:
+        return f"{size_bytes} bytes"
     if size_bytes < MB // 10:
         return f"{size_bytes / 1024:.1f} KB"
     return f"{size_bytes / MB:.1f} MB" if size_bytes < 1024 * MB else f"{size_bytes / MB / 1024:.1f} GB"

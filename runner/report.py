@@ -17,6 +17,11 @@ PRECEDENCE = (130, 1, 5, 7, 4, 3, 2, 6, 0)
 SHOWN = 10
 
 
+def count(number: int, thing: str) -> str:
+    """Say how many there are of a thing that forms its plural with an s, or, for `batch`, with es."""
+    return f"{number} {thing}" + ("" if number == 1 else "es" if thing.endswith("h") else "s")
+
+
 def worst_code(codes: Iterable[int]) -> int:
     """Choose the exit code that tells most: the first that fits, in the order of the rules."""
     present = set(codes)
@@ -107,23 +112,24 @@ def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, want
     )
 
 
-def render_report(report: Report) -> str:
-    """Render a report for people, a line per fact that is not as expected."""
+def render_report(report: Report, *, applied: bool = True) -> str:
+    """Render a report for people, a line per fact that is not as expected; `applied` adds what was just done."""
     lines = []
     where = " on the FAKE AI Hub" if report.fake else ""
     if report.nothing_to_do:
         lines.append(f"{report.spec}: nothing to do{where}")
-    runs = ", ".join(f"{count} {status}" for status, count in sorted(report.runs.items())) or "none"
+    runs = ", ".join(f"{number} {status}" for status, number in sorted(report.runs.items())) or "none"
+    lines.append(f"{report.spec}: {count(report.files, 'file')}, {report.files_done} done or under way{where}")
+    if applied:
+        sent = f"{count(report.files_sent, 'file')} ({render_size(report.bytes_sent)}) in {report.seconds} s"
+        lines.append(f"  sent       {sent}")
     lines += [
-        f"{report.spec}: {report.files} files, {report.files_done} done or under way{where}",
-        f"  sent       {report.files_sent} files ({render_size(report.bytes_sent)}) in {report.seconds} s",
         f"  batches    {report.batches}",
-        f"  runs       {runs} ({report.runs_started} started now)",
+        f"  runs       {runs}" + f" ({report.runs_started} started now)" * applied,
         f"  documents  {report.documents}, fields with errors {report.field_errors}",
     ]
     lines += _render_problems(report)
-    lines.append(f"  results    {report.results}")
-    return "\n".join(lines)
+    return "\n".join(lines + [f"  results    {report.results}"] * bool(report.results))
 
 
 def _render_problems(report: Report) -> list[str]:
@@ -133,9 +139,9 @@ def _render_problems(report: Report) -> list[str]:
     lines += _listed("unanswered", report.unanswered)
     lines += _listed("unexpected", report.unknown_answers)
     lines += _listed("review", [f"run {run} waits for a person" for run in report.review])
-    left = {"files to send": report.files_left, "runs going on": report.going, "runs to fetch": report.unfetched}
-    left |= {"runs of unknown outcome": report.unknown_runs}
-    lines += _listed("left", [f"{count} {what}" for what, count in left.items() if count])
+    left = {"file": (report.files_left, "to run"), "run": (report.going, "going on")}
+    left |= {"fetch": (report.unfetched, "of results"), "look": (report.unknown_runs, "for a run of unknown outcome")}
+    lines += _listed("left", [f"{count(number, what)} {rest}" for what, (number, rest) in left.items() if number])
     return lines + _listed("note", report.notes)
 
 
@@ -154,10 +160,10 @@ def render_plan(name: str, plan: Plan, scan: Scan, target: str) -> str:
     sent = plan.uploads(target)
     size = render_size(sum(member.size for member in sent))
     lines = [
-        f"{name}: {len(scan.sources)} files, {plan.done} done or under way",
-        f"  to send    {len(sent)} files ({size})",
-        f"  to create  {plan.batches_to_create} batches",
-        f"  to pay     {plan.runs_to_pay} runs",
+        f"{name}: {count(len(scan.sources) + len(scan.set_aside), 'file')}, {plan.done} done or under way",
+        f"  to send    {count(len(sent), 'file')} ({size})",
+        f"  to create  {count(plan.batches_to_create, 'batch')}",
+        f"  to pay     {count(plan.runs_to_pay, 'run')}",
     ]
     lines += _listed("because", [_describe_work(work) for work in plan.work])
     lines += _listed("moved", [f"{move.old} is now {move.new}" for move in plan.moves])
@@ -167,8 +173,9 @@ def render_plan(name: str, plan: Plan, scan: Scan, target: str) -> str:
 
 
 def _describe_work(work: Work) -> str:
-    shown = work.shard.members[0].path or work.shard.members[0].name if work.shard.members else ""
-    return f"{len(work.shard.members)} files ({shown} …): {work.reason}; next: {work.need.value}"
+    members = work.shard.members
+    shown = (members[0].path or members[0].name) + " …" * (len(members) > 1) if members else "none"
+    return f"{count(len(members), 'file')} ({shown}): {work.reason}; next: {work.need.value}"
 
 
 def plan_as_json(name: str, plan: Plan, scan: Scan, target: str) -> dict[str, Any]:

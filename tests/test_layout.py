@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"errors", "model"},
+    {"arguments", "errors", "model"},
     {"spec", "globs", "mistakes", "fingerprint", "wire", "events", "bodies", "files", "pace"},
     {"shards", "steps"},
     {"plan"},

@@ -23,9 +23,9 @@ def test_counts_are_told_in_one_line() -> None:
     counts = Counts(files_to_send=2, files_sent=2, runs_fetched=1)
     counts.runs.update({"COMPLETE": 1, "RUNNING": 2})
     assert render_counts(counts) == (
-        "uploaded 2 of 2 files (0.0 KB of 0.0 KB); runs: 1 COMPLETE, 2 RUNNING; results of 1 runs fetched"
+        "uploaded 2 of 2 files (0 bytes of 0 bytes); runs: 1 COMPLETE, 2 RUNNING; results of 1 runs fetched"
     )
 
 
 def test_sizes_are_told_in_units_that_fit() -> None:
-    assert [render_size(size) for size in (512, 5_242_880, 3 * 1024**3)] == ["0.5 KB", "5.0 MB", "3.0 GB"]
+    assert [render_size(size) for size in (512, 5_242_880, 3 * 1024**3)] == ["512 bytes", "5.0 MB", "3.0 GB"]

@@ -1,0 +1,98 @@
+"""What the command line itself answers for: several specs, the words of `resolve`, warnings, and bugs of ours."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import runner.apply
+import runner.cli
+
+from .conftest import SPEC, Project
+
+
+def test_nothing_is_paid_where_a_later_spec_is_wrong(project: Project) -> None:
+    project.write_files(1)
+    for name, text in {"good": SPEC.replace('name = "job"', 'name = "good"'), "bad": "files = 1"}.items():
+        project.write(f"{name}.toml", text)
+    outcome = project.run("apply", "good.toml", "bad.toml", "missing.toml")
+    assert outcome.code == 2
+    assert "good.toml: not applied, since another spec is wrong" in outcome.err
+    assert project.fake.journal == []
+
+
+def test_specs_that_share_a_results_folder_are_refused_before_anything_is_paid(project: Project) -> None:
+    project.write_files(1)
+    project.write("twin.toml", SPEC)
+    outcome = project.run("apply", "job.toml", "twin.toml")
+    assert outcome.code == 2
+    assert project.fake.journal == []
+
+
+def test_resolve_says_what_there_is_to_decide_by(project: Project) -> None:
+    project.write_files(2)
+    project.change_spec("[limits]", '[run]\non_lost = "stop"\n[limits]')
+    project.fake.faults.add(operation="runApp", do="reset")
+    assert project.apply().code == 7
+    outcome = project.run("resolve")
+    assert outcome.code == 7
+    assert re.search(r"a run on batch \d+ of 2 files \(in/00000.txt …\), begun 20.. ?", outcome.out)
+    assert "runner resolve job.toml --resubmit" in outcome.out
+    assert project.run("resolve", "--resubmit").code == 0
+    assert project.run("resolve").out.strip() == "nothing is unknown"
+
+
+def test_resolve_works_on_the_fake_of_its_own(project: Project) -> None:
+    project.write_files(1)
+    project.apply("--fake")
+    outcome = project.run("resolve", "--fake", "--json")
+    assert outcome.code == 0
+    assert json.loads(outcome.out)["specs"][0]["unknown"] == []
+
+
+def test_status_tells_nothing_of_an_apply(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    shown = project.run("status").out
+    assert "1 COMPLETE" in shown
+    assert "sent" not in shown
+
+
+def test_state_on_a_network_file_system_is_warned_of(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = f"1 2 0:1 / / rw - ext4 disk rw\n3 1 0:2 / {project.folder.resolve()} rw - nfs4 server:/home rw\n"
+    real = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, *a, **k: mounts if path.name == "mountinfo" else real(path, *a, **k)
+    )
+    project.write_files(1)
+    outcome = project.apply()
+    assert outcome.code == 0
+    assert "lies on a network file system (nfs4)" in outcome.err
+
+
+def test_report_of_a_bug_holds_no_secret(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def break_down(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    project.write_files(1)
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setenv("AIHUB_API_KEY", "fake-very-secret-token")
+    monkeypatch.setenv("AIHUB_API_ROOT", str(project.env["AIHUB_API_ROOT"]))
+    monkeypatch.setattr(runner.apply, "claim_results", break_down)
+    monkeypatch.setattr("sys.argv", ["runner", "apply", "job.toml"])
+    with pytest.raises(SystemExit) as end:
+        runner.cli.main()
+    assert end.value.code == 1
+    printed = capsys.readouterr().err
+    found = re.search(r"a report is in (\S+)", printed)
+    assert found
+    report = Path(found[1])
+    text = report.read_text()
+    report.unlink()
+    assert "ZeroDivisionError" in text
+    assert "very-secret" not in text + printed
