@@ -144,13 +144,16 @@ def _take_up_planned(job: Job, state: State, found: Survey, plan: Plan) -> bool:
             planned.setdefault(_fingerprint(work), []).append(work)
     by_id = {run.id: run for run in found.runs}
     known = {run.remote_id for shard in state.load_shards() for run in shard.runs}
-    taken = False
+    members: dict[int, tuple[Member, ...]] = {}  # by batch: the attempts on one are of one shard, twins have their own
     for entry in survey_entries(found.runs, want.target):
+        if entry.run_key != want.run_key or entry.run_id in known:
+            continue
         twins = planned.get(entry.fingerprint)
-        if twins and entry.run_key == want.run_key and entry.run_id not in known:
-            record_taken(state, Inspected(entry, {}, by_id[entry.run_id]), twins.pop(0).shard.members)
-            taken = True
-    return taken
+        if entry.batch_id not in members and twins:
+            members[entry.batch_id] = twins.pop(0).shard.members
+        if entry.batch_id in members:
+            record_taken(state, Inspected(entry, {}, by_id[entry.run_id]), members[entry.batch_id])
+    return bool(members)
 
 
 def _fingerprint(work: Work) -> str:

@@ -80,6 +80,16 @@ def test_twins_are_both_recognised_without_state_and_lock(project: Project) -> N
     assert len(project.fake.runs()) == 2
 
 
+def test_every_attempt_is_recognised_without_state_and_lock(project: Project) -> None:
+    project.write_files(1)
+    project.fake.next_run(status="FAILED", message="as told")
+    assert project.apply().code == 3
+    assert project.apply("--retry-failed").code == 0
+    lose_state(project, lock_too=True)
+    assert project.apply().code == 0
+    assert len(project.fake.runs()) == 2
+
+
 def test_file_changed_back_in_a_fresh_clone_is_recognised(project: Project) -> None:
     project.write_files(2)
     project.apply()
