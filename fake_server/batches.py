@@ -7,6 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fake_server.faults import hidden_since, shifted
 from fake_server.service import Service, answer, check_name, context_of, read_count, read_json, user_of
 from fake_server.world import ApiError, Batch, File
 
@@ -62,10 +63,10 @@ async def list_batches(service: Service, request: Request) -> Response:
         and asked.get("workspace", batch.workspace) == batch.workspace
         and asked.get("username", batch.owner) == batch.owner
     ]
-    for fault in service.faults.knobs("listBatches", request.url.path):
-        made_before_ms = (service.clock.now_s() - fault.seconds) * 1000
-        found = [batch for batch in found if batch.created_ms < made_before_ms]
-    return answer(200, {"batches": [render_batch(batch) for batch in found[offset : offset + limit]]})
+    since_ms = hidden_since(request.scope, service.clock.now_s()) * 1000
+    found = [batch for batch in found if batch.created_ms < since_ms]
+    start = shifted(request.scope, offset, limit)
+    return answer(200, {"batches": [render_batch(batch) for batch in found[start : start + limit]]})
 
 
 async def get_batch(service: Service, request: Request) -> Response:
@@ -83,8 +84,10 @@ async def list_files(service: Service, request: Request) -> Response:
     batch = find_batch(service, request)
     size = max(1, read_count(request, "page_size", PAGE_FILES, MAX_PAGE_FILES))
     start = read_count(request, "start_token", 0)
-    files = sorted(batch.files.values(), key=lambda file: file.name)
-    page, has_more = files[start : start + size], start + size < len(files)
+    since_s = hidden_since(request.scope, service.clock.now_s())
+    files = sorted((file for file in batch.files.values() if file.modified_s < since_s), key=lambda file: file.name)
+    begin = shifted(request.scope, start, size)
+    page, has_more = files[begin : begin + size], begin + size < len(files)
     body: dict[str, Any] = {"nodes": [_render_file(batch, file) for file in page], "has_more": has_more}
     if has_more:
         body["next_page_token"] = str(start + size)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ACTIONS = ("reset", "truncate", "stall", "garbage", "status")
-KNOBS = ("lag", "drop_answer", "repeat_page")
+LISTINGS = ("listBatches", "listFiles", "listRuns")
+# What only the handler itself can do, and whose handlers do it.
+KNOBS: dict[str, tuple[str, ...]] = {
+    "lag": LISTINGS,
+    "drop_answer": ("getRunResults",),
+    "repeat_page": (*LISTINGS, "getRunResults"),
+    "shift_page": (*LISTINGS, "getRunResults"),
+}
 GARBAGE = b"<html><head><title>Gateway</title></head><body>Please try again</body></html>"
 
 
@@ -19,7 +26,9 @@ class Fault:
     """One script: from the `nth` matching call on, for `times` calls.
 
     `when` is "before" (the service does not act) or "after" (it has acted, and the answer is lost). `do` is
-    one of `ACTIONS`, done to the exchange, or one of `KNOBS`, which the handlers ask for.
+    one of `ACTIONS`, done to the exchange, or one of `KNOBS`, which the handlers ask for: `lag` hides what is
+    younger than `seconds`, `drop_answer` the results of the file `name`; `repeat_page` gives the page before the
+    one that was asked for, `shift_page` one that begins `items` later, or earlier where that is negative.
     """
 
     operation: str = "*"
@@ -33,13 +42,16 @@ class Fault:
     body: str = '{"message": "scripted"}'
     bytes: int = 20
     seconds: float = 0.0
+    items: int = 1
     name: str = ""
     calls: int = 0
     used: int = 0
 
     def __post_init__(self) -> None:
-        if self.do not in ACTIONS + KNOBS or self.when not in ("before", "after"):
+        if self.do not in (*ACTIONS, *KNOBS) or self.when not in ("before", "after"):
             raise ValueError(f"no such fault: {self.when} {self.do}")
+        if self.operation not in KNOBS.get(self.do, (self.operation,)):
+            raise ValueError(f"{self.do} is for {', '.join(KNOBS[self.do])} only")
 
     def strikes(self, operation: str, path: str) -> bool:
         """Count a call, and tell whether it goes wrong."""
@@ -65,10 +77,6 @@ class Faults:
         """List the scripts that never struck."""
         return [asdict(fault) for fault in self.scripts if not fault.used]
 
-    def knobs(self, operation: str, path: str) -> list[Fault]:
-        """List the faults that a handler itself has to make for this call."""
-        return [fault for fault in self.scripts if fault.do in KNOBS and fault.strikes(operation, path)]
-
     def guard(self, app: ASGIApp, name_operation: Any) -> ASGIApp:
         """Wrap an app so that scripted calls go wrong."""
 
@@ -77,7 +85,10 @@ class Faults:
                 await app(scope, receive, send)
                 return
             operation = scope["operation"] = name_operation(scope)
-            fault = _first(self.scripts, operation, scope["path"])
+            # Every script counts every call, whichever of them strikes.
+            striking = [fault for fault in self.scripts if fault.strikes(operation, scope["path"])]
+            scope["knobs"] = [fault for fault in striking if fault.do in KNOBS]
+            fault = next((fault for fault in striking if fault.do in ACTIONS), None)
             if fault is None:
                 await app(scope, receive, send)
             elif fault.when == "before":
@@ -95,10 +106,21 @@ class Faults:
         return guarded
 
 
-def _first(scripts: Iterable[Fault], operation: str, path: str) -> Fault | None:
-    # Every script counts every call, whichever of them strikes.
-    striking = [fault for fault in scripts if fault.do in ACTIONS and fault.strikes(operation, path)]
-    return striking[0] if striking else None
+def knobs_of(scope: Scope, do: str) -> list[Fault]:
+    """List the faults of a kind that a handler itself has to make for this call."""
+    return [fault for fault in scope.get("knobs", ()) if fault.do == do]
+
+
+def hidden_since(scope: Scope, now_s: float) -> float:
+    """Tell from when on, in Unix seconds, a listing does not show what was made: now and later unless it lags."""
+    return min((now_s - fault.seconds for fault in knobs_of(scope, "lag")), default=math.inf)
+
+
+def shifted(scope: Scope, offset: int, size: int) -> int:
+    """Tell where a page of `size` really begins: at `offset`, unless a fault moves it."""
+    moved = -size * len(knobs_of(scope, "repeat_page"))
+    moved += sum(fault.items for fault in knobs_of(scope, "shift_page"))
+    return max(0, offset + moved)
 
 
 async def _read_all(receive: Receive) -> None:

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fake_server.extraction import extract
+from fake_server.faults import hidden_since, knobs_of, shifted
 from fake_server.lifecycle import run_phase
 from fake_server.service import Service, answer, context_of, read_count, read_json, user_of
 from fake_server.world import ApiError, File, Run
@@ -92,13 +93,12 @@ async def list_runs(service: Service, request: Request) -> Response:
     from_ns = read_count(request, "from_timestamp", int(service.clock.now_s()) - DAY_S) * 1_000_000_000
     to_ns = read_count(request, "to_timestamp", int(service.clock.now_s()) + 1) * 1_000_000_000
     limit, offset = read_count(request, "limit", 100, 1000), read_count(request, "offset", 0)
-    for fault in service.faults.knobs("listRuns", request.url.path):
-        to_ns = min(to_ns, int((service.clock.now_s() - fault.seconds) * 1e9))
+    since_ns = hidden_since(request.scope, service.clock.now_s()) * 1e9
     context = context_of(request)
     runs = [
         render_run(service, run)
         for run in service.world.runs.values()
-        if run.context == context and from_ns <= run.started_ns <= to_ns and _matches(run, request)
+        if run.context == context and from_ns <= run.started_ns <= min(to_ns, since_ns) and _matches(run, request)
     ]
     statuses = asked.getlist("status")
     chosen = [run for run in runs if not statuses or run["status"] in statuses]
@@ -106,7 +106,8 @@ async def list_runs(service: Service, request: Request) -> Response:
     if sort_by not in ("start_timestamp", "status"):
         raise ApiError(400, "sort_by is start_timestamp or status.")
     chosen.sort(key=lambda run: run[sort_by], reverse=asked.get("order", "DESCENDING") == "DESCENDING")
-    return answer(200, {"runs": chosen[offset : offset + limit]})
+    start = shifted(request.scope, offset, limit)
+    return answer(200, {"runs": chosen[start : start + limit]})
 
 
 def _matches(run: Run, request: Request) -> bool:
@@ -144,10 +145,9 @@ async def get_results(service: Service, request: Request) -> Response:
     asked = request.query_params
     include = frozenset(name for key, name in INCLUDES.items() if asked.get(key, "false").lower() == "true")
     files = sorted(run.files, key=lambda file: file.name)
-    for fault in service.faults.knobs("getRunResults", request.url.path):
-        files = [file for file in files if file.name != fault.name]
-        if fault.do == "repeat_page":
-            offset = max(0, offset - service.page_files)
+    dropped = {fault.name for fault in knobs_of(request.scope, "drop_answer")}
+    files = [file for file in files if file.name not in dropped]
+    offset = shifted(request.scope, offset, service.page_files)
     page = files[offset : offset + service.page_files]
     settings = run.request.get("settings") or {}
     body: dict[str, Any] = {
