@@ -33,6 +33,7 @@ def main(
     """Serve a fake AI Hub until it is stopped. It takes tokens that begin with fake-, and no others."""
     import socket
 
+    from fake_server.app import create_app
     from fake_server.clock import Clock
     from fake_server.serve import make_server
     from fake_server.service import Service
@@ -54,7 +55,7 @@ def main(
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}, {error.strerror}") from error
     click.echo(f"http://{host}:{listener.getsockname()[1]}/api")
-    make_server(service, host, port).run([listener])
+    make_server(create_app(service), host, port).run([listener])
 
 
 if __name__ == "__main__":

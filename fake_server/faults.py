@@ -73,6 +73,8 @@ class Faults:
         """Add a script. Raises ValueError or TypeError where it is none."""
         self.scripts.append(Fault(**script))
 
+    __call__ = add
+
     def unused(self) -> list[dict[str, Any]]:
         """List the scripts that never struck."""
         return [asdict(fault) for fault in self.scripts if not fault.used]

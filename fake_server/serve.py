@@ -6,17 +6,15 @@ import asyncio
 import socket
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fake_server.app import create_app
-from fake_server.batches import render_batch
 from fake_server.clock import Clock
-from fake_server.control import render_ledger
-from fake_server.faults import Faults
-from fake_server.runs import render_run
+from fake_server.handle import Handle
 from fake_server.service import Service
 from fake_server.world import World
 
@@ -39,10 +37,10 @@ class _Protocol(H11Protocol):
         self.app = with_transport
 
 
-def make_server(service: Service, host: str = "127.0.0.1", port: int = 0) -> uvicorn.Server:
-    """Make a server that answers for a service."""
+def make_server(app: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> uvicorn.Server:
+    """Make a server that answers with an application."""
     config = uvicorn.Config(
-        create_app(service),
+        app,
         host=host,
         port=port,
         http=_Protocol,
@@ -59,7 +57,30 @@ def make_server(service: Service, host: str = "127.0.0.1", port: int = 0) -> uvi
     return uvicorn.Server(config)
 
 
-class FakeAIHub:
+class Background:
+    """A server in a thread of this process, on a free port of this machine, from entering to leaving."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._server = make_server(app)
+        self.root = ""
+
+    def __enter__(self) -> Self:
+        listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+        self.root = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        self._thread = threading.Thread(target=self._serve, args=(listener,), name="fake-aihub", daemon=True)
+        self._thread.start()
+        return self
+
+    def _serve(self, listener: socket.socket) -> None:
+        # The listener takes connections from the start; they are answered as soon as the loop runs.
+        asyncio.run(self._server.serve([listener]))
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+
+
+class FakeAIHub(Handle):
     """A fake in this process, on a free port of this machine, from entering to leaving.
 
     With `data_dir` its world is kept there, and bodies on disk. `root` is for AIHUB_API_ROOT.
@@ -75,71 +96,23 @@ class FakeAIHub:
         page_files: int = 100,
         part_size: int = 10_485_760,
     ) -> None:
-        self.clock = Clock()
-        self.world = World(self.clock, data_dir)
-        self.service = Service(
-            self.clock,
-            self.world,
+        clock = Clock()
+        service = Service(
+            clock,
+            World(clock, data_dir),
             run_seconds=run_seconds,
             latency_ms=latency_ms,
             page_files=page_files,
             part_size=part_size,
         )
+        super().__init__(service)
         self.root = ""
 
     def __enter__(self) -> FakeAIHub:
-        self._server = make_server(self.service)
-        listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-        self.root = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve, args=(listener,), name="fake-aihub", daemon=True)
-        self._thread.start()
+        self._background = Background(create_app(self.service)).__enter__()
+        self.root = self._background.root
         return self
 
-    def _serve(self, listener: socket.socket) -> None:
-        # The listener takes connections from the start; they are answered as soon as the loop runs.
-        asyncio.run(self._server.serve([listener]))
-
     def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        self._thread.join()
+        self._background.__exit__()
         self.world.close()
-
-    @property
-    def faults(self) -> Faults:
-        """The fault scripts."""
-        return self.service.faults
-
-    @property
-    def journal(self) -> list[dict[str, Any]]:
-        """Every request and answer so far."""
-        return [exchange.as_dict() for exchange in list(self.service.journal.exchanges)]
-
-    def clear_journal(self) -> None:
-        """Forget the requests so far."""
-        self.service.journal.clear()
-
-    @property
-    def ledger(self) -> dict[str, Any]:
-        """How often each side effect took place."""
-        return render_ledger(self.service)
-
-    def next_run(self, **script: Any) -> None:
-        """Say how the next run goes: status, message, after_s, hold; `times` for more than one."""
-        self.world.next_runs.append(script)
-
-    def set_run(self, run_id: str, status: str, message: str = "") -> None:
-        """Say how a run is from now on."""
-        self.world.set_run(run_id, {"status": status, "message": message})
-
-    def batches(self) -> list[dict[str, Any]]:
-        """List all batches of all contexts."""
-        return [render_batch(batch) for batch in self.world.batches.values()]
-
-    def runs(self) -> list[dict[str, Any]]:
-        """List all runs of all contexts, the oldest first."""
-        return [render_run(self.service, run) for run in self.world.runs.values()]
-
-    def files(self, batch_id: int) -> dict[str, str]:
-        """Tell the names and SHA-256 of what lies in a batch."""
-        return {file.name: file.digest for file in self.world.batches[batch_id].files.values()}

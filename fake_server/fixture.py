@@ -1,0 +1,51 @@
+"""What the pytest plugin gives: one server for all tests of a process, and a namespace on it for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fake_server.app import create_app
+from fake_server.clock import Clock
+from fake_server.handle import Handle
+from fake_server.namespaces import Namespaces
+from fake_server.serve import Background
+from fake_server.service import Service
+from fake_server.world import World
+
+
+class Fixture(Handle):
+    """A fake of one test. `url` is the API root; `service_token` is that of a service account in the same world."""
+
+    def __init__(self, service: Service, url: str, name: str) -> None:
+        super().__init__(service)
+        self.url = url
+        self.token = f"fake-{name}"
+        self.service_token = f"fake-service-{name}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header that requests without a client of their own need."""
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+class Session(Background):
+    """All fakes of a process, behind one server."""
+
+    def __init__(self) -> None:
+        self._namespaces = Namespaces()
+        super().__init__(self._namespaces)
+
+    @contextmanager
+    def open(self, name: str, options: dict[str, Any]) -> Iterator[Fixture]:
+        """Open a namespace, until leaving; options are those of a Service. Raises TypeError for others."""
+        clock = Clock()
+        service = Service(clock, World(clock), **options)
+        fixture = Fixture(service, self.root, name)
+        tokens = (fixture.token, fixture.service_token)
+        self._namespaces.add(create_app(service), *tokens)
+        try:
+            yield fixture
+        finally:
+            self._namespaces.remove(*tokens)

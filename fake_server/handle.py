@@ -1,0 +1,59 @@
+"""What a test holds of a fake: its world, its clock, its faults, and what was sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fake_server.batches import render_batch
+from fake_server.control import render_ledger
+from fake_server.faults import Faults
+from fake_server.runs import render_run
+from fake_server.service import Service
+
+
+class Handle:
+    """One fake, looked at and told what to do without requests."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.clock = service.clock
+        self.world = service.world
+
+    @property
+    def faults(self) -> Faults:
+        """The fault scripts."""
+        return self.service.faults
+
+    @property
+    def journal(self) -> list[dict[str, Any]]:
+        """Every request and answer so far."""
+        return [exchange.as_dict() for exchange in list(self.service.journal.exchanges)]
+
+    def clear_journal(self) -> None:
+        """Forget the requests so far."""
+        self.service.journal.clear()
+
+    @property
+    def ledger(self) -> dict[str, Any]:
+        """How often each side effect took place."""
+        return render_ledger(self.service)
+
+    def next_run(self, **script: Any) -> None:
+        """Say how the next run goes: status, message, after_s, hold; `times` for more than one."""
+        self.world.next_runs.append(script)
+
+    def set_run(self, run_id: str, status: str, message: str = "") -> None:
+        """Say how a run is from now on."""
+        self.world.set_run(run_id, {"status": status, "message": message})
+
+    def batches(self) -> list[dict[str, Any]]:
+        """List all batches of all contexts."""
+        return [render_batch(batch) for batch in self.world.batches.values()]
+
+    def runs(self) -> list[dict[str, Any]]:
+        """List all runs of all contexts, the oldest first."""
+        return [render_run(self.service, run) for run in self.world.runs.values()]
+
+    def files(self, batch_id: int) -> dict[str, str]:
+        """Tell the names and SHA-256 of what lies in a batch."""
+        return {file.name: file.digest for file in self.world.batches[batch_id].files.values()}

@@ -1,0 +1,143 @@
+"""The pytest plugin, in test runs of its own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[2]
+PLUGIN = "fake_server.pytest_plugin"
+# Where this package is installed, pytest finds the plugin by itself.
+OPTIONS = [] if any(found.value == PLUGIN for found in entry_points(group="pytest11")) else ["-p", PLUGIN]
+
+
+def run(pytester: pytest.Pytester, code: str, *options: str) -> pytest.RunResult:
+    pytester.makepyfile(code)
+    return pytester.runpytest_subprocess(*OPTIONS, "-W", "error", *options)
+
+
+def blocks(text: str) -> dict[str, str]:
+    """The Python of a document, by the file name in its first line."""
+    return dict(re.findall(r"```python\n# (\S+)\n(.*?)```", text, re.DOTALL))
+
+
+def test_plugin_does_what_its_documentation_shows(pytester: pytest.Pytester) -> None:
+    files = blocks((ROOT / "docs/pytest.md").read_text(encoding="utf-8"))
+    for name, code in files.items():
+        (pytester.path / name).write_text(code, encoding="utf-8")
+    result = pytester.runpytest_subprocess(*OPTIONS)
+    result.assert_outcomes(passed=files["test_process.py"].count("\ndef test_"))
+
+
+def test_plugin_is_declared_for_pytest() -> None:
+    assert f'fake_aihub = "{PLUGIN}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_plugin_imports_nothing_of_the_fake_until_it_is_used() -> None:
+    code = (
+        f"import sys, {PLUGIN}; print(sorted(name for name in sys.modules if name.startswith(('fake', 'starl', 'uv'))))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == f"['fake_server', '{PLUGIN}']"
+
+
+def test_plugin_gives_each_test_a_world_of_its_own(pytester: pytest.Pytester) -> None:
+    code = """
+        import pytest, requests
+
+        SEEN = {}
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_world(fake_aihub, number):
+            SEEN[fake_aihub.token] = fake_aihub.url
+            assert len(SEEN) == number + 1
+            assert len(set(SEEN.values())) == 1
+            url, headers = f"{fake_aihub.url}/v2/batches", fake_aihub.headers
+            assert requests.get(url, headers=headers).json() == {"batches": []}
+            assert requests.post(url, json={"name": "mine"}, headers=headers).json() == {"id": 1001}
+            assert fake_aihub.ledger["batches"] == {"/mine": 1}
+            assert [entry["operation"] for entry in fake_aihub.journal] == ["listBatches", "createBatch"]
+            assert fake_aihub.clock.offset_s == 0
+            fake_aihub.clock.advance(86_400)
+
+        def test_faults(fake_aihub):
+            fake_aihub.faults(operation="listBatches", do="status", status=503)
+            url, headers = f"{fake_aihub.url}/v2/batches", fake_aihub.headers
+            assert [requests.get(url, headers=headers).status_code for _ in range(2)] == [503, 200]
+
+        def test_tokens(fake_aihub):
+            url = f"{fake_aihub.url}/v2/batches"
+            for token in [*SEEN, "fake-other", "real", ""]:
+                found = requests.get(url, headers={"Authorization": f"Bearer {token}"})
+                assert found.status_code == 401, token
+                assert found.headers["X-Fake-AIHub"] == "1"
+            service = {"Authorization": f"Bearer {fake_aihub.service_token}"}
+            assert requests.post(url, json={"name": "no workspace"}, headers=service).status_code == 400
+            assert requests.get(url).status_code == 401
+    """
+    run(pytester, code).assert_outcomes(passed=6)
+
+
+def test_plugin_controls_the_fake_of_the_token_by_requests_too(pytester: pytest.Pytester) -> None:
+    code = """
+        import requests
+
+        def test_control(fake_aihub):
+            control = fake_aihub.url.removesuffix("/api") + "/_fake"
+            assert requests.get(f"{control}/ledger").status_code == 401
+            found = requests.post(f"{control}/clock", json={"advance_s": 5}, headers=fake_aihub.headers)
+            assert found.status_code == 200
+            assert fake_aihub.clock.offset_s == 5
+    """
+    run(pytester, code).assert_outcomes(passed=1)
+
+
+def test_plugin_fails_a_test_whose_faults_were_never_used_unless_that_is_allowed(pytester: pytest.Pytester) -> None:
+    code = """
+        import pytest
+
+        def test_unused(fake_aihub):
+            fake_aihub.faults(operation="runApp", do="reset")
+
+        @pytest.mark.fake_aihub(allow_unused_faults=True)
+        def test_allowed(fake_aihub):
+            fake_aihub.faults(operation="runApp", do="reset")
+    """
+    result = run(pytester, code)
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*faults that were never used*runApp*"])
+
+
+def test_plugin_takes_options_from_marks_the_nearest_first(pytester: pytest.Pytester) -> None:
+    code = """
+        import pytest
+
+        pytestmark = pytest.mark.fake_aihub(page_files=3, run_seconds=5)
+
+        @pytest.mark.fake_aihub(page_files=7)
+        def test_options(fake_aihub):
+            assert (fake_aihub.service.page_files, fake_aihub.service.run_seconds) == (7, 5)
+    """
+    run(pytester, code, "--strict-markers").assert_outcomes(passed=1)
+
+
+def test_plugin_is_safe_in_parallel(pytester: pytest.Pytester) -> None:
+    code = """
+        import pytest, requests
+
+        @pytest.mark.parametrize("number", range(40))
+        def test_world(fake_aihub, number):
+            url, headers = f"{fake_aihub.url}/v2/batches", fake_aihub.headers
+            for _ in range(5):
+                requests.post(url, json={"name": str(number)}, headers=headers).raise_for_status()
+            assert {b["name"] for b in requests.get(url, headers=headers).json()["batches"]} == {str(number)}
+            assert fake_aihub.ledger["batches"] == {f"/{number}": 5}
+    """
+    run(pytester, code, "-n", "8").assert_outcomes(passed=40)
