@@ -34,6 +34,7 @@ from runner.wire import run_body
 TICK_S = 1.0
 HOUR_S = 3600.0
 POLL_GROWTH = 1.5
+DATE_STEP_S = 1.0  # a `Date` header has whole seconds: what we hold for the service's time may be that much early
 YOUNG_S = 10.0  # an app that is not there is a 404, too, and is told of sooner than a batch has to show
 
 
@@ -168,7 +169,7 @@ class Coordinator:
 
     def _sent_by_s(self, what: str, intent_s: float, lost_s: float) -> float:
         """Tell by when a request was surely sent, whose answer was lost, or whose sender died; and say what we do."""
-        sent_by_s = lost_s or intent_s + SENT_WITHIN_S
+        sent_by_s = (lost_s or intent_s + SENT_WITHIN_S) + DATE_STEP_S
         now_s = self.engine.client.server_now_s()
         wait_s = min(sent_by_s, now_s) + self.job.spec.limits.settle_s - now_s
         self.reporter.say(f"looking for {what}, which may have been made" + f" (up to {wait_s:.0f} s)" * (wait_s >= 1))

@@ -72,7 +72,8 @@ def do_step(client: AIHub, step: Step) -> Outcome:
     try:
         while True:
             try:
-                return WORKERS[type(step)](client, step)
+                with client.working_for(step.shard):
+                    return WORKERS[type(step)](client, step)
             except ServiceError as error:
                 if error.status != 404 or client.server_now_s() >= getattr(step, "young_until_s", 0.0):
                     raise

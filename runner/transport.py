@@ -11,7 +11,9 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -33,6 +35,7 @@ REFUSED = frozenset({400, 401, 403, 404, 409, 413, 415, 422, 425, 429})
 PRESSED = frozenset({429, 503})  # the service wants less from all of us
 ATTEMPTS = 6
 ATTEMPTS_UNREACHED = 3
+RETRIES_PER_SHARD = 200  # of all its requests together: a service that fails so often is not to be pressed on
 MAX_WAIT_S = 60.0
 MAX_PATIENCE_S = 900.0
 SENT_WITHIN_S = 1000.0  # a request that creates is sent so long after its intent, or not at all
@@ -69,6 +72,8 @@ class Transport:
         self._session = make_session(connection)
         self._reached = False
         self._pace = Pace(connection.pool_size, self.pause)
+        self._spender = threading.local()
+        self._retries: Counter[int] = Counter()
 
     def close(self) -> None:
         """Close all connections."""
@@ -82,6 +87,21 @@ class Transport:
         """Wait; raises Interrupted as soon as we are asked to stop."""
         if self.stop.wait(max(0.0, seconds)):
             raise Interrupted("interrupted")
+
+    @contextmanager
+    def working_for(self, shard: int) -> Iterator[None]:
+        """Let this thread's repetitions count for a shard: all that are made for one have a limit together."""
+        before = getattr(self._spender, "shard", 0)
+        self._spender.shard = shard
+        try:
+            yield
+        finally:
+            self._spender.shard = before
+
+    def _may_retry(self) -> bool:
+        shard = getattr(self._spender, "shard", 0)
+        self._retries[shard] += 1
+        return not shard or self._retries[shard] <= RETRIES_PER_SHARD
 
     # One request
 
@@ -154,7 +174,7 @@ class Transport:
             if isinstance(error, ServiceError) and error.status == 429:  # a matter of patience, not of trouble
                 return self.stop.is_set() or (attempt.seconds_since_start or 0.0) >= MAX_PATIENCE_S
             limit = ATTEMPTS if self._reached else ATTEMPTS_UNREACHED
-            return self.stop.is_set() or attempt.attempt_number >= limit
+            return self.stop.is_set() or attempt.attempt_number >= limit or not self._may_retry()
 
         def once() -> T:
             try:

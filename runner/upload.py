@@ -70,7 +70,10 @@ def _send_parts(client: AIHub, step: SendFile, size: int) -> Sent:
 
     def send(number: int) -> tuple[UploadPart, str]:
         offset = (number - 1) * session.part_size
-        with FileSlice(step.path, offset, min(session.part_size, size - offset)) as body:
+        with (
+            client.working_for(step.shard),  # in a thread of its own
+            FileSlice(step.path, offset, min(session.part_size, size - offset)) as body,
+        ):
             return client.put_part(session.session_id, number, body), body.digest
 
     count = -(-size // session.part_size)

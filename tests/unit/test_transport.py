@@ -101,6 +101,21 @@ def test_reading_is_not_repeated_after_a_refusal(hub: AIHub, router: respx.MockR
     assert "\x1b" not in caught.value.message
 
 
+def test_all_repetitions_for_one_shard_have_a_limit_together(
+    hub: AIHub, router: respx.MockRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.transport.RETRIES_PER_SHARD", 7)
+    route = router.get("/v2/apps/runs/r").respond(503, headers={"Retry-After": "0"})
+
+    def calls_for(shard: int) -> int:
+        before = route.call_count
+        with hub.working_for(shard), pytest.raises(ServiceError):
+            hub.get_run("r")
+        return route.call_count - before
+
+    assert [calls_for(1), calls_for(1), calls_for(1), calls_for(2)] == [6, 3, 1, 6]
+
+
 def test_reading_gives_up_in_the_end(hub: AIHub, router: respx.MockRouter) -> None:
     route = router.get("/v2/apps/runs/r").respond(503, headers={"Retry-After": "0"})
     with pytest.raises(ServiceError) as caught:
