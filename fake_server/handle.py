@@ -48,12 +48,12 @@ class Handle:
 
     def batches(self) -> list[dict[str, Any]]:
         """List all batches of all contexts."""
-        return [render_batch(batch) for batch in self.world.batches.values()]
+        return [render_batch(batch) for batch in list(self.world.batches.values())]
 
     def runs(self) -> list[dict[str, Any]]:
         """List all runs of all contexts, the oldest first."""
-        return [render_run(self.service, run) for run in self.world.runs.values()]
+        return [render_run(self.service, run) for run in list(self.world.runs.values())]
 
     def files(self, batch_id: int) -> dict[str, str]:
         """Tell the names and SHA-256 of what lies in a batch."""
-        return {file.name: file.digest for file in self.world.batches[batch_id].files.values()}
+        return {file.name: file.digest for file in list(self.world.batches[batch_id].files.values())}
