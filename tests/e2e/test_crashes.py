@@ -4,25 +4,48 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
+from runner.transport import Transport
+from torture.crash import CRASHED, wait_on_the_clock_of_the_fake
+
 from .conftest import ROOT, Project
 
-CRASHED = 137
 CRASH = ROOT / "tests" / "torture" / "crash.py"
 WORKERS = 8  # the boundaries are dealt out to this many tests, which may run at once
 PAIRS = 24
 
+Documents = list[dict[str, Any]]
+
 
 @pytest.fixture
-def two_shards(project: Project) -> Project:
+def two_shards(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Two shards of three files, one request at a time, so that boundaries are numbered the same each time."""
+    monkeypatch.setattr(Transport, "pause", wait_on_the_clock_of_the_fake)
     project.write_files(6)
-    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 3\nparallel_uploads = 1\nparallel_runs = 1")
+    one_at_a_time = "[limits]\nfiles_per_batch = 3\nparallel_uploads = 1\nparallel_runs = 1"
+    project.change_spec("[limits]\nsettle_s = 0.2", one_at_a_time)  # and the time to settle that people have
     return project
+
+
+@pytest.fixture
+def undisturbed(two_shards: Project) -> Documents:
+    """The results in a world in which nothing ever broke."""
+    assert two_shards.apply().code == 0
+    documents = documents_of(two_shards)
+    assert {line["path"] for line in documents} == {f"in/{n:05}.txt" for n in range(6)}
+    reset(two_shards)
+    return documents
+
+
+def documents_of(project: Project) -> Documents:
+    """The results, but for what is another one each time."""
+    return [{key: value for key, value in line.items() if key != "run_id"} for line in project.documents]
 
 
 def crash(project: Project, boundary: int) -> int:
@@ -32,17 +55,17 @@ def crash(project: Project, boundary: int) -> int:
 
 
 def reset(project: Project) -> None:
-    """Begin again: another context is another world for the fake, and nothing is left on disk."""
+    """Begin again, with nothing on either side."""
     for path in [*project.folder.glob("job.*.db*"), *project.folder.glob("job.lock.toml")]:
         path.unlink()
-    subprocess.run(["rm", "-rf", str(project.folder / "results")], check=True)
+    shutil.rmtree(project.folder / "results", ignore_errors=True)
     world = project.fake.world
     for kept in (world.batches, world.runs, world.upload_digests, *world.ledger.values()):
         kept.clear()
     project.fake.clear_journal()
 
 
-def check_made_good(project: Project, where: str) -> None:
+def check_made_good(project: Project, undisturbed: Documents, where: str) -> None:
     """Apply again, and compare with a world in which nothing ever broke."""
     outcome = project.apply()
     assert outcome.code == 0, f"{where}: {outcome.text}"
@@ -50,8 +73,9 @@ def check_made_good(project: Project, where: str) -> None:
     assert sorted(ledger["runs"].values()) == [1, 1], where
     assert set(ledger["tags"].values()) == {1}, where
     assert sorted(ledger["batches"].values()) == [1, 1], where
+    assert len(ledger["digests"]) == 6, where
     assert all(len(set(digests)) == 1 for digests in ledger["digests"].values()), where
-    assert {line["path"] for line in project.documents} == {f"in/{n:05}.txt" for n in range(6)}, where
+    assert documents_of(project) == undisturbed, where
     project.forget_requests()
     assert project.apply().code == 0, where
     assert project.sent() == [], where
@@ -59,10 +83,10 @@ def check_made_good(project: Project, where: str) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("worker", range(WORKERS))
-def test_crash_at_every_boundary_is_made_good(two_shards: Project, worker: int) -> None:
+def test_crash_at_every_boundary_is_made_good(two_shards: Project, undisturbed: Documents, worker: int) -> None:
     boundary = worker + 1
     while crash(two_shards, boundary) == CRASHED:
-        check_made_good(two_shards, f"boundary {boundary}")
+        check_made_good(two_shards, undisturbed, f"boundary {boundary}")
         reset(two_shards)
         boundary += WORKERS
     assert boundary > 100, "so few boundaries cannot be all"
@@ -70,11 +94,13 @@ def test_crash_at_every_boundary_is_made_good(two_shards: Project, worker: int) 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(4))
-def test_crash_in_the_recovery_from_a_crash_is_made_good(two_shards: Project, seed: int) -> None:
+def test_crash_in_the_recovery_from_a_crash_is_made_good(
+    two_shards: Project, undisturbed: Documents, seed: int
+) -> None:
     chance = random.Random(seed)
     for _ in range(PAIRS // 4):
         first, second = chance.randrange(1, 100), chance.randrange(1, 80)
         assert crash(two_shards, first) == CRASHED
         crash(two_shards, second)
-        check_made_good(two_shards, f"boundaries {first} and {second}")
+        check_made_good(two_shards, undisturbed, f"boundaries {first} and {second}")
         reset(two_shards)

@@ -1,26 +1,31 @@
 """Run the real command line, and stop it dead at its N-th boundary: `python crash.py N apply job.toml`.
 
 A boundary is before a request, after the server has acted, after the answer, and around each commit and each
-rename. `os._exit` cleans nothing up. Exits with 137 at the boundary, and as the command line does if there are fewer.
+rename; 0 is none. `os._exit` cleans nothing up. Exits with 137 at the boundary, and as the command line does if there
+are fewer. Long waits pass on the clock of the fake, so that `settle_s` may be what it is for people.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import requests
 
 import runner.database
 from runner import cli
+from runner.errors import Interrupted
 from runner.transport import Transport
 
 CRASHED = 137
+LONG_WAIT_S = 1.0
 
 
 def instrument(crash_at: int) -> None:
@@ -55,9 +60,20 @@ def instrument(crash_at: int) -> None:
 
     connect = sqlite3.connect
     runner.database.sqlite3.connect = lambda *args, **how: connect(*args, factory=CountingConnection, **how)
+    Transport.pause = wait_on_the_clock_of_the_fake
     requests.Session.request = after(requests.Session.request)  # the server has acted
     Transport.send = around(Transport.send)  # before the request, after the answer
     Path.replace = around(Path.replace)
+
+
+def wait_on_the_clock_of_the_fake(client: Transport, seconds: float) -> None:
+    """Let long waits pass on the other side's clock, in place of `Transport.pause`; this is no boundary."""
+    if seconds > LONG_WAIT_S:
+        control = client.connection.root.removesuffix("/api") + "/_fake/clock"
+        with urlopen(control, json.dumps({"advance_s": seconds}).encode(), timeout=10):
+            seconds = 0.0
+    if client.stop.wait(max(0.0, seconds)):
+        raise Interrupted("interrupted")
 
 
 if __name__ == "__main__":

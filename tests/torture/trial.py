@@ -1,0 +1,211 @@
+"""One trial: a fake, a warm parent from which applies are forked, a folder of its own, and the judgement of the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import requests
+
+SPEC = """\
+name = "job"
+files = "in/*"
+app_name = "A"
+context = "{context}"
+[limits]
+files_per_batch = 3
+parallel_uploads = 1
+parallel_runs = 1
+poll_min_s = 0.01
+poll_max_s = 0.05
+"""
+FILES = 6
+# Columns that are others each time: only whether they are known counts.
+VOLATILE = frozenset(
+    {"remote_id", "intent_s", "lost_s", "started_ns", "finished_ns", "mtime_ns", "ctime_ns", "inode", "scanned_ns"}
+)
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+KEY = re.compile(r"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")  # of a run or target, which hold the context
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+BATCH = re.compile(r"batch_id = \d+")
+
+
+def serve_forks() -> None:
+    """The warm parent: for each line `N folder` on standard input, fork an apply that stops at N, and tell its exit."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    import crash
+
+    import runner.apply
+    import runner.inspection  # noqa: F401
+    from runner import cli
+
+    for line in sys.stdin:
+        boundary, folder = line.split(maxsplit=1)
+        child = os.fork()
+        if child == 0:
+            os.chdir(folder.strip())
+            sink = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(sink, 1)
+            os.dup2(sink, 2)
+            crash.instrument(int(boundary))
+            sys.argv = ["runner", "apply", "job.toml"]
+            try:
+                cli.main()
+            except SystemExit as end:
+                sys.stdout.flush()
+                os._exit(int(end.code or 0))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
+
+
+class Worker:
+    """A fake, and a warm parent of the applies against it, each in a process of its own."""
+
+    def __init__(self) -> None:
+        serve = [sys.executable, "-m", "fake_server", "--port", "0", "--run-seconds", "0"]
+        self.server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
+        assert self.server.stdout
+        self.root = self.server.stdout.readline().strip()
+        environment = os.environ | {"AIHUB_API_KEY": "fake-torture", "AIHUB_API_ROOT": self.root}
+        fork = [sys.executable, __file__]
+        self.parent = subprocess.Popen(fork, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.http = requests.Session()
+        self.http.headers["Authorization"] = "Bearer fake-torture"
+
+    def apply(self, boundary: int, folder: Path) -> int:
+        """Apply the spec there, and stop at a boundary; 0 is none. Gives the exit code."""
+        assert self.parent.stdin
+        assert self.parent.stdout
+        self.parent.stdin.write(f"{boundary} {folder}\n")
+        self.parent.stdin.flush()
+        return int(self.parent.stdout.readline())
+
+    def get(self, context: str, path: str) -> Any:
+        """Ask the API in a context."""
+        return self.http.get(self.root + path, headers={"IB-Context": context}, timeout=10).json()
+
+    def control(self, method: str, path: str) -> Any:
+        """Ask the fake itself."""
+        url = self.root.removesuffix("/api") + path
+        return self.http.request(method, url, timeout=10).json() if method == "GET" else self.http.delete(url)
+
+    def stop(self) -> None:
+        """End both processes."""
+        self.parent.kill()
+        self.server.kill()
+
+
+class Trial:
+    """A spec and six documents in a folder and a context of their own; the folder goes with `close`."""
+
+    def __init__(self, worker: Worker, context: str) -> None:
+        self.worker, self.context = worker, context
+        self.folder = Path(tempfile.mkdtemp(prefix="torture-"))
+        (self.folder / "in").mkdir()
+        for number in range(FILES):
+            (self.folder / "in" / f"{number}.txt").write_text(f"document {number}")
+        (self.folder / "job.toml").write_text(SPEC.format(context=context))
+
+    def close(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def apply(self, boundary: int = 0) -> int:
+        """Apply, and stop at a boundary; gives the exit code."""
+        return self.worker.apply(boundary, self.folder)
+
+    @property
+    def output(self) -> str:
+        """What the last apply printed."""
+        return (self.folder / "output.txt").read_text()
+
+    @property
+    def documents(self) -> list[dict[str, Any]]:
+        """The results, but for what is another one each time."""
+        path = self.folder / "results/job/documents.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [{key: value for key, value in json.loads(line).items() if key != "run_id"} for line in lines]
+
+    # What the other side knows
+
+    def _server_facts(self) -> list[object]:
+        batches = self.worker.get(self.context, "/v2/batches")["batches"]
+        order = {batch["id"]: index for index, batch in enumerate(batches)}
+        runs = self.worker.get(self.context, "/v2/apps/runs?from_timestamp=1&order=ASCENDING")["runs"]
+        ledger = self.worker.control("GET", "/_fake/ledger")
+        uploads = {key.partition("/"): set(digests) for key, digests in ledger["digests"].items()}
+        return [
+            [batch["name"] for batch in batches],
+            sorted((order[int(b)], name, sorted(d)) for (b, _, name), d in uploads.items() if int(b) in order),
+            [ledger["runs"].get(str(batch)) for batch in order],
+            [(order.get(run["batch_id"]), run["tags"], run["status"]) for run in runs],
+        ]
+
+    def mark(self) -> str:
+        """Tell the facts on both sides, but for ids, times, and what they are part of."""
+        files = sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*"))
+        lock = self.folder / "job.lock.toml"
+        text = repr([*_rows(self.folder / "job.state.db"), *self._server_facts(), files, self.documents])
+        text += lock.read_text() if lock.exists() else ""
+        for pattern in (UUID, KEY, TIME, BATCH):
+            text = pattern.sub("*", text)
+        return hashlib.sha256(text.replace(self.context, "*").encode()).hexdigest()
+
+    def judge(self, undisturbed: list[dict[str, Any]]) -> str:
+        """Go on from here without any other help, compare with an undisturbed world, and apply once more."""
+        code = self.apply()
+        problems = [f"exit code {code}"] if code else []
+        names, uploads, runs, listed = self._server_facts()
+        if len(names) != 2 or runs != [1, 1] or len(listed) != 2:  # type: ignore[arg-type]
+            problems.append(f"batches {names}, runs of each {runs}, listed {listed}")
+        if len(uploads) != FILES or any(len(digests) != 1 for *_, digests in uploads):  # type: ignore
+            problems.append(f"uploads {uploads}")
+        if self.documents != undisturbed:
+            problems.append(f"results {self.documents}")
+        self.worker.control("DELETE", "/_fake/journal")
+        code = self.apply()
+        entries = self.worker.control("GET", "/_fake/journal")["entries"]
+        sent = [entry["operation"] for entry in entries if entry["method"] != "GET"]
+        if code or sent:
+            problems.append(f"applied once more: exit code {code}, sent {sent}")
+        return ", ".join(problems)
+
+
+def _rows(path: Path) -> Iterator[object]:
+    """Read all rows of a state, from a copy: opening the file itself would already mend what a crash has left."""
+    if not path.exists():
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for name in (path.name, f"{path.name}-journal"):
+            if path.with_name(name).exists():
+                shutil.copy(path.with_name(name), folder)
+        with closing(sqlite3.connect(Path(folder) / path.name)) as db:
+            db.row_factory = sqlite3.Row
+            for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall():
+                rows = [_masked(table, dict(row)) for row in db.execute(f"SELECT * FROM {table}")]
+                yield table, sorted(rows, key=repr)
+
+
+def _masked(table: str, row: dict[str, Any]) -> dict[str, Any]:
+    if table == "meta":
+        return {"key": row["key"], "value": row["value"] not in ("", "[]")}
+    if table == "pages":  # they hold the run's id and times
+        del row["digest"]
+    return {name: bool(value) if name in VOLATILE else value for name, value in row.items()}
+
+
+if __name__ == "__main__":
+    serve_forks()
