@@ -199,9 +199,9 @@ class Coordinator:
         batch = self._batch(shard)
         assert batch.remote_id is not None
         sizes = {member.name: member.size for member in shard.members}
-        young_until_s = batch.intent_s + self.job.spec.limits.settle_s
-        workspace = self.job.target.workspace
-        self._submit(CheckBatch(shard.id, batch.id, batch.remote_id, workspace, sizes, young_until_s))
+        settle_s, workspace = self.job.spec.limits.settle_s, self.job.target.workspace
+        young_until_s = batch.intent_s + settle_s
+        self._submit(CheckBatch(shard.id, batch.id, batch.remote_id, workspace, sizes, settle_s, young_until_s))
 
     def _start_run(self, shard: Shard) -> None:
         if not self._has_room():

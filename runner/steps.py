@@ -59,13 +59,17 @@ class SendFile:
 
 @dataclass(frozen=True, slots=True)
 class CheckBatch:
-    """Compare a batch with the sizes (by NFC name) that it shall hold, and delete what it shall not."""
+    """Compare a batch with the sizes (by NFC name) that it shall hold, and delete what it shall not.
+
+    What was done to it shows in its listing within `settle_s`.
+    """
 
     shard: int
     batch: int
     remote_id: int
     workspace: str
     sizes: Mapping[str, int]
+    settle_s: float
     young_until_s: float
 
 

@@ -21,6 +21,9 @@ TRIES = 3
 # Refusals that concern one file, not the batch or the account.
 FILE_REFUSED = frozenset({400, 413, 415, 422})
 
+# By names in NFC: the name as the service has it, and the size.
+Listed = dict[str, tuple[str, int | None]]
+
 
 def send_file(client: AIHub, step: SendFile) -> Outcome:
     """Send a file as it is now, and tell the digest of exactly the bytes that were sent."""
@@ -113,27 +116,34 @@ def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
     """List a batch and compare names and sizes; what the shard does not hold is deleted from it."""
     try:
         listed = _list(client, step.remote_id)
-        strangers = {plain for plain in listed if plain not in step.sizes}
-        for plain in strangers:
+        for plain in listed.keys() - step.sizes.keys():
             client.delete_file(step.remote_id, listed[plain][0])
-        for pause_s in (0.2, 0.5, 1, 2, 5):
-            if not strangers & listed.keys():
-                break
-            client.pause(pause_s)
-            listed = _list(client, step.remote_id)
+        listed = _wait_until_right(client, step, listed)
     except ServiceError as error:
         if error.status == 404 and _is_gone(client, step):
             return Gone()
         raise
-    if left := strangers & listed.keys():
+    if strangers := listed.keys() - step.sizes.keys():
         raise ServiceError(
-            f"batch {step.remote_id}: holds {len(left)} files that are not to be run", "apply again in a while"
+            f"batch {step.remote_id}: holds {len(strangers)} files that are not to be run", "apply again in a while"
         )
-    missing = [name for name, size in step.sizes.items() if listed.get(name, ("", -1))[1] not in (size, None)]
-    return Checked(tuple(missing))
+    return Checked(tuple(_missing(step, listed)))
 
 
-def _list(client: AIHub, remote_id: int) -> dict[str, tuple[str, int | None]]:
-    """List a batch by NFC names, with the names as the service has them, and the sizes."""
+def _wait_until_right(client: AIHub, step: CheckBatch, listed: Listed) -> Listed:
+    """List again and again while a listing may lag behind what was done to the batch."""
+    until_s, pause_s = client.server_now_s() + step.settle_s, 0.2
+    while (listed.keys() - step.sizes.keys() or _missing(step, listed)) and client.server_now_s() < until_s:
+        client.pause(pause_s)
+        pause_s = min(5.0, 2 * pause_s)
+        listed = _list(client, step.remote_id)
+    return listed
+
+
+def _missing(step: CheckBatch, listed: Listed) -> list[str]:
+    return [name for name, size in step.sizes.items() if listed.get(name, ("", -1))[1] not in (size, None)]
+
+
+def _list(client: AIHub, remote_id: int) -> Listed:
     files = client.list_files(remote_id)
     return {unicodedata.normalize("NFC", name): (name, size) for name, size in files.items()}

@@ -10,8 +10,10 @@ OPERATIONS = [
     "listBatches",
     "createBatch",
     "addFileToBatch",
+    "deleteFileFromBatch",
     "listFiles",
     "runApp",
+    "runDeployment",
     "listRuns",
     "getRunStatus",
     "getRunResults",
@@ -22,6 +24,7 @@ OPERATIONS = [
 FAULTS = {
     "reset before": {"do": "reset", "when": "before"},
     "reset after": {"do": "reset", "when": "after"},
+    "no body": {"do": "truncate", "when": "after", "bytes": 0},
     "truncate": {"do": "truncate", "when": "after", "bytes": 5},
     "stall before": {"do": "stall", "when": "before", "seconds": 3},
     "stall after": {"do": "stall", "when": "after", "seconds": 3},
@@ -36,27 +39,94 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("fault", FAULTS)
-def test_fault_in_any_operation_is_made_good(project: Project, operation: str, fault: str) -> None:
+# Answers of listings that are not lies, but not the whole truth.
+WRONG_PAGES = {
+    "page that comes twice": {"do": "repeat_page", "nth": 2},
+    "page that begins later": {"do": "shift_page", "items": 1},
+    "page that begins earlier": {"do": "shift_page", "items": -1, "nth": 2},
+}
+# How a request that creates may be answered, if the service has not acted, and if nobody knows whether it has.
+REFUSALS = [301, 302, 307, 400, 401, 403, 404, 409, 413, 415, 422, 425, 429]
+LOSSES = [408, 418, 451, 500, 501, 502, 503, 504, 505]
+
+
+@pytest.fixture
+def with_everything(project: Project) -> Project:
+    """A job whose apply uses small pages, parts, and time that passes."""
     project.write_files(3)
     project.write("in/large.pdf", b"x" * 5000)
     project.change_spec("[limits]", "[limits]\npart_threshold_mb = 0.002\nread_timeout_s = 1")
     project.fake.service.part_size = 2000
     project.fake.service.run_seconds = 0.1
-    # Runs are listed before a first payment of a new state; batches before every first one.
-    project.fake.faults.add(operation=operation, **FAULTS[fault])
+    return project
+
+
+def prepare(project: Project, operation: str) -> None:
+    """Bring about what makes an apply use the operation."""
+    if operation == "runDeployment":
+        project.change_spec('app_name = "Invoice Extraction"\nowner = "instabase"', 'deployment_id = "d-1"')
+    if operation == "deleteFileFromBatch":  # a file that was sent, and is not there any more
+        project.write("in/gone.txt", "not to be run after all")
+        project.fake.faults.add(operation="listFiles", do="status", status=400)
+        assert project.apply().code == 4
+        (project.folder / "in/gone.txt").unlink()
+
+
+def check_made_good(project: Project) -> None:
+    """Apply until all is done, and compare with a world without faults."""
     outcome = project.apply()
     if outcome.code != 0:  # tried often enough for once; the next one goes on
         outcome = project.apply()
     assert outcome.code == 0, outcome.text
     assert project.fake.faults.unused() == []
     ledger = project.fake.ledger
-    assert (list(ledger["batches"].values()), list(ledger["runs"].values())) == ([1], [1])
+    assert (set(ledger["batches"].values()), set(ledger["runs"].values())) == ({1}, {1})
     assert all(len(set(digests)) == 1 for digests in ledger["digests"].values())
-    assert len({line["path"] for line in project.documents}) == 4
+    present = {f"in/{path.name}" for path in (project.folder / "in").iterdir()}
+    assert {line["path"] for line in project.documents} == present
     project.forget_requests()
     assert (project.apply().code, project.fake.journal) == (0, [])
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_in_any_operation_is_made_good(with_everything: Project, operation: str, fault: str) -> None:
+    prepare(with_everything, operation)
+    with_everything.fake.faults.add(operation=operation, **FAULTS[fault])
+    check_made_good(with_everything)
+
+
+@pytest.mark.parametrize("operation", ["listBatches", "listFiles", "listRuns", "getRunResults"])
+@pytest.mark.parametrize("fault", WRONG_PAGES)
+def test_pages_that_shift_are_made_good(
+    with_everything: Project, monkeypatch: pytest.MonkeyPatch, operation: str, fault: str
+) -> None:
+    """Each listing has several pages, and is needed: the answers of both requests that create are lost, too."""
+    monkeypatch.setattr("runner.api.PAGE", 1)  # ten times as many files
+    with_everything.write_files(50)
+    with_everything.change_spec("[limits]", "[limits]\nfiles_per_batch = 17")
+    with_everything.fake.service.page_files = 7
+    with_everything.fake.faults.add(operation="createBatch", do="reset", when="after")
+    with_everything.fake.faults.add(operation="runApp", do="reset", when="after")
+    with_everything.fake.faults.add(operation=operation, **WRONG_PAGES[fault])
+    check_made_good(with_everything)
+
+
+@pytest.mark.parametrize("operation", ["createBatch", "runApp"])
+@pytest.mark.parametrize("status", REFUSALS)
+def test_refusal_of_what_creates_is_made_good(with_everything: Project, operation: str, status: int) -> None:
+    with_everything.fake.faults.add(operation=operation, do="status", status=status, when="before")
+    check_made_good(with_everything)
+
+
+@pytest.mark.parametrize("operation", ["createBatch", "runApp"])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("status", LOSSES)
+def test_answer_that_tells_nothing_of_what_creates_is_made_good(
+    with_everything: Project, operation: str, when: str, status: int
+) -> None:
+    with_everything.fake.faults.add(operation=operation, do="status", status=status, when=when)
+    check_made_good(with_everything)
 
 
 @pytest.mark.parametrize("minutes", [-10, 10])
@@ -68,10 +138,10 @@ def test_clock_that_is_off_by_ten_minutes_makes_no_difference(project: Project, 
     assert len(project.fake.runs()) == 1
 
 
-def test_listing_that_lags_less_than_it_may_is_waited_for(project: Project) -> None:
-    project.write_files(2)
-    project.change_spec("settle_s = 0.2", "settle_s = 2")
-    project.fake.faults.add(operation="runApp", do="reset", when="after")
-    project.fake.faults.add(operation="listRuns", times=99, do="lag", seconds=1)
-    assert project.apply().code == 0
-    assert len(project.fake.runs()) == 1
+@pytest.mark.parametrize("operation", ["listBatches", "listFiles", "listRuns"])
+def test_listing_that_lags_less_than_it_may_is_waited_for(with_everything: Project, operation: str) -> None:
+    with_everything.change_spec("settle_s = 0.2", "settle_s = 3")
+    with_everything.fake.faults.add(operation="createBatch", do="reset", when="after")
+    with_everything.fake.faults.add(operation="runApp", do="reset", when="after")
+    with_everything.fake.faults.add(operation=operation, times=99, do="lag", seconds=1)
+    check_made_good(with_everything)
