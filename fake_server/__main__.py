@@ -21,6 +21,8 @@ import click
 @click.option("--latency-ms", default=0.0, show_default=True, help="How long every answer is held back.")
 @click.option("--requests-per-s", default=0, help="Refuse more than this with 429; 0 refuses none.")
 @click.option("--page-files", default=100, show_default=True, help="Files on a page of results.")
+@click.option("--scenarios", type=click.Path(path_type=Path), help="A folder with scenario packs of one's own.")
+@click.option("--fixtures", type=click.Path(path_type=Path), help="A folder with results for file names.")
 def main(
     port: int,
     host: str,
@@ -29,22 +31,30 @@ def main(
     latency_ms: float,
     requests_per_s: int,
     page_files: int,
+    scenarios: Path | None,
+    fixtures: Path | None,
 ) -> None:
     """Serve a fake AI Hub until it is stopped. It takes tokens that begin with fake-, and no others."""
     import socket
 
     from fake_server.app import create_app
     from fake_server.clock import Clock
+    from fake_server.extraction import Extraction
     from fake_server.serve import make_server
     from fake_server.service import Service
     from fake_server.world import World
 
+    try:
+        extraction = Extraction(scenarios, fixtures)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
     clock = Clock()
     if data_dir is not None:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     service = Service(
         clock,
         World(clock, data_dir),
+        extraction=extraction,
         run_seconds=run_seconds,
         latency_ms=latency_ms,
         page_files=page_files,

@@ -47,6 +47,16 @@ class Blobs:
         self._memory[digest] = body
         return digest
 
+    def read(self, digest: str, at_most: int) -> bytes:
+        """Read the first bytes of a blob; of one that is not there, none."""
+        if self._folder is None:
+            return self._memory.get(digest, b"")[:at_most]
+        try:
+            with (self._folder / digest).open("rb") as file:
+                return file.read(at_most)
+        except FileNotFoundError:
+            return b""
+
     def join(self, digests: list[str]) -> tuple[str, int]:
         """Store the bytes of several blobs, one after another, as one, and give its digest and size."""
         if self._folder is None:

@@ -1,76 +1,126 @@
-"""Documents and fields, made from the bytes of a file: the same bytes always give the same."""
+"""Documents and fields of a run: from its app's scenario pack, the bytes of its files, and fixtures.
+
+The same bytes, pack and seed always give the same documents, whatever else is in the run. Documents are made whole,
+and what a request did not ask for is taken out of them afterwards.
+"""
 
 from __future__ import annotations
 
-import re
+import unicodedata
+from functools import cached_property, lru_cache
+from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fake_server.world import File
+from fake_server.documents import Document, draw_review, make_documents
+from fake_server.evidence import rule
+from fake_server.packets import PACKET_FILES, make_case
+from fake_server.text import MAX_BYTES, Text, read_text
+from fake_server.world import File, Run
 
-CLASSES: dict[str, tuple[tuple[str, str], ...]] = {
-    "invoice": (("invoice number", "TEXT"), ("invoice date", "DATE"), ("total", "NUMBER"), ("supplier", "TEXT")),
-    "receipt": (("merchant", "TEXT"), ("paid on", "DATE"), ("amount", "NUMBER")),
-    "letter": (("sender", "TEXT"), ("subject", "TEXT")),
+if TYPE_CHECKING:  # packs are checked by pydantic, which is imported only when results are asked for
+    from fake_server.blobs import Blobs
+    from fake_server.fixtures import Fixtures
+    from fake_server.packs import Pack, Packs
+
+# What comes only if it is asked for; the names mean the same at every level.
+OPTIONAL = {
+    "review": frozenset({"review_completed", "class_edit_history", "edit_history"}),
+    "confidence": frozenset({"classification_confidence", "confidence"}),
+    "validation": frozenset({"validations"}),
+    "source": frozenset({"page_layouts", "post_processed_paths", "post_processed_pdf_path", "source_coordinates"}),
 }
-NAMES = ("Northwind", "Blue Harbour", "Alder & Sons", "Kestrel", "Old Mill", "Juniper")
+KEPT_TEXTS = 256
 
 
-def extract(file: File, include: frozenset[str], *, pdf: bool) -> list[dict[str, Any]]:
-    """Make the documents of a file; now and then there are two, and now and then a field has an error."""
-    chance = Random(file.digest)
-    count = 2 if chance.random() < 0.1 else 1
-    return [_document(chance, index, file, include, pdf) for index in range(count)]
+class Extraction:
+    """What runs extract. One's own packs and fixtures are checked here; raises ScenarioError."""
+
+    def __init__(self, scenarios: Path | None = None, fixtures: Path | None = None, seed: str = "") -> None:
+        self._scenarios = scenarios
+        self._seed = seed
+        self._read_text = lru_cache(KEPT_TEXTS)(_read_text)
+        self._fixtures: Fixtures = {}
+        if scenarios is not None:
+            _ = self.packs
+        if fixtures is not None:
+            from fake_server.fixtures import load_fixtures
+
+            self._fixtures = load_fixtures(fixtures)
+
+    @cached_property
+    def packs(self) -> Packs:
+        """The packs by name, one's own first."""
+        from fake_server.packs import load_packs
+
+        return load_packs(self._scenarios)
+
+    def find_pack(self, run: Run) -> tuple[str, Pack]:
+        """Find the pack that answers for a run, with its name."""
+        from fake_server.packs import find_pack
+
+        given = (run.request.get(key) for key in ("app_name", "app_id", "deployment_id"))
+        return find_pack(self.packs, [name for name in given if isinstance(name, str)])
+
+    def render_file(self, run: Run, file: File, include: frozenset[str], blobs: Blobs) -> dict[str, Any]:
+        """Render what a file of a run holds."""
+        rendered = {"original_file_name": file.name, "input_file_path": f"/fake/batches/{run.batch_id}/{file.name}"}
+        if fixture := self._find_fixture(file):
+            rendered |= {key: value for key, value in fixture.items() if value and key != "documents"}
+        hidden = _hidden(include, run)
+        documents = [_without(document, hidden) for document in self._documents(run, file, blobs)]
+        return {**rendered, "documents": documents}
+
+    @rule("spec", "case_info has the cross-class fields of a packet.", operation="getRunResults", status=200)
+    def render_whole(self, run: Run, include: frozenset[str], blobs: Blobs) -> dict[str, Any]:
+        """Render what is said of a run as a whole: its cross-class fields, and whether its review is complete."""
+        name, pack = self.find_pack(run)
+        files = sorted(run.files, key=lambda file: file.name)
+        whole: dict[str, Any] = {}
+        if pack.cross_class:
+            documents = [one for file in files[:PACKET_FILES] for one in self._documents(run, file, blobs)]
+            chance = Random(f"{self._seed}:{name}:{':'.join(sorted(file.digest for file in files))}")
+            case = make_case(chance, pack, documents)
+            whole["case_info"] = {"fields": [_without(field, _hidden(include, run)) for field in case]}
+        if "review" in include:
+            whole["review_completed"] = bool(files) and all(self._is_reviewed(name, pack, file) for file in files)
+        return whole
+
+    def _find_fixture(self, file: File) -> dict[str, Any] | None:
+        return self._fixtures.get(unicodedata.normalize("NFC", file.name)) if self._fixtures else None
+
+    def _documents(self, run: Run, file: File, blobs: Blobs) -> list[Document]:
+        if (fixture := self._find_fixture(file)) is not None:
+            found: list[Document] = fixture["documents"]
+            return found
+        name, pack = self.find_pack(run)
+        text = self._read_text(blobs, file.digest)
+        return list(make_documents(pack, self._chance(name, file), file.digest, text))
+
+    def _is_reviewed(self, name: str, pack: Pack, file: File) -> bool:
+        if (fixture := self._find_fixture(file)) is not None:
+            return all(document.get("review_completed") for document in fixture["documents"])
+        return draw_review(self._chance(name, file), pack)
+
+    def _chance(self, pack_name: str, file: File) -> Random:
+        return Random(f"{self._seed}:{pack_name}:{file.digest}")
 
 
-def _document(chance: Random, index: int, file: File, include: frozenset[str], pdf: bool) -> dict[str, Any]:
-    class_name = chance.choice(sorted(CLASSES))
-    class_confidence = round(chance.uniform(0.7, 1.0), 4)
-    fields = [_field(chance, name, kind, index, include) for name, kind in CLASSES[class_name]]
-    document: dict[str, Any] = {"class_name": class_name, "page_numbers": [index], "fields": fields}
-    if "confidence" in include:
-        document["classification_confidence"] = {"model": class_confidence}
-    if "review" in include:
-        document |= {"review_completed": False, "class_edit_history": []}
-    if "validation" in include:
-        document["validations"] = {"final_result_pass": all(field["validations"]["valid"] for field in fields)}
-    if "source" in include:
-        document["page_layouts"] = [{"page_number": index, "width": 612.0, "height": 792.0}]
-        document["post_processed_paths"] = []
-        if pdf:
-            document["post_processed_pdf_path"] = f"/fake/pdf/{file.digest[:16]}-{index}.pdf"
-    return document
+def _read_text(blobs: Blobs, digest: str) -> Text:
+    return read_text(blobs.read(digest, MAX_BYTES + 1))
 
 
-def _field(chance: Random, name: str, kind: str, page: int, include: frozenset[str]) -> dict[str, Any]:
-    value, failed = _value(chance, kind), chance.random() < 0.04
-    model, ocr = round(chance.uniform(0.5, 1.0), 4), round(chance.uniform(0.8, 1.0), 4)
-    left, top = round(chance.uniform(0, 400), 1), round(chance.uniform(0, 700), 1)
-    field: dict[str, Any] = {"field_name": python_name(name), "value": "ERROR" if failed else value, "type": kind}
-    if failed:
-        field["error_msg"] = f"{name} could not be extracted"
-    if "confidence" in include:
-        field["confidence"] = {"model": model, "ocr": ocr}
-    if "review" in include:
-        field["edit_history"] = []
-    if "validation" in include:
-        alert = {"alert_level": "FAILURE", "msg": f"{name} is empty", "blocked": False, "type": "rule", "locations": []}
-        field["validations"] = {"valid": not failed, "alerts": [alert] if failed else []}
-    if "source" in include:
-        box = {"top_x": left, "top_y": top, "bottom_x": left + 80.0, "bottom_y": top + 12.0, "page_number": page}
-        field["source_coordinates"] = [box]
-    return field
+def _hidden(include: frozenset[str], run: Run) -> frozenset[str]:
+    """Tell which properties a request did not ask for."""
+    hidden = frozenset().union(*(names for part, names in OPTIONAL.items() if part not in include))
+    settings = run.request.get("settings") or {}
+    pdf = (settings.get("runtime_config") or {}).get("generate_post_process_pdf")
+    return hidden if pdf else hidden | {"post_processed_pdf_path"}
 
 
-def _value(chance: Random, kind: str) -> str:
-    if kind == "NUMBER":
-        return f"{chance.randrange(100, 1_000_000) / 100:.2f}"
-    if kind == "DATE":
-        return f"2026-{chance.randrange(1, 13):02}-{chance.randrange(1, 29):02}"
-    return f"{chance.choice(NAMES)} {chance.randrange(1000, 10000)}"
-
-
-def python_name(name: str) -> str:
-    """Turn a field's name into a Python identifier, as the results do."""
-    doubled = re.sub(r"[^A-Za-z0-9_]", "_", name.replace("_", "__"))
-    return doubled if re.match(r"[A-Za-z_]", doubled) else f"_{doubled}"
+@rule("spec", "What include_* does not ask for is not there.", operation="getRunResults", status=200)
+def _without(part: dict[str, Any], hidden: frozenset[str]) -> dict[str, Any]:
+    kept = {key: value for key, value in part.items() if key not in hidden}
+    if "fields" in kept:
+        kept["fields"] = [{key: value for key, value in f.items() if key not in hidden} for f in kept["fields"]]
+    return kept

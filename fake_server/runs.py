@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fake_server.extraction import extract
 from fake_server.faults import hidden_since, knobs_of, shifted
 from fake_server.lifecycle import run_phase
 from fake_server.service import Service, answer, context_of, read_count, read_json, user_of
@@ -149,6 +149,8 @@ async def get_results(service: Service, request: Request) -> Response:
     files = [file for file in files if file.name not in dropped]
     offset = shifted(request.scope, offset, service.page_files)
     page = files[offset : offset + service.page_files]
+    # In a thread, since reading what the files say can take a while.
+    rendered, whole = await asyncio.to_thread(_extract, service, run, page, include)
     settings = run.request.get("settings") or {}
     body: dict[str, Any] = {
         "id": run.id,
@@ -157,17 +159,17 @@ async def get_results(service: Service, request: Request) -> Response:
         "start_timestamp": run.started_ns,
         "finish_timestamp": phase.finished_ns,
         "batch_id": str(run.batch_id),
-        "files": [_render_file(run, file, include, settings) for file in page],
+        "files": rendered,
         "keys": {"custom": (settings.get("keys") or {}).get("custom") or {}},
         "has_more": offset + service.page_files < len(files),
     }
-    return answer(200, body | ({"review_completed": False} if "review" in include else {}))
+    return answer(200, body | whole)
 
 
-def _render_file(run: Run, file: File, include: frozenset[str], settings: dict[str, Any]) -> dict[str, Any]:
-    pdf = bool((settings.get("runtime_config") or {}).get("generate_post_process_pdf"))
-    return {
-        "original_file_name": file.name,
-        "input_file_path": f"/fake/batches/{run.batch_id}/{file.name}",
-        "documents": extract(file, include, pdf=pdf),
-    }
+def _extract(
+    service: Service, run: Run, page: list[File], include: frozenset[str]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Render a page of files, and what is said of the run as a whole."""
+    blobs = service.world.blobs
+    files = [service.extraction.render_file(run, file, include, blobs) for file in page]
+    return files, service.extraction.render_whole(run, include, blobs)

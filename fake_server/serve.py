@@ -14,6 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fake_server.app import create_app
 from fake_server.clock import Clock
+from fake_server.extraction import Extraction
 from fake_server.handle import Handle
 from fake_server.service import Service
 from fake_server.world import World
@@ -83,7 +84,8 @@ class Background:
 class FakeAIHub(Handle):
     """A fake in this process, on a free port of this machine, from entering to leaving.
 
-    With `data_dir` its world is kept there, and bodies on disk. `root` is for AIHUB_API_ROOT.
+    With `data_dir` its world is kept there, and bodies on disk. `scenarios` and `fixtures` are folders with packs and
+    results of one's own; raises ScenarioError for mistakes in them. `root` is for AIHUB_API_ROOT.
     """
 
     token = "fake-embedded"
@@ -95,11 +97,14 @@ class FakeAIHub(Handle):
         latency_ms: float = 0.0,
         page_files: int = 100,
         part_size: int = 10_485_760,
+        scenarios: Path | None = None,
+        fixtures: Path | None = None,
     ) -> None:
         clock = Clock()
         service = Service(
             clock,
             World(clock, data_dir),
+            extraction=Extraction(scenarios, fixtures),
             run_seconds=run_seconds,
             latency_ms=latency_ms,
             page_files=page_files,

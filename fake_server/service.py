@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from fake_server.clock import Clock
+from fake_server.extraction import Extraction
 from fake_server.faults import Faults
 from fake_server.journal import Journal
 from fake_server.world import ApiError, World
@@ -27,6 +28,7 @@ class Service:
     world: World
     journal: Journal = field(default_factory=Journal)
     faults: Faults = field(default_factory=Faults)
+    extraction: Extraction = field(default_factory=Extraction)
     run_seconds: float = 0.0
     latency_ms: float = 0.0
     page_files: int = 100
