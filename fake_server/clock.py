@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextvars import ContextVar
+from datetime import UTC, datetime
+
+FROZEN_AT_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z: a frozen clock is the same whenever it is started
+SKEW_S: ContextVar[float] = ContextVar("SKEW_S", default=0.0)  # how far the clock is off for the request in hand
 
 
 class Clock:
@@ -14,7 +19,7 @@ class Clock:
 
     def now_s(self) -> float:
         """Tell the time in Unix seconds."""
-        return (time.time() if self._frozen_at_s is None else self._frozen_at_s) + self.offset_s
+        return (time.time() if self._frozen_at_s is None else self._frozen_at_s) + self.offset_s + SKEW_S.get()
 
     def now_ns(self) -> int:
         """Tell the time in Unix nanoseconds."""
@@ -23,3 +28,16 @@ class Clock:
     def advance(self, seconds: float) -> None:
         """Move the clock."""
         self.offset_s += seconds
+
+
+def parse_clock(text: str) -> Clock:
+    """Make a clock that is `real`, `frozen`, or stands at an ISO time. Raises ValueError for anything else."""
+    if text == "real":
+        return Clock()
+    if text == "frozen":
+        return Clock(FROZEN_AT_S)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a clock; allowed: real, frozen, 2026-01-31T12:00:00Z") from None
+    return Clock((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fake_server.scripts import parse_fault
 from fake_server.service import Service, answer, read_json
 from fake_server.world import ApiError
 
@@ -39,9 +40,8 @@ async def faults(service: Service, request: Request) -> Response:
     if request.method == "POST":
         given = await read_json(request, {"faults": list}, ("faults",))
         try:
-            for script in given["faults"]:
-                service.faults.add(**script)
-        except (TypeError, ValueError) as error:
+            service.faults.scripts += [parse_fault(script) for script in given["faults"]]
+        except ValueError as error:
             raise ApiError(400, str(error)) from None
     scripts = [asdict(fault) for fault in service.faults.scripts]
     return answer(200, {"faults": scripts, "unused": service.faults.unused()})

@@ -1,66 +1,25 @@
-"""Faults on demand: scripts that say which call of which operation goes wrong, when, and how."""
+"""Faults on demand: scripted calls of operations go wrong, before the service acts or after."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import math
-from dataclasses import asdict, dataclass, field
+import socket
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-ACTIONS = ("reset", "truncate", "stall", "garbage", "status")
-LISTINGS = ("listBatches", "listFiles", "listRuns")
-# What only the handler itself can do, and whose handlers do it.
-KNOBS: dict[str, tuple[str, ...]] = {
-    "lag": LISTINGS,
-    "drop_answer": ("getRunResults",),
-    "repeat_page": (*LISTINGS, "getRunResults"),
-    "shift_page": (*LISTINGS, "getRunResults"),
-}
+from fake_server.clock import SKEW_S
+from fake_server.scripts import ACTIONS, KNOBS, Fault, load_faults, parse_fault, parse_header
+
 GARBAGE = b"<html><head><title>Gateway</title></head><body>Please try again</body></html>"
-
-
-@dataclass(slots=True)
-class Fault:
-    """One script: from the `nth` matching call on, for `times` calls.
-
-    `when` is "before" (the service does not act) or "after" (it has acted, and the answer is lost). `do` is
-    one of `ACTIONS`, done to the exchange, or one of `KNOBS`, which the handlers ask for: `lag` hides what is
-    younger than `seconds`, `drop_answer` the results of the file `name`; `repeat_page` gives the page before the
-    one that was asked for, `shift_page` one that begins `items` later, or earlier where that is negative.
-    """
-
-    operation: str = "*"
-    nth: int = 1
-    times: int = 1
-    match: str = ""
-    when: str = "before"
-    do: str = "reset"
-    status: int = 503
-    headers: dict[str, str] = field(default_factory=dict)
-    body: str = '{"message": "scripted"}'
-    bytes: int = 20
-    seconds: float = 0.0
-    items: int = 1
-    name: str = ""
-    calls: int = 0
-    used: int = 0
-
-    def __post_init__(self) -> None:
-        if self.do not in (*ACTIONS, *KNOBS) or self.when not in ("before", "after"):
-            raise ValueError(f"no such fault: {self.when} {self.do}")
-        if self.operation not in KNOBS.get(self.do, (self.operation,)):
-            raise ValueError(f"{self.do} is for {', '.join(KNOBS[self.do])} only")
-
-    def strikes(self, operation: str, path: str) -> bool:
-        """Count a call, and tell whether it goes wrong."""
-        if self.operation not in ("*", operation) or self.match not in path:
-            return False
-        self.calls += 1
-        hit = self.nth <= self.calls < self.nth + self.times
-        self.used += hit
-        return hit
+HEADER = b"x-fake-fault"
+LINGER_NOT = struct.pack("ii", 1, 0)
 
 
 class Faults:
@@ -70,8 +29,12 @@ class Faults:
         self.scripts: list[Fault] = []
 
     def add(self, **script: Any) -> None:
-        """Add a script. Raises ValueError or TypeError where it is none."""
-        self.scripts.append(Fault(**script))
+        """Add a script. Raises ValueError where it is none."""
+        self.scripts.append(parse_fault(script))
+
+    def load(self, path: Path) -> None:
+        """Add the scripts of a TOML file, an array of tables `[[fault]]`. Raises ValueError and OSError."""
+        self.scripts += load_faults(path)
 
     __call__ = add
 
@@ -79,33 +42,36 @@ class Faults:
         """List the scripts that never struck."""
         return [asdict(fault) for fault in self.scripts if not fault.used]
 
-    def guard(self, app: ASGIApp, name_operation: Any) -> ASGIApp:
+    def guard(self, app: ASGIApp, name_operation: Callable[[Scope], str]) -> ASGIApp:
         """Wrap an app so that scripted calls go wrong."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http" or not self.scripts or scope["path"].startswith("/_fake/"):
+            if scope["type"] != "http" or scope["path"].startswith("/_fake/"):
                 await app(scope, receive, send)
                 return
-            operation = scope["operation"] = name_operation(scope)
-            # Every script counts every call, whichever of them strikes.
-            striking = [fault for fault in self.scripts if fault.strikes(operation, scope["path"])]
-            scope["knobs"] = [fault for fault in striking if fault.do in KNOBS]
-            fault = next((fault for fault in striking if fault.do in ACTIONS), None)
-            if fault is None:
+            asked = next((value for name, value in scope["headers"] if name == HEADER), None)
+            if asked is None and not self.scripts:
                 await app(scope, receive, send)
-            elif fault.when == "before":
-                await _read_all(receive)
-                await _go_wrong(fault, scope, send, [])
-            else:
-                kept: list[Message] = []
-
-                async def keep(message: Message) -> None:
-                    kept.append(message)
-
-                await app(scope, receive, keep)
-                await _go_wrong(fault, scope, send, kept)
+                return
+            scope["operation"] = name_operation(scope)
+            try:
+                striking = self._strike(scope, asked)
+            except ValueError as error:
+                await _refuse(scope, receive, send, f"X-Fake-Fault: {error}")
+                return
+            scope["knobs"] = [fault for fault in striking if fault.do in KNOBS]
+            skew = SKEW_S.set(sum(fault.seconds for fault in knobs_of(scope, "skew")))
+            try:
+                await _play(striking, app, scope, receive, send)
+            finally:
+                SKEW_S.reset(skew)
 
         return guarded
+
+    def _strike(self, scope: Scope, asked: bytes | None) -> list[Fault]:
+        header = [parse_header(asked.decode("latin-1"), scope["operation"])] if asked is not None else []
+        # Every script counts every call, whichever of them strikes.
+        return header + [fault for fault in self.scripts if fault.strikes(scope["operation"], scope["path"])]
 
 
 def knobs_of(scope: Scope, do: str) -> list[Fault]:
@@ -125,27 +91,68 @@ def shifted(scope: Scope, offset: int, size: int) -> int:
     return max(0, offset + moved)
 
 
-async def _read_all(receive: Receive) -> None:
-    while (await receive()).get("more_body"):
-        pass
+async def _play(striking: Iterable[Fault], app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    fault = next((fault for fault in striking if fault.do in ACTIONS), None)
+    if fault is None:
+        await app(scope, receive, send)
+    elif fault.do == "slow":
+        await app(scope, receive, _slowed(fault, send))
+    elif fault.do == "cut":
+        await _read_at_most(fault.bytes, receive)
+        await _go_wrong(fault, scope, send, [])
+    elif fault.when == "before":
+        await _read_at_most(math.inf, receive)
+        await _go_wrong(fault, scope, send, [])
+    else:
+        kept: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            kept.append(message)
+
+        await app(scope, receive, keep)
+        await _go_wrong(fault, scope, send, kept)
+
+
+async def _read_at_most(most: float, receive: Receive) -> None:
+    count, more = 0, True
+    while more and count < most:
+        message = await receive()
+        count += len(message.get("body", b""))
+        more = message.get("more_body", False)
+
+
+def _slowed(fault: Fault, send: Send) -> Send:
+    async def slowly(message: Message) -> None:
+        body = message.get("body", b"")
+        while len(body) > max(1, fault.bytes):
+            await send({"type": "http.response.body", "body": body[: max(1, fault.bytes)], "more_body": True})
+            await asyncio.sleep(fault.seconds)
+            body = body[max(1, fault.bytes) :]
+        await send({**message, "body": body} if body else message)
+
+    return slowly
 
 
 async def _go_wrong(fault: Fault, scope: Scope, send: Send, kept: list[Message]) -> None:
     scope["faulted"] = True
     if fault.do == "stall":
         await asyncio.sleep(fault.seconds)
-    if fault.do in ("reset", "stall"):
-        scope["transport"].abort()
-        await send({"type": "http.response.start", "status": 500, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
+    if fault.do in ("reset", "stall", "cut"):
+        await _reset(scope, send)
     elif fault.do == "truncate":
         await _truncate(fault, scope, send, kept)
     else:
         is_garbage = fault.do == "garbage"
-        body = GARBAGE if is_garbage else fault.body.encode()
+        body = GARBAGE if is_garbage else fault.body.encode(errors="replace")
         headers = {"content-type": "text/html" if is_garbage else "application/json"} | fault.headers
-        await send(_start(200 if is_garbage else fault.status, headers, len(body)))
-        await send({"type": "http.response.body", "body": body})
+        await _answer(send, 200 if is_garbage else fault.status, headers, body)
+
+
+async def _reset(scope: Scope, send: Send) -> None:
+    # Without lingering the other side is told of a reset, and not of an end.
+    scope["transport"].get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+    scope["transport"].abort()
+    await _answer(send, 500, {}, b"")
 
 
 async def _truncate(fault: Fault, scope: Scope, send: Send, kept: list[Message]) -> None:
@@ -157,8 +164,21 @@ async def _truncate(fault: Fault, scope: Scope, send: Send, kept: list[Message])
     scope["transport"].close()
 
 
+async def _refuse(scope: Scope, receive: Receive, send: Send, message: str) -> None:
+    scope["faulted"] = True
+    await _read_at_most(math.inf, receive)
+    await _answer(send, 400, {"content-type": "application/json"}, json.dumps({"message": message}).encode())
+
+
+async def _answer(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
+    body = b"" if status in (204, 304) else body
+    await send(_start(status, headers, len(body)))
+    await send({"type": "http.response.body", "body": body})
+
+
 def _start(status: int, headers: dict[str, str], length: int) -> Message:
-    everything = headers | {"content-length": str(length)}
+    # A 204 has no length, by the grammar of HTTP.
+    everything = headers if status == 204 else headers | {"content-length": str(length)}
     return {
         "type": "http.response.start",
         "status": status,
