@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from fake_server.certify import certify
 
-@click.command()
+
+@click.group(invoke_without_command=True)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -23,7 +25,9 @@ import click
 @click.option("--page-files", default=100, show_default=True, help="Files on a page of results.")
 @click.option("--scenarios", type=click.Path(path_type=Path), help="A folder with scenario packs of one's own.")
 @click.option("--fixtures", type=click.Path(path_type=Path), help="A folder with results for file names.")
+@click.pass_context
 def main(
+    context: click.Context,
     port: int,
     host: str,
     data_dir: Path | None,
@@ -35,6 +39,8 @@ def main(
     fixtures: Path | None,
 ) -> None:
     """Serve a fake AI Hub until it is stopped. It takes tokens that begin with fake-, and no others."""
+    if context.invoked_subcommand is not None:
+        return
     import socket
 
     from fake_server.app import create_app
@@ -67,6 +73,8 @@ def main(
     click.echo(f"http://{host}:{listener.getsockname()[1]}/api")
     make_server(create_app(service), host, port).run([listener])
 
+
+main.add_command(certify)
 
 if __name__ == "__main__":
     main()

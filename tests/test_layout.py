@@ -35,6 +35,8 @@ WITHIN = {
     ("walk", "boundaries"),
     ("results", "look"),
 }
+# What judges the fake, and knows nothing of how it is made.
+CERTIFY = {"certificate", "certify", "deletion", "hub", "promise", "redaction", "suite", "target"}
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 50
 
@@ -73,6 +75,13 @@ def test_packages_import_each_other_only_where_the_fake_is_embedded() -> None:
         if any(name.split(".")[0] == other for name in imported(path))
     }
     assert crossing == {("runner", "cli")}
+
+
+def test_certify_judges_the_fake_from_outside() -> None:
+    suite = CERTIFY | {path.stem for path in modules("fake_server") if path.stem.startswith("promises_")}
+    for stem in suite:
+        found = {name.split(".")[1] for name in imported(ROOT / "fake_server" / f"{stem}.py") if "." in name}
+        assert found <= suite, f"{stem}.py imports {found - suite}"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""What `certify` tries: promises, each a sentence and a small function that sees whether it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fake_server.hub import Hub
+
+Check = Callable[["Hub"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """One promise; `runs` is how many paid runs must have been started for it, `needs` the options it takes."""
+
+    id: str
+    sentence: str
+    operations: tuple[str, ...]
+    runs: int
+    needs: tuple[str, ...]
+    check: Check
+
+
+class Broken(Exception):
+    """A promise that is not kept: what was looked at, what was seen, what was promised."""
+
+    def __init__(self, what: str, seen: Any, expected: Any) -> None:
+        super().__init__(what)
+        self.what, self.seen, self.expected = what, seen, expected
+
+
+class Skipped(Exception):
+    """A promise that cannot be tried here, and why."""
+
+
+GROUPS = ("access", "batches", "uploads", "runs")
+PROMISES: dict[str, Promise] = {}
+
+
+def promise(sentence: str, *operations: str, runs: int = 0, needs: tuple[str, ...] = ()) -> Callable[[Check], Check]:
+    """Add a promise to the suite. Its id is the function's name, with dashes."""
+
+    def add(check: Check) -> Check:
+        made = Promise(check.__name__.replace("_", "-"), sentence, operations, runs, needs, check)
+        if made.id in PROMISES:
+            raise ValueError(f"two promises are called {made.id}")
+        PROMISES[made.id] = made
+        return check
+
+    return add
+
+
+def load_promises() -> list[Promise]:
+    """Load the whole suite in its order: what is paid for comes last."""
+    for group in GROUPS:
+        import_module(f"fake_server.promises_{group}")
+    return list(PROMISES.values())
+
+
+def check_equal(what: str, seen: Any, expected: Any) -> None:
+    """Raise Broken unless the two are equal, in type too: 1 is not True, nor 1.0."""
+    if seen != expected or type(seen) is not type(expected):
+        raise Broken(what, seen, expected)
+
+
+def check_that(what: str, is_kept: bool, seen: Any, expected: str) -> None:
+    """Raise Broken unless it is kept."""
+    if not is_kept:
+        raise Broken(what, seen, expected)

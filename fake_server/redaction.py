@@ -1,0 +1,89 @@
+"""What a report must not tell: tokens, people, accounts, and what belongs to others."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+EMAIL = re.compile(r"[\w.+-]{1,64}(?:@|%40)[\w-]{1,63}(?:\.[\w-]{1,63})+")
+PERSONAL = frozenset(
+    [
+        "batch_owner",
+        "repo_owner",
+        "created_by",
+        "last_updated_by",
+        "user_id",
+        "username",
+        "user_name",
+        "org",
+        "email",
+        "user_ip",
+    ]
+)
+PLACES = frozenset(["full_path", "input_file_path", "path_suffix", "mount_point", "workspace", "allowed_workspaces"])
+LISTS = frozenset(["batches", "runs", "secrets", "results"])
+MIN_LENGTH = 3
+
+
+class Redaction:
+    """Replaces what must not be told. Values learned on the way count for everything cleaned afterwards."""
+
+    def __init__(self, ours: Iterable[str] = ()) -> None:
+        self._names: dict[str, str] = {}
+        self._ours = tuple(ours)
+
+    def hide(self, value: str, name: str) -> None:
+        """Say what a value is to be replaced by, wherever it stands; too short ones would replace half a text."""
+        for form in (value, quote(value), quote(value, safe="")):
+            if len(form) >= MIN_LENGTH:
+                self._names.setdefault(form, name)
+
+    def own(self, *marks: str) -> None:
+        """Say by what the things are known that may be told of."""
+        self._ours += marks
+
+    def learn(self, value: Any) -> None:
+        """Find the people and places that a value tells of, so that they are hidden everywhere."""
+        if isinstance(value, dict):
+            for key, item in value.items():
+                if isinstance(item, str) and (key in PERSONAL or key in ("workspace", "mount_point")):
+                    self.hide(item, f"<{key}>")
+                self.learn(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                self.learn(item)
+
+    def clean(self, value: Any, key: str = "") -> Any:
+        """Render a value as JSON can carry it, with nothing in it that must not be told."""
+        if key in PERSONAL and value is not None:
+            return f"<{key}>"
+        if isinstance(value, dict):
+            return {self._clean_text(str(name)): self.clean(item, str(name).lower()) for name, item in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return self._clean_list(list(value), key)
+        if isinstance(value, str):
+            return self._clean_place(value) if key in PLACES else self._clean_text(value)
+        return value if value is None or isinstance(value, bool | int | float) else self._clean_text(repr(value))
+
+    def _clean_list(self, items: list[Any], key: str) -> list[Any]:
+        # A listing shows what belongs to others, too; how many there are is all that may be told of it.
+        told = [item for item in items if key not in LISTS or self._is_ours(item)]
+        others = len(items) - len(told)
+        return [self.clean(item, key if key in PLACES else "") for item in told] + (
+            [f"<{others} of others>"] if others else []
+        )
+
+    def _is_ours(self, item: Any) -> bool:
+        text = json.dumps(item, ensure_ascii=False)
+        return any(mark in text for mark in self._ours)
+
+    def _clean_place(self, text: str) -> str:
+        return "…/" + self._clean_text(text.rsplit("/", 1)[-1]) if "/" in text else "…"
+
+    def _clean_text(self, text: str) -> str:
+        for value in sorted(self._names, key=len, reverse=True):
+            text = text.replace(value, self._names[value])
+        return EMAIL.sub("<email>", text)

@@ -1,0 +1,102 @@
+"""Try promises on a target one after another, and delete what was made for them, whatever stops it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fake_server.deletion import delete_all, find_lost
+from fake_server.hub import Hub
+from fake_server.promise import Broken, Promise, Skipped
+from fake_server.target import Exchange, NoAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one promise: kept, broken or skipped, and why."""
+
+    promise: Promise
+    outcome: str
+    why: str = ""
+    seen: Any = None
+    expected: Any = None
+    exchanges: tuple[Exchange, ...] = ()
+
+
+@dataclass(slots=True)
+class Certificate:
+    """Everything that came out; `ended` is "" where the suite came to its end, else what stopped it."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    left_behind: list[str] = field(default_factory=list)
+    cleaning: list[Exchange] = field(default_factory=list)
+    ended: str = ""
+
+    def count(self, outcome: str) -> int:
+        """Count the promises with an outcome."""
+        return sum(verdict.outcome == outcome for verdict in self.verdicts)
+
+
+def certify(hub: Hub, promises: Iterable[Promise], tell: Callable[[Verdict], None]) -> Certificate:
+    """Try the promises one after another, and delete what was made, whatever stops it."""
+    certificate = Certificate()
+    try:
+        for promise in promises:
+            verdict = _try(hub, promise)
+            certificate.verdicts.append(verdict)
+            tell(verdict)
+            if verdict.why.startswith("no answer") and not _is_there(hub):
+                certificate.ended = "unreachable"
+                break
+    except KeyboardInterrupt:
+        certificate.ended = "interrupted"
+    finally:
+        _clean_up(hub, certificate)
+    return certificate
+
+
+def _clean_up(hub: Hub, certificate: Certificate) -> None:
+    del hub.target.exchanges[:]
+    try:
+        if certificate.ended or any(verdict.why.startswith("no answer") for verdict in certificate.verdicts):
+            find_lost(hub)
+        certificate.left_behind += delete_all(hub)
+    except KeyboardInterrupt:
+        certificate.ended = "interrupted"
+        certificate.left_behind += [f"{kind} {name}: perhaps not deleted" for kind, name in hub.made]
+    certificate.cleaning = list(hub.target.exchanges)
+
+
+def _try(hub: Hub, promise: Promise) -> Verdict:
+    missing = [f"--{name.replace('_', '-')}" for name in promise.needs if not getattr(hub.options, name)]
+    if promise.runs > hub.options.max_runs:
+        return Verdict(promise, "skipped", f"needs {promise.runs} runs, and --max-runs is {hub.options.max_runs}")
+    if missing:
+        return Verdict(promise, "skipped", f"needs {' and '.join(missing)}")
+    del hub.target.exchanges[:]
+    outcome, why, seen, expected = _check(hub, promise)
+    return Verdict(promise, outcome, why, seen, expected, tuple(hub.target.exchanges))
+
+
+def _check(hub: Hub, promise: Promise) -> tuple[str, str, Any, Any]:
+    try:
+        promise.check(hub)
+    except Broken as broken:
+        return "broken", broken.what, broken.seen, broken.expected
+    except Skipped as skipped:
+        return "skipped", str(skipped), None, None
+    except NoAnswer as error:
+        return "broken", f"no answer: {error}", None, "an answer"
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        # An answer of another shape than promised, wherever the promise came upon it.
+        return "broken", "shape of an answer", f"{type(error).__name__}: {error}", promise.sentence
+    return "kept", "", None, None
+
+
+def _is_there(hub: Hub) -> bool:
+    try:
+        hub.target.send("GET", "/v2/batches", params={"limit": 1})
+    except NoAnswer:
+        return False
+    return True

@@ -1,0 +1,226 @@
+"""`certify` finds all promises kept by the fake, and each planted difference; and it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import fake_server.serve
+from contract import OPENAPI, load_operations
+from fake.differences import DIFFERENCES, Difference
+from fake_server import FakeAIHub
+from fake_server.__main__ import main
+from fake_server.certificate import make_redaction, render_report
+from fake_server.hub import Hub, Options
+from fake_server.promise import Promise, load_promises
+from fake_server.suite import Certificate, certify
+from fake_server.target import Target
+
+EVERYTHING = Options(max_runs=3, app_name="Invoice Extraction", deployment="d-1", settle_s=5)
+MARK = "0123456789"
+
+
+def make_fake() -> FakeAIHub:
+    return FakeAIHub(run_seconds=5, page_files=2, part_size=1000)
+
+
+def make_hub(fake: FakeAIHub, options: Options = EVERYTHING) -> Hub:
+    """Make a hub that waits by moving the fake's clock: nothing really does."""
+    return Hub(Target(fake.root, fake.token, now=fake.clock.now_s, sleep=fake.clock.advance), options, MARK)
+
+
+def certify_all(hub: Hub, promises: list[Promise] | None = None) -> Certificate:
+    return certify(hub, promises or load_promises(), lambda verdict: None)
+
+
+def outcomes(certificate: Certificate, outcome: str) -> dict[str, str]:
+    return {found.promise.id: found.why for found in certificate.verdicts if found.outcome == outcome}
+
+
+def promises_named(*ids: str) -> list[Promise]:
+    return [promise for promise in load_promises() if promise.id in ids]
+
+
+def run_certify(*arguments: str, report: Path, token: str = "fake-secret-token", **options: Any) -> Result:
+    environment = {"AIHUB_API_KEY": token, "AIHUB_CONTEXT": "acme-context", "AIHUB_WORKSPACE": "Secret Workspace"}
+    return CliRunner().invoke(main, ["certify", "--report", str(report), *arguments], env=environment, **options)
+
+
+def test_certify_finds_all_promises_kept_by_the_fake() -> None:
+    with make_fake() as fake:
+        certificate = certify_all(make_hub(fake))
+        assert outcomes(certificate, "broken") == {}
+        assert outcomes(certificate, "skipped") == {}
+        assert certificate.left_behind == []
+        assert (fake.batches(), fake.runs(), fake.world.sessions) == ([], [], {})
+
+
+@pytest.mark.parametrize("planted", DIFFERENCES, ids=lambda planted: planted.name)
+def test_certify_finds_a_planted_difference(planted: Difference, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = fake_server.serve.create_app
+    monkeypatch.setattr(fake_server.serve, "create_app", lambda service: planted.wrap(original(service)))
+    with make_fake() as fake:
+        assert planted.breaks in outcomes(certify_all(make_hub(fake)), "broken")
+
+
+def test_certify_plants_differences_for_promises_that_there_are() -> None:
+    assert len(DIFFERENCES) >= 20
+    assert {planted.breaks for planted in DIFFERENCES} <= {promise.id for promise in load_promises()}
+
+
+@pytest.mark.skipif(not OPENAPI.exists(), reason="the API description is not at hand")
+def test_certify_names_operations_that_are_described() -> None:
+    named = {operation for promise in load_promises() for operation in promise.operations}
+    assert named <= load_operations(OPENAPI).keys()
+
+
+def test_certify_without_leave_starts_no_run_and_says_what_it_skips() -> None:
+    with make_fake() as fake:
+        certificate = certify_all(make_hub(fake, Options(app_name="Invoice Extraction")))
+        skipped = outcomes(certificate, "skipped")
+        assert fake.ledger["runs"] == {}
+        assert skipped["results-answer-every-file"] == "needs 1 runs, and --max-runs is 0"
+        assert outcomes(certificate, "broken") == {}
+
+
+def test_certify_starts_no_more_runs_than_allowed() -> None:
+    with make_fake() as fake:
+        certificate = certify_all(make_hub(fake, Options(app_name="Invoice Extraction", max_runs=1)))
+        assert sum(fake.ledger["runs"].values()) == 1
+        assert "runs-are-sorted-by-start" in outcomes(certificate, "skipped")
+        assert outcomes(certificate, "broken") == {}
+
+
+def test_certify_counts_a_run_whose_answer_was_lost_and_deletes_it() -> None:
+    with make_fake() as fake:
+        fake.faults.add(operation="runApp", when="after", do="reset", nth=5, times=9)
+        certificate = certify_all(make_hub(fake, Options(app_name="Invoice Extraction", max_runs=1)))
+        assert sum(fake.ledger["runs"].values()) == 1
+        assert outcomes(certificate, "broken")["run-is-answered-at-once"].startswith("no answer")
+        assert (fake.batches(), fake.runs()) == ([], [])
+
+
+def test_certify_interrupted_deletes_what_it_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(hub: Hub) -> None:
+        hub.new_batch()
+        hub.put(hub.batch, "a.txt")
+        raise KeyboardInterrupt
+
+    stopping = Promise("stopping", "It stops.", (), 0, (), interrupt)
+    with make_fake() as fake:
+        certificate = certify_all(make_hub(fake), [stopping])
+        assert certificate.ended == "interrupted"
+        assert fake.ledger["batches"].keys() == {f"/certify-{MARK}-1", f"/certify-{MARK}-2"}
+        assert fake.batches() == []
+
+
+def test_certify_lists_what_it_could_not_delete() -> None:
+    with make_fake() as fake:
+        fake.faults.add(operation="deleteBatch", do="status", status=503, times=99)
+        certificate = certify_all(make_hub(fake), promises_named("batch-id-is-a-whole-number"))
+        assert len(fake.batches()) == 1
+        assert certificate.left_behind == [f"batch {fake.batches()[0]['id']}: the service answered 503"]
+
+
+def test_certify_stops_where_nothing_answers_any_more() -> None:
+    with make_fake() as fake:
+        fake.faults.add(nth=4, do="reset", times=10_000)
+        certificate = certify_all(make_hub(fake))
+        assert certificate.ended == "unreachable"
+        assert len(certificate.verdicts) < 10
+
+
+def test_certify_waits_where_the_service_asks_to() -> None:
+    with make_fake() as fake:
+        before = fake.clock.now_s()
+        fake.faults.add(operation="listBatches", do="status", status=429, headers={"Retry-After": "7"})
+        assert certify_all(make_hub(fake), promises_named("answers-have-a-date")).count("kept") == 1
+        assert fake.clock.now_s() - before >= 7
+
+
+def test_certify_calls_an_answer_of_another_shape_broken() -> None:
+    with make_fake() as fake:
+        fake.faults.add(operation="listBatches", do="garbage", times=99)
+        certificate = certify_all(make_hub(fake), promises_named("offset-beyond-the-end-gives-no-batches"))
+        assert certificate.count("broken") == 1
+
+
+def test_certify_report_tells_nothing_of_others_nor_of_the_account(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    with make_fake() as fake:
+        fake.world.create_batch("acme-context", "Their Merger", "Secret Workspace", "jane.doe@example.com")
+        found = run_certify("--target", fake.root, "--app-name", "Secret App", report=report)
+        assert found.exit_code == 0, found.output
+        told, text = json.loads(report.read_text()), report.read_text() + found.output
+        for hidden in (
+            "fake-secret-token",
+            "acme-context",
+            "Secret Workspace",
+            "Secret App",
+            "Their Merger",
+            "jane.doe",
+        ):
+            assert hidden not in text
+        assert fake.root not in text
+        assert (told["format"], told["target"]) == ("aihub-certify-report/1", "fake")
+        assert told["counts"]["broken"] == 0
+        assert [batch["name"] for batch in fake.batches()] == ["Their Merger"]
+
+
+def test_certify_redacts_people_wherever_they_stand() -> None:
+    with make_fake() as fake:
+        hub = make_hub(fake)
+        certificate = certify_all(hub, promises_named("batch-tells-where-it-lies"))
+        exchanges = [one for verdict in certificate.verdicts for one in verdict.exchanges]
+        redaction = make_redaction(hub, fake.token, exchanges)
+        assert redaction.clean("asked by fake-user, a.b@example.org") == "asked by <repo_owner>, <email>"
+        assert "fake-user" not in json.dumps(render_report(hub, certificate, redaction))
+
+
+def test_certify_exits_with_3_where_a_promise_is_broken(tmp_path: Path) -> None:
+    with make_fake() as fake:
+        fake.faults.add(operation="listBatches", do="status", status=200, body='{"batches": 5}', nth=2, times=9)
+        found = run_certify("--target", fake.root, report=tmp_path / "report.json")
+        assert found.exit_code == 3
+        assert "broken  wrong-token-is-401" in found.output
+
+
+def test_certify_exits_with_4_where_the_token_is_refused(tmp_path: Path) -> None:
+    with make_fake() as fake:
+        found = run_certify("--target", fake.root, report=tmp_path / "report.json", token="real")
+        assert (found.exit_code, fake.batches()) == (4, [])
+        assert "refuses" in found.output
+
+
+def test_certify_exits_with_4_where_nobody_answers(tmp_path: Path) -> None:
+    found = run_certify("--target", "http://127.0.0.1:9/api", report=tmp_path / "report.json")
+    assert (found.exit_code, (tmp_path / "report.json").exists()) == (4, False)
+
+
+@pytest.mark.parametrize(
+    ("target", "token", "message"),
+    [
+        ("http://aihub.instabase.com/api", "t", "not https"),
+        ("https://me:secret@aihub.instabase.com/api", "t", "not a plain URL"),
+        ("aihub.instabase.com", "t", "not a plain URL"),
+        ("https://aihub.instabase.com/api", "", "AIHUB_API_KEY"),
+        ("https://aihub.instabase.com/api", "a\nb", "AIHUB_API_KEY"),
+    ],
+)
+def test_certify_refuses_wrong_use(tmp_path: Path, target: str, token: str, message: str) -> None:
+    found = run_certify("--target", target, report=tmp_path / "report.json", token=token)
+    assert found.exit_code == 2
+    assert message in found.output
+
+
+@pytest.mark.parametrize(("said", "runs"), [("n\n", 0), ("", 0), ("y\n", 1)])
+def test_certify_asks_before_runs_are_paid(tmp_path: Path, said: str, runs: int) -> None:
+    with FakeAIHub(part_size=1000) as fake:
+        arguments = ("--target", fake.root, "--app-name", "Invoices", "--max-runs", "1")
+        found = run_certify(*arguments, report=tmp_path / "report.json", input=said)
+        assert found.exit_code == 0
+        assert sum(fake.ledger["runs"].values()) == runs
