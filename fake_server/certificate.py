@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from urllib.parse import urlsplit
 
+from fake_server.disclosure import Redaction
 from fake_server.hub import Hub
-from fake_server.redaction import Redaction
 from fake_server.suite import Certificate, Verdict
 from fake_server.target import Exchange, is_loopback
 

@@ -36,7 +36,7 @@ WITHIN = {
     ("results", "look"),
 }
 # What judges the fake, and knows nothing of how it is made.
-CERTIFY = {"certificate", "certify", "deletion", "hub", "promise", "redaction", "suite", "target"}
+CERTIFY = {"certificate", "certify", "deletion", "disclosure", "hub", "promise", "suite", "target"}
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 50
 
