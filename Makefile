@@ -30,8 +30,9 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/bench/bench_fake.py
 
 torture: $(VENV)/.installed-dev
-	AIHUB_KILLS=200 $(BIN)/python -m pytest tests/e2e/test_hard_times.py -k random_moments
 	$(BIN)/python tests/torture/pairs.py
+	AIHUB_KILLS=200 $(BIN)/python -m pytest tests/e2e/test_hard_times.py -k random_moments
+	AIHUB_HISTORIES=200 $(BIN)/python -m pytest tests/e2e/test_model.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info specs/*.fake

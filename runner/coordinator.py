@@ -106,6 +106,7 @@ class Coordinator:
         with self.state.transaction():
             for step, outcome in outcomes:
                 self.recorder.record(step, outcome)
+        self.recorder.unrecorded.clear()
         for shard_id in dict.fromkeys(step.shard for step, _ in outcomes):
             if not self.recorder.outstanding.get(shard_id):
                 self._advance(shard_id)

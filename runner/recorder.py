@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from runner.engine import Engine
@@ -46,7 +47,8 @@ class Recorder:
     """Records what came of steps.
 
     `parked` holds the shards that are left alone for the rest of this apply; `checked` those whose batch was just
-    found right; `absent_…` rows of what was looked for and surely is not there; `going` the runs under way.
+    found right; `absent_…` rows of what was looked for and surely is not there; `going` the runs under way;
+    `unrecorded` those started of which nothing is committed yet.
     """
 
     def __init__(self, job: Job, state: State, engine: Engine, reporter: Reporter, counts: Counts) -> None:
@@ -64,7 +66,7 @@ class Recorder:
         self.halted = False
         self.stopped_paying = False
         self._statuses: dict[int, str] = {}
-        self._unrecorded: list[RunInfo] = []
+        self.unrecorded: list[RunInfo] = []
         self._checks: dict[int, int] = {}
         self._lost: dict[int, int] = {}
         self._troubled: set[int] = set()
@@ -206,7 +208,7 @@ class Recorder:
             self.counts.runs_started += 1
             self._troubled.clear()
             self.started.add(step.run)
-            self._unrecorded.append(info)
+            self.unrecorded.append(info)
         if twins:
             self.reporter.say(f"run {info.id} is taken up; {', '.join(twins)} carry the same tag")
         self.record_seen(step.run, info)
@@ -252,10 +254,17 @@ class Recorder:
 
     def describe_open(self) -> list[str]:
         """Say what is open or was not recorded, where the state cannot be written any more."""
-        known = [f"run {info.id} was started, and is perhaps not recorded" for info in self._unrecorded]
-        return (
-            [*known, f"{len(self.going)} runs are going on; the next apply finds them again"] if self.going else known
-        )
+        lines = [f"run {info.id} was started, and is not recorded" for info in self.unrecorded]
+        with suppress(StateError):
+            for shard in self.state.load_shards():
+                places = {batch.id: batch.remote_id for batch in shard.batches}
+                lines += [
+                    f"a run on batch {places[run.batch]} with tag {run.tag} may have been started; "
+                    "the next apply looks for it"
+                    for run in shard.runs
+                    if run.is_open
+                ]
+        return lines
 
     # Failures
 

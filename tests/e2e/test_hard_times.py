@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import closing
 
 import pytest
 
@@ -94,22 +95,27 @@ def test_lease_that_was_taken_over_pays_nothing(project: Project) -> None:
     assert project.fake.runs() == []
 
 
+def leave_room(monkeypatch: pytest.MonkeyPatch, pages: int) -> None:
+    """Let every state file hold only so many pages more than one without facts."""
+    connect = sqlite3.connect
+
+    def connect_with_little_room(*args: object, **how: object) -> sqlite3.Connection:
+        db = connect(*args, **how)  # type: ignore[call-overload]
+        used = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {max(used, EMPTY_PAGES) + pages}")
+        return db  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(runner.database.sqlite3, "connect", connect_with_little_room)
+
+
 @pytest.mark.parametrize("room", [0, 1, 2, 3, 4, 6, 8, 12, 16, 20])
 def test_full_disk_ends_with_5_and_the_next_apply_is_right(
     project: Project, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     project.write_files(200)
     project.change_spec("[limits]", "[limits]\nfiles_per_batch = 100")
-    connect = sqlite3.connect
-
-    def connect_with_little_room(*args: object, **how: object) -> sqlite3.Connection:
-        db = connect(*args, **how)  # type: ignore[call-overload]
-        pages = db.execute("PRAGMA page_count").fetchone()[0]
-        db.execute(f"PRAGMA max_page_count = {max(pages, EMPTY_PAGES) + room}")
-        return db  # type: ignore[no-any-return]
-
     with monkeypatch.context() as patched:
-        patched.setattr(runner.database.sqlite3, "connect", connect_with_little_room)
+        leave_room(patched, room)
         first = project.apply()
     assert first.code == 5, first.text
     assert "the disk is full" in first.err
@@ -118,6 +124,35 @@ def test_full_disk_ends_with_5_and_the_next_apply_is_right(
     assert sorted(ledger["runs"].values()) == [1, 1]
     assert sorted(ledger["batches"].values()) == [1, 1]
     assert len({line["path"] for line in project.documents}) == 200
+
+
+def test_full_disk_tells_of_open_intents_and_the_next_apply_finds_them(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Page by page there is more room, so that the disk is full at one moment after another."""
+    project.write_files(60)
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
+    told, room = 0, 0
+    while True:
+        with monkeypatch.context() as patched:
+            leave_room(patched, room)
+            outcome = project.apply()
+        if outcome.code == 0:
+            break
+        assert outcome.code == 5, outcome.text
+        for tag in open_intents(project):
+            assert f"with tag {tag} may have been started; the next apply looks for it" in outcome.err
+            told += 1
+        room += 1
+    assert told
+    assert set(project.fake.ledger["tags"].values()) == {1}
+    assert len(project.fake.runs()) == 60
+    assert len({line["path"] for line in project.documents}) == 60
+
+
+def open_intents(project: Project) -> list[str]:
+    with closing(sqlite3.connect(project.folder / "job.state.db")) as db:
+        return [tag for (tag,) in db.execute("SELECT tag FROM runs WHERE remote_id IS NULL")]
 
 
 def test_full_results_folder_ends_with_5_and_the_next_apply_fetches_the_rest(project: Project) -> None:

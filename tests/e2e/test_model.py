@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +19,65 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from contract import check_journal
 from fake_server import FakeAIHub
-from fake_server.world import Run
+from fake_server.world import Batch, Run
 
-from .conftest import ROOT, SPEC, WRITES, Project
+from .conftest import QUICK, ROOT, WRITES, Project
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(1800)
 
 CRASH = ROOT / "tests" / "torture" / "crash.py"
 NAMES = st.sampled_from([f"{folder}/{name}.txt" for folder in "xy" for name in "abcd"])
 
-# Settings that change the outcome, as what they replace in the spec, and how a run tells that it was made with them.
-VARIANTS = {
-    "": ("", ""),
-    "version": ("[limits]", '[run]\nversion = "1"\n[limits]'),
-    "custom": ("[limits]", "[run.keys.custom]\na = 1\n[limits]"),
-    "owner": ('owner = "instabase"', 'owner = "me"'),
-    "context": ('context = "acme"', 'context = "other"'),
+# Settings that change the outcome: lines of the spec in place of others, and how a run tells that it was made so.
+PLAIN = {"app_name": 'app_name = "Invoice Extraction"', "owner": 'owner = "instabase"', "context": 'context = "acme"'}
+VARIANTS: dict[str, tuple[dict[str, str], Callable[[Any, dict[str, Any], Any], bool]]] = {
+    "app_name": ({"app_name": 'app_name = "Other"'}, lambda run, request, _: request.get("app_name") == "Other"),
+    "app_id": ({"app_name": 'app_id = "a-1"'}, lambda run, request, _: request.get("app_id") == "a-1"),
+    "deployment_id": (
+        {"app_name": 'deployment_id = "d-1"', "owner": ""},
+        lambda run, request, _: request.get("deployment_id") == "d-1",
+    ),
+    "owner": ({"owner": 'owner = "me"'}, lambda run, request, _: request.get("owner") == "me"),
+    "no owner": (
+        {"owner": ""},
+        lambda run, request, _: not request.get("owner") and not request.get("deployment_id"),
+    ),
+    "context": ({"context": 'context = "other"'}, lambda run, *_: run.context == "other"),
+    "workspace": ({"workspace": 'workspace = "w"'}, lambda run, request, batch: batch.workspace == "w"),
+    "version": ({"run": 'version = "1"'}, lambda run, request, _: request.get("version") == "1"),
+    "custom keys": ({"run": "keys.custom.a = 1"}, lambda *it: settings_of(*it, "keys", "custom") == {"a": 1}),
+    "secret keys": ({"run": 'keys.secret.a = "b"'}, lambda *it: settings_of(*it, "keys", "secret") == {"a": "b"}),
+    "pdf": (
+        {"run": "generate_post_process_pdf = true"},
+        lambda *it: settings_of(*it, "runtime_config", "generate_post_process_pdf") is True,
+    ),
+    "output_workspace": (
+        {"run": 'output_workspace = "o"'},
+        lambda run, request, _: request.get("output_workspace") == "o",
+    ),
+    "output_dir": ({"run": 'output_dir = "/a/w/fs/d/o/"'}, lambda run, request, _: bool(request.get("output_dir"))),
+    "": ({}, lambda *_: True),
 }
 
 
-def variant_of(run: Run) -> str:
-    request = run.request
-    told = {
-        "version": request.get("version") == "1",
-        "custom": bool((request["settings"].get("keys") or {}).get("custom")),
-        "owner": request["owner"] == "me",
-        "context": run.context == "other",
-    }
-    return next((name for name, is_so in told.items() if is_so), "")
+def settings_of(run: Run, request: dict[str, Any], _: object, *path: str) -> Any:
+    """Find a setting that a run was started with."""
+    found: Any = request["settings"]
+    for key in path:
+        found = (found or {}).get(key)
+    return found
+
+
+def variant_of(run: Run, batch: Batch) -> str:
+    """Tell with which settings a run was started, by what was sent."""
+    return next(name for name, (_, is_so) in VARIANTS.items() if is_so(run, run.request, batch))
+
+
+def render_spec(variant: str, limit: int) -> str:
+    lines = PLAIN | {"workspace": "", "run": ""} | VARIANTS[variant][0]
+    run = lines.pop("run")
+    top = "\n".join(['name = "job"', 'files = "in/**/*"', *lines.values()])
+    return f"{top}\n[run]\n{run}\n[limits]\nfiles_per_batch = {limit}\n{QUICK}\n"
 
 
 class Histories(RuleBasedStateMachine):
@@ -60,9 +92,9 @@ class Histories(RuleBasedStateMachine):
         self.fake = FakeAIHub().__enter__()
         env = {"AIHUB_API_KEY": "fake-model", "AIHUB_API_ROOT": self.fake.root}
         self.project = Project(self.folder, self.fake, env)
-        self.project.write("job.toml", SPEC)
         self.files: dict[str, str] = {}
-        self.version = ""
+        self.version, self.limit = "", 1000
+        self.project.write("job.toml", render_spec(self.version, self.limit))
         self.paid: set[tuple[str, str, str]] = set()
         self.failed: set[tuple[str, str, str]] = set()
         self.expected: Counter[tuple[str, str]] = Counter()
@@ -145,15 +177,13 @@ class Histories(RuleBasedStateMachine):
 
     @rule(version=st.sampled_from(sorted(VARIANTS)))
     def choose_settings(self, version: str) -> None:
-        limits = self.project.spec_path.read_text().split("[limits]")[1]
-        old, new = VARIANTS[version]
-        self.project.spec_path.write_text(SPEC.replace(old, new).split("[limits]")[0] + "[limits]" + limits)
         self.version = version
+        self.project.write("job.toml", render_spec(self.version, self.limit))
 
     @rule(limit=st.sampled_from([1, 2, 3, 1000]))
     def change_the_limit(self, limit: int) -> None:
-        head = self.project.spec_path.read_text().split("[limits]")[0]
-        self.project.spec_path.write_text(f"{head}[limits]\nfiles_per_batch = {limit}" + SPEC.split("[limits]")[1])
+        self.limit = limit
+        self.project.write("job.toml", render_spec(self.version, self.limit))
 
     @rule()
     def let_the_next_runs_fail(self) -> None:
@@ -222,7 +252,8 @@ class Histories(RuleBasedStateMachine):
         assert code == (3 if today & self.failed else 0), text
         paid: Counter[tuple[str, str]] = Counter()
         for run in self.fake.world.runs.values():
-            paid.update((self.content(file.digest), variant_of(run)) for file in run.files)
+            batch = self.fake.world.batches[run.batch_id]
+            paid.update((self.content(file.digest), variant_of(run, batch)) for file in run.files)
         assert paid == self.expected, text
         lines = {line["path"].removeprefix("in/"): line for line in self.project.documents if line["present"]}
         assert lines.keys() == {path for path, *_ in today - self.failed}
@@ -234,7 +265,12 @@ class Histories(RuleBasedStateMachine):
         return self.fake.world.blobs._memory[digest].decode()
 
 
+MORE = int(os.environ.get("AIHUB_HISTORIES", "0"))  # and then other ones each time
 Histories.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=MORE or 40,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=not MORE,
 )
 test_histories_are_paid_as_the_model_says = Histories.TestCase
