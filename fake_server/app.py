@@ -14,7 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fake_server import batches, control, jobs, runs, uploads
+from fake_server import batches, control, jobs, observe, runs, uploads
+from fake_server.nearest import describe_nearest
 from fake_server.service import Service, answer
 from fake_server.world import ApiError
 
@@ -46,7 +47,9 @@ OPERATIONS: list[tuple[str, str, str, Handler]] = [
     ("jobStatus", "GET", "/v2/jobs/{job_id}", jobs.get_job),
 ]
 CONTROLS: list[tuple[list[str], str, Handler]] = [
-    (["GET", "DELETE"], "/_fake/journal", control.journal),
+    (["GET", "DELETE"], "/_fake/journal", observe.journal),
+    (["POST"], "/_fake/verify", observe.verify),
+    (["GET"], "/_fake/coverage", observe.coverage),
     (["GET"], "/_fake/ledger", control.ledger),
     (["GET", "POST", "DELETE"], "/_fake/faults", control.faults),
     (["POST"], "/_fake/clock", control.clock),
@@ -67,7 +70,7 @@ def create_app(service: Service) -> ASGIApp:
     handlers: dict[Any, Any] = {ApiError: _refuse, HTTPException: _unknown}
     app: ASGIApp = Starlette(routes=routes, exception_handlers=handlers)
     guarded = service.faults.guard(app, lambda scope: _operation_of(routes, scope))
-    return _signed(service, service.journal.watch(guarded))
+    return _signed(service, service.journal.watch(guarded, service.coverage.note))
 
 
 def _endpoint(service: Service, handler: Handler, operation: str) -> Callable[[Request], Awaitable[Response]]:
@@ -107,8 +110,7 @@ async def _refuse(request: Request, error: ApiError) -> Response:
 async def _unknown(request: Request, error: HTTPException) -> Response:
     if error.status_code == 405:
         return answer(405, {"message": f"{request.method} is not for {request.url.path}."})
-    known = ", ".join(f"{method} {path}" for _, method, path, _ in OPERATIONS)
-    return answer(501, {"message": f"The fake has no {request.method} {request.url.path}. It has: {known}"})
+    return answer(501, {"message": describe_nearest(request.method, request.url.path)})
 
 
 def _signed(service: Service, app: ASGIApp) -> ASGIApp:

@@ -19,15 +19,6 @@ def render_ledger(service: Service) -> dict[str, Any]:
     return {kind: dict(counts) for kind, counts in world.ledger.items()} | {"digests": dict(world.upload_digests)}
 
 
-async def journal(service: Service, request: Request) -> Response:
-    """GET, DELETE /_fake/journal"""
-    if request.method == "DELETE":
-        service.journal.clear()
-        return Response(status_code=204)
-    entries = [exchange.as_dict() for exchange in service.journal.exchanges]
-    return answer(200, {"entries": entries, "is_full": service.journal.is_full})
-
-
 async def ledger(service: Service, request: Request) -> Response:
     """GET /_fake/ledger"""
     return answer(200, render_ledger(service))

@@ -16,6 +16,7 @@ from fake_server.app import create_app
 from fake_server.clock import Clock
 from fake_server.extraction import Extraction
 from fake_server.handle import Handle
+from fake_server.journal import SIZE as JOURNAL_SIZE
 from fake_server.service import Service
 from fake_server.world import World
 
@@ -99,6 +100,7 @@ class FakeAIHub(Handle):
         part_size: int = 10_485_760,
         scenarios: Path | None = None,
         fixtures: Path | None = None,
+        journal_size: int = JOURNAL_SIZE,
     ) -> None:
         clock = Clock()
         service = Service(
@@ -109,6 +111,7 @@ class FakeAIHub(Handle):
             latency_ms=latency_ms,
             page_files=page_files,
             part_size=part_size,
+            journal_size=journal_size,
         )
         super().__init__(service)
         self.root = ""

@@ -11,8 +11,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from fake_server.clock import Clock
+from fake_server.coverage import Coverage
 from fake_server.extraction import Extraction
 from fake_server.faults import Faults
+from fake_server.journal import SIZE as JOURNAL_SIZE
 from fake_server.journal import Journal
 from fake_server.world import ApiError, World
 
@@ -26,7 +28,6 @@ class Service:
 
     clock: Clock
     world: World
-    journal: Journal = field(default_factory=Journal)
     faults: Faults = field(default_factory=Faults)
     extraction: Extraction = field(default_factory=Extraction)
     run_seconds: float = 0.0
@@ -34,7 +35,13 @@ class Service:
     page_files: int = 100
     part_size: int = 10_485_760
     requests_per_s: int = 0
+    journal_size: int = JOURNAL_SIZE
+    coverage: Coverage = field(default_factory=Coverage)
+    journal: Journal = field(init=False)
     _second: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        self.journal = Journal(self.clock, self.journal_size)
 
     def check_rate(self) -> None:
         """Count a request. Raises ApiError 429 where this second has had its share."""

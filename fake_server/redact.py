@@ -1,0 +1,53 @@
+"""What the journal never shows: tokens, cookies, passwords, the values of secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+LEFT_OUT = "…"
+SECRET_NAME = re.compile(r"auth|cookie|token|secret|password|api[-_]?key", re.IGNORECASE)
+PAGE_TOKENS = ("start_token", "next_page_token")  # of pages, not of people
+# Where in a body secrets stand; * is every key.
+SECRET_PLACES = (
+    ("settings", "webhook_config", "headers", "*"),
+    ("settings", "runtime_config", "instabase", "pdf", "passwords", "*"),
+    ("settings", "keys", "secret", "*"),
+)
+SECRETS_PATH = "/v2/aihub/secrets"
+
+
+def redact_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Leave out the values of headers that carry secrets."""
+    return [(name, LEFT_OUT if SECRET_NAME.search(name) else value) for name, value in headers]
+
+
+def redact_query(query: str) -> str:
+    """Leave out the values of parameters that carry secrets; a query with none stays as it is."""
+    pairs = parse_qsl(query, keep_blank_values=True)
+    if not any(_is_secret(name) for name, _ in pairs):
+        return query
+    return urlencode([(name, LEFT_OUT if _is_secret(name) else value) for name, value in pairs])
+
+
+def _is_secret(parameter: str) -> bool:
+    return parameter not in PAGE_TOKENS and bool(SECRET_NAME.search(parameter))
+
+
+def redact_body(path: str, body: Any) -> Any:
+    """Leave out what is secret in a body; the rest is as it was."""
+    if SECRETS_PATH in path:
+        body = _without(body, ("value",))
+    for place in SECRET_PLACES:
+        body = _without(body, place)
+    return body
+
+
+def _without(value: Any, place: tuple[str, ...]) -> Any:
+    if not place:
+        return LEFT_OUT
+    if not isinstance(value, dict):
+        return value
+    return {key: _without(item, place[1:]) if place[0] in ("*", key) else item for key, item in value.items()}

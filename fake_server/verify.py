@@ -1,0 +1,80 @@
+"""Find requests in a journal by what they were to be, and tell of those that came near."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+CRITERIA: Mapping[str, Any] = {
+    "method": str,
+    "path": str,
+    "operation": str,
+    "status": int,
+    "query": dict,
+    "headers": dict,
+    "body": dict,
+    "faulted": bool,
+}
+NEAR_MISSES = 3
+
+
+def matching(entries: Iterable[dict[str, Any]], criteria: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """List the entries that are as the criteria say."""
+    return [entry for entry in entries if not differences(entry, criteria)]
+
+
+def near_misses(entries: Iterable[dict[str, Any]], criteria: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """List the entries that differ in least, but in something, with what they differ in."""
+    found = [
+        {"method": entry["method"], "path": entry["path"], "operation": entry["operation"], "differs_in": differs}
+        for entry in entries
+        if 0 < len(differs := differences(entry, criteria)) < max(2, len(criteria))
+    ]
+    path = str(criteria.get("path", ""))
+    found.sort(key=lambda miss: (len(miss["differs_in"]), -_likeness(miss["path"].removeprefix("/api"), path)))
+    return found[:NEAR_MISSES]
+
+
+def _likeness(path: str, wanted: str) -> int:
+    return sum(one == other for one, other in zip(path, wanted, strict=False))
+
+
+def differences(entry: dict[str, Any], criteria: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell in what an entry is not as the criteria say: what was wanted, and what it was."""
+    was = {
+        **entry,
+        "query": dict(parse_qsl(entry["query"], keep_blank_values=True)),
+        "headers": entry["request_headers"],
+        "body": entry["request_json"],
+    }
+    return {
+        key: {"wanted": wanted, "was": _part(was[key], wanted)}
+        for key, wanted in criteria.items()
+        if not _fits(key, wanted, was[key])
+    }
+
+
+def _fits(key: str, wanted: Any, was: Any) -> bool:
+    if key == "path":
+        pattern = ".*".join(re.escape(part) for part in wanted.removeprefix("/api").split("*"))
+        path = was.removeprefix("/api")
+        return any(re.fullmatch(pattern, form, re.DOTALL) for form in (path, unquote(path)))
+    if key == "headers":
+        wanted = {name.lower(): value for name, value in wanted.items()}
+    return _contains(was, wanted)
+
+
+def _contains(was: Any, wanted: Any) -> bool:
+    """Tell whether an object has all that is wanted; it may have more."""
+    if isinstance(wanted, dict) and isinstance(was, dict):
+        return all(key in was and _contains(was[key], value) for key, value in wanted.items())
+    return bool(was == wanted)
+
+
+def _part(was: Any, wanted: Any) -> Any:
+    """Give of an object what was asked for."""
+    if isinstance(wanted, dict) and isinstance(was, dict):
+        return {key: value for key, value in was.items() if key.lower() in {name.lower() for name in wanted}}
+    return was
