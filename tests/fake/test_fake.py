@@ -94,6 +94,12 @@ def test_fake_refuses_names_that_are_none(http: requests.Session, fake: FakeAIHu
     assert fake.files(batch_id) == {}
 
 
+def test_fake_refuses_to_commit_a_file_told_to_be_huge_at_once(http: requests.Session, fake: FakeAIHub) -> None:
+    body = {"batch_id": make_batch(http, fake), "filename": "huge.bin", "file_size": 10**17}
+    session = http.post(f"{fake.root}/v2/batches/multipart-upload", json=body).headers["Location"]
+    assert http.post(session, json={"action": "commit", "parts": []}, timeout=5).status_code == 400
+
+
 @pytest.mark.parametrize("count", [1, 9, 10, 11, 21])
 def test_fake_pages_results_by_ten_without_loss(http: requests.Session, fake: FakeAIHub, count: int) -> None:
     batch_id = make_batch(http, fake, *(f"{number}.txt" for number in range(count)))
