@@ -42,7 +42,10 @@ def _explain(kind: type[Table], mistake: Any) -> str:
         return f"{key}: unknown key, " + (f"did you mean {near[0]}? " if near else "") + f"Known: {', '.join(known)}"
     if mistake["type"] == "missing":
         return f"{key}: is missing"
-    said = mistake["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if mistake["type"] == "value_error" and isinstance(mistake["input"], dict):
+        return f"{key}: {mistake['ctx']['error']}"  # what is wrong is between keys, and is told
+    said = "should be a table" if mistake["type"] == "model_type" else mistake["msg"]
+    said = said.removeprefix("Value error, ").removeprefix("Input ")
     return f"{key}: {said}, seen: {_show(mistake['input'])}"
 
 

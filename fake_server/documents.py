@@ -132,7 +132,7 @@ def make_edits(chance: Random, reviewers: Sequence[str], edit: Edit | None) -> l
         return []
     seconds = chance.randrange(86_400)
     time = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-    message = chance.choice(edit.messages) if edit.messages else None
+    message = chance.choice(edit.messages) or None
     return [
         {
             "timestamp": f"2026-{chance.randrange(1, 13):02}-{chance.randrange(1, 29):02}T{time}Z",

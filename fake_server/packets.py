@@ -32,19 +32,19 @@ class Option:
 
 def make_case(chance: Random, pack: Pack, documents: Sequence[Document]) -> list[Document]:
     """Make the cross-class fields of the documents of a run's first files by name, whole."""
-    return [_make_field(chance, pack, cross, _list_options(cross, documents)) for cross in pack.cross_class]
+    return [_make_field(chance, pack, cross, _list_options(pack, cross, documents)) for cross in pack.cross_class]
 
 
-def _list_options(cross: CrossField, documents: Sequence[Document]) -> list[Option]:
+def _list_options(pack: Pack, cross: CrossField, documents: Sequence[Document]) -> list[Option]:
     """List the values of the sources, those of the first source first; what failed or is empty is none."""
     options = []
+    sources = pack.sources()
     for source in cross.sources:
-        class_name, _, name = source.partition("/")
-        phrase = python_name(name)
+        class_name, phrase = sources[source][0], python_name(sources[source][1])
         options += [
             Option(index, phrase, field["value"])
             for index, document in enumerate(documents)
-            if (document.get("class_name") or "") == class_name
+            if document.get("class_name") == class_name
             for field in document["fields"]
             if field["field_name"] == phrase and field["value"] and not field.get("error_msg")
         ]

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from fake_server.checking import ScenarioError, Table, check
 
-MAX_PACK_BYTES = 1 << 20
+MAX_APP = 300
 
 
 def _check_order(numbers: list[float]) -> list[float]:
@@ -56,7 +56,9 @@ class Edit(Table):
     """`edit`: a person has changed the field, or the class of the document."""
 
     rate: Share = Field(description="The share that this happens to, from 0 to 1.")
-    messages: list[Name] = Field([], description="One of them comes with each change; without any it is null.")
+    messages: list[str] = Field(
+        [""], min_length=1, description="One of them comes with each change; an empty one is null."
+    )
 
 
 class Numbers(Table):
@@ -68,7 +70,8 @@ class Numbers(Table):
 
     @model_validator(mode="after")
     def _check(self) -> Numbers:
-        _check_order([self.low, self.high])
+        if self.low > self.high:
+            raise ValueError(f"low should not be more than high, seen: {self.low} and {self.high}")
         return self
 
 
@@ -82,7 +85,7 @@ class Dates(Table):
     @model_validator(mode="after")
     def _check(self) -> Dates:
         if self.first > self.last:
-            raise ValueError("first should not be after last")
+            raise ValueError(f"first should not be after last, seen: {self.first} and {self.last}")
         return self
 
 
@@ -104,8 +107,11 @@ class PackField(Table):
 
     @model_validator(mode="after")
     def _check(self) -> PackField:
-        if sum((bool(self.values), self.number is not None, self.date is not None)) != 1:
-            raise ValueError("exactly one of values, number and date should be given")
+        given = [name for name in ("values", "number", "date") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(
+                f"exactly one of values, number and date should be given, seen: {' and '.join(given) or 'none'}"
+            )
         return self
 
 
@@ -158,22 +164,28 @@ class Pack(Table):
     @model_validator(mode="after")
     def _check(self) -> Pack:
         _check_unique("class", (one.name or "" for one in self.classes))
-        known = {f"{one.name}/{field.name}" for one in self.classes for field in one.fields}
+        known = self.sources()
         for source in (source for cross in self.cross_class for source in cross.sources):
             if source not in known:
-                raise ValueError(f"cross_class draws on {source!r}, there are: {', '.join(sorted(known))}")
+                raise ValueError(f"cross_class: sources should be of {', '.join(sorted(known))}, seen: {source!r}")
         return self
+
+    def sources(self) -> dict[str, tuple[str | None, str]]:
+        """List the class and name of each field, by how cross-class fields name it."""
+        return {
+            f"{one.name or ''}/{field.name}": (one.name, field.name) for one in self.classes for field in one.fields
+        }
 
     def answers_for(self, names: Iterable[str]) -> bool:
         """Tell whether one of an app's names and ids fits one of the patterns."""
-        return any(fnmatchcase(name.casefold(), app.casefold()) for name in names for app in self.apps)
+        return any(fnmatchcase(name[:MAX_APP].casefold(), app.casefold()) for name in names for app in self.apps)
 
 
 def _check_unique(what: str, names: Iterable[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ValueError(f"two of kind {what} have the name {name!r}, names should differ")
+            raise ValueError(f"{what}: names should differ, seen twice: {name!r}")
         seen.add(name)
 
 
@@ -223,8 +235,6 @@ def _find_clashes(packs: Packs) -> Iterator[str]:
 
 def parse_pack(content: bytes, file: str) -> Pack:
     """Parse a pack. Raises ScenarioError."""
-    if len(content) > MAX_PACK_BYTES:
-        raise ScenarioError(f"{file}: should have at most {MAX_PACK_BYTES} bytes, seen: {len(content)}")
     try:
         table = tomllib.loads(content.decode())
     except UnicodeDecodeError:

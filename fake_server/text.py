@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email import message_from_bytes
@@ -21,6 +22,8 @@ from typing import Any, TypeVar
 
 MAX_BYTES = 1 << 20
 MAX_CALLS = 2_000_000
+MAX_MAIL_BYTES = 1 << 16  # some of the standard library's work on headers grows with the square of their length
+MAX_HEADER = 1000
 MAX_LINES = 5000
 MAX_PAIRS = 200
 MAX_LABEL = 60
@@ -110,8 +113,8 @@ def _read_plain(content: bytes) -> list[Pair]:
         return pairs
     first = text.partition("\n")[0]
     if first.partition(":")[0].lower() in _HEADERS:
-        return _read_mail(content)
-    return [*islice(_read_lines(text), MAX_PAIRS), *_read_csv(text)]
+        return _read_mail(content[:MAX_MAIL_BYTES])
+    return [*_read_csv(text), *islice(_read_lines(text), MAX_PAIRS)]
 
 
 def _read_lines(text: str) -> Iterator[Pair]:
@@ -142,16 +145,18 @@ def _read_csv(text: str) -> list[Pair]:
 def _read_json(text: str) -> list[Pair]:
     """Read every value under its key, wherever it is."""
     try:
-        waiting = [("", json.loads(text, parse_int=str, parse_float=str))]
+        waiting = deque([("", json.loads(text, parse_int=str, parse_float=str))])
     except (ValueError, RecursionError):
         return []
     pairs: list[Pair] = []
-    while waiting and len(pairs) < MAX_PAIRS:
-        key, value = waiting.pop(0)
+    for _ in range(MAX_LINES):
+        if not waiting:
+            break
+        key, value = waiting.popleft()
         if isinstance(value, dict):
-            waiting = [*islice(value.items(), MAX_PAIRS), *waiting][:MAX_LINES]
+            waiting.extendleft(reversed([*islice(value.items(), MAX_PAIRS)]))
         elif isinstance(value, list):
-            waiting = [*((key, item) for item in value[:MAX_PAIRS]), *waiting][:MAX_LINES]
+            waiting.extendleft((key, item) for item in value[MAX_PAIRS::-1])
         elif isinstance(value, str):
             pairs.append((key, value))
     return pairs
@@ -159,7 +164,10 @@ def _read_json(text: str) -> list[Pair]:
 
 def _read_mail(content: bytes) -> list[Pair]:
     mail = message_from_bytes(content)
-    pairs = [(name, str(make_header(decode_header(str(value))))) for name, value in islice(mail.items(), MAX_PAIRS)]
+    pairs = [
+        (name, str(make_header(decode_header(str(value)[:MAX_HEADER]))))
+        for name, value in islice(mail.items(), MAX_PAIRS)
+    ]
     for part in mail.walk():
         if part.get_content_type() == "text/plain":
             body = part.get_payload(decode=True)
