@@ -3,49 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from email.utils import formatdate
-from typing import Any
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fake_server import batches, control, jobs, observe, runs, uploads
+from fake_server import audit, batches, control, files, jobs, observe, runs, secrets, uploads, webhooks
+from fake_server.auth import check_token
+from fake_server.evidence import rule
 from fake_server.nearest import describe_nearest
+from fake_server.operations import OPERATIONS
+from fake_server.reading import check_query, check_text
+from fake_server.records import ApiError
+from fake_server.routes import Handler, Routes
 from fake_server.service import Service, answer
-from fake_server.world import ApiError
 
-Handler = Callable[[Service, Request], Awaitable[Response]]
-
-OPERATIONS: list[tuple[str, str, str, Handler]] = [
-    ("createBatch", "POST", "/v2/batches", batches.create_batch),
-    ("listBatches", "GET", "/v2/batches", batches.list_batches),
-    ("createMultipartUploadSession", "POST", "/v2/batches/multipart-upload", uploads.open_session),
-    (
-        "uploadMultipartPart",
-        "PUT",
-        "/v2/batches/multipart-upload/sessions/{session_id}/parts/{part_num}",
-        uploads.put_part,
-    ),
-    ("commitMultipartUploadSession", "POST", "/v2/batches/multipart-upload/sessions/{session_id}", uploads.end_session),
-    ("pollBatchesJob", "GET", "/v2/batches/jobs/{job_id}", jobs.get_job),
-    ("getBatch", "GET", "/v2/batches/{batch_id}", batches.get_batch),
-    ("deleteBatch", "DELETE", "/v2/batches/{batch_id}", batches.delete_batch),
-    ("listFiles", "GET", "/v2/batches/{batch_id}/files", batches.list_files),
-    ("addFileToBatch", "PUT", "/v2/batches/{batch_id}/files/{filename:path}", batches.put_file),
-    ("deleteFileFromBatch", "DELETE", "/v2/batches/{batch_id}/files/{filename:path}", batches.delete_file),
-    ("runApp", "POST", "/v2/apps/runs", runs.run_app),
-    ("listRuns", "GET", "/v2/apps/runs", runs.list_runs),
-    ("runDeployment", "POST", "/v2/apps/deployments/{deployment_id}/runs", runs.run_deployment),
-    ("getRunStatus", "GET", "/v2/apps/runs/{run_id}", runs.get_run),
-    ("deleteRun", "DELETE", "/v2/apps/runs/{run_id}", runs.delete_run),
-    ("getRunResults", "GET", "/v2/apps/runs/{run_id}/results", runs.get_results),
-    ("jobStatus", "GET", "/v2/jobs/{job_id}", jobs.get_job),
-]
+HANDLERS: dict[str, Handler] = {
+    "createBatch": batches.create_batch,
+    "listBatches": batches.list_batches,
+    "createMultipartUploadSession": uploads.open_session,
+    "uploadMultipartPart": uploads.put_part,
+    "commitMultipartUploadSession": uploads.end_session,
+    "pollBatchesJob": jobs.get_job,
+    "getBatch": batches.get_batch,
+    "deleteBatch": batches.delete_batch,
+    "listFiles": batches.list_files,
+    "addFileToBatch": batches.put_file,
+    "deleteFileFromBatch": batches.delete_file,
+    "runApp": runs.run_app,
+    "listRuns": runs.list_runs,
+    "runDeployment": runs.run_deployment,
+    "getRunStatus": runs.get_run,
+    "deleteRun": runs.delete_run,
+    "getRunResults": runs.get_results,
+    "jobStatus": jobs.get_job,
+    "readFile": files.read_file,
+    "writeFile": files.write_file,
+    "getFileMetadata": files.get_metadata,
+    "deleteFileOrFolder": files.delete_node,
+    "listSecrets": secrets.list_secrets,
+    "createSecret": secrets.create_secret,
+    "updateSecret": secrets.update_secret,
+    "deleteSecret": secrets.delete_secret,
+    "getAuditLogs": audit.list_entries,
+}
 CONTROLS: list[tuple[list[str], str, Handler]] = [
     (["GET", "DELETE"], "/_fake/journal", observe.journal),
     (["POST"], "/_fake/verify", observe.verify),
@@ -53,63 +55,69 @@ CONTROLS: list[tuple[list[str], str, Handler]] = [
     (["GET"], "/_fake/ledger", control.ledger),
     (["GET", "POST", "DELETE"], "/_fake/faults", control.faults),
     (["POST"], "/_fake/clock", control.clock),
-    (["POST"], "/_fake/next-run", control.next_run),
+    (["GET", "POST", "DELETE"], "/_fake/next-run", control.next_run),
     (["POST"], "/_fake/runs/{run_id}", control.set_run),
     (["POST"], "/_fake/units", control.units),
+    (["GET"], "/_fake/webhooks", control.webhooks),
 ]
 
 
 def create_app(service: Service) -> ASGIApp:
     """Make the application over a service. Both `/api/v2/…` and `/v2/…` are served."""
-    routes = [
-        Route(prefix + path, _endpoint(service, handler, operation), methods=[method], name=operation)
-        for prefix in ("/api", "")
-        for operation, method, path, handler in OPERATIONS
-    ]
-    routes += [Route(path, _endpoint(service, handler, ""), methods=methods) for methods, path, handler in CONTROLS]
-    handlers: dict[Any, Any] = {ApiError: _refuse, HTTPException: _unknown}
-    app: ASGIApp = Starlette(routes=routes, exception_handlers=handlers)
-    guarded = service.faults.guard(app, lambda scope: _operation_of(routes, scope))
+    routes = Routes()
+    for operation in OPERATIONS:
+        routes.add(operation.id, [operation.method], operation.path, HANDLERS[operation.id])
+    for methods, path, handler in CONTROLS:
+        routes.add("", methods, path, handler)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await _respond(service, routes, Request(scope, receive))
+        await response(scope, receive, send)
+
+    guarded = service.faults.guard(app, lambda scope: _route(routes, scope)[0])
     return _signed(service, service.journal.watch(guarded, service.coverage.note))
 
 
-def _endpoint(service: Service, handler: Handler, operation: str) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
-        request.scope["operation"] = operation
+def _route(routes: Routes, scope: Scope) -> tuple[str, Handler | None]:
+    path = scope["path"]
+    methods, scope["path_params"] = routes.find(path[4:] if path.startswith("/api/") else path)
+    scope["methods"] = sorted(methods)
+    return methods.get(scope["method"], ("", None))
+
+
+async def _respond(service: Service, routes: Routes, request: Request) -> Response:
+    operation, handler = _route(routes, request.scope)
+    request.scope["operation"] = operation
+    try:
+        if handler is None:
+            return _refuse_route(request)
         if operation:
-            _check_token(request)
+            check_token(request)
             service.check_rate()
             if service.latency_ms:
                 await asyncio.sleep(service.latency_ms / 1000)
-        try:
-            return await handler(service, request)
-        except ClientDisconnect:
-            request.scope["faulted"] = True  # nobody sees this answer
-            return Response(status_code=499)
-
-    return endpoint
-
-
-def _operation_of(routes: list[Route], scope: Scope) -> str:
-    return next((route.name for route in routes if route.matches(scope)[0] is Match.FULL), "")
-
-
-def _check_token(request: Request) -> None:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.startswith("fake-"):
-        raise ApiError(401, "Unauthorized. The fake takes tokens that begin with fake-, and no others.")
+            check_text(request)
+            check_query(service, request)
+        webhooks.watch(service)  # of runs that began before a restart
+        answered = await handler(service, request)
+        audit.note_request(service, request)
+        return answered
+    except ApiError as error:
+        refused = answer(error.status, {"message": error.message})
+        refused.headers.update(error.headers)
+        return refused
+    except ClientDisconnect:
+        request.scope["faulted"] = True  # nobody sees this answer
+        return Response(status_code=499)
 
 
-async def _refuse(request: Request, error: ApiError) -> Response:
-    refused = answer(error.status, {"message": error.message})
-    if error.status == 429:
-        refused.headers["Retry-After"] = "1"
-    return refused
-
-
-async def _unknown(request: Request, error: HTTPException) -> Response:
-    if error.status_code == 405:
-        return answer(405, {"message": f"{request.method} is not for {request.url.path}."})
+@rule("guess", "a path that no operation has is answered with 501, and the nearest one that exists", status=501)
+@rule("guess", "a method that no operation of a path has is answered with 405", status=405)
+def _refuse_route(request: Request) -> Response:
+    if methods := request.scope["methods"]:
+        refused = answer(405, {"message": f"{request.method} is not for {request.url.path}."})
+        refused.headers["Allow"] = ", ".join(methods)
+        return refused
     return answer(501, {"message": describe_nearest(request.method, request.url.path)})
 
 

@@ -7,9 +7,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fake_server.auth import context_of, user_of
+from fake_server.evidence import rule
 from fake_server.faults import hidden_since, shifted
-from fake_server.service import Service, answer, check_name, context_of, read_count, read_json, user_of
-from fake_server.world import ApiError, Batch, File
+from fake_server.reading import check_name, read_body, read_count
+from fake_server.records import ApiError, Batch, File
+from fake_server.service import Service, answer
 
 PAGE_BATCHES = 100
 PAGE_FILES = 100
@@ -39,11 +42,16 @@ def find_batch(service: Service, request: Request) -> Batch:
     return service.world.get_batch(context_of(request), int(text[:18]))
 
 
+@rule("spec", "makes a batch, and answers its id", operation="createBatch", status=200)
+@rule("docs", "a service account names no workspace", operation="createBatch", status=400)
+@rule("spec", "a batch that names no workspace is in the personal one", operation="createBatch", status=200)
+@rule("guess", "the personal workspace is called My Workspace", operation="createBatch")
+@rule("docs", "two batches may have the same name", operation="createBatch", status=200)
 async def create_batch(service: Service, request: Request) -> Response:
     """POST /v2/batches"""
-    given = await read_json(request, {"name": str, "workspace": str}, ("name",))
+    given = await read_body(service, request)
     user = user_of(request)
-    if user == "service" and "workspace" not in given:
+    if user == "service" and not given.get("workspace"):
         raise ApiError(400, "A service account must name a workspace.")
     if not given["name"] or len(given["name"]) > 255:
         raise ApiError(400, "The name of a batch has 1 to 255 characters.")
@@ -51,6 +59,13 @@ async def create_batch(service: Service, request: Request) -> Response:
     return answer(200, {"id": service.world.create_batch(context_of(request), given["name"], workspace, user).id})
 
 
+@rule(
+    "spec",
+    "answers batches, by workspace and username, limit of them from offset on",
+    operation="listBatches",
+    status=200,
+)
+@rule("guess", "the oldest come first; 100 where limit is not given, 1,000 at most", operation="listBatches")
 async def list_batches(service: Service, request: Request) -> Response:
     """GET /v2/batches"""
     limit = read_count(request, "limit", PAGE_BATCHES, 1000)
@@ -69,16 +84,29 @@ async def list_batches(service: Service, request: Request) -> Response:
     return answer(200, {"batches": [render_batch(batch) for batch in found[start : start + limit]]})
 
 
+@rule("spec", "answers a batch, its times in milliseconds", operation="getBatch", status=200)
+@rule("spec", "a batch that is not there, or not of this context", operation="getBatch", status=404)
 async def get_batch(service: Service, request: Request) -> Response:
     """GET /v2/batches/{batch_id}"""
     return answer(200, render_batch(find_batch(service, request)))
 
 
+@rule("spec", "deletes a batch and its files, and answers the job", operation="deleteBatch", status=202)
+@rule("spec", "a batch that is not there, or not of this context", operation="deleteBatch", status=404)
 async def delete_batch(service: Service, request: Request) -> Response:
     """DELETE /v2/batches/{batch_id}"""
     return answer(202, {"job_id": service.world.delete_batch(find_batch(service, request)).id})
 
 
+@rule(
+    "spec",
+    "answers names, sizes and times in seconds; next_page_token while has_more",
+    operation="listFiles",
+    status=200,
+)
+@rule("spec", "a batch that is not there, or not of this context", operation="listFiles", status=404)
+@rule("guess", "files come by name; 100 where page_size is not given, 1,000 at most", operation="listFiles")
+@rule("guess", "a start_token that no page gave", operation="listFiles", status=400)
 async def list_files(service: Service, request: Request) -> Response:
     """GET /v2/batches/{batch_id}/files; the token of a page is the offset that it begins at."""
     batch = find_batch(service, request)
@@ -103,6 +131,8 @@ def _render_file(batch: Batch, file: File) -> dict[str, Any]:
     }
 
 
+@rule("docs", "keeps a file, over one of that name", operation="addFileToBatch", status=204)
+@rule("spec", "a batch that is not there, or not of this context", operation="addFileToBatch", status=404)
 async def put_file(service: Service, request: Request) -> Response:
     """PUT /v2/batches/{batch_id}/files/{filename}"""
     batch, name = find_batch(service, request), check_name(request.path_params["filename"])
@@ -112,6 +142,9 @@ async def put_file(service: Service, request: Request) -> Response:
     return Response(status_code=204)
 
 
+@rule("spec", "deletes a file of a batch; the answer has no body", operation="deleteFileFromBatch", status=202)
+@rule("spec", "a batch that is not there, or not of this context", operation="deleteFileFromBatch", status=404)
+@rule("guess", "a file that is not in the batch", operation="deleteFileFromBatch", status=404)
 async def delete_file(service: Service, request: Request) -> Response:
     """DELETE /v2/batches/{batch_id}/files/{filename}"""
     batch = find_batch(service, request)

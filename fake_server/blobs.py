@@ -73,6 +73,17 @@ class Blobs:
         shutil.move(temporary, self._folder / joined.hexdigest())
         return joined.hexdigest(), size
 
+    def stream(self, digest: str, start: int, end: int) -> Iterator[bytes]:
+        """Give the bytes of a blob from `start` to before `end`, in pieces."""
+        if self._folder is None:
+            yield self._memory[digest][start:end]
+            return
+        with (self._folder / digest).open("rb") as file:
+            file.seek(start)
+            while start < end and (chunk := file.read(min(CHUNK_BYTES, end - start))):
+                start += len(chunk)
+                yield chunk
+
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
     while chunk := file.read(CHUNK_BYTES):

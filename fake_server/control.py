@@ -8,9 +8,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fake_server.lifecycle import change_run, check_script
+from fake_server.records import ApiError
 from fake_server.scripts import parse_fault
 from fake_server.service import Service, answer, read_json
-from fake_server.world import ApiError
 
 
 def render_ledger(service: Service) -> dict[str, Any]:
@@ -47,23 +48,38 @@ async def clock(service: Service, request: Request) -> Response:
 
 
 async def next_run(service: Service, request: Request) -> Response:
-    """POST /_fake/next-run"""
-    types = {"status": str, "message": str, "times": int, "after_s": (int, float), "hold": bool}
-    service.world.next_runs.append(await read_json(request, types))
-    return Response(status_code=204)
+    """GET, POST, DELETE /_fake/next-run: how runs to come go"""
+    if request.method == "POST":
+        script = await read_json(request, {})
+        check_script(script)
+        service.world.add_script(script)
+        return Response(status_code=204)
+    if request.method == "DELETE":
+        service.world.clear_scripts()
+    return answer(200, {"scripts": service.world.next_runs})
 
 
 async def set_run(service: Service, request: Request) -> Response:
-    """POST /_fake/runs/{run_id}"""
-    given = await read_json(request, {"status": str, "message": str}, ("status",))
-    run_id = request.path_params["run_id"]
-    if run_id not in service.world.runs:
+    """POST /_fake/runs/{run_id}: set its status, or release it, or refuse its review"""
+    given = await read_json(request, {"status": str, "message": str, "action": str})
+    run = service.world.runs.get(request.path_params["run_id"])
+    if run is None:
         raise ApiError(404, "The run does not exist.")
-    service.world.set_run(run_id, given)
+    change_run(service, run, given)
     return Response(status_code=204)
 
 
 async def units(service: Service, request: Request) -> Response:
     """POST /_fake/units"""
-    service.world.units_left = (await read_json(request, {"left": int})).get("left")
+    service.world.set_units((await read_json(request, {"left": int})).get("left"))
     return Response(status_code=204)
+
+
+async def webhooks(service: Service, request: Request) -> Response:
+    """GET /_fake/webhooks: each call of a webhook, and what came of it"""
+    calls = [
+        {"run_id": run.id, "url": run.request["settings"]["webhook_config"]["url"], **call}
+        for run in service.world.runs.values()
+        for call in run.webhook
+    ]
+    return answer(200, {"calls": calls, "due": list(service.world.due_webhooks)})

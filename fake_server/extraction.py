@@ -64,7 +64,7 @@ class Extraction:
 
     def render_file(self, run: Run, file: File, include: frozenset[str], blobs: Blobs) -> dict[str, Any]:
         """Render what a file of a run holds."""
-        rendered = {"original_file_name": file.name, "input_file_path": f"/fake/batches/{run.batch_id}/{file.name}"}
+        rendered = {"original_file_name": file.name, "input_file_path": f"{run.folder}/{file.name}"}
         if fixture := self._find_fixture(file):
             rendered |= {key: value for key, value in fixture.items() if value and key != "documents"}
         hidden = _hidden(include, run)
@@ -83,7 +83,10 @@ class Extraction:
             case = make_case(chance, pack, documents)
             whole["case_info"] = {"fields": [_without(field, _hidden(include, run)) for field in case]}
         if "review" in include:
-            whole["review_completed"] = bool(files) and all(self._is_reviewed(name, pack, file) for file in files)
+            reviewed = run.script.get("reviewed", False)
+            whole["review_completed"] = reviewed or (
+                bool(files) and all(self._is_reviewed(name, pack, file) for file in files)
+            )
         return whole
 
     def _find_fixture(self, file: File) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from typing import Any
 from fake_server.batches import render_batch
 from fake_server.control import render_ledger
 from fake_server.faults import Faults
-from fake_server.runs import render_run
+from fake_server.lifecycle import change_run, check_script, render_run
 from fake_server.service import Service
 
 
@@ -39,12 +39,25 @@ class Handle:
         return render_ledger(self.service)
 
     def next_run(self, **script: Any) -> None:
-        """Say how the next run goes: status, message, after_s, hold; `times` for more than one."""
-        self.world.next_runs.append(script)
+        """Say how the next run goes: status, message; after_s, after_polls or hold; `times` for more than one.
+
+        With `times` 0 it is said of all runs to come;
+        of an `app` or with a `file` (a pattern of its name) only, if given. Raises ApiError for what cannot be done.
+        """
+        check_script(script)
+        self.world.add_script(script)
 
     def set_run(self, run_id: str, status: str, message: str = "") -> None:
         """Say how a run is from now on."""
-        self.world.set_run(run_id, {"status": status, "message": message})
+        change_run(self.service, self.world.runs[run_id], {"status": status, "message": message})
+
+    def release(self, run_id: str) -> None:
+        """Let a run that is held or waits for review go on. Raises ApiError where it does neither."""
+        change_run(self.service, self.world.runs[run_id], {"action": "release"})
+
+    def refuse(self, run_id: str, message: str = "") -> None:
+        """Refuse the review that a run waits for. Raises ApiError where it does not wait."""
+        change_run(self.service, self.world.runs[run_id], {"action": "refuse", "message": message})
 
     def batches(self) -> list[dict[str, Any]]:
         """List all batches of all contexts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, unquote, urlencode
 
 LEFT_OUT = "…"
 SECRET_NAME = re.compile(r"auth|cookie|token|secret|password|api[-_]?key", re.IGNORECASE)
@@ -38,7 +38,7 @@ def _is_secret(parameter: str) -> bool:
 
 def redact_body(path: str, body: Any) -> Any:
     """Leave out what is secret in a body; the rest is as it was."""
-    if SECRETS_PATH in path:
+    if SECRETS_PATH in unquote(path):
         body = _without(body, ("value",))
     for place in SECRET_PLACES:
         body = _without(body, place)

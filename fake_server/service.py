@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,15 +17,15 @@ from fake_server.extraction import Extraction
 from fake_server.faults import Faults
 from fake_server.journal import SIZE as JOURNAL_SIZE
 from fake_server.journal import Journal
-from fake_server.world import ApiError, World
+from fake_server.records import ApiError
+from fake_server.world import World
 
 MAX_JSON_BYTES = 10 * 1_048_576
-MAX_NAME = 255
 
 
 @dataclass(slots=True)
 class Service:
-    """One fake AI Hub. Times in seconds, sizes in bytes."""
+    """One fake AI Hub. Times in seconds, sizes in bytes; `strict` refuses what the description does not name."""
 
     clock: Clock
     world: World
@@ -36,8 +37,11 @@ class Service:
     part_size: int = 10_485_760
     requests_per_s: int = 0
     journal_size: int = JOURNAL_SIZE
+    strict: bool = False
+    allow_webhooks: bool = False
     coverage: Coverage = field(default_factory=Coverage)
     journal: Journal = field(init=False)
+    webhook_task: asyncio.Task[None] | None = None
     _second: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
@@ -49,7 +53,7 @@ class Service:
         second, count = self._second
         self._second = (now, count + 1 if second == now else 1)
         if self.requests_per_s and self._second[1] > self.requests_per_s:
-            raise ApiError(429, "Too many requests.")
+            raise ApiError(429, "Too many requests.", {"Retry-After": "1"})
 
 
 def answer(status: int, body: Any) -> Response:
@@ -57,19 +61,8 @@ def answer(status: int, body: Any) -> Response:
     return JSONResponse(body, status)
 
 
-def context_of(request: Request) -> str:
-    """Tell the context that a request is made in; the community account's is empty."""
-    return str(request.headers.get("IB-Context", ""))
-
-
-def user_of(request: Request) -> str:
-    """Tell who asks, by the token: `fake-service-…` is a service account."""
-    token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    return "service" if token.startswith("fake-service-") else "fake-user"
-
-
-async def read_json(request: Request, types: Mapping[str, Any], required: tuple[str, ...] = ()) -> Any:
-    """Read a JSON object; null means not given. Raises ApiError 400 for what is missing or of a wrong type."""
+async def read_object(request: Request) -> dict[str, Any]:
+    """Read a JSON object that can also be written. Raises ApiError 400 where a body is none, 413 for a huge one."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -77,11 +70,18 @@ async def read_json(request: Request, types: Mapping[str, Any], required: tuple[
             raise ApiError(413, "The request body is too large.")
     try:
         given = json.loads(body)
-    except ValueError:
+        # What JSON allows and UTF-8 or JSON itself do not: half of a surrogate pair, NaN, infinity.
+        json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         raise ApiError(400, "The request body is not JSON.") from None
     if not isinstance(given, dict):
         raise ApiError(400, "The request body is not an object.")
-    content = {key: value for key, value in given.items() if value is not None}
+    return given
+
+
+async def read_json(request: Request, types: Mapping[str, Any], required: tuple[str, ...] = ()) -> Any:
+    """Read a JSON object; null means not given. Raises ApiError 400 for what is missing or of a wrong type."""
+    content = {key: value for key, value in (await read_object(request)).items() if value is not None}
     for key in required:
         if key not in content:
             raise ApiError(400, f"{key} is required.")
@@ -89,22 +89,3 @@ async def read_json(request: Request, types: Mapping[str, Any], required: tuple[
         if key in content and (not isinstance(content[key], kind) or isinstance(content[key], bool) != (kind is bool)):
             raise ApiError(400, f"{key} is of a wrong type.")
     return content
-
-
-def read_count(request: Request, name: str, default: int, at_most: int | None = None) -> int:
-    """Read a number from the query. Raises ApiError 400 where it is none, or negative."""
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit()):
-        raise ApiError(400, f"{name} is not a number.")
-    return min(int(text[:18]), at_most) if at_most is not None else int(text[:18])
-
-
-def check_name(name: str) -> str:
-    """Check the name of a batch or file. Raises ApiError 400."""
-    if not name or len(name) > MAX_NAME:
-        raise ApiError(400, f"A name has 1 to {MAX_NAME} characters.")
-    if "/" in name or "\0" in name or name in (".", ".."):
-        raise ApiError(400, "The name is not one of a file.")
-    return name

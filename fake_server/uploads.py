@@ -5,14 +5,24 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fake_server.service import Service, answer, check_name, context_of, read_json
-from fake_server.world import ApiError, Session
+from fake_server.auth import context_of
+from fake_server.evidence import rule
+from fake_server.reading import check_name, read_body
+from fake_server.records import ApiError, Session
+from fake_server.service import Service, answer
 
 
+@rule(
+    "spec",
+    "starts an upload in parts of part_size, and tells its Location",
+    operation="createMultipartUploadSession",
+    status=201,
+)
+@rule("spec", "a batch that is not there, or not of this context", operation="createMultipartUploadSession", status=404)
+@rule("spec", "file_size may be a text of digits", operation="createMultipartUploadSession", status=201)
 async def open_session(service: Service, request: Request) -> Response:
     """POST /v2/batches/multipart-upload"""
-    types = {"batch_id": int, "filename": str, "file_size": (int, str)}
-    given = await read_json(request, types, ("batch_id", "filename", "file_size"))
+    given = await read_body(service, request)
     batch = service.world.get_batch(context_of(request), given["batch_id"])
     size = str(given["file_size"])
     if not (size.isascii() and size.isdigit()):
@@ -30,6 +40,24 @@ def _find_session(service: Service, request: Request) -> Session:
     return session
 
 
+@rule(
+    "spec",
+    "keeps a part, over one of that number, and answers its part_id",
+    operation="uploadMultipartPart",
+    status=201,
+)
+@rule(
+    "spec",
+    "a part number below 1, or a part that is not of part_size, the last excepted",
+    operation="uploadMultipartPart",
+    status=400,
+)
+@rule(
+    "docs",
+    "a session that is not there, has ended, or is not of this context",
+    operation="uploadMultipartPart",
+    status=404,
+)
 async def put_part(service: Service, request: Request) -> Response:
     """PUT /v2/batches/multipart-upload/sessions/{session_id}/parts/{part_num}"""
     session, text = _find_session(service, request), request.path_params["part_num"]
@@ -44,12 +72,25 @@ async def put_part(service: Service, request: Request) -> Response:
     return answer(201, {"part_id": part_id, "part_num": number})
 
 
+@rule(
+    "spec",
+    "puts the parts together as a file of the batch, or forgets them",
+    operation="commitMultipartUploadSession",
+    status=201,
+)
+@rule(
+    "spec", "the parts are not all that were uploaded, in order", operation="commitMultipartUploadSession", status=400
+)
+@rule(
+    "docs",
+    "a session that is not there, has ended, or is not of this context",
+    operation="commitMultipartUploadSession",
+    status=404,
+)
 async def end_session(service: Service, request: Request) -> Response:
     """POST /v2/batches/multipart-upload/sessions/{session_id}"""
     session = _find_session(service, request)
-    given = await read_json(request, {"action": str, "parts": list}, ("action",))
-    if given["action"] not in ("commit", "abort"):
-        raise ApiError(400, "action is commit or abort.")
+    given = await read_body(service, request)
     if given["action"] == "commit":
         _commit(service, session, given.get("parts", []))
     service.world.end_session(session)

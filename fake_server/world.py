@@ -1,267 +1,84 @@
-"""All remote state. What happens is an event; the state is what the events so far make of it.
-
-With a folder the events are kept in `events.jsonl`, a line each, written before they count: after a kill the world is
-as its last whole line left it.
-"""
+"""All remote state: what is stored, the runs on it, secrets, and the audit log."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from fake_server.blobs import Blobs
 from fake_server.clock import Clock
+from fake_server.records import ApiError, AuditEntry, Batch, File, Job, Run, Secret, Session
+from fake_server.storage import Storage
+
+__all__ = ["ApiError", "AuditEntry", "Batch", "File", "Job", "Run", "Secret", "Session", "World"]
+
+MAX_AUDIT = 100_000
 
 
-class ApiError(Exception):
-    """The service's refusal: a status and a message."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-
-
-@dataclass(slots=True)
-class File:
-    """A file in a batch; times in Unix seconds."""
-
-    name: str
-    digest: str
-    size: int
-    modified_s: int
-
-
-@dataclass(slots=True)
-class Batch:
-    """A batch, with its files by name."""
-
-    id: int
-    context: str
-    name: str
-    workspace: str
-    owner: str
-    created_ms: int
-    updated_ms: int
-    files: dict[str, File] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Session:
-    """A multipart upload under way; `parts` maps numbers to (part id, digest, size)."""
-
-    id: str
-    context: str
-    batch_id: int
-    name: str
-    size: int
-    part_size: int
-    parts: dict[int, tuple[str, str, int]] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Run:
-    """A run on the files as they were when it started; `script` says how it goes, if not by itself."""
-
-    id: str
-    context: str
-    batch_id: int
-    started_ns: int
-    request: dict[str, Any]
-    files: list[File]
-    script: dict[str, Any]
-
-
-@dataclass(slots=True)
-class Job:
-    """An asynchronous deletion."""
-
-    id: str
-    context: str
-    started_s: float
-
-
-class World:
+class World(Storage):
     """Everything that the fake knows. One thread, that of the event loop, changes it."""
 
     def __init__(self, clock: Clock, folder: Path | None = None) -> None:
-        self.clock = clock
-        self.blobs = Blobs(folder / "blobs" if folder else None)
-        self.batches: dict[int, Batch] = {}
-        self.sessions: dict[str, Session] = {}
         self.runs: dict[str, Run] = {}
-        self.jobs: dict[str, Job] = {}
-        self.ledger: dict[str, Counter[str]] = {
-            kind: Counter() for kind in ("batches", "uploads", "runs", "tags", "deletions")
-        }
-        self.upload_digests: dict[str, list[str]] = {}
         self.next_runs: list[dict[str, Any]] = []
         self.units_left: int | None = None
-        self._counter = 0
-        self._log = None
-        if folder is not None:
-            log = folder / "events.jsonl"
-            for event in _read_events(log):
-                self._take(event)
-            self._log = log.open("a", encoding="utf-8")
-
-    def close(self) -> None:
-        """Close the log of events."""
-        if self._log is not None:
-            self._log.close()
-
-    def _happen(self, what: str, **facts: Any) -> Any:
-        """Let something happen: write it down, then make it so."""
-        event = {"what": what, **facts}
-        if self._log is not None:
-            self._log.write(json.dumps(event) + "\n")
-            self._log.flush()
-        return self._take(event)
-
-    def _take(self, event: dict[str, Any]) -> Any:
-        facts = {key: value for key, value in event.items() if key != "what"}
-        return getattr(self, f"_on_{event['what']}")(**facts)
-
-    def _next(self) -> int:
-        self._counter += 1
-        return self._counter
-
-    def _make_id(self, kind: str) -> str:
-        """Make an id that looks like a UUID, and is the same for the same history."""
-        text = hashlib.sha256(f"{kind}:{self._next()}".encode()).hexdigest()
-        return "-".join((text[:8], text[8:12], "4" + text[13:16], "a" + text[17:20], text[20:32]))
-
-    # Batches
-
-    def create_batch(self, context: str, name: str, workspace: str, owner: str) -> Batch:
-        """Create a batch."""
-        now_ms = self.clock.now_ns() // 1_000_000
-        batch: Batch = self._happen(
-            "batch", context=context, name=name, workspace=workspace, owner=owner, now_ms=now_ms
-        )
-        return batch
-
-    def _on_batch(self, context: str, name: str, workspace: str, owner: str, now_ms: int) -> Batch:
-        batch = Batch(1000 + self._next(), context, name, workspace, owner, now_ms, now_ms)
-        self.batches[batch.id] = batch
-        self.ledger["batches"][f"{context}/{name}"] += 1
-        return batch
-
-    def get_batch(self, context: str, batch_id: int) -> Batch:
-        """Get a batch; raises ApiError 404 where this context has none."""
-        batch = self.batches.get(batch_id)
-        if batch is None or batch.context != context:
-            raise ApiError(404, f"Batch with ID {batch_id} does not exist.")
-        return batch
-
-    def delete_batch(self, batch: Batch) -> Job:
-        """Delete a batch, and give the job that does it."""
-        self._happen("batch_gone", batch_id=batch.id)
-        return self.start_job(batch.context)
-
-    def _on_batch_gone(self, batch_id: int) -> None:
-        self.batches.pop(batch_id, None)
-        self.ledger["deletions"][f"batch {batch_id}"] += 1
-
-    def start_job(self, context: str) -> Job:
-        """Start a deletion, which is over a moment later."""
-        job: Job = self._happen("job", context=context, now_s=self.clock.now_s())
-        return job
-
-    def _on_job(self, context: str, now_s: float) -> Job:
-        job = Job(self._make_id("job"), context, now_s)
-        self.jobs[job.id] = job
-        return job
-
-    # Files
-
-    def put_file(self, batch: Batch, name: str, digest: str, size: int) -> None:
-        """Put a file into a batch, over one of that name."""
-        self._happen("file", batch_id=batch.id, name=name, digest=digest, size=size, now_s=self.clock.now_s())
-
-    def _on_file(self, batch_id: int, name: str, digest: str, size: int, now_s: float) -> None:
-        batch = self.batches[batch_id]
-        batch.files[name] = File(name, digest, size, int(now_s))
-        batch.updated_ms = int(now_s * 1000)
-        key = f"{batch_id}/{name}"
-        self.ledger["uploads"][key] += 1
-        self.upload_digests.setdefault(key, []).append(digest)
-
-    def delete_file(self, batch: Batch, name: str) -> None:
-        """Delete a file of a batch."""
-        if name not in batch.files:
-            raise ApiError(404, f"File {name} does not exist in batch {batch.id}.")
-        self._happen("file_gone", batch_id=batch.id, name=name)
-
-    def _on_file_gone(self, batch_id: int, name: str) -> None:
-        self.batches[batch_id].files.pop(name, None)
-        self.ledger["deletions"][f"{batch_id}/{name}"] += 1
-
-    # Multipart uploads
-
-    def open_session(self, batch: Batch, name: str, size: int, part_size: int) -> Session:
-        """Start a multipart upload."""
-        session: Session = self._happen(
-            "session", context=batch.context, batch_id=batch.id, name=name, size=size, part_size=part_size
-        )
-        return session
-
-    def _on_session(self, **facts: Any) -> Session:
-        session = Session(self._make_id("session"), **facts)
-        self.sessions[session.id] = session
-        return session
-
-    def put_part(self, session: Session, number: int, digest: str, size: int) -> str:
-        """Keep a part, over one of that number, and give its id."""
-        part_id: str = self._happen("part", session_id=session.id, number=number, digest=digest, size=size)
-        return part_id
-
-    def _on_part(self, session_id: str, number: int, digest: str, size: int) -> str:
-        part_id = f"part-{number}-{digest[:16]}"
-        self.sessions[session_id].parts[number] = (part_id, digest, size)
-        return part_id
-
-    def end_session(self, session: Session) -> None:
-        """Forget a multipart upload, which was committed or aborted."""
-        self._happen("session_end", session_id=session.id)
-
-    def _on_session_end(self, session_id: str) -> None:
-        self.sessions.pop(session_id, None)
+        self.due_webhooks: dict[str, None] = {}
+        self.secrets: dict[tuple[str, str], Secret] = {}
+        self.audit: deque[AuditEntry] = deque(maxlen=MAX_AUDIT)
+        super().__init__(clock, folder)
 
     # Runs
 
-    def start_run(self, batch: Batch, request: dict[str, Any]) -> Run:
-        """Start a run; raises ApiError 403 where no units are left."""
+    def start_run(self, context: str, batch_id: int | None, request: dict[str, Any], user: str = "fake-user") -> Run:
+        """Start a run on a batch, or else on the folder `input_dir`; raises ApiError 403 where no units are left."""
         if self.units_left == 0:
             raise ApiError(403, "Not enough consumption units.")
-        script = self._next_script()
-        now_ns = self.clock.now_ns()
-        if self.units_left is not None:
-            self.units_left -= 1
-        run: Run = self._happen("run", batch_id=batch.id, request=request, now_ns=now_ns, script=script)
+        chosen = self._find_script(request, self._input_of(context, batch_id, request))
+        script = {} if chosen is None else self.next_runs[chosen]
+        run: Run = self._happen(
+            "run",
+            context=context,
+            batch_id=batch_id,
+            request=request,
+            now_ns=self.clock.now_ns(),
+            script={key: value for key, value in script.items() if key not in ("app", "file", "times")},
+            user=user,
+            chosen=chosen,
+        )
         return run
 
-    def _next_script(self) -> dict[str, Any]:
-        if not self.next_runs:
-            return {}
-        script = self.next_runs[0]
-        script["times"] = script.get("times", 1) - 1
-        if script["times"] <= 0:
-            self.next_runs.pop(0)
-        return {key: value for key, value in script.items() if key != "times"}
+    def _input_of(self, context: str, batch_id: int | None, request: dict[str, Any]) -> list[File]:
+        if batch_id is not None:
+            return list(self.batches[batch_id].files.values())
+        folder, tree = request["input_dir"], self.trees.get(context, {})
+        return [replace(tree[path], name=path[len(folder) + 1 :]) for path in self.list_tree(context, folder)]
 
-    def _on_run(self, batch_id: int, request: dict[str, Any], now_ns: int, script: dict[str, Any]) -> Run:
-        batch = self.batches[batch_id]
-        run = Run(self._make_id("run"), batch.context, batch_id, now_ns, request, list(batch.files.values()), script)
+    def _on_run(
+        self,
+        batch_id: int | None,
+        request: dict[str, Any],
+        now_ns: int,
+        script: dict[str, Any],
+        context: str | None = None,
+        user: str = "fake-user",
+        chosen: int | None = None,
+    ) -> Run:
+        if context is None:  # as events of 0.1.0 are
+            context = self.batches[batch_id or 0].context
+        files = self._input_of(context, batch_id, request)
+        run = Run(self._make_id("run"), context, batch_id, now_ns, request, files, script, user)
         self.runs[run.id] = run
-        self.ledger["runs"][str(batch_id)] += 1
+        self.ledger["runs"][str(batch_id or request.get("input_dir"))] += 1
         for tag in (request.get("settings") or {}).get("tags") or []:
             self.ledger["tags"][tag] += 1
+        if ((request.get("settings") or {}).get("webhook_config") or {}).get("url"):
+            self.due_webhooks[run.id] = None
+        if self.units_left is not None:
+            self.units_left -= 1
+        if chosen is not None:
+            self._use_script(chosen)
         return run
 
     def get_run(self, context: str, run_id: str) -> Run:
@@ -271,32 +88,115 @@ class World:
             raise ApiError(404, f"Run {run_id} does not exist.")
         return run
 
+    def delete_run(self, run: Run, *, with_record: bool = True) -> None:
+        """Delete a run's output, and the run itself `with_record`."""
+        self._happen("run_gone", run_id=run.id, with_record=with_record)
+
+    def _on_run_gone(self, run_id: str, with_record: bool = True) -> None:
+        self.runs[run_id].has_output = False
+        if with_record:
+            self.runs.pop(run_id)
+            self.due_webhooks.pop(run_id, None)
+        self.ledger["deletions"][f"run {run_id}"] += 1
+
+    def set_units(self, left: int | None) -> None:
+        """Say how many runs the consumption units are enough for; None is without end."""
+        self._happen("units", left=left)
+
+    def _on_units(self, left: int | None) -> None:
+        self.units_left = left
+
+    # How runs go
+
+    def add_script(self, script: dict[str, Any]) -> None:
+        """Say how runs to come go: the next `times`, all where that is 0, of an `app` or with a `file`, if given."""
+        self._happen("script", script=script)
+
+    def _on_script(self, script: dict[str, Any]) -> None:
+        self.next_runs.append(script)
+
+    def clear_scripts(self) -> None:
+        """Let all runs to come go by themselves."""
+        self._happen("scripts_gone")
+
+    def _on_scripts_gone(self) -> None:
+        self.next_runs.clear()
+
+    def _find_script(self, request: dict[str, Any], files: list[File]) -> int | None:
+        names = [request.get(key) for key in ("app_name", "app_id", "deployment_id")]
+        for index, script in enumerate(self.next_runs):
+            of_app = "app" not in script or script["app"] in names
+            if of_app and ("file" not in script or any(fnmatchcase(file.name, script["file"]) for file in files)):
+                return index
+        return None
+
+    def _use_script(self, index: int) -> None:
+        times = self.next_runs[index].get("times", 1)
+        if times == 1:
+            self.next_runs.pop(index)
+        elif times > 1:
+            self.next_runs[index] = {**self.next_runs[index], "times": times - 1}
+
+    def poll_run(self, run: Run) -> None:
+        """Count that the status of a run was asked for, where that makes it end."""
+        if run.polls <= run.script.get("after_polls", -1):
+            self._happen("poll", run_id=run.id, now_ns=self.clock.now_ns())
+
+    def _on_poll(self, run_id: str, now_ns: int) -> None:
+        self.runs[run_id].polls += 1
+        self.runs[run_id].polled_ns = now_ns
+
     def set_run(self, run_id: str, script: dict[str, Any]) -> None:
         """Say how a run goes from here: its status, and the message."""
         self._happen("run_set", run_id=run_id, script={"set_ns": self.clock.now_ns(), **script})
 
+    def release_run(self, run_id: str) -> None:
+        """Let a held run end as its script says."""
+        script = {key: value for key, value in self.runs[run_id].script.items() if key not in ("hold", "after_polls")}
+        self._happen("run_set", run_id=run_id, script=script | {"end_ns": self.clock.now_ns()})
+
     def _on_run_set(self, run_id: str, script: dict[str, Any]) -> None:
         self.runs[run_id].script = script
 
-    def delete_run(self, run: Run) -> None:
-        """Delete a run."""
-        self._happen("run_gone", run_id=run.id)
+    def note_webhook(self, run_id: str, outcome: str, is_last: bool) -> None:
+        """Note that the webhook of a run was called: the status that it answered, or why there is none."""
+        if run_id in self.runs:
+            self._happen("webhook", run_id=run_id, outcome=outcome, is_last=is_last, now_s=self.clock.now_s())
 
-    def _on_run_gone(self, run_id: str) -> None:
-        self.runs.pop(run_id, None)
-        self.ledger["deletions"][f"run {run_id}"] += 1
+    def _on_webhook(self, run_id: str, outcome: str, is_last: bool, now_s: float) -> None:
+        self.runs[run_id].webhook.append({"at_s": now_s, "outcome": outcome})
+        if is_last:
+            self.due_webhooks.pop(run_id, None)
 
+    # Secrets
 
-def _read_events(log: Path) -> Iterator[dict[str, Any]]:
-    """Read the whole lines of a log, and cut off what a kill left of another."""
-    if not log.exists():
-        return
-    whole = 0
-    with log.open("rb") as lines:
-        for line in lines:
-            if not line.endswith(b"\n"):
-                break
-            whole += len(line)
-            yield json.loads(line)
-    with log.open("rb+") as file:
-        file.truncate(whole)
+    def get_secret(self, context: str, alias: str) -> Secret:
+        """Get a secret; raises ApiError 404 where this context has none."""
+        if (context, alias) not in self.secrets:
+            raise ApiError(404, "There is no secret with this alias.")
+        return self.secrets[context, alias]
+
+    def set_secret(self, context: str, user: str, facts: dict[str, Any]) -> None:
+        """Make a secret, or change the one with that alias. What it contains is not kept."""
+        self._happen("secret", context=context, user=user, facts=facts, now_ms=self.clock.now_ns() // 1_000_000)
+
+    def _on_secret(self, context: str, user: str, facts: dict[str, Any], now_ms: int) -> None:
+        key = (context, facts["alias"])
+        old = self.secrets.get(key) or Secret(facts["alias"], context, "", "ALL", [], now_ms, user, now_ms, user)
+        self.secrets[key] = replace(old, **facts, updated_ms=now_ms, updated_by=user)
+
+    def delete_secret(self, secret: Secret) -> None:
+        """Delete a secret."""
+        self._happen("secret_gone", context=secret.context, alias=secret.alias)
+
+    def _on_secret_gone(self, context: str, alias: str) -> None:
+        self.secrets.pop((context, alias), None)
+
+    # The audit log
+
+    def note(self, **facts: Any) -> None:
+        """Note in the audit log who did what."""
+        self._happen("audit", now_ms=self.clock.now_ns() // 1_000_000, **facts)
+
+    def _on_audit(self, **facts: Any) -> None:
+        self.audit.append(AuditEntry(**facts))

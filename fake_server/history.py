@@ -1,0 +1,72 @@
+"""What happens is an event; the state is what the events so far make of it.
+
+With a folder the events are kept in `events.jsonl`, a line each, written before they count: after a kill the world is
+as its last whole line left it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fake_server.clock import Clock
+from fake_server.redact import redact_body
+
+
+class History:
+    """The events of a world, and the ids that follow from them alone."""
+
+    def __init__(self, clock: Clock, folder: Path | None = None) -> None:
+        self.clock = clock
+        self._counter = 0
+        self._log = None
+        if folder is not None:
+            log = folder / "events.jsonl"
+            for event in _read_events(log):
+                self._take(event)
+            self._log = log.open("a", encoding="utf-8")
+
+    def close(self) -> None:
+        """Close the log of events."""
+        if self._log is not None:
+            self._log.close()
+
+    def _happen(self, what: str, **facts: Any) -> Any:
+        """Let something happen: write it down, then make it so."""
+        event = {"what": what, **facts}
+        if self._log is not None:
+            kept = {**event, "request": redact_body("", event["request"])} if "request" in event else event
+            self._log.write(json.dumps(kept) + "\n")
+            self._log.flush()
+        return self._take(event)
+
+    def _take(self, event: dict[str, Any]) -> Any:
+        facts = {key: value for key, value in event.items() if key != "what"}
+        return getattr(self, f"_on_{event['what']}")(**facts)
+
+    def _next(self) -> int:
+        self._counter += 1
+        return self._counter
+
+    def _make_id(self, kind: str) -> str:
+        """Make an id that looks like a UUID, and is the same for the same history."""
+        text = hashlib.sha256(f"{kind}:{self._next()}".encode()).hexdigest()
+        return "-".join((text[:8], text[8:12], "4" + text[13:16], "a" + text[17:20], text[20:32]))
+
+
+def _read_events(log: Path) -> Iterator[dict[str, Any]]:
+    """Read the whole lines of a log, and cut off what a kill left of another."""
+    if not log.exists():
+        return
+    whole = 0
+    with log.open("rb") as lines:
+        for line in lines:
+            if not line.endswith(b"\n"):
+                break
+            whole += len(line)
+            yield json.loads(line)
+    with log.open("rb+") as file:
+        file.truncate(whole)
