@@ -10,14 +10,30 @@ import pytest
 from aihub import AIHub
 from aihub.exceptions import NotFoundException, UnauthorizedException
 
+from contract import OPENAPI, check_journal
 from fake_server import FakeAIHub
+from proof import drive_sdk, list_methods, open_sdk, prove, record_calls, render_proof
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def sdk(fake: FakeAIHub) -> Iterator[AIHub]:
-    client = AIHub(api_key="fake-sdk", ib_context="acme", api_root=fake.root)
-    yield client
-    client.client.rest_client.pool_manager.clear()
+    with open_sdk(fake.root) as client:
+        yield client
+
+
+def test_every_method_of_the_sdk_is_driven_with_success(sdk: AIHub) -> None:
+    called = record_calls(sdk)
+    drive_sdk(sdk)
+    assert called == list_methods(sdk)
+
+
+@pytest.mark.skipif(not OPENAPI.is_file(), reason=f"{OPENAPI} is missing: how many operations there are is not known")
+def test_readme_says_how_many_operations_are_proven() -> None:
+    journal = prove()
+    check_journal(journal)
+    assert render_proof(journal) in ROOT.joinpath("README.md").read_text(encoding="utf-8"), render_proof(journal)
 
 
 def test_sdk_runs_the_whole_sequence_of_the_guide(fake: FakeAIHub, sdk: AIHub, tmp_path: Path) -> None:
@@ -95,7 +111,5 @@ def test_sdk_runs_a_deployment_and_lists_and_deletes_runs(fake: FakeAIHub, sdk: 
 
 
 def test_sdk_with_a_real_token_is_refused(fake: FakeAIHub) -> None:
-    client = AIHub(api_key="a-real-token", api_root=fake.root)
-    with pytest.raises(UnauthorizedException):
+    with open_sdk(fake.root, token="a-real-token") as client, pytest.raises(UnauthorizedException):
         client.batches.list()
-    client.client.rest_client.pool_manager.clear()
