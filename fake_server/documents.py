@@ -24,7 +24,8 @@ def draw_review(chance: Random, pack: Pack) -> bool:
     return chance.random() < pack.reviewed
 
 
-@rule("spec", "A file holds one document or, split, several.", operation="getRunResults", status=200)
+@rule("spec", "a file holds one document or, split, several", operation="getRunResults", status=200)
+@rule("guess", "pages are counted through the file, from 0", operation="getRunResults", status=200)
 def make_documents(pack: Pack, chance: Random, digest: str, text: Text) -> Iterator[Document]:
     """Make the documents of a file, whole. What the file's text says fills the fields of the first one."""
     reviewed = draw_review(chance, pack)
@@ -53,7 +54,8 @@ def _choose_class(chance: Random, pack: Pack, text: Text | None) -> PackClass:
     return pack.classes[named.index(max(named))] if any(named) else drawn
 
 
-@rule("guess", "PDF files of 100 pages or more have no post-processed PDF.", operation="getRunResults", status=200)
+@rule("spec", "documents of 100 pages or more have no post-processed PDF", operation="getRunResults", status=200)
+@rule("guess", "a document has one post-processed path, of a text", operation="getRunResults", status=200)
 def _describe_output(digest: str, index: int, pages: int) -> Document:
     path = f"/fake/processed/{digest[:16]}-{index}"
     output: Document = {"post_processed_paths": [f"{path}.txt"]}
@@ -76,7 +78,7 @@ def _document(chance: Random, pack: Pack, one: PackClass, pages: range, text: Te
     }
 
 
-@rule("spec", "A field that failed has the value ERROR and an error_msg.", operation="getRunResults", status=200)
+@rule("spec", "a field that failed has the value ERROR and an error_msg", operation="getRunResults", status=200)
 def _field(chance: Random, pack: Pack, one: PackClass, spec: PackField, pages: range, text: Text | None) -> Document:
     made = _value(chance, spec)
     found = text.find(_labels(spec)) if text is not None else None
@@ -95,7 +97,8 @@ def _field(chance: Random, pack: Pack, one: PackClass, spec: PackField, pages: r
     }
 
 
-@rule("spec", "Alerts have the level FAILURE, and come where valid is false.", operation="getRunResults", status=200)
+@rule("guess", "a field that failed fails its validation", operation="getRunResults", status=200)
+@rule("spec", "alerts have the level FAILURE, and come where valid is false", operation="getRunResults", status=200)
 def _validations(spec: PackField, failed: bool, alerted: bool) -> Document:
     alerts = []
     if spec.error is not None and failed:
@@ -165,7 +168,7 @@ def _labels(spec: PackField) -> tuple[str, ...]:
 
 
 @lru_cache(4096)
-@rule("spec", "Field names come back as Python identifiers.", operation="getRunResults", status=200)
+@rule("spec", "field names come back as Python identifiers", operation="getRunResults", status=200)
 def python_name(name: str) -> str:
     """Turn a field's name into a Python identifier, as the results do."""
     doubled = re.sub(r"[^A-Za-z0-9_]", "_", name.replace("_", "__"))

@@ -68,10 +68,12 @@ class Extraction:
         if fixture := self._find_fixture(file):
             rendered |= {key: value for key, value in fixture.items() if value and key != "documents"}
         hidden = _hidden(include, run)
-        documents = [_without(document, hidden) for document in self._documents(run, file, blobs)]
+        over = {"review_completed": True} if run.script.get("reviewed") else {}
+        documents = [_without(document | over, hidden) for document in self._documents(run, file, blobs)]
         return {**rendered, "documents": documents}
 
-    @rule("spec", "case_info has the cross-class fields of a packet.", operation="getRunResults", status=200)
+    @rule("spec", "case_info has the cross-class fields of a packet", operation="getRunResults", status=200)
+    @rule("guess", "a run's review is complete when those of all its files are", operation="getRunResults", status=200)
     def render_whole(self, run: Run, include: frozenset[str], blobs: Blobs) -> dict[str, Any]:
         """Render what is said of a run as a whole: its cross-class fields, and whether its review is complete."""
         name, pack = self.find_pack(run)
@@ -83,14 +85,15 @@ class Extraction:
             case = make_case(chance, pack, documents)
             whole["case_info"] = {"fields": [_without(field, _hidden(include, run)) for field in case]}
         if "review" in include:
-            reviewed = run.script.get("reviewed", False)
-            whole["review_completed"] = reviewed or (
-                bool(files) and all(self._is_reviewed(name, pack, file) for file in files)
-            )
+            each = (self._is_reviewed(name, pack, file) for file in files)
+            whole["review_completed"] = bool(run.script.get("reviewed")) or (bool(files) and all(each))
         return whole
 
     def _find_fixture(self, file: File) -> dict[str, Any] | None:
-        return self._fixtures.get(unicodedata.normalize("NFC", file.name)) if self._fixtures else None
+        if not self._fixtures:
+            return None
+        name = file.name.rpartition("/")[2]  # in a run on a folder, the names of its subfolders stand before it
+        return self._fixtures.get(unicodedata.normalize("NFC", name))
 
     def _documents(self, run: Run, file: File, blobs: Blobs) -> list[Document]:
         if (fixture := self._find_fixture(file)) is not None:
@@ -121,7 +124,7 @@ def _hidden(include: frozenset[str], run: Run) -> frozenset[str]:
     return hidden if pdf else hidden | {"post_processed_pdf_path"}
 
 
-@rule("spec", "What include_* does not ask for is not there.", operation="getRunResults", status=200)
+@rule("spec", "what include_* does not ask for is not there", operation="getRunResults", status=200)
 def _without(part: dict[str, Any], hidden: frozenset[str]) -> dict[str, Any]:
     kept = {key: value for key, value in part.items() if key not in hidden}
     if "fields" in kept:

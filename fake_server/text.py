@@ -78,7 +78,7 @@ def normalise(label: str) -> str:
 def _spend(work: Callable[[bytes], Result], content: bytes) -> Result | None:
     """Do work with a bounded number of calls, counted rather than timed so that the outcome is the same everywhere."""
     left = MAX_CALLS
-    before = sys.getprofile()
+    profiled = sys.getprofile() is not None  # by somebody who is not to be disturbed, and looks on
 
     def count(frame: Any, event: str, argument: Any) -> None:
         nonlocal left
@@ -86,13 +86,15 @@ def _spend(work: Callable[[bytes], Result], content: bytes) -> Result | None:
         if left < 0:
             raise _TooMuch
 
-    sys.setprofile(count)
+    if not profiled:
+        sys.setprofile(count)
     try:
         return work(content)
     except (Exception, _TooMuch):  # whatever a parser makes of hostile bytes
         return None
     finally:
-        sys.setprofile(before)
+        if not profiled:
+            sys.setprofile(None)
 
 
 def _keep(pairs: Iterable[Pair]) -> dict[str, str]:

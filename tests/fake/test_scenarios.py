@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 import requests
+from hypothesis import given as given_any
+from hypothesis import strategies as st
 from openapi_schema_validator import OAS30Validator
 
 from contract import OPENAPI, load_operations
@@ -186,6 +188,20 @@ def test_run_is_reviewed_when_all_its_files_are() -> None:
     assert [one["review_completed"] for one in given] == each
     assert set(each) == {True, False}
     assert results(make_run("passport", make_files(30)))["review_completed"] is False
+
+
+def test_run_that_a_person_released_is_reviewed_with_all_its_documents() -> None:
+    run = make_run("invoice", make_files(20))
+    run.script = {"reviewed": True}
+    given = results(run)
+    assert given["review_completed"] is True
+    assert {document["review_completed"] for file in given["files"] for document in file["documents"]} == {True}
+
+
+@given_any(st.text() | st.binary())
+def test_pack_of_anything_is_refused_in_words(content: str | bytes) -> None:
+    with pytest.raises(ScenarioError):
+        parse_pack(content.encode() if isinstance(content, str) else content, "my.toml")
 
 
 def test_packet_without_its_documents_has_errors_and_without_a_difference_none() -> None:
