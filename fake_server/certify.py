@@ -39,7 +39,7 @@ def certify(
 
     The token comes from AIHUB_API_KEY, context and workspace from AIHUB_CONTEXT and AIHUB_WORKSPACE. What is made has
     "certify" in its name, and is deleted at the end. Runs cost consumption units: none is started unless --max-runs
-    allows it, and 3 try everything. Exit codes: 0 all promises are kept, 2 wrong use, 3 some are broken, 4 the target
+    allows it, and 4 try everything. Exit codes: 0 all promises are kept, 2 wrong use, 3 some are broken, 4 the target
     is not reached or refuses the token, 130 interrupted.
     """
     from fake_server.hub import Hub, Options

@@ -37,7 +37,7 @@ class Skipped(Exception):
     """A promise that cannot be tried here, and why."""
 
 
-GROUPS = ("access", "batches", "uploads", "runs")
+GROUPS = ("access", "batches", "uploads", "files", "secrets", "runs")
 PROMISES: dict[str, Promise] = {}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from fake_server.hub import DOCUMENTS, FINAL, Hub
 from fake_server.promise import Skipped, check_equal, check_that, promise
 from fake_server.promises_access import check_unit, service_time
+from fake_server.promises_files import new_path, write
 
 STATUSES = (*FINAL, "RUNNING", "PAUSED", "STOPPED_AT_CHECKPOINT")
 APP = ("app_name",)
@@ -290,6 +291,17 @@ def deployment_is_run_with_202(hub: Hub) -> None:
     run = hub.ask(200, "GET", "/v2/apps/runs/{}", answer.json()["id"])
     check_equal("deployment_id", run["deployment_id"], hub.options.deployment)
     check_equal("tags", run["tags"], [hub.run_tag(2)])
+
+
+@promise("A run may be of a folder in a drive, and tells which.", "runApp", "writeFile", runs=4, needs=(*APP, "folder"))
+def folder_is_run(hub: Hub) -> None:
+    folder = new_path(hub, "")
+    write(hub, f"{folder}/a.txt", b"Invoice 4 of 2026-03-04")
+    answer = hub.start_run(**(hub.app() | {"input_dir": folder}), settings={"tags": [hub.run_tag(3)]})
+    check_equal("status", answer.status, 200)
+    run = hub.ask(200, "GET", "/v2/apps/runs/{}", answer.json()["id"])
+    check_equal("batch_id", run["batch_id"], None)
+    check_equal("input_dir", run["input_dir"].strip("/"), folder.strip("/"))
 
 
 @promise("A run can be deleted without its input, and is gone.", "deleteRun", "getRunStatus", runs=1, needs=APP)

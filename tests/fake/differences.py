@@ -138,6 +138,8 @@ JOB = r"/v2/(batches/)?jobs/.+"
 RUNS = r"/v2/apps/runs"
 RUN = r"/v2/apps/runs/[^/]+"
 RESULTS = RUN + r"/results"
+NODE = r"/v2/files/.+"
+SECRETS = r"/v2/aihub/secrets"
 
 
 @difference("GET", BATCHES, "wrong-token-is-401")
@@ -375,3 +377,51 @@ async def confidence_always_comes(call: Call, ask: Ask) -> Reply:
 @difference("DELETE", RUN, "deleted-run-leaves-its-batch")
 async def input_is_always_deleted(call: Call, ask: Ask) -> Reply:
     return await ask(_without(call, "delete_input"))
+
+
+@difference("GET", NODE, "range-includes-both-ends")
+async def ranges_are_ignored(call: Call, ask: Ask) -> Reply:
+    return await ask(replace(call, headers={key: value for key, value in call.headers.items() if key != "range"}))
+
+
+@difference("GET", NODE, "range-includes-both-ends")
+async def ranges_exclude_their_end(call: Call, ask: Ask) -> Reply:
+    reply = await ask(call)
+    return replace(reply, body=reply.body[:-1]) if reply.status == 206 else reply
+
+
+@difference("PUT", NODE, "file-that-is-there-is-412-when-it-must-be-new")
+async def files_are_overwritten_though_they_must_be_new(call: Call, ask: Ask) -> Reply:
+    headers = {key: value for key, value in call.headers.items() if key != "if-none-match"}
+    return await ask(replace(call, headers=headers))
+
+
+@difference("PUT", NODE, "file-is-read-back")
+async def line_ends_are_converted(call: Call, ask: Ask) -> Reply:
+    return await ask(replace(call, body=call.body.replace(b"\r\n", b"\n")))
+
+
+@difference("DELETE", NODE, "deleting-nothing-is-202")
+async def deleting_nothing_is_404(call: Call, ask: Ask) -> Reply:
+    there = await ask(replace(call, method="HEAD", query=""))
+    return Reply(404, {"content-type": "application/json"}, b'{"message": "no"}') if there.status == 404 else await ask(call)
+
+
+@difference("POST|GET", SECRETS, "secret-values-are-never-given-back")
+async def secrets_are_echoed(call: Call, ask: Ask) -> Reply:
+    if call.method == "POST":
+        call.memory["value"] = json.loads(call.body).get("value")
+        return await ask(call)
+    return (await ask(call)).edited(lambda page: page | {"values": [call.memory["value"]]})
+
+
+@difference("PATCH", SECRETS, "changed-secret-keeps-the-rest")
+async def changes_of_secrets_forget_the_rest(call: Call, ask: Ask) -> Reply:
+    given = {"allowed_workspaces_type": "ALL"} | json.loads(call.body)
+    return await ask(replace(call, body=json.dumps(given).encode()))
+
+
+@difference("POST", r"/v1/auditlogs", "audit-log-is-limited-by-size")
+async def size_of_the_audit_log_is_ignored(call: Call, ask: Ask) -> Reply:
+    given = {key: value for key, value in json.loads(call.body).items() if key != "size"}
+    return await ask(replace(call, body=json.dumps(given).encode()))

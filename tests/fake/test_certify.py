@@ -20,7 +20,8 @@ from fake_server.promise import Promise, load_promises
 from fake_server.suite import Certificate, certify
 from fake_server.target import Target
 
-EVERYTHING = Options(max_runs=3, app_name="Invoice Extraction", deployment="d-1", settle_s=5)
+FOLDER = "/acme/work/fs/drive/in"
+EVERYTHING = Options(max_runs=4, app_name="Invoice Extraction", deployment="d-1", folder=FOLDER, settle_s=5)
 MARK = "0123456789"
 
 
