@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import unicodedata
@@ -95,8 +96,10 @@ async def _ask(app: ASGIApp, scope: Scope, call: Call) -> Reply:
     sent: list[Message] = []
     headers = call.headers | ({"content-length": str(len(call.body))} if "content-length" in call.headers else {})
 
+    requests = [{"type": "http.request", "body": call.body, "more_body": False}]
+
     async def receive() -> Message:
-        return {"type": "http.request", "body": call.body, "more_body": False}
+        return requests.pop() if requests else await asyncio.Future()  # the client stays
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -404,7 +407,11 @@ async def line_ends_are_converted(call: Call, ask: Ask) -> Reply:
 @difference("DELETE", NODE, "deleting-nothing-is-202")
 async def deleting_nothing_is_404(call: Call, ask: Ask) -> Reply:
     there = await ask(replace(call, method="HEAD", query=""))
-    return Reply(404, {"content-type": "application/json"}, b'{"message": "no"}') if there.status == 404 else await ask(call)
+    return (
+        Reply(404, {"content-type": "application/json"}, b'{"message": "no"}')
+        if there.status == 404
+        else await ask(call)
+    )
 
 
 @difference("POST|GET", SECRETS, "secret-values-are-never-given-back")
