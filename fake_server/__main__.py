@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import socket
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fake_server.certify import certify
+
+if TYPE_CHECKING:
+    from fake_server.service import Service
 
 
 @click.group(invoke_without_command=True)
@@ -23,55 +30,76 @@ from fake_server.certify import certify
 @click.option("--latency-ms", default=0.0, show_default=True, help="How long every answer is held back.")
 @click.option("--requests-per-s", default=0, help="Refuse more than this with 429; 0 refuses none.")
 @click.option("--page-files", default=100, show_default=True, help="Files on a page of results.")
+@click.option("--clock", default="real", show_default=True, help="real, frozen, or an ISO time to stand at.")
+@click.option("--seed", default=0, show_default=True, help="Another number gives other ids.")
+@click.option(
+    "--faults", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A TOML file of fault scripts."
+)
+@click.option(
+    "--journal-size",
+    type=click.IntRange(1),
+    default=10_000,
+    show_default=True,
+    help="How many requests are remembered.",
+)
+@click.option("--any-token", is_flag=True, help="Take tokens that do not begin with fake- too.")
+@click.option("--strict", is_flag=True, help="Refuse what the API's description does not name.")
+@click.option("--allow-webhooks", is_flag=True, help="Call webhooks on other machines too.")
 @click.option("--scenarios", type=click.Path(path_type=Path), help="A folder with scenario packs of one's own.")
 @click.option("--fixtures", type=click.Path(path_type=Path), help="A folder with results for file names.")
 @click.pass_context
-def main(
-    context: click.Context,
-    port: int,
-    host: str,
-    data_dir: Path | None,
-    run_seconds: float,
-    latency_ms: float,
-    requests_per_s: int,
-    page_files: int,
-    scenarios: Path | None,
-    fixtures: Path | None,
-) -> None:
-    """Serve a fake AI Hub until it is stopped. It takes tokens that begin with fake-, and no others."""
+def main(context: click.Context, /, host: str, port: int, **options: Any) -> None:
+    """Serve a fake AI Hub until it is stopped. Unless told, it takes tokens that begin with fake-, and no others."""
     if context.invoked_subcommand is not None:
         return
-    import socket
-
-    from fake_server.app import create_app
-    from fake_server.clock import Clock
-    from fake_server.extraction import Extraction
-    from fake_server.serve import make_server
-    from fake_server.service import Service
-    from fake_server.world import World
-
     try:
-        extraction = Extraction(scenarios, fixtures)
-    except ValueError as error:
+        service = _make_service(**options)
+    except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
-    clock = Clock()
-    if data_dir is not None:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    service = Service(
-        clock,
-        World(clock, data_dir),
-        extraction=extraction,
-        run_seconds=run_seconds,
-        latency_ms=latency_ms,
-        page_files=page_files,
-        requests_per_s=requests_per_s,
-    )
     try:
         listener = socket.create_server((host, port), backlog=2048)
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}, {error.strerror}") from error
     click.echo(f"http://{host}:{listener.getsockname()[1]}/api")
-    make_server(create_app(service), host, port).run([listener])
+    _serve(service, host, port, listener)
+
+
+def _make_service(
+    data_dir: Path | None,
+    clock: str,
+    seed: int,
+    faults: Path | None,
+    scenarios: Path | None,
+    fixtures: Path | None,
+    **behaviour: Any,
+) -> Service:
+    from fake_server.clock import parse_clock
+    from fake_server.extraction import Extraction
+    from fake_server.service import Service
+    from fake_server.world import World
+
+    time = parse_clock(clock)
+    if data_dir is not None:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    service = Service(time, World(time, data_dir), extraction=Extraction(scenarios, fixtures), **behaviour)
+    service.world.set_seed(seed)
+    if faults is not None:
+        service.faults.load(faults)
+    return service
+
+
+def _serve(service: Service, host: str, port: int, listener: socket.socket) -> None:
+    from fake_server.app import create_app
+    from fake_server.connections import make_server, raise_open_files
+
+    raise_open_files()
+    # The signal is raised once more when the server has stopped in order; what is left to do here comes after that.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        make_server(create_app(service), host, port).run([listener])
+    service.world.close()
+    for fault in service.faults.unused():
+        click.echo(f"unused fault: {fault['operation']} {fault['when']} {fault['do']}", err=True)
 
 
 main.add_command(certify)

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fake_server import audit, batches, control, files, jobs, observe, runs, secrets, uploads, webhooks
 from fake_server.auth import check_token
 from fake_server.evidence import rule
+from fake_server.limits import limit_bodies
 from fake_server.nearest import describe_nearest
 from fake_server.operations import OPERATIONS
 from fake_server.reading import check_query, check_text
@@ -54,7 +55,9 @@ CONTROLS: list[tuple[list[str], str, Handler]] = [
     (["GET"], "/_fake/coverage", observe.coverage),
     (["GET"], "/_fake/ledger", control.ledger),
     (["GET", "POST", "DELETE"], "/_fake/faults", control.faults),
-    (["POST"], "/_fake/clock", control.clock),
+    (["GET", "POST"], "/_fake/clock", control.clock),
+    (["GET", "POST"], "/_fake/checkpoint", control.checkpoint),
+    (["POST"], "/_fake/rewind", control.rewind),
     (["GET", "POST", "DELETE"], "/_fake/next-run", control.next_run),
     (["POST"], "/_fake/runs/{run_id}", control.set_run),
     (["POST"], "/_fake/units", control.units),
@@ -75,7 +78,7 @@ def create_app(service: Service) -> ASGIApp:
         await response(scope, receive, send)
 
     guarded = service.faults.guard(app, lambda scope: _route(routes, scope)[0])
-    return _signed(service, service.journal.watch(guarded, service.coverage.note))
+    return _signed(service, service.journal.watch(limit_bodies(guarded), service.coverage.note))
 
 
 def _route(routes: Routes, scope: Scope) -> tuple[str, Handler | None]:
@@ -92,7 +95,7 @@ async def _respond(service: Service, routes: Routes, request: Request) -> Respon
         if handler is None:
             return _refuse_route(request)
         if operation:
-            check_token(request)
+            check_token(request, service.any_token)
             service.check_rate()
             if service.latency_ms:
                 await asyncio.sleep(service.latency_ms / 1000)

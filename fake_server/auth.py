@@ -10,10 +10,10 @@ from fake_server.records import ApiError
 
 @rule("docs", "every request carries Authorization: Bearer and a token; without, 401", status=401)
 @rule("guess", "a token that does not begin with fake- is refused as a bad one", status=401)
-def check_token(request: Request) -> None:
-    """Check that a request may be made. Raises ApiError 401."""
+def check_token(request: Request, any_token: bool) -> None:
+    """Check that a request may be made, with a token of the fake's or with `any_token`. Raises ApiError 401."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.startswith("fake-"):
+    if scheme.lower() != "bearer" or not token or not (any_token or token.startswith("fake-")):
         raise ApiError(401, "Unauthorized. The fake takes tokens that begin with fake-, and no others.")
 
 

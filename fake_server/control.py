@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +13,8 @@ from fake_server.lifecycle import change_run, check_script
 from fake_server.records import ApiError
 from fake_server.scripts import parse_fault
 from fake_server.service import Service, answer, read_json
+
+LAST_S = 253_370_764_800  # 9999-01-01; dates end a year later
 
 
 def render_ledger(service: Service) -> dict[str, Any]:
@@ -40,11 +43,43 @@ async def faults(service: Service, request: Request) -> Response:
 
 
 async def clock(service: Service, request: Request) -> Response:
-    """POST /_fake/clock"""
-    given = await read_json(request, {"advance_s": (int, float), "offset_s": (int, float)})
-    service.clock.offset_s = given.get("offset_s", service.clock.offset_s)
-    service.clock.advance(given.get("advance_s", 0))
-    return answer(200, {"now_s": service.clock.now_s()})
+    """GET, POST /_fake/clock: tell the time; move it by `advance_s`, or set by how much it is off, `offset_s`"""
+    if request.method == "POST":
+        given = await read_json(request, {"advance_s": (int, float), "offset_s": (int, float)})
+        _check_keys(given, ("advance_s", "offset_s"))
+        if any(abs(value) > LAST_S for value in given.values()):
+            raise ApiError(400, "The time would be before 1970 or after 9998.")
+        offset_s = given.get("offset_s", service.clock.offset_s) + given.get("advance_s", 0)
+        if not 0 <= service.clock.now_s() - service.clock.offset_s + offset_s < LAST_S:
+            raise ApiError(400, "The time would be before 1970 or after 9998.")
+        service.clock.offset_s = offset_s
+    return answer(200, {"now_s": service.clock.now_s(), "offset_s": service.clock.offset_s})
+
+
+async def checkpoint(service: Service, request: Request) -> Response:
+    """GET, POST /_fake/checkpoint: list the checkpoints; take one, with a `name` or without"""
+    if request.method == "GET":
+        return answer(200, {"checkpoints": list(service.checkpoints)})
+    return answer(200, {"name": service.take_checkpoint(await _read_name(request))})
+
+
+async def rewind(service: Service, request: Request) -> Response:
+    """POST /_fake/rewind: go back to the checkpoint `name`, or to the last"""
+    return answer(200, {"name": service.rewind(await _read_name(request))})
+
+
+async def _read_name(request: Request) -> str:
+    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
+        return ""
+    given = await read_json(request, {"name": str})
+    _check_keys(given, ("name",))
+    return str(given.get("name", ""))
+
+
+def _check_keys(given: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    for key in given:
+        if key not in allowed:
+            raise ApiError(400, f"unknown key {key!r}; allowed: {', '.join(allowed)}")
 
 
 async def next_run(service: Service, request: Request) -> Response:

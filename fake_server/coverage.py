@@ -14,6 +14,7 @@ from fake_server.operations import BY_ID, Kind
 
 MAX_NAMES = 100  # of what others may name as they like
 MAX_NAME = 100
+NO_ROUTE = (404, 405, 501)
 
 
 @dataclass(slots=True)
@@ -40,7 +41,8 @@ class Coverage:
         """Count an exchange that is over."""
         operation = BY_ID.get(exchange.operation)
         if operation is None:
-            _count(self._unknown, f"{exchange.method} {exchange.path}")
+            if exchange.status in NO_ROUTE:
+                _count(self._unknown, f"{exchange.method} {exchange.path}")
             return
         for name in exchange.scope.get("unknown", ()):
             _count(self._unknown, f"{operation.id}: {name}")

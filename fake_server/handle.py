@@ -33,6 +33,14 @@ class Handle:
         """Forget the requests so far."""
         self.service.journal.clear()
 
+    def checkpoint(self, name: str = "") -> str:
+        """Keep everything as it is now under a name, and give that."""
+        return self.service.take_checkpoint(name)
+
+    def rewind(self, name: str = "") -> None:
+        """Take everything back that happened since a checkpoint, the last if none is named."""
+        self.service.rewind(name)
+
     @property
     def ledger(self) -> dict[str, Any]:
         """How often each side effect took place."""

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fake_server.clock import Clock
 from fake_server.redact import redact_body
+
+# Bytes are found by their digest, and bytes that nothing names do no harm.
+NOT_STATE = ("clock", "blobs", "_log")
 
 
 class History:
@@ -21,8 +26,9 @@ class History:
 
     def __init__(self, clock: Clock, folder: Path | None = None) -> None:
         self.clock = clock
+        self.seed = 0
         self._counter = 0
-        self._log = None
+        self._log: TextIO | None = None
         if folder is not None:
             log = folder / "events.jsonl"
             for event in _read_events(log):
@@ -33,6 +39,28 @@ class History:
         """Close the log of events."""
         if self._log is not None:
             self._log.close()
+
+    def set_seed(self, seed: int) -> None:
+        """Let the ids from here on follow from a seed; those that were made stay as they are."""
+        if seed != self.seed:
+            self._happen("seed", seed=seed)
+
+    def _on_seed(self, seed: int) -> None:
+        self.seed = seed
+
+    def snapshot(self) -> tuple[bytes, int]:
+        """Give the whole state, and the length of the log that leads to it."""
+        state = {name: value for name, value in vars(self).items() if name not in NOT_STATE}
+        return pickle.dumps(state, pickle.HIGHEST_PROTOCOL), self._log_bytes()
+
+    def restore(self, state: bytes, log_bytes: int) -> None:
+        """Go back to a state; what happened since is cut off the log."""
+        vars(self).update(pickle.loads(state))
+        if self._log is not None:
+            os.truncate(self._log.fileno(), log_bytes)
+
+    def _log_bytes(self) -> int:
+        return 0 if self._log is None else os.fstat(self._log.fileno()).st_size
 
     def _happen(self, what: str, **facts: Any) -> Any:
         """Let something happen: write it down, then make it so."""
@@ -52,8 +80,9 @@ class History:
         return self._counter
 
     def _make_id(self, kind: str) -> str:
-        """Make an id that looks like a UUID, and is the same for the same history."""
-        text = hashlib.sha256(f"{kind}:{self._next()}".encode()).hexdigest()
+        """Make an id that looks like a UUID, and is the same for the same seed and history."""
+        seeded = f"{self.seed}:{kind}" if self.seed else kind
+        text = hashlib.sha256(f"{seeded}:{self._next()}".encode()).hexdigest()
         return "-".join((text[:8], text[8:12], "4" + text[13:16], "a" + text[17:20], text[20:32]))
 
 

@@ -6,14 +6,13 @@ import asyncio
 import socket
 import threading
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fake_server.app import create_app
 from fake_server.clock import Clock
+from fake_server.connections import PATIENCE_S, make_server
 from fake_server.extraction import Extraction
 from fake_server.handle import Handle
 from fake_server.journal import SIZE as JOURNAL_SIZE
@@ -21,49 +20,11 @@ from fake_server.service import Service
 from fake_server.world import World
 
 
-class _Protocol(H11Protocol):
-    """HTTP/1.1 that lets a fault break the connection."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Put the transport where faults find it."""
-        super().connection_made(transport)
-        # An answer is two writes. Without this the second waits 40 ms for the other side's acknowledgement;
-        # asyncio sees to it only for sockets that were made with their protocol's number.
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        app = self.app
-
-        async def with_transport(scope: Any, receive: Any, send: Any) -> None:
-            scope["transport"] = transport
-            await app(scope, receive, send)
-
-        self.app = with_transport
-
-
-def make_server(app: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> uvicorn.Server:
-    """Make a server that answers with an application."""
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        http=_Protocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="critical",
-        access_log=False,
-        date_header=False,
-        server_header=False,
-        timeout_graceful_shutdown=1,
-        backlog=2048,
-    )
-    return uvicorn.Server(config)
-
-
 class Background:
     """A server in a thread of this process, on a free port of this machine, from entering to leaving."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._server = make_server(app)
+    def __init__(self, app: ASGIApp, patience_s: float = PATIENCE_S) -> None:
+        self._server = make_server(app, patience_s=patience_s)
         self.root = ""
 
     def __enter__(self) -> Self:

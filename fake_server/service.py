@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,17 @@ from fake_server.world import World
 MAX_JSON_BYTES = 10 * 1_048_576
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Everything that changes, as it was: in bytes, so that nothing that happens later reaches it."""
+
+    world: tuple[bytes, int]
+    faults: bytes
+    offset_s: float
+    journal_total: int
+    second: tuple[int, int]
+
+
 @dataclass(slots=True)
 class Service:
     """One fake AI Hub. Times in seconds, sizes in bytes; `strict` refuses what the description does not name."""
@@ -36,16 +48,47 @@ class Service:
     page_files: int = 100
     part_size: int = 10_485_760
     requests_per_s: int = 0
+    any_token: bool = False
     journal_size: int = JOURNAL_SIZE
     strict: bool = False
     allow_webhooks: bool = False
     coverage: Coverage = field(default_factory=Coverage)
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     journal: Journal = field(init=False)
     webhook_task: asyncio.Task[None] | None = None
     _second: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         self.journal = Journal(self.clock, self.journal_size)
+
+    def take_checkpoint(self, name: str = "") -> str:
+        """Keep everything as it is now under a name, which is made if none is given."""
+        name = name or f"checkpoint-{len(self.checkpoints) + 1}"
+        self.checkpoints.pop(name, None)
+        self.checkpoints[name] = Checkpoint(
+            self.world.snapshot(),
+            pickle.dumps(self.faults.scripts),
+            self.clock.offset_s,
+            self.journal.total,
+            self._second,
+        )
+        return name
+
+    def rewind(self, name: str = "") -> str:
+        """Go back to a checkpoint, the last if none is named. Later ones are gone. Raises ApiError 404."""
+        names = list(self.checkpoints)
+        name = name or (names[-1] if names else "")
+        if name not in names:
+            raise ApiError(404, f"There is no checkpoint {name!r}; there are: {', '.join(names) or 'none'}.")
+        for later in names[names.index(name) + 1 :]:
+            del self.checkpoints[later]
+        kept = self.checkpoints[name]
+        self.world.restore(*kept.world)
+        self.faults.scripts[:] = pickle.loads(kept.faults)
+        self.clock.offset_s = kept.offset_s
+        self.journal.rewind(kept.journal_total)
+        self._second = kept.second
+        return name
 
     def check_rate(self) -> None:
         """Count a request. Raises ApiError 429 where this second has had its share."""

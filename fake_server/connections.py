@@ -1,0 +1,135 @@
+"""HTTP/1.1 connections that no client can do harm with, and that a fault can break."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+PATIENCE_S = 30.0
+KEEP_ALIVE_S = 75
+TICK_S = 0.1  # how often a server of uvicorn's ticks
+SPARE_FILES = 100  # for bodies, the log, and whatever else is not a connection
+
+
+def make_server(app: ASGIApp, host: str = "127.0.0.1", port: int = 0, patience_s: float = PATIENCE_S) -> uvicorn.Server:
+    """Make a server that answers with an application.
+
+    A client that sends nothing for `patience_s` in the midst of a body, or takes longer for the head of a request, or
+    does not read its answer for so long, is cut off.
+    """
+    protocol: Any = partial(_Protocol, patience_ticks=round(patience_s / TICK_S), most=_most_connections())
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        date_header=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=1,
+        backlog=2048,
+    )
+    return _Server(config)
+
+
+def raise_open_files() -> None:
+    """Let this process have as many files and connections open as the system lets it."""
+    try:
+        import resource
+    except ImportError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _most_connections() -> int:
+    try:
+        import resource
+    except ImportError:
+        return 10_000
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(10, soft - SPARE_FILES) if soft != resource.RLIM_INFINITY else 1_000_000
+
+
+class _Server(uvicorn.Server):
+    """A server that looks after its connections."""
+
+    async def on_tick(self, counter: int) -> bool:
+        """Let every connection know that time has passed."""
+        for protocol in list(self.server_state.connections):
+            if isinstance(protocol, _Protocol):
+                protocol.tick()
+        return await super().on_tick(counter)
+
+
+class _Protocol(H11Protocol):
+    """One connection."""
+
+    def __init__(self, *args: Any, patience_ticks: int, most: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._patience_ticks = patience_ticks
+        self._most = most
+        self._ticks = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Put the transport where faults find it; refuse a connection too many."""
+        super().connection_made(transport)
+        # An answer is two writes. Without this the second waits 40 ms for the other side's acknowledgement;
+        # asyncio sees to it only for sockets that were made with their protocol's number.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        app = self.app
+
+        async def with_transport(scope: Any, receive: Any, send: Any) -> None:
+            scope["transport"] = transport
+            await app(scope, receive, send)
+
+        self.app = with_transport
+        if len(self.connections) > self._most:
+            self._end(503, "Too many connections.")
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come; of a head the time goes on, however slowly it comes."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._ticks = 0
+        super().data_received(data)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._end(400, msg)
+        else:  # an answer is under way already, or done
+            self.transport.abort()
+
+    def tick(self) -> None:
+        """Count the time in which nothing has come that should; cut off who lets it become too long."""
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle:
+            waits = self.timeout_keep_alive_task is None or bool(self.conn.trailing_data[0])
+        else:
+            waits = (self.cycle.more_body and not self.flow.read_paused) or self.flow.write_paused
+        self._ticks = self._ticks + 1 if waits else 0
+        if self._ticks > self._patience_ticks and not self.transport.is_closing():
+            self._ticks = 0
+            if is_idle or not self.cycle.response_started:
+                self._end(408, "The request took too long to arrive.")
+            else:
+                self.transport.abort()
+
+    def _end(self, status: int, message: str) -> None:
+        body = b'{"message": "%s"}' % message.encode()
+        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nX-Fake-AIHub: 1\r\nContent-Type: application/json\r\n"
+        self.transport.write(head.encode() + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body)
+        self.transport.close()

@@ -1,0 +1,234 @@
+"""Whatever clients send, or do not send, does the fake no harm."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from fake_server import FakeAIHub
+from fake_server.app import create_app
+from fake_server.connections import _most_connections, make_server
+from fake_server.limits import MAX_FILE_BYTES, MAX_JSON_BYTES
+from fake_server.serve import Background
+
+HEAD = "Host: fake\r\nAuthorization: Bearer fake-test\r\n"
+
+
+def connect(root: str) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", int(root.split(":")[2].split("/")[0])), timeout=10)
+
+
+def talk(fake: FakeAIHub, sent: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Send bytes, and give the status, headers and body of what comes until the other side ends."""
+    with connect(fake.root) as client:
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        received = b""
+        while chunk := client.recv(65536):
+            received += chunk
+    head, _, body = received.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    return int(first.split()[1]), dict(line.lower().split(": ", 1) for line in lines), body
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000,
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"POST /v2/batches HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v2/batches HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
+        b"POST /v2/batches HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnot a chunk\r\n",
+    ],
+)
+def test_what_is_not_http_is_answered_400_as_json(fake: FakeAIHub, sent: bytes) -> None:
+    status, headers, body = talk(fake, sent)
+    assert (status, headers["x-fake-aihub"]) == (400, "1")
+    assert json.loads(body)["message"]
+    assert requests.get(f"{fake.root}/v2/batches", headers={"Authorization": "Bearer fake-x"}, timeout=5).ok
+    fake.clear_journal()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v2/batches/{}/files/../../../etc/passwd",
+        "/v2/batches/{}/files/%2e%2e%2f%2e%2e%2fescaped",
+        "/v2/batches/{}/files/..",
+        "/v2/batches/{}/files/..%5c..%5cescaped",
+        "/v2/batches/{}/files/%00",
+        "/v2/batches/../../etc/passwd",
+        "/v2/files/../../../etc/passwd",
+        "/v2/files/%2e%2e/%2e%2e/escaped",
+        "//etc/passwd",
+    ],
+)
+def test_paths_that_climb_lead_nowhere(http: requests.Session, tmp_path: Path, path: str) -> None:
+    with FakeAIHub(tmp_path / "data") as fake:
+        batch_id = http.post(f"{fake.root}/v2/batches", json={"name": "a"}).json()["id"]
+        head = f"PUT {path.format(batch_id)} HTTP/1.1\r\n{HEAD}Content-Length: 4\r\nConnection: close\r\n\r\nevil"
+        status, _, body = talk(fake, head.encode())
+        assert status < 500 or status == 501
+        assert b"root:" not in body
+        below = [found.relative_to(tmp_path).parts[0] for found in tmp_path.rglob("*")]
+        assert set(below) == {"data"}
+
+
+def test_body_that_says_it_is_huge_is_refused_before_it_comes(fake: FakeAIHub) -> None:
+    path = "/v2/batches/1/files/huge"
+    for method, most in (("PUT", MAX_FILE_BYTES), ("POST", MAX_JSON_BYTES)):
+        head = f"{method} {path} HTTP/1.1\r\n{HEAD}Content-Length: {most + 1}\r\n\r\n"
+        with connect(fake.root) as client:
+            client.sendall(head.encode())
+            answered = client.recv(65536)
+        assert answered.startswith(b"HTTP/1.1 413 ")
+        assert b"connection: close" in answered.lower()
+    fake.clear_journal()
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_body_that_is_too_large_is_refused_and_has_no_effect(
+    http: requests.Session, fake: FakeAIHub, declared: bool
+) -> None:
+    body = b'{"name": "' + b"x" * MAX_JSON_BYTES + b'"}'
+    found = http.post(f"{fake.root}/v2/batches", data=body if declared else iter([body]), timeout=20)
+    assert found.status_code == 413
+    assert "larger than" in found.json()["message"]
+    assert fake.batches() == []
+    assert [entry["status"] for entry in fake.journal] == [413]
+    fake.clear_journal()
+
+
+def test_body_that_breaks_off_leaves_nothing(http: requests.Session, tmp_path: Path) -> None:
+    with FakeAIHub(tmp_path) as fake:
+        batch_id = http.post(f"{fake.root}/v2/batches", json={"name": "a"}).json()["id"]
+        head = f"PUT /v2/batches/{batch_id}/files/part HTTP/1.1\r\n{HEAD}Content-Length: 100\r\n\r\n"
+        with connect(fake.root) as client:
+            client.sendall(head.encode() + b"x" * 50)
+        assert http.get(f"{fake.root}/v2/batches/{batch_id}/files").json()["nodes"] == []
+    assert not any((tmp_path / "blobs").iterdir())
+
+
+@contextmanager
+def impatient(fake: FakeAIHub) -> Iterator[str]:
+    with Background(create_app(fake.service), patience_s=0.2) as server:
+        yield server.root
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"", b"HTTP/1.1 408 "),
+        (b"GET /v2/batches HTTP/1.1\r\nHost:", b"HTTP/1.1 408 "),
+        (f"POST /v2/batches HTTP/1.1\r\n{HEAD}Content-Length: 50\r\n\r\n{{".encode(), b"HTTP/1.1 408 "),
+        (f"GET /v2/batches HTTP/1.1\r\n{HEAD}\r\nGET /v2".encode(), b"HTTP/1.1 200 "),
+    ],
+)
+def test_client_that_is_too_slow_is_cut_off(fake: FakeAIHub, sent: bytes, status: bytes) -> None:
+    with impatient(fake) as root, connect(root) as client:
+        client.sendall(sent)
+        received = b""
+        while chunk := client.recv(65536):
+            received += chunk
+    assert received.startswith(status)
+    assert received.count(b"HTTP/1.1 ") == (2 if status.endswith(b"200 ") else 1)
+    fake.clear_journal()
+
+
+def test_client_that_waits_for_its_answer_is_not_cut_off(fake: FakeAIHub) -> None:
+    fake.faults.add(operation="listBatches", do="slow", seconds=0.1, bytes=2)
+    with impatient(fake) as root:
+        found = requests.get(f"{root}/v2/batches", headers={"Authorization": "Bearer fake-x"}, timeout=20)
+    assert found.json() == {"batches": []}
+
+
+def test_idle_connections_by_the_hundred_do_no_harm(fake: FakeAIHub) -> None:
+    clients = [connect(fake.root) for _ in range(300)]
+    try:
+        found = requests.get(f"{fake.root}/v2/batches", headers={"Authorization": "Bearer fake-x"}, timeout=5)
+        assert found.status_code == 200
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_connections_are_fewer_than_the_files_that_may_be_open() -> None:
+    import resource
+
+    assert 10 <= _most_connections() < resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def test_connection_too_many_is_answered_503(fake: FakeAIHub) -> None:
+    server = make_server(create_app(fake.service))
+    protocol = server.config.http
+    protocol.keywords["most"] = 2  # type: ignore[union-attr]
+    background = Background(create_app(fake.service))
+    background._server = server
+    with background:
+        clients = [connect(background.root) for _ in range(3)]
+        assert clients[-1].recv(100).startswith(b"HTTP/1.1 503 ")
+        clients.pop(0).close()
+        headers = {"Authorization": "Bearer fake-x"}
+        clients.pop(0).close()
+        assert requests.get(f"{background.root}/v2/batches", headers=headers, timeout=5).status_code == 200
+        clients[0].close()
+
+
+def run_fake(*options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "fake_server", "--port", "0", *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_fake_takes_any_token_when_told() -> None:
+    with run_fake("--any-token") as process:
+        assert process.stdout
+        root = process.stdout.readline().strip()
+        assert root.startswith("http://127.0.0.1:")
+        found = requests.get(f"{root}/v2/batches", headers={"Authorization": "Bearer real"}, timeout=5)
+        none = requests.get(f"{root}/v2/batches", timeout=5)
+        process.terminate()
+    assert (found.status_code, none.status_code) == (200, 401)
+
+
+def test_fake_tells_at_its_end_which_faults_were_not_used(tmp_path: Path) -> None:
+    file = tmp_path / "faults.toml"
+    file.write_text('[[fault]]\noperation = "listBatches"\ndo = "status"\n[[fault]]\noperation = "runApp"\n')
+    with run_fake("--faults", str(file), "--clock", "2030-01-02T03:04:05Z") as process:
+        assert process.stdout
+        assert process.stderr
+        root = process.stdout.readline().strip()
+        found = requests.get(f"{root}/v2/batches", headers={"Authorization": "Bearer fake-x"}, timeout=5)
+        process.send_signal(signal.SIGTERM)
+        told = process.stderr.read()
+    assert (found.status_code, found.headers["Date"]) == (503, "Wed, 02 Jan 2030 03:04:05 GMT")
+    assert told == "unused fault: runApp before reset\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--clock", "noon"], "allowed: real, frozen, 2026-01-31T12:00:00Z"),
+        (["--faults", "{}"], "fault 1: unknown key 'dew'; allowed: operation"),
+        (["--journal-size", "0"], "journal-size"),
+    ],
+)
+def test_fake_refuses_wrong_options(tmp_path: Path, options: list[str], message: str) -> None:
+    file = tmp_path / "faults.toml"
+    file.write_text("[[fault]]\ndew = 1\n")
+    with run_fake(*(option.format(file) for option in options)) as process:
+        assert process.stderr
+        assert message in process.stderr.read()
+    assert process.returncode != 0
