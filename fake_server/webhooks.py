@@ -60,8 +60,8 @@ async def _call_all(service: Service) -> None:
 
 
 @rule("sdk", "settings.webhook_config.url is called when a run is COMPLETE, with the given headers")
-@rule("guess", "it is called when a run ends in any way")
-@rule("guess", "where it does not answer with 2xx it is called again after 1, 2 and 4 seconds")
+@rule("guess", "a webhook is called when a run ends in any way")
+@rule("guess", "a webhook that does not answer with 2xx is called again after 1, 2 and 4 seconds")
 def _is_due(service: Service, run: Run) -> bool:
     if render_run(service, run)["status"] not in FINAL:
         return False
@@ -81,7 +81,7 @@ async def _call(service: Service, run: Run) -> None:
     service.world.note_webhook(run.id, outcome, is_last)
 
 
-@rule("guess", "the body of the call is the run, as it is read back")
+@rule("guess", "the body of a webhook's call is the run, as it is read back")
 def _payload(service: Service, run: Run) -> dict[str, Any]:
     return render_run(service, run)
 
