@@ -118,10 +118,10 @@ async def _respond(service: Service, routes: Routes, request: Request) -> Respon
 @rule("guess", "a method that no operation of a path has is answered with 405", status=405)
 def _refuse_route(request: Request) -> Response:
     if methods := request.scope["methods"]:
-        refused = answer(405, {"message": f"{request.method} is not for {request.url.path}."})
+        refused = answer(405, {"message": f"{request.method} is not for {request.scope['path']}."})
         refused.headers["Allow"] = ", ".join(methods)
         return refused
-    return answer(501, {"message": describe_nearest(request.method, request.url.path)})
+    return answer(501, {"message": describe_nearest(request.method, request.scope["path"])})
 
 
 def _signed(service: Service, app: ASGIApp) -> ASGIApp:

@@ -42,7 +42,7 @@ def note_request(service: Service, request: Request) -> None:
         address=request.client.host if request.client else "",
         log_type=LOG_TYPES.get(operation, "api_v2"),
         operation=operation,
-        subject=request.scope.get("subject", request.url.path),
+        subject=request.scope.get("subject", request.scope["path"]),
     )
 
 

@@ -47,6 +47,7 @@ def check_drive(path: str) -> str:
 
 @rule("spec", "answers the whole file", operation="readFile", status=200)
 @rule("spec", "answers the bytes that Range asks for, with Content-Range", operation="readFile", status=206)
+@rule("spec", "reads a file of a batch at its full_path", operation="readFile", status=200)
 @rule("docs", "nothing is there", operation="readFile", status=404)
 @rule("guess", "a file where a folder is expected, or a folder where a file is", operation="readFile", status=404)
 @rule("guess", "what a folder reads as is described nowhere", operation="readFile", status=501)

@@ -32,7 +32,7 @@ class Operation:
     default_error: bool = True
 
 
-# The description of an app run has no webhook_config; the SDK's settings have.
+# The description of an app run has no webhook_config; the SDK has a model of it.
 SETTINGS: Mapping[str, Kind] = {
     "keys": {"custom": dict, "secret": dict},
     "runtime_config": {"generate_post_process_pdf": bool, "instabase": {"pdf": {"passwords": dict}}},
@@ -47,7 +47,7 @@ RUN_BODY: Mapping[str, Kind] = {
     "settings": SETTINGS,
 }
 APP_BODY: Mapping[str, Kind] = {**RUN_BODY, "app_name": str, "app_id": str, "owner": str, "output_workspace": str}
-# The SDK sends output_workspace for a deployment too, which its description leaves out.
+# The SDK's method for deployments takes an output_workspace too, which the description leaves out.
 DEPLOYMENT_BODY: Mapping[str, Kind] = {
     **RUN_BODY,
     "manual_upstream_integration": bool,

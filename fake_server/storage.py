@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from fake_server.blobs import Blobs
 from fake_server.clock import Clock
 from fake_server.history import History
 from fake_server.records import ApiError, Batch, File, Job, Session
+
+BATCH_PATH = re.compile(r"/fake/batches/([0-9]{1,18})/([^/]+)")
 
 
 class Storage(History):
@@ -127,10 +130,16 @@ class Storage(History):
 
     def get_node(self, context: str, path: str) -> File | None:
         """Get the file at a path, or None for a folder; raises ApiError 404 where there is neither."""
-        file = self.trees.get(context, {}).get(path)
+        file = self.trees.get(context, {}).get(path) or self._find_in_batch(context, path)
         if file is None and not self.list_tree(context, path):
             raise ApiError(404, "No file or folder was found at this path.")
         return file
+
+    def _find_in_batch(self, context: str, path: str) -> File | None:
+        """Find the file of a batch at the path by which listings and results tell of it."""
+        match = BATCH_PATH.fullmatch(path)
+        batch = self.batches.get(int(match[1])) if match else None
+        return batch.files.get(match[2]) if match and batch and batch.context == context else None
 
     def list_tree(self, context: str, folder: str) -> list[str]:
         """List the paths of all files below a folder, by name."""

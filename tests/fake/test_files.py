@@ -220,6 +220,19 @@ def test_files_are_there_after_a_restart(http: requests.Session, tmp_path: Path)
         assert [file["original_file_name"] for file in results["files"]] == ["a"]
 
 
+def test_file_of_a_batch_is_read_where_it_is_said_to_lie(http: requests.Session, fake: FakeAIHub) -> None:
+    batch_id = http.post(f"{fake.root}/v2/batches", json={"name": "b"}).json()["id"]
+    http.put(f"{fake.root}/v2/batches/{batch_id}/files/a%20b.txt", data=b"0123456789", headers=BINARY)
+    [node] = http.get(f"{fake.root}/v2/batches/{batch_id}/files").json()["nodes"]
+    path = quote(node["full_path"], safe="")
+    assert ask(http, fake, "GET", path, Range="bytes=2-3").content == b"23"
+    assert ask(http, fake, "HEAD", path).headers["Content-Length"] == "10"
+    assert ask(http, fake, "GET", path, IB_Context="other").status_code == 404
+    assert ask(http, fake, "PUT", path, b"other").status_code == 400
+    ask(http, fake, "DELETE", path)
+    assert list(fake.files(batch_id)) == ["a b.txt"]
+
+
 def test_sdk_writes_reads_and_deletes_files(fake: FakeAIHub) -> None:
     sdk = AIHub(api_key="fake-sdk", ib_context="acme", api_root=fake.root)
     path = f"/{FOLDER}/a b#%.txt"

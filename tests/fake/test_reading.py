@@ -130,3 +130,12 @@ def test_file_name_may_hold_a_line_break(http: requests.Session, open_fake: Fake
     assert http.put(f"{url}/{name}", data=b"a").status_code == 204
     assert len(http.get(url).json()["nodes"]) == 1
     assert http.delete(f"{url}/{name}").status_code == 202
+
+
+@pytest.mark.parametrize("host", ["[", "a:b:c", "x" * 5000, "%00", "a@b"])
+def test_host_that_is_none_does_no_harm(http: requests.Session, open_fake: FakeAIHub, host: str) -> None:
+    headers = {"Host": host}
+    assert http.post(f"{open_fake.root}/v2/batches", json={"name": "b"}, headers=headers).status_code == 200
+    assert http.delete(f"{open_fake.root}/v2/files/a", headers=headers).status_code == 202
+    assert http.get(f"{open_fake.root}/v2/nowhere", headers=headers).status_code == 501
+    assert http.delete(f"{open_fake.root}/v2/batches", headers=headers).status_code == 405
