@@ -30,6 +30,7 @@ docs: $(VENV)/.installed
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/bench/bench_fake.py
+	$(BIN)/python tests/bench/bench_load.py
 
 torture: $(VENV)/.installed-dev
 	$(BIN)/python tests/torture/pairs.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from email.utils import formatdate
 
 from starlette.requests import ClientDisconnect, Request
@@ -125,15 +126,25 @@ def _refuse_route(request: Request) -> Response:
 
 
 def _signed(service: Service, app: ASGIApp) -> ASGIApp:
-    """Put the fake's own headers on each answer: its time, and that it is the fake."""
+    """Put the fake's own headers on each answer: its time, and that it is the fake. Answer even where it has a bug."""
 
     async def signed(scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
         async def send_signed(message: Message) -> None:
+            nonlocal has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 date = formatdate(service.clock.now_s(), usegmt=True).encode()
                 message["headers"] = [*message.get("headers", []), (b"date", date), (b"x-fake-aihub", b"1")]
             await send(message)
 
-        await app(scope, receive, send_signed)
+        try:
+            await app(scope, receive, send_signed)
+        except Exception:
+            traceback.print_exc()
+            if has_begun:
+                raise
+            await answer(500, {"message": "A bug of the fake; its own output tells more."})(scope, receive, send_signed)
 
     return signed

@@ -38,6 +38,7 @@ def make_server(app: ASGIApp, host: str = "127.0.0.1", port: int = 0, patience_s
         access_log=False,
         date_header=False,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=1,
         backlog=2048,

@@ -14,7 +14,7 @@ from fake_server.storage import Storage
 
 __all__ = ["ApiError", "AuditEntry", "Batch", "File", "Job", "Run", "Secret", "Session", "World"]
 
-MAX_AUDIT = 100_000
+MAX_AUDIT = 10_000
 
 
 class World(Storage):

@@ -186,6 +186,15 @@ def test_connection_too_many_is_answered_503(fake: FakeAIHub) -> None:
         clients[0].close()
 
 
+def test_bug_of_the_fake_is_answered_and_told(http: requests.Session, capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeAIHub() as fake:
+        fake.world.batches = None  # type: ignore[assignment]
+        found = http.get(f"{fake.root}/v2/batches")
+    assert (found.status_code, found.headers["X-Fake-AIHub"]) == (500, "1")
+    assert "bug" in found.json()["message"]
+    assert "list_batches" in capsys.readouterr().err
+
+
 def run_fake(*options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "fake_server", "--port", "0", *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
