@@ -59,7 +59,7 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
         if plan.runs_to_pay and not confirm(plan, scan):
             raise InputError(f"{job.spec_path.name}: not applied, the answer was no", "nothing was sent")
         done = _work(job, state, client, _record_plan(state, plan), reporter, executor, may_pay=not problems)
-        if not stop.is_set():
+        if plan.runs_to_pay and not stop.is_set():  # else it was not looked for
             state.record_meta(SURVEYED + job.want().target, "yes")
         report, late = _finish(job, state, _as_sent(scan, done))
     return replace(

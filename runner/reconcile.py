@@ -143,7 +143,7 @@ def _take_up_planned(job: Job, state: State, found: Survey, plan: Plan) -> bool:
         if work.need in PAYS:
             planned.setdefault(_fingerprint(work), []).append(work)
     by_id = {run.id: run for run in found.runs}
-    known = {run.remote_id for shard in state.load_shards() for run in shard.runs}
+    known = {run.remote_id for shard in state.load_shards() for run in shard.runs} | load_dismissed(state)
     members: dict[int, tuple[Member, ...]] = {}  # by batch: the attempts on one are of one shard, twins have their own
     for entry in survey_entries(found.runs, want.target):
         if entry.run_key != want.run_key or entry.run_id in known:
@@ -166,7 +166,9 @@ def _face_strangers(job: Job, state: State, client: AIHub, scan: Scan, found: Su
     ours = [batch for shard in state.load_shards() for batch in shard.batches]
     known = {batch.remote_id for batch in ours} | {batch.name for batch in ours if batch.remote_id is None}
     known |= {entry.batch_id for entry in locked}
-    paid = {run.batch_id for run in found.runs}
+    dismissed = load_dismissed(state)
+    paid = {run.batch_id for run in found.runs if run.id not in dismissed}
+    known |= {run.batch_id for run in found.runs} - paid  # a person decided of them
     strangers = [batch for batch in found.batches if not known & {batch.id, batch.name}]
     strangers = [batch for batch in strangers if batch.id in paid or not locked]
     if job.options.adopt:

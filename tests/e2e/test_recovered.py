@@ -142,6 +142,39 @@ def test_new_context_is_looked_at_before_it_pays(project: Project) -> None:
     assert project.sent() == []
 
 
+def paid_files(project: Project) -> list[str]:
+    return sorted(file.name for run in project.fake.world.runs.values() for file in run.files)
+
+
+def test_run_that_the_lock_file_does_not_have_is_looked_for_after_a_decision_on_another(project: Project) -> None:
+    project.write("in/a.txt", "a")
+    project.apply()
+    committed = (project.folder / "job.lock.toml").read_text()
+    project.write("in/b.txt", "b")
+    project.apply()
+    project.fake.world.delete_batch(min(project.fake.world.batches.values(), key=lambda batch: batch.id))
+    lose_state(project)
+    (project.folder / "job.lock.toml").write_text(committed)
+    assert project.apply().code == 7
+    assert project.run("resolve", "--resubmit").code == 0
+    assert project.apply().code == 7
+    assert project.apply("--adopt").code == 0
+    assert paid_files(project) == ["a.txt", "a.txt", "b.txt"]
+
+
+def test_what_a_person_gave_up_does_not_stop_an_apply_without_state_and_lock(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    lose_state(project, lock_too=True)
+    project.write("in/00001.txt", "changed meanwhile")
+    assert project.apply().code == 7
+    assert project.apply("--adopt").code == 7
+    assert project.run("resolve", "--resubmit").code == 0
+    outcome = project.apply()
+    assert outcome.code == 0, outcome.text
+    assert len(paths(project)) == 2
+
+
 # The state
 
 
