@@ -74,6 +74,11 @@ class Recorder:
     def record(self, step: Step, outcome: Outcome) -> None:
         """Record what came of a step; inside a transaction."""
         self.outstanding[step.shard] -= 1
+        # What a twin with the same names and bytes has taken by now is looked for again.
+        if not (isinstance(step, FindBatch | FindRun) and self._is_taken(outcome)):
+            self._record(step, outcome)
+
+    def _record(self, step: Step, outcome: Outcome) -> None:
         match step, outcome:
             case _, Stopped():
                 self._forget_unsent(step)
@@ -95,6 +100,14 @@ class Recorder:
                 self._record_run(step, outcome)
             case _, _:
                 self._record_failed(step, outcome)
+
+    def _is_taken(self, found: Outcome) -> bool:
+        shards = self.state.load_shards()
+        if isinstance(found, BatchCreated):
+            return any(batch.remote_id == found.remote_id for shard in shards for batch in shard.batches)
+        if isinstance(found, RunSeen):
+            return any(run.remote_id == found.info.id for shard in shards for run in shard.runs)
+        return False
 
     def _say_batch(self, step: CreateBatch | FindBatch, remote_id: int) -> None:
         made = isinstance(step, CreateBatch)

@@ -82,6 +82,19 @@ def test_lost_starts_of_shards_with_the_same_names_and_bytes_are_told_apart(proj
     assert len(project.fake.runs()) == 2
 
 
+def test_lost_batches_of_shards_with_the_same_names_and_bytes_are_told_apart(project: Project) -> None:
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
+    project.write("in/x/a.txt", "same")
+    project.write("in/y/a.txt", "same")
+    project.fake.service.latency_ms = 150  # so that both are looked for at once
+    project.fake.faults.add(operation="createBatch", do="reset", when="after", times=2)
+    project.fake.faults.add(operation="runApp", do="reset", when="after", times=2)
+    outcome = project.apply()
+    assert outcome.code == 0, outcome.text
+    assert len(project.fake.batches()) == 2
+    assert sorted(run["batch_id"] for run in project.fake.runs()) == sorted(b["id"] for b in project.fake.batches())
+
+
 def test_lost_start_is_not_repeated_while_something_cannot_be_verified(project: Project) -> None:
     project.write_files(1)
     lose_a_start(project)
