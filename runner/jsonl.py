@@ -12,7 +12,7 @@ from typing import Any
 
 from runner.errors import ResultsError
 from runner.files import digest_file, write_file
-from runner.model import Answer, Member, Run, Scan, Shard
+from runner.model import Answer, Member, Page, Run, Scan, Shard
 from runner.plan import Want
 from runner.state import State
 
@@ -104,15 +104,18 @@ def _fingerprint(chosen: Iterable[Chosen], include: str) -> str:
 
 def _render(state: State, chosen: Sequence[Chosen], include: str, folder: Path) -> Iterator[bytes]:
     @lru_cache(maxsize=PAGES_IN_MEMORY)
-    def load_page(path: str) -> Any:
+    def load_page(page: Page) -> Any:
         try:
-            return json.loads((folder / path).read_bytes())["files"]
-        except (OSError, ValueError, KeyError) as error:
-            raise ResultsError(f"{path}: is missing or damaged", "apply with --refetch") from error
+            body = (folder / page.path).read_bytes()
+        except OSError as error:
+            raise ResultsError(f"{page.path}: is missing, {error.strerror}", "apply with --refetch") from error
+        if "sha256:" + hashlib.sha256(body).hexdigest() != page.digest:  # an answer may lie elsewhere by now
+            raise ResultsError(f"{page.path}: is not as it was fetched", "apply with --refetch")
+        return json.loads(body)["files"]
 
     @cache
-    def load_run(run: int) -> tuple[dict[int, str], dict[str, Answer]]:
-        pages = {page.file_offset: page.path for page in state.load_pages(run, include)}
+    def load_run(run: int) -> tuple[dict[int, Page], dict[str, Answer]]:
+        pages = {page.file_offset: page for page in state.load_pages(run, include)}
         return pages, state.load_answers(run, include)
 
     for choice in chosen:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 
+import pytest
+
 from .conftest import Project
 
 
@@ -141,3 +143,22 @@ def test_raw_page_that_was_edited_is_told_of_by_status_and_fetched_again_when_to
     assert "is not as it was fetched" in project.run("status").out
     assert project.apply("--refetch").code == 0
     assert page.read_bytes() == kept
+
+
+@pytest.mark.parametrize("kept", [2, 1])
+def test_raw_page_that_is_not_as_it_was_fetched_gives_no_document(project: Project, kept: int) -> None:
+    """A fetch that was cut off may have left a page of which the recorded places do not hold."""
+    project.write_files(2)
+    project.apply()
+    before = project.documents
+    [page] = (project.folder / "results/job/raw").rglob("*.json")
+    content = json.loads(page.read_bytes())
+    content["files"] = content["files"][::-1][:kept]
+    page.write_text(json.dumps(content))
+    project.write_files(1, start=2)
+    outcome = project.apply()
+    assert outcome.code == 3, outcome.text
+    assert "is not as it was fetched" in outcome.err
+    assert project.documents == before
+    assert project.apply("--refetch").code == 0
+    assert project.documents[:2] == before
