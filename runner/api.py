@@ -95,14 +95,17 @@ class AIHub(Transport):
 
     # Runs
 
+    def _without_secrets(self, run: wire.RunInfo) -> wire.RunInfo:
+        return run.model_copy(update={"msg": wire.hide_secrets(run.msg, self.secrets)}) if run.msg else run
+
     def start_run(self, deployment_id: str, body: Mapping[str, Any]) -> wire.RunInfo:
         """Start a run, which is what costs money; see `create`."""
         path = f"/v2/apps/deployments/{quote(deployment_id, safe='')}/runs" if deployment_id else "/v2/apps/runs"
-        return self.create(wire.RunInfo, path, body)
+        return self._without_secrets(self.create(wire.RunInfo, path, body))
 
     def get_run(self, run_id: str) -> wire.RunInfo:
         """Ask for the state of a run."""
-        return self.ask(wire.RunInfo, f"/v2/apps/runs/{quote(run_id, safe='')}")
+        return self._without_secrets(self.ask(wire.RunInfo, f"/v2/apps/runs/{quote(run_id, safe='')}"))
 
     def list_runs(self, from_s: float) -> list[wire.RunInfo]:
         """List all runs since a time in Unix seconds, the oldest first."""
@@ -111,7 +114,7 @@ class AIHub(Transport):
             "sort_by": "start_timestamp",
             "order": "ASCENDING",
         }
-        return list(self._pages(wire.RunList, "/v2/apps/runs", "runs", params))
+        return [self._without_secrets(run) for run in self._pages(wire.RunList, "/v2/apps/runs", "runs", params)]
 
     def get_results(self, run_id: str, include: Mapping[str, str], offset: int) -> bytes:
         """Get one page of results as it came; raises wire.Unreadable where it is none."""

@@ -35,7 +35,7 @@ from runner.steps import (
     Unsendable,
     Unsure,
 )
-from runner.wire import RunInfo, clean_text, hide_secrets
+from runner.wire import RunInfo, clean_text
 
 MAX_CHECKS = 3
 MAX_STARTS = 3
@@ -248,7 +248,7 @@ class Recorder:
 
     def record_seen(self, run: int, info: RunInfo) -> None:
         """Record what the service says of a run."""
-        message = clean_text(hide_secrets(info.msg or "", self.job.secrets.values()))
+        message = clean_text(info.msg or "")
         self.state.record_run(
             run, info.id, info.status, message, (info.start_timestamp or 0, info.finish_timestamp or 0)
         )

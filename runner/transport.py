@@ -67,6 +67,7 @@ class Transport:
     ) -> None:
         self.connection = connection
         self.stop = stop or threading.Event()
+        self.secrets = (connection.token, *connection.secrets)
         self.clock_offset_s = 0.0
         self._make_session = make_session
         self._session = make_session(connection)
@@ -145,8 +146,7 @@ class Transport:
     def _hide(self, response: requests.Response, body: bytes) -> bytes:
         if response.status_code < 300:
             return body
-        secrets = [self.connection.token, *self.connection.secrets]
-        return wire.hide_secrets(body.decode(errors="replace"), secrets).encode()
+        return wire.hide_secrets(body.decode(errors="replace"), self.secrets).encode()
 
     def _keep_pace(self, answer: Answer) -> None:
         if answer.status in PRESSED:

@@ -139,8 +139,7 @@ def render_error(body: bytes) -> str:
 
 def hide_secrets(text: str, secrets: Iterable[SecretStr]) -> str:
     """Leave secrets out of what the service says: it may repeat what it was sent."""
-    for secret in secrets:
-        value = secret.get_secret_value()
+    for value in sorted((secret.get_secret_value() for secret in secrets), key=len, reverse=True):
         for shown in (value, json.dumps(value)[1:-1]):
             text = text.replace(shown, "…") if shown else text
     return text

@@ -304,3 +304,19 @@ def test_secret_that_the_service_repeats_is_not_shown(project: Project) -> None:
     assert "hunter2" not in outcome.text
     assert str(project.env["AIHUB_API_KEY"]) not in outcome.text
     assert kept == list[Path]()
+
+
+@pytest.mark.parametrize("forget", ["nothing", "the state", "the state and the lock file"])
+def test_secret_in_the_message_of_a_run_is_not_shown(project: Project, forget: str) -> None:
+    project.write("in/a.pdf", "pdf")
+    project.env |= {"AIHUB_SECRET_A": "hunter2hunter2", "AIHUB_SECRET_B": "hunter2"}
+    passwords = '"in/a.pdf" = {env = "AIHUB_SECRET_A"}\n"in/b.pdf" = {env = "AIHUB_SECRET_B"}'
+    project.change_spec("[limits]", f"[run.pdf_passwords]\n{passwords}\n[limits]")
+    project.fake.next_run(status="FAILED", message="bad password hunter2hunter2")
+    assert project.apply().code == 3
+    if forget != "nothing":
+        lose_state(project, lock_too="lock" in forget)
+    outcome = project.apply()
+    assert outcome.code == 3
+    assert "bad password …\n" in outcome.text
+    assert not [path for path in project.folder.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
