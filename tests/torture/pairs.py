@@ -80,40 +80,29 @@ class Torture:
     def try_first(self, worker: Worker, first: int) -> None:
         """Stop at a boundary and go on; then stop the recovery at each of its boundaries, and go on from there."""
         begun = time.monotonic()
-        failures = [self._judge(worker, first, 0)]
-        pairs = skipped = 0
-        for second in itertools.count(1):
-            code, failure = self._try_pair(worker, first, second)
-            if code != CRASHED:
-                break
-            pairs += 1
-            skipped += failure is None
-            failures.append(failure or "")
-        seconds = round(time.monotonic() - begun, 1)
-        with self.lock:
-            self.log.add(
-                first=first, pairs=pairs, skipped=skipped, failures=[f for f in failures if f], seconds=seconds
-            )
-
-    def _judge(self, worker: Worker, first: int, second: int) -> str:
         trial = self.trial(worker)
         trial.apply(first)
-        failure = trial.judge(self.undisturbed)
+        trial.mark()  # and what was under way on the other side is over
+        trial.keep()
+        failures = [self._judge(trial, first, 0)]
+        skipped = 0
+        for second in itertools.count(1):
+            trial.go_back()
+            if trial.apply(second) != CRASHED:
+                break
+            if self._is_new(trial.mark()):
+                failures.append(self._judge(trial, first, second))
+            else:
+                skipped += 1
         trial.close()
-        return f"boundaries {first}, {second}: {failure}" if failure else ""
+        failures = [failure for failure in failures if failure]
+        seconds = round(time.monotonic() - begun, 1)
+        with self.lock:
+            self.log.add(first=first, pairs=second - 1, skipped=skipped, failures=failures, seconds=seconds)
 
-    def _try_pair(self, worker: Worker, first: int, second: int) -> tuple[int, str | None]:
-        """Give how the second apply ended, and what was wrong afterwards; None where that was tried already."""
-        trial = self.trial(worker)
-        try:
-            trial.apply(first)
-            code = trial.apply(second)
-            if code == CRASHED and not self._is_new(trial.mark()):
-                return code, None
-            failure = trial.judge(self.undisturbed)
-            return code, f"boundaries {first}, {second}: {failure}\n{trial.output}" if failure else ""
-        finally:
-            trial.close()
+    def _judge(self, trial: Trial, first: int, second: int) -> str:
+        failure = trial.judge(self.undisturbed)
+        return f"boundaries {first}, {second}: {failure}\n{trial.output}" if failure else ""
 
     def _is_new(self, mark: str) -> bool:
         with self.lock:

@@ -97,10 +97,11 @@ class Worker:
         """Ask the API in a context."""
         return self.http.get(self.root + path, headers={"IB-Context": context}, timeout=10).json()
 
-    def control(self, method: str, path: str) -> Any:
+    def control(self, method: str, path: str, **given: str) -> Any:
         """Ask the fake itself."""
-        url = self.root.removesuffix("/api") + path
-        return self.http.request(method, url, timeout=10).json() if method == "GET" else self.http.delete(url)
+        answer = self.http.request(method, self.root.removesuffix("/api") + path, json=given, timeout=10)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
 
     def stop(self) -> None:
         """End both processes."""
@@ -122,6 +123,26 @@ class Trial:
     def close(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self._kept, ignore_errors=True)
+
+    def keep(self) -> None:
+        """Keep all facts on both sides as they are now."""
+        self.worker.control("POST", "/_fake/checkpoint", name="kept")
+        shutil.copytree(self.folder, self._kept, ignore=shutil.ignore_patterns("in", "job.toml"))
+
+    def go_back(self) -> None:
+        """Make all facts on both sides as they were kept; the documents are left alone, down to their inodes."""
+        self.worker.control("POST", "/_fake/rewind", name="kept")
+        for path in self.folder.glob("*"):
+            if path.is_dir() and path.name != "in":
+                shutil.rmtree(path)
+            elif path.name not in ("in", "job.toml"):
+                path.unlink()
+        shutil.copytree(self._kept, self.folder, dirs_exist_ok=True)
+
+    @property
+    def _kept(self) -> Path:
+        return self.folder.with_suffix(".kept")
 
     def apply(self, boundary: int = 0) -> int:
         """Apply, and stop at a boundary; gives the exit code."""
