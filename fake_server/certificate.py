@@ -76,7 +76,7 @@ def _summary(times: list[float]) -> dict[str, float]:
 def _render_verdict(verdict: Verdict) -> dict[str, Any]:
     promise = verdict.promise
     told: dict[str, Any] = {"id": promise.id, "sentence": promise.sentence, "operations": list(promise.operations)}
-    told |= {"runs": promise.runs, "outcome": verdict.outcome, "why": verdict.why}
+    told |= {"source": promise.source, "runs": promise.runs, "outcome": verdict.outcome, "why": verdict.why}
     if verdict.outcome == "broken":
         told |= {"seen": verdict.seen, "expected": verdict.expected}
     return told | {"exchanges": [asdict(exchange) for exchange in verdict.exchanges]}
@@ -93,4 +93,4 @@ def render_line(verdict: Verdict, redaction: Redaction) -> str:
     # As JSON, so that nothing a service answers can play with the terminal.
     seen, expected = (json.dumps(redaction.clean(value))[:MAX_SEEN] for value in (verdict.seen, verdict.expected))
     why = json.dumps(redaction.clean(verdict.why))[1:-1]
-    return f"{line}: {promise.sentence}\n        {why}: seen {seen}, promised {expected}"
+    return f"{line} ({promise.source}): {promise.sentence}\n        {why}: seen {seen}, promised {expected}"

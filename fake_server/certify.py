@@ -54,7 +54,7 @@ def certify(
     options = Options(workspace=os.environ.get("AIHUB_WORKSPACE", ""), settle_s=settle_seconds, **named)
     options = _ask_for_runs(options, yes)
     hub = Hub(Target(target, token, os.environ.get("AIHUB_CONTEXT", "")), options, secrets.token_hex(5))
-    _check_token(hub)
+    _check_target(hub)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidied up after, like Ctrl-C
     context.exit(_run(hub, token, report))
 
@@ -82,17 +82,20 @@ def _ask_for_runs(options: Options, yes: bool) -> Options:
     return options if allowed else replace(options, max_runs=0)
 
 
-def _check_token(hub: Hub) -> None:
+def _check_target(hub: Hub) -> None:
     from fake_server.target import NoAnswer
 
     try:
         status = hub.target.send("GET", "/v2/batches", params={"limit": 1}).status
     except NoAnswer as error:
-        status = 0
         click.echo(f"error: --target: gives no answer, {error}", err=True)
+        raise SystemExit(EXIT_UNREACHABLE) from None
     if status in (401, 403):
         click.echo(f"error: AIHUB_API_KEY, AIHUB_CONTEXT: the target refuses them with {status}", err=True)
-    if status in (0, 401, 403):
+    elif status != 200:
+        click.echo(f"error: --target: answers {status} where batches are listed", err=True)
+        click.echo("hint: give the API root, which mostly ends in /api", err=True)
+    if status != 200:
         raise SystemExit(EXIT_UNREACHABLE)
 
 

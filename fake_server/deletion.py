@@ -53,9 +53,12 @@ def _delete(hub: Hub, kind: str, name: str) -> Answer:
 
 
 def _jobs(answer: Answer) -> list[str]:
+    _, _, told = answer.headers.get("Location", "").partition("/v2/jobs/")
     try:
-        told = answer.json() if answer.status == 202 and answer.body else {}
-        return [job for key, job in told.items() if key.endswith("job_id") and isinstance(job, str)]
+        body = answer.json() if answer.status == 202 and answer.body else {}
+        return [job for key, job in body.items() if key.endswith("job_id") and isinstance(job, str)] + [told] * bool(
+            told
+        )
     except (ValueError, AttributeError):
         return []
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 EMAIL = re.compile(r"[\w.+-]{1,64}(?:@|%40)[\w-]{1,63}(?:\.[\w-]{1,63})+")
 PERSONAL = frozenset(
     [
+        "owner",
         "batch_owner",
         "repo_owner",
         "created_by",
@@ -23,7 +24,20 @@ PERSONAL = frozenset(
         "user_ip",
     ]
 )
-PLACES = frozenset(["full_path", "input_file_path", "path_suffix", "mount_point", "workspace", "allowed_workspaces"])
+PLACES = frozenset(
+    [
+        "full_path",
+        "input_file_path",
+        "input_dir",
+        "output_dir",
+        "path_suffix",
+        "mount_point",
+        "workspace",
+        "allowed_workspaces",
+        "output_workspace",
+        "output_workspaces",
+    ]
+)
 LISTS = frozenset(["batches", "runs", "secrets", "results"])
 MIN_LENGTH = 3
 

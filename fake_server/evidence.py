@@ -82,8 +82,13 @@ def render_evidence(rules: Iterable[Rule], promises: Iterable[Promise]) -> str:
         tried = ", ".join(f"`{one.id}`" for one in promises if operation.id in one.operations)
         parts += [f"## {operation.id}: `{operation.method} {operation.path}`", _render_rules(rules, operation.id)]
         parts += [f"Tried by `certify`: {tried}."] if tried else []
-    sentences = "\n".join(f"| `{one.id}` | {_cell(one.sentence)} | {one.runs or ''} |" for one in promises)
-    parts += ["## The promises of certify", f"| promise | what is promised | runs |\n| --- | --- | --- |\n{sentences}"]
+    sentences = "\n".join(
+        f"| `{one.id}` | {_cell(one.sentence)} | {one.source} | {one.runs or ''} |" for one in promises
+    )
+    parts += [
+        "## The promises of certify",
+        f"| promise | what is promised | source | runs |\n| --- | --- | --- | --- |\n{sentences}",
+    ]
     return "\n\n".join(parts) + "\n"
 
 

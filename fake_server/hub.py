@@ -49,6 +49,7 @@ class Hub:
     runs: list[dict[str, Any]] = field(default_factory=list)
     runs_tried: int = 0
     refusal: str = ""
+    endless: set[str] = field(default_factory=set)
     measured: dict[str, list[float]] = field(default_factory=dict)
     _batch: int | None = None
     _run_batch: int | None = None
@@ -219,11 +220,12 @@ class Hub:
         run_id, begun, pause = self.run(index)["id"], self.target.now(), 0.2
         while True:
             run: dict[str, Any] = self.ask(200, "GET", "/v2/apps/runs/{}", run_id)
-            if run["status"] in FINAL or self.target.now() - begun > RUN_S:
+            if run["status"] != "RUNNING" or run_id in self.endless or self.target.now() - begun > RUN_S:
                 break
             self.target.sleep(pause)
             pause = min(1.5 * pause, MAX_PAUSE_S)
         if run["status"] != "COMPLETE":
+            self.endless.add(run_id)  # Waited for once, and not for each promise again.
             raise Skipped(f"the run is {run['status']}, and only a COMPLETE one has results")
         return run
 

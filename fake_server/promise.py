@@ -15,7 +15,10 @@ Check = Callable[["Hub"], None]
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One promise; `runs` is how many paid runs must have been started for it, `needs` the options it takes."""
+    """One promise; `runs` is how many paid runs must have been started for it, `needs` the options it takes.
+
+    Where it is a guess, nothing public says so: if a real AI Hub breaks it, the fake is wrong.
+    """
 
     id: str
     sentence: str
@@ -23,6 +26,12 @@ class Promise:
     runs: int
     needs: tuple[str, ...]
     check: Check
+    is_guess: bool = False
+
+    @property
+    def source(self) -> str:
+        """Tell where it is known from."""
+        return "guess" if self.is_guess else "documented"
 
 
 class Broken(Exception):
@@ -41,11 +50,13 @@ GROUPS = ("access", "batches", "uploads", "files", "secrets", "runs")
 PROMISES: dict[str, Promise] = {}
 
 
-def promise(sentence: str, *operations: str, runs: int = 0, needs: tuple[str, ...] = ()) -> Callable[[Check], Check]:
+def promise(
+    sentence: str, *operations: str, runs: int = 0, needs: tuple[str, ...] = (), guess: bool = False
+) -> Callable[[Check], Check]:
     """Add a promise to the suite. Its id is the function's name, with dashes."""
 
     def add(check: Check) -> Check:
-        made = Promise(check.__name__.replace("_", "-"), sentence, operations, runs, needs, check)
+        made = Promise(check.__name__.replace("_", "-"), sentence, operations, runs, needs, check, guess)
         if made.id in PROMISES:
             raise ValueError(f"two promises are called {made.id}")
         PROMISES[made.id] = made

@@ -62,7 +62,7 @@ def unknown_context_lists_nothing(hub: Hub) -> None:
         check_that("status", answer.status in (401, 403, 404), answer.status, "200, 401, 403 or 404")
 
 
-@promise("Each answer has a Date, in GMT.", "listBatches")
+@promise("Each answer has a Date, in GMT.", "listBatches", guess=True)
 def answers_have_a_date(hub: Hub) -> None:
     date = hub.target.send("GET", "/v2/batches", params={"limit": 1}).headers.get("Date", "")
     check_that("Date", date.endswith("GMT"), date, "a date in GMT")
@@ -71,7 +71,7 @@ def answers_have_a_date(hub: Hub) -> None:
     ]
 
 
-@promise("Errors have a Date, too.", "getBatch")
+@promise("Errors have a Date, too.", "getBatch", guess=True)
 def errors_have_a_date(hub: Hub) -> None:
     date = hub.target.send("GET", "/v2/batches/{}", 999_999_999_999).headers.get("Date", "")
     check_that("Date", date.endswith("GMT"), date, "a date in GMT")
@@ -130,12 +130,12 @@ def unknown_batches_job_is_404(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/batches/jobs/{}", NO_UUID), 404)
 
 
-@promise("A batch id that is no number is refused, and does no harm.", "getBatch")
+@promise("A batch id that is no number is refused, and does no harm.", "getBatch", guess=True)
 def batch_id_that_is_no_number_is_refused(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/batches/{}", "certify"), 400, 404)
 
 
-@promise("A body that is not JSON is refused with 400.", "createBatch")
+@promise("A body that is not JSON is refused with 400.", "createBatch", guess=True)
 def body_that_is_not_json_is_400(hub: Hub) -> None:
     json_type = {"Content-Type": "application/json"}
     answer = hub.target.send("POST", "/v2/batches", data=b'{"name": ', headers=json_type)

@@ -14,7 +14,7 @@ def batch_id_is_a_whole_number(hub: Hub) -> None:
     check_that("id", type(answer.json()["id"]) is int, answer.json()["id"], "a whole number")
 
 
-@promise("The name of a batch comes back as it was sent, whatever is in it.", "createBatch", "getBatch")
+@promise("The name of a batch comes back as it was sent, whatever is in it.", "createBatch", "getBatch", guess=True)
 def batch_names_are_kept_as_sent(hub: Hub) -> None:
     for strange in (" 50% %2F a/b", " é e\u0301 请求书 🧾", " \"'<>&\\"):
         name = hub.new_name(strange)
@@ -74,7 +74,7 @@ def new_batch_is_listed(hub: Hub) -> None:
     check_equal("name", found["name"], name)
 
 
-@promise("The list tells the same of a batch as the batch itself.", "listBatches", "getBatch")
+@promise("The list tells the same of a batch as the batch itself.", "listBatches", "getBatch", guess=True)
 def list_and_batch_agree(hub: Hub) -> None:
     batch = hub.new_batch()
     listed = hub.eventually("a batch is in the list", lambda: hub.find_batch(batch))
@@ -97,13 +97,13 @@ def batches_are_paged_by_limit_and_offset(hub: Hub) -> None:
     hub.eventually("pages of batches fit together", is_cut)
 
 
-@promise("An offset beyond the end gives no batches.", "listBatches")
+@promise("An offset beyond the end gives no batches.", "listBatches", guess=True)
 def offset_beyond_the_end_gives_no_batches(hub: Hub) -> None:
     page = hub.ask(200, "GET", "/v2/batches", params={"limit": 1, "offset": 10_000_000})
     check_equal("batches", page["batches"], [])
 
 
-@promise("A limit that is no number is refused.", "listBatches")
+@promise("A limit that is no number is refused.", "listBatches", guess=True)
 def limit_that_is_no_number_is_400(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/batches", params={"limit": "many"}), 400)
 
@@ -181,27 +181,27 @@ def _check_names(hub: Hub, *names: str) -> None:
     )
 
 
-@promise("Names of files may have blanks and marks, and stay as sent.", "addFileToBatch", "listFiles")
+@promise("Names of files may have blanks and marks, and stay as sent.", "addFileToBatch", "listFiles", guess=True)
 def file_names_may_have_marks(hub: Hub) -> None:
     _check_names(hub, "a b.txt", "#1?.txt", "x&y=z+w;,.txt", "it's (1) [2] {3}.txt", "...txt")
 
 
-@promise("Per cent signs in names of files are not decoded twice.", "addFileToBatch", "listFiles")
+@promise("Per cent signs in names of files are not decoded twice.", "addFileToBatch", "listFiles", guess=True)
 def file_names_are_decoded_once(hub: Hub) -> None:
     _check_names(hub, "50%.txt", "a%20b.txt", "%41.txt", "%2F.txt")
 
 
-@promise("Names of files may be in any script.", "addFileToBatch", "listFiles")
+@promise("Names of files may be in any script.", "addFileToBatch", "listFiles", guess=True)
 def file_names_may_be_in_any_script(hub: Hub) -> None:
     _check_names(hub, "请求书.txt", "счёт.txt", "🧾.txt")
 
 
-@promise("Two Unicode forms of one name are two files.", "addFileToBatch", "listFiles")
+@promise("Two Unicode forms of one name are two files.", "addFileToBatch", "listFiles", guess=True)
 def unicode_forms_are_two_files(hub: Hub) -> None:
     _check_names(hub, "\u00e9.txt", "e\u0301.txt")
 
 
-@promise("Upper and lower case make two files.", "addFileToBatch", "listFiles")
+@promise("Upper and lower case make two files.", "addFileToBatch", "listFiles", guess=True)
 def case_makes_two_files(hub: Hub) -> None:
     _check_names(hub, "Scan.txt", "scan.TXT")
 
@@ -212,12 +212,12 @@ def file_names_end_at_255(hub: Hub) -> None:
     hub.refused(hub.target.send("PUT", "/v2/batches/{}/files/{}", hub.batch, "x" * 256, data=b"x"), 400)
 
 
-@promise("A name with a slash is none of a file in a batch.", "addFileToBatch")
+@promise("A name with a slash is none of a file in a batch.", "addFileToBatch", guess=True)
 def file_name_with_a_slash_is_refused(hub: Hub) -> None:
     hub.refused(hub.target.send("PUT", "/v2/batches/{}/files/{}", hub.batch, "a/b.txt", data=b"x"), 400, 404)
 
 
-@promise("The list tells the size of each file, in bytes.", "addFileToBatch", "listFiles")
+@promise("The list tells the size of each file, in bytes.", "addFileToBatch", "listFiles", guess=True)
 def sizes_are_those_sent(hub: Hub) -> None:
     for body in (b"", b"\x00\xff\r\n" * 2500):
         name = hub.new_name(".bin")

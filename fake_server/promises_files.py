@@ -54,7 +54,7 @@ def file_written_again_is_overwritten(hub: Hub) -> None:
     check_equal("bytes", read(hub, path).body, b"second")
 
 
-@promise("Names in drives may have marks, and be in any script.", "writeFile", "readFile", needs=FOLDER)
+@promise("Names in drives may have marks, and be in any script.", "writeFile", "readFile", needs=FOLDER, guess=True)
 def file_paths_are_kept_as_sent(hub: Hub) -> None:
     for name in (" 50% & #1?.txt", "%2F%41.txt", " é e\u0301 请求书.txt"):
         path = new_path(hub, name)
@@ -62,7 +62,7 @@ def file_paths_are_kept_as_sent(hub: Hub) -> None:
         check_equal("bytes", read(hub, path).body, name.encode())
 
 
-@promise("The slashes of a path may be escaped or not.", "writeFile", "readFile", needs=FOLDER)
+@promise("The slashes of a path may be escaped or not.", "writeFile", "readFile", needs=FOLDER, guess=True)
 def slashes_may_be_escaped_or_not(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"content")
@@ -114,7 +114,7 @@ def range_without_an_end_goes_to_the_end(hub: Hub) -> None:
     check_equal("bytes", answer.body, b"789")
 
 
-@promise("A Range that ends behind the file ends with it.", "readFile", needs=FOLDER)
+@promise("A Range that ends behind the file ends with it.", "readFile", needs=FOLDER, guess=True)
 def range_ends_with_the_file(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"0123456789")
@@ -123,7 +123,7 @@ def range_ends_with_the_file(hub: Hub) -> None:
     check_equal("Content-Range", answer.headers.get("Content-Range"), "bytes 8-9/10")
 
 
-@promise("A Range that begins behind the file is 416.", "readFile", needs=FOLDER)
+@promise("A Range that begins behind the file is 416.", "readFile", needs=FOLDER, guess=True)
 def range_behind_the_file_is_416(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"0123456789")
@@ -135,7 +135,7 @@ def missing_file_is_404(hub: Hub) -> None:
     hub.refused(read(hub, new_path(hub)), 404)
 
 
-@promise("A file is not read where a folder is expected.", "readFile", needs=FOLDER)
+@promise("A file is not read where a folder is expected.", "readFile", needs=FOLDER, guess=True)
 def file_is_no_folder(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"content")

@@ -188,7 +188,7 @@ def file_offset_counts_files(hub: Hub) -> None:
     check_that("files from offset 1", bool(told), told, "some")
 
 
-@promise("Beyond the last file there are none, and no more.", "getRunResults", runs=1, needs=APP)
+@promise("Beyond the last file there are none, and no more.", "getRunResults", runs=1, needs=APP, guess=True)
 def results_end(hub: Hub) -> None:
     run_id = hub.completed()["id"]
     page = hub.ask(200, "GET", "/v2/apps/runs/{}/results", run_id, params={"file_offset": len(DOCUMENTS)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fake_server.deletion import delete_all, find_lost
@@ -14,7 +14,7 @@ from fake_server.target import Exchange, NoAnswer
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one promise: kept, broken or skipped, and why."""
+    """What became of one promise: kept, broken or skipped, and why; `is_unanswered` where no answer came."""
 
     promise: Promise
     outcome: str
@@ -22,6 +22,7 @@ class Verdict:
     seen: Any = None
     expected: Any = None
     exchanges: tuple[Exchange, ...] = ()
+    is_unanswered: bool = False
 
 
 @dataclass(slots=True)
@@ -46,7 +47,7 @@ def certify(hub: Hub, promises: Iterable[Promise], tell: Callable[[Verdict], Non
             verdict = _try(hub, promise)
             certificate.verdicts.append(verdict)
             tell(verdict)
-            if verdict.why.startswith("no answer") and not _is_there(hub):
+            if verdict.is_unanswered and not _is_there(hub):
                 certificate.ended = "unreachable"
                 break
     except KeyboardInterrupt:
@@ -59,7 +60,7 @@ def certify(hub: Hub, promises: Iterable[Promise], tell: Callable[[Verdict], Non
 def _clean_up(hub: Hub, certificate: Certificate) -> None:
     del hub.target.exchanges[:]
     try:
-        if certificate.ended or any(verdict.why.startswith("no answer") for verdict in certificate.verdicts):
+        if certificate.ended or any(verdict.is_unanswered for verdict in certificate.verdicts):
             find_lost(hub)
         certificate.left_behind += delete_all(hub)
     except KeyboardInterrupt:
@@ -75,23 +76,23 @@ def _try(hub: Hub, promise: Promise) -> Verdict:
     if missing:
         return Verdict(promise, "skipped", f"needs {' and '.join(missing)}")
     del hub.target.exchanges[:]
-    outcome, why, seen, expected = _check(hub, promise)
-    return Verdict(promise, outcome, why, seen, expected, tuple(hub.target.exchanges))
+    verdict = _check(hub, promise)
+    return replace(verdict, exchanges=tuple(hub.target.exchanges))
 
 
-def _check(hub: Hub, promise: Promise) -> tuple[str, str, Any, Any]:
+def _check(hub: Hub, promise: Promise) -> Verdict:
     try:
         promise.check(hub)
     except Broken as broken:
-        return "broken", broken.what, broken.seen, broken.expected
+        return Verdict(promise, "broken", broken.what, broken.seen, broken.expected)
     except Skipped as skipped:
-        return "skipped", str(skipped), None, None
+        return Verdict(promise, "skipped", str(skipped))
     except NoAnswer as error:
-        return "broken", f"no answer: {error}", None, "an answer"
+        return Verdict(promise, "broken", f"no answer: {error}", None, "an answer", is_unanswered=True)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         # An answer of another shape than promised, wherever the promise came upon it.
-        return "broken", "shape of an answer", f"{type(error).__name__}: {error}", promise.sentence
-    return "kept", "", None, None
+        return Verdict(promise, "broken", "shape of an answer", f"{type(error).__name__}: {error}", "as described")
+    return Verdict(promise, "kept")
 
 
 def _is_there(hub: Hub) -> bool:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +129,61 @@ def test_certify_lists_what_it_could_not_delete() -> None:
         certificate = certify_all(make_hub(fake), promises_named("batch-id-is-a-whole-number"))
         assert len(fake.batches()) == 1
         assert certificate.left_behind == [f"batch {fake.batches()[0]['id']}: the service answered 503"]
+
+
+def test_certify_interrupted_from_the_keyboard_deletes_what_it_made_and_exits_with_130(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "fake_server", "certify", "--report", str(report), "--settle-seconds", "600"]
+    with FakeAIHub() as fake:
+        fake.faults.add(operation="listFiles", do="stall", seconds=60, nth=2)
+        environment = os.environ | {"AIHUB_API_KEY": "fake-x", "PYTHONUNBUFFERED": "1"}
+        with subprocess.Popen(
+            [*command, "--target", fake.root], env=environment, text=True, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            next(line for line in process.stdout if "file-is-taken-with-204" in line)
+            process.send_signal(signal.SIGINT)
+            told = process.stdout.read()
+        assert (process.returncode, fake.batches()) == (130, [])
+    assert "interrupted" in told
+    assert json.loads(report.read_text())["ended"] == "interrupted"
+
+
+def test_certify_waits_once_for_a_run_that_does_not_end() -> None:
+    with make_fake() as fake:
+        fake.next_run(hold=True)
+        before = fake.clock.now_s()
+        certificate = certify_all(make_hub(fake, Options(app_name="Invoice Extraction", max_runs=1)))
+        assert fake.clock.now_s() - before < 2 * 3600
+        assert "the run is RUNNING" in outcomes(certificate, "skipped")["results-answer-every-file"]
+        assert (outcomes(certificate, "broken"), fake.runs()) == ({}, [])
+
+
+def test_certify_does_not_wait_for_a_review() -> None:
+    with make_fake() as fake:
+        fake.next_run(status="STOPPED_AT_CHECKPOINT")
+        certificate = certify_all(make_hub(fake, Options(app_name="Invoice Extraction", max_runs=1)))
+        assert "STOPPED_AT_CHECKPOINT" in outcomes(certificate, "skipped")["results-answer-every-file"]
+
+
+def test_certify_deletes_a_secret_whose_answer_was_lost() -> None:
+    with make_fake() as fake:
+        fake.faults.add(operation="createSecret", when="after", do="reset")
+        certificate = certify_all(make_hub(fake), promises_named("secret-is-found-by-its-alias"))
+        assert (certificate.count("broken"), fake.world.secrets) == (1, {})
+
+
+def test_certify_does_not_try_parts_that_are_too_large() -> None:
+    with FakeAIHub(part_size=1 << 40) as fake:
+        skipped = outcomes(certify_all(make_hub(fake, Options())), "skipped")
+        assert "too large" in skipped["several-parts-make-one-file"]
+
+
+def test_certify_says_where_the_root_is_none(tmp_path: Path) -> None:
+    with make_fake() as fake:
+        found = run_certify("--target", f"{fake.root}/nowhere", report=tmp_path / "report.json")
+        assert found.exit_code == 4
+        assert "API root" in found.output
 
 
 def test_certify_stops_where_nothing_answers_any_more() -> None:
