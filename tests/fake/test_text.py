@@ -133,7 +133,7 @@ def test_documents_of_a_pdf_share_its_pages() -> None:
         content = make_pdf(lines_of_pdf(f"nothing {number}"), pages=5)
         documents = extract(content, app="bank")
         assert [page for document in documents for page in document["page_numbers"]] == list(range(5))
-    assert len(extract(make_pdf(b""), app="bank")) == 1
+        assert len(extract(make_pdf(lines_of_pdf(f"nothing {number}")), app="bank")) == 1
 
 
 def test_documents_with_text_are_the_same_whenever_they_are_asked_for() -> None:
@@ -185,6 +185,23 @@ def test_text_is_read_under_a_profiler_that_keeps_on() -> None:
         text = read_text(b"Total: 5")
         assert sys.getprofile() is profiler
     assert text.pairs == {"total": "5"}
+
+
+def test_text_takes_so_much_work_and_no_more() -> None:
+    assert read_text(HOSTILE["pdf of many operators"]) == Text()
+    assert read_text(make_pdf(b"BT /F1 12 Tf " + b"(a) Tj " * 100)).pages == 1
+
+
+def test_pdf_that_is_too_long_is_not_read() -> None:
+    assert read_text((HOSTILE["pdf that is too long"])[: MAX_BYTES + 1]) == Text()
+    assert read_text((HOSTILE["pdf that is too long"])[:MAX_BYTES]).pages == 1
+
+
+def test_damaged_pdf_prints_nothing() -> None:
+    code = "import sys; from fake_server.text import read_text; print(read_text(sys.stdin.buffer.read()).pages)"
+    content = make_pdf(lines_of_pdf("Total: 5")).replace(b"startxref\n", b"startxref\n9")
+    result = subprocess.run([sys.executable, "-c", code], input=content, capture_output=True, timeout=20, check=True)
+    assert (result.stdout, result.stderr) == (b"1\n", b"")
 
 
 STARTS = st.sampled_from(
