@@ -16,7 +16,7 @@ from fake_server.documents import Document, draw_review, make_documents
 from fake_server.evidence import rule
 from fake_server.packets import PACKET_FILES, make_case
 from fake_server.text import MAX_BYTES, Text, read_text
-from fake_server.world import File, Run
+from fake_server.world import File, Run, World
 
 if TYPE_CHECKING:  # packs are checked by pydantic, which is imported only when results are asked for
     from fake_server.blobs import Blobs
@@ -30,16 +30,17 @@ OPTIONAL = {
     "validation": frozenset({"validations"}),
     "source": frozenset({"page_layouts", "post_processed_paths", "post_processed_pdf_path", "source_coordinates"}),
 }
-KEPT_TEXTS = 256
+KEPT = 256  # texts of files, and packs of apps
+MAX_NAME = 300
 
 
 class Extraction:
     """What runs extract. One's own packs and fixtures are checked here; raises ScenarioError."""
 
-    def __init__(self, scenarios: Path | None = None, fixtures: Path | None = None, seed: str = "") -> None:
+    def __init__(self, scenarios: Path | None = None, fixtures: Path | None = None) -> None:
         self._scenarios = scenarios
-        self._seed = seed
-        self._read_text = lru_cache(KEPT_TEXTS)(_read_text)
+        self._read_text = lru_cache(KEPT)(_read_text)
+        self._find_pack = lru_cache(KEPT)(lambda names: _find_pack(self.packs, names))
         self._fixtures: Fixtures = {}
         if scenarios is not None:
             _ = self.packs
@@ -57,35 +58,33 @@ class Extraction:
 
     def find_pack(self, run: Run) -> tuple[str, Pack]:
         """Find the pack that answers for a run, with its name."""
-        from fake_server.packs import find_pack
-
         given = (run.request.get(key) for key in ("app_name", "app_id", "deployment_id"))
-        return find_pack(self.packs, [name for name in given if isinstance(name, str)])
+        return self._find_pack(tuple(name[:MAX_NAME] for name in given if isinstance(name, str)))
 
-    def render_file(self, run: Run, file: File, include: frozenset[str], blobs: Blobs) -> dict[str, Any]:
+    def render_file(self, run: Run, file: File, include: frozenset[str], world: World) -> dict[str, Any]:
         """Render what a file of a run holds."""
         rendered = {"original_file_name": file.name, "input_file_path": f"{run.folder}/{file.name}"}
         if fixture := self._find_fixture(file):
             rendered |= {key: value for key, value in fixture.items() if value and key != "documents"}
         hidden = _hidden(include, run)
         over = {"review_completed": True} if run.script.get("reviewed") else {}
-        documents = [_without(document | over, hidden) for document in self._documents(run, file, blobs)]
+        documents = [_without(document | over, hidden) for document in self._documents(run, file, world)]
         return {**rendered, "documents": documents}
 
     @rule("spec", "case_info has the cross-class fields of a packet", operation="getRunResults", status=200)
     @rule("guess", "a run's review is complete when those of all its files are", operation="getRunResults", status=200)
-    def render_whole(self, run: Run, include: frozenset[str], blobs: Blobs) -> dict[str, Any]:
+    def render_whole(self, run: Run, include: frozenset[str], world: World) -> dict[str, Any]:
         """Render what is said of a run as a whole: its cross-class fields, and whether its review is complete."""
         name, pack = self.find_pack(run)
         files = sorted(run.files, key=lambda file: file.name)
         whole: dict[str, Any] = {}
         if pack.cross_class:
-            documents = [one for file in files[:PACKET_FILES] for one in self._documents(run, file, blobs)]
-            chance = Random(f"{self._seed}:{name}:{':'.join(sorted(file.digest for file in files))}")
+            documents = [one for file in files[:PACKET_FILES] for one in self._documents(run, file, world)]
+            chance = _chance(world, name, *sorted(file.digest for file in files))
             case = make_case(chance, pack, documents)
             whole["case_info"] = {"fields": [_without(field, _hidden(include, run)) for field in case]}
         if "review" in include:
-            each = (self._is_reviewed(name, pack, file) for file in files)
+            each = (self._is_reviewed(name, pack, file, world) for file in files)
             whole["review_completed"] = bool(run.script.get("reviewed")) or (bool(files) and all(each))
         return whole
 
@@ -95,21 +94,28 @@ class Extraction:
         name = file.name.rpartition("/")[2]  # in a run on a folder, the names of its subfolders stand before it
         return self._fixtures.get(unicodedata.normalize("NFC", name))
 
-    def _documents(self, run: Run, file: File, blobs: Blobs) -> list[Document]:
+    def _documents(self, run: Run, file: File, world: World) -> list[Document]:
         if (fixture := self._find_fixture(file)) is not None:
             found: list[Document] = fixture["documents"]
             return found
         name, pack = self.find_pack(run)
-        text = self._read_text(blobs, file.digest)
-        return list(make_documents(pack, self._chance(name, file), file.digest, text))
+        text = self._read_text(world.blobs, file.digest)
+        return list(make_documents(pack, _chance(world, name, file.digest), file.digest, text))
 
-    def _is_reviewed(self, name: str, pack: Pack, file: File) -> bool:
+    def _is_reviewed(self, name: str, pack: Pack, file: File, world: World) -> bool:
         if (fixture := self._find_fixture(file)) is not None:
             return all(document.get("review_completed") for document in fixture["documents"])
-        return draw_review(self._chance(name, file), pack)
+        return draw_review(_chance(world, name, file.digest), pack)
 
-    def _chance(self, pack_name: str, file: File) -> Random:
-        return Random(f"{self._seed}:{pack_name}:{file.digest}")
+
+def _chance(world: World, pack_name: str, *digests: str) -> Random:
+    return Random(f"{world.seed}:{pack_name}:{':'.join(digests)}")
+
+
+def _find_pack(packs: Packs, names: tuple[str, ...]) -> tuple[str, Pack]:
+    from fake_server.packs import find_pack
+
+    return find_pack(packs, names)
 
 
 def _read_text(blobs: Blobs, digest: str) -> Text:

@@ -20,8 +20,6 @@ from pydantic import AfterValidator, Field, model_validator
 
 from fake_server.checking import ScenarioError, Table, check
 
-MAX_APP = 300
-
 
 def _check_order(numbers: list[float]) -> list[float]:
     if numbers[0] > numbers[1]:
@@ -178,7 +176,7 @@ class Pack(Table):
 
     def answers_for(self, names: Iterable[str]) -> bool:
         """Tell whether one of an app's names and ids fits one of the patterns."""
-        return any(fnmatchcase(name[:MAX_APP].casefold(), app.casefold()) for name in names for app in self.apps)
+        return any(fnmatchcase(name.casefold(), app.casefold()) for name in names for app in self.apps)
 
 
 def _check_unique(what: str, names: Iterable[str]) -> None:

@@ -221,6 +221,5 @@ def _extract(
     service: Service, run: Run, page: list[File], include: frozenset[str]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Render a page of files, and what is said of the run as a whole."""
-    blobs = service.world.blobs
-    files = [service.extraction.render_file(run, file, include, blobs) for file in page]
-    return files, service.extraction.render_whole(run, include, blobs)
+    files = [service.extraction.render_file(run, file, include, service.world) for file in page]
+    return files, service.extraction.render_whole(run, include, service.world)

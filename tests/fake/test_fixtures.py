@@ -11,12 +11,12 @@ import requests
 
 from contract import OPENAPI, check_journal, load_operations
 from fake_server import FakeAIHub
-from fake_server.blobs import Blobs
 from fake_server.checking import ScenarioError
+from fake_server.clock import Clock
 from fake_server.extraction import Extraction
 from fake_server.fixtures import FixtureFile, load_fixtures
 from fake_server.reference import FIXTURE
-from fake_server.world import File, Run
+from fake_server.world import File, Run, World
 
 FIELD = {"field_name": "total", "value": "1", "confidence": {"model": 1, "ocr": None}, "edit_history": []}
 DOCUMENT = {"class_name": None, "fields": [FIELD], "review_completed": True, "post_processed_pdf_path": "/a.pdf"}
@@ -73,7 +73,7 @@ def test_fixture_is_found_for_a_file_in_a_subfolder_of_a_run_on_a_folder(tmp_pat
     write(tmp_path, "a.pdf", [])
     run = Run("run", "", None, 0, {"app_name": "a", "input_dir": "/o/w/fs/d/in/"}, [], {})
     file = File("sub/a.pdf", "0", 1, 0)
-    assert Extraction(fixtures=tmp_path).render_file(run, file, frozenset(), Blobs(None))["documents"] == []
+    assert Extraction(fixtures=tmp_path).render_file(run, file, frozenset(), World(Clock()))["documents"] == []
 
 
 def test_fixture_of_the_documentation_holds(tmp_path: Path) -> None:

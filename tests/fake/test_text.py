@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fake_server.blobs import Blobs
+from fake_server.clock import Clock
 from fake_server.extraction import Extraction
 from fake_server.text import MAX_BYTES, MAX_PAIRS, MAX_VALUE, Text, normalise, read_text
-from fake_server.world import File, Run
+from fake_server.world import File, Run, World
 
 INVOICES = Path(__file__).parents[2] / "specs" / "invoices"
 
@@ -48,10 +48,10 @@ def lines_of_pdf(*lines: str) -> bytes:
 
 
 def extract(content: bytes, app: str = "Invoices", **options: Any) -> list[dict[str, Any]]:
-    blobs = Blobs(None)
-    file = File("any", blobs._remember(content), len(content), 0)
+    world = World(Clock())
+    file = File("any", world.blobs._remember(content), len(content), 0)
     run = Run("run", "", 1, 0, {"app_name": app}, [file], {})
-    documents: list[dict[str, Any]] = Extraction(**options).render_file(run, file, frozenset(), blobs)["documents"]
+    documents: list[dict[str, Any]] = Extraction(**options).render_file(run, file, frozenset(), world)["documents"]
     return documents
 
 
