@@ -100,6 +100,14 @@ def test_fake_refuses_to_commit_a_file_told_to_be_huge_at_once(http: requests.Se
     assert http.post(session, json={"action": "commit", "parts": []}, timeout=5).status_code == 400
 
 
+@pytest.mark.parametrize(("size", "part"), [(0, 1), (1000, 2), (2000, 4)])
+def test_fake_refuses_parts_behind_the_last(http: requests.Session, fake: FakeAIHub, size: int, part: int) -> None:
+    body = {"batch_id": make_batch(http, fake), "filename": "a.bin", "file_size": size}
+    session = http.post(f"{fake.root}/v2/batches/multipart-upload", json=body).headers["Location"]
+    headers = {"Content-Type": "application/octet-stream"}
+    assert http.put(f"{session}/parts/{part}", data=b"", headers=headers).status_code == 400
+
+
 @pytest.mark.parametrize("count", [1, 9, 10, 11, 21])
 def test_fake_pages_results_by_ten_without_loss(http: requests.Session, fake: FakeAIHub, count: int) -> None:
     batch_id = make_batch(http, fake, *(f"{number}.txt" for number in range(count)))
