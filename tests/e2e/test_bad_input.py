@@ -202,9 +202,9 @@ def test_secrets_appear_nowhere(filled: Project) -> None:
     for secret in (token, password):
         assert secret not in told
         assert secret.encode() not in kept
-    [request] = [e["request_json"] for e in filled.fake.journal if e["operation"] == "runApp" and e["status"] == 200]
-    assert request["settings"]["runtime_config"]["instabase"]["pdf"]["passwords"] == {"a.pdf": password}
-    assert request["settings"]["webhook_config"]["headers"] == {"X-Key": password}
+    [run] = filled.fake.world.runs.values()
+    assert run.request["settings"]["runtime_config"]["instabase"]["pdf"]["passwords"] == {"a.pdf": password}
+    assert run.request["settings"]["webhook_config"]["headers"] == {"X-Key": password}
 
 
 def test_secret_that_is_not_set_ends_with_2(filled: Project) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import fake_server.batches
-import fake_server.runs
 import runner.jsonl
+from fake_server.extraction import Extraction
 
 from .conftest import Project
 from .test_interrupted import wait_for
@@ -275,14 +275,14 @@ def test_results_that_are_not_there_yet_are_asked_for_again(project: Project) ->
 
 
 def test_pages_whose_bytes_vary_agree_by_what_they_answer(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, numbers = fake_server.runs._render_file, itertools.count()
+    real, numbers = Extraction.render_file, itertools.count()
 
     def vary(*args: Any) -> dict[str, Any]:
         rendered = real(*args)
         rendered["input_file_path"] += f"?signature={next(numbers)}"
         return rendered
 
-    monkeypatch.setattr(fake_server.runs, "_render_file", vary)
+    monkeypatch.setattr(Extraction, "render_file", vary)
     project.write_files(3)
     project.fake.faults.add(operation="getRunResults", do="drop_answer", name="00001.txt", times=999)
     assert project.apply().code == 3

@@ -9,7 +9,7 @@ import pytest
 
 from .conftest import ROOT, Project
 
-RELEASES = sorted((ROOT / "tests" / "data").iterdir())
+RELEASES = sorted(path.parent for path in (ROOT / "tests" / "data").glob("*/state.db"))
 ROOT_THEN = "http://127.0.0.1:8831/api"
 
 
