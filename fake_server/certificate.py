@@ -82,15 +82,19 @@ def _render_verdict(verdict: Verdict) -> dict[str, Any]:
     return told | {"exchanges": [asdict(exchange) for exchange in verdict.exchanges]}
 
 
+def plain(text: str) -> str:
+    """Escape what is not printable ASCII, so that nothing that a service answers can play with the terminal."""
+    return json.dumps(text)[1:-1]
+
+
 def render_line(verdict: Verdict, redaction: Redaction) -> str:
     """Render one verdict for the terminal."""
     promise = verdict.promise
     line = f"{verdict.outcome:8}{promise.id}"
     if verdict.outcome == "skipped":
-        return f"{line}: {redaction.clean(verdict.why)}"
+        return f"{line}: {plain(redaction.clean(verdict.why))}"
     if verdict.outcome == "kept":
         return line
-    # As JSON, so that nothing a service answers can play with the terminal.
     seen, expected = (json.dumps(redaction.clean(value))[:MAX_SEEN] for value in (verdict.seen, verdict.expected))
-    why = json.dumps(redaction.clean(verdict.why))[1:-1]
+    why = plain(redaction.clean(verdict.why))
     return f"{line} ({promise.source}): {promise.sentence}\n        {why}: seen {seen}, promised {expected}"

@@ -55,8 +55,11 @@ def certify(
     options = _ask_for_runs(options, yes)
     hub = Hub(Target(target, token, os.environ.get("AIHUB_CONTEXT", "")), options, secrets.token_hex(5))
     _check_target(hub)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidied up after, like Ctrl-C
-    context.exit(_run(hub, token, report))
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidied up after, like Ctrl-C
+    try:
+        context.exit(_run(hub, token, report))
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_root(root: str) -> None:
@@ -122,7 +125,9 @@ def _run(hub: Hub, token: str, report: Path) -> int:
 
 
 def _summarise(hub: Hub, found: Certificate, report: Path) -> None:
+    from fake_server.certificate import plain
+
     counts = ", ".join(f"{found.count(outcome)} {outcome}" for outcome in ("kept", "broken", "skipped"))
     click.echo(f"{counts}; runs started: {hub.runs_tried}; {found.ended or 'complete'}; report: {report}")
     for left in found.left_behind:
-        click.echo(f"not deleted: {left}", err=True)
+        click.echo(f"not deleted: {plain(left)}", err=True)

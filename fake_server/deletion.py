@@ -37,6 +37,8 @@ def delete_all(hub: Hub) -> list[str]:
             jobs += [(kind, name, job) for job in _jobs(answer)]
         except NoAnswer as error:
             left.append(f"{kind} {name}: no answer, {error}")
+        except ValueError:
+            left.append(f"{kind} {name!a}: cannot be asked for")
         hub.made.pop()
     states = ((kind, name, _job_state(hub, job)) for kind, name, job in jobs)
     return left + [f"{kind} {name}: its deletion is {state}" for kind, name, state in states if state != "COMPLETE"]

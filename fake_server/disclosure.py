@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from math import isfinite
 from typing import Any
 from urllib.parse import quote
 
@@ -80,7 +81,8 @@ class Redaction:
             return self._clean_list(list(value), key)
         if isinstance(value, str):
             return self._clean_place(value) if key in PLACES else self._clean_text(value)
-        return value if value is None or isinstance(value, bool | int | float) else self._clean_text(repr(value))
+        is_plain = value is None or isinstance(value, bool | int) or (isinstance(value, float) and isfinite(value))
+        return value if is_plain else self._clean_text(repr(value))
 
     def _clean_list(self, items: list[Any], key: str) -> list[Any]:
         # A listing shows what belongs to others, too; how many there are is all that may be told of it.

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from fake_server.hub import Hub
 from fake_server.promise import check_equal, check_that, promise
 from fake_server.promises_access import service_time
+from fake_server.promises_uploads import end, open_session, part_size_of, put_part
 from fake_server.target import Answer
 
 FOLDER = ("folder",)
@@ -195,3 +196,22 @@ def deleted_folder_takes_its_files_along(hub: Hub) -> None:
 @promise("Deleting what is not there is 202 all the same.", "deleteFileOrFolder", needs=FOLDER)
 def deleting_nothing_is_202(hub: Hub) -> None:
     check_equal("status", hub.target.send("DELETE", FILE, new_path(hub)).status, 202)
+
+
+@promise("A file of a batch is read by the path that its list tells.", "listFiles", "readFile", guess=True)
+def file_of_a_batch_is_read_by_its_path(hub: Hub) -> None:
+    name, body = hub.new_name(" é.bin"), bytes(range(256)) * 10
+    hub.put(hub.batch, name, body)
+    answer = read(hub, hub.find_file(hub.batch, name)["full_path"])
+    check_equal("status", answer.status, 200)
+    check_that("bytes", answer.body == body, answer.body[:20].hex(), "those that were sent")
+
+
+@promise("Parts become one file in the order of their numbers.", "commitMultipartUploadSession", "readFile", guess=True)
+def parts_are_joined_in_order(hub: Hub) -> None:
+    name, part_size = hub.new_name(".bin"), part_size_of(hub)
+    session = open_session(hub, name, part_size + 3)
+    last, first = put_part(hub, session, 2, b"end"), put_part(hub, session, 1, b"a" * part_size)
+    check_equal("status", end(hub, session, "commit", first, last).status, 201)
+    path = hub.find_file(hub.batch, name)["full_path"]
+    check_equal("last bytes", read(hub, path, f"bytes={part_size - 2}-").body, b"aaend")

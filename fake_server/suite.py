@@ -89,7 +89,7 @@ def _check(hub: Hub, promise: Promise) -> Verdict:
         return Verdict(promise, "skipped", str(skipped))
     except NoAnswer as error:
         return Verdict(promise, "broken", f"no answer: {error}", None, "an answer", is_unanswered=True)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         # An answer of another shape than promised, wherever the promise came upon it.
         return Verdict(promise, "broken", "shape of an answer", f"{type(error).__name__}: {error}", "as described")
     return Verdict(promise, "kept")

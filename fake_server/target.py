@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import accumulate
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -17,6 +18,8 @@ TIMEOUT_S = (10.0, 60.0)
 ANSWER_S = 120.0
 MAX_ANSWER_BYTES = 64 * 1_048_576
 MAX_TRIES = 4
+MAX_DEPTH = 100
+MAX_WAITED_S = 600.0
 TELLING_HEADERS = frozenset(
     [
         "content-length",
@@ -45,8 +48,8 @@ class Answer:
     body: bytes
 
     def json(self) -> Any:
-        """Parse the body. Raises ValueError where it is not JSON."""
-        return json.loads(self.body)
+        """Parse the body. Raises ValueError where it is not JSON, or nested too deeply to be looked at."""
+        return _parse(self.body)
 
 
 @dataclass(slots=True)
@@ -90,6 +93,7 @@ class Target:
         self.now, self.sleep = now, sleep
         self.exchanges: list[Exchange] = []
         self.is_fake = False
+        self._waited_s = 0.0
         self._token = f"Bearer {token}"
         self._session = requests.Session()
         # Proxies and certificates of the environment are for the way out, not for this machine.
@@ -120,8 +124,9 @@ class Target:
         self.exchanges.append(exchange)
         for left in reversed(range(MAX_TRIES)):
             answer = self._ask(exchange, self._token if token is None else token, sent, what)
-            if answer.status != 429 or not left:
+            if answer.status != 429 or not left or self._waited_s > MAX_WAITED_S:
                 break
+            self._waited_s += _wait_s(answer)
             self.sleep(_wait_s(answer))
         return answer
 
@@ -175,11 +180,23 @@ def _render_request(headers: Mapping[str, str], what: Mapping[str, Any]) -> dict
     return rendered | ({"body": _render_body(what["data"])} if "data" in what else {})
 
 
+def _parse(body: bytes) -> Any:
+    if max(body.count(b"["), body.count(b"{")) > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    return json.loads(body)
+
+
+def _depth(body: bytes) -> int:
+    """Tell how deep brackets are nested at most; those in texts count, too."""
+    steps = (1 if byte in b"[{" else -1 for byte in body if byte in b"[]{}")
+    return max(accumulate(steps))
+
+
 def _render_body(body: bytes) -> Any:
     if not body:
         return None
     try:
-        return json.loads(body)
+        return _parse(body)
     except ValueError:
         text = body[:500].decode("utf-8", "replace")
         return {"bytes": len(body), "sha256": sha256(body).hexdigest(), "begins": text if text.isprintable() else "…"}

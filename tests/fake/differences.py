@@ -230,6 +230,11 @@ async def put_appends(call: Call, ask: Ask) -> Reply:
     return await ask(replace(call, body=call.memory[call.path]))
 
 
+@difference("PUT", FILE, "file-of-a-batch-is-read-by-its-path")
+async def bytes_are_taken_for_text(call: Call, ask: Ask) -> Reply:
+    return await ask(replace(call, body=call.body.decode("ascii", "replace").encode("ascii", "replace")))
+
+
 @difference("PUT", FILE, "unicode-forms-are-two-files")
 async def names_are_normalised(call: Call, ask: Ask) -> Reply:
     return await ask(replace(call, path=unicodedata.normalize("NFC", call.path)))
@@ -279,6 +284,11 @@ async def order_of_parts_is_ignored(call: Call, ask: Ask) -> Reply:
         return await ask(call)
     ordered = given | {"parts": sorted(given["parts"], key=lambda part: part["part_num"])}
     return await ask(replace(call, body=json.dumps(ordered).encode()))
+
+
+@difference("PUT", SESSION + r"/parts/\d+", "parts-are-joined-in-order")
+async def last_part_is_not_kept_whole(call: Call, ask: Ask) -> Reply:
+    return await ask(replace(call, body=b"\0" * len(call.body)) if len(call.body) == 3 else call)
 
 
 @difference("POST", SESSION, "abort-leaves-nothing")

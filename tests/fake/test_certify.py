@@ -179,6 +179,30 @@ def test_certify_does_not_try_parts_that_are_too_large() -> None:
         assert "too large" in skipped["several-parts-make-one-file"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[" * 100_000,
+        '{"id": ' + "9" * 4000 + "}",
+        '{"id": "\\ud800"}',
+        '{"id": "\\u001b[2J"}',
+        '{"id": NaN, "batches": [Infinity, 1e999]}',
+        '{"id": null, "batches": null}',
+        "null",
+    ],
+)
+def test_certify_takes_no_harm_by_hostile_answers(tmp_path: Path, body: str) -> None:
+    report = tmp_path / "report.json"
+    with make_fake() as fake:
+        fake.faults.add(operation="deleteBatch", do="status", status=503, times=999)
+        fake.faults.add(operation="createBatch", do="status", status=200, body=body, times=999)
+        fake.faults.add(operation="getBatch", do="status", status=200, body=body, times=999)
+        found = run_certify("--target", fake.root, "--settle-seconds", "0", report=report)
+        assert found.exit_code == 3, found.output
+        assert "\x1b" not in found.output
+        assert json.loads(report.read_text(), parse_constant=pytest.fail)["ended"] == "complete"
+
+
 def test_certify_says_where_the_root_is_none(tmp_path: Path) -> None:
     with make_fake() as fake:
         found = run_certify("--target", f"{fake.root}/nowhere", report=tmp_path / "report.json")
