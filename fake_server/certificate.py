@@ -23,7 +23,7 @@ MAX_SEEN = 200
 
 def make_redaction(hub: Hub, token: str, exchanges: Iterable[Exchange]) -> Redaction:
     """Gather what must not be told: what the settings hold, and the people that the answers tell of."""
-    redaction = Redaction([hub.mark, *(name for _, name in hub.everything)])
+    redaction = Redaction(hub.mark, (name for _, name in hub.everything))
     options = hub.options
     named = {"token": token, "context": hub.target.context, "workspace": options.workspace, "folder": options.folder}
     named |= {"app_name": options.app_name, "owner": options.owner, "deployment": options.deployment}

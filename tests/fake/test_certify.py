@@ -19,6 +19,7 @@ from fake.differences import DIFFERENCES, Difference
 from fake_server import FakeAIHub
 from fake_server.__main__ import main
 from fake_server.certificate import make_redaction, render_report
+from fake_server.disclosure import Redaction
 from fake_server.hub import Hub, Options
 from fake_server.promise import Promise, load_promises
 from fake_server.suite import Certificate, certify
@@ -253,6 +254,13 @@ def test_certify_report_tells_nothing_of_others_nor_of_the_account(tmp_path: Pat
         assert (told["format"], told["target"]) == ("aihub-certify-report/1", "fake")
         assert told["counts"]["broken"] == 0
         assert [batch["name"] for batch in fake.batches()] == ["Their Merger"]
+
+
+def test_certify_tells_of_what_it_made_and_counts_what_it_did_not() -> None:
+    ours = [{"id": 1001, "name": "a"}, {"id": 7, "name": f"certify-{MARK}-1"}]
+    theirs = [{"id": 8, "name": "Their Merger", "created_at_ms": 1710011234}]
+    told = Redaction(MARK, ["1001"]).clean({"batches": ours + theirs})
+    assert told == {"batches": [*ours, "<1 of others>"]}
 
 
 def test_certify_redacts_people_wherever_they_stand() -> None:
