@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 
 FROZEN_AT_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z: a frozen clock is the same whenever it is started
+END_S = 250_000_000_000.0  # in the year 9892: dates end soon after, and a fault may set the clock off by 31 years
 SKEW_S: ContextVar[float] = ContextVar("SKEW_S", default=0.0)  # how far the clock is off for the request in hand
 
 
@@ -38,6 +39,9 @@ def parse_clock(text: str) -> Clock:
         return Clock(FROZEN_AT_S)
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a clock; allowed: real, frozen, 2026-01-31T12:00:00Z") from None
-    return Clock((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+        at_s = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        at_s = -1.0
+    if not 0 <= at_s < END_S:
+        raise ValueError(f"{text!r} is not a clock; allowed: real, frozen, 2026-01-31T12:00:00Z")
+    return Clock(at_s)

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 PATIENCE_S = 30.0
 KEEP_ALIVE_S = 75
 TICK_S = 0.1  # how often a server of uvicorn's ticks
+OPEN_FILES = 65_536
 SPARE_FILES = 100  # for bodies, the log, and whatever else is not a connection
 
 
@@ -47,13 +48,15 @@ def make_server(app: ASGIApp, host: str = "127.0.0.1", port: int = 0, patience_s
 
 
 def raise_open_files() -> None:
-    """Let this process have as many files and connections open as the system lets it."""
+    """Let this process have as many connections open as the system lets it, up to `OPEN_FILES`."""
     try:
         import resource
-    except ImportError:
+    except ImportError:  # not on Windows
         return
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _most_connections() -> int:

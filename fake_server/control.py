@@ -9,12 +9,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fake_server.clock import END_S
 from fake_server.lifecycle import change_run, check_script
 from fake_server.records import ApiError
 from fake_server.scripts import parse_fault
 from fake_server.service import Service, answer, read_json
-
-LAST_S = 253_370_764_800  # 9999-01-01; dates end a year later
 
 
 def render_ledger(service: Service) -> dict[str, Any]:
@@ -47,11 +46,11 @@ async def clock(service: Service, request: Request) -> Response:
     if request.method == "POST":
         given = await read_json(request, {"advance_s": (int, float), "offset_s": (int, float)})
         _check_keys(given, ("advance_s", "offset_s"))
-        if any(abs(value) > LAST_S for value in given.values()):
-            raise ApiError(400, "The time would be before 1970 or after 9998.")
+        if any(abs(value) > END_S for value in given.values()):
+            raise ApiError(400, "The time would be before 1970, or too far ahead.")
         offset_s = given.get("offset_s", service.clock.offset_s) + given.get("advance_s", 0)
-        if not 0 <= service.clock.now_s() - service.clock.offset_s + offset_s < LAST_S:
-            raise ApiError(400, "The time would be before 1970 or after 9998.")
+        if not 0 <= service.clock.now_s() - service.clock.offset_s + offset_s < END_S:
+            raise ApiError(400, "The time would be before 1970, or too far ahead.")
         service.clock.offset_s = offset_s
     return answer(200, {"now_s": service.clock.now_s(), "offset_s": service.clock.offset_s})
 

@@ -89,6 +89,12 @@ def put_one(http: requests.Session, fake: FakeAIHub, batch_id: int) -> int:
     return batch_id
 
 
+@pytest.mark.parametrize("text", ["", "noon", "9999-12-31", "1969-12-31", "0001-01-01T00:00:00+14:00"])
+def test_clock_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="allowed: real, frozen, 2026"):
+        parse_clock(text)
+
+
 @pytest.mark.parametrize(
     "body", [{"advance_s": 1e300}, {"advance_s": -1e10}, {"offset_s": 10**400}, {"advance": 5}, {"advance_s": "1"}]
 )

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import requests
+from starlette.types import Receive
 
 from fake_server import FakeAIHub
 from fake_server.app import create_app
 from fake_server.connections import _most_connections, make_server
-from fake_server.limits import MAX_FILE_BYTES, MAX_JSON_BYTES
+from fake_server.limits import LINGER_BYTES, MAX_FILE_BYTES, MAX_JSON_BYTES, limit_bodies
 from fake_server.serve import Background
 
 HEAD = "Host: fake\r\nAuthorization: Bearer fake-test\r\n"
@@ -111,6 +114,28 @@ def test_body_that_is_too_large_is_refused_and_has_no_effect(
     fake.clear_journal()
 
 
+def test_body_without_an_end_is_not_read_for_ever() -> None:
+    chunk, asked, seen, answered = b"x" * 1_048_576, 0, 0, []
+
+    async def receive() -> dict[str, object]:
+        nonlocal asked
+        asked += 1
+        return {"type": "http.request", "body": chunk, "more_body": True}
+
+    async def send(message: MutableMapping[str, object]) -> None:
+        answered.append(message.get("status"))
+
+    async def app(scope: object, receive: Receive, send: object) -> None:
+        nonlocal seen
+        while (message := await receive())["type"] == "http.request":
+            seen += len(message["body"])
+
+    asyncio.run(limit_bodies(app)({"method": "POST", "headers": []}, receive, send))
+    assert answered[0] == 413
+    assert seen == MAX_JSON_BYTES
+    assert asked * len(chunk) <= MAX_JSON_BYTES + LINGER_BYTES + len(chunk)
+
+
 def test_body_that_breaks_off_leaves_nothing(http: requests.Session, tmp_path: Path) -> None:
     with FakeAIHub(tmp_path) as fake:
         batch_id = http.post(f"{fake.root}/v2/batches", json={"name": "a"}).json()["id"]
@@ -193,6 +218,45 @@ def test_bug_of_the_fake_is_answered_and_told(http: requests.Session, capsys: py
     assert (found.status_code, found.headers["X-Fake-AIHub"]) == (500, "1")
     assert "bug" in found.json()["message"]
     assert "list_batches" in capsys.readouterr().err
+
+
+HOSTILE: list[object] = [
+    *(None, True, -1, 10**400, 1e308, "", "x" * 300, "\ud800", "../..", "\0", [], [None], [[]], {}, {"a": {"b": []}}),
+    [{"part_num": 1, "part_id": None}],
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=lambda value: repr(value)[:20])
+def test_malformed_multipart_and_controls_are_refused_not_failed(
+    http: requests.Session, fake: FakeAIHub, value: object
+) -> None:
+    batch_id = http.post(f"{fake.root}/v2/batches", json={"name": "a"}).json()["id"]
+    whole = {"batch_id": batch_id, "filename": "a", "file_size": 5}
+    session_id = http.post(f"{fake.root}/v2/batches/multipart-upload", json=whole).json()["session_id"]
+    sessions = f"{fake.root}/v2/batches/multipart-upload/sessions"
+    asked = [(f"{fake.root}/v2/batches/multipart-upload", {**whole, key: value}) for key in whole]
+    asked += [(f"{sessions}/{session_id}", {"action": "commit", "parts": value})]
+    asked += [(f"{sessions}/{session_id}", {"action": value})]
+    for path, keys in (
+        ("faults", ("faults",)),
+        ("clock", ("advance_s", "offset_s")),
+        ("verify", ("path", "count", "body", "query", "headers", "status")),
+        ("checkpoint", ("name",)),
+        ("rewind", ("name",)),
+        ("next-run", ("status", "times", "after_s", "file", "app", "hold", "after_polls")),
+        ("units", ("left",)),
+    ):
+        asked += [(f"{fake.root.removesuffix('/api')}/_fake/{path}", {key: value}) for key in keys]
+    for url, body in asked:
+        found = http.post(url, data=json.dumps(body), headers={"Content-Type": "application/json"}, timeout=10)
+        assert found.status_code < 500, (url, body, found.text)
+    for number in (str(value)[:50] or "x").replace("/", "-"), "0", "-1", "9" * 50:
+        assert (
+            http.put(f"{sessions}/{session_id}/parts/{quote(number, errors='replace')}", data=b"12345").status_code
+            < 500
+        )
+    assert http.get(f"{fake.root}/v2/batches").status_code in (200, 503)
+    fake.clear_journal()
 
 
 def run_fake(*options: str) -> subprocess.Popen[str]:
