@@ -21,7 +21,7 @@ check: $(VENV)/.installed-dev
 
 contract: $(VENV)/.installed-dev
 	@test -f "$(OPENAPI)" || { echo "error: $(OPENAPI): no such file; give OPENAPI=path"; exit 2; }
-	AIHUB_OPENAPI=$(OPENAPI) $(BIN)/python -m pytest -n auto tests/fake tests/e2e
+	AIHUB_OPENAPI=$(OPENAPI) AIHUB_EXAMPLES=100 $(BIN)/python -m pytest -n auto tests/fake tests/e2e
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m runner.reference > docs/reference.md

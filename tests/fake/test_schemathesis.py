@@ -23,7 +23,7 @@ import pytest
 import requests
 import tomli_w
 
-from contract import OPENAPI
+from contract import OPENAPI, needs_openapi
 from fake_server import FakeAIHub
 from schemathesis_hooks import DRIVE
 
@@ -138,7 +138,7 @@ def _bytes(part: dict[str, str] | None) -> bytes:
     return base64.b64decode((part or {}).get("$base64", ""))
 
 
-@pytest.mark.skipif(not OPENAPI.is_file(), reason=f"{OPENAPI} is missing: the API description to test against")
+@needs_openapi
 @pytest.mark.timeout(TIMEOUT_S + 60)
 def test_schemathesis_finds_nothing_outside_of_the_baseline(tmp_path: Path) -> None:
     with FakeAIHub(part_size=1000) as fake:

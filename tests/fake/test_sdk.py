@@ -10,7 +10,7 @@ import pytest
 from aihub import AIHub
 from aihub.exceptions import NotFoundException, UnauthorizedException
 
-from contract import OPENAPI, check_journal
+from contract import check_journal, needs_openapi
 from fake_server import FakeAIHub
 from proof import drive_sdk, list_methods, open_sdk, prove, record_calls, render_proof
 
@@ -29,7 +29,7 @@ def test_every_method_of_the_sdk_is_driven_with_success(sdk: AIHub) -> None:
     assert called == list_methods(sdk)
 
 
-@pytest.mark.skipif(not OPENAPI.is_file(), reason=f"{OPENAPI} is missing: how many operations there are is not known")
+@needs_openapi
 def test_readme_says_how_many_operations_are_proven() -> None:
     journal = prove()
     check_journal(journal)
