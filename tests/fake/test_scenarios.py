@@ -111,7 +111,9 @@ def given_paths(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
 
 @pytest.mark.parametrize("pack", APPS)
 @pytest.mark.parametrize(
-    "include", [frozenset(c) for n in range(5) for c in itertools.combinations(ASKED_FOR, n)], ids=str
+    "include",
+    [frozenset(c) for n in range(5) for c in itertools.combinations(ASKED_FOR, n)],
+    ids=lambda include: "+".join(sorted(include)) or "plain",
 )
 def test_packs_give_what_the_description_allows_and_only_what_was_asked_for(
     schema: dict[str, Any], pack: str, include: frozenset[str]
