@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+import requests
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fake_server import FakeAIHub
 from fake_server.clock import Clock
 from fake_server.extraction import Extraction
 from fake_server.text import MAX_BYTES, MAX_PAIRS, MAX_VALUE, Text, normalise, read_text
@@ -187,6 +189,22 @@ def test_text_is_read_under_a_profiler_that_keeps_on() -> None:
     assert text.pairs == {"total": "5"}
 
 
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_results_of_hostile_files_are_answered(tmp_path: Path, on_disk: bool) -> None:
+    contents = {name: content for name, content in HOSTILE.items() if len(content) < 10_000} | {"text": b"Total: 5.50"}
+    with FakeAIHub(data_dir=tmp_path if on_disk else None) as fake, requests.Session() as http:
+        http.headers.update({"Authorization": "Bearer fake-test", "Content-Type": "application/octet-stream"})
+        batch = http.post(f"{fake.root}/v2/batches", json={"name": "b"}).json()["id"]
+        for name, content in contents.items():
+            http.put(f"{fake.root}/v2/batches/{batch}/files/{name}", data=content)
+        run = http.post(f"{fake.root}/v2/apps/runs", json={"batch_id": batch, "app_name": "packet invoice"}).json()[
+            "id"
+        ]
+        page = http.get(f"{fake.root}/v2/apps/runs/{run}/results").json()
+    assert [file["original_file_name"] for file in page["files"]] == sorted(contents)
+    assert values(page["files"][-1]["documents"][0])["total"] in ("5.50", "ERROR")
+
+
 def test_text_takes_so_much_work_and_no_more() -> None:
     assert read_text(HOSTILE["pdf of many operators"]) == Text()
     assert read_text(make_pdf(b"BT /F1 12 Tf " + b"(a) Tj " * 100)).pages == 1
@@ -213,6 +231,7 @@ PIECES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(STARTS, st.lists(PIECES | st.binary(max_size=20), max_size=40))
 def test_text_never_raises_and_is_bounded_and_can_be_sent(start: bytes, pieces: list[bytes]) -> None:
     content = start + b"".join(pieces)
@@ -225,6 +244,7 @@ def test_text_never_raises_and_is_bounded_and_can_be_sent(start: bytes, pieces: 
         value.encode()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 700))
 def test_damaged_pdf_never_raises(noise: bytes, place: int) -> None:
     content = bytearray((INVOICES / "northwind-2041.pdf").read_bytes())
@@ -233,6 +253,7 @@ def test_damaged_pdf_never_raises(noise: bytes, place: int) -> None:
     assert text.pages is None or 1 <= text.pages <= 800
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_any_text_can_be_the_value_of_a_field(label: str, value: str) -> None:
     content = json.dumps({"total": value, label: value}).encode()
