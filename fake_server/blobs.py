@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import shutil
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import IO
@@ -40,7 +41,8 @@ class Blobs:
             temporary.replace(self._folder / digest.hexdigest())
         finally:
             temporary.unlink(missing_ok=True)
-        return digest.hexdigest(), size
+        # The ledger keeps one digest per upload: of the same bytes, it is the same text in memory.
+        return sys.intern(digest.hexdigest()), size
 
     def _remember(self, body: bytes) -> str:
         digest = hashlib.sha256(body).hexdigest()

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from fake_server.clock import Clock
 from fake_server.coverage import Coverage
+from fake_server.evidence import rule
 from fake_server.extraction import Extraction
 from fake_server.faults import Faults
 from fake_server.journal import SIZE as JOURNAL_SIZE
@@ -90,6 +91,7 @@ class Service:
         self._second = kept.second
         return name
 
+    @rule("guess", "where told to limit the rate, a request too many in a second, with Retry-After", status=429)
     def check_rate(self) -> None:
         """Count a request. Raises ApiError 429 where this second has had its share."""
         now = int(self.clock.now_s())

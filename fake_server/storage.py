@@ -14,6 +14,8 @@ from fake_server.records import ApiError, Batch, File, Job, Session
 
 BATCH_PATH = re.compile(r"/fake/batches/([0-9]{1,18})/([^/]+)")
 
+MAX_JOBS = 10_000
+
 
 class Storage(History):
     """What holds bytes. The bytes themselves lie in `blobs`; `trees` maps a context's paths to its files."""
@@ -69,6 +71,8 @@ class Storage(History):
     def _on_job(self, context: str, now_s: float) -> Job:
         job = Job(self._make_id("job"), context, now_s)
         self.jobs[job.id] = job
+        if len(self.jobs) > MAX_JOBS:
+            del self.jobs[next(iter(self.jobs))]  # over long ago
         return job
 
     # Files

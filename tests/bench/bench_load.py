@@ -25,12 +25,16 @@ def say(text: str) -> None:
 
 
 def measure_start() -> None:
-    times, sizes = [], []
+    times, spent, sizes = [], [], []
     for _ in range(STARTS):
         with serving() as server:
             times.append(server.ready_s)
+            spent.append(server.cpu_s)
             sizes.append(server.rss_mb)
-    say(f"start to first answer: {statistics.median(times):.2f} s; {max(sizes):.0f} MB")
+    say(
+        f"start to first answer: {statistics.median(times):.2f} s, {statistics.median(spent):.2f} s of one core; "
+        f"{max(sizes):.0f} MB"
+    )
 
 
 def measure_small() -> Tally:
@@ -43,7 +47,7 @@ def measure_small() -> Tally:
 
 
 def measure_load(seconds: float) -> Tally:
-    """Let clients work for so long; the memory is read in the middle of the first and last fifth."""
+    """Let clients work for so long. Of the memory, once the journal is full, only the ledger grows."""
     sizes: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as folder, serving("--data-dir", folder) as server:
         begun, cpu = time.perf_counter(), server.cpu_s
