@@ -53,7 +53,7 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
     check_renamed(job)
     claim_results(job)
     warn_of_network(job, reporter)
-    with hold_state(job) as state, closing(AIHub(job.connection, stop)) as client:
+    with hold_state(job, stop) as state, closing(AIHub(job.connection, stop)) as client:
         scan = scan_files(job, state, reporter, stop)
         plan, problems = _prepare(job, state, client, scan, reporter)
         if plan.runs_to_pay and not confirm(plan, scan):
@@ -101,9 +101,9 @@ def _work(
 
 
 @contextmanager
-def hold_state(job: Job) -> Iterator[State]:
+def hold_state(job: Job, stop: Event) -> Iterator[State]:
     """Hold the lock and an open state that is of this root, under a lease of our own."""
-    with hold_lock(job.state_path, job.options.lock_timeout_s, lambda: read_holder(job.state_path)):
+    with hold_lock(job.state_path, job.options.lock_timeout_s, lambda: read_holder(job.state_path), stop):
         state = State(job.state_path)
         with closing(state):
             check_root(job, state)

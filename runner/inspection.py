@@ -91,7 +91,7 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, d
     """
     if adopt and resubmit:
         raise InputError("resolve: --adopt and --resubmit exclude each other", "give one of them")
-    with hold_state(job) as state:
+    with hold_state(job, Event()) as state:
         unknown = [
             (shard, run)
             for shard in state.load_shards()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 from filelock import FileLock, Timeout
 
-from runner.errors import StateError
+from runner.errors import Interrupted, StateError
+
+LOOK_UP_S = 0.2  # while it is waited for, we look this often whether we are asked to stop
 
 
 def new_lease() -> str:
@@ -18,8 +22,8 @@ def new_lease() -> str:
 
 
 @contextmanager
-def hold_lock(state_path: Path, timeout_s: float, who: Callable[[], str]) -> Iterator[None]:
-    """Hold the lock beside a state file, waiting at most `timeout_s` for it.
+def hold_lock(state_path: Path, timeout_s: float, who: Callable[[], str], stop: Event) -> Iterator[None]:
+    """Hold the lock beside a state file, waiting at most `timeout_s` for it, or until `stop`.
 
     The lock's file is never deleted: unlinking it would let two processes hold a lock of one name.
 
@@ -27,7 +31,7 @@ def hold_lock(state_path: Path, timeout_s: float, who: Callable[[], str]) -> Ite
     """
     lock = FileLock(state_path.with_name(state_path.name + ".lock"), mode=0o600, fallback_to_soft=False)
     try:
-        lock.acquire(timeout=timeout_s)
+        _acquire(lock, time.monotonic() + timeout_s, stop)
     except Timeout as error:
         raise StateError(
             f"{state_path.name}: another apply is at work, {who() or 'holder not known'}",
@@ -42,3 +46,15 @@ def hold_lock(state_path: Path, timeout_s: float, who: Callable[[], str]) -> Ite
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: FileLock, until_s: float, stop: Event) -> None:
+    while True:
+        try:
+            lock.acquire(timeout=min(LOOK_UP_S, max(0.0, until_s - time.monotonic())))
+            return
+        except Timeout:
+            if stop.is_set():
+                raise Interrupted("interrupted while waiting for another apply", "apply again") from None
+            if time.monotonic() >= until_s:
+                raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -176,6 +177,26 @@ def test_second_apply_waits_for_the_first_as_long_as_it_is_told(project: Project
         process.communicate(timeout=20)
     assert (first.returncode, second.returncode) == (0, 0)
     assert len(project.fake.runs()) == 1
+
+
+def catches(process: int, number: signal.Signals) -> bool:
+    status = Path(f"/proc/{process}/status").read_text()
+    return bool(int(status.split("SigCgt:")[1].split()[0], 16) >> (number - 1) & 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="it cannot be told when the other is ready")
+def test_signal_ends_the_wait_for_another_apply(project: Project) -> None:
+    project.write_files(1)
+    project.fake.next_run(hold=True)
+    first = project.start("apply", "job.toml")
+    wait_for(lambda: project.fake.runs())
+    second = project.start("apply", "job.toml", "--lock-timeout", "10m")
+    wait_for(lambda: catches(second.pid, signal.SIGTERM))
+    second.send_signal(signal.SIGTERM)
+    _, err = second.communicate(timeout=20)
+    project.fake.set_run(project.fake.runs()[0]["id"], status="COMPLETE")
+    first.communicate(timeout=20)
+    assert second.returncode == 130, err
 
 
 def test_lost_run_in_another_context_is_not_held_against_runs_of_the_first(project: Project) -> None:
