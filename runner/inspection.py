@@ -29,7 +29,7 @@ from runner.wire import clean_text
 @contextmanager
 def _read_state(job: Job) -> Iterator[State | None]:
     """Open the state for reading only; None where there is none yet."""
-    if not job.state_path.exists():
+    if not job.state_path.exists() or not job.state_path.stat().st_size:  # nor where making it was cut off
         yield None
         return
     with closing(State(job.state_path, write=False)) as state:

@@ -213,6 +213,15 @@ def test_status_after_a_commit_was_cut_off(project: Project) -> None:
     assert project.run("status").code == 0
 
 
+@pytest.mark.parametrize("command", ["plan", "status"])
+def test_state_whose_making_was_cut_off_is_none_yet(project: Project, command: str) -> None:
+    project.write_files(1)
+    (project.folder / "job.state.db").touch()
+    outcome = project.run(command)
+    assert outcome.code in (0, 6), outcome.text
+    assert project.apply().code == 0
+
+
 def test_fake_keeps_its_data_to_itself_wherever_the_state_is(project: Project) -> None:
     project.write_files(1)
     project.apply("--fake", "--state", str(project.folder / "mine.db"))
