@@ -12,6 +12,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from requests.utils import get_environ_proxies
 
+from runner.errors import InputError
 from runner.spec import is_this_machine
 
 SEND_BYTES = 1 << 18  # streamed bodies go out in pieces of this size; 16 KB, the default, is slow
@@ -44,13 +45,23 @@ class _Bearer(AuthBase):
         return request
 
 
+def _find_authorities() -> str:
+    """Find the CA bundle that the environment names. Raises InputError where it is not there."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if path := os.environ.get(name, ""):
+            if not os.path.exists(path):
+                raise InputError(f"{name}: there is no such file, {path}", "name a file of certificates, or unset it")
+            return path
+    return ""
+
+
 def open_session(connection: Connection) -> requests.Session:
     """Make a session: the environment's proxies and CA bundle are read here, once."""
     session = requests.Session()
     session.trust_env = False
     session.auth = _Bearer(connection.token, connection.context)
     session.headers["User-Agent"] = "aihub-runner"
-    session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+    session.verify = _find_authorities() or True
     if not is_this_machine(urlsplit(connection.root).hostname or ""):
         session.proxies.update(get_environ_proxies(connection.root))
     adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connection.pool_size)

@@ -212,3 +212,11 @@ def test_secret_that_is_not_set_ends_with_2(filled: Project) -> None:
     outcome = filled.apply()
     assert outcome.code == 2
     assert "AIHUB_SECRET_NONE: is not set" in outcome.err
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_certificates_that_are_not_there_are_told_by_their_variable(filled: Project, name: str) -> None:
+    filled.env |= {"AIHUB_API_ROOT": "https://127.0.0.1:9/api", "REQUESTS_CA_BUNDLE": None, name: "/not/there.pem"}
+    outcome = filled.apply()
+    assert outcome.code == 2, outcome.text
+    assert f"error: {name}: there is no such file, /not/there.pem" in outcome.err
