@@ -15,6 +15,7 @@ from runner.errors import ServiceError
 from runner.transport import Transport, accept
 
 PAGE = 100
+REPEATS = 10  # pages in a row without anything new: a list that moves while it is read has fewer
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -24,12 +25,16 @@ class AIHub(Transport):
 
     def _pages(self, model: type[Model], path: str, key: str, params: dict[str, Any]) -> Iterator[Any]:
         """Read a list to its end: until a page is empty, since a server may give fewer than asked for."""
-        offset = 0
+        offset, known, repeats = 0, set[Any](), 0
         while True:
             page = self.ask(model, path, params | {"limit": PAGE, "offset": offset})
             items = getattr(page, key)
             if not items:
                 return
+            repeats = repeats + 1 if known.issuperset(item.id for item in items) else 0
+            if repeats > REPEATS:
+                raise ServiceError(f"GET {path}: the same page comes again and again", "apply again in a while")
+            known.update(item.id for item in items)
             yield from items
             offset += len(items)
 
