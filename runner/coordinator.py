@@ -252,6 +252,7 @@ class Coordinator:
         newest = self._newest_visible(shards)
         from_s = min(run.intent_s, newest.started_ns / 1e9 if newest else run.intent_s) - HOUR_S
         sent_by_s, settle_s = self._sent_by_s("a run", run.intent_s, run.lost_s), self.job.spec.limits.settle_s
+        sent_by_s = max(sent_by_s, newest.started_ns / 1e9 if newest else 0.0)  # that one must show, too
         newest_id, remote_batch = newest.remote_id or "" if newest else "", batch.remote_id or 0
         self._submit(FindRun(shard.id, run.id, run.tag, remote_batch, known, newest_id, from_s, sent_by_s, settle_s))
 

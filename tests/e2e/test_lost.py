@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
+from runner.api import AIHub
+from runner.wire import RunInfo
+
 from .conftest import Project
 from .test_interrupted import wait_for
 
@@ -128,6 +133,37 @@ def test_lost_run_listed_later_than_it_settles_stops_where_the_spec_says_so(proj
         assert outcome.code == 7, outcome.text
     assert len(project.fake.runs()) == 1
     project.fake.clock.advance(1200)
+    outcome = project.apply()
+    assert outcome.code == 0, outcome.text
+    assert len(project.fake.runs()) == 1
+
+
+def test_lost_start_is_looked_for_until_the_newest_known_run_shows(project: Project) -> None:
+    project.write_files(1)
+    lose_a_start(project)
+    project.fake.clock.advance(60)
+    project.write_files(1, start=1)
+    project.change_spec('on_lost = "look"', 'on_lost = "stop"')
+    assert project.apply().code == 7  # the other file's run was started just now
+    project.change_spec('on_lost = "stop"', 'on_lost = "look"')
+    project.change_spec("settle_s = 0.2", "settle_s = 5")
+    project.fake.faults.add(operation="listRuns", times=99, do="lag", seconds=3)
+    outcome = project.apply()
+    assert outcome.code == 0, outcome.text
+    assert len(project.fake.runs()) == 2
+
+
+def test_lost_start_is_looked_for_while_others_start_runs_all_the_time(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def list_runs(client: AIHub, from_s: float) -> list[RunInfo]:
+        others.append(RunInfo(id=f"other-{len(others)}", status="RUNNING"))
+        return real(client, from_s) + others
+
+    project.write_files(1)
+    real, others = AIHub.list_runs, list[RunInfo]()
+    monkeypatch.setattr(AIHub, "list_runs", list_runs)
+    project.fake.faults.add(operation="runApp", do="reset", when="before")
     outcome = project.apply()
     assert outcome.code == 0, outcome.text
     assert len(project.fake.runs()) == 1
