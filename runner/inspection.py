@@ -20,9 +20,10 @@ from runner.model import FINAL_STATUSES, Run, Scan, Shard
 from runner.places import check_renamed
 from runner.plan import Plan
 from runner.progress import open_progress
-from runner.reconcile import dismiss, entries_to_take_up, in_thread
+from runner.reconcile import dismiss, entries_to_take_up, in_thread, take_up
 from runner.report import Report, count
 from runner.state import State
+from runner.takeup import Inspected
 from runner.wire import clean_text
 
 
@@ -92,6 +93,7 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, d
     if adopt and resubmit:
         raise InputError("resolve: --adopt and --resubmit exclude each other", "give one of them")
     with hold_state(job, Event()) as state:
+        left = _take_up(job, state)
         unknown = [
             (shard, run)
             for shard in state.load_shards()
@@ -99,15 +101,14 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, d
             if run.remote_id is None and not run.is_given_up
         ]
         runs = [run for _, run in unknown]
-        entries = entries_to_take_up(job, state)
         if adopt:
             _adopt(job, state, runs, adopt)
         if resubmit:
             for run in runs:
                 state.record_given_up(run.id)
-            dismiss(state, entries)
+            dismiss(state, [found.entry for found in left])
         lines = [_describe_unknown(shard, run) for shard, run in unknown]
-        lines += [f"run {e.run_id or 'of unknown id'} on batch {e.batch_id}: only in the lock file" for e in entries]
+        lines += [_describe_left(found) for found in left]
     decided = "adopted" if adopt else "to be paid for at the next apply" if resubmit else ""
     name = job.spec_path.name
     ways = [
@@ -117,6 +118,19 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, d
     text = "\n".join([*lines, *([decided] if decided else ways)]) if lines else "nothing is unknown"
     data = {"spec": job.spec_path.name, "unknown": lines, "decided": decided}
     return text, data, 7 if lines and not decided else 0
+
+
+def _take_up(job: Job, state: State) -> list[Inspected]:
+    """Take up what can be verified, as apply does, and give the rest: only of that is there something to decide."""
+    if not entries_to_take_up(job, state):
+        return []
+    with closing(AIHub(job.connection)) as client, closing(open_progress()) as progress:
+        return take_up(job, state, client, _scan(job, state), progress)
+
+
+def _describe_left(found: Inspected) -> str:
+    entry = found.entry
+    return f"run {entry.run_id or 'of unknown id'} on batch {entry.batch_id}, paid for before: {found.why}"
 
 
 def _describe_unknown(shard: Shard, run: Run) -> str:
@@ -131,7 +145,10 @@ def _describe_unknown(shard: Shard, run: Run) -> str:
 def _adopt(job: Job, state: State, runs: list[Run], run_id: str) -> None:
     with closing(AIHub(job.connection)) as client:
         info = in_thread(lambda: client.get_run(run_id))
-    batches = {batch.id: batch.remote_id for shard in state.load_shards() for batch in shard.batches}
+    shards = state.load_shards()
+    if any(run.remote_id == run_id for shard in shards for run in shard.runs):
+        raise InputError(f"run {run_id}: is known already, and is another one", "look for the right run")
+    batches = {batch.id: batch.remote_id for shard in shards for batch in shard.batches}
     fitting = [run for run in runs if info.batch_id in (None, batches.get(run.batch))]
     if len(fitting) != 1:
         known = ", ".join(str(batches.get(run.batch)) for run in runs) or "none"

@@ -17,7 +17,7 @@ from runner.fingerprint import TAG_PREFIX, fingerprint_members
 from runner.job import Job
 from runner.lockfile import Entry, load_lockfile
 from runner.look import Survey, survey
-from runner.model import Member, Scan
+from runner.model import GIVEN_UP, Member, Scan
 from runner.plan import PAYS, Plan, Work
 from runner.state import State
 from runner.takeup import (
@@ -99,7 +99,7 @@ def take_up_entries(
         members = () if found.why else shards[shard]
         if members:
             record_taken(state, found, members)
-        elif found.entry.run_key == today:
+        elif found.entry.run_key == today and found.entry.status != GIVEN_UP:  # of which nothing was paid
             left.append(found if found.why else replace(found, why="its files and the local ones differ"))
     taken = [found.entry.identity for found in left]
     record_pending(state, [entry for entry in load_pending(state) if entry.identity in taken])

@@ -175,6 +175,46 @@ def test_what_a_person_gave_up_does_not_stop_an_apply_without_state_and_lock(pro
     assert len(paths(project)) == 2
 
 
+def test_decision_in_a_fresh_clone_concerns_only_what_cannot_be_taken_up(project: Project) -> None:
+    project.write("in/a.txt", "a")
+    project.apply()
+    project.write("in/b.txt", "b")
+    project.apply()
+    project.fake.world.delete_batch(min(project.fake.world.batches.values(), key=lambda batch: batch.id))
+    lose_state(project)
+    shown = project.run("resolve")
+    assert (shown.code, shown.out.count("paid for before")) == (7, 1)
+    assert project.run("resolve", "--resubmit").code == 0
+    project.write("in/c.txt", "c")
+    assert project.apply().code == 0
+    assert paid_files(project) == ["a.txt", "a.txt", "b.txt", "c.txt"]
+
+
+def test_run_that_was_never_started_does_not_stop_a_fresh_clone(project: Project) -> None:
+    project.write("in/a.txt", "a")
+    project.change_spec("[limits]", '[run]\non_lost = "stop"\n[limits]')
+    project.fake.faults.add(operation="runApp", do="reset", when="before")
+    assert project.apply().code == 7
+    assert project.run("resolve", "--resubmit").code == 0
+    project.write("in/a.txt", "changed before it was paid")
+    assert project.apply().code == 0
+    project.fake.world.delete_batch(min(project.fake.world.batches.values(), key=lambda batch: batch.id))
+    lose_state(project)
+    project.forget_requests()
+    outcome = project.apply()
+    assert (outcome.code, project.sent()) == (0, []), outcome.text
+
+
+def test_run_that_is_known_is_not_adopted_for_another(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    project.change_spec("[limits]", '[run]\nversion = "2"\non_lost = "stop"\n[limits]')
+    project.fake.faults.add(operation="runApp", do="reset", when="before")
+    assert project.apply().code == 7
+    outcome = project.run("resolve", "--adopt", project.fake.runs()[0]["id"])
+    assert (outcome.code, "is known already" in outcome.err) == (2, True)
+
+
 # The state
 
 
