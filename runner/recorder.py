@@ -307,7 +307,8 @@ class Recorder:
         """Stop everything where the account is refused, and paying where the service refuses that or is in trouble."""
         status = error.status if isinstance(error, ServiceError) else 0
         creates = isinstance(step, (CreateBatch, StartRun))
-        self._troubled.add(step.shard)
+        if status not in CONCERNS_ONE:  # else the same few would keep all others from ever being done
+            self._troubled.add(step.shard)
         if status == 401 or (status == 403 and not creates):
             self.halted = True
         concerns_all = creates and status not in CONCERNS_ONE

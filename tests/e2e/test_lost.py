@@ -205,6 +205,16 @@ def test_one_refused_run_does_not_keep_others_from_starting(project: Project) ->
     assert len(project.fake.runs()) == 2
 
 
+def test_refusals_of_a_few_files_do_not_keep_the_others_from_being_done(project: Project) -> None:
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1\nparallel_uploads = 1")
+    project.write_files(6)
+    for number in range(4):
+        project.fake.faults.add(operation="addFileToBatch", match=f"0000{number}", times=99, do="status", status=409)
+    outcome = project.apply()
+    assert outcome.code == 4, outcome.text
+    assert len(project.fake.runs()) == 2
+
+
 def test_file_refused_in_another_context_is_left_out_and_the_rest_goes_on(project: Project) -> None:
     project.write_files(3)
     project.apply()
