@@ -19,7 +19,7 @@ from runner.engine import Engine
 from runner.errors import InputError, Interrupted, ResultsError, RunnerError, StateError
 from runner.events import Reporter
 from runner.job import Job
-from runner.jsonl import documents_by_run, is_edited, update_documents
+from runner.jsonl import carry_pages, documents_by_run, is_edited, update_documents
 from runner.lock import hold_lock, new_lease
 from runner.lockfile import shard_entries, update_lockfile
 from runner.model import CachedDigest, Scan, SetAside, Source
@@ -186,7 +186,7 @@ def _prepare(job: Job, state: State, client: AIHub, scan: Scan, reporter: Report
         state.forget_refused()
     place = Path(os.path.relpath(job.results_path, job.folder)).as_posix()
     if state.get_meta("results") not in ("", place):
-        state.forget_fetches()  # the pages lie in another folder; fetching is free
+        state.forget_fetches(carry_pages(state, job.folder / state.get_meta("results"), job.results_path))
         state.record_meta("documents_digest", "")
         state.record_meta("documents_from", "")
     state.record_meta("results", place)

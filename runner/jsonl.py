@@ -94,6 +94,27 @@ def find_damage(state: State, shards: Iterable[Shard], want: Want, folder: Path)
     return damaged
 
 
+def carry_pages(state: State, old: Path, new: Path) -> list[int]:
+    """Copy raw pages to another folder of results, and give the runs (by row) of which some are missing or edited.
+
+    Those can be fetched again for free, as long as the service still has them.
+    """
+    lacking = []
+    for run in (run for shard in state.load_shards() for run in shard.runs):
+        pages = [page for include in sorted(run.fetched) for page in state.load_pages(run.id, include)]
+        if not all(_carry(page, old, new) for page in pages):
+            lacking.append(run.id)
+    return lacking
+
+
+def _carry(page: Page, old: Path, new: Path) -> bool:
+    if digest_file(new / page.path) == page.digest:
+        return True
+    if digest_file(old / page.path) != page.digest:
+        return False
+    return write_file(new / page.path, [(old / page.path).read_bytes()]) == page.digest
+
+
 def _fingerprint(chosen: Iterable[Chosen], include: str) -> str:
     digest = hashlib.sha256(include.encode())
     for choice in chosen:

@@ -300,9 +300,9 @@ class State(Database):
                 ((run, include, a.name, a.file_offset, a.position, a.documents, a.field_errors) for a in answers),
             )
 
-    def forget_fetches(self) -> None:
-        """Let all results be fetched again."""
-        self.write("DELETE FROM fetches")
+    def forget_fetches(self, runs: Iterable[int]) -> None:
+        """Let the results of runs be fetched again."""
+        self.write_all("DELETE FROM fetches WHERE run = ?", ((run,) for run in runs))
 
     def load_pages(self, run: int, include: str) -> list[Page]:
         """Load where the raw pages of a fetch lie, in order."""

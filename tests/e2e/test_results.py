@@ -134,6 +134,19 @@ def test_another_name_or_results_folder_fetches_again_and_pays_nothing(project: 
     assert [json.loads(line) for line in lines] == before
 
 
+def test_another_results_folder_keeps_what_the_server_has_no_more(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    before = project.documents
+    project.fake.world.delete_run(next(iter(project.fake.world.runs.values())))
+    project.fake.clock.advance(1000)
+    project.change_spec("[limits]", '[results]\ndir = "other"\n[limits]')
+    outcome = project.apply()
+    assert outcome.code == 0, outcome.text
+    lines = (project.folder / "other/documents.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == before
+
+
 def test_raw_page_that_was_edited_is_told_of_by_status_and_fetched_again_when_told(project: Project) -> None:
     project.write_files(1)
     project.apply()
