@@ -13,7 +13,7 @@ from typing import TypeVar
 from runner.api import AIHub
 from runner.errors import UnknownOutcome
 from runner.events import Reporter
-from runner.fingerprint import TAG_PREFIX, fingerprint_members
+from runner.fingerprint import TAG_PREFIX, batch_name, fingerprint_members
 from runner.job import Job
 from runner.lockfile import Entry, load_lockfile
 from runner.look import Survey, survey
@@ -124,15 +124,35 @@ def look_before_first_payment(
     """
     is_ours = re.compile(re.escape(job.spec.name) + "-[0-9a-f]{64}").fullmatch
     reporter.say("looking on the server for earlier work of this spec")
-    found = in_thread(
-        lambda: survey(
+
+    def look() -> Survey:
+        return survey(
             client, lambda name: bool(is_ours(name)), lambda tag: tag.startswith(TAG_PREFIX), job.target.workspace
         )
-    )
+
+    found = in_thread(look)
     if job.options.again:
         return False
+    if _is_begun(job, state, found, plan):
+        settle_s = job.spec.limits.settle_s
+        reporter.say(f"a batch of what is about to be paid is there already; looking once more in {settle_s:g} s")
+        client.pause(settle_s)
+        found = in_thread(look)
     taken = _take_up_planned(job, state, found, plan)
     return _face_strangers(job, state, client, scan, found, reporter) or taken
+
+
+def _is_begun(job: Job, state: State, found: Survey, plan: Plan) -> bool:
+    """Tell whether a batch of planned work is there without a run: one may have been started a moment ago."""
+    known = _known_batches(state) | {run.batch_id for run in found.runs}
+    planned = {batch_name(job.spec.name, _fingerprint(work)) for work in plan.work if work.need in PAYS}
+    return any(batch.name in planned and not known & {batch.id, batch.name} for batch in found.batches)
+
+
+def _known_batches(state: State) -> set[int | str | None]:
+    """List the ids of our batches, and the names of those whose id is not known, on which no run can be."""
+    ours = [batch for shard in state.load_shards() for batch in shard.batches]
+    return {batch.remote_id for batch in ours} | {batch.name for batch in ours if batch.remote_id is None}
 
 
 def _take_up_planned(job: Job, state: State, found: Survey, plan: Plan) -> bool:
@@ -163,9 +183,7 @@ def _fingerprint(work: Work) -> str:
 def _face_strangers(job: Job, state: State, client: AIHub, scan: Scan, found: Survey, reporter: Reporter) -> bool:
     """Deal with batches of this spec's name that nothing here knows of; with a lock file, only with what was paid."""
     locked = load_lockfile(job.lock_path)
-    ours = [batch for shard in state.load_shards() for batch in shard.batches]
-    known = {batch.remote_id for batch in ours} | {batch.name for batch in ours if batch.remote_id is None}
-    known |= {entry.batch_id for entry in locked}
+    known = _known_batches(state) | {entry.batch_id for entry in locked}
     dismissed = load_dismissed(state)
     paid = {run.batch_id for run in found.runs if run.id not in dismissed}
     known |= {run.batch_id for run in found.runs} - paid  # a person decided of them

@@ -215,6 +215,26 @@ def test_run_that_is_known_is_not_adopted_for_another(project: Project) -> None:
     assert (outcome.code, "is known already" in outcome.err) == (2, True)
 
 
+def test_run_that_does_not_show_yet_is_waited_for_by_a_fresh_clone(project: Project) -> None:
+    """A job is killed when it has just started a run, and begun anew at once, with the lock file that is committed."""
+    project.write("in/a.txt", "a")
+    project.apply()
+    committed = (project.folder / "job.lock.toml").read_text()
+    project.write("in/b.txt", "b")
+    project.change_spec("settle_s = 0.2", "settle_s = 4")
+    project.fake.faults.add(operation="runApp", do="stall", when="after", seconds=60)
+    process = project.start("apply", "job.toml")
+    wait_for(lambda: len(project.fake.runs()) == 2)
+    process.kill()
+    process.communicate()
+    lose_state(project)
+    (project.folder / "job.lock.toml").write_text(committed)
+    project.fake.faults.add(operation="listRuns", times=99, do="lag", seconds=3)
+    outcome = project.apply()
+    assert outcome.code == 0, outcome.text
+    assert paid_files(project) == ["a.txt", "b.txt"]
+
+
 # The state
 
 
