@@ -83,8 +83,7 @@ def create_app(service: Service) -> ASGIApp:
 
 
 def _route(routes: Routes, scope: Scope) -> tuple[str, Handler | None]:
-    path = scope["path"]
-    methods, scope["path_params"] = routes.find(path[4:] if path.startswith("/api/") else path)
+    methods, scope["path_params"] = routes.find(scope)
     scope["methods"] = sorted(methods)
     return methods.get(scope["method"], ("", None))
 

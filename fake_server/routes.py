@@ -2,49 +2,57 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from urllib.parse import quote, unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from fake_server.service import Service
 
 Handler = Callable[[Service, Request], Awaitable[Response]]
-REST = ("filename", "path")  # these take all that is left of a path, slashes included
-
-
-@dataclass(slots=True)
-class Route:
-    """A path, and for each of its methods the operation's id and its handler."""
-
-    pattern: re.Pattern[str]
-    methods: dict[str, tuple[str, Handler]] = field(default_factory=dict)
+Methods = dict[str, tuple[str, Handler]]
+REST = ("{filename}", "{path}")  # these take all that is left of a path, slashes included
 
 
 class Routes:
     """All routes; of those that match a path, the first one counts."""
 
     def __init__(self) -> None:
-        self._routes: dict[str, Route] = {}
+        self._routes: dict[tuple[str, ...], Methods] = {}
 
     def add(self, operation: str, methods: Iterable[str], path: str, handler: Handler) -> None:
         """Add a handler of some methods of a path."""
-        route = self._routes.setdefault(path, Route(_compile(path)))
-        route.methods.update(dict.fromkeys(methods, (operation, handler)))
+        route = self._routes.setdefault(tuple(path.split("/")), {})
+        route.update(dict.fromkeys(methods, (operation, handler)))
 
-    def find(self, path: str) -> tuple[Mapping[str, tuple[str, Handler]], dict[str, str]]:
-        """Find the methods of a path, and its parameters; nothing where no route matches."""
-        for route in self._routes.values():
-            if match := route.pattern.fullmatch(path):
-                return route.methods, match.groupdict()
+    def find(self, scope: Scope) -> tuple[Mapping[str, tuple[str, Handler]], dict[str, str]]:
+        """Find the methods of a request's path, and its parameters; nothing where no route matches."""
+        segments = _split(scope)
+        for pattern, methods in self._routes.items():
+            parameters = _match(pattern, segments)
+            if parameters is not None:
+                return methods, parameters
         return {}, {}
 
 
-def _compile(path: str) -> re.Pattern[str]:
-    def group(name: re.Match[str]) -> str:
-        rest = ".+" if name[1] in REST else "[^/]+"
-        return f"(?P<{name[1].replace('-', '_')}>{rest})"
+def _split(scope: Scope) -> list[str]:
+    """Split a path, without `/api` in front, before it is decoded: a slash that was escaped is part of a name."""
+    raw = scope.get("raw_path")
+    path = quote(scope["path"]) if raw is None else raw.decode("latin-1")
+    segments = [unquote(segment) for segment in path.split("/")]
+    return ["", *segments[2:]] if segments[1:2] == ["api"] else segments
 
-    return re.compile(re.sub(r"{([^}]+)}", group, path), re.DOTALL)
+
+def _match(pattern: Sequence[str], segments: Sequence[str]) -> dict[str, str] | None:
+    parameters: dict[str, str] = {}
+    for index, (wanted, given) in enumerate(zip(pattern, segments, strict=False)):
+        if wanted in REST and len(pattern) == index + 1:
+            rest = "/".join(segments[index:])
+            return parameters | {wanted[1:-1]: rest} if rest else None
+        if wanted.startswith("{") and given:
+            parameters[wanted[1:-1].replace("-", "_")] = given
+        elif wanted != given:
+            return None
+    return parameters if len(pattern) == len(segments) else None

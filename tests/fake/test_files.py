@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
@@ -249,3 +250,15 @@ def test_sdk_writes_reads_and_deletes_files(fake: FakeAIHub) -> None:
     with pytest.raises(NotFoundException):
         sdk.files.read(path)
     sdk.client.rest_client.pool_manager.clear()
+
+
+def test_file_that_many_make_at_once_is_made_once(fake: FakeAIHub) -> None:
+    def make(number: int) -> int:
+        with requests.Session() as http:
+            http.headers["Authorization"] = "Bearer fake-test"
+            return ask(http, fake, "PUT", f"{FOLDER}/one", b"%d" % number * 100_000, If_None_Match="*").status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(make, range(16)))
+    assert sorted(statuses) == [201] + [412] * 15
+    assert fake.ledger["uploads"] == {f"/{FOLDER}/one": 1}

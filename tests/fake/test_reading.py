@@ -139,3 +139,21 @@ def test_host_that_is_none_does_no_harm(http: requests.Session, open_fake: FakeA
     assert http.delete(f"{open_fake.root}/v2/files/a", headers=headers).status_code == 202
     assert http.get(f"{open_fake.root}/v2/nowhere", headers=headers).status_code == 501
     assert http.delete(f"{open_fake.root}/v2/batches", headers=headers).status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("path", "operation"),
+    [
+        ("/v2/batches/a%2Fb", "getBatch"),
+        ("/v2/batches/a%2Fb/files", "listFiles"),
+        ("/v2/jobs/..%2F..%2Fx", "jobStatus"),
+        ("/v2/%62atches/1", "getBatch"),
+        ("/v2/apps/runs/%2F", "getRunStatus"),
+        ("/v2/apps/runs/%252F", "getRunStatus"),
+    ],
+)
+def test_escaped_slash_is_part_of_an_id(
+    http: requests.Session, open_fake: FakeAIHub, path: str, operation: str
+) -> None:
+    assert http.get(f"{open_fake.root}{path}").status_code == 404
+    assert open_fake.journal[-1]["operation"] == operation
