@@ -141,6 +141,7 @@ def test_verify_tells_what_came_near(http: requests.Session, fake: FakeAIHub) ->
         ("GET", "/v2/jobs/7/now", "GET /v2/jobs/{job_id} and differs in: 'now' too many"),
         ("GET", "/" + "x/" * 10_000 + "y" * 100_000, "differs in"),
     ],
+    ids=["misspelt", "within", "method", "too short", "too long", "huge"],
 )
 def test_unknown_route_is_told_which_is_the_nearest(method: str, path: str, told: str) -> None:
     assert told in describe_nearest(method, path)

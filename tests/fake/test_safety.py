@@ -55,6 +55,7 @@ def talk(fake: FakeAIHub, sent: bytes) -> tuple[int, dict[str, str], bytes]:
         b"POST /v2/batches HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
         b"POST /v2/batches HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnot a chunk\r\n",
     ],
+    ids=["TLS", "no path", "not ASCII", "long head", "no colon", "negative length", "two lengths", "no chunk"],
 )
 def test_what_is_not_http_is_answered_400_as_json(fake: FakeAIHub, sent: bytes) -> None:
     status, headers, body = talk(fake, sent)
