@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from fake_server.app import create_app
-from fake_server.clock import Clock
+from fake_server.clock import parse_clock
+from fake_server.extraction import Extraction
 from fake_server.handle import Handle
 from fake_server.namespaces import Namespaces
 from fake_server.serve import Background
@@ -38,10 +40,19 @@ class Session(Background):
         super().__init__(self._namespaces)
 
     @contextmanager
-    def open(self, name: str, options: dict[str, Any]) -> Iterator[Fixture]:
-        """Open a namespace, until leaving; options are those of a Service. Raises TypeError for others."""
-        clock = Clock()
-        service = Service(clock, World(clock), **options)
+    def open(
+        self,
+        name: str,
+        clock: str = "real",
+        seed: int = 0,
+        scenarios: Path | None = None,
+        fixtures: Path | None = None,
+        **behaviour: Any,
+    ) -> Iterator[Fixture]:
+        """Open a namespace, until leaving; `behaviour` is that of a Service. Raises TypeError for anything else."""
+        time = parse_clock(clock)
+        service = Service(time, World(time), extraction=Extraction(scenarios, fixtures), **behaviour)
+        service.world.set_seed(seed)
         fixture = Fixture(service, self.root, name)
         tokens = (fixture.token, fixture.service_token)
         self._namespaces.add(create_app(service), *tokens)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fake_server.fixture import Fixture, Session
 
 MARK = """\
-fake_aihub(allow_unused_faults=False, run_seconds=0, page_files=100, part_size=10485760, …): \
+fake_aihub(allow_unused_faults=False, run_seconds=0, page_files=100, part_size=10485760, clock="frozen", …): \
 how the fake AI Hub of a test behaves; times in seconds, sizes in bytes"""
 
 
@@ -42,7 +42,7 @@ def fake_aihub(fake_aihub_session: Session, request: pytest.FixtureRequest) -> I
         options |= mark.kwargs
     allow_unused_faults = options.pop("allow_unused_faults", False)
     name = re.sub(r"[^A-Za-z0-9]+", "-", request.node.name)[:60].strip("-")
-    with fake_aihub_session.open(f"{name}-{secrets.token_hex(4)}", options) as fake:
+    with fake_aihub_session.open(f"{name}-{secrets.token_hex(4)}", **options) as fake:
         yield fake
         unused = [] if allow_unused_faults else fake.faults.unused()
     if unused:

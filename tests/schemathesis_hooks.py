@@ -1,4 +1,4 @@
-"""Loaded by schemathesis, whose own path parameters never hold a slash: paths of known files lie in a drive."""
+"""Loaded by schemathesis: makes requests that only words in the description forbid into ones that are right."""
 
 from __future__ import annotations
 
@@ -7,11 +7,23 @@ from typing import Any
 import schemathesis
 
 DRIVE = "acme/My Workspace/fs/Instabase Drive/"
+PART = b"abc"  # all of a known upload
+# Of each pair, exactly one is to be given.
+PAIRS = (("app_id", "app_name"), ("input_dir", "batch_id"))
 
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Put the names of known files into the drive."""
+    """Put the names of known files into the drive, which path parameters cannot name; ask for runs that can start."""
     parameters = case.path_parameters or {}
     if str(parameters.get("path", "")).endswith(".known"):
         parameters["path"] = DRIVE + parameters["path"]
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    if case.path.endswith("/parts/{part_num}"):
+        case.body = PART
+    if case.method == "POST" and case.path.endswith("/runs") and isinstance(case.body, dict):
+        for one, other in PAIRS:
+            if one in case.body and other in case.body:
+                # Both ways are tried, and always the same way for the same request.
+                del case.body[one if len(str(case.body)) % 2 else other]

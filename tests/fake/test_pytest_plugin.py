@@ -14,8 +14,9 @@ pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = "fake_server.pytest_plugin"
-# Where this package is installed, pytest finds the plugin by itself.
-OPTIONS = [] if any(found.value == PLUGIN for found in entry_points(group="pytest11")) else ["-p", PLUGIN]
+# Schemathesis takes a second to load. Where this package is installed, pytest finds the plugin by itself.
+OPTIONS = ["-p", "no:schemathesis"]
+OPTIONS += [] if any(found.value == PLUGIN for found in entry_points(group="pytest11")) else ["-p", PLUGIN]
 
 
 def run(pytester: pytest.Pytester, code: str, *options: str) -> pytest.RunResult:
@@ -124,8 +125,20 @@ def test_plugin_takes_options_from_marks_the_nearest_first(pytester: pytest.Pyte
         @pytest.mark.fake_aihub(page_files=7)
         def test_options(fake_aihub):
             assert (fake_aihub.service.page_files, fake_aihub.service.run_seconds) == (7, 5)
+
+        @pytest.mark.fake_aihub(clock="2026-01-31T12:00:00Z")
+        def test_clock(fake_aihub):
+            before = fake_aihub.clock.now_s()
+            fake_aihub.clock.advance(86_400)
+            assert fake_aihub.clock.now_s() == before + 86_400 == 1_769_947_200
+
+        @pytest.mark.fake_aihub(page_fils=1)
+        def test_mistake(fake_aihub):
+            pass
     """
-    run(pytester, code, "--strict-markers").assert_outcomes(passed=1)
+    result = run(pytester, code, "--strict-markers")
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*unexpected keyword argument 'page_fils'*"])
 
 
 def test_plugin_is_safe_in_parallel(pytester: pytest.Pytester) -> None:
