@@ -20,11 +20,12 @@ from fake_server.handle import Handle
 from fake_server.operations import OPERATIONS
 from fake_server.service import Service
 from fake_server.world import World as FakeWorld
-from reference_model import PART_BYTES, RUN_S, Run, Upload, World
+from reference_model import DAY_S, PART_BYTES, RUN_S, Run, Upload, World
 
 STEPS = 100
-HISTORIES = 150
+HISTORIES = 250
 NOWHERE = "00000000-0000-4000-a000-000000000000"
+NAMES = ("a.txt", "b", "\u00e9 #%.txt")
 FOLDER = "/acme/w/fs/drive"
 KINDS = {"batch": "batches", "upload": "uploads", "run": "runs", "job": "jobs"}
 DEPLOYMENTS = (None, "d-1")
@@ -32,8 +33,8 @@ STEPS_TAKEN: Counter[str] = Counter()
 SUCCEEDED: set[str] = set()
 
 contexts = st.sampled_from(["", "acme"])
-names = st.sampled_from(["a.txt", "b", "\u00e9 #%.txt"])
-paths = st.sampled_from([f"{FOLDER}/{name}" for name in ("x", "x/a", "x/b", "y", "y/z/a")])
+names = st.sampled_from(NAMES)
+paths = st.sampled_from([f"{FOLDER}/{name}" for name in ("x", "x/a", "x/b", "xy", "y/z/a")])
 bodies = st.binary(max_size=10)
 picks = st.integers(0, 1 << 16)
 flags = st.booleans()
@@ -141,12 +142,13 @@ class Histories(RuleBasedStateMachine):
         """Make one of each, since little can be done without."""
         for context in self.worlds:
             self.create_batch(context, "a.txt", "w")
-            self.put_file(context, 0, "a.txt", b"content")
+            for name in NAMES:
+                self.put_file(context, 0, name, b"content")
             self.open_upload(context, 0, "b", 6)
             self.start_run(context, 0, None, None)
             self.write_path(context, f"{FOLDER}/x/a", b"content", True)
 
-    @rule(seconds=st.sampled_from([1, RUN_S, 50_000]))
+    @rule(seconds=st.sampled_from([1, RUN_S, DAY_S]))
     def time_passes(self, seconds: int) -> None:
         self.fake.service.clock.advance(seconds)
 
@@ -226,8 +228,8 @@ class Histories(RuleBasedStateMachine):
         key = self.pick("upload", context, number)
         upload = self.worlds[context].uploads.get(key)
         if upload and is_right:
-            part = min(max(part, 1), upload.count)
-            body = body.ljust(PART_BYTES, b"x")[: min(PART_BYTES, upload.size - (part - 1) * PART_BYTES)]
+            part = min(max(part, 1), upload.count + 1)
+            body = body.ljust(PART_BYTES, b"x")[: max(0, min(PART_BYTES, upload.size - (part - 1) * PART_BYTES))]
         status, told = self.send("PUT", f"/v2/batches/multipart-upload/sessions/{key}/parts/{part}", context, body)
         assert (status, told and told["part_num"]) == self.worlds[context].put_part(upload, part, body)
         if upload and told:
@@ -276,10 +278,13 @@ class Histories(RuleBasedStateMachine):
         context=contexts,
         status=st.sampled_from([None, "RUNNING", "COMPLETE", "FAILED"]),
         deployment=st.sampled_from([*DEPLOYMENTS, "d-2"]),
-        is_all=flags,
+        number=picks,
+        since=st.sampled_from(["a day ago", "ever", "a run"]),
     )
-    def list_runs(self, context: str, status: str | None, deployment: str | None, is_all: bool) -> None:
-        since_s = 0 if is_all else None
+    def list_runs(self, context: str, status: str | None, deployment: str | None, number: int, since: str) -> None:
+        since_s = 0 if since == "ever" else None
+        if since == "a run" and (run := self.worlds[context].runs.get(self.pick("run", context, number))):
+            since_s = run.started_s
         asked = {"status": status, "deployment_id": deployment, "from_timestamp": since_s}
         answer, told = self.send("GET", "/v2/apps/runs", context, **asked)
         found = {run["id"] for run in told["runs"]}
