@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -17,6 +18,7 @@ from runner.job import Job
 from runner.jsonl import find_damage
 from runner.lockfile import Entry
 from runner.model import FINAL_STATUSES, Run, Scan, Shard
+from runner.pages import Chosen, Document, choose_runs, load_cases, load_documents
 from runner.places import check_renamed
 from runner.plan import Plan
 from runner.progress import open_progress
@@ -27,7 +29,7 @@ from runner.wire import clean_text
 
 
 @contextmanager
-def _read_state(job: Job) -> Iterator[State | None]:
+def read_state(job: Job) -> Iterator[State | None]:
     """Open the state for reading only; None where there is none yet."""
     if not job.state_path.exists():
         yield None
@@ -37,16 +39,45 @@ def _read_state(job: Job) -> Iterator[State | None]:
         yield state
 
 
-def _scan(job: Job, state: State | None) -> Scan:
+def scan_quietly(job: Job, state: State | None) -> Scan:
     with closing(open_progress()) as progress:
         return scan_files(job, state, progress, Event())
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The results that are here: the newest of each file, as the last apply or the next one writes them."""
+
+    state: State
+    chosen: Sequence[Chosen]
+    include: str
+    folder: Path
+
+    def documents(self) -> Iterator[Document]:
+        """Load all documents, ordered by path and place in the file. Raises ResultsError where pages are missing."""
+        return load_documents(self.state, self.chosen, self.include, self.folder)
+
+    def cases(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Load the id of each run with each of its cross-class fields. Raises ResultsError likewise."""
+        return load_cases(self.state, self.chosen, self.include, self.folder)
+
+
+@contextmanager
+def opened_results(job: Job) -> Iterator[Found]:
+    """Open the results of a job, for reading only. Raises InputError where there are none yet."""
+    with read_state(job) as state:
+        if state is None:
+            raise InputError(f"{job.spec_path.name}: has no results yet", f"runner apply {job.spec_path.name}")
+        want = job.want()
+        chosen = choose_runs(state.load_shards(), scan_quietly(job, state), want)
+        yield Found(state, chosen, want.include, job.results_path)
 
 
 def preview(job: Job) -> tuple[Plan, Scan]:
     """Plan what applying would do, by what is known here; what the lock file names counts as done."""
     check_renamed(job)
-    with _read_state(job) as state:
-        scan = _scan(job, state)
+    with read_state(job) as state:
+        scan = scan_quietly(job, state)
         entries = entries_to_take_up(job, state)
         left, recognised = _without_paid(job, scan, entries)
         planned = plan_job(job, state, left)
@@ -67,9 +98,9 @@ def _without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int
 
 def inspect_job(job: Job) -> Report:
     """Describe how a job stands by what is recorded and the local files, without a request."""
-    with _read_state(job) as state:
+    with read_state(job) as state:
         if state is None:
-            scan = _scan(job, None)
+            scan = scan_quietly(job, None)
             note = "nothing was applied yet"
             return Report(
                 job.spec_path.name,
@@ -81,7 +112,7 @@ def inspect_job(job: Job) -> Report:
                 fake=job.is_fake,
             )
         damaged = find_damage(state, state.load_shards(), job.want(), job.results_path)
-        return describe_job(job, state, _scan(job, state), damaged)
+        return describe_job(job, state, scan_quietly(job, state), damaged)
 
 
 def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, dict[str, Any], int]:

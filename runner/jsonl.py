@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from runner.errors import ResultsError
 from runner.files import digest_file, write_file
-from runner.model import Answer, Member, Run, Scan, Shard
+from runner.model import Scan, Shard
+from runner.pages import Chosen, Document, choose_runs, identify, load_documents
 from runner.plan import Want
 from runner.state import State
 
 FILE_NAME = "documents.jsonl"
-PAGES_IN_MEMORY = 16
-_FIELD_NAMES = {"field_name": "name", "value": "value", "type": "type", "error_msg": "error"}
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """The run whose results count for a file, and whether the file is still there."""
-
-    path: str
-    member: Member
-    run: Run
-    present: bool
-
-
-def choose_runs(shards: Iterable[Shard], scan: Scan, want: Want) -> list[Chosen]:
-    """Choose for each file the newest complete run of today's key made from today's bytes.
-
-    A file that is not there any more keeps its newest results. Sorted by path.
-    """
-    today = {source.path: source.identity for source in scan.sources}
-    aside = {item.path for item in scan.set_aside}
-    chosen: dict[str, Chosen] = {}
-    for shard in shards:
-        for run in shard.runs_of(want.run_key):
-            if run.status != "COMPLETE" or want.include not in run.fetched:
-                continue
-            for member in shard.members:
-                path = member.path
-                wanted = path in today and today[path] == member.identity
-                removed = bool(path) and path not in today and path not in aside
-                if (wanted or removed) and (path not in chosen or chosen[path].run.id < run.id):
-                    chosen[path] = Chosen(path, member, run, path in today)
-    return sorted(chosen.values(), key=lambda choice: choice.path)
 
 
 def update_documents(state: State, shards: Sequence[Shard], scan: Scan, want: Want, folder: Path) -> None:
@@ -58,7 +23,7 @@ def update_documents(state: State, shards: Sequence[Shard], scan: Scan, want: Wa
     Raises ResultsError where raw pages are missing, StateError where the disk is full.
     """
     chosen = choose_runs(shards, scan, want)
-    made_from = _fingerprint(chosen, want.include)
+    made_from = identify(chosen, want.include)
     path = folder / FILE_NAME
     if path.exists() and state.get_meta("documents_from") == made_from:
         return
@@ -66,7 +31,8 @@ def update_documents(state: State, shards: Sequence[Shard], scan: Scan, want: Wa
     def announce(digest: str) -> None:  # if we die between the two, the file is known to be ours all the same
         state.record_meta("documents_next", digest)
 
-    digest = write_file(path, _render(state, chosen, want.include, folder), announce)
+    documents = load_documents(state, chosen, want.include, folder)
+    digest = write_file(path, map(render_document, documents), announce)
     with state.transaction():
         state.record_meta("documents_from", made_from)
         state.record_meta("documents_digest", digest)
@@ -94,55 +60,9 @@ def find_damage(state: State, shards: Iterable[Shard], want: Want, folder: Path)
     return damaged
 
 
-def _fingerprint(chosen: Iterable[Chosen], include: str) -> str:
-    digest = hashlib.sha256(include.encode())
-    for choice in chosen:
-        line = [choice.path, choice.member.name, choice.member.identity, choice.run.remote_id, choice.present]
-        digest.update(json.dumps(line).encode())
-    return digest.hexdigest()
-
-
-def _render(state: State, chosen: Sequence[Chosen], include: str, folder: Path) -> Iterator[bytes]:
-    @lru_cache(maxsize=PAGES_IN_MEMORY)
-    def load_page(path: str) -> Any:
-        try:
-            return json.loads((folder / path).read_bytes())["files"]
-        except (OSError, ValueError, KeyError) as error:
-            raise ResultsError(f"{path}: is missing or damaged", "apply with --refetch") from error
-
-    @cache
-    def load_run(run: int) -> tuple[dict[int, str], dict[str, Answer]]:
-        pages = {page.file_offset: page.path for page in state.load_pages(run, include)}
-        return pages, state.load_answers(run, include)
-
-    for choice in chosen:
-        pages, answers = load_run(choice.run.id)
-        answer = answers.get(choice.member.name)
-        if answer is not None:
-            file = load_page(pages[answer.file_offset])[answer.position]
-            yield from _render_file(choice, file)
-
-
-def _render_file(choice: Chosen, file: Mapping[str, Any]) -> Iterator[bytes]:
-    for index, document in enumerate(file.get("documents") or []):
-        line = {
-            "path": choice.path,
-            "present": choice.present,
-            "sha256": choice.member.digest.removeprefix("sha256:"),
-            "file_name": choice.member.name,
-            "run_id": choice.run.remote_id,
-            "document_index": index,
-            "class": document.get("class_name"),
-            "pages": document.get("page_numbers") or [],
-            "fields": [_render_field(field) for field in document.get("fields") or []],
-        }
-        rest = {key: value for key, value in document.items() if key not in ("class_name", "page_numbers", "fields")}
-        yield json.dumps(line | rest, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-
-
-def _render_field(field: Mapping[str, Any]) -> dict[str, Any]:
-    named = {ours: field.get(theirs) for theirs, ours in _FIELD_NAMES.items()}
-    return named | {key: value for key, value in field.items() if key not in _FIELD_NAMES}
+def render_document(document: Document) -> bytes:
+    """Render a document as a line of JSON."""
+    return json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
 @dataclass(frozen=True, slots=True)

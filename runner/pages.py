@@ -1,0 +1,136 @@
+"""Read the newest results of each file out of the raw pages: the source that everything else is made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.errors import ResultsError
+from runner.model import Member, Run, Scan, Shard
+from runner.plan import Want
+from runner.state import State
+
+BYTES_IN_MEMORY = 8_000_000  # of raw pages kept as values, which take several times as much; one page always is
+_FIELD_NAMES = {"field_name": "name", "value": "value", "type": "type", "error_msg": "error"}
+
+Document = dict[str, Any]  # a line of `documents.jsonl`
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The run whose results count for a file, and whether the file is still there."""
+
+    path: str
+    member: Member
+    run: Run
+    present: bool
+
+
+def choose_runs(shards: Iterable[Shard], scan: Scan, want: Want) -> list[Chosen]:
+    """Choose for each file the newest complete run of today's key made from today's bytes.
+
+    A file that is not there any more keeps its newest results. Sorted by path.
+    """
+    today = {source.path: source.identity for source in scan.sources}
+    aside = {item.path for item in scan.set_aside}
+    chosen: dict[str, Chosen] = {}
+    for shard in shards:
+        for run in shard.runs_of(want.run_key):
+            if run.status != "COMPLETE" or want.include not in run.fetched:
+                continue
+            for member in shard.members:
+                path = member.path
+                wanted = path in today and today[path] == member.identity
+                removed = bool(path) and path not in today and path not in aside
+                if (wanted or removed) and (path not in chosen or chosen[path].run.id < run.id):
+                    chosen[path] = Chosen(path, member, run, path in today)
+    return sorted(chosen.values(), key=lambda choice: choice.path)
+
+
+def identify(chosen: Iterable[Chosen], include: str) -> str:
+    """Give a digest of everything that documents are made from."""
+    digest = hashlib.sha256(include.encode())
+    for choice in chosen:
+        line = [choice.path, choice.member.name, choice.member.identity, choice.run.remote_id, choice.present]
+        digest.update(json.dumps(line).encode())
+    return digest.hexdigest()
+
+
+class _Pages:
+    """Raw pages as values, the last ones used kept in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._kept: dict[str, tuple[int, Any]] = {}
+
+    def load(self, path: str) -> Any:
+        """Load a page. Raises ResultsError where it is not as it was fetched."""
+        if path in self._kept:
+            self._kept[path] = self._kept.pop(path)  # the last one used is the last
+            return self._kept[path][1]
+        try:
+            text = (self._folder / path).read_bytes()
+            self._make_room(len(text))
+            page = json.loads(text)
+            page["files"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ResultsError(f"{path}: is missing or damaged", "apply with --refetch") from error
+        self._kept[path] = (len(text), page)
+        return page
+
+    def _make_room(self, size: int) -> None:
+        while self._kept and sum(kept for kept, _ in self._kept.values()) + size > BYTES_IN_MEMORY:
+            del self._kept[next(iter(self._kept))]
+
+
+def load_documents(state: State, chosen: Iterable[Chosen], include: str, folder: Path) -> Iterator[Document]:
+    """Load all documents, ordered by path and place in the file. Raises ResultsError where pages are missing."""
+    pages = _Pages(folder)
+    for choice in chosen:
+        place = state.find_answer(choice.run.id, include, choice.member.name)
+        if place is not None:
+            path, position = place
+            yield from _read_file(choice, pages.load(path)["files"][position])
+
+
+def load_cases(
+    state: State, chosen: Sequence[Chosen], include: str, folder: Path
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Load the id of each run with each of its cross-class fields, the runs in the order of their files.
+
+    Every page of a run repeats them: a page that says the same as the one before it adds nothing.
+    """
+    pages = _Pages(folder)
+    for run in {choice.run.id: choice.run for choice in chosen}.values():
+        before = None
+        for page in state.load_pages(run.id, include):
+            fields = (pages.load(page.path).get("case_info") or {}).get("fields") or []
+            if fields != before:
+                yield from ((run.remote_id or "", field) for field in fields)
+            before = fields or before
+
+
+def _read_file(choice: Chosen, file: Mapping[str, Any]) -> Iterator[Document]:
+    for index, document in enumerate(file.get("documents") or []):
+        line = {
+            "path": choice.path,
+            "present": choice.present,
+            "sha256": choice.member.digest.removeprefix("sha256:"),
+            "file_name": choice.member.name,
+            "run_id": choice.run.remote_id,
+            "document_index": index,
+            "class": document.get("class_name"),
+            "pages": document.get("page_numbers") or [],
+            "fields": [_read_field(field) for field in document.get("fields") or []],
+        }
+        rest = {key: value for key, value in document.items() if key not in ("class_name", "page_numbers", "fields")}
+        yield line | rest
+
+
+def _read_field(field: Mapping[str, Any]) -> dict[str, Any]:
+    named = {ours: field.get(theirs) for theirs, ours in _FIELD_NAMES.items()}
+    return named | {key: value for key, value in field.items() if key not in _FIELD_NAMES}
