@@ -11,11 +11,13 @@ from runner.model import Answer, Page
 class Fetches(Database):
     """The tables of fetches, pages and answers."""
 
-    def record_fetch(self, run: int, include: str, pages: Iterable[Page], answers: Iterable[Answer]) -> None:
+    def record_fetch(
+        self, run: int, include: str, pages: Iterable[Page], answers: Iterable[Answer], now_s: float
+    ) -> None:
         """Record a complete fetch of a run's results, in place of an earlier one of the same kind."""
         with self.transaction():
             self.write("DELETE FROM fetches WHERE run = ? AND include = ?", run, include)
-            self.write("INSERT INTO fetches VALUES (?, ?)", run, include)
+            self.write("INSERT INTO fetches VALUES (?, ?, ?)", run, include, now_s)
             self.write_all(
                 "INSERT INTO pages VALUES (?, ?, ?, ?, ?)",
                 ((run, include, page.file_offset, page.path, page.digest) for page in pages),

@@ -124,12 +124,13 @@ class State(Fetches):
             row["lost_s"] or 0.0,
             row["remote_id"],
             {upload["name"]: upload["digest"] for upload in sent},
+            row["sent_s"] or 0.0,
         )
 
     def _run(self, row: sqlite3.Row) -> Run:
-        fetches = self.read("SELECT include FROM fetches WHERE run = ?", row["id"])
+        fetches = self.read("SELECT include, fetched_s FROM fetches WHERE run = ?", row["id"])
         facts = {name: row[name] for name in row.keys() if name != "lost_s"}  # noqa: SIM118
-        fetched = frozenset(fetch["include"] for fetch in fetches)
+        fetched = {fetch["include"]: fetch["fetched_s"] or 0.0 for fetch in fetches}
         return Run(**facts, lost_s=row["lost_s"] or 0.0, fetched=fetched)
 
     def record_shard(self, members: Iterable[Member], fingerprint: str = "") -> int:
@@ -197,13 +198,18 @@ class State(Fetches):
         with self.transaction():
             self.write("DELETE FROM uploads WHERE batch = ?", batch)
             if self.read("SELECT 1 FROM runs WHERE batch = ? LIMIT 1", batch):
-                self.write("UPDATE batches SET remote_id = NULL, lost_s = NULL, intent_s = 0 WHERE id = ?", batch)
+                unknown = "remote_id = NULL, lost_s = NULL, sent_s = NULL, intent_s = 0"
+                self.write(f"UPDATE batches SET {unknown} WHERE id = ?", batch)
             else:
                 self.write("DELETE FROM batches WHERE id = ?", batch)
 
     def record_upload(self, batch: int, name: str, digest: str) -> None:
         """Record that a file lies in a batch."""
         self.write("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?)", batch, name, digest)
+
+    def record_sent(self, batch: int, now_s: float) -> None:
+        """Record when the last file so far was sent to a batch."""
+        self.write("UPDATE batches SET sent_s = ? WHERE id = ?", now_s, batch)
 
     def forget_uploads(self, batch: int, names: Iterable[str]) -> None:
         """Forget uploads that the batch's listing does not confirm."""

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from contextlib import closing
+
+from runner.state import State
 
 from .conftest import Project
 
@@ -141,3 +145,14 @@ def test_raw_page_that_was_edited_is_told_of_by_status_and_fetched_again_when_to
     assert "is not as it was fetched" in project.run("status").out
     assert project.apply("--refetch").code == 0
     assert page.read_bytes() == kept
+
+
+def test_times_of_a_batch_are_recorded_as_the_service_has_them(project: Project) -> None:
+    project.write_files(2)
+    project.fake.clock.advance(1_000_000)
+    project.apply()
+    with closing(State(project.folder / "job.state.db", write=False)) as state:
+        [shard] = state.load_shards()
+    [batch], [run] = shard.batches, shard.runs
+    times = [batch.intent_s, batch.sent_s, run.intent_s, run.fetched["plain"]]
+    assert all(time.time() + 999_000 < moment < time.time() + 1_000_100 for moment in times)
