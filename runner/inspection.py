@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -18,7 +17,7 @@ from runner.job import Job
 from runner.jsonl import find_damage
 from runner.lockfile import Entry
 from runner.model import FINAL_STATUSES, Run, Scan, Shard
-from runner.pages import Chosen, Document, choose_runs, load_cases, load_documents
+from runner.pages import Found, find_results
 from runner.places import check_renamed
 from runner.plan import Plan
 from runner.progress import open_progress
@@ -44,33 +43,13 @@ def scan_quietly(job: Job, state: State | None) -> Scan:
         return scan_files(job, state, progress, Event())
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The results that are here: the newest of each file, as the last apply or the next one writes them."""
-
-    state: State
-    chosen: Sequence[Chosen]
-    include: str
-    folder: Path
-
-    def documents(self) -> Iterator[Document]:
-        """Load all documents, ordered by path and place in the file. Raises ResultsError where pages are missing."""
-        return load_documents(self.state, self.chosen, self.include, self.folder)
-
-    def cases(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Load the id of each run with each of its cross-class fields. Raises ResultsError likewise."""
-        return load_cases(self.state, self.chosen, self.include, self.folder)
-
-
 @contextmanager
 def opened_results(job: Job) -> Iterator[Found]:
     """Open the results of a job, for reading only. Raises InputError where there are none yet."""
     with read_state(job) as state:
         if state is None:
             raise InputError(f"{job.spec_path.name}: has no results yet", f"runner apply {job.spec_path.name}")
-        want = job.want()
-        chosen = choose_runs(state.load_shards(), scan_quietly(job, state), want)
-        yield Found(state, chosen, want.include, job.results_path)
+        yield find_results(state, state.load_shards(), scan_quietly(job, state), job.want(), job.results_path)
 
 
 def preview(job: Job) -> tuple[Plan, Scan]:

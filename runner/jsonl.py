@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runner.files import digest_file, write_file
 from runner.model import Scan, Shard
-from runner.pages import Chosen, Document, choose_runs, identify, load_documents
+from runner.pages import Chosen, Document, Found, choose_runs
 from runner.plan import Want
 from runner.state import State
 
 FILE_NAME = "documents.jsonl"
 
 
-def update_documents(state: State, shards: Sequence[Shard], scan: Scan, want: Want, folder: Path) -> None:
+def update_documents(found: Found) -> None:
     """Write the file again where what it is made from has changed or it is missing; never over a person's edits.
 
     Raises ResultsError where raw pages are missing, StateError where the disk is full.
     """
-    chosen = choose_runs(shards, scan, want)
-    made_from = identify(chosen, want.include)
-    path = folder / FILE_NAME
+    state, path, made_from = found.state, found.folder / FILE_NAME, found.identify()
     if path.exists() and state.get_meta("documents_from") == made_from:
         return
 
     def announce(digest: str) -> None:  # if we die between the two, the file is known to be ours all the same
         state.record_meta("documents_next", digest)
 
-    documents = load_documents(state, chosen, want.include, folder)
-    digest = write_file(path, map(render_document, documents), announce)
+    digest = write_file(path, map(render_document, found.documents()), announce)
     with state.transaction():
         state.record_meta("documents_from", made_from)
         state.record_meta("documents_digest", digest)

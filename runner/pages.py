@@ -51,15 +51,6 @@ def choose_runs(shards: Iterable[Shard], scan: Scan, want: Want) -> list[Chosen]
     return sorted(chosen.values(), key=lambda choice: choice.path)
 
 
-def identify(chosen: Iterable[Chosen], include: str) -> str:
-    """Give a digest of everything that documents are made from."""
-    digest = hashlib.sha256(include.encode())
-    for choice in chosen:
-        line = [choice.path, choice.member.name, choice.member.identity, choice.run.remote_id, choice.present]
-        digest.update(json.dumps(line).encode())
-    return digest.hexdigest()
-
-
 class _Pages:
     """Raw pages as values, the last ones used kept in memory."""
 
@@ -87,31 +78,51 @@ class _Pages:
             del self._kept[next(iter(self._kept))]
 
 
-def load_documents(state: State, chosen: Iterable[Chosen], include: str, folder: Path) -> Iterator[Document]:
-    """Load all documents, ordered by path and place in the file. Raises ResultsError where pages are missing."""
-    pages = _Pages(folder)
-    for choice in chosen:
-        place = state.find_answer(choice.run.id, include, choice.member.name)
-        if place is not None:
-            path, position = place
-            yield from _read_file(choice, pages.load(path)["files"][position])
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The results that are here: the newest of each file, ordered by path, and where their pages lie."""
+
+    state: State
+    chosen: Sequence[Chosen]
+    include: str
+    folder: Path
+
+    def identify(self) -> str:
+        """Give a digest of everything that documents are made from."""
+        digest = hashlib.sha256(self.include.encode())
+        for choice in self.chosen:
+            line = [choice.path, choice.member.name, choice.member.identity, choice.run.remote_id, choice.present]
+            digest.update(json.dumps(line).encode())
+        return digest.hexdigest()
+
+    def documents(self) -> Iterator[Document]:
+        """Load all documents, ordered by path and place in the file. Raises ResultsError where pages are missing."""
+        pages = _Pages(self.folder)
+        for choice in self.chosen:
+            place = self.state.find_answer(choice.run.id, self.include, choice.member.name)
+            if place is not None:
+                path, position = place
+                yield from _read_file(choice, pages.load(path)["files"][position])
+
+    def cases(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Load the id of each run with each of its cross-class fields, the runs in the order of their files.
+
+        Every page of a run repeats them: a page that says the same as the one before it adds nothing.
+        Raises ResultsError where pages are missing.
+        """
+        pages = _Pages(self.folder)
+        for run in {choice.run.id: choice.run for choice in self.chosen}.values():
+            before = None
+            for page in self.state.load_pages(run.id, self.include):
+                fields = (pages.load(page.path).get("case_info") or {}).get("fields") or []
+                if fields != before:
+                    yield from ((run.remote_id or "", field) for field in fields)
+                before = fields or before
 
 
-def load_cases(
-    state: State, chosen: Sequence[Chosen], include: str, folder: Path
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Load the id of each run with each of its cross-class fields, the runs in the order of their files.
-
-    Every page of a run repeats them: a page that says the same as the one before it adds nothing.
-    """
-    pages = _Pages(folder)
-    for run in {choice.run.id: choice.run for choice in chosen}.values():
-        before = None
-        for page in state.load_pages(run.id, include):
-            fields = (pages.load(page.path).get("case_info") or {}).get("fields") or []
-            if fields != before:
-                yield from ((run.remote_id or "", field) for field in fields)
-            before = fields or before
+def find_results(state: State, shards: Iterable[Shard], scan: Scan, want: Want, folder: Path) -> Found:
+    """Find the results that count today, for a spec's files as they are."""
+    return Found(state, choose_runs(shards, scan, want), want.include, folder)
 
 
 def _read_file(choice: Chosen, file: Mapping[str, Any]) -> Iterator[Document]:
@@ -127,10 +138,10 @@ def _read_file(choice: Chosen, file: Mapping[str, Any]) -> Iterator[Document]:
             "pages": document.get("page_numbers") or [],
             "fields": [_read_field(field) for field in document.get("fields") or []],
         }
-        rest = {key: value for key, value in document.items() if key not in ("class_name", "page_numbers", "fields")}
-        yield line | rest
+        known = {"class_name", "page_numbers", *line}  # what the service says never takes the place of what we know
+        yield line | {key: value for key, value in document.items() if key not in known}
 
 
 def _read_field(field: Mapping[str, Any]) -> dict[str, Any]:
     named = {ours: field.get(theirs) for theirs, ours in _FIELD_NAMES.items()}
-    return named | {key: value for key, value in field.items() if key not in _FIELD_NAMES}
+    return named | {key: value for key, value in field.items() if key not in _FIELD_NAMES and key not in named}

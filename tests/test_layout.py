@@ -7,14 +7,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"arguments", "errors", "model"},
-    {"spec", "globs", "mistakes", "fingerprint", "wire", "events", "bodies", "files", "pace"},
-    {"shards", "steps"},
-    {"plan"},
+    {"arguments", "errors", "model", "tables"},
+    {"spec", "globs", "mistakes", "fingerprint", "wire", "events", "bodies", "files", "pace", "sink"},
+    {"shards", "steps", "xlsx", "parquet"},
+    {"plan", "formats"},
     {"settings", "sources", "walk", "boundaries"}
     | {"lock", "database", "fetches", "state", "lockfile", "session", "transport", "api", "progress"},
     {"upload", "look", "results", "pages", "jsonl", "reference"},
-    {"engine", "job", "takeup", "report"},
+    {"engine", "job", "takeup", "report", "exports"},
     {"places", "reconcile", "recorder"},
     {"coordinator"},
     {"apply"},
