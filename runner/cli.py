@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from runner.job import Job, Options
     from runner.model import Scan
     from runner.plan import Plan
+    from runner.report import Report
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -99,6 +100,7 @@ def status(specs: tuple[Path, ...], as_json: bool, state: Path | None, fake: boo
 
         with opened_job(spec, Options(allow_outside=allow_outside), state, fake, offline=True) as job:
             report = inspect_job(job)
+            _print_problems(report)
             return render_report(report, applied=False), report.as_json(), report.exit_code
 
     _refuse_state_of_many(specs, state)
@@ -111,7 +113,7 @@ def status(specs: tuple[Path, ...], as_json: bool, state: Path | None, fake: boo
 @click.option("--retry-failed", is_flag=True, help="Pay for failed runs again, and send refused files again.")
 @click.option("--again", is_flag=True, help="Pay for everything again.")
 @click.option("--adopt", is_flag=True, help="Take up what lies on the server, where state and lock file are gone.")
-@click.option("--refetch", is_flag=True, help="Fetch all results again, and replace an edited documents.jsonl.")
+@click.option("--refetch", is_flag=True, help="Fetch all results again, and replace edited files.")
 @click.option("--wait-for-review", is_flag=True, help="Wait for runs that stopped for a person's review.")
 @click.option("--wait-timeout", type=Duration(), help="Stop waiting for runs after this long; apply again later.")
 @click.option("--lock-timeout", type=Duration(), default=0.0, help="Wait this long for another apply to end.")
@@ -195,9 +197,13 @@ def _apply_one(job: Job, *, ask: bool, stop: Event) -> Answer:
         report = apply_job(job, progress, confirm, stop)
     finally:
         progress.close()
+    _print_problems(report)
+    return render_report(report), report.as_json(), report.exit_code
+
+
+def _print_problems(report: Report) -> None:
     for problem in report.problems:
         print_error(RunnerError(problem.message, problem.hint))
-    return render_report(report), report.as_json(), report.exit_code
 
 
 def _stop_on_signals(stop: Event) -> None:

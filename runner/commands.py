@@ -25,25 +25,35 @@ PLAN_HAS_CHANGES = 10
 Answer = tuple[str, dict[str, Any], int]
 
 
-def common(command: Callable[..., None]) -> Callable[..., None]:
-    options = [
-        click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path)),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."),
-    ]
+_SPECS = click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
+_SPEC = click.argument("spec", type=click.Path(path_type=Path))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+_PLACES = (
+    click.option("--state", type=click.Path(path_type=Path), help="Keep the state in another file."),
+    click.option("--fake", is_flag=True, help="Use the bundled fake AI Hub; all of it lies in <stem>.fake/."),
+    click.option("--allow-outside", is_flag=True, help="Allow files and results outside the Git work tree."),
+)
+
+
+def _add(command: Callable[..., None], *options: Callable[..., Any]) -> Callable[..., None]:
     for option in reversed(options):
         command = option(command)
     return command
 
 
+def common(command: Callable[..., None]) -> Callable[..., None]:
+    """Add what every command takes: specs, and --json."""
+    return _add(command, _SPECS, _JSON)
+
+
 def placed(command: Callable[..., None]) -> Callable[..., None]:
-    options = [
-        click.option("--state", type=click.Path(path_type=Path), help="Keep the state in another file."),
-        click.option("--fake", is_flag=True, help="Use the bundled fake AI Hub; all of it lies in <stem>.fake/."),
-        click.option("--allow-outside", is_flag=True, help="Allow files and results outside the Git work tree."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return common(command)
+    """Add what every command takes that looks at the state."""
+    return _add(command, _SPECS, _JSON, *_PLACES)
+
+
+def placed_one(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the same, for one spec."""
+    return _add(command, _SPEC, _JSON, *_PLACES)
 
 
 def find_specs(given: tuple[Path, ...]) -> list[Path]:

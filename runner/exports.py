@@ -95,9 +95,11 @@ def _is_edited(path: Path, written: list[Any], announced: str | None) -> bool:
     return _stat(path) != stat and digest_file(path) not in ("", digest, announced)
 
 
-def list_missing(state: State, folder: Path) -> list[str]:
-    """List the tables that were written and are not there any more."""
-    return sorted(path for path in _load_record(state) if not (folder / path).exists())
+def find_table_damage(state: State, folder: Path) -> list[str]:
+    """List the tables that are not as they were written: missing, or edited by hand."""
+    missing = sorted(path for path in _load_record(state) if not (folder / path).exists())
+    edited = [f"{path} was edited by hand" for path in list_edited(state, folder)]
+    return [*edited, *(f"{path} is missing" for path in missing)]
 
 
 def _stat(path: Path) -> list[int]:

@@ -12,6 +12,7 @@ from typing import Any
 from runner.api import AIHub
 from runner.apply import check_root, describe_job, hold_state, plan_job, scan_files
 from runner.errors import InputError
+from runner.exports import find_table_damage, load_refused
 from runner.fingerprint import short_identity
 from runner.job import Job
 from runner.jsonl import find_damage
@@ -22,7 +23,7 @@ from runner.places import check_renamed
 from runner.plan import Plan
 from runner.progress import open_progress
 from runner.reconcile import dismiss, entries_to_take_up, in_thread
-from runner.report import Report, count
+from runner.report import Problem, Report, count
 from runner.state import State
 from runner.wire import clean_text
 
@@ -90,8 +91,11 @@ def inspect_job(job: Job) -> Report:
                 notes=(note,),
                 fake=job.is_fake,
             )
-        damaged = find_damage(state, state.load_shards(), job.want(), job.results_path)
-        return describe_job(job, state, scan_quietly(job, state), damaged)
+        folder = job.results_path
+        damaged = find_damage(state, state.load_shards(), job.want(), folder) + find_table_damage(state, folder)
+        report = describe_job(job, state, scan_quietly(job, state), damaged)
+        refused = load_refused(state)
+        return replace(report, problems=tuple(Problem(one.message, one.hint, one.exit_code) for one in refused))
 
 
 def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, dict[str, Any], int]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runner.files import digest_file, write_file
 from runner.model import Scan, Shard
-from runner.pages import Chosen, Document, Found, choose_runs
+from runner.pages import Chosen, Found, choose_runs
 from runner.plan import Want
 from runner.state import State
 
@@ -57,7 +57,7 @@ def find_damage(state: State, shards: Iterable[Shard], want: Want, folder: Path)
     return damaged
 
 
-def render_document(document: Document) -> bytes:
+def render_document(document: Mapping[str, Any]) -> bytes:
     """Render a document as a line of JSON."""
     return json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 

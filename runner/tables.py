@@ -41,11 +41,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: its name is its path in the folder of results, without an ending; `rows` is how many it has."""
+    """A table: its name is its path in the folder of results, without an ending; `rows` is how many it will have."""
 
     name: str
     columns: tuple[Column, ...]
-    rows: int
+    rows: int = 0  # where that is not known before
 
 
 _OF_DOCUMENT = (

@@ -49,9 +49,11 @@ class XlsxSink:
             self._put(place, "text", column.name)
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Add rows at the end. Raises ResultsError where a text is too long, OSError."""
+        """Add rows at the end. Raises ResultsError where a text is too long, or the rows too many, OSError."""
         for row in rows:
             self._next += 1
+            if self._next > MAX_ROWS:
+                raise _too_large(self._name, f"more than {MAX_ROWS}", "rows", MAX_ROWS)
             for place, (kind, cell) in enumerate(zip(self._kinds, row, strict=True)):
                 if cell is not None:
                     self._put(place, kind, cell)
@@ -94,7 +96,11 @@ def _check_size(table: Table) -> None:
     """Refuse a table that no workbook can hold."""
     for what, number, most in (("rows", table.rows, MAX_ROWS), ("columns", len(table.columns), MAX_COLUMNS)):
         if number > most:
-            raise ResultsError(f"{table.name}.xlsx: would have {number} {what}, a workbook holds {most}", HINT)
+            raise _too_large(table.name, str(number), what, most)
+
+
+def _too_large(name: str, number: str, what: str, most: int) -> ResultsError:
+    return ResultsError(f"{name}.xlsx: would have {number} {what}, a workbook holds {most}", HINT)
 
 
 def _put_text(sheet: Worksheet, row: int, column: int, text: str) -> None:

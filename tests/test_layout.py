@@ -8,13 +8,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"arguments", "errors", "model", "tables"},
-    {"spec", "globs", "mistakes", "fingerprint", "wire", "events", "bodies", "files", "pace", "sink"},
+    {"spec", "globs", "mistakes", "fingerprint", "wire", "events", "bodies", "files", "pace", "sink", "filters"},
     {"shards", "steps", "xlsx", "parquet"},
-    {"plan", "formats"},
+    {"plan", "formats", "stdout"},
     {"settings", "sources", "walk", "boundaries"}
     | {"lock", "database", "fetches", "state", "lockfile", "session", "transport", "api", "progress"},
     {"upload", "look", "results", "pages", "jsonl", "reference"},
-    {"engine", "job", "takeup", "report", "exports"},
+    {"engine", "job", "takeup", "report", "exports", "extract"},
     {"places", "reconcile", "recorder"},
     {"coordinator"},
     {"apply"},
