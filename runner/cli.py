@@ -17,6 +17,7 @@ import click
 from runner.arguments import Duration
 from runner.commands import PLAN_HAS_CHANGES, Answer, common, each, find_specs, opened_job, placed, print_error
 from runner.errors import InputError, Interrupted, RunnerError
+from runner.insights import diff, report
 from runner.outputs import results
 
 if TYPE_CHECKING:
@@ -240,6 +241,8 @@ def resolve(spec: Path, state: Path | None, fake: bool, adopt: str | None, resub
 
 
 cli.add_command(results)
+cli.add_command(report)
+cli.add_command(diff)
 
 
 def main() -> None:

@@ -7,20 +7,21 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"arguments", "errors", "model", "tables"},
-    {"spec", "globs", "mistakes", "fingerprint", "wire", "events", "bodies", "files", "pace", "sink", "filters"},
+    {"arguments", "errors", "model", "shown", "tables"},
+    {"spec", "globs", "mistakes", "fingerprint", "wire", "events", "bodies", "files", "pace", "sink", "filters"}
+    | {"plots", "timeline", "webpage"},
     {"shards", "steps", "xlsx", "parquet"},
     {"plan", "formats", "stdout"},
     {"settings", "sources", "walk", "boundaries"}
     | {"lock", "database", "fetches", "state", "lockfile", "session", "transport", "api", "progress"},
     {"upload", "look", "results", "pages", "jsonl", "reference"},
-    {"engine", "job", "takeup", "report", "exports", "extract"},
-    {"places", "reconcile", "recorder"},
-    {"coordinator"},
+    {"engine", "job", "takeup", "report", "census", "exports", "extract"},
+    {"places", "reconcile", "recorder", "diff", "overview"},
+    {"coordinator", "diffpage"},
     {"apply"},
     {"inspection"},
-    {"commands"},
-    {"outputs"},
+    {"commands", "views"},
+    {"insights", "outputs"},
     {"cli", "__init__"},
     {"__main__"},
 ]
