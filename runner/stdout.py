@@ -9,7 +9,7 @@ from collections.abc import Callable
 from runner.errors import InputError
 from runner.sink import File
 
-_KEPT = "\n\r\t"
+_KEPT = "\n\t"
 
 
 class StandardOutput:
@@ -66,7 +66,7 @@ class JsonArray:
 
 def show(chunk: bytes) -> bytes:
     """Write out what would act on a terminal: control characters, and those that change the direction."""
-    text = chunk.decode("utf-8", "replace")
+    text = chunk.decode("utf-8", "replace").replace("\r\n", "\n")
     return "".join(_show(char) if unicodedata.category(char) in ("Cc", "Cf") else char for char in text).encode()
 
 
