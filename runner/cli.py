@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.arguments import Duration
-from runner.commands import PLAN_HAS_CHANGES, Answer, common, each, find_specs, opened_job, placed, print_error
+from runner.commands import PLAN_HAS_CHANGES, Answer, common, each, find_specs, opened_job, placed, print_error, say
 from runner.errors import InputError, Interrupted, RunnerError
 from runner.insights import diff, report
 from runner.outputs import results
@@ -189,7 +189,7 @@ def _apply_one(job: Job, *, ask: bool, stop: Event) -> Answer:
         from runner.report import render_plan
 
         progress.close()
-        click.echo(render_plan(job.spec_path.name, planned, scan, job.want().target), err=True)
+        say(render_plan(job.spec_path.name, planned, scan, job.want().target), err=True)
         agreed = click.confirm("Start these runs?", err=True)
         progress.resume()
         return agreed

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.errors import RunnerError, SpecErrors
+from runner.shown import make_visible
 
 if TYPE_CHECKING:
     from runner.job import Job, Options
@@ -73,7 +74,7 @@ def each(given: tuple[Path, ...], as_json: bool, act: Callable[[Path], Answer]) 
             print_error(error)
             text, data, code = "", {"spec": spec.name, "error": _error_as_json(error)}, error.exit_code
         if text and not as_json:
-            click.echo(text)
+            say(text)
         answers.append(data | {"exit_code": code})
     from runner.report import worst_code
 
@@ -89,11 +90,16 @@ def _error_as_json(error: RunnerError) -> list[dict[str, str]]:
     return [{"message": mistake.message, "hint": mistake.hint} for mistake in mistakes]
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print lines, so that nothing that came from outside acts on the terminal."""
+    click.echo(make_visible(text, keep="\n"), err=err)
+
+
 def print_error(error: RunnerError) -> None:
     for mistake in _error_as_json(error):
-        click.echo(f"error: {mistake['message']}", err=True)
+        say(f"error: {mistake['message']}", err=True)
         if mistake["hint"]:
-            click.echo(f"hint: {mistake['hint']}", err=True)
+            say(f"hint: {mistake['hint']}", err=True)
 
 
 @contextmanager

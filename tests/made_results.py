@@ -17,7 +17,7 @@ from runner.state import State
 
 SPEC = """\
 name = "job"
-files = "in/*"
+files = "in/**/*"
 app_name = "Invoice Extraction"
 owner = "instabase"
 context = "acme"
