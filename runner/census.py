@@ -8,15 +8,16 @@ from typing import Any
 
 from runner.pages import Document
 from runner.shown import make_visible, show_value
+from runner.webpage import embed_json
 
 BINS = 10
-# What a page shows of outside text, in characters, and of documents in all, in characters, so that it stays small
-# enough to open: those that a person should look at have a share of their own.
 NAME_LENGTH = 100
 VALUE_LENGTH = 160
-ROWS_LENGTH = {False: 5_000_000, True: 2_500_000}
-FIELDS_LENGTH = {False: 2_000_000, True: 2_000_000}
-MAX_FAILED = 5_000
+# How many bytes a page holds of each, so that it stays small enough to open: the last part of that is kept for
+# documents that a person should look at.
+ROWS_BYTES = {False: 6_000_000, True: 8_000_000}
+FIELDS_BYTES = {False: 2_500_000, True: 4_000_000}
+FAILED_BYTES = 1_000_000
 MAX_NAMES = 500
 OTHERS = "(others)"
 
@@ -75,8 +76,9 @@ class Census:
     fields: dict[str, FieldCount] = field(default_factory=dict)
     rows: list[list[Any]] = field(default_factory=list)
     failed: list[list[Any]] = field(default_factory=list)
-    _rows_room: dict[bool, int] = field(default_factory=lambda: dict(ROWS_LENGTH))
-    _fields_room: dict[bool, int] = field(default_factory=lambda: dict(FIELDS_LENGTH))
+    _rows_bytes: int = 0
+    _fields_bytes: int = 0
+    _failed_bytes: int = 0
 
     @property
     def has_confidence(self) -> bool:
@@ -114,25 +116,28 @@ class Census:
         return lowest, failed
 
     def _keep_failed(self, document: Document, item: dict[str, Any]) -> None:
-        if len(self.failed) >= MAX_FAILED:
-            self.failed_left_out += 1
-            return
         path = make_visible(document["path"])
         address = address_of(document["path"], path) if document["present"] else 0
         shown = [show_value(item["name"], NAME_LENGTH), show_value(item["error"], VALUE_LENGTH)]
-        self.failed.append([path, address, document["document_index"], *shown])
+        row = [path, address, document["document_index"], *shown]
+        size = len(embed_json(row)) + 1
+        if self._failed_bytes + size > FAILED_BYTES:
+            self.failed_left_out += 1
+            return
+        self._failed_bytes += size
+        self.failed.append(row)
 
     def _keep(self, document: Document, name: str, lowest: float | None, failed: int, needy: bool) -> None:
         path = make_visible(document["path"])
-        self._rows_room[needy] -= len(path.encode()) + 60
-        if self._rows_room[needy] < 0:
-            self.rows_left_out += 1
-            return
         address = address_of(document["path"], path) if document["present"] else 0
         counts = [len(document["pages"]), len(document["fields"]), failed, self._round(lowest)]
-        run = show_value(document["run_id"], NAME_LENGTH)
-        fields = self._show_fields(document, needy)
-        self.rows.append([path, document["document_index"], name, *counts, run, address, fields])
+        row = [path, document["document_index"], name, *counts, show_value(document["run_id"], NAME_LENGTH), address]
+        size = len(embed_json([path, *counts, address])) + 16  # names of classes and runs are written once
+        if self._rows_bytes + size > ROWS_BYTES[needy]:
+            self.rows_left_out += 1
+            return
+        self._rows_bytes += size
+        self.rows.append([*row, self._show_fields(document, needy)])
 
     def _round(self, confidence: float | None) -> float | None:
         """Shorten a confidence, but never across the threshold."""
@@ -143,10 +148,11 @@ class Census:
 
     def _show_fields(self, document: Document, needy: bool) -> list[list[Any]] | None:
         shown = [show_field(item) for item in document["fields"][:MAX_NAMES]]
-        self._fields_room[needy] -= sum(len(str(cell).encode()) + 4 for row in shown for cell in row)
-        if self._fields_room[needy] < 0:
+        size = len(embed_json(shown))
+        if self._fields_bytes + size > FIELDS_BYTES[needy]:
             self.fields_left_out += 1
             return None
+        self._fields_bytes += size
         return shown
 
 

@@ -11,10 +11,10 @@ from runner.diff import KINDS, Change, ClassChange, Diff
 from runner.job import Job
 from runner.overview import base_of
 from runner.shown import make_visible, show_value
-from runner.webpage import Column, Table, facts, live_table, note, plain_table, render_page, section, show
+from runner.webpage import Column, Table, embed_json, facts, live_table, note, plain_table, render_page, section, show
 
 VALUE_LENGTH = 300
-ROWS_LENGTH = 12_000_000  # in characters: so that the page stays small enough to open
+ROWS_BYTES = 12_000_000  # so that the page stays small enough to open
 MAX_FIELDS = 500
 COLUMNS = (
     Column("File", "file"),
@@ -65,7 +65,7 @@ def _fields(diff: Diff) -> list[str]:
 
 def _rows(job: Job, diff: Diff) -> tuple[list[list[Any]], int]:
     rows: list[list[Any]] = []
-    room, total = ROWS_LENGTH, len(diff.classes) + len(diff.changes)
+    room, total = ROWS_BYTES, len(diff.classes) + len(diff.changes)
     present: dict[str, bool] = {}
     every: list[Change | ClassChange] = [*diff.classes, *diff.changes]
     for change in every:
@@ -74,7 +74,7 @@ def _rows(job: Job, diff: Diff) -> tuple[list[list[Any]], int]:
             present[change.path] = (job.folder / change.path).is_file()
         address = address_of(change.path, path) if present[change.path] else 0
         row = [path, address, change.document_index, *_cells(change)]
-        room -= sum(len(str(cell).encode()) + 4 for cell in row)
+        room -= len(embed_json(row)) + 1
         if room < 0:
             break
         rows.append(row)

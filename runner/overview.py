@@ -16,11 +16,11 @@ from runner.job import Job
 from runner.report import Report, count
 from runner.shown import make_visible
 from runner.timeline import PHASES, Bar, total_s
-from runner.webpage import Column, Table, facts, live_table, note, plain_table, render_page, section, show
+from runner.webpage import Column, Table, facts, fitting, live_table, note, plain_table, render_page, section, show
 
 MAX_HISTOGRAMS = 60
-MAX_BATCHES = 5_000
-MAX_PROBLEMS = 5_000
+MAX_BATCHES = 3_000
+PROBLEMS_BYTES = 500_000
 NO_PLOTS = "For plots: pip install 'aihub-runner[plots]'"
 PHASE_NAMES = ("Upload", "Wait for the start", "Run", "Fetch")
 DOCUMENT_COLUMNS = (
@@ -76,7 +76,7 @@ def _tables(found: Facts) -> dict[str, Table]:
     return {
         "batches": Table(_batch_columns(), [_batch_row(bar) for bar in found.bars[-MAX_BATCHES:]]),
         "failed": Table(failed, found.census.failed, places={"address": 1}),
-        "problems": Table(problems, _list_problems(found.report)[:MAX_PROBLEMS]),
+        "problems": Table(problems, fitting(_list_problems(found.report), PROBLEMS_BYTES)),
         "documents": documents,
     }
 
@@ -214,12 +214,12 @@ def _list_problems(report: Report) -> list[list[str]]:
 
 
 def _problems(found: Facts) -> str:
-    problems, census = len(_list_problems(found.report)), found.census
+    problems, census = _list_problems(found.report), found.census
     parts = ["<h3>Files and runs</h3>"]
     parts.append(live_table("problems", "files and runs") if problems else note("None was set aside, none failed."))
     parts.append("<h3>Fields</h3>")
     parts.append(live_table("failed", "fields that failed") if census.failed else note("No field failed."))
-    left_out = census.failed_left_out + max(0, problems - MAX_PROBLEMS)
+    left_out = census.failed_left_out + len(problems) - len(fitting(problems, PROBLEMS_BYTES))
     parts.append(note(f"{left_out:,} more are not listed here; runner status --json has all.") if left_out else "")
     return section("problems", "What failed", *parts)
 

@@ -145,7 +145,7 @@
       draw();
     };
     const cellsOf = (row) => columns.map((column, index) => {
-      const cell = make("td", "", index === 0 ? "first" : "");
+      const cell = make("td", "", index === 0 && column.kind !== "id" ? "first" : "");
       if (isNumber(column.kind) || column.kind === "failed") cell.classList.add("number");
       cell.dataset.label = column.name;
       fill(cell, table, row, column, indexes[index]);

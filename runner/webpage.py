@@ -92,6 +92,17 @@ def embed_json(value: Any) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
+def fitting(rows: Sequence[Sequence[Any]], room_bytes: int) -> list[Sequence[Any]]:
+    """Give the rows, from the first on, that fit into so many bytes of a page."""
+    kept = []
+    for row in rows:
+        room_bytes -= len(embed_json(row)) + 1
+        if room_bytes < 0:
+            break
+        kept.append(row)
+    return kept
+
+
 def _load(name: str) -> str:
     return resources.files("runner").joinpath(name).read_text(encoding="utf-8")
 
