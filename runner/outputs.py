@@ -52,11 +52,11 @@ def results(
 
     def act(path: Path) -> Answer:
         from runner.inspection import opened_results
+        from runner.places import check_output
 
-        with (
-            opened_job(path, Options(allow_outside=allow_outside), state, fake, offline=True) as job,
-            opened_results(job) as found,
-        ):
+        with opened_job(path, Options(allow_outside=allow_outside), state, fake, offline=True) as job:
+            check_output(job, output)
+        with opened_results(job) as found:
 
             def write(file: File) -> int:
                 from runner.extract import extract

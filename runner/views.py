@@ -30,6 +30,7 @@ from runner.jsonl import find_damage
 from runner.model import Shard
 from runner.overview import Facts, as_json, render_overview
 from runner.pages import Chosen, Document, Found, find_results
+from runner.places import check_output
 from runner.report import count
 from runner.shown import make_visible
 from runner.state import State
@@ -44,6 +45,7 @@ def write_report(job: Job, output: Path | None, threshold: float) -> tuple[Path,
     A confidence below the threshold, from 0 to 1, is one to look at. Raises InputError where nothing was applied,
     ResultsError where raw pages are missing.
     """
+    check_output(job, output)
     output = output or job.results_path / FILE_NAME
     with read_state(job) as state:
         if state is None:
@@ -74,6 +76,7 @@ def compare_results(
     With `page`, it is written as HTML, too. Raises InputError where there are no results of a side, ResultsError
     where raw pages are missing.
     """
+    check_output(job, page)
     with read_state(job) as state:
         if state is None:
             raise _nothing(job)

@@ -36,6 +36,7 @@ HOSTILE = [
     "&lt;b&gt; &amp; {{7*7}} ${7*7}",
     "long " * 200_000,
 ]
+COMPARE = ("diff", "--version", "", "--version", "", "--html")
 ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -233,6 +234,20 @@ def test_report_by_the_command_line_sends_nothing(project: Project) -> None:
     assert set(outcome.json["phases_s"]) == {"upload", "wait", "run", "fetch"}
     assert (project.folder / "page.html").stat().st_mode & 0o777 == 0o600
     assert project.fake.journal == []
+
+
+@pytest.mark.parametrize("output", ["in/page.html", "in/00000.txt", "job.toml", "job.state.db", "./in/../in/x/y.html"])
+@pytest.mark.parametrize("command", [("report", "--output"), ("results", "--format", "csv", "--output"), COMPARE])
+def test_page_is_not_written_where_it_would_be_sent_or_do_harm(
+    project: Project, command: tuple[str, ...], output: str
+) -> None:
+    project.write_files(1)
+    project.apply()
+    before = {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
+    outcome = project.run(*command, output)
+    assert outcome.code == 2
+    assert f"error: {output}: " in outcome.err or "x/y.html" in outcome.err
+    assert {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("command", ["status", "plan", "apply", "report"])
