@@ -22,6 +22,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = {"xlsx": ("xlsxwriter", "XlsxWriter"), "
 BINARY = frozenset(EXTRAS)
 MEMORY_BYTES = 16_000_000
 
+_FIRST = frozenset("=+-@\t\r'")  # a quick look: most texts begin with none of them
 _DANGEROUS = re.compile(r"'*[=+\-@\t\r]")
 _PLAIN_NUMBER = re.compile(r"[+-]?[0-9]+([.,][0-9]+)*([eE][+-]?[0-9]+)?%?")
 
@@ -62,7 +63,9 @@ def guard(text: str) -> str:
 
     Also before what would be one without quotes at its begin, so that taking one off gives every text back.
     """
-    return f"'{text}" if _DANGEROUS.match(text) and not _PLAIN_NUMBER.fullmatch(text) else text
+    if text[:1] not in _FIRST or not _DANGEROUS.match(text) or _PLAIN_NUMBER.fullmatch(text):
+        return text
+    return f"'{text}"
 
 
 def unguard(text: str) -> str:
@@ -71,6 +74,8 @@ def unguard(text: str) -> str:
 
 
 # Formats
+
+_LINE = json.JSONEncoder(ensure_ascii=False)
 
 
 class JsonlSink:
@@ -83,7 +88,7 @@ class JsonlSink:
     def write(self, rows: Iterable[Row]) -> None:
         """Add rows at the end."""
         for row in rows:
-            line = json.dumps(dict(zip(self._names, row, strict=True)), ensure_ascii=False)
+            line = _LINE.encode(dict(zip(self._names, row, strict=True)))
             self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
 
     def close(self) -> None:

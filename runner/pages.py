@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 from runner.errors import ResultsError
 from runner.model import Member, Run, Scan, Shard
 from runner.plan import Want
+from runner.rawpage import RawPage
 from runner.state import State
 
-BYTES_IN_MEMORY = 8_000_000  # of raw pages kept as values, which take several times as much; one page always is
+BYTES_IN_MEMORY = 16_000_000  # of raw pages; one is kept in any case
 _FIELD_NAMES = {"field_name": "name", "value": "value", "type": "type", "error_msg": "error"}
 
 Document = dict[str, Any]  # a line of `documents.jsonl`
@@ -52,30 +53,34 @@ def choose_runs(shards: Iterable[Shard], scan: Scan, want: Want) -> list[Chosen]
 
 
 class _Pages:
-    """Raw pages as values, the last ones used kept in memory."""
+    """Raw pages, the last ones used kept in memory. Raises ResultsError where one is not as it was fetched."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._kept: dict[str, tuple[int, Any]] = {}
+        self._kept: dict[str, tuple[int, RawPage]] = {}
 
-    def load(self, path: str) -> Any:
-        """Load a page. Raises ResultsError where it is not as it was fetched."""
-        if path in self._kept:
-            self._kept[path] = self._kept.pop(path)  # the last one used is the last
-            return self._kept[path][1]
+    def file(self, path: str, position: int) -> Mapping[str, Any]:
+        """Load one of the files that a page answers."""
+        return self._read(path, lambda page: page.file(position))  # type: ignore[no-any-return]
+
+    def cases(self, path: str) -> list[Any]:
+        """Load the cross-class fields that a page has."""
+        return self._read(path, lambda page: (page.member("case_info") or {}).get("fields")) or []
+
+    def _read(self, path: str, read: Callable[[RawPage], Any]) -> Any:
         try:
-            text = (self._folder / path).read_bytes()
-            self._make_room(len(text))
-            page = json.loads(text)
-            page["files"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            return read(self._load(path))
+        except (OSError, ValueError, IndexError, AttributeError, RecursionError) as error:
             raise ResultsError(f"{path}: is missing or damaged", "apply with --refetch") from error
-        self._kept[path] = (len(text), page)
-        return page
 
-    def _make_room(self, size: int) -> None:
-        while self._kept and sum(kept for kept, _ in self._kept.values()) + size > BYTES_IN_MEMORY:
-            del self._kept[next(iter(self._kept))]
+    def _load(self, path: str) -> RawPage:
+        if path not in self._kept:
+            content = (self._folder / path).read_bytes()
+            while self._kept and sum(kept for kept, _ in self._kept.values()) + len(content) > BYTES_IN_MEMORY:
+                del self._kept[next(iter(self._kept))]
+            self._kept[path] = (len(content), RawPage(content.decode("utf-8", "surrogatepass")))
+        self._kept[path] = self._kept.pop(path)  # the last one used is the last
+        return self._kept[path][1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ class Found:
             place = self.state.find_answer(choice.run.id, self.include, choice.member.name)
             if place is not None:
                 path, position = place
-                yield from _read_file(choice, pages.load(path)["files"][position])
+                yield from _read_file(choice, pages.file(path, position))
 
     def cases(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Load the id of each run with each of its cross-class fields, the runs in the order of their files.
@@ -114,7 +119,7 @@ class Found:
         for run in {choice.run.id: choice.run for choice in self.chosen}.values():
             before = None
             for page in self.state.load_pages(run.id, self.include):
-                fields = (pages.load(page.path).get("case_info") or {}).get("fields") or []
+                fields = pages.cases(page.path)
                 if fields != before:
                     yield from ((run.remote_id or "", field) for field in fields)
                 before = fields or before

@@ -29,6 +29,8 @@ class ParquetSink:
     def __init__(self, file: File, table: Table, memory: int) -> None:
         self._name = table.name
         self._kinds = [column.kind for column in table.columns]
+        self._texts = [place for place, kind in enumerate(self._kinds) if kind in ("text", "json")]
+        self._texts = [place for place, kind in enumerate(self._kinds) if kind in ("text", "json")]
         self._schema = pa.schema([(as_unicode(column.name), _TYPES[column.kind]) for column in table.columns])
         self._writer = ParquetWriter(file, self._schema, compression="zstd")
         self._memory = memory
@@ -43,7 +45,7 @@ class ParquetSink:
                 for kind, cell in zip(self._kinds, row, strict=True)
             ]
             self._rows.append(cells)
-            self._bytes += sum(_CELL_BYTES + len(cell) if isinstance(cell, str) else _CELL_BYTES for cell in cells)
+            self._bytes += _CELL_BYTES * len(cells) + sum(len(cells[place] or "") for place in self._texts)
             if self._bytes > self._memory:
                 self._flush()
 

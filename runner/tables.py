@@ -132,7 +132,7 @@ def _json(value: Any) -> Any:
 
 def _inner(value: Any, *names: str) -> Any:
     for name in names:
-        value = value.get(name) if isinstance(value, Mapping) else None
+        value = value.get(name) if isinstance(value, dict) else None
     return value
 
 

@@ -8,7 +8,20 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"arguments", "errors", "model", "shown", "tables"},
-    {"spec", "globs", "mistakes", "fingerprint", "wire", "events", "bodies", "files", "pace", "sink", "filters"}
+    {
+        "spec",
+        "globs",
+        "mistakes",
+        "fingerprint",
+        "wire",
+        "events",
+        "bodies",
+        "files",
+        "pace",
+        "rawpage",
+        "sink",
+        "filters",
+    }
     | {"plots", "timeline", "webpage"},
     {"shards", "steps", "xlsx", "parquet"},
     {"plan", "formats", "stdout"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +20,10 @@ from openpyxl.utils.escape import unescape
 from made import made_results
 from runner.errors import ResultsError
 from runner.exports import update_tables
-from runner.formats import guard, unguard
+from runner.formats import guard, open_sink, unguard
 from runner.jsonl import read_documents, update_documents
 from runner.sink import as_unicode
-from runner.tables import FIELDS, Shape, name_classes
+from runner.tables import FIELDS, Shape, Table, name_classes
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FORMATS = ("jsonl", "csv", "xlsx", "parquet")
@@ -251,7 +252,7 @@ def run_pages(draw: st.DrawFn) -> list[Any]:
     return pages
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(run_pages(), min_size=1, max_size=2))
 def test_every_format_holds_whatever_the_description_allows(
     tmp_path_factory: pytest.TempPathFactory, runs: list[list[Any]]
@@ -398,11 +399,23 @@ def test_text_too_long_for_a_cell_is_refused_by_name_and_the_others_are_written(
 
 def test_table_of_too_many_columns_is_refused_by_name_and_the_others_are_written(tmp_path: Path) -> None:
     fields = [{"field_name": f"field_{number}", "value": "1"} for number in range(16_384 - 11 + 1)]
-    refused = write_all(tmp_path, [page_of(*fields)])
+    with made_results(tmp_path, [page_of(*fields)]) as found:
+        refused = update_tables(found, ("csv", "xlsx"))
     assert [error.message for error in refused] == [
         "documents/Invoice.xlsx: would have 16385 columns, a workbook holds 16384"
     ]
-    check_tables(tmp_path, {"documents/Invoice.xlsx"})
+    assert (list_tables(tmp_path, "xlsx"), list_tables(tmp_path, "csv")) == (
+        ["fields"],
+        ["documents/Invoice", "fields"],
+    )
+
+
+def test_table_of_too_many_rows_is_refused_by_name_before_a_row_is_written() -> None:
+    open_sink("xlsx", io.BytesIO(), Table("fields", FIELDS, 1_048_575)).drop()
+    message = "^fields.xlsx: would have 1048576 rows, a workbook holds 1048575$"
+    with pytest.raises(ResultsError, match=message) as refused:
+        open_sink("xlsx", io.BytesIO(), Table("fields", FIELDS, 1_048_576))
+    assert refused.value.hint == "use parquet"
 
 
 # Columns
