@@ -29,6 +29,7 @@ docs: $(VENV)/.installed
 bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/bench/bench_fake.py
 	$(BIN)/python tests/bench/bench_report.py
+	$(BIN)/python tests/bench/bench_results.py
 
 torture: $(VENV)/.installed-dev
 	$(BIN)/python tests/torture/pairs.py
