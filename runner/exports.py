@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from runner.errors import InputError, ResultsError, RunnerError
 from runner.files import Draft, digest_file, explain_disk
 from runner.formats import MEMORY_BYTES, open_sink
 from runner.pages import Found
-from runner.sink import Sink
+from runner.sink import WAITING, Sink
 from runner.state import State
 from runner.tables import VERSION, Layout, Row, Table, survey
 
@@ -124,6 +125,8 @@ def _sweep(folder: Path) -> None:
     """Remove what an apply that died left half-written."""
     for left in [*folder.glob(".fields.*.tmp"), *folder.glob(".cases.*.tmp"), *folder.glob("documents/.*.tmp")]:
         left.unlink(missing_ok=True)
+    for waiting in [*folder.glob(f"{WAITING}*"), *folder.glob(f"documents/{WAITING}*")]:
+        shutil.rmtree(waiting, ignore_errors=True)
 
 
 # Writing

@@ -63,14 +63,16 @@ class _Pages:
         """Load one of the files that a page answers."""
         return self._read(path, lambda page: page.file(position))  # type: ignore[no-any-return]
 
-    def cases(self, path: str) -> list[Any]:
+    def cases(self, path: str) -> list[dict[str, Any]]:
         """Load the cross-class fields that a page has."""
-        return self._read(path, lambda page: (page.member("case_info") or {}).get("fields")) or []
+        case = self._read(path, lambda page: page.member("case_info"))
+        fields = case.get("fields") if isinstance(case, dict) else None
+        return [one for one in fields if isinstance(one, dict)] if isinstance(fields, list) else []
 
     def _read(self, path: str, read: Callable[[RawPage], Any]) -> Any:
         try:
             return read(self._load(path))
-        except (OSError, ValueError, IndexError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, IndexError, RecursionError) as error:
             raise ResultsError(f"{path}: is missing or damaged", "apply with --refetch") from error
 
     def _load(self, path: str) -> RawPage:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from runner.tables import Row
 
+WAITING = ".aihub-runner-"  # begins the name of a folder where rows wait to be put into a file
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 

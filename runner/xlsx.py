@@ -14,7 +14,7 @@ from xlsxwriter.exceptions import FileCreateError, XlsxWriterException
 from xlsxwriter.worksheet import Worksheet
 
 from runner.errors import ResultsError
-from runner.sink import File, as_unicode
+from runner.sink import WAITING, File, as_unicode
 from runner.tables import Kind, Row, Table, render_json
 
 MAX_ROWS = 1_048_575  # beside the head
@@ -32,7 +32,7 @@ class XlsxSink:
         _check_size(table)
         self._name = table.name
         self._kinds = [column.kind for column in table.columns]
-        self._waiting = TemporaryDirectory(prefix=".aihub-runner-", dir=folder, ignore_cleanup_errors=True)
+        self._waiting = TemporaryDirectory(prefix=WAITING, dir=folder, ignore_cleanup_errors=True)
         options = {
             "constant_memory": True,
             "tmpdir": self._waiting.name,

@@ -384,6 +384,12 @@ def test_properties_of_the_service_never_take_the_place_of_ours(tmp_path: Path) 
     assert document["fields"] == [{"name": "total", "value": "1", "type": None, "error": None}]
 
 
+@pytest.mark.parametrize("case_info", [None, [], "x", {"fields": None}, {"fields": "x"}, {"fields": [None, 1]}, {}])
+def test_packet_that_is_none_has_no_table(tmp_path: Path, case_info: Any) -> None:
+    assert write_all(tmp_path, [page_of() | {"case_info": case_info}]) == []
+    assert list_tables(tmp_path, "csv") == ["documents/Invoice", "fields"]
+
+
 # What a workbook cannot hold
 
 
