@@ -31,6 +31,8 @@ docs: $(VENV)/.installed
 bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/bench/bench_fake.py
 	$(BIN)/python tests/bench/bench_load.py
+	$(BIN)/python tests/bench/bench_report.py
+	$(BIN)/python tests/bench/bench_results.py
 
 torture: $(VENV)/.installed-dev
 	$(BIN)/python tests/torture/pairs.py

@@ -17,7 +17,7 @@ def documents(spec: str | PathLike[str], *, fake: bool = False) -> Iterator[dict
     """
     from pathlib import Path
 
-    from runner.job import find_results
+    from runner.job import find_documents
     from runner.jsonl import read_documents
 
-    return read_documents(find_results(Path(spec), fake=fake))
+    return read_documents(find_documents(Path(spec), fake=fake))

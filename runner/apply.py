@@ -18,11 +18,13 @@ from runner.coordinator import Coordinator
 from runner.engine import Engine
 from runner.errors import InputError, Interrupted, ResultsError, RunnerError, StateError
 from runner.events import Reporter
+from runner.exports import forget_tables, list_edited, update_tables
 from runner.job import Job
-from runner.jsonl import carry_pages, documents_by_run, is_edited, update_documents
+from runner.jsonl import FILE_NAME, documents_by_run, is_edited, update_documents
 from runner.lock import hold_lock, new_lease
 from runner.lockfile import shard_entries, update_lockfile
 from runner.model import CachedDigest, Scan, SetAside, Source
+from runner.pages import Found, carry_pages, find_results
 from runner.places import check_renamed, claim_results, warn_of_network
 from runner.plan import PAYS, Plan, Work, make_plan
 from runner.reconcile import (
@@ -189,6 +191,7 @@ def _prepare(job: Job, state: State, client: AIHub, scan: Scan, reporter: Report
         state.forget_fetches(carry_pages(state, job.folder / state.get_meta("results"), job.results_path))
         state.record_meta("documents_digest", "")
         state.record_meta("documents_from", "")
+        forget_tables(state)
     state.record_meta("results", place)
     if job.options.refetch:
         state.record_meta("documents_from", "")
@@ -260,14 +263,24 @@ def _finish(job: Job, state: State, scan: Scan) -> tuple[Report, list[RunnerErro
     closed = [shard for shard in shards if shard.is_closed]
     entries = [entry for shard in closed for entry in shard_entries(shard, job.app, counts)]
     update_lockfile(job.lock_path, entries, load_dismissed(state))
-    if is_edited(state, job.results_path) and not job.options.refetch:
-        note = f"{job.results_path.name}/documents.jsonl was edited by hand and is left as it is; see --refetch"
-        return describe_job(job, state, scan, [note]), []
+    notes, problems = _write_results(job, find_results(state, shards, scan, job.want(), job.results_path))
+    return describe_job(job, state, scan, notes), problems
+
+
+def _write_results(job: Job, found: Found) -> tuple[list[str], list[RunnerError]]:
+    """Write the documents and the tables made of them; give what was left as it is, and what could not be written."""
+    refetch = job.options.refetch
+    edited = [] if refetch else list_edited(found.state, found.folder)
     try:
-        update_documents(state, shards, scan, job.want(), job.results_path)
+        if is_edited(found.state, found.folder) and not refetch:
+            edited.insert(0, FILE_NAME)
+        else:
+            update_documents(found)
+        problems: list[RunnerError] = [*update_tables(found, job.spec.results.formats, again=refetch)]
     except ResultsError as error:
-        return describe_job(job, state, scan), [error]
-    return describe_job(job, state, scan), []
+        problems = [error]
+    folder = found.folder.name
+    return [f"{folder}/{name} was edited by hand and is left as it is; see --refetch" for name in edited], problems
 
 
 def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) -> Report:

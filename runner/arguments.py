@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -20,3 +22,21 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
             return float(text[:-1]) * unit if unit else float(text)
         except ValueError:
             self.fail(f"{text!r} is no duration; write 90s, 10m or 2h", param, ctx)
+
+
+class Moment(click.ParamType):  # type: ignore[type-arg]
+    """A moment: a date, a date and time, in UTC where no zone is given, or how long ago: 90s, 10m, 2h or 7d."""
+
+    name = "DATE|TIME|2h|7d"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Give it in Unix seconds."""
+        text = str(value)
+        unit = {"s": 1, "m": 60, "h": 3600, "d": 86_400}.get(text[-1:], 0)
+        try:
+            if unit:
+                return time.time() - float(text[:-1]) * unit
+            moment = datetime.fromisoformat(text)
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            self.fail(f"{text!r} is no moment; write 2026-01-31, 2026-01-31T12:00, 2h or 7d", param, ctx)

@@ -5,12 +5,9 @@ Everything heavy is imported where it is used, so that `runner --version` answer
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -18,17 +15,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.arguments import Duration
-from runner.errors import InputError, Interrupted, RunnerError, SpecErrors
+from runner.commands import PLAN_HAS_CHANGES, Answer, common, each, find_specs, opened_job, placed, print_error, say
+from runner.errors import InputError, Interrupted, RunnerError
+from runner.insights import diff, report
+from runner.outputs import results
 
 if TYPE_CHECKING:
     from runner.job import Job, Options
     from runner.model import Scan
     from runner.plan import Plan
-
-PLAN_HAS_CHANGES = 10
-
-# What a command says of one spec: for people, for programs, and as an exit code.
-Answer = tuple[str, dict[str, Any], int]
+    from runner.report import Report
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -45,87 +41,8 @@ def cli() -> None:
     """Apply committed job specs to Instabase AI Hub: upload, run, poll, fetch, and never pay twice."""
 
 
-def _common(command: Callable[..., None]) -> Callable[..., None]:
-    options = [
-        click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path)),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _placed(command: Callable[..., None]) -> Callable[..., None]:
-    options = [
-        click.option("--state", type=click.Path(path_type=Path), help="Keep the state in another file."),
-        click.option("--fake", is_flag=True, help="Use the bundled fake AI Hub; all of it lies in <stem>.fake/."),
-        click.option("--allow-outside", is_flag=True, help="Allow files and results outside the Git work tree."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return _common(command)
-
-
-def _find_specs(given: tuple[Path, ...]) -> list[Path]:
-    """List the specs that are meant: files as given, of folders all; lock files are passed over."""
-    found = [spec for path in given for spec in (sorted(path.glob("*.toml")) if path.is_dir() else [path])]
-    specs = [path for path in found if not path.name.endswith(".lock.toml")]
-    return list(dict.fromkeys(specs or given))  # a lock file or empty folder alone is told of when it is loaded
-
-
-def _each(given: tuple[Path, ...], as_json: bool, act: Callable[[Path], Answer]) -> None:
-    """Do something for each spec, print what came of it, and exit with the code that tells most."""
-    answers = []
-    for spec in _find_specs(given):
-        try:
-            text, data, code = act(spec)
-        except RunnerError as error:
-            _print_error(error)
-            text, data, code = "", {"spec": spec.name, "error": _error_as_json(error)}, error.exit_code
-        if text and not as_json:
-            click.echo(text)
-        answers.append(data | {"exit_code": code})
-    from runner.report import worst_code
-
-    codes = [answer["exit_code"] for answer in answers]
-    code = PLAN_HAS_CHANGES if set(codes) == {PLAN_HAS_CHANGES} else worst_code(codes)
-    if as_json:
-        click.echo(json.dumps({"specs": answers, "exit_code": code}, indent=2))
-    sys.exit(code)
-
-
-def _error_as_json(error: RunnerError) -> list[dict[str, str]]:
-    mistakes = error.mistakes if isinstance(error, SpecErrors) else [error]
-    return [{"message": mistake.message, "hint": mistake.hint} for mistake in mistakes]
-
-
-def _print_error(error: RunnerError) -> None:
-    for mistake in _error_as_json(error):
-        click.echo(f"error: {mistake['message']}", err=True)
-        if mistake["hint"]:
-            click.echo(f"hint: {mistake['hint']}", err=True)
-
-
-@contextmanager
-def _open_job(spec: Path, options: Options, state: Path | None, fake: bool, offline: bool = False) -> Iterator[Job]:
-    """Open a job, with the embedded fake running where it is asked for and needed."""
-    from runner.job import open_job
-
-    if not fake or offline:
-        yield open_job(spec, options, state=state, fake_root="" if fake else None, offline=offline)
-        return
-    from fake_server import FakeAIHub
-    from runner.files import make_folder
-
-    job = open_job(spec, options, state=state, fake_root="", offline=True)
-    data = job.lock_path.parent / "data"
-    make_folder(data)
-    with FakeAIHub(data_dir=data, run_seconds=0.2) as server:
-        yield open_job(spec, options, state=state, fake_root=server.root)
-
-
 @cli.command()
-@_common
+@common
 def validate(specs: tuple[Path, ...], as_json: bool) -> None:
     """Check specs: every mistake, each with its line. Sends nothing."""
 
@@ -135,11 +52,11 @@ def validate(specs: tuple[Path, ...], as_json: bool) -> None:
         loaded = load_spec(spec)
         return f"{spec}: ok", {"spec": spec.name, "name": loaded.name}, 0
 
-    _each(specs, as_json, act)
+    each(specs, as_json, act)
 
 
 @cli.command()
-@_placed
+@placed
 @click.option("--exit-code", "tell_changes", is_flag=True, help="Exit with 10 where applying would change something.")
 @click.option("--retry-failed", is_flag=True, help="Plan to pay for failed runs again.")
 @click.option("--again", is_flag=True, help="Plan to pay for everything again.")
@@ -162,18 +79,18 @@ def plan(
         from runner.inspection import preview
         from runner.report import plan_as_json, render_plan
 
-        with _open_job(spec, options, state, fake, offline=True) as job:
+        with opened_job(spec, options, state, fake, offline=True) as job:
             planned, scan = preview(job)
             target = job.want().target
             code = PLAN_HAS_CHANGES if tell_changes and planned.work else 0
             return render_plan(spec.name, planned, scan, target), plan_as_json(spec.name, planned, scan, target), code
 
     _refuse_state_of_many(specs, state)
-    _each(specs, as_json, act)
+    each(specs, as_json, act)
 
 
 @cli.command()
-@_placed
+@placed
 def status(specs: tuple[Path, ...], as_json: bool, state: Path | None, fake: bool, allow_outside: bool) -> None:
     """Show how jobs stand, by what is recorded and the local files; the exit code tells it too. Sends nothing."""
     from runner.job import Options
@@ -182,21 +99,22 @@ def status(specs: tuple[Path, ...], as_json: bool, state: Path | None, fake: boo
         from runner.inspection import inspect_job
         from runner.report import render_report
 
-        with _open_job(spec, Options(allow_outside=allow_outside), state, fake, offline=True) as job:
+        with opened_job(spec, Options(allow_outside=allow_outside), state, fake, offline=True) as job:
             report = inspect_job(job)
+            _print_problems(report)
             return render_report(report, applied=False), report.as_json(), report.exit_code
 
     _refuse_state_of_many(specs, state)
-    _each(specs, as_json, act)
+    each(specs, as_json, act)
 
 
 @cli.command()
-@_placed
+@placed
 @click.option("--yes", is_flag=True, help="Do not ask before runs are paid.")
 @click.option("--retry-failed", is_flag=True, help="Pay for failed runs again, and send refused files again.")
 @click.option("--again", is_flag=True, help="Pay for everything again.")
 @click.option("--adopt", is_flag=True, help="Take up what lies on the server, where state and lock file are gone.")
-@click.option("--refetch", is_flag=True, help="Fetch all results again, and replace an edited documents.jsonl.")
+@click.option("--refetch", is_flag=True, help="Fetch all results again, and replace edited files.")
 @click.option("--wait-for-review", is_flag=True, help="Wait for runs that stopped for a person's review.")
 @click.option("--wait-timeout", type=Duration(), help="Stop waiting for runs after this long; apply again later.")
 @click.option("--lock-timeout", type=Duration(), default=0.0, help="Wait this long for another apply to end.")
@@ -228,10 +146,10 @@ def apply(
             raise wrong.get(spec) or InputError(
                 f"{spec.name}: not applied, since another spec is wrong", "mend that one"
             )
-        with _open_job(spec, options, state, fake) as job:
+        with opened_job(spec, options, state, fake) as job:
             return _apply_one(job, ask=not (yes or as_json), stop=stop)
 
-    _each(specs, as_json, act)
+    each(specs, as_json, act)
 
 
 def _refuse_state_of_many(specs: tuple[Path, ...], state: Path | None) -> None:
@@ -244,7 +162,7 @@ def _find_wrong(given: tuple[Path, ...], options: Options, fake: bool) -> dict[P
     from runner.job import open_job
     from runner.places import check_renamed, claim_results
 
-    specs, wrong = _find_specs(given), {}
+    specs, wrong = find_specs(given), {}
     for spec in specs if len(specs) > 1 else ():
         try:
             job = open_job(spec, options, fake_root="" if fake else None, offline=fake)
@@ -271,7 +189,7 @@ def _apply_one(job: Job, *, ask: bool, stop: Event) -> Answer:
         from runner.report import render_plan
 
         progress.close()
-        click.echo(render_plan(job.spec_path.name, planned, scan, job.want().target), err=True)
+        say(render_plan(job.spec_path.name, planned, scan, job.want().target), err=True)
         agreed = click.confirm("Start these runs?", err=True)
         progress.resume()
         return agreed
@@ -280,9 +198,13 @@ def _apply_one(job: Job, *, ask: bool, stop: Event) -> Answer:
         report = apply_job(job, progress, confirm, stop)
     finally:
         progress.close()
-    for problem in report.problems:
-        _print_error(RunnerError(problem.message, problem.hint))
+    _print_problems(report)
     return render_report(report), report.as_json(), report.exit_code
+
+
+def _print_problems(report: Report) -> None:
+    for problem in report.problems:
+        print_error(RunnerError(problem.message, problem.hint))
 
 
 def _stop_on_signals(stop: Event) -> None:
@@ -312,10 +234,15 @@ def resolve(spec: Path, state: Path | None, fake: bool, adopt: str | None, resub
     def act(path: Path) -> Answer:
         from runner.inspection import resolve_unknown
 
-        with _open_job(path, Options(), state, fake) as job:
+        with opened_job(path, Options(), state, fake) as job:
             return resolve_unknown(job, adopt, resubmit)
 
-    _each((spec,), as_json, act)
+    each((spec,), as_json, act)
+
+
+cli.add_command(results)
+cli.add_command(report)
+cli.add_command(diff)
 
 
 def main() -> None:
@@ -328,7 +255,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(Interrupted.exit_code)
     except RunnerError as error:
-        _print_error(error)
+        print_error(error)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os._exit(0)

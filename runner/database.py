@@ -15,7 +15,11 @@ from pathlib import Path
 
 from runner.errors import StateError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# What makes the schema of the next version of each version; columns come last, as in schema.sql.
+MIGRATIONS = {
+    1: "ALTER TABLE batches ADD COLUMN sent_s REAL; ALTER TABLE fetches ADD COLUMN fetched_s REAL;",
+}
 BUSY_TIMEOUT_S = 10.0
 
 _ADVICE = {
@@ -61,7 +65,8 @@ def _roll_back(path: Path) -> None:
             db.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
-def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
+def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> sqlite3.Connection:
+    """Bring a file to today's schema; one that may not be written is copied to memory and brought there."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
         raise StateError(
@@ -73,6 +78,20 @@ def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> None:
             raise StateError(f"{path.name}: is no state file of aihub-runner", "name another place with --state")
         schema = resources.files("runner").joinpath("schema.sql").read_text(encoding="utf-8")
         db.executescript(f"BEGIN IMMEDIATE;{schema};PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+    elif 0 < version < SCHEMA_VERSION:
+        if not write:
+            db = _copy_to_memory(db)
+        steps = "".join(MIGRATIONS[old] for old in range(version, SCHEMA_VERSION))
+        db.executescript(f"BEGIN IMMEDIATE;{steps}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+    return db
+
+
+def _copy_to_memory(db: sqlite3.Connection) -> sqlite3.Connection:
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    copy.row_factory = sqlite3.Row
+    with closing(db):
+        db.backup(copy)
+    return copy
 
 
 class Database:
@@ -84,8 +103,7 @@ class Database:
         try:
             with _explained(path):
                 _roll_back(path)
-                self._db = _connect(path, write=write)
-                _prepare(self._db, path, write=write)
+                self._db = _prepare(_connect(path, write=write), path, write=write)
         except OSError as error:
             raise StateError(
                 f"{path.name}: cannot be created, {error.strerror}", "check the folder, or give --state"

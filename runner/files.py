@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from runner.errors import InputError, StateError
@@ -42,29 +42,62 @@ def make_folder(path: Path) -> None:
             folder.mkdir(mode=0o700, exist_ok=True)
 
 
+class Draft:
+    """A file that is being written beside its place, which it takes at once when it is complete.
+
+    Only its owner can read it. To be closed in every case; raises OSError, see `explain_disk`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.closed = False
+        self._digest = hashlib.sha256()
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        make_folder(path.parent)
+        descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._file = open(descriptor, "wb")  # noqa: PTH123, SIM115
+
+    def write(self, chunk: bytes) -> int:
+        """Add bytes at the end."""
+        self._digest.update(chunk)
+        return self._file.write(chunk)
+
+    def flush(self) -> None:
+        """Do nothing: `finish` brings all to the disk."""
+
+    def finish(self) -> str:
+        """Bring all to the disk, and give its digest."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return "sha256:" + self._digest.hexdigest()
+
+    def publish(self) -> None:
+        """Take the place, on disk when this returns."""
+        self._file.close()
+        self._temporary.replace(self.path)
+        _sync_folder(self.path.parent)
+
+    def close(self) -> None:
+        """Leave nothing behind but what was published."""
+        self.closed = True
+        try:
+            self._file.close()  # it may flush, and fail
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
 def write_file(path: Path, chunks: Iterable[bytes], announce: Callable[[str], None] = lambda digest: None) -> str:
     """Replace a file at once by other bytes, on disk when this returns, and give their digest.
 
     `announce` is told the digest right before the file takes its place.
     """
-    digest = hashlib.sha256()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with explain_disk(path):
-        make_folder(path.parent)
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with open(descriptor, "wb") as file:  # noqa: PTH123
-                for chunk in chunks:
-                    digest.update(chunk)
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-            announce("sha256:" + digest.hexdigest())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
-    return "sha256:" + digest.hexdigest()
+    with explain_disk(path), closing(Draft(path)) as draft:
+        for chunk in chunks:
+            draft.write(chunk)
+        digest = draft.finish()
+        announce(digest)
+        draft.publish()
+    return digest
 
 
 def _sync_folder(folder: Path) -> None:

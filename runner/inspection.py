@@ -12,23 +12,25 @@ from typing import Any
 from runner.api import AIHub
 from runner.apply import check_root, describe_job, hold_state, plan_job, scan_files
 from runner.errors import InputError
+from runner.exports import find_table_damage, load_refused
 from runner.fingerprint import short_identity
 from runner.job import Job
 from runner.jsonl import find_damage
 from runner.lockfile import Entry
 from runner.model import FINAL_STATUSES, Run, Scan, Shard
+from runner.pages import Found, find_results
 from runner.places import check_renamed
 from runner.plan import Plan
 from runner.progress import open_progress
 from runner.reconcile import dismiss, entries_to_take_up, in_thread, take_up
-from runner.report import Report, count
+from runner.report import Problem, Report, count
 from runner.state import State
 from runner.takeup import Inspected
 from runner.wire import clean_text
 
 
 @contextmanager
-def _read_state(job: Job) -> Iterator[State | None]:
+def read_state(job: Job) -> Iterator[State | None]:
     """Open the state for reading only; None where there is none yet."""
     if not job.state_path.exists() or not job.state_path.stat().st_size:  # nor where making it was cut off
         yield None
@@ -38,16 +40,25 @@ def _read_state(job: Job) -> Iterator[State | None]:
         yield state
 
 
-def _scan(job: Job, state: State | None) -> Scan:
+def scan_quietly(job: Job, state: State | None) -> Scan:
     with closing(open_progress()) as progress:
         return scan_files(job, state, progress, Event())
+
+
+@contextmanager
+def opened_results(job: Job) -> Iterator[Found]:
+    """Open the results of a job, for reading only. Raises InputError where there are none yet."""
+    with read_state(job) as state:
+        if state is None:
+            raise InputError(f"{job.spec_path.name}: has no results yet", f"runner apply {job.spec_path.name}")
+        yield find_results(state, state.load_shards(), scan_quietly(job, state), job.want(), job.results_path)
 
 
 def preview(job: Job) -> tuple[Plan, Scan]:
     """Plan what applying would do, by what is known here; what the lock file names counts as done."""
     check_renamed(job)
-    with _read_state(job) as state:
-        scan = _scan(job, state)
+    with read_state(job) as state:
+        scan = scan_quietly(job, state)
         entries = entries_to_take_up(job, state)
         left, recognised = _without_paid(job, scan, entries)
         planned = plan_job(job, state, left)
@@ -68,9 +79,9 @@ def _without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int
 
 def inspect_job(job: Job) -> Report:
     """Describe how a job stands by what is recorded and the local files, without a request."""
-    with _read_state(job) as state:
+    with read_state(job) as state:
         if state is None:
-            scan = _scan(job, None)
+            scan = scan_quietly(job, None)
             note = "nothing was applied yet"
             return Report(
                 job.spec_path.name,
@@ -81,8 +92,11 @@ def inspect_job(job: Job) -> Report:
                 notes=(note,),
                 fake=job.is_fake,
             )
-        damaged = find_damage(state, state.load_shards(), job.want(), job.results_path)
-        return describe_job(job, state, _scan(job, state), damaged)
+        folder = job.results_path
+        damaged = find_damage(state, state.load_shards(), job.want(), folder) + find_table_damage(state, folder)
+        report = describe_job(job, state, scan_quietly(job, state), damaged)
+        refused = load_refused(state)
+        return replace(report, problems=tuple(Problem(one.message, one.hint, one.exit_code) for one in refused))
 
 
 def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, dict[str, Any], int]:
@@ -125,7 +139,7 @@ def _take_up(job: Job, state: State) -> list[Inspected]:
     if not entries_to_take_up(job, state):
         return []
     with closing(AIHub(job.connection)) as client, closing(open_progress()) as progress:
-        return take_up(job, state, client, _scan(job, state), progress)
+        return take_up(job, state, client, scan_quietly(job, state), progress)
 
 
 def _describe_left(found: Inspected) -> str:

@@ -142,7 +142,7 @@ def _read_secrets(spec: Spec, *, fake: bool) -> Mapping[str, SecretStr]:
     return {name: SecretStr("fake") for name in names} if fake else read_secrets(names)
 
 
-def find_results(spec_path: Path, *, fake: bool) -> Path:
+def find_documents(spec_path: Path, *, fake: bool) -> Path:
     """Find the documents of a spec. Raises InputError where there are none yet."""
     job = open_job(spec_path, Options(), fake_root="" if fake else None, offline=True)
     path = job.results_path / FILE_NAME

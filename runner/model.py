@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 MB = 1_048_576
@@ -107,8 +108,9 @@ class Member:
 class Batch:
     """What is known of a shard's batch in one target.
 
-    `intent_s` and `lost_s` are Unix seconds of the server's clock. `remote_id` is None until the
-    service's answer is known. `uploads` maps names in the batch to the digest that was sent.
+    `intent_s`, `lost_s` and `sent_s`, when the last file was sent, are Unix seconds of the server's clock, 0 where
+    unknown. `remote_id` is None until the service's answer is known. `uploads` maps names in the batch to the digest
+    that was sent.
     """
 
     id: int
@@ -118,6 +120,7 @@ class Batch:
     lost_s: float
     remote_id: int | None
     uploads: dict[str, str]
+    sent_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +128,8 @@ class Run:
     """What is known of one attempt to run an app on a shard's batch.
 
     `remote_id` is None until the service's answer is known; `unknown` says why it could not be found out.
-    `status` is what the service said last, verbatim, or empty. `fetched` holds the `include` of each
-    complete fetch of its results.
+    `status` is what the service said last, verbatim, or empty. `fetched` maps the `include` of each complete fetch of
+    its results to when that was (Unix seconds of the server's clock, 0 where unknown).
     """
 
     id: int
@@ -143,7 +146,7 @@ class Run:
     message: str
     started_ns: int
     finished_ns: int
-    fetched: frozenset[str]
+    fetched: Mapping[str, float]
 
     @property
     def is_final(self) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from runner.boundaries import is_own_name, is_spec
 from runner.errors import InputError
 from runner.events import Reporter
 from runner.files import explain_disk, make_folder, write_file
+from runner.globs import compile_globs
 from runner.job import Job
 from runner.sources import check_inside
 
@@ -50,6 +52,24 @@ def claim_results(job: Job) -> None:
         write_file(marker, [f"{name}\n".encode()])
     elif not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{folder.name}: the results folder cannot be written", "check its permissions")
+
+
+def check_output(job: Job, output: Path | None) -> None:
+    """Refuse a file to write that the next apply would send, and pay for, or that is one of our own. Raises InputError.
+
+    What lies in the results folder is never sent.
+    """
+    if output is None or output.absolute().is_relative_to(job.results_path.absolute()):
+        return
+    path = Path(os.path.relpath(output.absolute(), job.folder.absolute())).as_posix()
+    take, leave = compile_globs(job.spec.files, str(job.folder.absolute()))
+    if is_own_name(output.name) or is_spec(str(output)):
+        raise InputError(f"{output}: is a file of aihub-runner's own", "give another name")
+    if take.matches(path) and not leave.matches(path):
+        raise InputError(
+            f"{output}: matches files of {job.spec_path.name}, the next apply would send it",
+            f"give a place outside of them, in {job.results_path.name} for instance",
+        )
 
 
 def warn_of_network(job: Job, reporter: Reporter) -> None:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from runner.events import Counts
 from runner.model import MB
+from runner.shown import make_visible
 
 HEARTBEAT_S = 30.0
 
@@ -50,7 +51,7 @@ class LineProgress:
     def say(self, text: str) -> None:
         """Write a line."""
         self._last = self._clock()
-        self._stream.write(text + "\n")
+        self._stream.write(make_visible(text, keep="\n") + "\n")
         self._stream.flush()
 
     def show(self, counts: Counts) -> None:
@@ -91,7 +92,7 @@ class LiveProgress:
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(make_visible(text, keep="\n"), markup=False, highlight=False, soft_wrap=True)
 
     def show(self, counts: Counts) -> None:
         """Move the bars."""

@@ -121,6 +121,9 @@ class Recorder:
         if self._lost[step.shard] > MAX_STARTS:
             self._park(step.shard, error)
 
+    def _now_s(self) -> float:
+        return self.engine.client.server_now_s()
+
     # Files
 
     def _record_sent(self, step: SendFile, outcome: Outcome) -> None:
@@ -128,6 +131,7 @@ class Recorder:
             case Sent(digest, size):
                 self._accept_digest(step, digest, size)
                 self.state.record_upload(step.batch, step.member.name, digest)
+                self.state.record_sent(step.batch, self._now_s())
                 self.counts.files_sent += 1
                 self.counts.bytes_sent += size
             case Unsendable(reason, detail):
@@ -208,7 +212,7 @@ class Recorder:
             case ((PollRun() | FetchResults()), Gone()):
                 self._record_gone(step)
             case FetchResults(), Fetched(pages, answers):
-                self.state.record_fetch(step.run, step.include, pages, answers)
+                self.state.record_fetch(step.run, step.include, pages, answers, self._now_s())
                 self.counts.runs_fetched += 1
                 self.reporter.say(f"run {step.remote_id}: results of {len(answers)} files fetched")
             case _, _:

@@ -9,6 +9,7 @@ from typing import Any
 
 from runner.mistakes import Key
 from runner.spec import TABLES
+from runner.tables import Column
 
 PATTERNS = """\
 - `*` and `?` stand for characters within a name, `[a-c]` for one of them, `**` for any number of folders, `{a,b}` for
@@ -63,6 +64,13 @@ def render_reference() -> str:
         _render_rows(("variable", "meaning"), [(f"`{name}`", text) for name, text in VARIABLES.items()]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def render_columns(columns: Iterable[Column]) -> str:
+    """Render the columns of a table of results, as Markdown."""
+    kinds = {"text": "text", "integer": "whole number", "number": "number", "flag": "true or false"}
+    kinds |= {"integers": "list of whole numbers", "json": "JSON"}
+    return _render_rows(("column", "kind", "meaning"), [(f"`{c.name}`", kinds[c.kind], c.meaning) for c in columns])
 
 
 def _render_title(table: Key) -> str:

@@ -11,6 +11,7 @@ from runner.jsonl import tally_documents
 from runner.model import REVIEW_STATUS, Scan, SetAside, Shard
 from runner.plan import PAYS, Need, Plan, Want, Work
 from runner.progress import render_size
+from runner.shown import make_visible
 from runner.state import State
 
 PRECEDENCE = (130, 1, 5, 7, 4, 3, 2, 6, 0)
@@ -118,7 +119,7 @@ def render_report(report: Report, *, applied: bool = True) -> str:
     where = " on the FAKE AI Hub" if report.fake else ""
     if report.nothing_to_do:
         lines.append(f"{report.spec}: nothing to do{where}")
-    runs = ", ".join(f"{number} {status}" for status, number in sorted(report.runs.items())) or "none"
+    runs = ", ".join(f"{number} {make_visible(status)}" for status, number in sorted(report.runs.items())) or "none"
     lines.append(f"{report.spec}: {count(report.files, 'file')}, {report.files_done} done or under way{where}")
     if applied:
         sent = f"{count(report.files_sent, 'file')} ({render_size(report.bytes_sent)}) in {report.seconds} s"
@@ -150,7 +151,7 @@ def _because(item: SetAside) -> str:
 
 
 def _listed(title: str, items: Sequence[str]) -> list[str]:
-    shown = [f"  {title:<10} {item}" for item in items[:SHOWN]]
+    shown = [f"  {title:<10} {make_visible(item)}" for item in items[:SHOWN]]
     more = len(items) - SHOWN
     return shown + ([f"  {'':<10} and {more} more; --json lists all"] if more > 0 else [])
 

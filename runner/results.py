@@ -10,8 +10,9 @@ from runner.errors import ServiceError
 from runner.files import safe_segment, write_file
 from runner.look import is_run_gone
 from runner.model import Answer, Page
+from runner.sink import as_unicode
 from runner.steps import Fetched, FetchResults, Gone
-from runner.wire import ResultFile, ResultPage, parse_answer
+from runner.wire import ResultFile, parse_results
 
 MAX_FETCHES = 5
 PLAIN = "plain"
@@ -68,7 +69,7 @@ def _fetch_once(client: AIHub, step: FetchResults) -> Fetched:
     offset = 0
     while True:
         body = client.get_results(step.remote_id, _parameters(step.include), offset)
-        content = parse_answer(ResultPage, body, f"results of run {step.remote_id}")
+        content = parse_results(body, f"results of run {step.remote_id}")
         files = content.files or []
         path = f"raw/{safe_segment(step.remote_id)}/{step.include}/{offset}.json"
         pages.append(Page(offset, path, write_file(step.folder / path, [body])))
@@ -87,5 +88,5 @@ def _fetch_once(client: AIHub, step: FetchResults) -> Fetched:
 def _answer(file: ResultFile, offset: int, position: int) -> Answer:
     documents = file.documents or []
     errors = sum(bool(field.error_msg) for document in documents for field in document.fields or [])
-    name = unicodedata.normalize("NFC", file.original_file_name)
+    name = unicodedata.normalize("NFC", as_unicode(file.original_file_name))
     return Answer(name, offset, position, len(documents), errors)

@@ -44,7 +44,7 @@ CREATE TABLE members (
 ) WITHOUT ROWID;
 CREATE INDEX members_by_path ON members (path);
 
--- A row is an intent; remote_id is the answer. lost_s says when an answer was lost.
+-- A row is an intent; remote_id is the answer. lost_s says when an answer was lost, sent_s when the last file was sent.
 CREATE TABLE batches (
     id        INTEGER PRIMARY KEY,
     shard     INTEGER NOT NULL REFERENCES shards (id) ON DELETE CASCADE,
@@ -53,6 +53,7 @@ CREATE TABLE batches (
     intent_s  REAL NOT NULL,
     lost_s    REAL,
     remote_id INTEGER,
+    sent_s    REAL,
     UNIQUE (shard, target)
 );
 
@@ -90,8 +91,9 @@ CREATE TABLE runs (
 
 -- A complete fetch of a run's results with one set of includes.
 CREATE TABLE fetches (
-    run     INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-    include TEXT NOT NULL,
+    run       INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    include   TEXT NOT NULL,
+    fetched_s REAL,
     PRIMARY KEY (run, include)
 ) WITHOUT ROWID;
 

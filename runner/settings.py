@@ -12,7 +12,9 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from runner.errors import InputError
+from runner.errors import InputError, SpecErrors
+from runner.formats import find_missing
+from runner.mistakes import Mistake, locate
 from runner.spec import MAX_SPEC_BYTES, Spec, check_context, is_this_machine, parse_spec
 
 PUBLIC_ROOT = "https://aihub.instabase.com/api"
@@ -38,7 +40,18 @@ def load_spec(path: Path) -> Spec:
         raise InputError(f"{path.name}: is too large for a spec, more than {MAX_SPEC_BYTES} bytes", "name the spec")
     if data.startswith(b"\xef\xbb\xbf"):
         raise InputError(f"{path.name}: begins with a byte order mark", "save it as UTF-8 without one")
-    return parse_spec(_decode(data, path.name), path)
+    text = _decode(data, path.name)
+    spec = parse_spec(text, path)
+    _check_installed(spec, text, path)
+    return spec
+
+
+def _check_installed(spec: Spec, text: str, path: Path) -> None:
+    """Refuse formats whose extra is not installed, before anything is paid for."""
+    errors = [(place, error) for place, format in enumerate(spec.results.formats) if (error := find_missing(format))]
+    mistakes = [Mistake(("results", "formats", place), error.message, error.hint) for place, error in errors]
+    if mistakes:
+        raise SpecErrors(locate(mistakes, text.replace("\r\n", "\n"), path))
 
 
 def _read(path: Path, size: int, hint: str) -> bytes:

@@ -130,6 +130,7 @@ def _one_or_list(value: Any) -> Any:
 Text = Annotated[str, Field(min_length=1), AfterValidator(_check_text)]
 Pattern = Annotated[Text, AfterValidator(_check_pattern)]
 Include = Literal["confidence", "source", "review", "validation"]
+Format = Literal["jsonl", "csv", "xlsx", "parquet"]
 Listed = BeforeValidator(_list)
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Megabytes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -185,6 +186,10 @@ class Results(_Table):
     )
     include: Annotated[tuple[Include, ...], Listed, AfterValidator(_check_once)] = Field(
         (), description="What else to fetch: `confidence`, `source`, `review`, `validation`."
+    )
+    formats: Annotated[tuple[Format, ...], Listed, AfterValidator(_check_once)] = Field(
+        ("jsonl", "csv"),
+        description="Formats of the tables beside `documents.jsonl`: `jsonl`, `csv`, and as extras `xlsx`, `parquet`.",
     )
 
     def dir_for(self, name: str) -> str:

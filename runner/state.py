@@ -1,4 +1,4 @@
-"""The facts that are remembered of one spec: the only module that knows the tables of schema.sql.
+"""The facts that are remembered of one spec: with `fetches`, the only module that knows the tables of schema.sql.
 
 Every `record_` and `forget_` is one transaction, durable when it returns, unless it stands inside `transaction()`.
 Raises StateError for everything that can go wrong with the file.
@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.database import Database
 from runner.errors import StateError
+from runner.fetches import Fetches
 from runner.fingerprint import VERSION as FINGERPRINT_VERSION
-from runner.model import GIVEN_UP, Answer, Batch, CachedDigest, Member, Page, Run, Shard, Stat
+from runner.model import GIVEN_UP, Batch, CachedDigest, Member, Run, Shard, Stat
 from runner.plan import Move
 
 
-class State(Database):
+class State(Fetches):
     """The state of one spec. One thread uses it; with `write=False` nothing is created or changed."""
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
@@ -124,12 +124,13 @@ class State(Database):
             row["lost_s"] or 0.0,
             row["remote_id"],
             {upload["name"]: upload["digest"] for upload in sent},
+            row["sent_s"] or 0.0,
         )
 
     def _run(self, row: sqlite3.Row) -> Run:
-        fetches = self.read("SELECT include FROM fetches WHERE run = ?", row["id"])
+        fetches = self.read("SELECT include, fetched_s FROM fetches WHERE run = ?", row["id"])
         facts = {name: row[name] for name in row.keys() if name != "lost_s"}  # noqa: SIM118
-        fetched = frozenset(fetch["include"] for fetch in fetches)
+        fetched = {fetch["include"]: fetch["fetched_s"] or 0.0 for fetch in fetches}
         return Run(**facts, lost_s=row["lost_s"] or 0.0, fetched=fetched)
 
     def record_shard(self, members: Iterable[Member], fingerprint: str = "") -> int:
@@ -197,13 +198,18 @@ class State(Database):
         with self.transaction():
             self.write("DELETE FROM uploads WHERE batch = ?", batch)
             if self.read("SELECT 1 FROM runs WHERE batch = ? LIMIT 1", batch):
-                self.write("UPDATE batches SET remote_id = NULL, lost_s = NULL, intent_s = 0 WHERE id = ?", batch)
+                unknown = "remote_id = NULL, lost_s = NULL, sent_s = NULL, intent_s = 0"
+                self.write(f"UPDATE batches SET {unknown} WHERE id = ?", batch)
             else:
                 self.write("DELETE FROM batches WHERE id = ?", batch)
 
     def record_upload(self, batch: int, name: str, digest: str) -> None:
         """Record that a file lies in a batch."""
         self.write("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?)", batch, name, digest)
+
+    def record_sent(self, batch: int, now_s: float) -> None:
+        """Record when the last file so far was sent to a batch."""
+        self.write("UPDATE batches SET sent_s = ? WHERE id = ?", now_s, batch)
 
     def forget_uploads(self, batch: int, names: Iterable[str]) -> None:
         """Forget uploads that the batch's listing does not confirm."""
@@ -283,44 +289,6 @@ class State(Database):
     def forget_run_intent(self, run: int) -> None:
         """Forget an intent whose run was surely not started; its shard stays closed."""
         self.write("DELETE FROM runs WHERE id = ? AND remote_id IS NULL", run)
-
-    # Results
-
-    def record_fetch(self, run: int, include: str, pages: Iterable[Page], answers: Iterable[Answer]) -> None:
-        """Record a complete fetch of a run's results, in place of an earlier one of the same kind."""
-        with self.transaction():
-            self.write("DELETE FROM fetches WHERE run = ? AND include = ?", run, include)
-            self.write("INSERT INTO fetches VALUES (?, ?)", run, include)
-            self.write_all(
-                "INSERT INTO pages VALUES (?, ?, ?, ?, ?)",
-                ((run, include, page.file_offset, page.path, page.digest) for page in pages),
-            )
-            self.write_all(
-                "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)",
-                ((run, include, a.name, a.file_offset, a.position, a.documents, a.field_errors) for a in answers),
-            )
-
-    def forget_fetches(self, runs: Iterable[int]) -> None:
-        """Let the results of runs be fetched again."""
-        self.write_all("DELETE FROM fetches WHERE run = ?", ((run,) for run in runs))
-
-    def load_pages(self, run: int, include: str) -> list[Page]:
-        """Load where the raw pages of a fetch lie, in order."""
-        rows = self.read(
-            "SELECT file_offset, path, digest FROM pages WHERE run = ? AND include = ? ORDER BY file_offset",
-            run,
-            include,
-        )
-        return [Page(*row) for row in rows]
-
-    def load_answers(self, run: int, include: str) -> dict[str, Answer]:
-        """Load where the answer for each file lies, by its name in the batch (NFC)."""
-        rows = self.read(
-            "SELECT name, file_offset, position, documents, field_errors FROM answers WHERE run = ? AND include = ?",
-            run,
-            include,
-        )
-        return {row["name"]: Answer(*row) for row in rows}
 
 
 def _by_shard(rows: Iterable[sqlite3.Row]) -> dict[int, list[sqlite3.Row]]:

@@ -118,6 +118,18 @@ def parse_answer(model: type[T], body: bytes, what: str) -> T:
         ) from None
 
 
+def parse_results(body: bytes, what: str) -> ResultPage:
+    """Read a page of results; it may hold lone surrogates, which only a lenient reader takes. Raises Unreadable."""
+    try:
+        return parse_answer(ResultPage, body, what)
+    except Unreadable:
+        try:
+            return ResultPage.model_validate(json.loads(body))
+        except (ValueError, RecursionError):
+            pass
+        raise
+
+
 def _describe(body: bytes, error: ValidationError) -> str:
     if body.lstrip()[:1] == b"<":
         return "an HTML page in place of JSON"

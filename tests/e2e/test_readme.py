@@ -30,7 +30,7 @@ def test_readme_commands_do_what_they_say(tmp_path: Path) -> None:
     assert "specs/invoices.toml: ok" in printed[0]
     assert "to pay     1 run" in printed[1]
     assert "nothing to do" in printed[3]
-    assert "'path': 'invoices/" in printed[5]
+    assert "'path': 'invoices/" in printed[7]
 
 
 def test_readme_spec_is_a_spec() -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from contextlib import closing
 
 import pytest
+
+from runner.state import State
 
 from .conftest import Project
 
@@ -175,3 +179,14 @@ def test_raw_page_that_is_not_as_it_was_fetched_gives_no_document(project: Proje
     assert project.documents == before
     assert project.apply("--refetch").code == 0
     assert project.documents[:2] == before
+
+
+def test_times_of_a_batch_are_recorded_as_the_service_has_them(project: Project) -> None:
+    project.write_files(2)
+    project.fake.clock.advance(1_000_000)
+    project.apply()
+    with closing(State(project.folder / "job.state.db", write=False)) as state:
+        [shard] = state.load_shards()
+    [batch], [run] = shard.batches, shard.runs
+    times = [batch.intent_s, batch.sent_s, run.intent_s, run.fetched["plain"]]
+    assert all(time.time() + 999_000 < moment < time.time() + 1_000_100 for moment in times)

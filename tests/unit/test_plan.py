@@ -22,7 +22,7 @@ def scan(*sources: Source) -> Scan:
 
 
 def run_of(status: str, key: str = "key", attempt: int = 1, number: int = 1, fetched: str = "plain") -> Run:
-    fetches = frozenset({fetched}) if status == "COMPLETE" and fetched else frozenset()
+    fetches = {fetched: 3.0} if status == "COMPLETE" and fetched else {}
     return Run(number, 1, key, attempt, "tag", 1, 0.0, 0.0, f"run-{number}", "", status, "", 1, 2, fetches)
 
 

@@ -2,16 +2,36 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 from runner.errors import InputError, Interrupted, RunnerError, ServiceError, StateError, UnknownOutcome
-from runner.reference import EXIT_CODES, render_reference
-from runner.spec import TABLES
+from runner.outputs import results
+from runner.reference import EXIT_CODES, render_columns, render_reference
+from runner.spec import TABLES, Format
+from runner.tables import CASES, DOCUMENTS, FIELDS
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_reference_is_up_to_date() -> None:
     assert (ROOT / "docs/reference.md").read_text(encoding="utf-8") == render_reference(), "run `make docs`"
+
+
+def test_results_are_documented_with_the_columns_of_every_table_in_order() -> None:
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    parts = text.split("\n### ")
+    for title, columns in (("`fields`", FIELDS), ("`documents/<class>`", DOCUMENTS), ("`cases`", CASES)):
+        [part] = [part for part in parts if part.startswith(title)]
+        assert render_columns(columns) in part, title
+
+
+def test_results_are_documented_with_every_option_and_format() -> None:
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    for option in results.params:
+        if option.name not in ("spec", "state", "fake", "allow_outside"):
+            assert option.opts[0] in text, option.opts
+    for format in get_args(Format):
+        assert f"**{format}**" in text
 
 
 def test_readme_is_short_and_lists_every_exit_code() -> None:

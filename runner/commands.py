@@ -1,0 +1,120 @@
+"""What the commands share: their options, the loop over specs, and how an error is shown.
+
+Everything heavy is imported where it is used, so that `runner --version` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runner.errors import RunnerError, SpecErrors
+from runner.shown import make_visible
+
+if TYPE_CHECKING:
+    from runner.job import Job, Options
+
+PLAN_HAS_CHANGES = 10
+
+# What a command says of one spec: for people, for programs, and as an exit code.
+Answer = tuple[str, dict[str, Any], int]
+
+
+_SPECS = click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
+_SPEC = click.argument("spec", type=click.Path(path_type=Path))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+_PLACES = (
+    click.option("--state", type=click.Path(path_type=Path), help="Keep the state in another file."),
+    click.option("--fake", is_flag=True, help="Use the bundled fake AI Hub; all of it lies in <stem>.fake/."),
+    click.option("--allow-outside", is_flag=True, help="Allow files and results outside the Git work tree."),
+)
+
+
+def _add(command: Callable[..., None], *options: Callable[..., Any]) -> Callable[..., None]:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def common(command: Callable[..., None]) -> Callable[..., None]:
+    """Add what every command takes: specs, and --json."""
+    return _add(command, _SPECS, _JSON)
+
+
+def placed(command: Callable[..., None]) -> Callable[..., None]:
+    """Add what every command takes that looks at the state."""
+    return _add(command, _SPECS, _JSON, *_PLACES)
+
+
+def placed_one(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the same, for one spec."""
+    return _add(command, _SPEC, _JSON, *_PLACES)
+
+
+def find_specs(given: tuple[Path, ...]) -> list[Path]:
+    """List the specs that are meant: files as given, of folders all; lock files are passed over."""
+    found = [spec for path in given for spec in (sorted(path.glob("*.toml")) if path.is_dir() else [path])]
+    specs = [path for path in found if not path.name.endswith(".lock.toml")]
+    return list(dict.fromkeys(specs or given))  # a lock file or empty folder alone is told of when it is loaded
+
+
+def each(given: tuple[Path, ...], as_json: bool, act: Callable[[Path], Answer]) -> None:
+    """Do something for each spec, print what came of it, and exit with the code that tells most."""
+    answers = []
+    for spec in find_specs(given):
+        try:
+            text, data, code = act(spec)
+        except RunnerError as error:
+            print_error(error)
+            text, data, code = "", {"spec": spec.name, "error": _error_as_json(error)}, error.exit_code
+        if text and not as_json:
+            say(text)
+        answers.append(data | {"exit_code": code})
+    from runner.report import worst_code
+
+    codes = [answer["exit_code"] for answer in answers]
+    code = PLAN_HAS_CHANGES if set(codes) == {PLAN_HAS_CHANGES} else worst_code(codes)
+    if as_json:
+        click.echo(json.dumps({"specs": answers, "exit_code": code}, indent=2))
+    sys.exit(code)
+
+
+def _error_as_json(error: RunnerError) -> list[dict[str, str]]:
+    mistakes = error.mistakes if isinstance(error, SpecErrors) else [error]
+    return [{"message": mistake.message, "hint": mistake.hint} for mistake in mistakes]
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print lines, so that nothing that came from outside acts on the terminal."""
+    click.echo(make_visible(text, keep="\n"), err=err)
+
+
+def print_error(error: RunnerError) -> None:
+    for mistake in _error_as_json(error):
+        say(f"error: {mistake['message']}", err=True)
+        if mistake["hint"]:
+            say(f"hint: {mistake['hint']}", err=True)
+
+
+@contextmanager
+def opened_job(spec: Path, options: Options, state: Path | None, fake: bool, offline: bool = False) -> Iterator[Job]:
+    """Open a job, with the embedded fake running where it is asked for and needed."""
+    from runner.job import open_job
+
+    if not fake or offline:
+        yield open_job(spec, options, state=state, fake_root="" if fake else None, offline=offline)
+        return
+    from fake_server import FakeAIHub
+    from runner.files import make_folder
+
+    job = open_job(spec, options, state=state, fake_root="", offline=True)
+    data = job.lock_path.parent / "data"
+    make_folder(data)
+    with FakeAIHub(data_dir=data, run_seconds=0.2) as server:
+        yield open_job(spec, options, state=state, fake_root=server.root)

@@ -1,0 +1,127 @@
+"""The commands that read results: from the raw pages and the state, without a request.
+
+Everything heavy is imported where it is used, so that `runner --version` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from runner.arguments import Moment
+from runner.commands import Answer, each, opened_job, placed_one
+
+if TYPE_CHECKING:
+    from runner.extract import Request
+    from runner.sink import File
+
+_BINARY = ("xlsx", "parquet")
+_FORMATS = ("jsonl", "csv", *_BINARY)
+_TABLES = ("nested", "fields", "documents", "cases")
+
+
+@click.command()
+@placed_one
+@click.option("--format", "format", type=click.Choice(_FORMATS), help="As the ending of --output; else jsonl.")
+@click.option(
+    "--table",
+    type=click.Choice(_TABLES),
+    help="A row per field, document or cross-class field; nested (jsonl only) is as in documents.jsonl.",
+)
+@click.option("--class", "classes", multiple=True, metavar="NAME", help="Only documents of this class, or these.")
+@click.option("--only-errors", is_flag=True, help="Only fields with an error, and documents with one.")
+@click.option("--below-confidence", "below", type=float, metavar="0.8", help="Only fields of lower confidence.")
+@click.option("--since", "since_s", type=Moment(), help="Only results of runs that ended since then.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write a file; printed where absent.")
+def results(
+    spec: Path, as_json: bool, state: Path | None, fake: bool, allow_outside: bool, output: Path | None, **asked: Any
+) -> None:
+    """Write results again from what was fetched: all, or what is asked for. Sends nothing.
+
+    Documents as in documents.jsonl, or a table: of the fields where the format is not jsonl.
+    """
+    from runner.job import Options
+
+    request = _request(output, as_json, asked)
+
+    def act(path: Path) -> Answer:
+        from runner.inspection import opened_results
+        from runner.places import check_output
+
+        with opened_job(path, Options(allow_outside=allow_outside), state, fake, offline=True) as job:
+            check_output(job, output)
+        with opened_results(job) as found:
+
+            def write(file: File) -> int:
+                from runner.extract import extract
+
+                return extract(found, request, file)
+
+            about = {"spec": path.name, "table": request.table, "format": request.format}
+            if not output:
+                _print(about, as_json, write)
+            rows = _save(output, write)
+        return f"{output}: {rows} rows", about | {"output": str(output), "rows": rows}, 0
+
+    each((spec,), as_json, act)
+
+
+def _request(output: Path | None, as_json: bool, asked: dict[str, Any]) -> Request:
+    """Put together what is asked for. Raises UsageError where that does not fit together."""
+    from runner.extract import NESTED, Request
+    from runner.filters import Filter
+
+    format = asked["format"] or _format_of(output)
+    table = asked["table"] or (NESTED if format == "jsonl" else "fields")
+    chosen = Filter(frozenset(asked["classes"]), asked["only_errors"], asked["below"])
+    if table == NESTED and format != "jsonl":
+        raise click.UsageError(f"--table nested goes with jsonl, not with {format}")
+    if table == "cases" and (chosen.classes or chosen.below is not None):
+        raise click.UsageError("--table cases goes with neither --class nor --below-confidence")
+    if as_json and not output and format != "jsonl":
+        raise click.UsageError("--json prints rows as JSON; with another --format, give --output")
+    if format in _BINARY and not output and sys.stdout.isatty():
+        raise click.UsageError(f"{format} is not for a terminal; give --output, or send it to a program")
+    return Request(table, format, chosen, asked["since_s"] or 0.0)
+
+
+def _format_of(output: Path | None) -> str:
+    ending = output.suffix.removeprefix(".").lower() if output else "jsonl"
+    if ending not in _FORMATS:
+        raise click.UsageError(f"--output {output} does not tell the format; give --format")
+    return ending
+
+
+def _save(output: Path, write: Callable[[File], int]) -> int:
+    """Write a file, whole or not at all."""
+    from runner.files import Draft, explain_disk
+
+    with explain_disk(output), closing(Draft(output)) as draft:
+        rows = write(draft)
+        draft.finish()
+        draft.publish()
+    return rows
+
+
+def _print(about: dict[str, str], as_json: bool, write: Callable[[File], int]) -> NoReturn:
+    """Print rows as they come, as one JSON document where that is asked for, and end with 0."""
+    from runner.stdout import JsonArray, StandardOutput
+
+    out = StandardOutput()
+    if as_json:
+        begin = json.dumps({"specs": [about | {"rows": []}]}).removesuffix("]}]}")
+        array = JsonArray(out, begin.encode(), b'], "exit_code": 0}], "exit_code": 0}\n')
+        rows = write(array)
+        array.finish()
+    else:
+        rows = write(out)
+    out.finish()
+    if not rows and not as_json:
+        click.echo("note: nothing fits", err=True)
+    sys.exit(0)

@@ -1,0 +1,74 @@
+"""Standard output for data: bytes as they are into a pipe or file, but harmless on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Callable
+
+from runner.errors import InputError
+from runner.sink import File
+
+_KEPT = "\n\t"
+
+
+class StandardOutput:
+    """Standard output as a file of bytes. Raises InputError where it cannot be written; BrokenPipeError passes."""
+
+    def __init__(self) -> None:
+        self._file = sys.stdout.buffer
+        self._is_terminal = sys.stdout.isatty()
+
+    def write(self, chunk: bytes) -> int:
+        """Add bytes at the end."""
+        self._try(lambda: self._file.write(show(chunk) if self._is_terminal else chunk))
+        return len(chunk)
+
+    def flush(self) -> None:
+        """Do nothing: `finish` sends what is left."""
+
+    closed = False
+
+    def finish(self) -> None:
+        """Send what is left."""
+        self._try(self._file.flush)
+
+    @staticmethod
+    def _try(act: Callable[[], object]) -> None:
+        try:
+            act()
+        except BrokenPipeError:
+            raise  # who reads has seen enough
+        except OSError as error:
+            raise InputError(
+                f"standard output: cannot be written, {error.strerror or error}", "give --output"
+            ) from error
+
+
+class JsonArray:
+    """Lines of JSON as the elements of an array, between a begin and an end."""
+
+    def __init__(self, file: File, begin: bytes, end: bytes) -> None:
+        self._file = file
+        self._before = begin + b"\n"
+        self._end = end
+
+    def write(self, line: bytes) -> int:
+        """Add an element."""
+        self._file.write(self._before + line.rstrip(b"\n"))
+        self._before = b",\n"
+        return len(line)
+
+    def finish(self) -> None:
+        """Add the end."""
+        self._file.write((b"\n" if self._before == b",\n" else self._before) + self._end)
+
+
+def show(chunk: bytes) -> bytes:
+    """Write out what would act on a terminal: control characters, and those that change the direction."""
+    text = chunk.decode("utf-8", "replace").replace("\r\n", "\n")
+    return "".join(_show(char) if unicodedata.category(char) in ("Cc", "Cf") else char for char in text).encode()
+
+
+def _show(char: str) -> str:
+    return char if char in _KEPT else f"\\u{ord(char):04x}"

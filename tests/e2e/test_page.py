@@ -1,0 +1,260 @@
+"""The pages of `report` and `diff` in a real browser: they show what is there, load nothing, and nothing acts."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from made_results import MadeFile, make_documents, make_job, make_results
+
+from .conftest import Project
+
+ARGUMENTS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+HOSTILE = [
+    "<script>window.acted = 1</script>",
+    "</script><script>window.acted = 1</script>",
+    "<!--<script>",
+    "--><img src=x onerror='window.acted = 1'>",
+    "javascript:window.acted=1",
+    '" onmouseover="window.acted=1" x=\'',
+    "]]></style><svg onload=window.acted=1>",
+    "\u202etxt.exe\u2066\u200f",
+    "line\u2028and\u2029paragraph\r\n\x00\x1b[31m\x7f\x9b",
+    "\ud800 alone",
+    "&lt;b&gt; &amp; {{7*7}} ${7*7}",
+    "long " * 200_000,
+]
+COMPARE = ("diff", "--version", "", "--version", "", "--html")
+ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def is_missing(what: str) -> None:
+    """Skip, or fail where the browser is required."""
+    if os.environ.get("AIHUB_REQUIRE_BROWSER"):
+        pytest.fail(f"AIHUB_REQUIRE_BROWSER is set, and {what} is missing")
+    pytest.skip(f"{what} is missing: pages are not tried in a browser")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    path = shutil.which("chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        is_missing("playwright")
+    if not path:
+        is_missing("chromium")
+    with sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Shown:
+    """An open page, and everything that it said or asked for."""
+
+    page: Any
+    told: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def rows(self, section: str) -> list[str]:
+        return self.page.locator(f"#{section} tbody tr td.first").all_inner_texts()
+
+
+def show(chromium: Any, path: Path, **context: Any) -> Shown:
+    shown = Shown(chromium.new_context(**context).new_page())
+    shown.page.set_default_timeout(10_000)
+    shown.page.on("console", lambda message: shown.told.append(message.text))
+    shown.page.on("pageerror", lambda error: shown.told.append(str(error)))
+    shown.page.on("dialog", lambda dialog: shown.told.append(dialog.message))
+    shown.page.on("request", lambda request: shown.requests.append(request.url))
+    shown.page.goto(path.as_uri())
+    return shown
+
+
+def report(project: Project, *args: str) -> Path:
+    outcome = project.run("report", "--fake", *args)
+    assert outcome.code == 0, outcome.text
+    return project.folder / "job.fake" / "results" / "report.html"
+
+
+@pytest.fixture
+def plain(project: Project) -> Project:
+    job = make_job(project.folder)
+    make_results(
+        job, 240, lambda n: MadeFile(f"in/{n:03}.txt", make_documents(n), b"%d" % n if n < 3 else None), per=80
+    )
+    project.write("in/empty.txt", b"")
+    return project
+
+
+@pytest.fixture
+def hostile(project: Project) -> Project:
+    """A job whose paths, classes, names, values and messages are all hostile, in two versions."""
+
+    def documents(number: int, turn: int) -> list[dict[str, Any]]:
+        text = HOSTILE[(number + turn) % len(HOSTILE)]
+        made = {"field_name": text, "value": text, "type": text, "error_msg": text, "confidence": {"model": 0.5}}
+        odd = {"field_name": f"{number}", "value": {"a": [text]}, "confidence": {"model": text}, "error_msg": None}
+        return [{"class_name": text, "page_numbers": [1], "fields": [made, odd, made]}]
+
+    def file(number: int, turn: int) -> MadeFile:
+        name = HOSTILE[number].encode("utf-8", "replace").decode().replace("\0", "")[:60]
+        gone = "\n" in name  # such a file is set aside where it is found
+        return MadeFile(f"in/{number} #?%41{name}.txt", documents(number, turn), None if gone else b"%d" % number)
+
+    for turn, version in enumerate(("1", "2")):
+        job = make_job(project.folder, version)
+        run = HOSTILE[turn].replace("/", "")
+        make_results(job, len(HOSTILE), lambda n, turn=turn: file(n, turn), run=lambda _, run=run: run)
+    project.write("in/<img src=x onerror=window.acted=1>\x1b[31m\u202e.txt", b"")
+    return project
+
+
+def test_report_opens_from_disk_and_asks_for_nothing(plain: Project, chromium: Any) -> None:
+    path = report(plain)
+    shown = show(chromium, path)
+    assert (shown.told, shown.requests) == ([], [path.as_uri()])
+    assert shown.rows("documents")[:2] == ["in/000.txt", "in/001.txt"]
+    assert shown.page.locator("#problems").inner_text().count("in/empty.txt") == 1
+    assert shown.page.locator("figure svg").count() == 6
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_report_is_searched_sorted_and_turned_over(plain: Project, chromium: Any) -> None:
+    page = (shown := show(chromium, report(plain))).page
+    documents = page.locator("#documents")
+    assert len(shown.rows("documents")) == 25
+    documents.get_by_role("button", name="Next").click()
+    assert shown.rows("documents")[0] == "in/025.txt"
+    documents.get_by_role("button", name="File").click()
+    assert shown.rows("documents")[0] == "in/000.txt"
+    documents.get_by_role("button", name="File").click()
+    assert shown.rows("documents")[0] == "in/239.txt"
+    documents.get_by_role("button", name="Failed").click()
+    assert shown.rows("documents")[:2] == ["in/099.txt", "in/199.txt"]
+    documents.get_by_role("searchbox").fill("in/19 receipt")
+    assert {text[:5] for text in shown.rows("documents")} == {"in/19"}
+    assert set(documents.locator("td[data-label=Class]").all_inner_texts()) == {"Receipt"}
+    documents.get_by_role("button", name="fields", exact=True).first.click()
+    assert "due_date" in documents.locator("tr.detail").inner_text()
+    page.locator("#look input[type=number]").fill("0")
+    assert sorted(shown.rows("look")) == ["in/099.txt", "in/199.txt"]
+    assert shown.told == []
+
+
+def test_report_follows_the_colour_scheme_and_fits_a_phone(plain: Project, chromium: Any) -> None:
+    path, colours = report(plain), set()
+    for scheme in ("light", "dark"):
+        shown = show(chromium, path, color_scheme=scheme, viewport={"width": 375, "height": 800})
+        body = "getComputedStyle(document.body)"
+        bar = "getComputedStyle(document.querySelector('.histograms svg .bar rect')).fill"
+        colours.add(tuple(shown.page.evaluate(f"[{body}.color, {body}.backgroundColor, {bar}]")))
+        assert shown.page.evaluate("document.documentElement.scrollWidth") == 375
+        assert shown.told == []
+    first, second = colours
+    assert not set(first) & set(second)
+
+
+def test_links_lead_to_the_files(hostile: Project, chromium: Any) -> None:
+    shown = show(chromium, report(hostile))
+    links = shown.page.locator("#documents td.first a")
+    found = {links.nth(index).evaluate("link => link.href") for index in range(links.count())}
+    assert {urlsplit(link).scheme for link in found} == {"file"}
+    paths = {os.path.realpath(unquote(urlsplit(link).path)) for link in found}
+    assert len(paths) == len(HOSTILE) - 1
+    assert all(Path(path).read_bytes().isdigit() for path in paths)
+
+
+def test_nothing_hostile_acts(hostile: Project, chromium: Any) -> None:
+    page = hostile.folder / "diff.html"
+    outcome = hostile.run("diff", "--fake", "--version", "1", "--version", "2", "--html", str(page))
+    assert outcome.code == 0, outcome.text
+    for path in (report(hostile), page):
+        shown = show(chromium, path)
+        for toggle in shown.page.get_by_role("button", name="fields", exact=True).all():
+            toggle.click()
+        assert shown.page.locator("tbody td.first").count() >= len(HOSTILE)
+        assert (shown.told, shown.requests) == ([], [path.as_uri()])
+        assert shown.page.evaluate("window.acted") is None
+        assert shown.page.locator("script").count() == 2
+        assert shown.page.locator("img, iframe, [onload], [onerror], [onmouseover], [style]").count() == 0
+        assert not ACTING.search(shown.page.locator("body").inner_text())
+        assert path.stat().st_size < 2_000_000
+
+
+def test_policy_stops_what_would_be_put_into_the_page(plain: Project, chromium: Any) -> None:
+    page = (shown := show(chromium, report(plain))).page
+    page.evaluate(
+        "root => { const one = document.createElement('script'); one.textContent = 'window.acted = 1';"
+        " const two = new Image(); two.src = root; document.body.append(one, two);"
+        " return new Promise(done => { two.onerror = done; }).then(() => 1); }",
+        plain.fake.root,
+    )
+    assert page.evaluate("window.acted") is None
+    assert any("Content Security Policy" in text for text in shown.told)
+    assert plain.fake.journal == []
+
+
+def test_report_without_the_library_for_plots_has_its_tables(plain: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pygal", None)
+    text = report(plain).read_text()
+    assert "<svg" not in text
+    assert "pip install" in text
+    assert "90 to 100%" in text
+
+
+def test_report_of_what_was_never_applied_is_refused(project: Project) -> None:
+    project.write_files(1)
+    outcome = project.run("report")
+    assert outcome.code == 2
+    assert "has no results yet" in outcome.err
+
+
+def test_report_by_the_command_line_sends_nothing(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    project.forget_requests()
+    outcome = project.run("report", "--json", "--output", str(project.folder / "page.html"))
+    assert outcome.code == 0
+    assert outcome.json["documents"] == 2
+    assert set(outcome.json["phases_s"]) == {"upload", "wait", "run", "fetch"}
+    assert (project.folder / "page.html").stat().st_mode & 0o777 == 0o600
+    assert project.fake.journal == []
+
+
+@pytest.mark.parametrize("output", ["in/page.html", "in/00000.txt", "job.toml", "job.state.db", "./in/../in/x/y.html"])
+@pytest.mark.parametrize("command", [("report", "--output"), ("results", "--format", "csv", "--output"), COMPARE])
+def test_page_is_not_written_where_it_would_be_sent_or_do_harm(
+    project: Project, command: tuple[str, ...], output: str
+) -> None:
+    project.write_files(1)
+    project.apply()
+    before = {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
+    outcome = project.run(*command, output)
+    assert outcome.code == 2
+    assert f"error: {output}: " in outcome.err or "x/y.html" in outcome.err
+    assert {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("command", ["status", "plan", "apply", "report"])
+def test_names_of_files_do_not_act_on_the_terminal(project: Project, command: str) -> None:
+    project.write("in/\x1b[31m\u202e\x9bred.txt", b"")
+    project.write("in/fine\x1b]0;title\x07.txt", b"fine")
+    project.apply()
+    outcome = project.run(command)
+    assert not ACTING.search(outcome.text.replace("\n", ""))
+    assert r"\x1b" in outcome.text or command == "report"

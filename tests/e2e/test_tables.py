@@ -1,0 +1,315 @@
+"""Tables in the folder of results, and `runner results`: from what was fetched, without a request."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import Project
+
+ALL = 'formats = ["jsonl", "csv", "xlsx", "parquet"]'
+
+
+def ask_for(project: Project, *lines: str) -> None:
+    project.change_spec("[limits]", "\n".join(["[results]", *lines, "[limits]"]))
+
+
+def tables(project: Project) -> dict[str, bytes]:
+    """Every table in the folder of results, by its path."""
+    folder = project.folder / "results" / "job"
+    paths = [path for path in folder.rglob("*") if path.is_file() and "raw" not in path.parts]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.suffix}
+
+
+def fields(project: Project, name: str = "fields.csv") -> list[dict[str, str]]:
+    with (project.folder / "results" / "job" / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def damage(project: Project, **change: object) -> None:
+    """Let the first field of each document be another one, in the raw pages."""
+    for page in (project.folder / "results/job/raw").rglob("*.json"):
+        content = json.loads(page.read_bytes())
+        for file in content["files"]:
+            file["documents"][0]["fields"][0] |= change
+        page.write_text(json.dumps(content))
+
+
+def lines_of(table: bytes) -> str:
+    """Give a table as click's runner shows what was printed: with other ends of lines."""
+    return table.decode().replace("\r\n", "\n")
+
+
+def write_again(project: Project) -> None:
+    for path in (project.folder / "results/job").glob("*.*"):
+        path.unlink()
+
+
+def test_tables_are_written_as_jsonl_and_csv_where_nothing_else_is_asked_for(project: Project) -> None:
+    project.write_files(3)
+    assert project.apply().code == 0
+    names = {"fields.csv", "fields.jsonl", "documents.jsonl"}
+    assert names < tables(project).keys()
+    assert {name.rpartition(".")[2] for name in tables(project)} == {"csv", "jsonl"}
+    assert [row["path"] for row in fields(project)] == sorted(row["path"] for row in fields(project))
+    folder = project.folder / "results/job"
+    assert (folder / "fields.csv").stat().st_mode & 0o777 == 0o600
+    assert (folder / "documents").stat().st_mode & 0o777 == 0o700
+
+
+def test_table_that_is_deleted_is_written_again_without_a_request(project: Project) -> None:
+    project.write_files(2)
+    ask_for(project, ALL)
+    project.apply()
+    before = tables(project)
+    assert {name for name in before if name.startswith("fields.")} == {
+        *("fields.csv", "fields.jsonl", "fields.parquet", "fields.xlsx")
+    }
+    project.forget_requests()
+    (project.folder / "results/job/fields.parquet").unlink()
+    assert "fields.parquet is missing" in project.run("status").out
+    assert project.apply().code == 0
+    assert (tables(project), project.fake.journal) == (before, [])
+
+
+def test_other_formats_are_written_without_a_request_and_those_not_asked_for_removed(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    project.forget_requests()
+    ask_for(project, 'formats = ["parquet"]')
+    assert project.apply().code == 0
+    names = set(tables(project))
+    assert {name.rpartition(".")[2] for name in names - {"documents.jsonl"}} == {"parquet"}
+    assert project.fake.journal == []
+    project.change_spec('["parquet"]', "[]")
+    assert project.apply().code == 0
+    assert set(tables(project)) == {"documents.jsonl"}
+
+
+def test_table_that_was_edited_is_told_of_and_replaced_only_when_told(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    before = tables(project)
+    path = project.folder / "results/job/fields.csv"
+    path.write_text("mine\n")
+    outcome = project.apply()
+    assert (outcome.code, path.read_text()) == (0, "mine\n")
+    assert "job/fields.csv was edited by hand and is left as it is" in outcome.out
+    assert "fields.csv was edited by hand" in project.run("status").out
+    project.write_files(1, start=2)
+    project.apply()
+    assert path.read_text() == "mine\n"
+    assert len(project.documents) > 2
+    assert project.apply("--refetch").code == 0
+    assert path.read_bytes() not in (b"mine\n", before["fields.csv"])
+    assert "edited by hand" not in project.run("status").out
+
+
+def test_touched_table_is_not_taken_for_edited(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    os.utime(project.folder / "results/job/fields.csv", ns=(1, 1))
+    assert "edited" not in project.apply().out
+
+
+def test_new_and_removed_files_are_in_the_tables_as_in_the_documents(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    (project.folder / "in/00000.txt").unlink()
+    project.write_files(1, start=5)
+    project.apply()
+    present = {row["path"]: row["present"] for row in fields(project)}
+    assert present == {"in/00000.txt": "false", "in/00001.txt": "true", "in/00005.txt": "true"}
+
+
+def test_class_that_is_gone_takes_its_table_with_it(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    old = {name for name in tables(project) if name.startswith("documents/")}
+    for page in (project.folder / "results/job/raw").rglob("*.json"):
+        content = json.loads(page.read_bytes())
+        for document in (document for file in content["files"] for document in file["documents"]):
+            document["class_name"] = "of another kind"
+        page.write_text(json.dumps(content))
+    write_again(project)
+    project.apply()
+    new = {name for name in tables(project) if name.startswith("documents/")}
+    assert not old & new
+    assert all(name.startswith("documents/of_another_kind~") for name in new)
+
+
+def test_table_that_cannot_be_written_is_told_of_with_exit_3_and_the_others_are_written(project: Project) -> None:
+    project.write_files(2)
+    ask_for(project, ALL)
+    (project.folder / "results/job/fields.csv").mkdir(parents=True)
+    outcome = project.apply()
+    assert outcome.code == 3, outcome.text
+    assert "fields.csv: cannot be written" in outcome.err
+    assert {"fields.jsonl", "fields.xlsx", "fields.parquet", "documents.jsonl"} < set(tables(project))
+    (project.folder / "results/job/fields.csv").rmdir()
+    assert project.apply().code == 0
+    assert len(fields(project)) > 2
+
+
+def test_workbook_that_cannot_hold_the_table_is_refused_by_every_apply_and_status(project: Project) -> None:
+    project.write_files(1)
+    ask_for(project, ALL)
+    project.apply()
+    damage(project, value="x" * 40_000)
+    write_again(project)
+    for command in ("apply", "apply", "status"):
+        outcome = project.run(command)
+        assert outcome.code == 3, outcome.text
+        assert "error: fields.xlsx: a text in row 2, column 9 has 40000 characters" in outcome.err
+        assert "hint: use parquet" in outcome.err
+    assert "fields.xlsx" not in tables(project)
+    assert {"fields.jsonl", "fields.csv", "fields.parquet"} < set(tables(project))
+    ask = project.spec_path.read_text().replace(', "xlsx"', "")
+    project.spec_path.write_text(ask)
+    assert project.apply().code == 0
+
+
+def test_what_an_apply_that_died_left_half_written_is_swept_away(project: Project) -> None:
+    project.write_files(1)
+    names = (".fields.csv.1.tmp", "documents/.a.csv.2.tmp", "documents/.aihub-runner-x/rows")
+    left = [project.write(f"results/job/{name}", "x") for name in names]
+    project.apply()
+    assert [path for path in left if path.exists()] == []
+
+
+def test_format_whose_extra_is_missing_is_refused_by_validate_with_its_line(project: Project, tmp_path: Path) -> None:
+    ask_for(project, 'formats = ["csv", "parquet"]')
+    blocker = project.write("site/sitecustomize.py", "import sys\nsys.modules['pyarrow'] = None\n").parent
+    environment = os.environ | {"PYTHONPATH": f"{blocker}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-m", "runner", "validate", "job.toml"]
+    found = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert found.returncode == 2
+    assert found.stderr == (
+        "error: job.toml:7: parquet needs pyarrow, which is not installed\nhint: pip install 'aihub-runner[parquet]'\n"
+    )
+
+
+# runner results
+
+
+def test_results_are_printed_as_they_lie_in_the_folder(project: Project) -> None:
+    project.write_files(3)
+    ask_for(project, ALL)
+    project.apply()
+    project.forget_requests()
+    assert project.run("results").out.encode() == tables(project)["documents.jsonl"]
+    for ending in ("csv", "jsonl"):
+        out = project.run("results", "--format", ending, "--table", "fields").out
+        assert out == lines_of(tables(project)[f"fields.{ending}"])
+    for ending in ("csv", "xlsx", "parquet"):
+        outcome = project.run("results", "--output", str(project.folder / f"x.{ending}"))
+        assert outcome.code == 0, outcome.text
+        assert (project.folder / f"x.{ending}").read_bytes() == tables(project)[f"fields.{ending}"]
+        assert (project.folder / f"x.{ending}").stat().st_mode & 0o777 == 0o600
+    assert project.fake.journal == []
+
+
+def test_results_of_one_class_are_its_table(project: Project) -> None:
+    project.write_files(3)
+    project.apply()
+    [name] = [name for name in tables(project) if name.startswith("documents/") and name.endswith(".csv")]
+    kind = name.removeprefix("documents/").removesuffix(".csv")
+    out = project.run("results", "--format", "csv", "--table", "documents", "--class", kind).out
+    assert out == lines_of(tables(project)[name])
+    none = project.run("results", "--class", "no such class")
+    assert (none.code, none.out, none.err) == (0, "", "note: nothing fits\n")
+
+
+def test_results_with_errors_are_the_fields_and_documents_with_one(project: Project) -> None:
+    project.write_files(3)
+    project.apply()
+    damage(project, value="ERROR", error_msg="not readable")
+    rows = list(csv.DictReader(project.run("results", "--format", "csv", "--only-errors").out.splitlines()))
+    assert [(row["field_index"], row["value"], row["error"]) for row in rows] == [("0", "ERROR", "not readable")] * 3
+    assert len(project.run("results", "--only-errors").out.splitlines()) == 3
+
+
+def test_results_below_a_confidence_are_those_of_either_kind(project: Project) -> None:
+    project.write_files(3)
+    ask_for(project, 'include = ["confidence"]')
+    project.apply()
+    damage(project, confidence={"model": 0.9, "ocr": 0.05})
+    rows = list(csv.DictReader(project.run("results", "--format", "csv", "--below-confidence", "0.1").out.splitlines()))
+    assert [(row["field_index"], row["confidence_ocr"]) for row in rows] == [("0", "0.05")] * 3
+    project.change_spec('include = ["confidence"]', "include = []")
+    project.apply()
+    outcome = project.run("results", "--below-confidence", "0.1")
+    assert outcome.code == 2
+    assert "no confidence was fetched" in outcome.err
+
+
+def test_results_since_a_moment_are_of_runs_that_ended_after_it(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    assert len(project.run("results", "--since", "2h").out.splitlines()) == len(project.documents)
+    assert project.run("results", "--since", "2999-01-01").out == ""
+    assert project.run("results", "--since", "soon").code == 2
+
+
+def test_results_as_json_are_one_document(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    assert project.run("results", "--json").json["rows"] == project.documents
+    assert project.run("results", "--json", "--since", "2999-01-01").json["rows"] == []
+    outcome = project.run("results", "--json", "--output", str(project.folder / "x.parquet"))
+    assert outcome.json["rows"] == len(fields(project))
+
+
+def test_results_that_are_not_there_are_an_error_in_json_too(project: Project) -> None:
+    outcome = project.run("results", "--json")
+    assert outcome.code == 2
+    assert "has no results yet" in outcome.json["error"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--table", "nested", "--format", "csv"),
+        ("--table", "cases", "--class", "x"),
+        ("--json", "--format", "csv"),
+        ("--output", "x.doc"),
+    ],
+)
+def test_results_options_that_do_not_fit_together_are_refused(project: Project, arguments: tuple[str, ...]) -> None:
+    assert project.run("results", *arguments).code == 2
+
+
+def test_results_end_quietly_where_the_reader_has_seen_enough(project: Project) -> None:
+    project.write_files(400)
+    project.apply()
+    command = f"{sys.executable} -m runner results job.toml --format csv | head -n 2"
+    environment = {k: v for k, v in (os.environ | project.env).items() if v is not None}
+    found = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=project.folder,
+    )
+    assert found.stderr == ""
+    assert found.stdout.splitlines()[0].startswith("path,present,")
+    assert len(found.stdout.splitlines()) == 2
+
+
+def test_results_on_a_terminal_are_harmless(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    damage(project, value="\x1b]0;owned\x07 \u202egpj \x9b31m")
+    for ending in ("csv", "jsonl"):
+        code, shown = project.on_terminal("results", "job.toml", "--format", ending, answer="")
+        assert code == 0
+        assert "\\u001b]0;owned\\u0007 \\u202egpj \\u009b31m" in shown
+        assert not any(text in shown for text in ("\x1b]", "\x07", "\u202e", "\x9b"))
+    code, shown = project.on_terminal("results", "job.toml", "--format", "parquet", answer="")
+    assert (code, "not for a terminal" in shown) == (2, True)

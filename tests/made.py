@@ -1,0 +1,74 @@
+"""Results made by hand: raw pages and the state that knows of them, as applying would have left them."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from runner.files import write_file
+from runner.model import Answer, Member, Page, Scan, Source
+from runner.pages import Found, find_results
+from runner.plan import Want
+from runner.state import State
+
+TARGET, RUN_KEY = "target", "key"
+DIGEST = "sha256:" + "0" * 64
+FINISHED_NS = 1_790_000_000_000_000_000
+
+
+def open_state(folder: Path) -> State:
+    """Open a new state that may record."""
+    state = State(folder / "job.state.db")
+    state.record_lease("lease", {})
+    return state
+
+
+def record_run(
+    state: State, folder: Path, run_id: str, pages: Iterable[bytes], include: str = "plain", number: int = 1
+) -> list[Member]:
+    """Record a complete run with its pages, and give the files that it answers; each page is written as it is."""
+    recorded: list[Page] = []
+    answers: list[Answer] = []
+    for body in pages:
+        offset = len(answers)
+        path = f"raw/{run_id}/{include}/{offset}.json"
+        recorded.append(Page(offset, path, write_file(folder / path, [body])))
+        for position, file in enumerate(json.loads(body)["files"] or ()):
+            documents = file.get("documents") or []
+            name = unicodedata.normalize("NFC", file["original_file_name"])
+            answers.append(Answer(name, offset, position, len(documents), 0))
+    members = [Member(answer.name, f"in/{answer.name}", 1, DIGEST) for answer in answers]
+    with state.transaction():
+        shard = state.record_shard(members, f"shard {run_id}")
+        state.record_batch_intent(shard, TARGET, f"batch {run_id}", 0.0)
+        [batch] = state.load_shards(shard)[0].batches
+        state.record_batch(batch.id, number)
+        run = state.record_taken_run(shard, batch.id, RUN_KEY, 1, f"tag {run_id}")
+        state.record_run(run, run_id, "COMPLETE", "", (0, FINISHED_NS))
+        state.record_fetch(run, include, recorded, answers, 0.0)
+    return members
+
+
+def want(include: str = "plain") -> Want:
+    """Tell what the runs of `record_run` are found by."""
+    return Want(RUN_KEY, TARGET, include, 1000, {})
+
+
+def scan_of(members: Iterable[Member]) -> Scan:
+    """Give a scan that finds these files as they were sent."""
+    return Scan(tuple(Source(member.path, member.size, member.digest) for member in members), (), {})
+
+
+@contextmanager
+def made_results(folder: Path, *runs: Sequence[Any], include: str = "plain") -> Iterator[Found]:
+    """Make results of runs, each a list of pages, and open them."""
+    with closing(open_state(folder)) as state:
+        members = []
+        for number, pages in enumerate(runs, 1):
+            bodies = (json.dumps(page).encode() for page in pages)
+            members += record_run(state, folder, f"run-{number}", bodies, include, number)
+        yield find_results(state, state.load_shards(), scan_of(members), want(include), folder)

@@ -1,0 +1,50 @@
+"""What is counted of documents, and that a page of them has a bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runner.census import FIELDS_BYTES, OTHERS, take_census
+from runner.webpage import embed_json
+
+
+def document(*fields: dict[str, Any], path: str = "in/a.txt", kind: str | None = "Invoice") -> dict[str, Any]:
+    known = {"path": path, "present": True, "run_id": "run", "document_index": 0, "class": kind, "pages": [1]}
+    return known | {"fields": list(fields)}
+
+
+def field(name: Any, confidence: Any = None, error: Any = None, value: Any = "x") -> dict[str, Any]:
+    return {"name": name, "value": value, "type": "TEXT", "error": error, "confidence": {"model": confidence}}
+
+
+def test_census_counts_classes_fields_and_what_to_look_at() -> None:
+    documents = [document(field("total", 1.0), field("date", 0.79996)), document(field("total", 0.8), kind=None)]
+    census = take_census([*documents, document(field("total", error="none"))], 0.8)
+    assert {name: counts.documents for name, counts in census.classes.items()} == {"Invoice": 2, "(none)": 1}
+    total = census.fields["total"]
+    assert (total.documents, total.failed, total.below, total.lowest, total.bins[8:]) == (3, 1, 0, 0.8, [1, 1])
+    assert census.to_look_at == 2
+    assert [row[6] for row in census.rows] == [0.79996, 0.8, None]
+    assert [row[3] for row in census.failed] == ["total"]
+
+
+def test_census_takes_no_confidence_that_is_no_share() -> None:
+    for odd in (None, True, "0.9", 7, -0.1, float("nan"), {"a": 1}):
+        census = take_census([document(field("total", odd))], 0.8)
+        assert not census.has_confidence
+    assert take_census([document(field("total") | {"confidence": 0.5})], 0.8).rows[0][6] is None
+
+
+def test_census_of_names_without_end_counts_the_rest_together() -> None:
+    census = take_census([document(*(field(f"name {n}") for n in range(2000)))], 0.8)
+    assert len(census.fields) <= 501
+    assert census.fields[OTHERS].documents == 1500
+    assert sum(counts.documents for counts in census.fields.values()) == 2000
+
+
+def test_census_leaves_out_fields_where_a_page_would_grow_too_large() -> None:
+    large = document(*(field("<" * 500, 0.9, value="&" * 1_000_000) for _ in range(200)))
+    census = take_census([large] * 30, 0.8)
+    assert 0 < census.fields_left_out < 30
+    assert len(embed_json(census.rows)) < FIELDS_BYTES[True]
+    assert census.documents == len(census.rows) == 30
