@@ -17,24 +17,25 @@ class RawPage:
     def __init__(self, text: str) -> None:
         self._text = text
         self._starts: list[int] = []  # of the files that were come across
-        self._more = self._read_files()
+        self._more: Iterator[tuple[int, Any]] | None = None  # of the text alone: a page is gone when it is let go
 
     def file(self, position: int) -> Any:
         """Read one of the files; in order, each is read once only."""
         if position < len(self._starts):
             return _DECODER.raw_decode(self._text, self._starts[position])[0]
-        for value in self._more:
+        if self._more is None:
+            self._more = _elements(self._text, self._find("files"))
+        for start, value in self._more:
+            self._starts.append(start)
             if len(self._starts) > position:
                 return value
         raise IndexError("no such file")
 
-    def _read_files(self) -> Iterator[Any]:
-        start = next((start for name, start in _members(self._text) if name == "files"), None)
+    def _find(self, name: str) -> int:
+        start = next((start for found, start in _members(self._text) if found == name), None)
         if start is None:
-            raise ValueError("no files")
-        for begin, value in _elements(self._text, start):
-            self._starts.append(begin)
-            yield value
+            raise ValueError(f"no {name}")
+        return start
 
     def member(self, name: str) -> Any:
         """Read another part of the page; None where there is none."""

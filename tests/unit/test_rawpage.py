@@ -1,6 +1,8 @@
 """A raw page is read a file at a time, and says the same as when it is read as a whole."""
 
+import gc
 import json
+import weakref
 from typing import Any
 
 import pytest
@@ -48,3 +50,15 @@ def test_page_with_a_lone_surrogate_is_read() -> None:
     assert file.original_file_name == "a"
     with pytest.raises(Unreadable):
         parse_results(body[:-1], "results")
+
+
+def test_page_that_is_let_go_is_gone_at_once() -> None:
+    gc.disable()
+    try:
+        page = RawPage('{"files": [1, 2, 3]}')
+        page.file(1)
+        left = weakref.ref(page)
+        del page
+        assert left() is None
+    finally:
+        gc.enable()
