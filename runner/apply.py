@@ -96,6 +96,7 @@ def _work(
         try:
             coordinator.run(work)
         except StateError:
+            client.may_create = False  # what waits for its turn to pay shall not be sent any more
             for text in coordinator.recorder.describe_open():
                 reporter.say(text)
             raise
@@ -271,16 +272,26 @@ def _write_results(job: Job, found: Found) -> tuple[list[str], list[RunnerError]
     """Write the documents and the tables made of them; give what was left as it is, and what could not be written."""
     refetch = job.options.refetch
     edited = [] if refetch else list_edited(found.state, found.folder)
+    problems: list[RunnerError] = []
     try:
         if is_edited(found.state, found.folder) and not refetch:
             edited.insert(0, FILE_NAME)
+            problems += _lacks_news(found)
         else:
             update_documents(found)
-        problems: list[RunnerError] = [*update_tables(found, job.spec.results.formats, again=refetch)]
+        problems += update_tables(found, job.spec.results.formats, again=refetch)
     except ResultsError as error:
-        problems = [error]
+        problems.append(error)
     folder = found.folder.name
     return [f"{folder}/{name} was edited by hand and is left as it is; see --refetch" for name in edited], problems
+
+
+def _lacks_news(found: Found) -> list[RunnerError]:
+    """Say of documents that a person has edited where they are not those of today any more."""
+    if found.state.get_meta("documents_from") == found.identify():
+        return []
+    what = f"{found.folder.name}/{FILE_NAME}: was edited by hand, so that newer results are not in it"
+    return [ResultsError(what, "keep your edits elsewhere and apply with --refetch")]
 
 
 def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) -> Report:

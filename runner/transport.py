@@ -56,7 +56,8 @@ class Answer:
 class Transport:
     """Requests to one root with one token and context.
 
-    `stop` ends waits at once and forbids further requests. `make_session` opens connections.
+    `stop` ends waits at once and forbids further requests; without `may_create`, those that create something are not
+    sent any more. `make_session` opens connections.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Transport:
         self.stop = stop or threading.Event()
         self.secrets = (connection.token, *connection.secrets)
         self.clock_offset_s = 0.0
+        self.may_create = True
         self._make_session = make_session
         self._session = make_session(connection)
         self._reached = False
@@ -157,7 +159,7 @@ class Transport:
     def _learn_time(self, date: str | None) -> None:
         try:
             self.clock_offset_s = parsedate_to_datetime(date or "").timestamp() - time.time()
-        except ValueError:
+        except (ValueError, OverflowError):  # no date, or one of no time that there is
             return
 
     def repeat(self, what: str, act: Callable[[], T]) -> T:
@@ -220,11 +222,13 @@ class Transport:
         what, data = f"POST {path}", json.dumps(body).encode()
         begun = time.monotonic(), time.time()  # the one stands still while a machine sleeps, the other may be set
 
-        def check_age() -> None:
+        def check() -> None:
+            if not self.may_create:
+                raise ServiceError(f"{what}: not sent, since what comes of it cannot be recorded", "apply again")
             if max(time.monotonic() - begun[0], time.time() - begun[1]) > SENT_WITHIN_S:
                 raise ServiceError(f"{what}: could not be sent within {SENT_WITHIN_S:.0f} s", "apply again")
 
-        return self.repeat(what, lambda: self._create_once(model, path, what, data, check_age))
+        return self.repeat(what, lambda: self._create_once(model, path, what, data, check))
 
     def _create_once(self, model: type[Model], path: str, what: str, data: bytes, check: Callable[[], None]) -> Model:
         body = PaidBody(data)
@@ -294,7 +298,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
         pass
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -60,6 +60,21 @@ def test_results_file_that_was_edited_is_told_of_and_replaced_only_when_told(pro
     assert (project.documents, project.sent()) == (before, [])
 
 
+def test_results_file_that_was_edited_and_lacks_newer_results_is_no_success(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    documents = project.folder / "results/job/documents.jsonl"
+    documents.write_text("my own\n")
+    project.write_files(1, start=1)
+    for _ in range(2):
+        outcome = project.apply()
+        assert outcome.code == 3
+        assert "was edited by hand, so that newer results are not in it" in outcome.err
+    assert documents.read_text() == "my own\n"
+    assert project.apply("--refetch").code == 0
+    assert len(project.documents) == 2
+
+
 def test_results_folder_that_is_deleted_is_told_of_and_fetched_again_when_told(project: Project) -> None:
     project.write_files(2)
     project.apply()

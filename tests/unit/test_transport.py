@@ -116,6 +116,23 @@ def test_all_repetitions_for_one_shard_have_a_limit_together(
     assert [calls_for(1), calls_for(1), calls_for(1), calls_for(2)] == [6, 3, 1, 6]
 
 
+@pytest.mark.parametrize(
+    "date", ["yesterday", "Mon, 01 Jan 0001 00:00:00 +9999", "Tue, 24 Nov 2026 00:00:00 +999999999"]
+)
+def test_dates_that_are_none_are_passed_over(hub: AIHub, router: respx.MockRouter, date: str) -> None:
+    wait = httpx.Response(503, headers={"Date": date, "Retry-After": date})
+    router.get("/v2/apps/runs/r").side_effect = [wait, httpx.Response(200, json={"id": "r"}, headers={"Date": date})]
+    assert hub.get_run("r").id == "r"
+
+
+def test_what_creates_is_not_sent_where_it_could_not_be_recorded(hub: AIHub, router: respx.MockRouter) -> None:
+    route = router.post("/v2/apps/runs").respond(json={"id": "r"})
+    hub.may_create = False
+    with pytest.raises(ServiceError, match="cannot be recorded"):
+        hub.start_run("", {})
+    assert not route.called
+
+
 def test_reading_gives_up_in_the_end(hub: AIHub, router: respx.MockRouter) -> None:
     route = router.get("/v2/apps/runs/r").respond(503, headers={"Retry-After": "0"})
     with pytest.raises(ServiceError) as caught:
