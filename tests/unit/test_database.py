@@ -12,7 +12,7 @@ import pytest
 from runner.database import MIGRATIONS, SCHEMA_VERSION
 from runner.state import State
 
-RELEASES = sorted((Path(__file__).parent.parent / "data").iterdir())
+RELEASES = sorted(path.parent for path in (Path(__file__).parent.parent / "data").glob("*/state.db"))
 
 
 def columns(path: Path) -> dict[str, list[str]]:
