@@ -6,7 +6,6 @@ Spreadsheets run what looks like a formula. In CSV such a text gets a leading `'
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import InputError
-from runner.sink import File, Sink, as_unicode
+from runner.sink import File, Sink, as_line, as_unicode
 from runner.tables import Kind, Row, Table, render_json
 
 # What each format needs to be installed, and the extra that brings it.
@@ -75,8 +74,6 @@ def unguard(text: str) -> str:
 
 # Formats
 
-_LINE = json.JSONEncoder(ensure_ascii=False)
-
 
 class JsonlSink:
     """A line of JSON for each row."""
@@ -88,8 +85,7 @@ class JsonlSink:
     def write(self, rows: Iterable[Row]) -> None:
         """Add rows at the end."""
         for row in rows:
-            line = _LINE.encode(dict(zip(self._names, row, strict=True)))
-            self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+            self._file.write(as_line(dict(zip(self._names, row, strict=True))))
 
     def close(self) -> None:
         """Do nothing: every line is written."""

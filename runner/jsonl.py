@@ -12,6 +12,7 @@ from runner.files import digest_file, write_file
 from runner.model import Scan, Shard
 from runner.pages import Chosen, Found, choose_runs
 from runner.plan import Want
+from runner.sink import as_line
 from runner.state import State
 
 FILE_NAME = "documents.jsonl"
@@ -59,7 +60,7 @@ def find_damage(state: State, shards: Iterable[Shard], want: Want, folder: Path)
 
 def render_document(document: Mapping[str, Any]) -> bytes:
     """Render a document as a line of JSON."""
-    return json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    return as_line(document)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from runner.tables import Row
 
 WAITING = ".aihub-runner-"  # begins the name of a folder where rows wait to be put into a file
+_LINE = json.JSONEncoder(ensure_ascii=False)
+_LINE_END = re.compile("[\x85\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -30,6 +33,14 @@ class Sink(Protocol):
 
     def drop(self) -> None:
         """Give up what has not been written; may be repeated, and after `close`."""
+
+
+def as_line(value: Mapping[str, Any]) -> bytes:
+    """Render an object as one line of JSON, by whatever a reader takes for the end of a line."""
+    text = _LINE.encode(value)
+    if not text.isascii():
+        text = _LINE_END.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def as_unicode(text: str) -> str:

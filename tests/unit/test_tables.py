@@ -160,6 +160,14 @@ def test_tables_of_every_documented_property_are_as_kept(tmp_path: Path) -> None
     check_fields(tmp_path)
 
 
+def test_line_of_json_is_one_line_whoever_reads_it(tmp_path: Path) -> None:
+    write_all(tmp_path, [page_of({"field_name": "a", "value": "1\x852\u20283\u20294\n5\r6\x0c7"})])
+    for name in ("documents.jsonl", "fields.jsonl", "documents/Invoice.jsonl"):
+        assert len((tmp_path / name).read_text(encoding="utf-8").splitlines()) == 1
+    check_tables(tmp_path)
+    check_fields(tmp_path)
+
+
 def test_tables_are_the_same_bytes_when_written_again(tmp_path: Path) -> None:
     for folder in (tmp_path / "one", tmp_path / "two"):
         write_all(folder, golden_pages())
