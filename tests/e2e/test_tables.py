@@ -5,11 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from runner.files import digest_file
 
 from .conftest import Project
 
@@ -32,13 +38,21 @@ def fields(project: Project, name: str = "fields.csv") -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def damage(project: Project, **change: object) -> None:
-    """Let the first field of each document be another one, in the raw pages."""
-    for page in (project.folder / "results/job/raw").rglob("*.json"):
-        content = json.loads(page.read_bytes())
-        for file in content["files"]:
-            file["documents"][0]["fields"][0] |= change
-        page.write_text(json.dumps(content))
+def change_pages(project: Project, change: Callable[[dict[str, Any]], object]) -> None:
+    """Let the service have answered otherwise: change each document in the raw pages, and their digests."""
+    folder = project.folder / "results/job"
+    with closing(sqlite3.connect(project.folder / "job.state.db")) as state, state:
+        for page in (folder / "raw").rglob("*.json"):
+            content = json.loads(page.read_bytes())
+            for document in (document for file in content["files"] for document in file["documents"]):
+                change(document)
+            page.write_text(json.dumps(content))
+            found = (digest_file(page), page.relative_to(folder).as_posix())
+            state.execute("UPDATE pages SET digest = ? WHERE path = ?", found)
+
+
+def change_first_fields(project: Project, **change: object) -> None:
+    change_pages(project, lambda document: document["fields"][0].update(change))
 
 
 def lines_of(table: bytes) -> str:
@@ -132,11 +146,7 @@ def test_class_that_is_gone_takes_its_table_with_it(project: Project) -> None:
     project.write_files(1)
     project.apply()
     old = {name for name in tables(project) if name.startswith("documents/")}
-    for page in (project.folder / "results/job/raw").rglob("*.json"):
-        content = json.loads(page.read_bytes())
-        for document in (document for file in content["files"] for document in file["documents"]):
-            document["class_name"] = "of another kind"
-        page.write_text(json.dumps(content))
+    change_pages(project, lambda document: document.update(class_name="of another kind"))
     write_again(project)
     project.apply()
     new = {name for name in tables(project) if name.startswith("documents/")}
@@ -161,7 +171,7 @@ def test_workbook_that_cannot_hold_the_table_is_refused_by_every_apply_and_statu
     project.write_files(1)
     ask_for(project, ALL)
     project.apply()
-    damage(project, value="x" * 40_000)
+    change_first_fields(project, value="x" * 40_000)
     write_again(project)
     for command in ("apply", "apply", "status"):
         outcome = project.run(command)
@@ -195,6 +205,23 @@ def test_format_whose_extra_is_missing_is_refused_by_validate_with_its_line(proj
     )
 
 
+def test_packets_have_a_table_of_their_cross_class_fields(project: Project) -> None:
+    project.change_spec('"Invoice Extraction"', '"Loan packet"')
+    ask_for(project, ALL, 'include = ["review", "validation"]')
+    project.write_files(120)
+    assert project.apply().code == 0
+    [first, second] = sorted((project.folder / "results/job/raw").rglob("*.json"))
+    said = [json.loads(page.read_bytes())["case_info"]["fields"] for page in (first, second)]
+    assert said[0] == said[1]
+    rows = fields(project, "cases.csv")
+    assert [(row["field"], row["value"]) for row in rows] == [(one["name"], one["value"]) for one in said[0]]
+    assert {row["run_id"] for row in rows} == {row["run_id"] for row in fields(project)}
+    printed = project.run("results", "--table", "cases").out
+    assert printed == lines_of(tables(project)["cases.jsonl"])
+    classes = {row["class"] for row in fields(project)}
+    assert len([name for name in tables(project) if name.startswith("documents/")]) == 4 * len(classes)
+
+
 # runner results
 
 
@@ -218,7 +245,7 @@ def test_results_are_printed_as_they_lie_in_the_folder(project: Project) -> None
 def test_results_of_one_class_are_its_table(project: Project) -> None:
     project.write_files(3)
     project.apply()
-    [name] = [name for name in tables(project) if name.startswith("documents/") and name.endswith(".csv")]
+    name = min(name for name in tables(project) if name.startswith("documents/") and name.endswith(".csv"))
     kind = name.removeprefix("documents/").removesuffix(".csv")
     out = project.run("results", "--format", "csv", "--table", "documents", "--class", kind).out
     assert out == lines_of(tables(project)[name])
@@ -229,7 +256,7 @@ def test_results_of_one_class_are_its_table(project: Project) -> None:
 def test_results_with_errors_are_the_fields_and_documents_with_one(project: Project) -> None:
     project.write_files(3)
     project.apply()
-    damage(project, value="ERROR", error_msg="not readable")
+    change_first_fields(project, value="ERROR", error_msg="not readable")
     rows = list(csv.DictReader(project.run("results", "--format", "csv", "--only-errors").out.splitlines()))
     assert [(row["field_index"], row["value"], row["error"]) for row in rows] == [("0", "ERROR", "not readable")] * 3
     assert len(project.run("results", "--only-errors").out.splitlines()) == 3
@@ -239,7 +266,7 @@ def test_results_below_a_confidence_are_those_of_either_kind(project: Project) -
     project.write_files(3)
     ask_for(project, 'include = ["confidence"]')
     project.apply()
-    damage(project, confidence={"model": 0.9, "ocr": 0.05})
+    change_first_fields(project, confidence={"model": 0.9, "ocr": 0.05})
     rows = list(csv.DictReader(project.run("results", "--format", "csv", "--below-confidence", "0.1").out.splitlines()))
     assert [(row["field_index"], row["confidence_ocr"]) for row in rows] == [("0", "0.05")] * 3
     project.change_spec('include = ["confidence"]', "include = []")
@@ -305,7 +332,7 @@ def test_results_end_quietly_where_the_reader_has_seen_enough(project: Project) 
 def test_results_on_a_terminal_are_harmless(project: Project) -> None:
     project.write_files(1)
     project.apply()
-    damage(project, value="\x1b]0;owned\x07 \u202egpj \x9b31m")
+    change_first_fields(project, value="\x1b]0;owned\x07 \u202egpj \x9b31m")
     for ending in ("csv", "jsonl"):
         code, shown = project.on_terminal("results", "job.toml", "--format", ending, answer="")
         assert code == 0
