@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import requests
 from hypothesis import given as given_any
-from hypothesis import settings
 from hypothesis import strategies as st
 from openapi_schema_validator import OAS30Validator
 
@@ -211,7 +210,6 @@ def test_run_that_a_person_released_is_reviewed_with_all_its_documents() -> None
     assert {document["review_completed"] for file in given["files"] for document in file["documents"]} == {True}
 
 
-@settings(deadline=None)
 @given_any(st.text() | st.binary())
 def test_pack_of_anything_is_refused_in_words(content: str | bytes) -> None:
     with pytest.raises(ScenarioError):

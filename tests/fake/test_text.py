@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import requests
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_server import FakeAIHub
@@ -231,7 +231,6 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(STARTS, st.lists(PIECES | st.binary(max_size=20), max_size=40))
 def test_text_never_raises_and_is_bounded_and_can_be_sent(start: bytes, pieces: list[bytes]) -> None:
     content = start + b"".join(pieces)
@@ -244,7 +243,6 @@ def test_text_never_raises_and_is_bounded_and_can_be_sent(start: bytes, pieces: 
         value.encode()
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 700))
 def test_damaged_pdf_never_raises(noise: bytes, place: int) -> None:
     content = bytearray((INVOICES / "northwind-2041.pdf").read_bytes())
@@ -253,7 +251,6 @@ def test_damaged_pdf_never_raises(noise: bytes, place: int) -> None:
     assert text.pages is None or 1 <= text.pages <= 800
 
 
-@settings(deadline=None)
 @given(st.text(), st.text())
 def test_any_text_can_be_the_value_of_a_field(label: str, value: str) -> None:
     content = json.dumps({"total": value, label: value}).encode()
