@@ -31,14 +31,12 @@ poll_min_s = 0.01
 poll_max_s = 0.05
 """
 FILES = 6
-# Columns that are others each time: only whether they are known counts.
-VOLATILE = frozenset(
-    {"remote_id", "intent_s", "lost_s", "started_ns", "finished_ns", "mtime_ns", "ctime_ns", "inode", "scanned_ns"}
-)
+VOLATILE = re.compile(r"remote_id|inode|\w+_n?s")  # ids and times: only whether they are known counts
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 KEY = re.compile(r"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")  # of a run or target, which hold the context
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 BATCH = re.compile(r"batch_id = \d+")
+PROCESS = re.compile(r"\.\d+\.tmp")
 
 
 def serve_forks() -> None:
@@ -181,7 +179,7 @@ class Trial:
         lock = self.folder / "job.lock.toml"
         text = repr([*_rows(self.folder / "job.state.db"), *self._server_facts(), files, self.documents])
         text += lock.read_text() if lock.exists() else ""
-        for pattern in (UUID, KEY, TIME, BATCH):
+        for pattern in (UUID, KEY, TIME, BATCH, PROCESS):
             text = pattern.sub("*", text)
         return hashlib.sha256(text.replace(self.context, "*").encode()).hexdigest()
 
@@ -225,7 +223,7 @@ def _masked(table: str, row: dict[str, Any]) -> dict[str, Any]:
         return {"key": row["key"], "value": row["value"] not in ("", "[]")}
     if table == "pages":  # they hold the run's id and times
         del row["digest"]
-    return {name: bool(value) if name in VOLATILE else value for name, value in row.items()}
+    return {name: bool(value) if VOLATILE.fullmatch(name) else value for name, value in row.items()}
 
 
 if __name__ == "__main__":
