@@ -30,7 +30,6 @@ class ParquetSink:
         self._name = table.name
         self._kinds = [column.kind for column in table.columns]
         self._texts = [place for place, kind in enumerate(self._kinds) if kind in ("text", "json")]
-        self._texts = [place for place, kind in enumerate(self._kinds) if kind in ("text", "json")]
         self._schema = pa.schema([(as_unicode(column.name), _TYPES[column.kind]) for column in table.columns])
         self._writer = ParquetWriter(file, self._schema, compression="zstd")
         self._memory = memory
@@ -40,10 +39,7 @@ class ParquetSink:
     def write(self, rows: Iterable[Row]) -> None:
         """Add rows at the end. Raises ResultsError, OSError."""
         for row in rows:
-            cells = [
-                render_json(cell) if kind == "json" and cell is not None else cell
-                for kind, cell in zip(self._kinds, row, strict=True)
-            ]
+            cells = [_cell(kind, cell) for kind, cell in zip(self._kinds, row, strict=True)]
             self._rows.append(cells)
             self._bytes += _CELL_BYTES * len(cells) + sum(len(cells[place] or "") for place in self._texts)
             if self._bytes > self._memory:
