@@ -13,10 +13,10 @@ from runner.webpage import embed_json
 BINS = 10
 NAME_LENGTH = 100
 VALUE_LENGTH = 160
-# How many bytes a page holds of each, so that it stays small enough to open: the last part of that is kept for
-# documents that a person should look at.
+# How many bytes a page holds, so that it stays small enough to open: of all documents with their fields, and of that,
+# of the documents alone, the last part kept for those that a person should look at.
+DOCUMENTS_BYTES = 12_000_000
 ROWS_BYTES = {False: 6_000_000, True: 8_000_000}
-FIELDS_BYTES = {False: 2_500_000, True: 4_000_000}
 FAILED_BYTES = 1_000_000
 MAX_NAMES = 500
 OTHERS = "(others)"
@@ -79,6 +79,9 @@ class Census:
     _rows_bytes: int = 0
     _fields_bytes: int = 0
     _failed_bytes: int = 0
+    _names: set[str] = field(default_factory=set)
+    # Of the rows with fields, their places and how many bytes those take: of others, and of those to look at.
+    _with_fields: dict[bool, list[tuple[int, int]]] = field(default_factory=lambda: {False: [], True: []})
 
     @property
     def has_confidence(self) -> bool:
@@ -132,12 +135,15 @@ class Census:
         address = address_of(document["path"], path) if document["present"] else 0
         counts = [len(document["pages"]), len(document["fields"]), failed, self._round(lowest)]
         row = [path, document["document_index"], name, *counts, show_value(document["run_id"], NAME_LENGTH), address]
-        size = len(embed_json([path, *counts, address])) + 16  # names of classes and runs are written once
+        names = {name, row[7]} - self._names  # of classes and runs; each is written once
+        size = len(embed_json([path, *counts, address])) + 16 + sum(len(embed_json(new)) + 1 for new in names)
         if self._rows_bytes + size > ROWS_BYTES[needy]:
             self.rows_left_out += 1
             return
         self._rows_bytes += size
-        self.rows.append([*row, self._show_fields(document, needy)])
+        self._names |= names
+        self.rows.append([*row, None])
+        self._keep_fields(document, needy)
 
     def _round(self, confidence: float | None) -> float | None:
         """Shorten a confidence, but never across the threshold."""
@@ -146,14 +152,21 @@ class Census:
         short = round(confidence, 3)
         return short if (short < self.threshold) == (confidence < self.threshold) else confidence
 
-    def _show_fields(self, document: Document, needy: bool) -> list[list[Any]] | None:
+    def _keep_fields(self, document: Document, needy: bool) -> None:
+        """Keep the fields of the last row; where there is no room, leave out those of others before it, from the last.
+
+        First of those that nobody has to look at.
+        """
         shown = [show_field(item) for item in document["fields"][:MAX_NAMES]]
         size = len(embed_json(shown))
-        if self._fields_bytes + size > FIELDS_BYTES[needy]:
-            self.fields_left_out += 1
-            return None
+        self.rows[-1][-1] = shown
+        self._with_fields[needy].append((len(self.rows) - 1, size))
         self._fields_bytes += size
-        return shown
+        while self._rows_bytes + self._fields_bytes > DOCUMENTS_BYTES:
+            place, size = (self._with_fields[False] or self._with_fields[True]).pop()
+            self.rows[place][-1] = None
+            self._fields_bytes -= size
+            self.fields_left_out += 1
 
 
 def address_of(path: str, shown: str) -> str | int:

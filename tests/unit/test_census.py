@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.census import FIELDS_BYTES, OTHERS, take_census
-from runner.webpage import embed_json
+from runner.census import DOCUMENTS_BYTES, OTHERS, ROWS_BYTES, take_census
+from runner.webpage import Table, embed_json
 
 
 def document(*fields: dict[str, Any], path: str = "in/a.txt", kind: str | None = "Invoice") -> dict[str, Any]:
@@ -43,8 +43,28 @@ def test_census_of_names_without_end_counts_the_rest_together() -> None:
 
 
 def test_census_leaves_out_fields_where_a_page_would_grow_too_large() -> None:
-    large = document(*(field("<" * 500, 0.9, value="&" * 1_000_000) for _ in range(200)))
-    census = take_census([large] * 30, 0.8)
-    assert 0 < census.fields_left_out < 30
-    assert len(embed_json(census.rows)) < FIELDS_BYTES[True]
-    assert census.documents == len(census.rows) == 30
+    names = [field(f"{n}" + "<" * 500, 0.9, value="&" * 1_000_000) for n in range(200)]
+    look = [field("total", 0.1), *names]
+    census = take_census([document(*names), document(*look)] * 40, 0.8)
+    assert census.documents == len(census.rows) == 80
+    with_fields = [bool(row[-1]) for row in census.rows]
+    assert not any(with_fields[::2])  # what nobody has to look at makes room first
+    needy = with_fields[1::2]
+    assert 0 < needy.index(False) == sum(needy)  # the first of them stay
+    assert census.fields_left_out == 80 - sum(needy)
+    assert DOCUMENTS_BYTES * 0.95 < len(embed_json(census.rows)) < DOCUMENTS_BYTES
+
+
+def test_census_keeps_all_fields_where_all_have_room() -> None:
+    shown = [field("total", 0.9, value="x" * 140)] * 5
+    census = take_census([document(*shown, path=f"in/{number}.txt") for number in range(10_000)], 0.8)
+    assert census.fields_left_out == 0
+    assert all(row[-1] for row in census.rows)
+    assert 8_000_000 < len(embed_json(census.rows))
+
+
+def test_census_counts_names_that_no_two_documents_share() -> None:
+    odd = [document(path=f"in/{number}.txt", kind=f"{number}" + "<" * 95) for number in range(30_000)]
+    census = take_census(odd, 0.8)
+    assert census.rows_left_out > 0
+    assert len(embed_json(Table((), census.rows, (2, 7)).as_json())) < ROWS_BYTES[True]
