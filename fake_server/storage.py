@@ -15,6 +15,7 @@ from fake_server.records import ApiError, Batch, File, Job, Session
 BATCH_PATH = re.compile(r"/fake/batches/([0-9]{1,18})/([^/]+)")
 
 MAX_JOBS = 10_000
+MAX_DIGESTS = 20
 
 
 class Storage(History):
@@ -85,9 +86,14 @@ class Storage(History):
         batch = self.batches[batch_id]
         batch.files[name] = File(name, digest, size, int(now_s))
         batch.updated_ms = int(now_s * 1000)
-        key = f"{batch_id}/{name}"
+        self._count_upload(f"{batch_id}/{name}", digest)
+
+    def _count_upload(self, key: str, digest: str) -> None:
+        """Count in the ledger; of what is written over and over, the last digests alone, so that memory stays flat."""
         self.ledger["uploads"][key] += 1
-        self.upload_digests.setdefault(key, []).append(digest)
+        digests = self.upload_digests.setdefault(key, [])
+        digests.append(digest)
+        del digests[:-MAX_DIGESTS]
 
     def delete_file(self, batch: Batch, name: str) -> None:
         """Delete a file of a batch."""
@@ -163,8 +169,7 @@ class Storage(History):
     def _on_node(self, context: str, path: str, digest: str, size: int, now_s: float) -> None:
         file = File(path.rpartition("/")[2], digest, size, int(now_s))
         self.trees.setdefault(context, {})[path] = file
-        self.ledger["uploads"][path] += 1
-        self.upload_digests.setdefault(path, []).append(digest)
+        self._count_upload(path, digest)
 
     def delete_node(self, context: str, path: str) -> Job:
         """Delete a file, or a folder and all below it, if there is any, and give the job that does it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import requests
 from fake_server import FakeAIHub
 
 APP = {"app_name": "Invoice Extraction"}
+BINARY = {"Content-Type": "application/octet-stream"}
 
 
 def make_batch(http: requests.Session, fake: FakeAIHub, *names: str) -> int:
@@ -25,8 +27,7 @@ def make_batch(http: requests.Session, fake: FakeAIHub, *names: str) -> int:
 
 def put(http: requests.Session, fake: FakeAIHub, batch_id: int, name: str, body: bytes = b"content") -> int:
     url = f"{fake.root}/v2/batches/{batch_id}/files/{quote(name, safe='')}"
-    headers = {"Content-Type": "application/octet-stream"}
-    return http.put(url, data=body, headers=headers).status_code
+    return http.put(url, data=body, headers=BINARY).status_code
 
 
 def start(http: requests.Session, fake: FakeAIHub, batch: int, **body: object) -> requests.Response:
@@ -252,6 +253,17 @@ def test_fake_ledger_counts_side_effects(http: requests.Session, fake: FakeAIHub
     ledger = http.get(f"{fake.root.removesuffix('/api')}/_fake/ledger").json()
     assert ledger["uploads"] == {f"{batch_id}/a.txt": 2}
     assert (ledger["runs"], ledger["tags"]) == ({str(batch_id): 1}, {"t": 1})
+
+
+def test_fake_ledger_counts_all_uploads_and_keeps_the_last_digests(http: requests.Session, fake: FakeAIHub) -> None:
+    batch_id = make_batch(http, fake)
+    bodies = [b"%d" % number for number in range(25)]
+    for body in bodies:
+        put(http, fake, batch_id, "a.txt", body)
+        http.put(f"{fake.root}/v2/files/org/space/fs/drive/a.txt", data=body, headers=BINARY)
+    [counts, digests] = [fake.ledger[kind].values() for kind in ("uploads", "digests")]
+    assert list(counts) == [25, 25]
+    assert list(digests) == [[hashlib.sha256(body).hexdigest() for body in bodies[-20:]]] * 2
 
 
 @pytest.mark.parametrize("do", ["reset", "truncate"])
