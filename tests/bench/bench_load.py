@@ -1,8 +1,8 @@
-"""Measure the fake under load: start-up, small requests, 32 clients for a minute, 10,000 connections.
+"""Measure the fake under load: start-up, small requests, 32 clients for two minutes, 10,000 connections.
 
-Run by `make bench`; with a number, the long part takes so many seconds. Prints figures; exits 1 where
-a request failed or something was lost. Rates are per second of the server's processor time too, which says what one
-core does even where others use the machine.
+Run by `make bench`; with a number, each of the two long parts takes so many seconds. Prints figures; exits 1 where
+a request failed, something was lost, or memory grows though nothing new is made. Rates are per second of the server's
+processor time too, which says what one core does even where others use the machine.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import sys
 import tempfile
 import time
 
-from load import Tally, ask_often, hammer, hold_open, serving
+from load import Tally, Work, ask_often, hammer, hold_open, rewrite, serving, work
 
 CLIENTS, SMALL, CONNECTIONS, STARTS = 32, 20_000, 10_000, 5
+FLAT_MB = 3  # in the second half: what the allocator is good for
 
 
 def say(text: str) -> None:
@@ -46,8 +47,8 @@ def measure_small() -> Tally:
     return tally
 
 
-def measure_load(seconds: float) -> Tally:
-    """Let clients work for so long. Of the memory, once the journal is full, only the ledger grows."""
+def measure_load(seconds: float, what: str, do: Work) -> tuple[Tally, float]:
+    """Let clients work for so long, and tell by how many MB memory grew in the second half, the journal long full."""
     sizes: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as folder, serving("--data-dir", folder) as server:
         begun, cpu = time.perf_counter(), server.cpu_s
@@ -58,12 +59,21 @@ def measure_load(seconds: float) -> Tally:
                 sizes.append((now, server.rss_mb))
             return now < seconds
 
-        tally = asyncio.run(hammer(server.port, CLIENTS, goes_on))
+        tally = asyncio.run(hammer(server.port, CLIENTS, goes_on, do))
         took, spent = time.perf_counter() - begun, server.cpu_s - cpu
         rates = f"{tally.requests / took:.0f}/s, {tally.requests / spent:.0f} per second of one core"
-        say(f"{CLIENTS} clients for {took:.0f} s: {tally.requests} requests, {rates}; {dict(tally.statuses)}")
+        say(f"{CLIENTS} clients {what} for {took:.0f} s: {tally.requests} requests, {rates}; {dict(tally.statuses)}")
         say("memory: " + ", ".join(f"{size:.0f} MB at {now:.0f} s" for now, size in sizes))
-    return tally
+    return tally, sizes[-1][1] - sizes[len(sizes) // 2][1]
+
+
+def measure_memory(seconds: float) -> list[Tally]:
+    """Measure that memory is flat where nothing new is made, and how it grows with every new name in the ledger."""
+    names, grown_by_names = measure_load(seconds, "making new batches, files and runs", work)
+    same, grown = measure_load(seconds, "writing the same files over and over", rewrite)
+    say(f"memory grew in the second half by {grown_by_names:.1f} MB with new names, by {grown:.1f} MB with the same")
+    same.expect(grown < FLAT_MB, f"memory grows by {grown:.1f} MB though nothing new is made")
+    return [names, same]
 
 
 def measure_connections() -> Tally:
@@ -79,10 +89,11 @@ def main() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     measure_start()
-    tallies = [measure_small(), measure_load(float(sys.argv[1]) if len(sys.argv) > 1 else 60), measure_connections()]
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60
+    tallies = [measure_small(), *measure_memory(seconds), measure_connections()]
     wrong = [mistake for tally in tallies for mistake in tally.mistakes]
     failed = sum(count for tally in tallies for status, count in tally.statuses.items() if status >= 500)
-    say(f"failed requests: {failed}; lost updates: {len(wrong)} {wrong[:3]}")
+    say(f"failed requests: {failed}; lost updates and other mistakes: {len(wrong)} {wrong[:3]}")
     return 1 if wrong or failed else 0
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +90,25 @@ async def work(client: Client, tally: Tally, number: int, shared: int, goes_on: 
         done += 1
 
 
-async def hammer(port: int, clients: int, goes_on: Callable[[int], bool]) -> Tally:
+async def rewrite(client: Client, tally: Tally, number: int, shared: int, goes_on: Callable[[int], bool]) -> None:
+    """Write the same few files over and over, read what is there, and make nothing new."""
+    chance, done = Random(number), 0
+    while goes_on(done):
+        sizes = {f"{number}-{index}.txt": chance.randrange(1, 20_000) for index in range(FILES)}
+        for file, size in sizes.items():
+            await client.ask("PUT", f"/v2/batches/{shared}/files/{file}", chance.randbytes(size))
+        listed = (await client.ask("GET", f"/v2/batches/{shared}/files?page_size=1000"))["nodes"]
+        found = {node["name"]: node["metadata"]["size"] for node in listed}
+        tally.expect(sizes.items() <= found.items(), f"{number}-{done}: files")
+        for path in (f"/v2/batches/{shared}", "/v2/batches", "/v2/apps/runs"):
+            await client.ask("GET", path)
+        done += 1
+
+
+Work = Callable[[Client, Tally, int, int, Callable[[int], bool]], Awaitable[None]]
+
+
+async def hammer(port: int, clients: int, goes_on: Callable[[int], bool], do: Work = work) -> Tally:
     """Let clients work at once."""
     tally = Tally()
     async with Client(port, tally) as first:
@@ -98,7 +116,7 @@ async def hammer(port: int, clients: int, goes_on: Callable[[int], bool]) -> Tal
 
     async def one(number: int) -> None:
         async with Client(port, tally) as client:
-            await work(client, tally, number, shared, goes_on)
+            await do(client, tally, number, shared, goes_on)
 
     await asyncio.gather(*(one(number) for number in range(clients)))
     return tally
