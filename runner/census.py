@@ -15,7 +15,7 @@ NAME_LENGTH = 100
 VALUE_LENGTH = 160
 # How many bytes a page holds, so that it stays small enough to open: of all documents with their fields, and of that,
 # of the documents alone, the last part kept for those that a person should look at.
-DOCUMENTS_BYTES = 12_000_000
+DOCUMENTS_BYTES = 11_500_000
 ROWS_BYTES = {False: 6_000_000, True: 8_000_000}
 FAILED_BYTES = 1_000_000
 MAX_NAMES = 500

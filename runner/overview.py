@@ -19,7 +19,7 @@ from runner.timeline import PHASES, Bar, total_s
 from runner.webpage import Column, Table, facts, fitting, live_table, note, plain_table, render_page, section, show
 
 MAX_HISTOGRAMS = 60
-MAX_BATCHES = 3_000
+BATCHES_BYTES = 600_000
 PROBLEMS_BYTES = 500_000
 NO_PLOTS = "For plots: pip install 'aihub-runner[plots]'"
 PHASE_NAMES = ("Upload", "Wait for the start", "Run", "Fetch")
@@ -74,7 +74,7 @@ def _tables(found: Facts) -> dict[str, Table]:
     failed = [Column("File", "file"), Column("Document", "number", 2), Column("Field", at=3), Column("Error", at=4)]
     problems = [Column("What"), Column("Where"), Column("Why")]
     return {
-        "batches": Table(_batch_columns(), [_batch_row(bar) for bar in found.bars[-MAX_BATCHES:]]),
+        "batches": Table(_batch_columns(), _batch_rows(found.bars)),
         "failed": Table(failed, found.census.failed, places={"address": 1}),
         "problems": Table(problems, fitting(_list_problems(found.report), PROBLEMS_BYTES)),
         "documents": documents,
@@ -151,6 +151,11 @@ def _batch_columns() -> list[Column]:
     ]
 
 
+def _batch_rows(bars: Sequence[Bar]) -> list[Sequence[Any]]:
+    """Give the rows that fit, of the last batches."""
+    return fitting([_batch_row(bar) for bar in reversed(bars)], BATCHES_BYTES)[::-1]
+
+
 def _batch_row(bar: Bar) -> list[Any]:
     begun = f"{_moment(bar.begun_s):%Y-%m-%d %H:%M:%S}" if bar.begun_s else None
     phases = [None if duration is None else round(duration, 1) for duration in bar.durations_s()]
@@ -169,7 +174,10 @@ def _timeline(bars: Sequence[Bar]) -> str:
     names = [f"{name}, all batches" for name in PHASE_NAMES]
     spent = {name: _duration(totals[phase]) for name, phase in zip(names, PHASES, strict=True)}
     hint = note("Times are the service's; where only seconds are known, short phases show as 0.")
-    return section("timeline", "How long it took", facts(spent), _draw(bars), live_table("batches", "batches"), hint)
+    left_out = len(bars) - len(_batch_rows(bars))
+    more = note(f"{count(left_out, 'earlier run')} left out, so that the page stays small.") if left_out else ""
+    table = live_table("batches", "batches")
+    return section("timeline", "How long it took", facts(spent), _draw(bars), table, more, hint)
 
 
 def _draw(bars: Sequence[Bar]) -> str:

@@ -217,6 +217,24 @@ def test_report_without_the_library_for_plots_has_its_tables(plain: Project, mon
     assert "90 to 100%" in text
 
 
+def test_report_stays_below_15_mb_whatever_there_is_and_says_what_is_left_out(project: Project) -> None:
+    def make(number: int) -> MadeFile:
+        fields = [one | {"value": "&" * 200} for one in 3 * make_documents(number, 10)[0]["fields"]]
+        fields = [one | {"field_name": f"{number % 40}{n}" + "'" * 90} for n, one in enumerate(fields)]
+        fields[0]["error_msg"] = "<" * 200
+        document = {"class_name": f"{number}" + "<" * 90, "page_numbers": [1], "fields": fields}
+        return MadeFile(f"in/{number}/" + "&" * 500 + ".txt", [document])
+
+    make_results(make_job(project.folder), 4000, make, run=lambda number: f"{number}" + "<" * 5000, per=100)
+    for number in range(800):
+        project.write(f"in/{number}" + "&" * 200 + ".txt", b"")
+    page = report(project)
+    assert 14_000_000 < page.stat().st_size < 15_000_000
+    text = page.read_text()
+    for told in ("earlier runs left out", "more are not listed here", "documents are left out", "the fields of"):
+        assert told in text
+
+
 def test_report_of_what_was_never_applied_is_refused(project: Project) -> None:
     project.write_files(1)
     outcome = project.run("report")

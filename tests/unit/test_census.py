@@ -60,7 +60,7 @@ def test_census_keeps_all_fields_where_all_have_room() -> None:
     census = take_census([document(*shown, path=f"in/{number}.txt") for number in range(10_000)], 0.8)
     assert census.fields_left_out == 0
     assert all(row[-1] for row in census.rows)
-    assert 8_000_000 < len(embed_json(census.rows))
+    assert len(embed_json(census.rows)) > 8_000_000
 
 
 def test_census_counts_names_that_no_two_documents_share() -> None:
