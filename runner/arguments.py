@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -40,3 +41,17 @@ class Moment(click.ParamType):  # type: ignore[type-arg]
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError):
             self.fail(f"{text!r} is no moment; write 2026-01-31, 2026-01-31T12:00, 2h or 7d", param, ctx)
+
+
+class Share(click.FloatRange):
+    """A share, from 0 to 1."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Give it as a number; what is none, though Python calls it a float, is refused."""
+        share = float(super().convert(value, param, ctx))
+        if math.isnan(share):
+            self.fail(f"{value!r} is no number from 0 to 1", param, ctx)
+        return share

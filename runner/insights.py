@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from runner.arguments import Share
 from runner.commands import Answer, each, opened_job, placed, placed_one
 
 
@@ -18,7 +19,7 @@ from runner.commands import Answer, each, opened_job, placed, placed_one
 @click.option(
     "--below-confidence",
     "threshold",
-    type=click.FloatRange(0, 1),
+    type=Share(),
     default=0.8,
     show_default=True,
     help="A field whose confidence is lower is one to look at.",
