@@ -257,8 +257,6 @@ def main() -> None:
     except RunnerError as error:
         print_error(error)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        os._exit(0)
     except Exception:  # a bug of ours: say so, and keep what is needed to mend it
         click.echo(f"error: this is a bug of aihub-runner, a report is in {_write_bug_report()}", err=True)
         click.echo("hint: apply again to go on, and report it with that file", err=True)

@@ -6,6 +6,7 @@ Everything heavy is imported where it is used, so that `runner --version` answer
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,15 +75,26 @@ def each(given: tuple[Path, ...], as_json: bool, act: Callable[[Path], Answer]) 
             print_error(error)
             text, data, code = "", {"spec": spec.name, "error": _error_as_json(error)}, error.exit_code
         if text and not as_json:
-            say(text)
+            with reader_may_leave():
+                say(text)
         answers.append(data | {"exit_code": code})
     from runner.report import worst_code
 
     codes = [answer["exit_code"] for answer in answers]
     code = PLAN_HAS_CHANGES if set(codes) == {PLAN_HAS_CHANGES} else worst_code(codes)
     if as_json:
-        click.echo(json.dumps({"specs": answers, "exit_code": code}, indent=2))
+        with reader_may_leave():
+            click.echo(json.dumps({"specs": answers, "exit_code": code}, indent=2))
     sys.exit(code)
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Print something; who reads a pipe only in part, as `head` does, makes nothing fail and changes no exit code."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still waiting to be sent
 
 
 def _error_as_json(error: RunnerError) -> list[dict[str, str]]:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from runner.arguments import Moment
-from runner.commands import Answer, each, opened_job, placed_one
+from runner.arguments import Moment, Share
+from runner.commands import Answer, each, opened_job, placed_one, reader_may_leave
 
 if TYPE_CHECKING:
     from runner.extract import Request
@@ -36,7 +36,7 @@ _TABLES = ("nested", "fields", "documents", "cases")
 )
 @click.option("--class", "classes", multiple=True, metavar="NAME", help="Only documents of this class, or these.")
 @click.option("--only-errors", is_flag=True, help="Only fields with an error, and documents with one.")
-@click.option("--below-confidence", "below", type=float, metavar="0.8", help="Only fields of lower confidence.")
+@click.option("--below-confidence", "below", type=Share(), metavar="0.8", help="Only fields of lower confidence.")
 @click.option("--since", "since_s", type=Moment(), help="Only results of runs that ended since then.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write a file; printed where absent.")
 def results(
@@ -113,15 +113,16 @@ def _print(about: dict[str, str], as_json: bool, write: Callable[[File], int]) -
     """Print rows as they come, as one JSON document where that is asked for, and end with 0."""
     from runner.stdout import JsonArray, StandardOutput
 
-    out = StandardOutput()
-    if as_json:
-        begin = json.dumps({"specs": [about | {"rows": []}]}).removesuffix("]}]}")
-        array = JsonArray(out, begin.encode(), b'], "exit_code": 0}], "exit_code": 0}\n')
-        rows = write(array)
-        array.finish()
-    else:
-        rows = write(out)
-    out.finish()
+    out, rows = StandardOutput(), 1
+    with reader_may_leave():
+        if as_json:
+            begin = json.dumps({"specs": [about | {"rows": []}]}).removesuffix("]}]}")
+            array = JsonArray(out, begin.encode(), b'], "exit_code": 0}], "exit_code": 0}\n')
+            rows = write(array)
+            array.finish()
+        else:
+            rows = write(out)
+        out.finish()
     if not rows and not as_json:
         click.echo("note: nothing fits", err=True)
     sys.exit(0)

@@ -306,27 +306,41 @@ def test_results_that_are_not_there_are_an_error_in_json_too(project: Project) -
         ("--table", "cases", "--class", "x"),
         ("--json", "--format", "csv"),
         ("--output", "x.doc"),
+        ("--below-confidence", "80"),
+        ("--below-confidence", "nan"),
     ],
 )
 def test_results_options_that_do_not_fit_together_are_refused(project: Project, arguments: tuple[str, ...]) -> None:
     assert project.run("results", *arguments).code == 2
 
 
+def pipe(project: Project, command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command whose output another reads; the exit code is the last of both that is not 0."""
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {sys.executable} -m runner {command}"],
+        capture_output=True,
+        text=True,
+        env={k: v for k, v in (os.environ | project.env).items() if v is not None},
+        cwd=project.folder,
+    )
+
+
 def test_results_end_quietly_where_the_reader_has_seen_enough(project: Project) -> None:
     project.write_files(400)
     project.apply()
-    command = f"{sys.executable} -m runner results job.toml --format csv | head -n 2"
-    environment = {k: v for k, v in (os.environ | project.env).items() if v is not None}
-    found = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command}"],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=project.folder,
-    )
-    assert found.stderr == ""
+    found = pipe(project, "results job.toml --format csv | head -n 2")
+    assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout.splitlines()[0].startswith("path,present,")
     assert len(found.stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize("option", ["", "--json"])
+def test_exit_code_is_the_same_where_nobody_reads(project: Project, option: str) -> None:
+    project.write_files(1)
+    project.write("in/empty.txt", b"")
+    project.apply()
+    found = pipe(project, f"status job.toml {option} | true")
+    assert (found.returncode, found.stderr) == (3, "")
 
 
 def test_results_on_a_terminal_are_harmless(project: Project) -> None:
