@@ -12,6 +12,7 @@ from starlette.responses import Response
 from fake_server.clock import END_S
 from fake_server.lifecycle import change_run, check_script
 from fake_server.records import ApiError
+from fake_server.redact import redact_url
 from fake_server.scripts import parse_fault
 from fake_server.service import Service, answer, read_json
 
@@ -112,7 +113,7 @@ async def units(service: Service, request: Request) -> Response:
 async def webhooks(service: Service, request: Request) -> Response:
     """GET /_fake/webhooks: each call of a webhook, and what came of it"""
     calls = [
-        {"run_id": run.id, "url": run.request["settings"]["webhook_config"]["url"], **call}
+        {"run_id": run.id, "url": redact_url(run.request["settings"]["webhook_config"]["url"]), **call}
         for run in service.world.runs.values()
         for call in run.webhook
     ]

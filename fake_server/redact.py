@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
 
@@ -16,6 +16,7 @@ SECRET_PLACES = (
     ("settings", "runtime_config", "instabase", "pdf", "passwords", "*"),
     ("settings", "keys", "secret", "*"),
 )
+WEBHOOK_URL = ("settings", "webhook_config", "url")
 SECRETS_PATH = "/v2/aihub/secrets"
 
 
@@ -32,6 +33,12 @@ def redact_query(query: str) -> str:
     return urlencode([(name, LEFT_OUT if _is_secret(name) else value) for name, value in pairs])
 
 
+def redact_url(url: Any) -> Any:
+    """Leave out the values of parameters of an address that carry secrets."""
+    before, mark, query = url.partition("?") if isinstance(url, str) else (url, "", "")
+    return f"{before}?{redact_query(query)}" if mark else url
+
+
 def _is_secret(parameter: str) -> bool:
     return parameter not in PAGE_TOKENS and bool(SECRET_NAME.search(parameter))
 
@@ -42,12 +49,12 @@ def redact_body(path: str, body: Any) -> Any:
         body = _without(body, ("value",))
     for place in SECRET_PLACES:
         body = _without(body, place)
-    return body
+    return _without(body, WEBHOOK_URL, redact_url)
 
 
-def _without(value: Any, place: tuple[str, ...]) -> Any:
+def _without(value: Any, place: tuple[str, ...], redact: Callable[[Any], Any] = lambda _: LEFT_OUT) -> Any:
     if not place:
-        return LEFT_OUT
+        return redact(value)
     if not isinstance(value, dict):
         return value
-    return {key: _without(item, place[1:]) if place[0] in ("*", key) else item for key, item in value.items()}
+    return {key: _without(item, place[1:], redact) if place[0] in ("*", key) else item for key, item in value.items()}

@@ -172,12 +172,13 @@ def test_webhook_that_cannot_be_called_is_refused(
     assert fake.runs() == []
 
 
-def test_webhook_headers_are_in_no_journal_and_no_file(
+def test_webhook_secrets_are_in_no_journal_and_no_file(
     http: requests.Session, receiver: Receiver, tmp_path: Path
 ) -> None:
     with FakeAIHub(tmp_path) as fake:
         fake.next_run(hold=True)
-        run = start(http, fake, receiver.url, {"Authorization": SECRET, "X-Plain": SECRET}).json()
+        url = f"{receiver.url}&token={SECRET}"
+        run = start(http, fake, url, {"Authorization": SECRET, "X-Plain": SECRET}).json()
         told = json.dumps(fake.journal)
     kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(SECRET.encode() in content for content in kept)
@@ -185,5 +186,6 @@ def test_webhook_headers_are_in_no_journal_and_no_file(
     with FakeAIHub(tmp_path) as fake:  # a call that was due is made after a restart
         fake.set_run(run["id"], "COMPLETE")
         http.get(f"{fake.root}/v2/batches")
-        _, headers, body = receiver.calls.get(timeout=20)
+        path, headers, body = receiver.calls.get(timeout=20)
+        assert path.startswith("/hook?of=mine&token=")
         assert (body["id"], "X-Plain" in headers) == (run["id"], False)
