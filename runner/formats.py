@@ -21,9 +21,13 @@ EXTRAS: Mapping[str, tuple[str, str]] = {"xlsx": ("xlsxwriter", "XlsxWriter"), "
 BINARY = frozenset(EXTRAS)
 MEMORY_BYTES = 16_000_000
 
-_FIRST = frozenset("=+-@\t\r'")  # a quick look: most texts begin with none of them
-_DANGEROUS = re.compile(r"'*[=+\-@\t\r]")
-_PLAIN_NUMBER = re.compile(r"[+-]?[0-9]+([.,][0-9]+)*([eE][+-]?[0-9]+)?%?")
+# What begins a formula, also as a full-width character, or is passed over before one.
+_FORMULA = "=+@\t\r\n\0\uff1d\uff0b\uff0d\uff20-"
+_FIRST = frozenset(f"{_FORMULA}'")  # a quick look: most texts begin with none of them
+_DANGEROUS = re.compile(f"'*[{_FORMULA}]")
+_PLAIN_NUMBER = re.compile(
+    r"[+\uff0b\uff0d-]?[0-9\uff10-\uff19]+([.,][0-9\uff10-\uff19]+)*([eE][+-]?[0-9]+)?[%\uff05]?"
+)
 
 
 def find_missing(format: str) -> InputError | None:

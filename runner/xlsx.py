@@ -20,6 +20,7 @@ from runner.tables import Kind, Row, Table, render_json
 MAX_ROWS = 1_048_575  # beside the head
 MAX_COLUMNS = 16_384
 MAX_TEXT = 32_767  # of UTF-16 code units in a cell
+MAX_WHOLE = 2**53  # of whole numbers, those up to here are exact in a cell
 HINT = "use parquet"
 _SHEET = re.compile(r"[\[\]:*?/\\']")
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)  # no time of writing: the same rows are the same bytes
@@ -59,7 +60,7 @@ class XlsxSink:
                     self._put(place, kind, cell)
 
     def _put(self, place: int, kind: Kind, cell: Any) -> None:
-        if kind in ("integer", "number"):
+        if kind == "number" or (kind == "integer" and abs(cell) <= MAX_WHOLE):
             self._sheet.write_number(self._next, place, cell)
         elif kind == "flag":
             self._sheet.write_boolean(self._next, place, cell)

@@ -23,7 +23,7 @@ from runner.exports import update_tables
 from runner.formats import guard, open_sink, unguard
 from runner.jsonl import read_documents, update_documents
 from runner.sink import as_unicode
-from runner.tables import FIELDS, Shape, Table, name_classes
+from runner.tables import FIELDS, Column, Shape, Table, name_classes
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FORMATS = ("jsonl", "csv", "xlsx", "parquet")
@@ -99,6 +99,8 @@ def as_csv(cell: Any, _: str) -> str:
 def as_xlsx(cell: Any, _: str) -> Any:
     if isinstance(cell, float):
         return float(f"{cell:.16G}")
+    if isinstance(cell, int) and abs(cell) > 2**53:
+        return str(cell)
     cell = as_json(cell)
     return as_unicode(cell) if isinstance(cell, str) else cell
 
@@ -280,7 +282,25 @@ def test_every_format_holds_whatever_the_description_allows(
 
 
 @pytest.mark.parametrize(
-    "text", ["=1", "+1+1", "-1-1", "@A1", "\t1", "\r1", "=", "-", "+49 170", "-12.50 EUR", "'=1", "-1\n"]
+    "text",
+    [
+        "=1",
+        "+1+1",
+        "-1-1",
+        "@A1",
+        "\t1",
+        "\r1",
+        "=",
+        "-",
+        "+49 170",
+        "-12.50 EUR",
+        "'=1",
+        "-1\n",
+        "\n=1",
+        "\0=1",
+        "\uff1d1",
+        "\uff0dA1",
+    ],
 )
 def test_text_that_a_spreadsheet_would_run_gets_a_quote(text: str) -> None:
     assert guard(text) == f"'{text}"
@@ -288,7 +308,8 @@ def test_text_that_a_spreadsheet_would_run_gets_a_quote(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-12.50", "+3", "-1,234.50", "-5%", "-1e-5", "a=1", "1-2", "'", "'quoted'", " =1"]
+    "text",
+    ["", "-12.50", "+3", "-1,234.50", "-5%", "-1e-5", "a=1", "1-2", "'", "'quoted'", " =1", "\uff0d\uff11\uff12"],
 )
 def test_plain_numbers_and_harmless_texts_stay_as_they_are(text: str) -> None:
     assert guard(text) == text
@@ -354,6 +375,16 @@ HOSTILE = [
         "\u202egpj",
     ),
 ]
+
+
+@pytest.mark.parametrize("number", [2**53, 2**53 + 1, -(2**63)])
+def test_whole_number_of_a_workbook_is_the_same_however_large(tmp_path: Path, number: int) -> None:
+    table = Table("t", (Column("n", "integer"),))
+    with (tmp_path / "t.xlsx").open("wb") as file:
+        sink = open_sink("xlsx", file, table)
+        sink.write([(number,)])
+        sink.close()
+    assert str(read_xlsx(tmp_path / "t.xlsx")[1][0][0]) == str(number)
 
 
 def test_names_of_classes_stay_in_their_folder_and_apart(tmp_path: Path) -> None:
