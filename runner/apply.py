@@ -224,7 +224,7 @@ def check_max_runs(job: Job, plan: Plan) -> None:
     if limits and runs > min(limits):
         raise InputError(
             f"{job.spec_path.name}: would start {runs} runs, {min(limits)} are allowed",
-            "see `runner plan`, then raise --max-runs or [limits] max_runs",
+            f"see `{job.command('plan')}`, then raise --max-runs or [limits] max_runs",
         )
 
 

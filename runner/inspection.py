@@ -50,7 +50,7 @@ def opened_results(job: Job) -> Iterator[Found]:
     """Open the results of a job, for reading only. Raises InputError where there are none yet."""
     with read_state(job) as state:
         if state is None:
-            raise InputError(f"{job.spec_path.name}: has no results yet", f"runner apply {job.spec_path.name}")
+            raise job.no_results()
         yield find_results(state, state.load_shards(), scan_quietly(job, state), job.want(), job.results_path)
 
 
@@ -124,10 +124,10 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, d
         lines = [_describe_unknown(shard, run) for shard, run in unknown]
         lines += [_describe_left(found) for found in left]
     decided = "adopted" if adopt else "to be paid for at the next apply" if resubmit else ""
-    name = job.spec_path.name
+    resolve = job.command("resolve")
     ways = [
-        f"if a run is among these: runner resolve {name} --adopt RUN_ID",
-        f"if surely none was started: runner resolve {name} --resubmit",
+        f"if a run is among these: {resolve} --adopt RUN_ID",
+        f"if surely none was started: {resolve} --resubmit",
     ]
     text = "\n".join([*lines, *([decided] if decided else ways)]) if lines else "nothing is unknown"
     data = {"spec": job.spec_path.name, "unknown": lines, "decided": decided}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,16 @@ class Job:
     def app(self) -> str:
         """The app as the spec names it."""
         return self.spec.app_name or self.spec.app_id or self.spec.deployment_id or ""
+
+    def command(self, name: str) -> str:
+        """Write a command for this job as a person would have to type it, in the folder they are in."""
+        own = self.lock_path.parent / f"{self.spec_path.stem}.state.db"
+        state = [] if self.state_path == own else ["--state", str(self.state_path)]
+        return shlex.join(["runner", name, str(self.spec_path), *state, *(["--fake"] if self.is_fake else [])])
+
+    def no_results(self) -> InputError:
+        """Say that nothing was fetched yet, and what would fetch it."""
+        return InputError(f"{self.spec_path.name}: has no results yet", self.command("apply"))
 
     def settings(self) -> dict[str, Any]:
         """List everything that changes the outcome of a run."""
@@ -147,7 +158,7 @@ def find_documents(spec_path: Path, *, fake: bool) -> Path:
     job = open_job(spec_path, Options(), fake_root="" if fake else None, offline=True)
     path = job.results_path / FILE_NAME
     if not path.exists():
-        raise InputError(f"{spec_path.name}: has no results yet", f"runner apply {spec_path.name}")
+        raise job.no_results()
     return path
 
 

@@ -111,7 +111,7 @@ def unverified_error(job: Job, left: Sequence[Inspected]) -> UnknownOutcome:
     shown = "; ".join(f"run {item.entry.run_id or 'of unknown id'}: {item.why}" for item in left[:5])
     return UnknownOutcome(
         f"{job.spec_path.name}: {len(left)} runs that were paid before cannot be taken up, {shown}",
-        f"see `runner resolve {job.spec_path.name}`; nothing is paid until then",
+        f"see `{job.command('resolve')}`; nothing is paid until then",
     )
 
 

@@ -267,7 +267,7 @@ class Recorder:
     def _park_unknown(self, step: FindRun, why: str) -> None:
         self.state.record_run_unknown(step.run, why)
         message = f"shard {step.shard}: it is not known whether its run was started, {why}"
-        self._park(step.shard, UnknownOutcome(message, f"see `runner resolve {self.job.spec_path.name}`"))
+        self._park(step.shard, UnknownOutcome(message, f"see `{self.job.command('resolve')}`"))
 
     def describe_open(self) -> list[str]:
         """Say what is open or was not recorded, where the state cannot be written any more."""

@@ -49,7 +49,7 @@ def write_report(job: Job, output: Path | None, threshold: float) -> tuple[Path,
     output = output or job.results_path / FILE_NAME
     with read_state(job) as state:
         if state is None:
-            raise _nothing(job)
+            raise job.no_results()
         shards, want, scan = state.load_shards(), job.want(), scan_quietly(job, state)
         damaged = find_damage(state, shards, want, job.results_path)
         results = find_results(state, shards, scan, want, job.results_path)
@@ -64,10 +64,6 @@ def write_report(job: Job, output: Path | None, threshold: float) -> tuple[Path,
     return output, make_visible(f"{text}\n  report     {output}", keep="\n"), dict(as_json(found, output))
 
 
-def _nothing(job: Job) -> InputError:
-    return InputError(f"{job.spec_path.name}: has no results yet", f"runner apply {job.spec_path.name}")
-
-
 def compare_results(
     job: Job, runs: Sequence[str], versions: Sequence[str], page: Path | None
 ) -> tuple[str, dict[str, Any]]:
@@ -79,7 +75,7 @@ def compare_results(
     check_output(job, page)
     with read_state(job) as state:
         if state is None:
-            raise _nothing(job)
+            raise job.no_results()
         sides = _sides_of_runs(job, state, runs) if runs else _sides_of_versions(job, state, versions)
         (before, old), (after, new) = sides
         pairs = pair_files(old, new)

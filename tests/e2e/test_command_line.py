@@ -40,9 +40,18 @@ def test_resolve_says_what_there_is_to_decide_by(project: Project) -> None:
     outcome = project.run("resolve")
     assert outcome.code == 7
     assert re.search(r"a run on batch \d+ of 2 files \(in/00000.txt …\), begun 20.. ?", outcome.out)
-    assert "runner resolve job.toml --resubmit" in outcome.out
+    assert f"runner resolve {project.spec_path} --resubmit" in outcome.out
     assert project.run("resolve", "--resubmit").code == 0
     assert project.run("resolve").out.strip() == "nothing is unknown"
+
+
+def test_a_hint_names_the_command_for_this_place_and_spec(project: Project) -> None:
+    project.write_files(1)
+    spec, state = project.spec_path, project.folder / "o t.db"
+    assert project.run("results").err.endswith(f"hint: runner apply {spec}\n")
+    assert project.run("report", "--fake").err.endswith(f"hint: runner apply {spec} --fake\n")  # not one that pays
+    hint = project.run("diff", "--state", str(state), "--run", "a", "--run", "b").err
+    assert hint.endswith(f"hint: runner apply {spec} --state '{state}'\n")
 
 
 def test_resolve_works_on_the_fake_of_its_own(project: Project) -> None:
