@@ -127,7 +127,9 @@ def check_root(job: Job, state: State) -> None:
         )
 
 
-def scan_files(job: Job, state: State | None, reporter: Reporter, stop: Event) -> Scan:
+def scan_files(
+    job: Job, state: State | None, reporter: Reporter, stop: Event, *, may_be_empty: bool = False
+) -> Scan:
     """Scan the spec's files, and record it where there is a state to record it in.
 
     Files that the service would not take as they are count as set aside.
@@ -144,6 +146,7 @@ def scan_files(job: Job, state: State | None, reporter: Reporter, stop: Event) -
         job.spec_path,
         cache,
         allow_outside=job.options.allow_outside,
+        may_be_empty=may_be_empty,
         now_ns=time.time_ns(),
         on_progress=on_progress,
     )

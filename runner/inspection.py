@@ -40,9 +40,9 @@ def read_state(job: Job) -> Iterator[State | None]:
         yield state
 
 
-def scan_quietly(job: Job, state: State | None) -> Scan:
+def scan_quietly(job: Job, state: State | None, *, may_be_empty: bool = False) -> Scan:
     with closing(open_progress()) as progress:
-        return scan_files(job, state, progress, Event())
+        return scan_files(job, state, progress, Event(), may_be_empty=may_be_empty)
 
 
 @contextmanager
@@ -51,7 +51,8 @@ def opened_results(job: Job) -> Iterator[Found]:
     with read_state(job) as state:
         if state is None:
             raise job.no_results()
-        yield find_results(state, state.load_shards(), scan_quietly(job, state), job.want(), job.results_path)
+        scan = scan_quietly(job, state, may_be_empty=True)  # what was fetched is there, whatever became of the files
+        yield find_results(state, state.load_shards(), scan, job.want(), job.results_path)
 
 
 def preview(job: Job) -> tuple[Plan, Scan]:

@@ -38,21 +38,22 @@ def scan_sources(
     cache: Mapping[str, CachedDigest],
     *,
     allow_outside: bool = False,
+    may_be_empty: bool = False,
     now_ns: int,
     on_progress: Progress | None = None,
 ) -> Scan:
     """Find and digest the files of a spec.
 
     `cache` saves hashing files whose stat is unchanged; the digest decides. `on_progress` is told of files done, files
-    in all, bytes done and bytes in all, of those that are hashed. Raises InputError where no file matches, or where
-    something leads outside. Reads only; may be repeated.
+    in all, bytes done and bytes in all, of those that are hashed. Raises InputError where no file matches, unless that
+    may be, or where something leads outside. Reads only; may be repeated.
     """
     folder = os.path.realpath(spec_path.parent)
     found = find_files(spec.files, folder, spec_path, allow_outside)
     judged = [(path, _judge(spec.limits, folder, path)) for path in sorted(found.paths)]
     kept = {path: info for path, info in judged if isinstance(info, Stat)}
     aside = [*found.set_aside, *(item for _, item in judged if isinstance(item, SetAside))]
-    if not kept and not aside:
+    if not kept and not aside and not may_be_empty:
         raise _nothing(spec, spec_path, folder, len(judged))
     fresh = _digest_all(spec.limits, folder, kept, cache, now_ns, aside, _Meter(kept, cache, on_progress))
     passwords = [

@@ -50,7 +50,7 @@ def write_report(job: Job, output: Path | None, threshold: float) -> tuple[Path,
     with read_state(job) as state:
         if state is None:
             raise job.no_results()
-        shards, want, scan = state.load_shards(), job.want(), scan_quietly(job, state)
+        shards, want, scan = state.load_shards(), job.want(), scan_quietly(job, state, may_be_empty=True)
         damaged = find_damage(state, shards, want, job.results_path)
         results = find_results(state, shards, scan, want, job.results_path)
         found = Facts(

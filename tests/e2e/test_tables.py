@@ -293,6 +293,16 @@ def test_results_as_json_are_one_document(project: Project) -> None:
     assert outcome.json["rows"] == len(fields(project))
 
 
+def test_results_are_there_when_all_their_files_are_gone(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    for path in (project.folder / "in").iterdir():
+        path.unlink()
+    assert {row["present"] for row in project.run("results", "--json").json["rows"]} == {False}
+    assert project.run("report").code == 0
+    assert project.run("apply").code == 2  # which may as well be a slip in the pattern
+
+
 def test_results_that_are_not_there_are_an_error_in_json_too(project: Project) -> None:
     outcome = project.run("results", "--json")
     assert outcome.code == 2
