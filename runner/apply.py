@@ -127,9 +127,7 @@ def check_root(job: Job, state: State) -> None:
         )
 
 
-def scan_files(
-    job: Job, state: State | None, reporter: Reporter, stop: Event, *, may_be_empty: bool = False
-) -> Scan:
+def scan_files(job: Job, state: State | None, reporter: Reporter, stop: Event, *, may_be_empty: bool = False) -> Scan:
     """Scan the spec's files, and record it where there is a state to record it in.
 
     Files that the service would not take as they are count as set aside.

@@ -64,9 +64,14 @@ def preview(job: Job) -> tuple[Plan, Scan]:
         left, recognised = _without_paid(job, scan, entries)
         planned = plan_job(job, state, left)
     if entries:
-        note = f"{len(entries)} runs of the lock file, with {recognised} of these files, are taken up first, for free"
-        planned = replace(planned, notes=(note, *planned.notes), done=planned.done + recognised)
+        notes = (_tell_of(entries, recognised), *planned.notes)
+        planned = replace(planned, notes=notes, done=planned.done + recognised)
     return planned, scan
+
+
+def _tell_of(entries: list[Entry], files: int) -> str:
+    runs = f"{count(len(entries), 'run')} of the lock file, with {files} of these files,"
+    return f"{runs} {'is' if len(entries) == 1 else 'are'} taken up first, for free"
 
 
 def _without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int]:
@@ -82,22 +87,30 @@ def inspect_job(job: Job) -> Report:
     """Describe how a job stands by what is recorded and the local files, without a request."""
     with read_state(job) as state:
         if state is None:
-            scan = scan_quietly(job, None)
-            note = "nothing was applied yet"
-            return Report(
-                job.spec_path.name,
-                job.spec.name,
-                files=len(scan.sources),
-                files_left=len(scan.sources),
-                set_aside=scan.set_aside,
-                notes=(note,),
-                fake=job.is_fake,
-            )
+            return _inspect_without_state(job)
         folder = job.results_path
         damaged = find_damage(state, state.load_shards(), job.want(), folder) + find_table_damage(state, folder)
         report = describe_job(job, state, scan_quietly(job, state), damaged)
         refused = load_refused(state)
         return replace(report, problems=tuple(Problem(one.message, one.hint, one.exit_code) for one in refused))
+
+
+def _inspect_without_state(job: Job) -> Report:
+    """Describe a job of which nothing is recorded, or whose state is lost: then its lock file tells what was paid."""
+    scan, entries = scan_quietly(job, None), entries_to_take_up(job, None)
+    left, recognised = _without_paid(job, scan, entries)
+    note = f"there is no state here; at the next apply, {_tell_of(entries, recognised)}"
+    return Report(
+        job.spec_path.name,
+        job.spec.name,
+        files=len(scan.sources) + len(scan.set_aside),
+        files_done=recognised,
+        files_left=len(left.sources),
+        unfetched=len(entries),
+        set_aside=scan.set_aside,
+        notes=(note if entries else "nothing was applied yet",),
+        fake=job.is_fake,
+    )
 
 
 def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, dict[str, Any], int]:

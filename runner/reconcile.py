@@ -19,6 +19,7 @@ from runner.lockfile import Entry, load_lockfile
 from runner.look import Survey, survey
 from runner.model import GIVEN_UP, Member, Scan
 from runner.plan import PAYS, Plan, Work
+from runner.report import count
 from runner.state import State
 from runner.takeup import (
     Finder,
@@ -82,7 +83,8 @@ def take_up(job: Job, state: State, client: AIHub, scan: Scan, reporter: Reporte
     entries = entries_to_take_up(job, state)
     if not entries:
         return []
-    reporter.say(f"taking up {len(entries)} runs that were paid before, by {job.lock_path.name}")
+    runs = f"{count(len(entries), 'run')} that {'was' if len(entries) == 1 else 'were'}"
+    reporter.say(f"taking up {runs} paid before, by {job.lock_path.name}")
     return take_up_entries(job, state, inspect_entries(client, entries), scan, reporter)
 
 
@@ -110,7 +112,7 @@ def unverified_error(job: Job, left: Sequence[Inspected]) -> UnknownOutcome:
     """Say which paid runs could not be verified, and that nothing is paid until a person decides."""
     shown = "; ".join(f"run {item.entry.run_id or 'of unknown id'}: {item.why}" for item in left[:5])
     return UnknownOutcome(
-        f"{job.spec_path.name}: {len(left)} runs that were paid before cannot be taken up, {shown}",
+        f"{job.spec_path.name}: {count(len(left), 'run')} paid before cannot be taken up, {shown}",
         f"see `{job.command('resolve')}`; nothing is paid until then",
     )
 

@@ -10,6 +10,7 @@ from runner.errors import ResultsError, RunnerError, ServiceError, StateError, U
 from runner.events import Counts, Reporter
 from runner.job import Job
 from runner.model import GONE, REVIEW_STATUS, SetAside
+from runner.report import count
 from runner.state import State
 from runner.steps import (
     BatchCreated,
@@ -214,7 +215,7 @@ class Recorder:
             case FetchResults(), Fetched(pages, answers):
                 self.state.record_fetch(step.run, step.include, pages, answers, self._now_s())
                 self.counts.runs_fetched += 1
-                self.reporter.say(f"run {step.remote_id}: results of {len(answers)} files fetched")
+                self.reporter.say(f"run {step.remote_id}: results of {count(len(answers), 'file')} fetched")
             case _, _:
                 self.going.discard(step.run)
                 self._record_failed(step, outcome)

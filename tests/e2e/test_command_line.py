@@ -45,6 +45,26 @@ def test_resolve_says_what_there_is_to_decide_by(project: Project) -> None:
     assert project.run("resolve").out.strip() == "nothing is unknown"
 
 
+def test_status_of_a_fresh_clone_tells_what_the_lock_file_holds(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    (project.folder / "job.state.db").unlink()
+    project.write("in/late.txt", "one more")
+    outcome = project.run("status")
+    assert outcome.code == 6
+    assert "3 files, 2 done or under way" in outcome.out
+    assert "1 run of the lock file, with 2 of these files, is taken up first" in outcome.out
+    assert "nothing was applied yet" not in outcome.out
+
+
+def test_status_counts_files_alike_before_and_after_an_apply(project: Project) -> None:
+    project.write_files(1)
+    project.write("in/song.wav", "la")
+    assert "job.toml: 2 files, 0 done" in project.run("status").out
+    project.apply()
+    assert "job.toml: 2 files, 1 done" in project.run("status").out
+
+
 def test_a_hint_names_the_command_for_this_place_and_spec(project: Project) -> None:
     project.write_files(1)
     spec, state = project.spec_path, project.folder / "o t.db"
