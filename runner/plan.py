@@ -41,6 +41,7 @@ class Need(Enum):
     FETCH = "fetch results"
 
 
+REGROUPED = "to run again, since other files of their batch have changed or gone"
 PAYS = frozenset({Need.CREATE_BATCH, Need.FIND_BATCH, Need.UPLOAD, Need.CHECK, Need.START_RUN})
 
 
@@ -210,10 +211,11 @@ def make_plan(
     work = _finish(shards, want, {source.path: source for source in sources})
     work += _rerun(shards, want, pending, settings_of or {})
     members, dissolved, reopened = _reopen(shards, want, pending)
-    known = {member.path for shard in shards for member in shard.members}
+    recorded = {(member.path, member.identity) for shard in shards for member in shard.members}
+    known = {path for path, _ in recorded}
     notes = _same_content(shards, pending.values(), known)
     new = group_sources(pending.values(), want.files_per_batch)
-    work += reopened + [_start_new(group, known) for group in new]
+    work += reopened + [_start_new(group, known, recorded) for group in new]
     return Plan(
         moves=tuple(moves),
         members=members,
@@ -324,10 +326,12 @@ def _refresh(shard: Shard, pending: Mapping[str, Source]) -> tuple[Member, ...]:
     return tuple(kept)
 
 
-def _start_new(members: tuple[Member, ...], known: Collection[str]) -> Work:
-    changed = sum(member.path in known for member in members)
-    counts = Counter({"new": len(members) - changed, "changed": changed})
-    reason = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+def _start_new(members: tuple[Member, ...], known: Collection[str], recorded: Collection[tuple[str, str]]) -> Work:
+    counts = Counter(
+        "new" if member.path not in known else REGROUPED if (member.path, member.identity) in recorded else "changed"
+        for member in members
+    )
+    reason = ", ".join(f"{counts[word]} {word}" for word in ("new", "changed", REGROUPED) if counts[word])
     return Work(Shard(0, "", members), 1, Need.CREATE_BATCH, reason)
 
 

@@ -71,6 +71,7 @@ def test_plan_of_another_run_key_runs_whole_shards_again_and_regroups_stale_ones
     plan = make_plan(WANT, scan(source("a"), source("b", "2"), source("c")), [whole, stale], settings)
     assert needs(plan) == [(1, 1, Need.CHECK), (0, 2, Need.CREATE_BATCH)]
     assert plan.work[0].reason == "changed: version"
+    assert plan.work[1].reason == "1 changed, 1 to run again, since other files of their batch have changed or gone"
 
 
 def test_plan_never_covers_a_file_twice_under_one_key() -> None:
