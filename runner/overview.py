@@ -143,7 +143,7 @@ def _batch_columns() -> list[Column]:
     return [
         Column("Batch", "id"),
         Column("Run", "id"),
-        Column("Status"),
+        Column("Status", "word"),
         Column("Files", "number", down=True),
         Column("Attempt", "number"),
         Column("Begun (UTC)"),

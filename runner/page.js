@@ -147,6 +147,7 @@
     const cellsOf = (row) => columns.map((column, index) => {
       const cell = make("td", "", index === 0 && column.kind !== "id" ? "first" : "");
       if (isNumber(column.kind) || column.kind === "failed") cell.classList.add("number");
+      if (column.kind === "word") cell.classList.add("word");
       cell.dataset.label = column.name;
       fill(cell, table, row, column, indexes[index]);
       return cell;

@@ -39,7 +39,8 @@ def make_timeline(shards: Iterable[Shard], run_key: str, include: str) -> list[B
     """Lay out the runs of a key, those that began first first.
 
     The service's times have whole seconds in part: no phase ends before it begins. A run on files that were uploaded
-    for an earlier one has no upload of its own.
+    for an earlier one has no upload of its own. Results that were fetched again, for another `include`, were there
+    when they were first: when somebody asked for more says nothing of how long it took.
     """
     bars = []
     for shard in shards:
@@ -53,7 +54,8 @@ def make_timeline(shards: Iterable[Shard], run_key: str, include: str) -> list[B
 def _lay_out(shard: Shard, batch: Batch | None, run: Run, include: str, *, uploads: bool) -> Bar:
     sent_s = batch.sent_s if batch and uploads else 0.0
     begun_s = batch.intent_s if batch and sent_s else run.intent_s or run.started_ns / NS
-    known = [sent_s or begun_s, run.started_ns / NS, run.finished_ns / NS, run.fetched.get(include, 0.0)]
+    fetched_s = min((at for at in run.fetched.values() if at), default=0.0) if run.fetched.get(include) else 0.0
+    known = [sent_s or begun_s, run.started_ns / NS, run.finished_ns / NS, fetched_s]
     ends: list[float | None] = []
     latest = begun_s
     for moment in known:

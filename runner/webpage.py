@@ -20,8 +20,9 @@ CELL_LENGTH = 300
 class Column:
     """A column of a table that the script shows.
 
-    `kind` is text, number, confidence (a share), failed (a count), seconds, id (to copy), or file (a link). `at` is
-    its place in a row, where that is not its place among the columns; `down` sorts the largest first.
+    `kind` is text, word (not broken), number, confidence (a share), failed (a count), seconds, id (to copy), or file
+    (a link). `at` is its place in a row, where that is not its place among the columns; `down` sorts the largest
+    first.
     """
 
     name: str

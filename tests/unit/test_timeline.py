@@ -35,6 +35,12 @@ def test_timeline_of_a_second_run_has_no_upload_of_its_own() -> None:
     assert [bar.durations_s() for bar in bars][1] == [0.0, 1.0, None, None]
 
 
+def test_timeline_ends_where_results_were_first_fetched() -> None:
+    again = replace(RUN, fetched={"plain": 210.0, "confidence": 9000.0})
+    [bar] = make_timeline([replace(SHARD, runs=(again,))], "key", "confidence")
+    assert bar.durations_s()[-1] == 10.0
+
+
 def test_timeline_never_goes_back() -> None:
     early = replace(RUN, started_ns=139 * NS, finished_ns=139 * NS, fetched={"plain": 138.9})
     [bar] = make_timeline([replace(SHARD, runs=(early,))], "key", "plain")
