@@ -80,7 +80,8 @@ def _ask_for_runs(options: Options, yes: bool) -> Options:
     question = f"Start up to {options.max_runs} runs of {options.app_name}? Each costs consumption units for 3 pages"
     try:
         allowed = click.confirm(question, err=True)
-    except click.Abort:  # nobody there to ask
+    except click.Abort:
+        click.echo("\nnote: there is nobody to ask, so no run is started; --yes allows them", err=True)
         allowed = False
     return options if allowed else replace(options, max_runs=0)
 

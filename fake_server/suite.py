@@ -72,12 +72,16 @@ def _clean_up(hub: Hub, certificate: Certificate) -> None:
 def _try(hub: Hub, promise: Promise) -> Verdict:
     missing = [f"--{name.replace('_', '-')}" for name in promise.needs if not getattr(hub.options, name)]
     if promise.runs > hub.options.max_runs:
-        return Verdict(promise, "skipped", f"needs {promise.runs} runs, and --max-runs is {hub.options.max_runs}")
+        return Verdict(promise, "skipped", _lacks_runs(promise.runs, hub.options.max_runs))
     if missing:
         return Verdict(promise, "skipped", f"needs {' and '.join(missing)}")
     del hub.target.exchanges[:]
     verdict = _check(hub, promise)
     return replace(verdict, exchanges=tuple(hub.target.exchanges))
+
+
+def _lacks_runs(needed: int, allowed: int) -> str:
+    return f"needs {needed} run{'s' * (needed != 1)}, and {allowed or 'none'} may be started: see --max-runs and --yes"
 
 
 def _check(hub: Hub, promise: Promise) -> Verdict:

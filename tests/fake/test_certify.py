@@ -89,7 +89,7 @@ def test_certify_without_leave_starts_no_run_and_says_what_it_skips() -> None:
         certificate = certify_all(make_hub(fake, Options(app_name="Invoice Extraction")))
         skipped = outcomes(certificate, "skipped")
         assert fake.ledger["runs"] == {}
-        assert skipped["results-answer-every-file"] == "needs 1 runs, and --max-runs is 0"
+        assert skipped["results-answer-every-file"] == "needs 1 run, and none may be started: see --max-runs and --yes"
         assert outcomes(certificate, "broken") == {}
 
 
@@ -316,3 +316,4 @@ def test_certify_asks_before_runs_are_paid(tmp_path: Path, said: str, runs: int)
         found = run_certify(*arguments, report=tmp_path / "report.json", input=said)
         assert found.exit_code == 0
         assert sum(fake.ledger["runs"].values()) == runs
+        assert ("nobody to ask" in found.output) == (said == "")
