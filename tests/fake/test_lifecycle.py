@@ -127,6 +127,8 @@ def test_scripts_of_an_app_or_a_file_wait_for_theirs(http: requests.Session, fak
         {"status": 5},
         {"times": -1},
         {"after_s": -1},
+        {"after_s": 1e300},
+        {"after_s": 10**400},
         {"after_polls": True},
         {"after_s": 1, "hold": True},
         {"after_s": 1, "after_polls": 1},
