@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fake_server.clock import END_S
-from fake_server.lifecycle import change_run, check_script
+from fake_server.lifecycle import SCRIPT, change_run, check_script
 from fake_server.records import ApiError
 from fake_server.redact import redact_url
 from fake_server.scripts import parse_fault
@@ -46,7 +45,6 @@ async def clock(service: Service, request: Request) -> Response:
     """GET, POST /_fake/clock: tell the time; move it by `advance_s`, or set by how much it is off, `offset_s`"""
     if request.method == "POST":
         given = await read_json(request, {"advance_s": (int, float), "offset_s": (int, float)})
-        _check_keys(given, ("advance_s", "offset_s"))
         if any(abs(value) > END_S for value in given.values()):
             raise ApiError(400, "The time would be before 1970, or too far ahead.")
         offset_s = given.get("offset_s", service.clock.offset_s) + given.get("advance_s", 0)
@@ -72,20 +70,13 @@ async def _read_name(request: Request) -> str:
     if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         return ""
     given = await read_json(request, {"name": str})
-    _check_keys(given, ("name",))
     return str(given.get("name", ""))
-
-
-def _check_keys(given: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    for key in given:
-        if key not in allowed:
-            raise ApiError(400, f"unknown key {key!r}; allowed: {', '.join(allowed)}")
 
 
 async def next_run(service: Service, request: Request) -> Response:
     """GET, POST, DELETE /_fake/next-run: how runs to come go"""
     if request.method == "POST":
-        script = await read_json(request, {})
+        script = await read_json(request, SCRIPT)
         check_script(script)
         service.world.add_script(script)
         return Response(status_code=204)
@@ -105,8 +96,11 @@ async def set_run(service: Service, request: Request) -> Response:
 
 
 async def units(service: Service, request: Request) -> Response:
-    """POST /_fake/units"""
-    service.world.set_units((await read_json(request, {"left": int})).get("left"))
+    """POST /_fake/units: for how many runs they last, `left`; without it, for all"""
+    left = (await read_json(request, {"left": int})).get("left")
+    if left is not None and left < 0:
+        raise ApiError(400, "left is not negative.")
+    service.world.set_units(left)
     return Response(status_code=204)
 
 

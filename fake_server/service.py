@@ -125,8 +125,14 @@ async def read_object(request: Request) -> dict[str, Any]:
 
 
 async def read_json(request: Request, types: Mapping[str, Any], required: tuple[str, ...] = ()) -> Any:
-    """Read a JSON object; null means not given. Raises ApiError 400 for what is missing or of a wrong type."""
+    """Read a JSON object with some of these keys; null means not given.
+
+    Raises ApiError 400 for a key that is unknown, missing, or of a wrong type.
+    """
     content = {key: value for key, value in (await read_object(request)).items() if value is not None}
+    for key in content:
+        if key not in types:
+            raise ApiError(400, f"unknown key {key!r}; allowed: {', '.join(types)}")
     for key in required:
         if key not in content:
             raise ApiError(400, f"{key} is required.")

@@ -221,6 +221,33 @@ def test_bug_of_the_fake_is_answered_and_told(http: requests.Session, capsys: py
     assert "list_batches" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("units", {"lfet": 3}),
+        ("units", {"left": -1}),
+        ("faults", {"faults": [], "fault": []}),
+        ("runs/RUN", {"status": "FAILED", "msg": "none"}),
+        ("next-run", {"untill": 5}),
+        ("clock", {"advance": 5}),
+        ("checkpoint", {"nam": "a"}),
+        ("rewind", {"nam": "a"}),
+        ("verify", {"operations": "runApp"}),
+    ],
+)
+def test_control_refuses_what_it_does_not_know(
+    http: requests.Session, fake: FakeAIHub, path: str, body: dict[str, object]
+) -> None:
+    batch_id = http.post(f"{fake.root}/v2/batches", json={"name": "a"}).json()["id"]
+    http.put(
+        f"{fake.root}/v2/batches/{batch_id}/files/a", data=b"a", headers={"Content-Type": "application/octet-stream"}
+    )
+    run = http.post(f"{fake.root}/v2/apps/runs", json={"app_name": "App", "batch_id": batch_id}).json()["id"]
+    found = http.post(f"{fake.root.removesuffix('/api')}/_fake/{path.replace('RUN', run)}", json=body)
+    assert found.status_code == 400
+    assert fake.world.runs[run].script == {}
+
+
 HOSTILE: list[object] = [
     *(None, True, -1, 10**400, 1e308, "", "x" * 300, "\ud800", "../..", "\0", [], [None], [[]], {}, {"a": {"b": []}}),
     [{"part_num": 1, "part_id": None}],
