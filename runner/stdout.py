@@ -18,6 +18,7 @@ class StandardOutput:
     def __init__(self) -> None:
         self._file = sys.stdout.buffer
         self._is_terminal = sys.stdout.isatty()
+        self._has_failed = False
 
     def write(self, chunk: bytes) -> int:
         """Add bytes at the end."""
@@ -33,13 +34,16 @@ class StandardOutput:
         """Send what is left."""
         self._try(self._file.flush)
 
-    @staticmethod
-    def _try(act: Callable[[], object]) -> None:
+    def _try(self, act: Callable[[], object]) -> None:
+        if self._has_failed:
+            return  # it was told of; an archive that is dropped still writes its end
         try:
             act()
         except BrokenPipeError:
+            self._has_failed = True
             raise  # who reads has seen enough
         except OSError as error:
+            self._has_failed = True
             raise InputError(
                 f"standard output: cannot be written, {error.strerror or error}", "give --output"
             ) from error

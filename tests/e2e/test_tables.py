@@ -353,6 +353,17 @@ def test_exit_code_is_the_same_where_nobody_reads(project: Project, option: str)
     assert (found.returncode, found.stderr) == (3, "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_results_that_cannot_be_printed_are_told_of_once(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    environment = {k: v for k, v in (os.environ | project.env).items() if v is not None}
+    command = [sys.executable, "-m", "runner", "results", "job.toml", "--format", "xlsx"]
+    with Path("/dev/full").open("wb") as full:
+        found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environment, cwd=project.folder)
+    assert found.stderr == b"error: standard output: cannot be written, No space left on device\nhint: give --output\n"
+
+
 def test_results_on_a_terminal_are_harmless(project: Project) -> None:
     project.write_files(1)
     project.apply()
