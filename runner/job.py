@@ -123,7 +123,9 @@ def open_job(
         target = Target(settings.api_root, context, spec.workspace or "")
         token, root = settings.api_key or SecretStr(""), settings.api_root
         if not offline and settings.api_key is None:
-            raise InputError("AIHUB_API_KEY: is not set", "set it in the environment, .env or a secrets folder")
+            raise InputError(
+                "AIHUB_API_KEY: is not set", "set it in the environment, .env or a secrets folder; or try with --fake"
+            )
     limits = spec.limits
     secrets = {} if offline else _read_secrets(spec, fake=fake_root is not None)
     return Job(

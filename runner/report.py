@@ -16,6 +16,8 @@ from runner.state import State
 
 PRECEDENCE = (130, 1, 5, 7, 4, 3, 2, 6, 0)
 SHOWN = 10
+_WHEN_REVIEWED = "apply again when that is done, or with --wait-for-review"
+_HOW_TO_LEAVE_OUT = 'leave them out with "!…" in files; [limits] on_unsupported = "ignore" is for types'
 
 
 def count(number: int, thing: str) -> str:
@@ -134,26 +136,32 @@ def render_report(report: Report, *, applied: bool = True) -> str:
 
 
 def _render_problems(report: Report) -> list[str]:
-    lines = _listed("set aside", [f"{item.path}: {_because(item)}" for item in report.set_aside])
+    lines = _render_aside(report.set_aside)
     lines += _listed("failed", [f"run {run}: {text}" for run, text in report.failed_runs.items()])
-    lines += _listed("not done", report.failed)
+    lines += _listed("not done", report.failed, "--retry-failed pays for them again")
     lines += _listed("unanswered", report.unanswered)
     lines += _listed("unexpected", report.unknown_answers)
-    lines += _listed("review", [f"run {run} waits for a person" for run in report.review])
+    lines += _listed("review", [f"run {run} waits for a person" for run in report.review], _WHEN_REVIEWED)
     left = {"file": (report.files_left, "to run"), "run": (report.going, "going on")}
     left |= {"fetch": (report.unfetched, "of results"), "look": (report.unknown_runs, "for a run of unknown outcome")}
     lines += _listed("left", [f"{count(number, what)} {rest}" for what, (number, rest) in left.items() if number])
     return lines + _listed("note", report.notes)
 
 
+def _render_aside(items: Sequence[SetAside]) -> list[str]:
+    return _listed("set aside", [f"{item.path}: {_because(item)}" for item in items], _HOW_TO_LEAVE_OUT)
+
+
 def _because(item: SetAside) -> str:
     return f"{item.reason}, {item.detail}" if item.detail else item.reason
 
 
-def _listed(title: str, items: Sequence[str]) -> list[str]:
+def _listed(title: str, items: Sequence[str], hint: str = "") -> list[str]:
+    """List the first of some items, and under them what to do about all of them."""
     shown = [f"  {title:<10} {make_visible(item)}" for item in items[:SHOWN]]
     more = len(items) - SHOWN
-    return shown + ([f"  {'':<10} and {more} more; --json lists all"] if more > 0 else [])
+    shown += [f"  {'':<10} and {more} more; --json lists all"] * (more > 0)
+    return shown + [f"  {'hint':<10} {hint}"] * bool(items and hint)
 
 
 def render_plan(name: str, plan: Plan, scan: Scan, target: str) -> str:
@@ -169,7 +177,7 @@ def render_plan(name: str, plan: Plan, scan: Scan, target: str) -> str:
     lines += _listed("because", [_describe_work(work) for work in plan.work])
     lines += _listed("moved", [f"{move.old} is now {move.new}" for move in plan.moves])
     lines += _listed("failed", [f"{path}: not paid for again without --retry-failed" for path in plan.failed])
-    lines += _listed("set aside", [f"{item.path}: {_because(item)}" for item in scan.set_aside])
+    lines += _render_aside(scan.set_aside)
     return "\n".join(lines + _listed("note", plan.notes))
 
 

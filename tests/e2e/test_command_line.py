@@ -65,6 +65,18 @@ def test_status_counts_files_alike_before_and_after_an_apply(project: Project) -
     assert "job.toml: 2 files, 1 done" in project.run("status").out
 
 
+def test_what_is_not_done_is_shown_with_what_to_do_about_it(project: Project) -> None:
+    project.write_files(1)
+    project.write("in/song.wav", "la")
+    assert 'hint       leave them out with "!…" in files' in project.run("plan").out
+    project.fake.next_run(status="FAILED")
+    outcome = project.apply()
+    assert 'hint       leave them out with "!…" in files' in outcome.out
+    assert "hint       --retry-failed pays for them again" in outcome.out
+    project.fake.next_run(status="STOPPED_AT_CHECKPOINT")
+    assert "hint       apply again when that is done" in project.apply("--retry-failed").out
+
+
 def test_a_hint_names_the_command_for_this_place_and_spec(project: Project) -> None:
     project.write_files(1)
     spec, state = project.spec_path, project.folder / "o t.db"
