@@ -65,9 +65,13 @@ def render_document(document: Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What `documents.jsonl` is made of, in numbers; `missing` files have no answer, `unknown` answers no file."""
+    """What `documents.jsonl` is made of, in numbers.
+
+    `gone` documents are of files that are there no more, `missing` files have no answer, `unknown` answers no file.
+    """
 
     documents: int
+    gone: int
     field_errors: int
     missing: tuple[str, ...]
     unknown: tuple[str, ...]
@@ -79,17 +83,18 @@ def tally_documents(state: State, shards: Iterable[Shard], scan: Scan, want: Wan
     by_run: dict[int, list[Chosen]] = {}
     for choice in choose_runs(shards, scan, want):
         by_run.setdefault(choice.run.id, []).append(choice)
-    documents = errors = 0
+    documents = gone = errors = 0
     missing: list[str] = []
     unknown: list[str] = []
     for run, chosen in by_run.items():
         answers = state.load_answers(run, want.include)
-        found = [answers[choice.member.name] for choice in chosen if choice.member.name in answers]
-        documents += sum(answer.documents for answer in found)
-        errors += sum(answer.field_errors for answer in found)
+        found = [(choice, answers[choice.member.name]) for choice in chosen if choice.member.name in answers]
+        documents += sum(answer.documents for _, answer in found)
+        gone += sum(answer.documents for choice, answer in found if not choice.present)
+        errors += sum(answer.field_errors for _, answer in found)
         missing += [choice.path for choice in chosen if choice.present and choice.member.name not in answers]
         unknown += answers.keys() - {member.name for member in members[run]}
-    return Tally(documents, errors, tuple(sorted(missing)), tuple(sorted(unknown)))
+    return Tally(documents, gone, errors, tuple(sorted(missing)), tuple(sorted(unknown)))
 
 
 def documents_by_run(state: State, shards: Iterable[Shard]) -> dict[int, int]:

@@ -55,6 +55,7 @@ class Report:
     runs: dict[str, int] = field(default_factory=dict)
     runs_started: int = 0
     documents: int = 0
+    documents_gone: int = 0
     field_errors: int = 0
     failed: tuple[str, ...] = ()
     set_aside: tuple[SetAside, ...] = ()
@@ -103,6 +104,7 @@ def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, want
         batches=sum(batch.remote_id is not None for shard in shards for batch in shard.batches),
         runs=dict(Counter(run.status or "UNKNOWN" for run in latest)),
         documents=tally.documents,
+        documents_gone=tally.gone,
         field_errors=tally.field_errors,
         failed=plan.failed,
         failed_runs=failed_runs if plan.failed else {},
@@ -129,10 +131,15 @@ def render_report(report: Report, *, applied: bool = True) -> str:
     lines += [
         f"  batches    {report.batches}",
         f"  runs       {runs}" + f" ({report.runs_started} started now)" * applied,
-        f"  documents  {report.documents}, fields with errors {report.field_errors}",
+        f"  documents  {_render_documents(report)}",
     ]
     lines += _render_problems(report)
     return "\n".join(lines + [f"  results    {report.results}"] * bool(report.results))
+
+
+def _render_documents(report: Report) -> str:
+    gone = f" ({report.documents_gone} of files that are gone)" if report.documents_gone else ""
+    return f"{report.documents}{gone}, fields with errors {report.field_errors}"
 
 
 def _render_problems(report: Report) -> list[str]:
