@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fake_server.service import Service
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),

@@ -35,12 +35,12 @@ REPORT = click.Path(dir_okay=False, path_type=Path)
 def certify(
     context: click.Context, /, target: str, report: Path, yes: bool, settle_seconds: float, **named: Any
 ) -> None:
-    """Find out which promises of the API a target keeps, and write a report that can be sent in.
+    """Find out which promises of the API a target keeps.
 
-    The token comes from AIHUB_API_KEY, context and workspace from AIHUB_CONTEXT and AIHUB_WORKSPACE. What is made has
-    "certify" in its name, and is deleted at the end. Runs cost consumption units: none is started unless --max-runs
-    allows it, and 4 try everything. Exit codes: 0 all promises are kept, 2 wrong use, 3 some are broken, 4 the target
-    is not reached or refuses the token, 130 interrupted.
+    Writes a report that can be sent in. The token comes from AIHUB_API_KEY, context and workspace from AIHUB_CONTEXT
+    and AIHUB_WORKSPACE. What is made has "certify" in its name, and is deleted at the end. Runs cost consumption units:
+    none is started unless --max-runs allows it, and 4 try everything. Exit codes: 0 all promises are kept, 2 wrong use,
+    3 some are broken, 4 the target is not reached or refuses the token, 130 interrupted.
     """
     from fake_server.hub import Hub, Options
     from fake_server.target import Target

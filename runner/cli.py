@@ -35,7 +35,7 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         ctx.exit()
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def cli() -> None:
     """Apply committed job specs to Instabase AI Hub: upload, run, poll, fetch, and never pay twice."""
@@ -92,7 +92,10 @@ def plan(
 @cli.command()
 @placed
 def status(specs: tuple[Path, ...], as_json: bool, state: Path | None, fake: bool, allow_outside: bool) -> None:
-    """Show how jobs stand, by what is recorded and the local files; the exit code tells it too. Sends nothing."""
+    """Show how jobs stand.
+
+    By what is recorded and the local files; the exit code tells it too. Sends nothing.
+    """
     from runner.job import Options
 
     def act(spec: Path) -> Answer:
@@ -228,7 +231,10 @@ def _stop_on_signals(stop: Event) -> None:
 @click.option("--resubmit", is_flag=True, help="Surely no run was started: pay for it at the next apply.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def resolve(spec: Path, state: Path | None, fake: bool, adopt: str | None, resubmit: bool, as_json: bool) -> None:
-    """Show runs of which it is not known whether they were started, and take a person's decision."""
+    """Decide what became of lost runs.
+
+    Shows runs of which it is not known whether they were started, and takes a person's decision.
+    """
     from runner.job import Options
 
     def act(path: Path) -> Answer:

@@ -35,7 +35,10 @@ def report(
     threshold: float,
     opens: bool,
 ) -> None:
-    """Write a page to look at: what was asked and done, how long it took, what came out. Sends nothing."""
+    """Write a page to look at.
+
+    What was asked and done, how long it took, and what came out. Sends nothing.
+    """
     from runner.job import Options
 
     def act(spec: Path) -> Answer:
@@ -73,7 +76,10 @@ def diff(
     fake: bool,
     allow_outside: bool,
 ) -> None:
-    """Show which fields changed, appeared or vanished between two runs, or two versions of the app. Sends nothing."""
+    """Show which fields changed between two runs, or two versions.
+
+    Or appeared, or vanished. The versions are those of the app. Sends nothing.
+    """
     from runner.job import Options
 
     def act(path: Path) -> Answer:

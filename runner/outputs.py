@@ -42,9 +42,10 @@ _TABLES = ("nested", "fields", "documents", "cases")
 def results(
     spec: Path, as_json: bool, state: Path | None, fake: bool, allow_outside: bool, output: Path | None, **asked: Any
 ) -> None:
-    """Write results again from what was fetched: all, or what is asked for. Sends nothing.
+    """Write results again from what was fetched.
 
-    Documents as in documents.jsonl, or a table: of the fields where the format is not jsonl.
+    All, or what is asked for. Sends nothing. Documents as in documents.jsonl, or a table: of the fields where the
+    format is not jsonl.
     """
     from runner.job import Options
 

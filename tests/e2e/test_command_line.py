@@ -6,8 +6,11 @@ import json
 import re
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+import fake_server.__main__
 import runner.apply
 import runner.cli
 
@@ -75,6 +78,22 @@ def test_what_is_not_done_is_shown_with_what_to_do_about_it(project: Project) ->
     assert "hint       --retry-failed pays for them again" in outcome.out
     project.fake.next_run(status="STOPPED_AT_CHECKPOINT")
     assert "hint       apply again when that is done" in project.apply("--retry-failed").out
+
+
+@pytest.mark.parametrize("program", [runner.cli.cli, fake_server.__main__.main])
+def test_help_is_there_by_its_short_name_and_cuts_no_sentence_off(program: click.Command) -> None:
+    shown = CliRunner().invoke(program, ["-h"])
+    assert shown.exit_code == 0
+    assert not re.search(r"\w\.\.\.$", shown.output, re.MULTILINE)
+
+
+def test_documents_of_files_that_are_gone_are_told_apart(project: Project) -> None:
+    project.write_files(3)
+    all_of_them = project.apply("--json").json["documents"]
+    (project.folder / "in/00000.txt").unlink()
+    of_one = sum(document["path"] == "in/00000.txt" for document in project.documents)
+    project.apply()
+    assert f"documents  {all_of_them} ({of_one} of files that are gone), fields" in project.run("status").out
 
 
 def test_a_hint_names_the_command_for_this_place_and_spec(project: Project) -> None:
