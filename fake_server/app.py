@@ -67,7 +67,7 @@ CONTROLS: list[tuple[list[str], str, Handler]] = [
 
 
 def create_app(service: Service) -> ASGIApp:
-    """Make the application over a service. Both `/api/v2/…` and `/v2/…` are served."""
+    """Make the application over a service: the API below `/api`, and the controls below `/_fake`."""
     routes = Routes()
     for operation in OPERATIONS:
         routes.add(operation.id, [operation.method], operation.path, HANDLERS[operation.id])

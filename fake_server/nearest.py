@@ -16,8 +16,9 @@ def describe_nearest(method: str, path: str) -> str:
     """Say which route is the nearest, and in what it differs."""
     segments = [segment[:MAX_SEGMENT] for segment in path.removeprefix("/api").strip("/").split("/")[:MAX_SEGMENTS]]
     nearest = min(OPERATIONS, key=lambda operation: _distance(method, segments, operation))
-    differs = ", ".join(_differences(method, segments, nearest)) or "nothing but its length"
-    return f"No such route; the nearest is {nearest.method} {nearest.path} and differs in: {differs}."
+    root = [] if f"{path}/".startswith("/api/") else ["'api' is missing in front"]
+    differs = ", ".join([*root, *_differences(method, segments, nearest)]) or "nothing but its length"
+    return f"No such route; the nearest is {nearest.method} /api{nearest.path} and differs in: {differs}."
 
 
 def _pairs(segments: list[str], operation: Operation) -> Iterator[tuple[str, str]]:

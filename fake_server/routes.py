@@ -28,8 +28,15 @@ class Routes:
         route.update(dict.fromkeys(methods, (operation, handler)))
 
     def find(self, scope: Scope) -> tuple[Mapping[str, tuple[str, Handler]], dict[str, str]]:
-        """Find the methods of a request's path, and its parameters; nothing where no route matches."""
+        """Find the methods of a request's path, and its parameters; nothing where no route matches.
+
+        The API's own routes begin with `/api`, as those of the service do: a root without it must not work here only.
+        """
         segments = _split(scope)
+        if segments[1:2] == ["api"]:
+            segments = ["", *segments[2:]]
+        elif segments[1:2] != ["_fake"]:
+            return {}, {}
         for pattern, methods in self._routes.items():
             parameters = _match(pattern, segments)
             if parameters is not None:
@@ -38,11 +45,10 @@ class Routes:
 
 
 def _split(scope: Scope) -> list[str]:
-    """Split a path, without `/api` in front, before it is decoded: a slash that was escaped is part of a name."""
+    """Split a path before it is decoded: a slash that was escaped is part of a name."""
     raw = scope.get("raw_path")
     path = quote(scope["path"]) if raw is None else raw.decode("latin-1")
-    segments = [unquote(segment) for segment in path.split("/")]
-    return ["", *segments[2:]] if segments[1:2] == ["api"] else segments
+    return [unquote(segment) for segment in path.split("/")]
 
 
 def _match(pattern: Sequence[str], segments: Sequence[str]) -> dict[str, str] | None:

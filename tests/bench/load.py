@@ -70,23 +70,23 @@ async def work(client: Client, tally: Tally, number: int, shared: int, goes_on: 
     chance, done = Random(number), 0
     while goes_on(done):
         name = f"{number}-{done}"
-        batch = (await client.ask("POST", "/v2/batches", {"name": name}))["id"]
+        batch = (await client.ask("POST", "/api/v2/batches", {"name": name}))["id"]
         sizes = {f"{name}-{index}.txt": chance.randrange(1, 60_000) for index in range(FILES)}
         for file, size in sizes.items():
-            await client.ask("PUT", f"/v2/batches/{batch}/files/{file}", chance.randbytes(size))
-        await client.ask("PUT", f"/v2/batches/{shared}/files/{number}", name.encode())
-        nodes = (await client.ask("GET", f"/v2/batches/{batch}/files"))["nodes"]
+            await client.ask("PUT", f"/api/v2/batches/{batch}/files/{file}", chance.randbytes(size))
+        await client.ask("PUT", f"/api/v2/batches/{shared}/files/{number}", name.encode())
+        nodes = (await client.ask("GET", f"/api/v2/batches/{batch}/files"))["nodes"]
         tally.expect({node["name"]: node["metadata"]["size"] for node in nodes} == sizes, f"{name}: files")
-        run = (await client.ask("POST", "/v2/apps/runs", {"app_name": "Load", "batch_id": batch}))["id"]
-        status = (await client.ask("GET", f"/v2/apps/runs/{run}"))["status"]
+        run = (await client.ask("POST", "/api/v2/apps/runs", {"app_name": "Load", "batch_id": batch}))["id"]
+        status = (await client.ask("GET", f"/api/v2/apps/runs/{run}"))["status"]
         tally.expect(status == "COMPLETE", f"{name}: {status}")
-        files = (await client.ask("GET", f"/v2/apps/runs/{run}/results"))["files"]
+        files = (await client.ask("GET", f"/api/v2/apps/runs/{run}/results"))["files"]
         tally.expect([file["original_file_name"] for file in files] == sorted(sizes), f"{name}: results")
-        listed = (await client.ask("GET", f"/v2/batches/{shared}/files?page_size=1000"))["nodes"]
+        listed = (await client.ask("GET", f"/api/v2/batches/{shared}/files?page_size=1000"))["nodes"]
         size = next((node["metadata"]["size"] for node in listed if node["name"] == str(number)), None)
         tally.expect(size == len(name), f"{name}: the shared batch")
-        await client.ask("DELETE", f"/v2/apps/runs/{run}")
-        await client.ask("GET", f"/v2/batches/{batch}")  # gone, with the run's input
+        await client.ask("DELETE", f"/api/v2/apps/runs/{run}")
+        await client.ask("GET", f"/api/v2/batches/{batch}")  # gone, with the run's input
         done += 1
 
 
@@ -96,11 +96,11 @@ async def rewrite(client: Client, tally: Tally, number: int, shared: int, goes_o
     while goes_on(done):
         sizes = {f"{number}-{index}.txt": chance.randrange(1, 20_000) for index in range(FILES)}
         for file, size in sizes.items():
-            await client.ask("PUT", f"/v2/batches/{shared}/files/{file}", chance.randbytes(size))
-        listed = (await client.ask("GET", f"/v2/batches/{shared}/files?page_size=1000"))["nodes"]
+            await client.ask("PUT", f"/api/v2/batches/{shared}/files/{file}", chance.randbytes(size))
+        listed = (await client.ask("GET", f"/api/v2/batches/{shared}/files?page_size=1000"))["nodes"]
         found = {node["name"]: node["metadata"]["size"] for node in listed}
         tally.expect(sizes.items() <= found.items(), f"{number}-{done}: files")
-        for path in (f"/v2/batches/{shared}", "/v2/batches", "/v2/apps/runs"):
+        for path in (f"/api/v2/batches/{shared}", "/api/v2/batches", "/api/v2/apps/runs"):
             await client.ask("GET", path)
         done += 1
 
@@ -112,7 +112,7 @@ async def hammer(port: int, clients: int, goes_on: Callable[[int], bool], do: Wo
     """Let clients work at once."""
     tally = Tally()
     async with Client(port, tally) as first:
-        shared = (await first.ask("POST", "/v2/batches", {"name": "shared"}))["id"]
+        shared = (await first.ask("POST", "/api/v2/batches", {"name": "shared"}))["id"]
 
     async def one(number: int) -> None:
         async with Client(port, tally) as client:
@@ -128,9 +128,9 @@ async def ask_often(port: int, clients: int, total: int) -> Tally:
 
     async def one() -> None:
         async with Client(port, tally) as client:
-            batch = (await client.ask("POST", "/v2/batches", {"name": "small"}))["id"]
+            batch = (await client.ask("POST", "/api/v2/batches", {"name": "small"}))["id"]
             for _ in range(total // clients):
-                await client.ask("GET", f"/v2/batches/{batch}")
+                await client.ask("GET", f"/api/v2/batches/{batch}")
 
     await asyncio.gather(*(one() for _ in range(clients)))
     return tally
@@ -141,7 +141,7 @@ async def hold_open(port: int, count: int) -> Tally:
     held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(count)]
     tally = Tally()
     async with Client(port, tally) as client:
-        await client.ask("GET", "/v2/batches")
+        await client.ask("GET", "/api/v2/batches")
     for _, writer in held:
         writer.close()
     return tally

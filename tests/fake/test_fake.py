@@ -34,11 +34,13 @@ def start(http: requests.Session, fake: FakeAIHub, batch: int, **body: object) -
     return http.post(f"{fake.root}/v2/apps/runs", json=APP | {"batch_id": batch} | body)
 
 
-def test_fake_serves_both_prefixes_and_signs_each_answer(http: requests.Session, fake: FakeAIHub) -> None:
-    for root in (fake.root, fake.root.removesuffix("/api")):
-        found = http.get(f"{root}/v2/batches")
-        assert (found.status_code, found.headers["X-Fake-AIHub"]) == (200, "1")
-        assert found.headers["Date"].endswith("GMT")
+@pytest.mark.parametrize(("missing", "status"), [("", 200), ("/api", 501)])
+def test_fake_signs_each_answer_and_wants_the_whole_root(
+    http: requests.Session, fake: FakeAIHub, missing: str, status: int
+) -> None:
+    found = http.get(f"{fake.root.removesuffix(missing)}/v2/batches")
+    assert (found.status_code, found.headers["X-Fake-AIHub"]) == (status, "1")
+    assert found.headers["Date"].endswith("GMT")
 
 
 @pytest.mark.parametrize("header", ["", "Bearer real", "Basic fake-x", "fake-x"])

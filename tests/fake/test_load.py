@@ -33,10 +33,10 @@ def test_fake_loses_nothing_of_32_clients_at_once(tmp_path: Path) -> None:
 
 async def send_large_files(port: int, count: int) -> None:
     async with Client(port, Tally()) as client:
-        batch = (await client.ask("POST", "/v2/batches", {"name": "large"}))["id"]
+        batch = (await client.ask("POST", "/api/v2/batches", {"name": "large"}))["id"]
         for number in range(count):
             body = bytes([number]) * MEGABYTE
-            assert await client.ask("PUT", f"/v2/batches/{batch}/files/{number}", body) == 204
+            assert await client.ask("PUT", f"/api/v2/batches/{batch}/files/{number}", body) == 204
 
 
 @on_linux

@@ -51,9 +51,9 @@ def talk(fake: FakeAIHub, sent: bytes) -> tuple[int, dict[str, str], bytes]:
         b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000,
         b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
-        b"POST /v2/batches HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-        b"POST /v2/batches HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
-        b"POST /v2/batches HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnot a chunk\r\n",
+        b"POST /api/v2/batches HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"POST /api/v2/batches HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
+        b"POST /api/v2/batches HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnot a chunk\r\n",
     ],
     ids=["TLS", "no path", "not ASCII", "long head", "no colon", "negative length", "two lengths", "no chunk"],
 )
@@ -68,14 +68,14 @@ def test_what_is_not_http_is_answered_400_as_json(fake: FakeAIHub, sent: bytes) 
 @pytest.mark.parametrize(
     "path",
     [
-        "/v2/batches/{}/files/../../../etc/passwd",
-        "/v2/batches/{}/files/%2e%2e%2f%2e%2e%2fescaped",
-        "/v2/batches/{}/files/..",
-        "/v2/batches/{}/files/..%5c..%5cescaped",
-        "/v2/batches/{}/files/%00",
-        "/v2/batches/../../etc/passwd",
-        "/v2/files/../../../etc/passwd",
-        "/v2/files/%2e%2e/%2e%2e/escaped",
+        "/api/v2/batches/{}/files/../../../etc/passwd",
+        "/api/v2/batches/{}/files/%2e%2e%2f%2e%2e%2fescaped",
+        "/api/v2/batches/{}/files/..",
+        "/api/v2/batches/{}/files/..%5c..%5cescaped",
+        "/api/v2/batches/{}/files/%00",
+        "/api/v2/batches/../../etc/passwd",
+        "/api/v2/files/../../../etc/passwd",
+        "/api/v2/files/%2e%2e/%2e%2e/escaped",
         "//etc/passwd",
     ],
 )
@@ -91,7 +91,7 @@ def test_paths_that_climb_lead_nowhere(http: requests.Session, tmp_path: Path, p
 
 
 def test_body_that_says_it_is_huge_is_refused_before_it_comes(fake: FakeAIHub) -> None:
-    path = "/v2/batches/1/files/huge"
+    path = "/api/v2/batches/1/files/huge"
     for method, most in (("PUT", MAX_FILE_BYTES), ("POST", MAX_JSON_BYTES)):
         head = f"{method} {path} HTTP/1.1\r\n{HEAD}Content-Length: {most + 1}\r\n\r\n"
         with connect(fake.root) as client:
@@ -140,7 +140,7 @@ def test_body_without_an_end_is_not_read_for_ever() -> None:
 def test_body_that_breaks_off_leaves_nothing(http: requests.Session, tmp_path: Path) -> None:
     with FakeAIHub(tmp_path) as fake:
         batch_id = http.post(f"{fake.root}/v2/batches", json={"name": "a"}).json()["id"]
-        head = f"PUT /v2/batches/{batch_id}/files/part HTTP/1.1\r\n{HEAD}Content-Length: 100\r\n\r\n"
+        head = f"PUT /api/v2/batches/{batch_id}/files/part HTTP/1.1\r\n{HEAD}Content-Length: 100\r\n\r\n"
         with connect(fake.root) as client:
             client.sendall(head.encode() + b"x" * 50)
         assert http.get(f"{fake.root}/v2/batches/{batch_id}/files").json()["nodes"] == []
@@ -157,9 +157,9 @@ def impatient(fake: FakeAIHub) -> Iterator[str]:
     ("sent", "status"),
     [
         (b"", b"HTTP/1.1 408 "),
-        (b"GET /v2/batches HTTP/1.1\r\nHost:", b"HTTP/1.1 408 "),
-        (f"POST /v2/batches HTTP/1.1\r\n{HEAD}Content-Length: 50\r\n\r\n{{".encode(), b"HTTP/1.1 408 "),
-        (f"GET /v2/batches HTTP/1.1\r\n{HEAD}\r\nGET /v2".encode(), b"HTTP/1.1 200 "),
+        (b"GET /api/v2/batches HTTP/1.1\r\nHost:", b"HTTP/1.1 408 "),
+        (f"POST /api/v2/batches HTTP/1.1\r\n{HEAD}Content-Length: 50\r\n\r\n{{".encode(), b"HTTP/1.1 408 "),
+        (f"GET /api/v2/batches HTTP/1.1\r\n{HEAD}\r\nGET /api/v2".encode(), b"HTTP/1.1 200 "),
     ],
 )
 def test_client_that_is_too_slow_is_cut_off(fake: FakeAIHub, sent: bytes, status: bytes) -> None:
