@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -20,6 +21,11 @@ BINARY = "application/octet-stream"
 MAX_PATH = 4096
 MAX_SEGMENT = 255
 RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})?")
+# Both forms of the description: {retries:3,backoff-seconds:5} and {'retries': 3, 'backoff-seconds': 5}.
+RETRY = re.compile(
+    r"""\{\s*['"]?retries['"]?\s*:\s*(\d{1,4})\s*,\s*['"]?backoff-seconds['"]?\s*:\s*(\d{1,4}(?:\.\d+)?)\s*\}"""
+)
+MAX_RETRY_S = 60.0  # a fake that holds back an answer for longer is taken for dead
 
 
 @rule("sdk", "a path may be sent with its leading slash, escaped or not, or without it")
@@ -51,10 +57,9 @@ def check_drive(path: str) -> str:
 @rule("docs", "nothing is there", operation="readFile", status=404)
 @rule("guess", "a file where a folder is expected, or a folder where a file is", operation="readFile", status=404)
 @rule("guess", "what a folder reads as is described nowhere", operation="readFile", status=501)
-@rule("guess", "IB-Retry-Config is accepted, and nothing is waited for", operation="readFile")
 async def read_file(service: Service, request: Request) -> Response:
     """GET /v2/files/{path}"""
-    file = service.world.get_node(context_of(request), normalise(request.path_params["path"]))
+    file = await _find_node(service, request)
     if (file is None) != (request.query_params["expect-node-type"] == "folder"):
         raise ApiError(404, "What is at this path is not what was expected.")
     if file is None:
@@ -66,6 +71,32 @@ async def read_file(service: Service, request: Request) -> Response:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
     headers["Content-Length"] = str(end - start)
     return StreamingResponse(_stream(service, file, start, end), 206 if asked else 200, headers)
+
+
+@rule("spec", "with IB-Retry-Config, looks again so often, after so many seconds each time", operation="readFile")
+@rule(
+    "spec", "with IB-Retry-Config, looks again so often, after so many seconds each time", operation="getFileMetadata"
+)
+async def _find_node(service: Service, request: Request) -> File | None:
+    """Find a file, or None for a folder, and wait for one that is not there as the caller asks. Raises ApiError 404."""
+    context, path = context_of(request), normalise(request.path_params["path"])
+    retries, backoff_s = _read_retry(request.headers.get("IB-Retry-Config"))
+    for _ in range(retries):
+        try:
+            return service.world.get_node(context, path)
+        except ApiError:
+            await asyncio.sleep(backoff_s)
+    return service.world.get_node(context, path)
+
+
+@rule("guess", "an IB-Retry-Config of another form, or of more than a minute in all", status=400)
+def _read_retry(text: str | None) -> tuple[int, float]:
+    if text is None:
+        return 0, 0.0
+    match = RETRY.fullmatch(text.strip())
+    if match is None or int(match[1]) * float(match[2]) > MAX_RETRY_S:
+        raise ApiError(400, "IB-Retry-Config is like {retries:3,backoff-seconds:5}, and at most a minute in all.")
+    return int(match[1]), float(match[2])
 
 
 async def _stream(service: Service, file: File, start: int, end: int) -> AsyncIterator[bytes]:
@@ -120,10 +151,9 @@ async def write_file(service: Service, request: Request) -> Response:
 )
 @rule("spec", "last-modified is an RFC 3339 date-time", operation="getFileMetadata", status=200)
 @rule("spec", "nothing is there", operation="getFileMetadata", status=404)
-@rule("guess", "IB-Retry-Config is accepted, and nothing is waited for", operation="getFileMetadata")
 async def get_metadata(service: Service, request: Request) -> Response:
     """HEAD /v2/files/{path}"""
-    file = service.world.get_node(context_of(request), normalise(request.path_params["path"]))
+    file = await _find_node(service, request)
     if file is None:
         folder = Response(headers={"Content-Type": "application/json"})
         del folder.headers["Content-Length"]

@@ -18,6 +18,7 @@ from fake_server import FakeAIHub
 
 FOLDER = "acme/space/fs/drive/in"
 BINARY = {"Content-Type": "application/octet-stream"}
+TOKEN = {"Authorization": "Bearer fake-test"}
 
 
 @pytest.fixture(params=["in memory", "on disk"])
@@ -42,6 +43,27 @@ def test_file_comes_back_as_it_was_written_last(http: requests.Session, fake: Fa
         assert (found.status_code, found.content) == (200, body)
         assert found.headers["Content-Type"] == "application/octet-stream"
         assert found.headers["Content-Length"] == str(len(body))
+
+
+@pytest.mark.parametrize("config", ["{retries:600,backoff-seconds:0.05}", "{'retries': 600, 'backoff-seconds': 0.05}"])
+def test_file_that_is_not_there_yet_is_waited_for_where_that_is_asked(
+    http: requests.Session, fake: FakeAIHub, config: str
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(ask, requests.Session(), fake, "GET", f"{FOLDER}/a", **TOKEN, IB_Retry_Config=config)
+        while not any(entry["operation"] == "readFile" for entry in fake.journal):
+            assert not reading.done()
+        assert ask(http, fake, "PUT", f"{FOLDER}/a", b"late").status_code == 204
+        assert (reading.result().status_code, reading.result().content) == (200, b"late")
+
+
+@pytest.mark.parametrize(
+    ("config", "status"),
+    [("{retries:2,backoff-seconds:0}", 404), ("{retries:100,backoff-seconds:100}", 400), ("retries", 400), ("", 400)],
+)
+def test_file_that_never_comes_is_not_there(http: requests.Session, fake: FakeAIHub, config: str, status: int) -> None:
+    for method in ("GET", "HEAD"):
+        assert ask(http, fake, method, f"{FOLDER}/a", IB_Retry_Config=config).status_code == status
 
 
 @pytest.mark.parametrize(
