@@ -52,7 +52,7 @@ def render_overview(found: Facts, output: Path, now: datetime) -> Iterator[bytes
     data = {"base": base_of(found.job.folder, output), "threshold": found.census.threshold, "tables": tables}
     title = f"{found.job.spec.name}: report"
     body = [
-        _head(found, now),
+        _head(found, now, _diff_pages(output)),
         _asked(found.job),
         _done(found.report, found.census),
         _timeline(found.bars),
@@ -81,7 +81,12 @@ def _tables(found: Facts) -> dict[str, Table]:
     }
 
 
-def _head(found: Facts, now: datetime) -> str:
+def _diff_pages(output: Path) -> list[str]:
+    """List the pages of `runner diff --html diff….html` that lie beside the report."""
+    return sorted(path.name for path in output.absolute().parent.glob("diff*.html"))
+
+
+def _head(found: Facts, now: datetime, diffs: Sequence[str]) -> str:
     report = found.report
     lines = [f"<h1>{show(found.job.spec.name)}</h1>"]
     state, kind = _describe_state(report)
@@ -91,6 +96,7 @@ def _head(found: Facts, now: datetime) -> str:
     names = {"asked": "Asked", "done": "Done", "timeline": "Timeline", "problems": "Problems"}
     names |= {"classes": "Classes", "confidence": "Fields", "look": "To look at", "documents": "Documents"}
     links = "".join(f'<a href="#{name}">{title}</a>' for name, title in names.items())
+    links += "".join(f'<a href="./{quote(name)}">{show(Path(name).stem)}</a>' for name in diffs)
     return "\n".join([*lines, f"<nav>{links}</nav>"])
 
 

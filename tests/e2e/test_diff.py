@@ -135,3 +135,15 @@ def test_diff_by_the_command_line_after_another_version_was_applied(project: Pro
     assert page.stat().st_mode & 0o777 == 0o600
     assert project.fake.journal == []
     assert json.loads(Path(project.folder / "diff.html").read_text().split('id="data">')[1].split("</script>")[0])
+
+
+def test_diff_page_beside_the_report_is_a_page_of_it(two: Project) -> None:
+    results = two.folder / "job.fake" / "results"
+    page = results / 'diff of "1" & 2.html'
+    assert diff(two, "--version", "1.0", "--version", "2.0", "--html", str(page)).code == 0
+    assert two.run("report", "--fake").code == 0
+    report = (results / "report.html").read_text()
+    assert '<a href="./diff%20of%20%221%22%20%26%202.html">diff of &quot;1&quot; &amp; 2</a>' in report
+    page.unlink()
+    assert two.run("report", "--fake").code == 0
+    assert "diff%20of" not in (results / "report.html").read_text()
