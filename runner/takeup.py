@@ -7,10 +7,11 @@ fingerprint, and the run must carry the tag.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import chain
+from functools import partial
+from itertools import chain, islice, product
 
 from runner.api import AIHub
 from runner.errors import ServiceError
@@ -23,6 +24,9 @@ from runner.wire import RunInfo, clean_text
 
 STALE = "sha256/16:"  # stands before the shortened identity of a file that is not here any more as it was
 THREADS = 8
+MAX_TRIES = 1000  # of files that fit a batch by name and size; with a lock file, none are needed
+
+Listed = Sequence[tuple[str, int | None]]  # the names (NFC) and sizes in a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,31 +81,42 @@ class Finder:
         if entry.files and len(listed) != entry.files:
             return ()
         marks = [entry.members[i : i + MEMBER_HEX] for i in range(0, len(entry.members), MEMBER_HEX)]
-        if len(marks) != len(listed):
-            marks = [""] * len(listed)
-        members: list[Member] = []
-        for (name, size), mark in zip(listed, marks, strict=True):
-            members.append(self._find(name, size, mark, {member.path for member in members}))
+        members = self._recognise(listed, marks) if len(marks) == len(listed) else self._try(listed, entry.fingerprint)
         whole = all(member.path for member in members)
-        agrees = fingerprint_members(members) == entry.fingerprint if whole else bool(entry.members)
-        if not agrees:
+        if not members or (whole and fingerprint_members(members) != entry.fingerprint):
             return ()
         self._found |= {member.path for member in members}
         return tuple(members)
 
-    def _find(self, name: str, size: int | None, mark: str, here: Collection[str]) -> Member:
-        """Find the file of this size that the mark recognises, or, where there is no mark, that has the name."""
+    def _recognise(self, listed: Listed, marks: Iterable[str]) -> list[Member]:
+        """Find the files that the marks recognise; those that are not here as they were become stale."""
+        members: list[Member] = []
+        for (name, size), mark in zip(listed, marks, strict=True):
+            here = {member.path for member in members}
+            fitting = self._fitting(name, size, partial(_is_marked, mark=mark))
+            found = next((source for source in fitting if source.path not in here), None)
+            members.append(_member(name, found) if found else Member(name, "", size or 0, STALE + mark))
+        return members
 
-        def rank(source: Source) -> tuple[bool, bool]:
-            return not _is_named(source, name), source.path in self._found
+    def _try(self, listed: Listed, fingerprint: str) -> list[Member]:
+        """Find the files by name and size alone; where several fit, try them until the fingerprint agrees."""
+        choices = [
+            [_member(name, source) for source in self._fitting(name, size, partial(_is_named, name=name))]
+            for name, size in listed
+        ]
+        for members in islice(product(*choices), MAX_TRIES):
+            if len({member.path for member in members}) == len(members) and fingerprint_members(members) == fingerprint:
+                return list(members)
+        return []
 
+    def _fitting(self, name: str, size: int | None, fits: Callable[[Source], bool]) -> list[Source]:
+        """List the files of a size that fit, the likeliest first."""
         sized = chain.from_iterable(self._by_size.values()) if size is None else self._by_size.get(size, ())
-        candidates = [source for source in sized if source.path not in here]
-        fitting = [s for s in candidates if (short_identity(s.identity) == mark if mark else _is_named(s, name))]
-        if not fitting:
-            return Member(name, "", size or 0, STALE + mark)
-        source = min(fitting, key=rank)
-        return Member(name, source.path, source.size, source.digest, source.password)
+        return sorted(filter(fits, sized), key=lambda source: (not _is_named(source, name), source.path in self._found))
+
+
+def _member(name: str, source: Source) -> Member:
+    return Member(name, source.path, source.size, source.digest, source.password)
 
 
 def recognise_stale(state: State, sources: Sequence[Source]) -> None:
@@ -122,6 +137,10 @@ def recognise_stale(state: State, sources: Sequence[Source]) -> None:
                     break
         if found:
             state.record_members(shard.id, [found.get(member.name, member) for member in shard.members])
+
+
+def _is_marked(source: Source, mark: str) -> bool:
+    return short_identity(source.identity) == mark
 
 
 def _is_named(source: Source, name: str) -> bool:

@@ -70,6 +70,21 @@ def test_listing_without_sizes_is_verified_by_digests(project: Project, monkeypa
     assert project.sent() == []
 
 
+def test_files_of_one_name_and_size_are_told_apart_without_state_and_lock(project: Project) -> None:
+    """Each in a shard of its own, under its plain name: only the fingerprint says which is which."""
+    for folder in ("y", "x", "z"):
+        project.write(f"in/{folder}/invoice.txt", f"of folder {folder}")
+        assert project.apply().code == 0
+    before = [(line["path"], line["run_id"]) for line in project.documents]
+    (project.folder / "job.state.db").unlink()
+    (project.folder / "job.lock.toml").unlink()
+    project.forget_requests()
+    assert project.apply().code == 7
+    assert project.apply("--adopt").code == 0
+    assert project.sent() == []
+    assert [(line["path"], line["run_id"]) for line in project.documents] == before
+
+
 def test_twins_are_both_recognised_without_state_and_lock(project: Project) -> None:
     project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
     project.write("in/x/a.txt", "same")
