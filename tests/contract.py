@@ -159,6 +159,8 @@ def _check_answer(entry: dict[str, Any], operation: dict[str, Any]) -> Iterator[
     content = response.get("content", {})
     if "application/json" in content:
         schema = content["application/json"]["schema"]
+        if entry["method"] == "HEAD" and entry["response_json"] is None:
+            return  # a body is not sent, and may not be written down yet when the client has its answer
         yield from _errors(schema, entry["response_json"])
         yield from _unknown(schema, entry["response_json"], "")
     elif status < 400 and entry["response_json"] is not None:
