@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from contract import check_journal
 from fake_server import FakeAIHub
 from fake_server.world import Batch, Run
+from runner.shards import hashed_name, plain_name
 
 from .conftest import QUICK, ROOT, WRITES, Project
 
@@ -151,7 +152,7 @@ class Histories(RuleBasedStateMachine):
         for known in (self.paid, self.failed):
             known -= {item for item in known if self.files.get(item[0]) != item[1]}
 
-    @precondition(lambda self: (self.folder / "job.state.db").exists() and self.nothing_changed())
+    @precondition(lambda self: (self.folder / "job.state.db").exists() and self.nothing_changed() and self.are_named())
     @rule()
     def lose_state_and_lock_file(self) -> None:
         """Nothing is left here: what is grouped as before is recognised, for the rest apply stops and asks."""
@@ -165,6 +166,14 @@ class Histories(RuleBasedStateMachine):
     def nothing_changed(self) -> bool:
         known = self.paid | self.failed
         return {item[:2] for item in known} == set(self.files.items()) and {v for *_, v in known} == {self.version}
+
+    def are_named(self) -> bool:
+        """Whether each file lies in a batch under a name of its own: by names alone are batches taken for ours."""
+        sent = {(file.name, self.content(file.digest)) for run in self.fake.world.runs.values() for file in run.files}
+        return all(
+            {(plain_name(f"in/{path}"), content), (hashed_name(f"in/{path}"), content)} & sent
+            for path, content in self.files.items()
+        )
 
     def contents_are_told_apart(self) -> bool:
         pairs = {(path, content) for path, content, _ in self.paid | self.failed} | set(self.files.items())
