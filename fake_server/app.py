@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from email.utils import formatdate
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -13,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fake_server import audit, batches, control, files, jobs, observe, runs, secrets, uploads, webhooks
 from fake_server.auth import check_token
 from fake_server.evidence import rule
+from fake_server.faults import date_of, knobs_of
 from fake_server.limits import limit_bodies
 from fake_server.nearest import describe_nearest
 from fake_server.operations import OPERATIONS
@@ -101,6 +101,8 @@ async def _respond(service: Service, routes: Routes, request: Request) -> Respon
                 await asyncio.sleep(service.latency_ms / 1000)
             check_text(request)
             check_query(service, request)
+        for fault in knobs_of(request.scope, "expire"):
+            service.world.expire(fault.name, service.clock.now_s() - fault.seconds)
         webhooks.watch(service)  # of runs that began before a restart
         answered = await handler(service, request)
         audit.note_request(service, request)
@@ -134,8 +136,11 @@ def _signed(service: Service, app: ASGIApp) -> ASGIApp:
             nonlocal has_begun
             if message["type"] == "http.response.start":
                 has_begun = True
-                date = formatdate(service.clock.now_s(), usegmt=True).encode()
-                message["headers"] = [*message.get("headers", []), (b"date", date), (b"x-fake-aihub", b"1")]
+                headers = [*message.get("headers", []), (b"x-fake-aihub", b"1")]
+                date = date_of(scope, service.clock.now_s())
+                if date is not None and not any(name == b"date" for name, _ in headers):
+                    headers.append((b"date", date))
+                message["headers"] = headers
             await send(message)
 
         try:

@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from fake_server.auth import context_of, user_of
 from fake_server.evidence import rule
-from fake_server.faults import hidden_since, shifted
+from fake_server.faults import hidden_since, page_of
+from fake_server.mixups import meant_batch
 from fake_server.reading import check_name, read_body, read_count
 from fake_server.records import ApiError, Batch, File
 from fake_server.service import Service, answer
@@ -56,7 +57,8 @@ async def create_batch(service: Service, request: Request) -> Response:
     if not given["name"] or len(given["name"]) > 255:
         raise ApiError(400, "The name of a batch has 1 to 255 characters.")
     workspace = given.get("workspace", "My Workspace")
-    return answer(200, {"id": service.world.create_batch(context_of(request), given["name"], workspace, user).id})
+    batch = service.world.create_batch(context_of(request), given["name"], workspace, user)
+    return answer(200, {"id": meant_batch(service, request, batch).id})
 
 
 @rule(
@@ -80,15 +82,15 @@ async def list_batches(service: Service, request: Request) -> Response:
     ]
     since_ms = hidden_since(request.scope, service.clock.now_s()) * 1000
     found = [batch for batch in found if batch.created_ms < since_ms]
-    start = shifted(request.scope, offset, limit)
-    return answer(200, {"batches": [render_batch(batch) for batch in found[start : start + limit]]})
+    page = page_of(request.scope, found, offset, limit)
+    return answer(200, {"batches": [render_batch(batch) for batch in page.entries]})
 
 
 @rule("spec", "answers a batch, its times in milliseconds", operation="getBatch", status=200)
 @rule("spec", "a batch that is not there, or not of this context", operation="getBatch", status=404)
 async def get_batch(service: Service, request: Request) -> Response:
     """GET /v2/batches/{batch_id}"""
-    return answer(200, render_batch(find_batch(service, request)))
+    return answer(200, render_batch(meant_batch(service, request, find_batch(service, request))))
 
 
 @rule("spec", "deletes a batch and its files, and answers the job", operation="deleteBatch", status=202)
@@ -109,16 +111,15 @@ async def delete_batch(service: Service, request: Request) -> Response:
 @rule("guess", "a start_token that no page gave", operation="listFiles", status=400)
 async def list_files(service: Service, request: Request) -> Response:
     """GET /v2/batches/{batch_id}/files; the token of a page is the offset that it begins at."""
-    batch = find_batch(service, request)
+    batch = meant_batch(service, request, find_batch(service, request))
     size = max(1, read_count(request, "page_size", PAGE_FILES, MAX_PAGE_FILES))
     start = read_count(request, "start_token", 0)
     since_s = hidden_since(request.scope, service.clock.now_s())
     files = sorted((file for file in batch.files.values() if file.modified_s < since_s), key=lambda file: file.name)
-    begin = shifted(request.scope, start, size)
-    page, has_more = files[begin : begin + size], begin + size < len(files)
-    body: dict[str, Any] = {"nodes": [_render_file(batch, file) for file in page], "has_more": has_more}
-    if has_more:
-        body["next_page_token"] = str(start + size)
+    page = page_of(request.scope, files, start, size)
+    body: dict[str, Any] = {"nodes": [_render_file(batch, file) for file in page.entries], "has_more": page.has_more}
+    if page.has_more:
+        body["next_page_token"] = str(page.next_offset)
     return answer(200, body)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from starlette.requests import Request
@@ -37,7 +36,7 @@ async def faults(service: Service, request: Request) -> Response:
             service.faults.scripts += [parse_fault(script) for script in given["faults"]]
         except ValueError as error:
             raise ApiError(400, str(error)) from None
-    scripts = [asdict(fault) for fault in service.faults.scripts]
+    scripts = [fault.as_dict() for fault in service.faults.scripts]
     return answer(200, {"faults": scripts, "unused": service.faults.unused()})
 
 

@@ -8,17 +8,21 @@ import math
 import socket
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fake_server.clock import SKEW_S
+from fake_server.deliveries import Late, read_whole, with_deliveries
+from fake_server.records import ApiError
 from fake_server.scripts import ACTIONS, KNOBS, Fault, load_faults, parse_fault, parse_header
 
 GARBAGE = b"<html><head><title>Gateway</title></head><body>Please try again</body></html>"
 HEADER = b"x-fake-fault"
+Entry = TypeVar("Entry")
 LINGER_NOT = struct.pack("ii", 1, 0)
 
 
@@ -27,6 +31,7 @@ class Faults:
 
     def __init__(self) -> None:
         self.scripts: list[Fault] = []
+        self.late: list[Late] = []
 
     def add(self, **script: Any) -> None:
         """Add a script. Raises ValueError where it is none."""
@@ -40,7 +45,7 @@ class Faults:
 
     def unused(self) -> list[dict[str, Any]]:
         """List the scripts that never struck."""
-        return [asdict(fault) for fault in self.scripts if not fault.used]
+        return [fault.as_dict() for fault in self.scripts if not fault.used]
 
     def guard(self, app: ASGIApp, name_operation: Callable[[Scope], str]) -> ASGIApp:
         """Wrap an app so that scripted calls go wrong."""
@@ -50,7 +55,7 @@ class Faults:
                 await app(scope, receive, send)
                 return
             asked = next((value for name, value in scope["headers"] if name == HEADER), None)
-            if asked is None and not self.scripts:
+            if asked is None and not self.scripts and not self.late:
                 await app(scope, receive, send)
                 return
             scope["operation"] = name_operation(scope)
@@ -59,10 +64,11 @@ class Faults:
             except ValueError as error:
                 await _refuse(scope, receive, send, f"X-Fake-Fault: {error}")
                 return
+            await self._deliver_late(app, scope["operation"])
             scope["knobs"] = [fault for fault in striking if fault.do in KNOBS]
             skew = SKEW_S.set(sum(fault.seconds for fault in knobs_of(scope, "skew")))
             try:
-                await _play(striking, app, scope, receive, send)
+                await _play(striking, with_deliveries(app, striking, self.late), scope, receive, send)
             finally:
                 SKEW_S.reset(skew)
 
@@ -70,8 +76,20 @@ class Faults:
 
     def _strike(self, scope: Scope, asked: bytes | None) -> list[Fault]:
         header = [parse_header(asked.decode("latin-1"), scope["operation"])] if asked is not None else []
+        token = _token_of(scope)
         # Every script counts every call, whichever of them strikes.
-        return header + [fault for fault in self.scripts if fault.strikes(scope["operation"], scope["path"])]
+        return header + [fault for fault in self.scripts if fault.strikes(scope["operation"], scope["path"], token)]
+
+    async def _deliver_late(self, app: ASGIApp, operation: str) -> None:
+        due = [late for late in self.late if late.until in ("*", operation)]
+        for late in due:
+            self.late.remove(late)
+            await late.deliver(app)
+
+
+def _token_of(scope: Scope) -> str:
+    given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    return str(given.decode("latin-1").partition(" ")[2])
 
 
 def knobs_of(scope: Scope, do: str) -> list[Fault]:
@@ -84,11 +102,36 @@ def hidden_since(scope: Scope, now_s: float) -> float:
     return min((now_s - fault.seconds for fault in knobs_of(scope, "lag")), default=math.inf)
 
 
-def shifted(scope: Scope, offset: int, size: int) -> int:
-    """Tell where a page of `size` really begins: at `offset`, unless a fault moves it."""
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Entry]):
+    """A page of entries, and whether more follow, which begin at `next_offset`."""
+
+    entries: list[Entry]
+    has_more: bool
+    next_offset: int
+
+
+def page_of(scope: Scope, entries: list[Entry], offset: int, size: int) -> Page[Entry]:
+    """Give the page of `size` from `offset` on, unless a fault moves or ends it. Raises ApiError beyond a cap."""
+    for fault in knobs_of(scope, "cap"):
+        if fault.status == 200:
+            entries = entries[: fault.items]
+        elif offset >= fault.items:
+            raise ApiError(fault.status, f"Nothing is listed from {fault.items} on.", fault.headers)
+    size = min([size, *(fault.items for fault in knobs_of(scope, "short_pages"))])
     moved = -size * len(knobs_of(scope, "repeat_page"))
     moved += sum(fault.items for fault in knobs_of(scope, "shift_page"))
-    return max(0, offset + moved)
+    begin = max(0, offset + moved)
+    return Page(entries[begin : begin + size], begin + size < len(entries), offset + size)
+
+
+def date_of(scope: Scope, now_s: float) -> bytes | None:
+    """Tell what the `Date` of an answer says; None where it has none."""
+    if knobs_of(scope, "no_date"):
+        return None
+    faults = knobs_of(scope, "date")
+    text = next((fault.name for fault in faults if fault.name), "")
+    return (text or formatdate(now_s + sum(fault.seconds for fault in faults), usegmt=True)).encode()
 
 
 async def _play(striking: Iterable[Fault], app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,7 +144,7 @@ async def _play(striking: Iterable[Fault], app: ASGIApp, scope: Scope, receive: 
         await _read_at_most(fault.bytes, receive)
         await _go_wrong(fault, scope, send, [])
     elif fault.when == "before":
-        await _read_at_most(math.inf, receive)
+        await read_whole(receive)
         await _go_wrong(fault, scope, send, [])
     else:
         kept: list[Message] = []
@@ -113,7 +156,7 @@ async def _play(striking: Iterable[Fault], app: ASGIApp, scope: Scope, receive: 
         await _go_wrong(fault, scope, send, kept)
 
 
-async def _read_at_most(most: float, receive: Receive) -> None:
+async def _read_at_most(most: int, receive: Receive) -> None:
     count, more = 0, True
     while more and count < most:
         message = await receive()
@@ -166,7 +209,7 @@ async def _truncate(fault: Fault, scope: Scope, send: Send, kept: list[Message])
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, message: str) -> None:
     scope["faulted"] = True
-    await _read_at_most(math.inf, receive)
+    await read_whole(receive)
     await _answer(send, 400, {"content-type": "application/json"}, json.dumps({"message": message}).encode())
 
 

@@ -10,9 +10,10 @@ from starlette.responses import Response
 
 from fake_server.auth import context_of, user_of
 from fake_server.evidence import rule
-from fake_server.faults import hidden_since, knobs_of, shifted
+from fake_server.faults import hidden_since, knobs_of, page_of
 from fake_server.files import check_drive, normalise
 from fake_server.lifecycle import render_run, run_phase
+from fake_server.mixups import meant_run
 from fake_server.reading import read_body, read_count, read_flag
 from fake_server.records import ApiError, File, Run
 from fake_server.service import Service, answer
@@ -68,7 +69,7 @@ def _start(service: Service, request: Request, given: dict[str, Any]) -> dict[st
     run = service.world.start_run(context_of(request), given.get("batch_id"), given, user_of(request))
     request.scope["subject"] = run.id
     watch(service)
-    return render_run(service, run)
+    return render_run(service, meant_run(service, request, run))
 
 
 @rule("spec", "neither batch_id nor input_dir is given", status=400)
@@ -97,7 +98,7 @@ async def get_run(service: Service, request: Request) -> Response:
     """GET /v2/apps/runs/{run_id}"""
     run = service.world.get_run(context_of(request), request.path_params["run_id"])
     service.world.poll_run(run)
-    return answer(200, render_run(service, run))
+    return answer(200, render_run(service, meant_run(service, request, run)))
 
 
 @rule("spec", "answers runs, filtered, sorted, limit of them from offset on", operation="listRuns", status=200)
@@ -126,8 +127,7 @@ async def list_runs(service: Service, request: Request) -> Response:
     chosen = [run for run in runs if not statuses or run["status"] in statuses]
     sort_by = asked.get("sort_by", "start_timestamp")
     chosen.sort(key=lambda run: run[sort_by], reverse=asked.get("order", "DESCENDING") == "DESCENDING")
-    start = shifted(request.scope, offset, limit)
-    return answer(200, {"runs": chosen[start : start + limit]})
+    return answer(200, {"runs": page_of(request.scope, chosen, offset, limit).entries})
 
 
 def _matches(run: Run, request: Request) -> bool:
@@ -187,7 +187,7 @@ def _delete_input(service: Service, run: Run) -> None:
 @rule("guess", "a run whose output was deleted", operation="getRunResults", status=404)
 async def get_results(service: Service, request: Request) -> Response:
     """GET /v2/apps/runs/{run_id}/results, a page of files at a time, by name."""
-    run = service.world.get_run(context_of(request), request.path_params["run_id"])
+    run = meant_run(service, request, service.world.get_run(context_of(request), request.path_params["run_id"]))
     phase = run_phase(run, service.clock.now_ns(), service.run_seconds)
     if phase.status != "COMPLETE":
         raise ApiError(400, f"Run {run.id} is {phase.status}; only a completed run has results.")
@@ -198,10 +198,9 @@ async def get_results(service: Service, request: Request) -> Response:
     files = sorted(run.files, key=lambda file: file.name)
     dropped = {fault.name for fault in knobs_of(request.scope, "drop_answer")}
     files = [file for file in files if file.name not in dropped]
-    offset = shifted(request.scope, offset, service.page_files)
-    page = files[offset : offset + service.page_files]
+    page = page_of(request.scope, files, offset, service.page_files)
     # In a thread, since reading what the files say can take a while.
-    rendered, whole = await asyncio.to_thread(_extract, service, run, page, include)
+    rendered, whole = await asyncio.to_thread(_extract, service, run, page.entries, include)
     settings = run.request.get("settings") or {}
     body: dict[str, Any] = {
         "id": run.id,
@@ -212,7 +211,7 @@ async def get_results(service: Service, request: Request) -> Response:
         **({} if run.batch_id is None else {"batch_id": str(run.batch_id)}),
         "files": rendered,
         "keys": {"custom": (settings.get("keys") or {}).get("custom") or {}},
-        "has_more": offset + service.page_files < len(files),
+        "has_more": page.has_more,
     }
     return answer(200, body | whole)
 

@@ -86,6 +86,7 @@ class Service:
         kept = self.checkpoints[name]
         self.world.restore(*kept.world)
         self.faults.scripts[:] = pickle.loads(kept.faults)
+        self.faults.late.clear()
         self.clock.offset_s = kept.offset_s
         self.journal.rewind(kept.journal_total)
         self._second = kept.second

@@ -99,6 +99,27 @@ class World(Storage):
             self.due_webhooks.pop(run_id, None)
         self.ledger["deletions"][f"run {run_id}"] += 1
 
+    def expire(self, kind: str, before_s: float) -> None:
+        """Let what was made before a time vanish by itself: batches, runs, or results; batches and runs if not told."""
+        batches = [key for key, batch in self.batches.items() if batch.created_ms < before_s * 1000]
+        runs = [key for key, run in self.runs.items() if run.started_ns < before_s * 1e9]
+        facts = {
+            "batches": batches if kind in ("batches", "") else [],
+            "runs": runs if kind in ("runs", "") else [],
+            "results": [key for key in runs if self.runs[key].has_output] if kind == "results" else [],
+        }
+        if any(facts.values()):
+            self._happen("expired", **facts)
+
+    def _on_expired(self, batches: list[int], runs: list[str], results: list[str]) -> None:
+        for run_id in results:
+            self.runs[run_id].has_output = False
+        for run_id in runs:
+            del self.runs[run_id]
+            self.due_webhooks.pop(run_id, None)
+        for batch_id in batches:
+            del self.batches[batch_id]
+
     def set_units(self, left: int | None) -> None:
         """Say how many runs the consumption units are enough for; None is without end."""
         self._happen("units", left=left)
