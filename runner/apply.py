@@ -15,22 +15,20 @@ from threading import Event
 
 from runner.api import AIHub
 from runner.coordinator import Coordinator
+from runner.delivery import deliver
 from runner.engine import Engine
-from runner.errors import InputError, Interrupted, ResultsError, RunnerError, StateError
+from runner.errors import InputError, Interrupted, RunnerError, StateError
 from runner.events import Reporter
-from runner.exports import forget_tables, list_edited, update_tables
+from runner.exports import forget_tables
 from runner.job import Job
-from runner.jsonl import FILE_NAME, documents_by_run, is_edited, update_documents
 from runner.lock import hold_lock, new_lease
-from runner.lockfile import shard_entries, update_lockfile
 from runner.model import CachedDigest, Scan, SetAside, Source
-from runner.pages import Found, carry_pages, find_results
+from runner.pages import carry_pages
 from runner.places import check_renamed, claim_results, warn_of_network
 from runner.plan import PAYS, Plan, Work, make_plan
 from runner.reconcile import (
     SURVEYED,
     in_thread,
-    load_dismissed,
     look_before_first_payment,
     raise_attempts,
     take_up,
@@ -69,9 +67,7 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
         files_sent=done.counts.files_sent,
         bytes_sent=done.counts.bytes_sent,
         runs_started=done.counts.runs_started,
-        problems=tuple(
-            Problem(error.message, error.hint, error.exit_code) for error in [*problems, *done.errors, *late]
-        ),
+        problems=_describe_errors([*problems, *done.errors, *late]),
         nothing_to_do=not plan.work and not problems,
         interrupted=stop.is_set(),
         seconds=round(time.monotonic() - begun, 1),
@@ -197,12 +193,16 @@ def _prepare(job: Job, state: State, client: AIHub, scan: Scan, reporter: Report
     state.record_meta("results", place)
     if job.options.refetch:
         state.record_meta("documents_from", "")
-    unverified = take_up(job, state, client, scan, reporter)
+    wrong: list[RunnerError] = []
+    try:
+        if unverified := take_up(job, state, client, scan, reporter):
+            wrong.append(unverified_error(job, unverified))
+    except InputError as error:  # a lock file that cannot be read keeps nothing from being delivered that was paid
+        wrong.append(error)
     recognise_stale(state, scan.sources)
     plan = plan_job(job, state, scan)
-    if unverified:
-        free = tuple(work for work in plan.work if work.need not in PAYS)
-        return replace(plan, work=free), [unverified_error(job, unverified)]
+    if wrong:
+        return replace(plan, work=tuple(work for work in plan.work if work.need not in PAYS)), wrong
     check_max_runs(job, plan)
     if plan.runs_to_pay:
         plan = _look_first(job, state, client, scan, plan, reporter)
@@ -257,42 +257,18 @@ def _as_sent(scan: Scan, done: Recorder) -> Scan:
     return replace(scan, sources=tuple(sources.values()), set_aside=ordered)
 
 
+def _describe_errors(errors: Sequence[RunnerError]) -> tuple[Problem, ...]:
+    """Say each thing once, as it was met first."""
+    first: dict[str, RunnerError] = {}
+    for error in errors:
+        first.setdefault(error.message, error)
+    return tuple(Problem(error.message, error.hint, error.exit_code) for error in first.values())
+
+
 def _finish(job: Job, state: State, scan: Scan) -> tuple[Report, list[RunnerError]]:
-    """Write what was recorded where people look for it, what was paid first, and describe how the job stands."""
-    state.record_cache(scan.cache)
-    shards = state.load_shards()
-    counts = documents_by_run(state, shards)
-    closed = [shard for shard in shards if shard.is_closed]
-    entries = [entry for shard in closed for entry in shard_entries(shard, job.app, counts)]
-    update_lockfile(job.lock_path, entries, load_dismissed(state))
-    notes, problems = _write_results(job, find_results(state, shards, scan, job.want(), job.results_path))
-    return describe_job(job, state, scan, notes), problems
-
-
-def _write_results(job: Job, found: Found) -> tuple[list[str], list[RunnerError]]:
-    """Write the documents and the tables made of them; give what was left as it is, and what could not be written."""
-    refetch = job.options.refetch
-    edited = [] if refetch else list_edited(found.state, found.folder)
-    problems: list[RunnerError] = []
-    try:
-        if is_edited(found.state, found.folder) and not refetch:
-            edited.insert(0, FILE_NAME)
-            problems += _lacks_news(found)
-        else:
-            update_documents(found)
-        problems += update_tables(found, job.spec.results.formats, again=refetch)
-    except ResultsError as error:
-        problems.append(error)
-    folder = found.folder.name
-    return [f"{folder}/{name} was edited by hand and is left as it is; see --refetch" for name in edited], problems
-
-
-def _lacks_news(found: Found) -> list[RunnerError]:
-    """Say of documents that a person has edited where they are not those of today any more."""
-    if found.state.get_meta("documents_from") == found.identify():
-        return []
-    what = f"{found.folder.name}/{FILE_NAME}: was edited by hand, so that newer results are not in it"
-    return [ResultsError(what, "keep your edits elsewhere and apply with --refetch")]
+    """Write what was recorded where people look for it, and describe how the job stands."""
+    notes, errors = deliver(job, state, scan)
+    return describe_job(job, state, scan, notes), errors
 
 
 def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) -> Report:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 
-from runner.errors import StateError
+from runner.errors import Shortage, StateError
+from runner.shortage import find_shortage, probe_shortage
 
 SCHEMA_VERSION = 2
 # What makes the schema of the next version of each version; columns come last, as in schema.sql.
@@ -22,8 +25,11 @@ MIGRATIONS = {
 }
 BUSY_TIMEOUT_S = 10.0
 
+PATIENCE_S = (0.05, 0.1, 0.2, 0.4, 0.8)  # between tries, while others of ours have too many files open
+
 _ADVICE = {
     sqlite3.SQLITE_FULL: ("the disk is full", "make room and apply again; nothing is lost"),
+    sqlite3.SQLITE_NOMEM: ("there is not enough memory", "close other programs, and apply again"),
     sqlite3.SQLITE_IOERR: ("it cannot be read or written", "check the disk and apply again"),
     sqlite3.SQLITE_READONLY: ("it cannot be written", "check its permissions"),
     sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "check that its folder exists and can be written"),
@@ -33,14 +39,33 @@ _ADVICE = {
 }
 
 
+def fits_column(value: object) -> bool:
+    """Tell whether a column can hold a value: a whole number has 64 bits there."""
+    return not isinstance(value, int) or -(1 << 63) <= value < 1 << 63
+
+
+# What SQLite says of a file that it cannot open because too many are open: it does not tell why.
+_MAY_LACK = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR})
+
+
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        what, hint = _ADVICE.get(code, (f"it cannot be used, {error}", "report this, with the file kept as it is"))
-        raise StateError(f"{path.name}: {what}", hint) from error
+        raise _explain(path, error) from error
+    except OverflowError as error:  # a number from outside that no column can hold
+        hint = "report this, with what the service answered"
+        raise StateError(f"{path.name}: cannot hold a number, {error}", hint) from error
+
+
+def _explain(path: Path, error: sqlite3.Error) -> StateError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _MAY_LACK and (shortage := probe_shortage()):
+        return Shortage(f"{path.name}: {shortage.message}", shortage.hint, transient=True)
+    what, hint = _ADVICE.get(code, (f"it cannot be used, {error}", "report this, with the file kept as it is"))
+    kind = Shortage if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM) else StateError
+    return kind(f"{path.name}: {what}", hint)
 
 
 def _connect(path: Path, *, write: bool) -> sqlite3.Connection:
@@ -105,6 +130,8 @@ class Database:
                 _roll_back(path)
                 self._db = _prepare(_connect(path, write=write), path, write=write)
         except OSError as error:
+            if shortage := find_shortage(error):
+                raise shortage from error
             raise StateError(
                 f"{path.name}: cannot be created, {error.strerror}", "check the folder, or give --state"
             ) from error
@@ -132,12 +159,28 @@ class Database:
     def write(self, sql: str, *values: object) -> sqlite3.Cursor:
         """Run one statement that changes something, in the transaction at hand or one of its own."""
         with self.transaction():
-            return self._db.execute(sql, values)
+            return self._execute(sql, values)
 
     def write_all(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run one statement for each row, in the transaction at hand or one of its own."""
+        rest = iter(rows)
         with self.transaction():
-            self._db.executemany(sql, rows)
+            for first in islice(rest, 1):
+                self._execute(sql, first)  # it opens what the rest needs open, too
+            self._db.executemany(sql, rest)
+
+    def _execute(self, sql: str, values: Sequence[object]) -> sqlite3.Cursor:
+        """Run one statement; where its journal cannot be opened, since too many files are open now, in a while."""
+        pauses_s = iter(PATIENCE_S)
+        while True:
+            try:
+                return self._db.execute(sql, values)
+            except sqlite3.OperationalError as error:
+                cannot_open = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CANTOPEN
+                pause_s = next(pauses_s, None)
+                if not cannot_open or pause_s is None or not self._db.in_transaction:
+                    raise
+                time.sleep(pause_s)
 
     def read(self, sql: str, *values: object) -> list[sqlite3.Row]:
         """Run a query and give all rows."""

@@ -58,8 +58,19 @@ class StateError(RunnerError):
     exit_code = 5
 
 
+class Shortage(StateError):
+    """The machine lacks something: room on a disk, descriptors, memory. No file and no service is at fault.
+
+    `transient` says whether it may be there again as soon as others of ours have ended.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, transient: bool = False) -> None:
+        super().__init__(message, hint)
+        self.transient = transient
+
+
 class ResultsError(RunnerError):
-    """Results that were fetched are not there any more as they were."""
+    """What was paid for is not on disk as it should be: results that are not as they were, or cannot be written."""
 
     exit_code = 3
 

@@ -10,9 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from runner.errors import InputError, StateError
+from runner.errors import InputError, ResultsError, RunnerError, Shortage
+from runner.shortage import explain_shortage, find_shortage
+
+UNREADABLE = "unreadable"  # stands for the digest of a file that is there and cannot be read
 
 _SAFE = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# What a file system answers that cannot bring a folder to the disk; it says nothing of the files in it.
+_NO_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 
 def safe_segment(text: str) -> str:
@@ -24,15 +29,33 @@ def safe_segment(text: str) -> str:
 
 @contextmanager
 def explain_disk(path: Path) -> Iterator[None]:
-    """Turn an OSError over a file that we write into words; a full disk is a StateError."""
+    """Turn an OSError over a file that we write into words; a full disk, or too many open files, is a Shortage."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # or a quota or limit is reached
-            message = f"{path.name}: cannot be written, the disk is full"
-            raise StateError(message, "make room and apply again; nothing is lost") from error
-        message = f"{path}: cannot be written, {error.strerror or error}"
-        raise InputError(message, "check the folder's permissions") from error
+        raise _disk_error(path, error) from error
+
+
+@contextmanager
+def explain_late() -> Iterator[None]:
+    """Turn an error over a place into one that follows what was paid: "nothing was sent" would not be true then."""
+    try:
+        yield
+    except InputError as error:
+        raise ResultsError(error.message, error.hint) from error
+    except OSError as error:
+        found = _disk_error(Path(str(error.filename or "disk")), error)
+        raise found if isinstance(found, Shortage) else ResultsError(found.message, found.hint) from error
+
+
+def _disk_error(path: Path, error: OSError) -> RunnerError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # or a quota or limit is reached
+        message = f"{path.name}: cannot be written, the disk is full"
+        return Shortage(message, "make room and apply again; nothing is lost")
+    if shortage := find_shortage(error):
+        return shortage
+    hint = "check the disk, and apply again" if error.errno == errno.EIO else "check the folder's permissions"
+    return InputError(f"{path}: cannot be written, {error.strerror or error}", hint)
 
 
 def make_folder(path: Path) -> None:
@@ -101,17 +124,26 @@ def write_file(path: Path, chunks: Iterable[bytes], announce: Callable[[str], No
 
 
 def _sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, as far as its file system can do that: CIFS, for one, cannot."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
     finally:
         os.close(descriptor)
 
 
 def digest_file(path: Path) -> str:
-    """Compute the digest of a file, or an empty string where there is none that can be read."""
+    """Compute the digest of a file, or an empty string where there is none, or UNREADABLE.
+
+    Raises Shortage: a file that only we cannot open now is there.
+    """
     try:
-        with path.open("rb") as file:
+        with explain_shortage(), path.open("rb") as file:
             return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return ""
+    except OSError:
+        return UNREADABLE

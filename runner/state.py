@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from runner.database import fits_column
 from runner.errors import StateError
 from runner.fetches import Fetches
 from runner.fingerprint import VERSION as FINGERPRINT_VERSION
@@ -70,15 +71,15 @@ class State(Fetches):
         }
 
     def record_cache(self, cache: Mapping[str, CachedDigest]) -> None:
-        """Replace the stat cache."""
+        """Replace the stat cache; a file whose numbers no column can hold is hashed each time."""
+        rows = (
+            (path, c.stat.size, c.stat.mtime_ns, c.stat.ctime_ns, c.stat.inode, c.digest, c.scanned_ns)
+            for path, c in cache.items()
+        )
         with self.transaction():
             self.write("DELETE FROM scanned")
             self.write_all(
-                "INSERT INTO scanned VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    (path, c.stat.size, c.stat.mtime_ns, c.stat.ctime_ns, c.stat.inode, c.digest, c.scanned_ns)
-                    for path, c in cache.items()
-                ),
+                "INSERT INTO scanned VALUES (?, ?, ?, ?, ?, ?, ?)", (row for row in rows if all(map(fits_column, row)))
             )
 
     def record_refused(self, path: str, identity: str, detail: str) -> None:
@@ -263,14 +264,19 @@ class State(Fetches):
         return int(found[0]["id"])
 
     def record_run(self, run: int, remote_id: str, status: str, message: str, times: tuple[int, int]) -> None:
-        """Record what the service says of a run; `times` are its start and finish in nanoseconds, 0 if unknown."""
+        """Record what the service says of a run; `times` are its start and finish in nanoseconds, 0 if unknown.
+
+        A time that no column can hold is as good as unknown.
+        """
+        started_ns, finished_ns = (time if fits_column(time) else 0 for time in times)
         self.write(
             "UPDATE runs SET remote_id = ?, status = ?, message = ?, started_ns = ?, finished_ns = ?, unknown = '' "
             "WHERE id = ?",
             remote_id,
             status,
             message,
-            *times,
+            started_ns,
+            finished_ns,
             run,
         )
 

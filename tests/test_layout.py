@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"arguments", "errors", "model", "shown", "tables"},
+    {"arguments", "errors", "model", "shortage", "shown", "tables"},
     {
         "spec",
         "globs",
@@ -30,7 +30,7 @@ LAYERS = [
     {"upload", "look", "results", "pages", "jsonl", "reference"},
     {"engine", "job", "takeup", "report", "census", "exports", "extract"},
     {"places", "reconcile", "recorder", "diff", "overview"},
-    {"coordinator", "diffpage"},
+    {"coordinator", "delivery", "diffpage"},
     {"apply"},
     {"inspection"},
     {"commands", "views"},
@@ -40,10 +40,12 @@ LAYERS = [
 ]
 # Within a layer, these stand on those.
 WITHIN = {
+    ("shortage", "errors"),
     ("spec", "globs"),
     ("spec", "mistakes"),
     ("fingerprint", "spec"),
     ("fetches", "database"),
+    ("state", "database"),
     ("state", "fetches"),
     ("api", "transport"),
     ("transport", "session"),

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+import runner.database
 from runner.database import MIGRATIONS, SCHEMA_VERSION
+from runner.errors import StateError
+from runner.model import CachedDigest, Stat
 from runner.state import State
 
 RELEASES = sorted(path.parent for path in (Path(__file__).parent.parent / "data").glob("*/state.db"))
@@ -59,3 +68,78 @@ def test_state_of_a_release_is_only_read_where_it_may_not_be_written(tmp_path: P
 
 def test_migrations_lead_from_every_version_to_todays() -> None:
     assert sorted(MIGRATIONS) == list(range(1, SCHEMA_VERSION))
+
+
+@pytest.mark.parametrize(
+    "odd", [{"mtime_ns": 15 * 10**18}, {"inode": 1 << 63}, {"ctime_ns": -(1 << 63) - 1}, {"size": 1 << 63}]
+)
+def test_file_whose_numbers_no_column_can_hold_is_not_in_the_cache(tmp_path: Path, odd: dict[str, int]) -> None:
+    plain = CachedDigest(Stat(1, -5, 1, 1), "sha256:" + "0" * 64, 3)
+    strange = replace(plain, stat=replace(plain.stat, **odd))
+    with closing(State(tmp_path / "job.state.db")) as state:
+        state.record_cache({"plain": plain, "strange": strange})
+        assert state.load_cache() == {"plain": plain}
+
+
+def test_times_of_a_run_that_no_column_can_hold_are_unknown(tmp_path: Path) -> None:
+    with closing(State(tmp_path / "job.state.db")) as state:
+        shard = state.record_shard([])
+        batch = state.record_taken_batch(shard, "target", 1)
+        run = state.record_taken_run(shard, batch, "key", 1, "tag")
+        state.record_run(run, "run-1", "COMPLETE", "", (1 << 63, 5))
+        [found] = state.load_shards()[0].runs
+    assert (found.started_ns, found.finished_ns) == (0, 5)
+
+
+def test_number_that_no_column_can_hold_is_an_error_of_the_state(tmp_path: Path) -> None:
+    with closing(State(tmp_path / "job.state.db")) as state, pytest.raises(StateError, match="cannot hold a number"):
+        state.record_taken_batch(state.record_shard([]), "target", 1 << 64)
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[Callable[[], None]]:
+    """Open files until no more can be opened; what is given closes them again."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    taken: list[int] = []
+
+    def give_back() -> None:
+        while taken:
+            os.close(taken.pop())
+
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        yield give_back
+    finally:
+        give_back()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_state_that_cannot_be_opened_for_want_of_descriptors_names_the_limit(tmp_path: Path) -> None:
+    State(tmp_path / "job.state.db").close()
+    with no_descriptor_left(), pytest.raises(StateError, match="too many files are open, the limit is 64") as caught:
+        State(tmp_path / "job.state.db")
+    assert "ulimit -n" in caught.value.hint
+
+
+def test_record_that_cannot_be_made_for_want_of_descriptors_names_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner.database, "PATIENCE_S", ())
+    with closing(State(tmp_path / "job.state.db")) as state:
+        with no_descriptor_left(), pytest.raises(StateError, match="too many files are open, the limit is 64"):
+            state.record_meta("key", "value")
+        state.record_meta("key", "value")
+
+
+def test_record_is_made_as_soon_as_there_are_descriptors_again(tmp_path: Path) -> None:
+    with closing(State(tmp_path / "job.state.db")) as state, no_descriptor_left() as give_back:
+        with ThreadPoolExecutor(1) as pool:
+            begun = Event()
+            done = pool.submit(lambda: (begun.wait(10), give_back()))
+            state._db.set_trace_callback(lambda sql: begun.set())  # it is at work
+            state.record_meta("key", "value")
+            done.result()
+        assert state.get_meta("key") == "value"

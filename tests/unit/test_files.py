@@ -1,0 +1,41 @@
+"""Writing files whole, on file systems that cannot do all that we ask of them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from runner.errors import InputError, StateError
+from runner.files import write_file
+
+
+def refuse_folders(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the system answer the request to bring a folder to the disk as some file systems do."""
+    fsync = os.fsync
+
+    def answer(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", answer)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP])
+def test_folder_that_cannot_be_brought_to_the_disk_is_no_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    refuse_folders(monkeypatch, number)
+    write_file(tmp_path / "made", [b"content"])
+    assert (tmp_path / "made").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EBADF])
+def test_other_errors_over_a_folder_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    refuse_folders(monkeypatch, number)
+    with pytest.raises((InputError, StateError), match="cannot be written"):
+        write_file(tmp_path / "made", [b"content"])
