@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -12,83 +12,88 @@ from pydantic import BaseModel
 from runner import wire
 from runner.bodies import FileSlice
 from runner.errors import ServiceError
-from runner.transport import Transport, accept
+from runner.fingerprint import parse_run_tag
+from runner.listing import PAGE, read_batches, read_runs
+from runner.transport import Transport
 
-PAGE = 100
-REPEATS = 10  # pages in a row without anything new: a list that moves while it is read has fewer
-
-Model = TypeVar("Model", bound=BaseModel)
+T = TypeVar("T", bound=BaseModel)
+R = TypeVar("R")
 
 
 class AIHub(Transport):
     """A client of one root, token and context; see `Transport`."""
-
-    def _pages(self, model: type[Model], path: str, key: str, params: dict[str, Any]) -> Iterator[Any]:
-        """Read a list to its end: until a page is empty, since a server may give fewer than asked for."""
-        offset, known, repeats = 0, set[Any](), 0
-        while True:
-            page = self.ask(model, path, params | {"limit": PAGE, "offset": offset})
-            items = getattr(page, key)
-            if not items:
-                return
-            repeats = repeats + 1 if known.issuperset(item.id for item in items) else 0
-            if repeats > REPEATS:
-                raise ServiceError(f"GET {path}: the same page comes again and again", "apply again in a while")
-            known.update(item.id for item in items)
-            yield from items
-            offset += len(items)
 
     # Batches
 
     def create_batch(self, name: str, workspace: str) -> int:
         """Create a batch and give its id; see `create`."""
         body = {"name": name} | ({"workspace": workspace} if workspace else {})
-        return self.create(wire.CreatedBatch, "/v2/batches", body).id
+        return self.create(_reader(wire.CreatedBatch, "POST /v2/batches"), "/v2/batches", body).id
 
     def check_access(self) -> None:
         """Make sure, free of charge, that the service is there and takes our token."""
-        self.ask(wire.BatchList, "/v2/batches", {"limit": 1, "offset": 0})
+        self.get(wire.BatchList, "/v2/batches", {"limit": 1, "offset": 0})
+
+    def get_batch(self, batch_id: int) -> wire.BatchInfo:
+        """Ask for a batch: its name, its workspace, and when it was made, as far as the service says so."""
+        what = f"GET /v2/batches/{batch_id}"
+
+        def read(body: bytes) -> wire.BatchInfo:
+            batch = wire.parse_answer(wire.BatchInfo, body, what)
+            return _compared(batch, what, _differ("batch", batch_id, batch.id))
+
+        return self.ask(read, f"/v2/batches/{batch_id}")
 
     def list_batches(self, workspace: str) -> list[wire.BatchInfo]:
-        """List all batches that we may see, in one workspace if named."""
+        """List all batches that we may see, in one workspace if named; see `read_batches`."""
         params = {"workspace": workspace} if workspace else {}
-        return list(self._pages(wire.BatchList, "/v2/batches", "batches", params))
 
-    def list_files(self, batch_id: int) -> dict[str, int | None]:
-        """List the names and sizes of all files in a batch; raises ServiceError where a page comes twice."""
-        files: dict[str, int | None] = {}
+        def ask(offset: int) -> Sequence[wire.BatchInfo]:
+            return self.get(wire.BatchList, "/v2/batches", params | {"limit": PAGE, "offset": offset}).batches
+
+        return read_batches(ask)
+
+    def list_files(self, batch_id: int) -> dict[str, wire.FileMetadata]:
+        """List the names of all files in a batch, and what is said of them. Raises ServiceError where it has no end."""
+        files: dict[str, wire.FileMetadata] = {}
         token: str | None = None
         seen: set[str | None] = set()
+        path = f"/v2/batches/{batch_id}/files"
         while token not in seen:
             seen.add(token)
-            params = {"page_size": PAGE * 10} | ({"start_token": token} if token else {})
-            page = self.ask(wire.FileList, f"/v2/batches/{batch_id}/files", params)
-            files.update({node.name: node.metadata.size for node in page.nodes})
+            page = self.get(wire.FileList, path, {"page_size": PAGE * 10} | ({"start_token": token} if token else {}))
+            files.update({node.name: node.metadata for node in page.nodes})
             token = page.next_page_token
-            if not page.has_more or not token:
+            if page.has_more and not token:
+                raise ServiceError(f"GET {path}: says that there are more files, and not where", "apply again")
+            if page.has_more is False or not token:
                 return files
-        raise ServiceError(f"GET /v2/batches/{batch_id}/files: a page came twice", "apply again", transient=True)
+        raise ServiceError(f"GET {path}: a page came twice", "apply again", transient=True)
 
     def put_file(self, batch_id: int, name: str, body: bytes | FileSlice) -> None:
         """Put a file into a batch, over one of that name."""
-        self.write("PUT", f"/v2/batches/{batch_id}/files/{quote(name, safe='')}", body)
+        self.write("PUT", f"/v2/batches/{batch_id}/files/{quote(name, safe='')}", body, len)
 
     def delete_file(self, batch_id: int, name: str) -> None:
         """Ask for a file of a batch to be deleted; it goes some time later."""
-        self.write("DELETE", f"/v2/batches/{batch_id}/files/{quote(name, safe='')}", None)
+        self.write("DELETE", f"/v2/batches/{batch_id}/files/{quote(name, safe='')}", None, len)
 
     def open_upload(self, batch_id: int, name: str, size: int) -> wire.UploadSession:
         """Start a multipart upload; an abandoned one does no harm."""
         body = json.dumps({"batch_id": batch_id, "filename": name, "file_size": size}).encode()
         path = "/v2/batches/multipart-upload"
-        answer = self.write("POST", path, body, content_type="application/json")
-        return wire.parse_answer(wire.UploadSession, answer.body, f"POST {path}")
+        read = _reader(wire.UploadSession, f"POST {path}")
+        return self.write("POST", path, body, read, content_type="application/json")
 
     def put_part(self, session_id: str, number: int, body: FileSlice) -> wire.UploadPart:
         """Send a part, numbered from 1."""
         path = f"/v2/batches/multipart-upload/sessions/{quote(session_id, safe='')}/parts/{number}"
-        answer = self.write("PUT", path, body)
-        return wire.parse_answer(wire.UploadPart, answer.body, f"PUT {path}")
+
+        def read(answer: bytes) -> wire.UploadPart:
+            part = wire.parse_answer(wire.UploadPart, answer, f"PUT {path}")
+            return _compared(part, f"PUT {path}", _differ("part", number, part.part_num))
+
+        return self.write("PUT", path, body, read)
 
     def close_upload(self, session_id: str, parts: list[wire.UploadPart] | None) -> None:
         """Commit an upload with its parts in order, or abort it where `parts` is None."""
@@ -96,7 +101,7 @@ class AIHub(Transport):
         if parts is not None:
             action = {"action": "commit", "parts": [part.model_dump() for part in parts]}
         path = f"/v2/batches/multipart-upload/sessions/{quote(session_id, safe='')}"
-        self.write("POST", path, json.dumps(action).encode(), content_type="application/json")
+        self.write("POST", path, json.dumps(action).encode(), len, content_type="application/json")
 
     # Runs
 
@@ -104,30 +109,84 @@ class AIHub(Transport):
         return run.model_copy(update={"msg": wire.hide_secrets(run.msg, self.secrets)}) if run.msg else run
 
     def start_run(self, deployment_id: str, body: Mapping[str, Any]) -> wire.RunInfo:
-        """Start a run, which is what costs money; see `create`."""
+        """Start a run, which is what costs money; see `create`. Raises AnswerLost for an answer about another run."""
         path = f"/v2/apps/deployments/{quote(deployment_id, safe='')}/runs" if deployment_id else "/v2/apps/runs"
-        return self._without_secrets(self.create(wire.RunInfo, path, body))
+        tags = (body.get("settings") or {}).get("tags") or ()
+        tag = next((tag for tag in tags if parse_run_tag(tag)), "")
 
-    def get_run(self, run_id: str) -> wire.RunInfo:
-        """Ask for the state of a run."""
-        return self._without_secrets(self.ask(wire.RunInfo, f"/v2/apps/runs/{quote(run_id, safe='')}"))
+        def read(answer: bytes) -> wire.RunInfo:
+            run = wire.parse_answer(wire.RunInfo, answer, f"POST {path}")
+            return _compared(run, f"POST {path}", _differ_run(run, body.get("batch_id"), tag))
+
+        return self._without_secrets(self.create(read, path, body))
+
+    def get_run(self, run_id: str, *, batch_id: int | None = None, tag: str = "") -> wire.RunInfo:
+        """Ask for the state of a run, which must be of this batch and carry this tag where they are given."""
+        path = f"/v2/apps/runs/{quote(run_id, safe='')}"
+
+        def read(answer: bytes) -> wire.RunInfo:
+            run = wire.parse_answer(wire.RunInfo, answer, f"GET {path}")
+            differs = _differ("run", run_id, run.id) or _differ_run(run, batch_id, tag)
+            return _compared(run, f"GET {path}", differs)
+
+        return self._without_secrets(self.ask(read, path))
 
     def list_runs(self, from_s: float) -> list[wire.RunInfo]:
-        """List all runs since a time in Unix seconds, the oldest first."""
-        params = {
-            "from_timestamp": max(1, int(from_s)),  # 0 might be taken for not given
-            "sort_by": "start_timestamp",
-            "order": "ASCENDING",
-        }
-        return [self._without_secrets(run) for run in self._pages(wire.RunList, "/v2/apps/runs", "runs", params)]
+        """List all runs since a time in Unix seconds, the oldest first; see `read_runs`."""
 
-    def get_results(self, run_id: str, include: Mapping[str, str], offset: int) -> bytes:
-        """Get one page of results as it came; raises wire.Unreadable where it is none."""
+        def ask(since: int, order: str, offset: int) -> Sequence[wire.RunInfo]:
+            params = {
+                "from_timestamp": since,
+                "sort_by": "start_timestamp",
+                "order": order,
+                "limit": PAGE,
+                "offset": offset,
+            }
+            return self.get(wire.RunList, "/v2/apps/runs", params).runs
+
+        return [self._without_secrets(run) for run in read_runs(ask, from_s)]
+
+    def get_results(
+        self, run_id: str, include: Mapping[str, str], offset: int, *, batch_id: int | None = None
+    ) -> bytes:
+        """Get one page of results as it came; raises wire.Unreadable where it is none, or of another run."""
         path = f"/v2/apps/runs/{quote(run_id, safe='')}/results"
 
-        def act() -> bytes:
-            answer = accept(self.send("GET", path, params={"file_offset": offset, **include}), path)
-            wire.parse_answer(wire.ResultPage, answer.body, f"GET {path}")
-            return answer.body
+        def read(answer: bytes) -> bytes:
+            page = wire.parse_results(answer, f"GET {path}")
+            differs = _differ("run", run_id, page.id or run_id)
+            differs = differs or _differ("batch", batch_id, page.batch_id or batch_id) * bool(batch_id)
+            return _compared(answer, f"GET {path}", differs)
 
-        return self.repeat(f"GET {path}", act)
+        return self.ask(read, path, {"file_offset": offset, **include})
+
+
+def _reader(model: type[T], what: str) -> Callable[[bytes], T]:
+    return lambda body: wire.parse_answer(model, body, what)
+
+
+def _differ(kind: str, asked: object, came: object) -> str:
+    return "" if asked == came else f"{kind} {came!r} in place of {asked!r}"
+
+
+def _differ_run(run: wire.RunInfo, batch_id: int | None, tag: str) -> str:
+    """Say how a run differs from the one that was sent. What an answer does not carry is no difference."""
+    if batch_id and run.batch_id and run.batch_id != batch_id:
+        return f"a run on batch {run.batch_id} in place of {batch_id}"
+    tags = run.tags or ()
+    if not tag or not tags or tag in tags:
+        return ""
+    if any(map(parse_run_tag, tags)) or not run.batch_id:
+        return f"a run with other tags than {tag!r}, {', '.join(map(repr, tags[:3]))}"
+    return ""
+
+
+def _compared(answer: R, what: str, differs: str) -> R:
+    """Give an answer that is about what was asked."""
+    if not differs:
+        return answer
+    raise wire.Unreadable(
+        f"{what}: an answer about something else, {wire.clean_text(differs)}",
+        "check whether a proxy or gateway mixes up answers, and apply again",
+        transient=True,
+    )

@@ -16,7 +16,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
 from runner.api import AIHub
-from runner.errors import AnswerLost, Interrupted, RunnerError, ServiceError
+from runner.errors import AnswerLost, Interrupted, Refused, RunnerError, ServiceError
 from runner.look import find_batch, find_run, poll_run
 from runner.results import fetch_results
 from runner.steps import (
@@ -36,10 +36,12 @@ from runner.steps import (
     Step,
     Stopped,
 )
+from runner.transport import MAX_PATIENCE_S
 from runner.upload import check_batch, send_file
 
 LOOKING_THREADS = 4
 YOUNG_WAIT_S = 0.5
+WAITS = (425, 429)  # a creating POST that was refused for now
 
 Done = tuple[Step, Outcome]
 
@@ -69,12 +71,16 @@ LOOKING = (CreateBatch, FindBatch, FindRun)
 
 def do_step(client: AIHub, step: Step) -> Outcome:
     """Do a step and tell what came of it; a 404 on something just made is waited out."""
+    patient_until_s = client.server_now_s() + MAX_PATIENCE_S
     try:
         while True:
             try:
                 with client.working_for(step.shard):
                     return WORKERS[type(step)](client, step)
             except ServiceError as error:
+                if isinstance(error, Refused) and error.status in WAITS and client.server_now_s() < patient_until_s:
+                    client.pause(error.retry_after_s if error.retry_after_s is not None else YOUNG_WAIT_S)
+                    continue
                 if error.status != 404 or client.server_now_s() >= getattr(step, "young_until_s", 0.0):
                     raise
                 client.pause(YOUNG_WAIT_S)

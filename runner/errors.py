@@ -46,6 +46,18 @@ class AnswerLost(ServiceError):
     """A request that must not be repeated was sent, and what became of it is not known."""
 
 
+class Refused(ServiceError):
+    """The answer to a request that creates says that nothing was created; somebody in between may have said so.
+
+    `status` is 400, 401, 403, 404, 409, 413, 415, 422, 425, 429, 301, 302, 307 or 308. It is never transient: who
+    wants to send the request again looks first for what it may have created.
+    """
+
+
+class ListingCut(ServiceError):
+    """A list on the server breaks off before its end: an absence from it proves nothing."""
+
+
 class Interrupted(RunnerError):
     """A person or the system asked us to stop; what was finished is recorded."""
 

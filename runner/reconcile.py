@@ -200,7 +200,8 @@ def _face_strangers(job: Job, state: State, client: AIHub, scan: Scan, found: Su
             raise unverified_error(job, left)
         return bool(entries)
     for batch in strangers:
-        if fits(in_thread(partial(client.list_files, batch.id)), scan.sources):
+        files = in_thread(partial(client.list_files, batch.id))
+        if fits({name: file.size for name, file in files.items()}, scan.sources):
             raise UnknownOutcome(
                 f"{job.spec_path.name}: batch {batch.id} on the server holds files of this spec, "
                 "but neither a state file nor a lock file here knows of it",

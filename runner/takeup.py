@@ -47,7 +47,7 @@ def inspect_entries(client: AIHub, entries: Sequence[Entry]) -> list[Inspected]:
 
 def _inspect(client: AIHub, entry: Entry) -> Inspected:
     try:
-        files = client.list_files(entry.batch_id)
+        files = {name: file.size for name, file in client.list_files(entry.batch_id).items()}
     except ServiceError as error:
         if error.status != 404:
             raise

@@ -15,9 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import requests
 import tenacity
@@ -25,13 +23,15 @@ from pydantic import BaseModel
 
 from runner import wire
 from runner.bodies import FileSlice, PaidBody
-from runner.errors import AnswerLost, Interrupted, ServiceError
+from runner.errors import AnswerLost, Interrupted, Refused, ServiceError
 from runner.pace import Pace
+from runner.reasons import describe_answer, describe_failure, hint_for, read_date, read_retry_after, unreachable
 from runner.session import Connection, open_session
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-# What a creating POST may answer without having created anything (facts of the API, and HTTP's own meaning).
-REFUSED = frozenset({400, 401, 403, 404, 409, 413, 415, 422, 425, 429})
+# What a creating POST may answer without having created anything (facts of the API, and HTTP's own meaning). A 303
+# says that something was made, and any other answer that nobody can read says nothing.
+REFUSED = frozenset({301, 302, 307, 308, 400, 401, 403, 404, 409, 413, 415, 422, 425, 429})
 PRESSED = frozenset({429, 503})  # the service wants less from all of us
 ATTEMPTS = 6
 ATTEMPTS_UNREACHED = 3
@@ -46,11 +46,24 @@ Model = TypeVar("Model", bound=BaseModel)
 Body = bytes | FileSlice | PaidBody | None
 
 
+def _nothing() -> None:
+    """Drop no connection, where there is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+    drop: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
+
+    def read(self, read: Callable[[bytes], T]) -> T:
+        """Read the body; where it is not about what was asked, its connection is not used any more."""
+        try:
+            return read(self.body)
+        except wire.Unreadable:
+            self.drop()
+            raise
 
 
 class Transport:
@@ -83,7 +96,11 @@ class Transport:
         self._session.close()
 
     def server_now_s(self) -> float:
-        """Tell the service's time in Unix seconds, as far as its last answer told it."""
+        """Tell the service's time in Unix seconds, as far as its last answer told it, for display only.
+
+        The `Date` of an answer is whatever the nearest gateway thinks, and our own clock may jump. No decision rests
+        on it: no bound of a search, no proof of an absence, no end of a wait.
+        """
         return time.time() + self.clock_offset_s
 
     def pause(self, seconds: float) -> None:
@@ -137,9 +154,10 @@ class Transport:
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                answer = Answer(
-                    response.status_code, dict(response.headers), self._hide(response, _read_body(response))
-                )
+                connection = getattr(response.raw, "connection", None)  # it is given back once the body is read
+                body = self._hide(response, _read_body(response))
+                drop = connection.close if connection is not None else _nothing
+                answer = Answer(response.status_code, dict(response.headers), body, drop)
         self._reached = True
         self._learn_time(response.headers.get("Date"))
         self._keep_pace(answer)
@@ -152,15 +170,14 @@ class Transport:
 
     def _keep_pace(self, answer: Answer) -> None:
         if answer.status in PRESSED:
-            self._pace.hold_back(_retry_after_s(answer.headers))
+            self._pace.hold_back(read_retry_after(answer.headers))
         else:
             self._pace.succeed()
 
     def _learn_time(self, date: str | None) -> None:
-        try:
-            self.clock_offset_s = parsedate_to_datetime(date or "").timestamp() - time.time()
-        except (ValueError, OverflowError):  # no date, or one of no time that there is
-            return
+        time_s = read_date(date or "")
+        if time_s is not None and time_s > 0:
+            self.clock_offset_s = time_s - time.time()
 
     def repeat(self, what: str, act: Callable[[], T]) -> T:
         """Do what may be repeated until it succeeds, fails for good, or was tried often enough."""
@@ -182,7 +199,7 @@ class Transport:
             try:
                 return act()
             except requests.RequestException as error:
-                raise _unreachable(what, self.connection.root, error) from None
+                raise unreachable(what, self.connection.root, error) from None
 
         return tenacity.Retrying(
             stop=tried_enough,
@@ -192,45 +209,52 @@ class Transport:
             reraise=True,
         )(once)
 
-    def ask(self, model: type[Model], path: str, params: Mapping[str, Any] | None = None) -> Model:
-        """GET something and read the answer."""
+    def ask(self, read: Callable[[bytes], T], path: str, params: Mapping[str, Any] | None = None) -> T:
+        """GET something and read the answer; `read` raises Unreadable where it is none, and it is asked again."""
         what = f"GET {path}"
 
-        def act() -> Model:
-            answer = accept(self.send("GET", path, params=params), what)
-            return wire.parse_answer(model, answer.body, what)
+        def act() -> T:
+            return accept(self.send("GET", path, params=params), what).read(read)
 
         return self.repeat(what, act)
 
-    def write(self, method: str, path: str, body: Body, **how: Any) -> Answer:
-        """Send what may be repeated and changes something."""
+    def get(self, model: type[Model], path: str, params: Mapping[str, Any] | None = None) -> Model:
+        """GET something whose answer is read as a model."""
+        return self.ask(lambda body: wire.parse_answer(model, body, f"GET {path}"), path, params)
+
+    def write(self, method: str, path: str, body: Body, read: Callable[[bytes], T], **how: Any) -> T:
+        """Send what may be repeated and changes something, and read the answer as `ask` does."""
         what = f"{method} {path}"
 
-        def act() -> Answer:
+        def act() -> T:
             if isinstance(body, FileSlice):
                 body.rewind()
-            return accept(self.send(method, path, body=body, **how), what)
+            return accept(self.send(method, path, body=body, **how), what).read(read)
 
         return self.repeat(what, act)
 
-    def create(self, model: type[Model], path: str, body: Mapping[str, Any]) -> Model:
-        """POST what must not be made twice; repeated only where it was surely not sent, or refused for now.
+    def create(self, read: Callable[[bytes], T], path: str, body: Mapping[str, Any]) -> T:
+        """POST what must not be made twice: at most one request reaches the service; `read` reads the answer.
 
-        It is sent within `SENT_WITHIN_S` or not at all, so that a later apply knows when to look for it. Raises
-        AnswerLost where it may have been made, and other ServiceErrors where it surely was not.
+        It is repeated only where it was surely not sent. It is sent within `SENT_WITHIN_S` or not at all, so that
+        a later apply knows when to look for it. Raises AnswerLost where it may have taken effect, `read`
+        raising Unreadable included; Refused where the answer says that it has not; and other ServiceErrors where
+        it was not sent.
         """
         what, data = f"POST {path}", json.dumps(body).encode()
-        begun = time.monotonic(), time.time()  # the one stands still while a machine sleeps, the other may be set
+        begun_s = _awake_and_asleep_s()
 
         def check() -> None:
             if not self.may_create:
                 raise ServiceError(f"{what}: not sent, since what comes of it cannot be recorded", "apply again")
-            if max(time.monotonic() - begun[0], time.time() - begun[1]) > SENT_WITHIN_S:
+            if _awake_and_asleep_s() - begun_s > SENT_WITHIN_S:
                 raise ServiceError(f"{what}: could not be sent within {SENT_WITHIN_S:.0f} s", "apply again")
 
-        return self.repeat(what, lambda: self._create_once(model, path, what, data, check))
+        return self.repeat(what, lambda: self._create_once(read, path, what, data, check))
 
-    def _create_once(self, model: type[Model], path: str, what: str, data: bytes, check: Callable[[], None]) -> Model:
+    def _create_once(
+        self, read: Callable[[bytes], T], path: str, what: str, data: bytes, check: Callable[[], None]
+    ) -> T:
         body = PaidBody(data)
         session = self._make_session(self.connection)
         try:
@@ -238,17 +262,22 @@ class Transport:
         except requests.RequestException as error:
             if not body.was_read:
                 raise
-            raise AnswerLost(f"{what}: no answer, {_reason(error)}") from None
+            raise AnswerLost(f"{what}: no answer, {describe_failure(error)}") from None
         finally:
             session.close()
-        if 300 <= answer.status < 400 or answer.status in REFUSED:
-            raise _refusal(answer, what)
+        if answer.status in REFUSED:
+            raise _refusal(answer, what, Refused)
         if not 200 <= answer.status < 300:
-            raise AnswerLost(f"{what}: {_describe(answer)}", status=answer.status)
+            raise AnswerLost(f"{what}: {describe_answer(answer.status, answer.body)}", status=answer.status)
         try:
-            return wire.parse_answer(model, answer.body, what)
+            return answer.read(read)
         except wire.Unreadable as error:
             raise AnswerLost(error.message, error.hint, status=answer.status) from None
+
+
+def _awake_and_asleep_s() -> float:
+    """Tell seconds by a clock that nobody can set, and that goes on while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _read_body(response: requests.Response) -> bytes:
@@ -267,62 +296,11 @@ def accept(answer: Answer, what: str) -> Answer:
     raise _refusal(answer, what)
 
 
-def _refusal(answer: Answer, what: str) -> ServiceError:
-    return ServiceError(
-        f"{what}: {_describe(answer)}",
-        _HINTS.get(answer.status, "") or ("check AIHUB_API_ROOT" if 300 <= answer.status < 400 else ""),
-        transient=answer.status in TRANSIENT,
+def _refusal(answer: Answer, what: str, kind: type[ServiceError] = ServiceError) -> ServiceError:
+    return kind(
+        f"{what}: {describe_answer(answer.status, answer.body)}",
+        hint_for(answer.status),
+        transient=answer.status in TRANSIENT and kind is not Refused,
         status=answer.status,
-        retry_after_s=_retry_after_s(answer.headers),
+        retry_after_s=read_retry_after(answer.headers),
     )
-
-
-_HINTS = {
-    401: "check AIHUB_API_KEY, and the context and the permissions of its account",
-    403: "check the consumption units and permissions of the context",
-    404: "check the context, and that the account may see it",
-}
-
-
-def _describe(answer: Answer) -> str:
-    if 300 <= answer.status < 400:
-        return f"answered with a redirect ({answer.status}), which is not followed"
-    return f"answered {answer.status}, {wire.render_error(answer.body)}"
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    text = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
-
-
-def _unreachable(what: str, root: str, error: requests.RequestException) -> ServiceError:
-    return ServiceError(
-        f"{what}: {urlsplit(root).netloc} cannot be reached, {_reason(error)}",
-        "check the network, AIHUB_API_ROOT and the proxy settings",
-        transient=True,
-    )
-
-
-def _reason(error: requests.RequestException) -> str:
-    """Say why a request failed, without the object addresses that the libraries print."""
-    kinds = {
-        requests.exceptions.ConnectTimeout: "no connection in time",
-        requests.exceptions.ReadTimeout: "no answer in time",
-        requests.exceptions.ProxyError: "the proxy refused",
-        requests.exceptions.SSLError: "the TLS handshake failed",
-        requests.exceptions.ChunkedEncodingError: "the answer broke off",
-    }
-    for kind, text in kinds.items():
-        if isinstance(error, kind):
-            return text
-    cause: BaseException = error
-    while (inner := cause.__cause__ or cause.__context__) is not None:
-        cause = inner
-    return wire.clean_text(getattr(cause, "strerror", None) or str(cause) or type(error).__name__)

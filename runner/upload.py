@@ -146,4 +146,4 @@ def _missing(step: CheckBatch, listed: Listed) -> list[str]:
 
 def _list(client: AIHub, remote_id: int) -> Listed:
     files = client.list_files(remote_id)
-    return {unicodedata.normalize("NFC", name): (name, size) for name, size in files.items()}
+    return {unicodedata.normalize("NFC", name): (name, file.size) for name, file in files.items()}

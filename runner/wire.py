@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StrictBool, ValidationError
 
 from runner.errors import ServiceError
 
@@ -21,18 +21,48 @@ class Unreadable(ServiceError):
     """A successful answer that is not what the API description says."""
 
 
+MAX_NUMBER = 2**63 - 1  # what a column of the state holds
+
+
+def _refuse_flag(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a flag in place of a number")
+    return value
+
+
+def _as_number(value: object) -> int | None:
+    """Take a number that nothing depends on, such as a time; anything else counts as not given."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= MAX_NUMBER else None
+
+
+def _as_reference(value: object) -> object:
+    """Take the id of a batch where it is one; an empty one is a way to say that there is none."""
+    if value == "" or (isinstance(value, int) and value <= 0):
+        return None
+    return _refuse_flag(value)
+
+
+_Name = Annotated[str, Field(min_length=1)]
+_BatchId = Annotated[int, BeforeValidator(_refuse_flag), Field(gt=0, le=MAX_NUMBER)]
+_Reference = Annotated[int | None, BeforeValidator(_as_reference)]
+_Number = Annotated[int | None, BeforeValidator(_as_number)]
+
+
 class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class BatchInfo(_Answer):
-    id: int
+    id: _BatchId
     name: str
     workspace: str | None = None
+    created_at_ms: _Number = None
 
 
 class CreatedBatch(_Answer):
-    id: int
+    id: _BatchId
 
 
 class BatchList(_Answer):
@@ -40,11 +70,14 @@ class BatchList(_Answer):
 
 
 class FileMetadata(_Answer):
-    size: int | None = None
+    """What a list of files says of one; the time is in Unix seconds. None where it says nothing."""
+
+    size: _Number = None
+    modified_timestamp: _Number = None
 
 
 class FileNode(_Answer):
-    name: str
+    name: _Name
     metadata: FileMetadata = FileMetadata()
 
 
@@ -55,8 +88,8 @@ class FileList(_Answer):
 
 
 class UploadSession(_Answer):
-    session_id: str
-    part_size: int = Field(gt=0)
+    session_id: _Name
+    part_size: int = Field(gt=0, le=MAX_NUMBER)
 
 
 class UploadPart(_Answer):
@@ -65,12 +98,14 @@ class UploadPart(_Answer):
 
 
 class RunInfo(_Answer):
-    id: str
-    status: str = ""
-    start_timestamp: int | None = None
-    finish_timestamp: int | None = None
+    """A run; its times are in Unix nanoseconds. What the service does not say of it is None."""
+
+    id: _Name
+    status: _Name
+    start_timestamp: _Number = None
+    finish_timestamp: _Number = None
     msg: str | None = None
-    batch_id: int | None = None
+    batch_id: _Reference = None
     tags: list[str] | None = None
 
 
@@ -94,9 +129,12 @@ class ResultFile(_Answer):
 
 
 class ResultPage(_Answer):
-    status: str = ""
-    files: list[ResultFile] | None = None
-    has_more: bool | None = None
+    """A page of results. The description requires nothing; without these two it may be anything."""
+
+    id: str | None = None
+    batch_id: _Reference = None
+    files: list[ResultFile]
+    has_more: StrictBool
 
 
 class ErrorBody(_Answer):

@@ -23,7 +23,7 @@ LAYERS = [
         "filters",
     }
     | {"plots", "timeline", "webpage"},
-    {"shards", "steps", "xlsx", "parquet"},
+    {"shards", "steps", "listing", "reasons", "xlsx", "parquet"},
     {"plan", "formats", "stdout"},
     {"settings", "sources", "walk", "boundaries"}
     | {"lock", "database", "fetches", "state", "lockfile", "session", "transport", "api", "progress"},

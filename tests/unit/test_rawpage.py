@@ -45,7 +45,7 @@ def test_page_that_is_none_is_refused(text: str) -> None:
 
 
 def test_page_with_a_lone_surrogate_is_read() -> None:
-    body = rb'{"files": [{"original_file_name": "a", "documents": [{"fields": [{"value": "\ud800"}]}]}]}'
+    body = rb'{"files": [{"original_file_name": "a", "documents": [{"fields": [{"value": "\ud800"}]}]}], "has_more": false}'
     [file] = parse_results(body, "results").files or []
     assert file.original_file_name == "a"
     with pytest.raises(Unreadable):

@@ -2,71 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import threading
-from collections.abc import Iterator
-
 import httpx
 import pytest
-import requests
 import respx
 from pydantic import SecretStr
-from requests.adapters import BaseAdapter
 
 from runner.api import AIHub
-from runner.errors import AnswerLost, Interrupted, ServiceError
+from runner.errors import AnswerLost, Interrupted, Refused, ServiceError
 from runner.session import Connection, open_session
 
 ROOT = "https://hub.example/api"
+BATCH = {"id": 7, "name": "b"}
+RUN = {"id": "r", "status": "RUNNING"}
 CONNECTION = Connection(ROOT, SecretStr("t0ken"), "acme", retry_wait_s=0.0)
-
-
-class RouterAdapter(BaseAdapter):
-    """Lets a respx router, which mocks httpx, answer requests."""
-
-    def __init__(self, router: respx.MockRouter) -> None:
-        super().__init__()
-        self.router = router
-
-    def send(self, request, stream=False, timeout=None, verify=True, cert=None, proxies=None):  # type: ignore[no-untyped-def]
-        """Ask the router; httpx's errors become those of requests."""
-        body = request.body.read() if hasattr(request.body, "read") else request.body
-        asked = httpx.Request(request.method, request.url, headers=dict(request.headers), content=body)
-        try:
-            answered = self.router.handler(asked)
-        except httpx.ConnectError as error:
-            if hasattr(request.body, "was_read"):
-                request.body.was_read = False  # a real connection would have failed before the body was asked for
-            raise requests.ConnectionError(error) from error
-        except httpx.ReadTimeout as error:
-            raise requests.ReadTimeout(error) from error
-        response = requests.Response()
-        response.status_code = answered.status_code
-        response.headers.update({k: v for k, v in answered.headers.items() if k != "content-encoding"})
-        response.raw = io.BytesIO(answered.read())
-        response.url, response.request = request.url, request
-        return response
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-@pytest.fixture
-def router() -> Iterator[respx.MockRouter]:
-    with respx.MockRouter(using=None, base_url=ROOT, assert_all_called=False) as mocked:
-        yield mocked
-
-
-@pytest.fixture
-def hub(router: respx.MockRouter) -> Iterator[AIHub]:
-    def mocked(connection: Connection) -> requests.Session:
-        session = open_session(connection)
-        session.mount("https://", RouterAdapter(router))
-        return session
-
-    client = AIHub(CONNECTION, threading.Event(), mocked)
-    yield client
-    client.close()
 
 
 def test_each_request_carries_token_and_context(hub: AIHub, router: respx.MockRouter) -> None:
@@ -87,7 +35,7 @@ def test_netrc_and_proxies_of_the_environment_do_not_take_over(monkeypatch: pyte
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
 def test_reading_is_repeated_while_the_trouble_may_pass(hub: AIHub, router: respx.MockRouter, status: int) -> None:
     route = router.get("/v2/apps/runs/r")
-    route.side_effect = [httpx.Response(status), httpx.ReadTimeout("slow"), httpx.Response(200, json={"id": "r"})]
+    route.side_effect = [httpx.Response(status), httpx.ReadTimeout("slow"), httpx.Response(200, json=RUN)]
     assert hub.get_run("r").id == "r"
     assert route.call_count == 3
 
@@ -121,12 +69,12 @@ def test_all_repetitions_for_one_shard_have_a_limit_together(
 )
 def test_dates_that_are_none_are_passed_over(hub: AIHub, router: respx.MockRouter, date: str) -> None:
     wait = httpx.Response(503, headers={"Date": date, "Retry-After": date})
-    router.get("/v2/apps/runs/r").side_effect = [wait, httpx.Response(200, json={"id": "r"}, headers={"Date": date})]
+    router.get("/v2/apps/runs/r").side_effect = [wait, httpx.Response(200, json=RUN, headers={"Date": date})]
     assert hub.get_run("r").id == "r"
 
 
 def test_what_creates_is_not_sent_where_it_could_not_be_recorded(hub: AIHub, router: respx.MockRouter) -> None:
-    route = router.post("/v2/apps/runs").respond(json={"id": "r"})
+    route = router.post("/v2/apps/runs").respond(json=RUN)
     hub.may_create = False
     with pytest.raises(ServiceError, match="cannot be recorded"):
         hub.start_run("", {})
@@ -147,7 +95,7 @@ def test_page_of_a_gateway_is_no_answer(hub: AIHub, router: respx.MockRouter) ->
         hub.get_run("r")
 
 
-@pytest.mark.parametrize("status", [408, 418, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [300, 303, 304, 305, 399, 402, 405, 408, 410, 418, 451, 499, 500, 502, 503, 504])
 def test_creating_is_lost_where_it_may_have_taken_effect(hub: AIHub, router: respx.MockRouter, status: int) -> None:
     route = router.post("/v2/batches").respond(status)
     with pytest.raises(AnswerLost):
@@ -168,19 +116,18 @@ def test_creating_is_lost_where_the_answer_cannot_be_read(
     assert route.call_count == 1
 
 
-@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 409, 413, 415, 422])
-def test_creating_is_refused_where_it_surely_had_no_effect(hub: AIHub, router: respx.MockRouter, status: int) -> None:
-    route = router.post("/v2/apps/runs").respond(status, json={"message": "no"})
-    with pytest.raises(ServiceError) as caught:
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 403, 404, 409, 413, 415, 422, 425, 429])
+def test_creating_is_sent_once_whatever_refuses_it(hub: AIHub, router: respx.MockRouter, status: int) -> None:
+    route = router.post("/v2/apps/runs").respond(status, json={"message": "no"}, headers={"Retry-After": "7"})
+    with pytest.raises(Refused) as caught:
         hub.start_run("", {"batch_id": 1})
-    assert not isinstance(caught.value, AnswerLost)
-    assert (route.call_count, caught.value.status) == (1, status)
+    assert (route.call_count, caught.value.status, caught.value.retry_after_s) == (1, status, 7.0)
+    assert not caught.value.transient
 
 
-def test_creating_is_repeated_where_it_was_not_sent_or_is_to_wait(hub: AIHub, router: respx.MockRouter) -> None:
+def test_creating_is_repeated_where_it_was_surely_not_sent(hub: AIHub, router: respx.MockRouter) -> None:
     route = router.post("/v2/batches")
-    limited = httpx.Response(429, headers={"Retry-After": "0"})
-    route.side_effect = [httpx.ConnectError("refused"), limited, httpx.Response(200, json={"id": 7})]
+    route.side_effect = [httpx.ConnectError("refused"), httpx.ConnectError("refused"), httpx.Response(200, json=BATCH)]
     assert hub.create_batch("b", "w") == 7
     assert route.call_count == 3
 
