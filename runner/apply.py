@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -23,7 +23,7 @@ from runner.exports import forget_tables
 from runner.job import Job
 from runner.lock import hold_lock, new_lease
 from runner.model import CachedDigest, Scan, SetAside, Source
-from runner.pages import carry_pages
+from runner.pages import carry_pages, find_damaged
 from runner.places import check_renamed, claim_results, warn_of_network
 from runner.plan import PAYS, Plan, Work, make_plan
 from runner.reconcile import (
@@ -35,7 +35,7 @@ from runner.reconcile import (
     unverified_error,
 )
 from runner.recorder import Recorder
-from runner.report import Problem, Report, describe
+from runner.report import Problem, Report, describe, describe_error
 from runner.sources import scan_sources
 from runner.state import State, read_holder
 from runner.takeup import recognise_stale
@@ -54,6 +54,8 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
     claim_results(job)
     warn_of_network(job, reporter)
     with hold_state(job, stop) as state, closing(AIHub(job.connection, stop)) as client:
+        _follow_results(job, state)
+        job = look_for_damage(job, state)
         scan = scan_files(job, state, reporter, stop)
         plan, problems = _prepare(job, state, client, scan, reporter)
         if plan.runs_to_pay and not confirm(plan, scan):
@@ -61,13 +63,14 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
         done = _work(job, state, client, _record_plan(state, plan), reporter, executor, may_pay=not problems)
         if plan.runs_to_pay and not stop.is_set():  # else it was not looked for
             state.record_meta(SURVEYED + job.want().target, "yes")
+        job = look_for_damage(job, state, among=job.damaged)
         report, late = _finish(job, state, _as_sent(scan, done))
     return replace(
         report,
         files_sent=done.counts.files_sent,
         bytes_sent=done.counts.bytes_sent,
         runs_started=done.counts.runs_started,
-        problems=_describe_errors([*problems, *done.errors, *late]),
+        problems=_each_once([*map(describe_error, [*problems, *done.errors, *late]), *report.problems]),
         nothing_to_do=not plan.work and not problems,
         interrupted=stop.is_set(),
         seconds=round(time.monotonic() - begun, 1),
@@ -180,17 +183,27 @@ def plan_job(job: Job, state: State | None, scan: Scan) -> Plan:
     return make_plan(job.want(), scan, state.load_shards(), state.load_run_keys())
 
 
-def _prepare(job: Job, state: State, client: AIHub, scan: Scan, reporter: Reporter) -> tuple[Plan, list[RunnerError]]:
-    """Take up what was paid before, and plan the rest; where something cannot be verified, nothing is paid."""
-    if job.options.retry_failed:
-        state.forget_refused()
+def _follow_results(job: Job, state: State) -> None:
+    """Take what was fetched along to another folder of results; what is lacking there is fetched again."""
     place = Path(os.path.relpath(job.results_path, job.folder)).as_posix()
     if state.get_meta("results") not in ("", place):
-        state.forget_fetches(carry_pages(state, job.folder / state.get_meta("results"), job.results_path))
+        carry_pages(state, job.folder / state.get_meta("results"), job.results_path)
         state.record_meta("documents_digest", "")
         state.record_meta("documents_from", "")
         forget_tables(state)
     state.record_meta("results", place)
+
+
+def look_for_damage(job: Job, state: State, among: Collection[int] | None = None) -> Job:
+    """Look which results are not on disk as they were fetched, `among` those of some runs or of all."""
+    damaged = find_damaged(state, state.load_shards(), job.want(), job.results_path, among)
+    return replace(job, damaged=damaged)
+
+
+def _prepare(job: Job, state: State, client: AIHub, scan: Scan, reporter: Reporter) -> tuple[Plan, list[RunnerError]]:
+    """Take up what was paid before, and plan the rest; where something cannot be verified, nothing is paid."""
+    if job.options.retry_failed:
+        state.forget_refused()
     if job.options.refetch:
         state.record_meta("documents_from", "")
     wrong: list[RunnerError] = []
@@ -257,12 +270,12 @@ def _as_sent(scan: Scan, done: Recorder) -> Scan:
     return replace(scan, sources=tuple(sources.values()), set_aside=ordered)
 
 
-def _describe_errors(errors: Sequence[RunnerError]) -> tuple[Problem, ...]:
+def _each_once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Say each thing once, as it was met first."""
-    first: dict[str, RunnerError] = {}
-    for error in errors:
-        first.setdefault(error.message, error)
-    return tuple(Problem(error.message, error.hint, error.exit_code) for error in first.values())
+    first: dict[str, Problem] = {}
+    for problem in problems:
+        first.setdefault(problem.message, problem)
+    return tuple(first.values())
 
 
 def _finish(job: Job, state: State, scan: Scan) -> tuple[Report, list[RunnerError]]:

@@ -12,7 +12,7 @@ from runner.errors import ResultsError, RunnerError, Shortage, StateError
 from runner.exports import list_edited, update_tables
 from runner.files import explain_late
 from runner.job import Job
-from runner.jsonl import FILE_NAME, documents_by_run, is_edited, update_documents
+from runner.jsonl import FILE_NAME, documents_by_run, is_edited, update_documents, without_damage
 from runner.lockfile import shard_entries, update_lockfile
 from runner.model import Scan, Shard
 from runner.pages import Found, find_results
@@ -23,7 +23,8 @@ from runner.state import State
 def deliver(job: Job, state: State, scan: Scan) -> tuple[list[str], list[RunnerError]]:
     """Write what was recorded where people look for it; give notes, and what could not be written."""
     shards, steps = state.load_shards(), _Steps()
-    notes = _write_results(job, find_results(state, shards, scan, job.want(), job.results_path), steps)
+    found = find_results(state, shards, scan, job.want(), job.results_path)
+    notes = _write_results(job, without_damage(found, job.damaged) if job.damaged else found, steps)
     with steps.one():
         _write_lockfile(job, state, shards)
     with steps.one():
@@ -74,7 +75,7 @@ def _write_results(job: Job, found: Found, steps: _Steps) -> list[str]:
     with steps.one():
         if is_edited(found.state, found.folder) and not refetch:
             edited.append(FILE_NAME)
-            steps.errors += _lacks_news(found)
+            steps.errors += lacks_news(found)
         else:
             update_documents(found)
     with steps.one():
@@ -83,7 +84,7 @@ def _write_results(job: Job, found: Found, steps: _Steps) -> list[str]:
     return [f"{found.folder.name}/{name} was edited by hand and is left as it is; see --refetch" for name in edited]
 
 
-def _lacks_news(found: Found) -> list[RunnerError]:
+def lacks_news(found: Found) -> list[RunnerError]:
     """Say of documents that a person has edited where they are not those of today any more."""
     if found.state.get_meta("documents_from") == found.identify():
         return []

@@ -31,7 +31,7 @@ def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) 
     state, folder = found.state, found.folder
     made_from = f"{VERSION} {'+'.join(sorted(formats))} {found.identify()}"
     record = _load_record(state)
-    if not again and state.get_meta("tables_from") == made_from and all((folder / path).exists() for path in record):
+    if not again and state.get_meta("tables_from") == made_from and not list_missing(state, folder):
         return load_refused(state)
     state.record_meta("tables_from", "")  # if we die before the end, the next apply writes them again
     _sweep(folder)
@@ -98,9 +98,13 @@ def _is_edited(path: Path, written: list[Any], announced: str | None) -> bool:
 
 def find_table_damage(state: State, folder: Path) -> list[str]:
     """List the tables that are not as they were written: missing, or edited by hand."""
-    missing = sorted(path for path in _load_record(state) if not (folder / path).exists())
     edited = [f"{path} was edited by hand" for path in list_edited(state, folder)]
-    return [*edited, *(f"{path} is missing" for path in missing)]
+    return [*edited, *(f"{path} is missing" for path in list_missing(state, folder))]
+
+
+def list_missing(state: State, folder: Path) -> list[str]:
+    """List the tables that were written, and are not there any more."""
+    return sorted(path for path in _load_record(state) if not (folder / path).is_file())
 
 
 def _stat(path: Path) -> list[int]:

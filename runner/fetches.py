@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runner.database import Database
-from runner.model import Answer, Page
+from runner.model import GONE, Answer, Page
 
 
 class Fetches(Database):
@@ -18,6 +18,7 @@ class Fetches(Database):
         with self.transaction():
             self.write("DELETE FROM fetches WHERE run = ? AND include = ?", run, include)
             self.write("INSERT INTO fetches VALUES (?, ?, ?)", run, include, now_s)
+            self.write("UPDATE runs SET message = '' WHERE id = ? AND message = ?", run, GONE)
             self.write_all(
                 "INSERT INTO pages VALUES (?, ?, ?, ?, ?)",
                 ((run, include, page.file_offset, page.path, page.digest) for page in pages),
@@ -27,9 +28,9 @@ class Fetches(Database):
                 ((run, include, a.name, a.file_offset, a.position, a.documents, a.field_errors) for a in answers),
             )
 
-    def forget_fetches(self, runs: Iterable[int]) -> None:
-        """Let the results of runs be fetched again."""
-        self.write_all("DELETE FROM fetches WHERE run = ?", ((run,) for run in runs))
+    def record_gone(self, run: int) -> None:
+        """Record that the service has a run no more whose results were fetched: it stays done."""
+        self.write("UPDATE runs SET message = ? WHERE id = ?", GONE, run)
 
     def load_pages(self, run: int, include: str) -> list[Page]:
         """Load where the raw pages of a fetch lie, in order."""

@@ -10,12 +10,13 @@ from threading import Event
 from typing import Any
 
 from runner.api import AIHub
-from runner.apply import check_root, describe_job, hold_state, plan_job, scan_files
-from runner.errors import InputError
-from runner.exports import find_table_damage, load_refused
+from runner.apply import check_root, describe_job, hold_state, look_for_damage, plan_job, scan_files
+from runner.delivery import lacks_news
+from runner.errors import InputError, RunnerError
+from runner.exports import find_table_damage, list_missing, load_refused
 from runner.fingerprint import short_identity
 from runner.job import Job
-from runner.jsonl import find_damage
+from runner.jsonl import find_damage, is_edited, is_missing, without_damage
 from runner.lockfile import Entry
 from runner.model import FINAL_STATUSES, Run, Scan, Shard
 from runner.pages import Found, find_results
@@ -23,7 +24,7 @@ from runner.places import check_renamed
 from runner.plan import Plan
 from runner.progress import open_progress
 from runner.reconcile import dismiss, entries_to_take_up, in_thread, take_up
-from runner.report import Problem, Report, count
+from runner.report import Report, count, describe_error
 from runner.state import State
 from runner.takeup import Inspected
 from runner.wire import clean_text
@@ -59,10 +60,16 @@ def preview(job: Job) -> tuple[Plan, Scan]:
     """Plan what applying would do, by what is known here; what the lock file names counts as done."""
     check_renamed(job)
     with read_state(job) as state:
+        damaged = look_for_damage(job, state).damaged if state else {}
         scan = scan_quietly(job, state)
         entries = entries_to_take_up(job, state)
         left, recognised = _without_paid(job, scan, entries)
         planned = plan_job(job, state, left)
+    if damaged:
+        note = (
+            f"the results of {count(len(damaged), 'run')} are not here as they were fetched; apply fetches them again"
+        )
+        planned = replace(planned, notes=(note, *planned.notes))
     if entries:
         notes = (_tell_of(entries, recognised), *planned.notes)
         planned = replace(planned, notes=notes, done=planned.done + recognised)
@@ -88,11 +95,15 @@ def inspect_job(job: Job) -> Report:
     with read_state(job) as state:
         if state is None:
             return _inspect_without_state(job)
-        folder = job.results_path
-        damaged = find_damage(state, state.load_shards(), job.want(), folder) + find_table_damage(state, folder)
-        report = describe_job(job, state, scan_quietly(job, state), damaged)
-        refused = load_refused(state)
-        return replace(report, problems=tuple(Problem(one.message, one.hint, one.exit_code) for one in refused))
+        job, folder, shards = look_for_damage(job, state), job.results_path, state.load_shards()
+        damaged = find_damage(state, shards, job.want(), folder) + find_table_damage(state, folder)
+        scan = scan_quietly(job, state)
+        report = describe_job(job, state, scan, damaged)
+        errors: list[RunnerError] = [*load_refused(state)]
+        if is_edited(state, folder):
+            errors += lacks_news(without_damage(find_results(state, shards, scan, job.want(), folder), job.damaged))
+        unwritten = is_missing(state, folder) + len(list_missing(state, folder))
+        return replace(report, unwritten=unwritten, problems=(*map(describe_error, errors), *report.problems))
 
 
 def _inspect_without_state(job: Job) -> Report:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from runner.errors import InputError
 from runner.fingerprint import run_key, run_settings, target_key
 from runner.jsonl import FILE_NAME
-from runner.model import Target
+from runner.model import Damage, Target
 from runner.plan import Want
 from runner.results import name_include
 from runner.session import Connection
@@ -52,6 +52,7 @@ class Job:
     connection: Connection
     options: Options
     secrets: Mapping[str, SecretStr] = field(repr=False, default_factory=dict)
+    damaged: Damage = field(default_factory=dict)  # as it was found when last looked
 
     @property
     def folder(self) -> Path:
@@ -94,6 +95,7 @@ class Job:
             retry_failed=self.options.retry_failed,
             again=self.options.again,
             refetch=self.options.refetch,
+            damaged=frozenset(self.damaged),
         )
 
 

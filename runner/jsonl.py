@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from runner.files import digest_file, write_file
-from runner.model import Scan, Shard
-from runner.pages import Chosen, Found, choose_runs
+from runner.model import Damage, Scan, Shard
+from runner.pages import Chosen, Document, Found, choose_runs, find_damaged
 from runner.plan import Want
 from runner.sink import as_line
 from runner.state import State
@@ -24,7 +24,7 @@ def update_documents(found: Found) -> None:
     Raises ResultsError where raw pages are missing, StateError where the disk is full.
     """
     state, path, made_from = found.state, found.folder / FILE_NAME, found.identify()
-    if path.exists() and state.get_meta("documents_from") == made_from:
+    if path.is_file() and state.get_meta("documents_from") == made_from:
         return
 
     def announce(digest: str) -> None:  # if we die between the two, the file is known to be ours all the same
@@ -39,8 +39,25 @@ def update_documents(found: Found) -> None:
 def is_edited(state: State, folder: Path) -> bool:
     """Tell whether the file was changed by someone else since it was written."""
     written = state.get_meta("documents_digest")
-    ours = ("", written, state.get_meta("documents_next"))
-    return bool(written) and digest_file(folder / FILE_NAME) not in ours
+    return bool(written) and not _is_ours(state, folder) and digest_file(folder / FILE_NAME) != ""
+
+
+def _is_ours(state: State, folder: Path) -> bool:
+    """Tell whether the file is there as we wrote it."""
+    ours = (state.get_meta("documents_digest"), state.get_meta("documents_next"))
+    return digest_file(folder / FILE_NAME) in ours and any(ours)
+
+
+def without_damage(found: Found, damage: Damage) -> Found:
+    """Pass over damaged pages, and keep the documents that were made of them, where their lines are here."""
+    damaged = frozenset(path for paths in damage.values() for path in paths)
+    runs = {choice.run.remote_id for choice in found.chosen if choice.run.id in damage}
+    kept: dict[tuple[str, str], list[Document]] = {}
+    if runs and _is_ours(found.state, found.folder):
+        for line in read_documents(found.folder / FILE_NAME):
+            if line["run_id"] in runs:
+                kept.setdefault((line["run_id"], line["file_name"]), []).append(line)
+    return replace(found, damaged=damaged, kept=kept)
 
 
 def find_damage(state: State, shards: Iterable[Shard], want: Want, folder: Path) -> list[str]:
@@ -48,14 +65,16 @@ def find_damage(state: State, shards: Iterable[Shard], want: Want, folder: Path)
     damaged = []
     if is_edited(state, folder):
         damaged.append(f"{FILE_NAME} was edited by hand")
-    elif state.get_meta("documents_digest") and not (folder / FILE_NAME).exists():
+    elif is_missing(state, folder):
         damaged.append(f"{FILE_NAME} is missing")
-    for run in (run for shard in shards for run in shard.runs_of(want.run_key) if want.include in run.fetched):
-        for page in state.load_pages(run.id, want.include):
-            found = digest_file(folder / page.path)
-            if found != page.digest:
-                damaged.append(f"{page.path} {'is not as it was fetched' if found else 'is missing'}; see --refetch")
-    return damaged
+    pages = sorted(path for paths in find_damaged(state, shards, want, folder).values() for path in paths)
+    ways = {path: "is not as it was fetched" if (folder / path).exists() else "is missing" for path in pages}
+    return damaged + [f"{path} {how}" for path, how in ways.items()]
+
+
+def is_missing(state: State, folder: Path) -> bool:
+    """Tell whether the file was written, and is not there any more."""
+    return bool(state.get_meta("documents_digest")) and not (folder / FILE_NAME).is_file()
 
 
 def render_document(document: Mapping[str, Any]) -> bytes:
@@ -67,13 +86,15 @@ def render_document(document: Mapping[str, Any]) -> bytes:
 class Tally:
     """What `documents.jsonl` is made of, in numbers.
 
-    `gone` documents are of files that are there no more, `missing` files have no answer, `unknown` answers no file.
+    `gone` documents are of files that are there no more, `missing` files have no answer, `empty` ones an answer
+    without a document, `unknown` answers no file.
     """
 
     documents: int
     gone: int
     field_errors: int
     missing: tuple[str, ...]
+    empty: tuple[str, ...]
     unknown: tuple[str, ...]
 
 
@@ -85,6 +106,7 @@ def tally_documents(state: State, shards: Iterable[Shard], scan: Scan, want: Wan
         by_run.setdefault(choice.run.id, []).append(choice)
     documents = gone = errors = 0
     missing: list[str] = []
+    empty: list[str] = []
     unknown: list[str] = []
     for run, chosen in by_run.items():
         answers = state.load_answers(run, want.include)
@@ -92,9 +114,10 @@ def tally_documents(state: State, shards: Iterable[Shard], scan: Scan, want: Wan
         documents += sum(answer.documents for _, answer in found)
         gone += sum(answer.documents for choice, answer in found if not choice.present)
         errors += sum(answer.field_errors for _, answer in found)
+        empty += [choice.path for choice, answer in found if choice.present and not answer.documents]
         missing += [choice.path for choice in chosen if choice.present and choice.member.name not in answers]
         unknown += answers.keys() - {member.name for member in members[run]}
-    return Tally(documents, gone, errors, tuple(sorted(missing)), tuple(sorted(unknown)))
+    return Tally(documents, gone, errors, tuple(sorted(missing)), tuple(sorted(empty)), tuple(sorted(unknown)))
 
 
 def documents_by_run(state: State, shards: Iterable[Shard]) -> dict[int, int]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 MB = 1_048_576
 
@@ -199,12 +200,37 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
+class Want:
+    """What the spec asks for, as far as planning needs it; `include` is the name of a kind of fetch.
+
+    `damaged` are the rows of the runs whose results are not on disk as they were fetched.
+    """
+
+    run_key: str
+    target: str
+    include: str
+    files_per_batch: int
+    settings: Mapping[str, Any]
+    retry_failed: bool = False
+    again: bool = False
+    refetch: bool = False
+    damaged: Collection[int] = ()
+
+    def lacks(self, run: Run) -> bool:
+        """Tell whether the results of a run are not here as they are wanted."""
+        return self.include not in run.fetched or run.id in self.damaged
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """A raw page of results; `path` is relative to the results folder."""
 
     file_offset: int
     path: str
     digest: str
+
+
+Damage = Mapping[int, frozenset[str]]  # the paths of the pages that are not as they were fetched, by the row of the run
 
 
 @dataclass(frozen=True, slots=True)

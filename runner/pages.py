@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from runner.errors import ResultsError
 from runner.files import digest_file, write_file
-from runner.model import Member, Page, Run, Scan, Shard
+from runner.model import Damage, Member, Page, Run, Scan, Shard
 from runner.plan import Want
 from runner.rawpage import RawPage
 from runner.state import State
 
 BYTES_IN_MEMORY = 16_000_000  # of raw pages; one is kept in any case
+FETCH_AGAIN = "apply again, which fetches it again, free of charge"
+RESTORE = "restore the folder of results from a backup, or leave [results] include as it was"
 _FIELD_NAMES = {"field_name": "name", "value": "value", "type": "type", "error_msg": "error"}
 
 Document = dict[str, Any]  # a line of `documents.jsonl`
@@ -53,6 +55,33 @@ def choose_runs(shards: Iterable[Shard], scan: Scan, want: Want) -> list[Chosen]
     return sorted(chosen.values(), key=lambda choice: choice.path)
 
 
+# Damage
+
+
+def find_damaged(
+    state: State, shards: Iterable[Shard], want: Want, folder: Path, among: Collection[int] | None = None
+) -> Damage:
+    """Find the pages of today's runs that are missing or not as they were fetched, by run; `among` some, or all."""
+    damaged = {}
+    for run in (run for shard in shards for run in shard.runs_of(want.run_key) if want.include in run.fetched):
+        if among is None or run.id in among:
+            pages = state.load_pages(run.id, want.include)
+            paths = frozenset(page.path for page in pages if digest_file(folder / page.path) != page.digest)
+            damaged.update({run.id: paths} if paths else {})
+    return damaged
+
+
+def find_lost(shards: Iterable[Shard], want: Want) -> list[Run]:
+    """Find the runs that the server has no more, and whose results are not here as they are wanted."""
+    complete = [[run for run in shard.runs_of(want.run_key) if run.status == "COMPLETE"] for shard in shards]
+    return [runs[-1] for runs in complete if runs and runs[-1].is_gone and want.lacks(runs[-1])]
+
+
+def lost_error(run: Run) -> ResultsError:
+    """Say of a run that its results cannot be fetched as they are wanted."""
+    return ResultsError(f"run {run.remote_id}: is not on the server any more; its results stay as they are", RESTORE)
+
+
 class _Pages:
     """Raw pages, the last ones used kept in memory. Raises ResultsError where one is not as it was fetched."""
 
@@ -74,14 +103,14 @@ class _Pages:
         try:
             return read(self._load(page))
         except (OSError, ValueError, IndexError, RecursionError) as error:
-            raise ResultsError(f"{page.path}: is missing or damaged", "apply with --refetch") from error
+            raise ResultsError(f"{page.path}: is missing or damaged", FETCH_AGAIN) from error
 
     def _load(self, page: Page) -> RawPage:
         path = page.path
         if path not in self._kept:
             content = (self._folder / path).read_bytes()
             if "sha256:" + hashlib.sha256(content).hexdigest() != page.digest:  # an answer may lie elsewhere by now
-                raise ResultsError(f"{path}: is not as it was fetched", "apply with --refetch")
+                raise ResultsError(f"{path}: is not as it was fetched", FETCH_AGAIN)
             while self._kept and sum(kept for kept, _ in self._kept.values()) + len(content) > BYTES_IN_MEMORY:
                 del self._kept[next(iter(self._kept))]
             self._kept[path] = (len(content), RawPage(content.decode("utf-8", "surrogatepass")))
@@ -91,16 +120,26 @@ class _Pages:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The results that are here: the newest of each file, ordered by path, and where their pages lie."""
+    """The results that are here: the newest of each file, ordered by path, and where their pages lie.
+
+    Pages in `damaged` are passed over; `kept` holds the documents that were made of them before.
+    """
 
     state: State
     chosen: Sequence[Chosen]
     include: str
     folder: Path
+    damaged: frozenset[str] = frozenset()
+    kept: Mapping[tuple[str, str], Sequence[Document]] = field(default_factory=dict)
 
     def identify(self) -> str:
         """Give a digest of everything that documents are made from."""
         digest = hashlib.sha256(self.include.encode())
+        for run in {choice.run.id: choice.run for choice in self.chosen}.values():
+            pages = [
+                page.digest for page in self.state.load_pages(run.id, self.include) if page.path not in self.damaged
+            ]
+            digest.update(json.dumps(pages).encode())
         for choice in self.chosen:
             line = [choice.path, choice.member.name, choice.member.identity, choice.run.remote_id, choice.present]
             digest.update(json.dumps(line).encode())
@@ -113,7 +152,15 @@ class Found:
             place = self.state.find_answer(choice.run.id, self.include, choice.member.name)
             if place is not None:
                 page, position = place
-                yield from _read_file(choice, pages.file(page, position))
+                if page.path in self.damaged:
+                    yield from self._keep(choice)
+                else:
+                    yield from _read_file(choice, pages.file(page, position))
+
+    def _keep(self, choice: Chosen) -> Iterator[Document]:
+        """Give the documents of a file as they were made before its page was damaged."""
+        for document in self.kept.get((choice.run.remote_id or "", choice.member.name), ()):
+            yield document | {"path": choice.path, "present": choice.present}
 
     def cases(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Load the id of each run with each of its cross-class fields, the runs in the order of their files.
@@ -125,6 +172,8 @@ class Found:
         for run in {choice.run.id: choice.run for choice in self.chosen}.values():
             before = None
             for page in self.state.load_pages(run.id, self.include):
+                if page.path in self.damaged:
+                    continue
                 fields = pages.cases(page)
                 if fields != before:
                     yield from ((run.remote_id or "", field) for field in fields)
@@ -136,25 +185,12 @@ def find_results(state: State, shards: Iterable[Shard], scan: Scan, want: Want, 
     return Found(state, choose_runs(shards, scan, want), want.include, folder)
 
 
-def carry_pages(state: State, old: Path, new: Path) -> list[int]:
-    """Copy raw pages to another folder of results, and give the runs (by row) of which some are missing or edited.
-
-    Those can be fetched again for free, as long as the service still has them.
-    """
-    lacking = []
+def carry_pages(state: State, old: Path, new: Path) -> None:
+    """Copy raw pages to another folder of results, but those that are missing or edited."""
     for run in (run for shard in state.load_shards() for run in shard.runs):
-        pages = [page for include in sorted(run.fetched) for page in state.load_pages(run.id, include)]
-        if not all(_carry(page, old, new) for page in pages):
-            lacking.append(run.id)
-    return lacking
-
-
-def _carry(page: Page, old: Path, new: Path) -> bool:
-    if digest_file(new / page.path) == page.digest:
-        return True
-    if digest_file(old / page.path) != page.digest:
-        return False
-    return write_file(new / page.path, [(old / page.path).read_bytes()]) == page.digest
+        for page in (page for include in sorted(run.fetched) for page in state.load_pages(run.id, include)):
+            if digest_file(new / page.path) != page.digest and digest_file(old / page.path) == page.digest:
+                write_file(new / page.path, [(old / page.path).read_bytes()])
 
 
 def _read_file(choice: Chosen, file: Mapping[str, Any]) -> Iterator[Document]:

@@ -10,21 +10,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from runner.model import REVIEW_STATUS, Member, Run, Scan, Shard, Source
+from runner.model import Want as Want
 from runner.shards import group_sources
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """What the spec asks for, as far as planning needs it; `include` is the name of a kind of fetch."""
-
-    run_key: str
-    target: str
-    include: str
-    files_per_batch: int
-    settings: Mapping[str, Any]
-    retry_failed: bool = False
-    again: bool = False
-    refetch: bool = False
 
 
 class Need(Enum):
@@ -129,9 +116,16 @@ def next_need(shard: Shard, want: Want, attempt: int, *, checked: bool = False, 
         return Need.FIND_RUN
     if not run.is_final:
         return Need.POLL
-    if run.status != "COMPLETE" or (want.include in run.fetched and (fetched or not want.refetch)):
+    if run.status != "COMPLETE" or not _lacks_results(run, want, fetched):
         return Need.NOTHING
     return Need.FETCH
+
+
+def _lacks_results(run: Run, want: Want, fetched: bool) -> bool:
+    """Tell whether there is something to fetch; of a run that the server has no more, only when that is asked for."""
+    if want.include in run.fetched and fetched:
+        return False
+    return want.refetch or (not run.is_gone and want.lacks(run))
 
 
 def _next_before_run(shard: Shard, target: str, checked: bool) -> Need:
@@ -241,11 +235,14 @@ def _finish(shards: Iterable[Shard], want: Want, present: Mapping[str, Source]) 
         ]
         if unfinished:
             run, need = unfinished[-1]
-            work.append(Work(shard, run.attempt, need, _describe_run(run), not _is_whole(shard, present)))
+            why = _describe_run(run, run.id in want.damaged)
+            work.append(Work(shard, run.attempt, need, why, not _is_whole(shard, present)))
     return work
 
 
-def _describe_run(run: Run) -> str:
+def _describe_run(run: Run, is_damaged: bool) -> str:
+    if is_damaged:
+        return f"the results of run {run.remote_id} are not here any more as they were fetched"
     if run.is_open:
         return "it is not known whether its run was started"
     if run.status == REVIEW_STATUS:

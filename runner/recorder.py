@@ -6,10 +6,11 @@ from contextlib import suppress
 from dataclasses import replace
 
 from runner.engine import Engine
-from runner.errors import ResultsError, RunnerError, ServiceError, StateError, UnknownOutcome
+from runner.errors import RunnerError, ServiceError, StateError, UnknownOutcome
 from runner.events import Counts, Reporter
 from runner.job import Job
 from runner.model import GONE, REVIEW_STATUS, SetAside
+from runner.pages import lost_error
 from runner.report import count
 from runner.state import State
 from runner.steps import (
@@ -232,13 +233,12 @@ class Recorder:
         self.record_seen(step.run, info)
 
     def _record_gone(self, step: PollRun | FetchResults) -> None:
-        """Take a run for failed that is gone before any of its results were fetched."""
+        """Take a run for failed that is gone before any of its results were fetched; any other stays done."""
         shard = self.state.load_shards(step.shard)[0]
-        what = f"run {step.remote_id}: is not on the server any more"
-        if any(run.fetched for run in shard.runs if run.id == step.run):
-            self._park(
-                step.shard, ResultsError(f"{what}; its results stay as they were fetched", "see [results] include")
-            )
+        run = next(run for run in shard.runs if run.id == step.run)
+        if run.fetched:
+            self.state.record_gone(run.id)
+            self._park(step.shard, lost_error(run))
         else:
             self.record_seen(step.run, RunInfo(id=step.remote_id, status="FAILED", msg=GONE))
 

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from runner.errors import RunnerError
 from runner.jsonl import tally_documents
 from runner.model import REVIEW_STATUS, Scan, SetAside, Shard
+from runner.pages import find_lost, lost_error
 from runner.plan import PAYS, Need, Plan, Want, Work
 from runner.progress import render_size
 from runner.shown import make_visible
@@ -40,6 +42,11 @@ class Problem:
     exit_code: int
 
 
+def describe_error(error: RunnerError) -> Problem:
+    """Describe an error for the report."""
+    return Problem(error.message, error.hint, error.exit_code)
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """How a job stands after an apply or by itself."""
@@ -60,12 +67,14 @@ class Report:
     failed: tuple[str, ...] = ()
     set_aside: tuple[SetAside, ...] = ()
     unanswered: tuple[str, ...] = ()
+    without_documents: tuple[str, ...] = ()
     unknown_answers: tuple[str, ...] = ()
     unknown_runs: int = 0
     failed_runs: dict[str, str] = field(default_factory=dict)
     review: tuple[str, ...] = ()
     going: int = 0
     unfetched: int = 0
+    unwritten: int = 0
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     nothing_to_do: bool = False
@@ -80,8 +89,9 @@ class Report:
         codes = [problem.exit_code for problem in self.problems]
         codes += [130] * self.interrupted
         codes += [7] * bool(self.unknown_runs)
-        codes += [3] * bool(self.failed or self.set_aside or self.unanswered or self.unknown_answers)
-        codes += [6] * bool(self.going or self.review or self.unfetched or self.files_left)
+        answers = self.unanswered or self.without_documents or self.unknown_answers
+        codes += [3] * bool(self.failed or self.set_aside or answers)
+        codes += [6] * bool(self.going or self.review or self.unfetched or self.unwritten or self.files_left)
         return worst_code(codes)
 
     def as_json(self) -> dict[str, Any]:
@@ -109,11 +119,13 @@ def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, want
         failed=plan.failed,
         failed_runs=failed_runs if plan.failed else {},
         unanswered=tally.missing,
+        without_documents=tally.empty,
         unknown_answers=tally.unknown,
         unknown_runs=needs[Need.FIND_RUN],
         review=reviews,
         going=needs[Need.POLL] - len(reviews),
         unfetched=needs[Need.FETCH],
+        problems=tuple(map(describe_error, map(lost_error, find_lost(shards, want)))),
     )
 
 
@@ -147,9 +159,11 @@ def _render_problems(report: Report) -> list[str]:
     lines += _listed("failed", [f"run {run}: {text}" for run, text in report.failed_runs.items()])
     lines += _listed("not done", report.failed, "--retry-failed pays for them again")
     lines += _listed("unanswered", report.unanswered)
+    lines += _listed("no results", [f"{path}: answered, with no document" for path in report.without_documents])
     lines += _listed("unexpected", report.unknown_answers)
     lines += _listed("review", [f"run {run} waits for a person" for run in report.review], _WHEN_REVIEWED)
     left = {"file": (report.files_left, "to run"), "run": (report.going, "going on")}
+    left |= {"results file": (report.unwritten, "to write again")}
     left |= {"fetch": (report.unfetched, "of results"), "look": (report.unknown_runs, "for a run of unknown outcome")}
     lines += _listed("left", [f"{count(number, what)} {rest}" for what, (number, rest) in left.items() if number])
     return lines + _listed("note", report.notes)

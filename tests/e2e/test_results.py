@@ -9,6 +9,7 @@ from contextlib import closing
 
 import pytest
 
+from fake_server.extraction import Extraction
 from runner.state import State
 
 from .conftest import Project
@@ -75,18 +76,117 @@ def test_results_file_that_was_edited_and_lacks_newer_results_is_no_success(proj
     assert len(project.documents) == 2
 
 
-def test_results_folder_that_is_deleted_is_told_of_and_fetched_again_when_told(project: Project) -> None:
+def test_results_folder_that_is_deleted_is_fetched_again_by_itself(project: Project) -> None:
     project.write_files(2)
     project.apply()
     before = project.documents
     shutil.rmtree(project.folder / "results")
-    outcome = project.apply()
-    assert outcome.code == 3
-    assert "--refetch" in outcome.err
-    assert "is missing" in project.run("status").out
     project.forget_requests()
-    assert project.apply("--refetch").code == 0
+    status = project.run("status")
+    assert (status.code, project.fake.journal) == (6, []), status.text
+    assert "is missing" in status.out
+    assert "1 fetch of results" in status.out
+    plan = project.run("plan", "--exit-code")
+    assert (plan.code, "apply fetches them again" in plan.out) == (0, True)  # nothing is sent or paid for that
+    assert project.apply().code == 0
     assert (project.documents, project.sent()) == (before, [])
+    assert project.run("status").code == 0
+    project.forget_requests()
+    assert project.apply().code == 0
+    assert project.fake.journal == []
+
+
+@pytest.mark.parametrize("name", ["documents.jsonl", "fields.csv"])
+def test_file_of_results_that_is_deleted_is_told_of_by_status_and_written_again(project: Project, name: str) -> None:
+    project.write_files(2)
+    project.apply()
+    path = project.folder / "results/job" / name
+    before = path.read_bytes()
+    path.unlink()
+    status = project.run("status")
+    assert status.code == 6, status.text
+    assert f"{name} is missing" in status.out
+    assert "1 results file to write again" in status.out
+    project.forget_requests()
+    assert project.apply().code == 0
+    assert (path.read_bytes(), project.fake.journal) == (before, [])
+    assert project.run("status").code == 0
+
+
+def test_tables_that_were_edited_stay_while_their_pages_are_fetched_again(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    folder = project.folder / "results/job"
+    for name in ("fields.csv", "documents.jsonl"):
+        (folder / name).write_text("mine\n")
+    shutil.rmtree(folder / "raw")
+    outcome = project.apply()
+    assert outcome.code == 0, outcome.text
+    assert [(folder / name).read_text() for name in ("fields.csv", "documents.jsonl")] == ["mine\n"] * 2
+    assert list((folder / "raw").rglob("*.json"))
+
+
+def lose_run(project: Project, run_id: str) -> None:
+    """Let the service have a run no more."""
+    world = project.fake.world
+    world.delete_run(next(run for run in world.runs.values() if run.id == run_id))
+    project.fake.clock.advance(1000)
+
+
+def test_damaged_page_of_a_run_that_is_gone_keeps_no_other_run_from_its_documents(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    before = project.documents
+    [run] = project.fake.runs()
+    [page] = (project.folder / "results/job/raw").rglob("*.json")
+    page.write_text("{}")
+    lose_run(project, run["id"])
+    project.write_files(1, start=2)
+    outcome = project.apply()
+    assert outcome.code == 3, outcome.text
+    assert f"run {run['id']}: is not on the server any more" in outcome.err
+    assert project.documents[:2] == before
+    assert {line["path"] for line in project.documents} == {f"in/0000{number}.txt" for number in range(3)}
+    assert "in/00002.txt" in (project.folder / "results/job/fields.csv").read_text()
+    assert len(project.fake.ledger["runs"]) == 2
+    project.forget_requests()
+    for outcome in (project.run("status"), project.apply(), project.apply("--retry-failed")):
+        assert outcome.code == 3, outcome.text
+        assert f"run {run['id']}: is not on the server any more" in outcome.err
+    assert project.fake.journal == []
+
+
+def test_deleted_results_of_a_run_that_is_gone_keep_no_other_run_from_its_documents(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    [run] = project.fake.runs()
+    project.write_files(1, start=2)
+    project.apply()
+    lose_run(project, run["id"])
+    shutil.rmtree(project.folder / "results")
+    outcome = project.apply()
+    assert outcome.code == 3, outcome.text
+    assert [line["path"] for line in project.documents] == ["in/00002.txt"]
+    assert outcome.code == project.run("status").code == project.apply().code
+    assert len(project.fake.ledger["runs"]) == 2
+
+
+def test_page_that_cannot_be_fetched_now_keeps_no_other_run_from_its_documents(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    before = project.documents
+    (damaged,) = (project.folder / "results/job/raw").rglob("*.json")
+    project.write_files(1, start=2)
+    project.apply()
+    damaged.unlink()
+    (project.folder / "results/job/documents.jsonl").unlink()
+    project.fake.faults.add(operation="getRunResults", times=99, do="status", status=403)
+    outcome = project.apply()
+    assert outcome.code == 4, outcome.text
+    assert [line["path"] for line in project.documents] == ["in/00002.txt"]
+    project.fake.faults.scripts.clear()
+    assert project.apply().code == 0
+    assert project.documents[:2] == before
 
 
 def test_files_without_an_answer_are_listed_and_not_fetched_for_ever(project: Project) -> None:
@@ -166,19 +266,19 @@ def test_another_results_folder_keeps_what_the_server_has_no_more(project: Proje
     assert [json.loads(line) for line in lines] == before
 
 
-def test_raw_page_that_was_edited_is_told_of_by_status_and_fetched_again_when_told(project: Project) -> None:
+def test_raw_page_that_was_edited_is_told_of_by_status_and_fetched_again(project: Project) -> None:
     project.write_files(1)
     project.apply()
     [page] = (project.folder / "results/job/raw").rglob("*.json")
     kept = page.read_bytes()
     page.write_bytes(kept.replace(b"COMPLETE", b"COMPLETED"))
     assert "is not as it was fetched" in project.run("status").out
-    assert project.apply("--refetch").code == 0
+    assert project.apply().code == 0
     assert page.read_bytes() == kept
 
 
 @pytest.mark.parametrize("kept", [2, 1])
-def test_raw_page_that_is_not_as_it_was_fetched_gives_no_document(project: Project, kept: int) -> None:
+def test_raw_page_whose_places_do_not_hold_is_fetched_again(project: Project, kept: int) -> None:
     """A fetch that was cut off may have left a page of which the recorded places do not hold."""
     project.write_files(2)
     project.apply()
@@ -189,11 +289,20 @@ def test_raw_page_that_is_not_as_it_was_fetched_gives_no_document(project: Proje
     page.write_text(json.dumps(content))
     project.write_files(1, start=2)
     outcome = project.apply()
-    assert outcome.code == 3, outcome.text
-    assert "is not as it was fetched" in outcome.err
-    assert project.documents == before
-    assert project.apply("--refetch").code == 0
+    assert outcome.code == 0, outcome.text
     assert project.documents[:2] == before
+
+
+def test_file_that_is_answered_without_a_document_is_listed_by_apply_and_status(project: Project) -> None:
+    project.write_files(3)
+    project.write("fixtures/00001.txt.json", "[]")
+    project.fake.service.extraction = Extraction(fixtures=project.folder / "fixtures")
+    for outcome in (project.apply(), project.run("status"), project.apply()):
+        assert outcome.code == 3, outcome.text
+        assert "in/00001.txt: answered, with no document" in outcome.out
+    assert project.apply("--json").json["without_documents"] == ["in/00001.txt"]
+    assert {line["path"] for line in project.documents} == {"in/00000.txt", "in/00002.txt"}
+    assert len(project.fake.ledger["runs"]) == 1
 
 
 def test_times_of_a_batch_are_recorded_as_the_service_has_them(project: Project) -> None:
