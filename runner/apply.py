@@ -21,6 +21,7 @@ from runner.errors import InputError, Interrupted, RunnerError, StateError
 from runner.events import Reporter
 from runner.exports import forget_tables
 from runner.job import Job
+from runner.jsonl import load_warnings
 from runner.lock import hold_lock, new_lease
 from runner.model import CachedDigest, Scan, SetAside, Source
 from runner.pages import carry_pages, find_damaged
@@ -296,6 +297,7 @@ def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) 
         files=len(scan.sources) + len(scan.set_aside),
         set_aside=scan.set_aside,
         notes=(*notes, *plan.notes),
+        warnings=tuple(load_warnings(state)),
         fake=job.is_fake,
         results=str(job.results_path),
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from runner.jsontext import read_float
 from runner.pages import Document
 from runner.shown import make_visible, show_value
 from runner.webpage import embed_json
@@ -188,9 +189,8 @@ def read_confidence(item: dict[str, Any]) -> float | None:
     """Read the model's confidence in a field, from 0 to 1, None where it is absent or no such number."""
     given = item.get("confidence")
     value = given.get("model") if isinstance(given, dict) else None
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return None
-    return float(value) if 0 <= value <= 1 else None
+    number = read_float(value)
+    return number if number is not None and 0 <= number <= 1 else None
 
 
 def _named(counts: dict[str, Any], name: str, new: Any) -> Any:

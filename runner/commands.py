@@ -5,7 +5,6 @@ Everything heavy is imported where it is used, so that `runner --version` answer
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.errors import RunnerError, SpecErrors
+from runner.jsontext import render_json
 from runner.shown import make_visible
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def each(given: tuple[Path, ...], as_json: bool, act: Callable[[Path], Answer]) 
     code = PLAN_HAS_CHANGES if set(codes) == {PLAN_HAS_CHANGES} else worst_code(codes)
     if as_json:
         with reader_may_leave():
-            click.echo(json.dumps({"specs": answers, "exit_code": code}, indent=2))
+            click.echo(render_json({"specs": answers, "exit_code": code}, indent=2, only_ascii=True))
     sys.exit(code)
 
 

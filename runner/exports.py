@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from runner.sink import WAITING, Sink
 from runner.state import State
 from runner.tables import VERSION, Layout, Row, Table, survey
 
+MAX_WARNINGS = 1000
 OPEN_AT_ONCE = 50  # tables that are written in one reading of the pages; each holds a file open, or two
 
 
@@ -36,7 +37,8 @@ def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) 
     state.record_meta("tables_from", "")  # if we die before the end, the next apply writes them again
     _sweep(folder)
     left = set() if again else set(list_edited(state, folder))
-    layout = survey(found.documents(), found.cases())
+    odd: dict[str, None] = {}
+    layout = survey(found.documents(), replace(found, tell=lambda text: odd.setdefault(text)).cases())
     wanted = [Target(table, format) for table in layout.tables() for format in formats]
     todo = [target for target in wanted if target.path not in left]
     errors: dict[str, RunnerError] = {}
@@ -47,6 +49,7 @@ def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) 
     _remove(state, folder, record.keys() - kept)
     refused = [ResultsError(errors[path].message, errors[path].hint) for path in errors]
     with state.transaction():
+        state.record_meta("cases_warnings", json.dumps(list(odd)[:MAX_WARNINGS]))
         state.record_meta("tables_refused", json.dumps([[error.message, error.hint] for error in refused]))
         state.record_meta("tables_from", "" if broken else made_from)
     return refused

@@ -30,9 +30,10 @@ class Request:
     since_s: float = 0.0
 
 
-def extract(found: Found, request: Request, file: File) -> int:
-    """Write what is asked for into a file, and give the number of rows. May be repeated.
+def extract(found: Found, request: Request, file: File) -> tuple[int, list[str]]:
+    """Write what is asked for into a file; give the number of rows, and warnings of what was no JSON in the answers.
 
+    May be repeated.
     Raises ResultsError where raw pages are missing or the format cannot hold the table, InputError where there is
     nothing to choose by, OSError.
     """
@@ -43,8 +44,10 @@ def extract(found: Found, request: Request, file: File) -> int:
         )
     if request.since_s:
         found = replace(found, chosen=[choice for choice in found.chosen if _ended_s(choice) >= request.since_s])
+    odd: dict[str, None] = {}
+    found = replace(found, tell=lambda text: odd.setdefault(text))
     if request.table == NESTED:
-        return _write_documents(request.filter.documents(found.documents()), file)
+        return _write_documents(request.filter.documents(found.documents()), file), list(odd)
     table, parts = _TABLES[request.table](found, request.filter)
     sink = open_sink(request.format, file, table)
     try:
@@ -55,7 +58,7 @@ def extract(found: Found, request: Request, file: File) -> int:
         sink.close()
     finally:
         sink.drop()
-    return written
+    return written, list(odd)
 
 
 def _write_documents(documents: Iterable[Document], file: File) -> int:

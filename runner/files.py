@@ -6,8 +6,9 @@ import errno
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from runner.errors import InputError, ResultsError, RunnerError, Shortage
@@ -18,6 +19,7 @@ UNREADABLE = "unreadable"  # stands for the digest of a file that is there and c
 _SAFE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # What a file system answers that cannot bring a folder to the disk; it says nothing of the files in it.
 _NO_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
+_LONGEST_NAME = 200  # of a file, in bytes, so that ours beside it is not too long
 
 
 def safe_segment(text: str) -> str:
@@ -68,17 +70,19 @@ def make_folder(path: Path) -> None:
 class Draft:
     """A file that is being written beside its place, which it takes at once when it is complete.
 
-    Only its owner can read it. To be closed in every case; raises OSError, see `explain_disk`.
+    Only its owner can read it, unless a file is there whose mode it keeps. To be closed in every case; raises OSError,
+    see `explain_disk`.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.closed = False
         self._digest = hashlib.sha256()
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._temporary = path.with_name(f".{_short(path.name)}.{os.getpid()}.tmp")
         make_folder(path.parent)
         descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         self._file = open(descriptor, "wb")  # noqa: PTH123, SIM115
+        _keep_mode(descriptor, path)
 
     def write(self, chunk: bytes) -> int:
         """Add bytes at the end."""
@@ -107,6 +111,24 @@ class Draft:
             self._file.close()  # it may flush, and fail
         finally:
             self._temporary.unlink(missing_ok=True)
+
+
+def _short(name: str) -> str:
+    """Give a name that can be made longer: itself, or where it is near the limit a hash of it."""
+    raw = os.fsencode(name)
+    return name if len(raw) <= _LONGEST_NAME else hashlib.sha256(raw).hexdigest()
+
+
+def _keep_mode(descriptor: int, path: Path) -> None:
+    """Give a new file the mode and, where we may, the owner of the one whose place it takes."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return
+    if stat.S_ISREG(found.st_mode):
+        with suppress(OSError):
+            os.fchown(descriptor, found.st_uid, found.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(found.st_mode) & 0o777)
 
 
 def write_file(path: Path, chunks: Iterable[bytes], announce: Callable[[str], None] = lambda digest: None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runner.jsontext import read_float
 from runner.tables import UNCLASSIFIED, Document, Row, class_of, field_rows
 
 
@@ -49,5 +50,4 @@ class Filter:
 def _lowest(one: Mapping[str, Any]) -> float:
     confidence = one.get("confidence")
     given = [confidence.get(name) for name in ("model", "ocr")] if isinstance(confidence, Mapping) else []
-    numbers = [value for value in given if isinstance(value, int | float) and not isinstance(value, bool)]
-    return min(numbers, default=math.inf)
+    return min((number for number in map(read_float, given) if number is not None), default=math.inf)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import InputError
-from runner.sink import File, Sink, as_line, as_unicode
-from runner.tables import Kind, Row, Table, render_json
+from runner.jsontext import as_unicode, render_json
+from runner.sink import File, Sink, as_line
+from runner.tables import Kind, Row, Table
 
 # What each format needs to be installed, and the extra that brings it.
 EXTRAS: Mapping[str, tuple[str, str]] = {"xlsx": ("xlsxwriter", "XlsxWriter"), "parquet": ("pyarrow", "pyarrow")}
@@ -136,13 +137,13 @@ def _csv_flag(cell: bool | None) -> str | None:
 
 
 def _csv_json(cell: Any) -> str | None:
-    return cell if cell is None else as_unicode(render_json(cell))
+    return cell if cell is None else render_json(cell, compact=True)
 
 
 _CSV_CELLS: Mapping[Kind, Callable[[Any], object]] = {
     "text": _csv_text,
     "integer": lambda cell: cell,
-    "number": lambda cell: cell,
+    "number": lambda cell: cell,  # a Numeral as its text
     "flag": _csv_flag,
     "integers": _csv_json,
     "json": _csv_json,

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from runner.arguments import Share
-from runner.commands import Answer, each, opened_job, placed, placed_one
+from runner.commands import Answer, each, opened_job, placed, placed_one, say
 
 
 @click.command()
@@ -40,16 +40,22 @@ def report(
     What was asked and done, how long it took, and what came out. Sends nothing.
     """
     from runner.job import Options
+    from runner.outfile import is_standard_output
 
     def act(spec: Path) -> Answer:
         from runner.views import write_report
 
         with opened_job(spec, Options(allow_outside=allow_outside), state, fake, offline=True) as job:
             page, text, data = write_report(job, output, threshold)
+        if is_standard_output(output):  # the page is there
+            say(text, err=True)
+            text = ""
         if opens:
             click.launch(page.absolute().as_uri())
         return text, data, 0
 
+    if as_json and is_standard_output(output):
+        raise click.UsageError("--json and the page do not both go to standard output")
     if output and len(specs) > 1:
         raise click.UsageError("--output goes with one spec")
     each(specs, as_json, act)
@@ -81,13 +87,20 @@ def diff(
     Or appeared, or vanished. The versions are those of the app. Sends nothing.
     """
     from runner.job import Options
+    from runner.outfile import is_standard_output
 
     def act(path: Path) -> Answer:
         from runner.views import compare_results
 
         with opened_job(path, Options(allow_outside=allow_outside), state, fake, offline=True) as job:
-            return *compare_results(job, runs, versions, page), 0
+            text, data = compare_results(job, runs, versions, page)
+        if is_standard_output(page):
+            say(text, err=True)
+            text = ""
+        return text, data, 0
 
+    if as_json and is_standard_output(page):
+        raise click.UsageError("--json and the page do not both go to standard output")
     if sorted((len(runs), len(versions))) != [0, 2]:
         raise click.UsageError("give --run twice, or --version twice: the one before and the one after")
     each((spec,), as_json, act)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.files import digest_file, write_file
+from runner.jsontext import READER, read_whole
 from runner.model import Damage, Scan, Shard
 from runner.pages import Chosen, Document, Found, choose_runs, find_damaged
 from runner.plan import Want
@@ -16,12 +17,14 @@ from runner.sink import as_line
 from runner.state import State
 
 FILE_NAME = "documents.jsonl"
+MAX_WARNINGS = 1000
 
 
 def update_documents(found: Found) -> None:
     """Write the file again where what it is made from has changed or it is missing; never over a person's edits.
 
-    Raises ResultsError where raw pages are missing, StateError where the disk is full.
+    What was no JSON in the answers is remembered, see `load_warnings`. Raises ResultsError where raw pages are
+    missing, StateError where the disk is full.
     """
     state, path, made_from = found.state, found.folder / FILE_NAME, found.identify()
     if path.is_file() and state.get_meta("documents_from") == made_from:
@@ -30,10 +33,19 @@ def update_documents(found: Found) -> None:
     def announce(digest: str) -> None:  # if we die between the two, the file is known to be ours all the same
         state.record_meta("documents_next", digest)
 
-    digest = write_file(path, map(render_document, found.documents()), announce)
+    odd: dict[str, None] = {}
+    documents = replace(found, tell=lambda text: odd.setdefault(text)).documents()
+    digest = write_file(path, map(render_document, documents), announce)
     with state.transaction():
         state.record_meta("documents_from", made_from)
         state.record_meta("documents_digest", digest)
+        state.record_meta("documents_warnings", json.dumps(list(odd)[:MAX_WARNINGS]))
+
+
+def load_warnings(state: State) -> list[str]:
+    """Load what was no JSON in the answers, and what is written in its place."""
+    found = [json.loads(state.get_meta(key) or "[]") for key in ("documents_warnings", "cases_warnings")]
+    return [*found[0], *found[1]]
 
 
 def is_edited(state: State, folder: Path) -> bool:
@@ -54,7 +66,7 @@ def without_damage(found: Found, damage: Damage) -> Found:
     runs = {choice.run.remote_id for choice in found.chosen if choice.run.id in damage}
     kept: dict[tuple[str, str], list[Document]] = {}
     if runs and _is_ours(found.state, found.folder):
-        for line in read_documents(found.folder / FILE_NAME):
+        for line in read_documents(found.folder / FILE_NAME, as_written=True):
             if line["run_id"] in runs:
                 kept.setdefault((line["run_id"], line["file_name"]), []).append(line)
     return replace(found, damaged=damaged, kept=kept)
@@ -127,8 +139,8 @@ def documents_by_run(state: State, shards: Iterable[Shard]) -> dict[int, int]:
     return {run: sum(answer.documents for answer in of_run) for run, of_run in answers}
 
 
-def read_documents(path: Path) -> Iterator[dict[str, Any]]:
-    """Read a `documents.jsonl`, a dictionary per document."""
+def read_documents(path: Path, *, as_written: bool = False) -> Iterator[dict[str, Any]]:
+    """Read a `documents.jsonl`, a dictionary per document; `as_written` keeps the text of numbers."""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
-            yield json.loads(line)
+            yield READER.decode(line) if as_written else json.loads(line, parse_int=read_whole)

@@ -5,17 +5,16 @@ Everything heavy is imported where it is used, so that `runner --version` answer
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from runner.arguments import Moment, Share
-from runner.commands import Answer, each, opened_job, placed_one, reader_may_leave
+from runner.commands import Answer, each, opened_job, placed_one, reader_may_leave, say
+from runner.jsontext import render_json
 
 if TYPE_CHECKING:
     from runner.extract import Request
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 _BINARY = ("xlsx", "parquet")
 _FORMATS = ("jsonl", "csv", *_BINARY)
+_SHOWN = 10
 _TABLES = ("nested", "fields", "documents", "cases")
 
 
@@ -48,7 +48,11 @@ def results(
     format is not jsonl.
     """
     from runner.job import Options
+    from runner.outfile import is_standard_output
 
+    if is_standard_output(output):
+        asked["format"] = asked["format"] or _find_format(output) or "jsonl"
+        output = None
     request = _request(output, as_json, asked)
 
     def act(path: Path) -> Answer:
@@ -62,7 +66,9 @@ def results(
             def write(file: File) -> int:
                 from runner.extract import extract
 
-                return extract(found, request, file)
+                rows, warnings = extract(found, request, file)
+                _warn(warnings)
+                return rows
 
             about = {"spec": path.name, "table": request.table, "format": request.format}
             if not output:
@@ -93,21 +99,31 @@ def _request(output: Path | None, as_json: bool, asked: dict[str, Any]) -> Reque
 
 
 def _format_of(output: Path | None) -> str:
-    ending = output.suffix.removeprefix(".").lower() if output else "jsonl"
-    if ending not in _FORMATS:
+    found = _find_format(output) if output else "jsonl"
+    if not found:
         raise click.UsageError(f"--output {output} does not tell the format; give --format")
-    return ending
+    return found
+
+
+def _find_format(output: Path | None) -> str | None:
+    ending = output.suffix.removeprefix(".").lower() if output else ""
+    return ending if ending in _FORMATS else None
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    """Say what was not written as it came."""
+    for warning in warnings[:_SHOWN]:
+        say(f"warning: {warning}", err=True)
+    if len(warnings) > _SHOWN:
+        say(f"warning: and {len(warnings) - _SHOWN} more; runner status --json lists all", err=True)
 
 
 def _save(output: Path, write: Callable[[File], int]) -> int:
-    """Write a file, whole or not at all."""
-    from runner.files import Draft, explain_disk
+    """Write what was named, a file whole or not at all."""
+    from runner.outfile import opened_output
 
-    with explain_disk(output), closing(Draft(output)) as draft:
-        rows = write(draft)
-        draft.finish()
-        draft.publish()
-    return rows
+    with opened_output(output) as file:
+        return write(file)
 
 
 def _print(about: dict[str, str], as_json: bool, write: Callable[[File], int]) -> NoReturn:
@@ -117,7 +133,7 @@ def _print(about: dict[str, str], as_json: bool, write: Callable[[File], int]) -
     out, rows = StandardOutput(), 1
     with reader_may_leave():
         if as_json:
-            begin = json.dumps({"specs": [about | {"rows": []}]}).removesuffix("]}]}")
+            begin = render_json({"specs": [about | {"rows": []}]}, only_ascii=True).removesuffix("]}]}")
             array = JsonArray(out, begin.encode(), b'], "exit_code": 0}], "exit_code": 0}\n')
             rows = write(array)
             array.finish()

@@ -11,9 +11,11 @@ from typing import Any
 
 from runner.errors import ResultsError
 from runner.files import digest_file, write_file
+from runner.jsontext import Place, settle
 from runner.model import Damage, Member, Page, Run, Scan, Shard
 from runner.plan import Want
 from runner.rawpage import RawPage
+from runner.shown import make_visible, show_value
 from runner.state import State
 
 BYTES_IN_MEMORY = 16_000_000  # of raw pages; one is kept in any case
@@ -83,25 +85,33 @@ def lost_error(run: Run) -> ResultsError:
 
 
 class _Pages:
-    """Raw pages, the last ones used kept in memory. Raises ResultsError where one is not as it was fetched."""
+    """Raw pages, the last ones used kept in memory. Raises ResultsError where one is not as it was fetched.
 
-    def __init__(self, folder: Path) -> None:
+    `tell` hears of each value that is no JSON, and is given without.
+    """
+
+    def __init__(self, folder: Path, tell: Callable[[str], None]) -> None:
         self._folder = folder
+        self._tell = tell
         self._kept: dict[str, tuple[int, RawPage]] = {}
 
-    def file(self, page: Page, position: int) -> Mapping[str, Any]:
-        """Load one of the files that a page answers."""
-        return self._read(page, lambda raw: raw.file(position))  # type: ignore[no-any-return]
+    def file(self, page: Page, position: int, path: str) -> Mapping[str, Any]:
+        """Load one of the files that a page answers; `path` is what it is called here."""
+        return self._read(page, lambda raw: raw.file(position), path)  # type: ignore[no-any-return]
 
-    def cases(self, page: Page) -> list[dict[str, Any]]:
+    def cases(self, page: Page, run_id: str) -> list[dict[str, Any]]:
         """Load the cross-class fields that a page has."""
-        case = self._read(page, lambda raw: raw.member("case_info"))
+        case = self._read(page, lambda raw: raw.member("case_info"), f"run {run_id}")
         fields = case.get("fields") if isinstance(case, dict) else None
         return [one for one in fields if isinstance(one, dict)] if isinstance(fields, list) else []
 
-    def _read(self, page: Page, read: Callable[[RawPage], Any]) -> Any:
+    def _read(self, page: Page, read: Callable[[RawPage], Any], what: str) -> Any:
         try:
-            return read(self._load(page))
+            raw = self._load(page)
+            value = read(raw)
+            for place, found in settle(value) if raw.is_odd else ():
+                self._tell(_describe_odd(what, value, place, found))
+            return value
         except (OSError, ValueError, IndexError, RecursionError) as error:
             raise ResultsError(f"{page.path}: is missing or damaged", FETCH_AGAIN) from error
 
@@ -118,6 +128,27 @@ class _Pages:
         return self._kept[path][1]
 
 
+def _hear_nothing(_: str) -> None:
+    pass
+
+
+def _describe_odd(what: str, value: Any, place: Place, found: str) -> str:
+    """Say where something was that is no JSON, what it was, and what is there now."""
+    words = [what]
+    names = list(place)
+    if names[:1] == ["documents"]:
+        words.append(f"document {names[1]}")
+        value, names = value["documents"][names[1]], names[2:]
+    if len(names) > 1 and names[0] == "fields":
+        one = value["fields"][names[1]]
+        name = one.get("field_name", one.get("name")) if isinstance(one, dict) else None
+        words.append(f"field {show_value(name, 100) or names[1]}")
+        names = names[2:]
+    words += [".".join(str(name) for name in names)] * bool(names)
+    become = "U+FFFD" if "surrogate" in found else "null"
+    return make_visible(f"{', '.join(words)}: {found} is no JSON, {become} is written in its place")
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """The results that are here: the newest of each file, ordered by path, and where their pages lie.
@@ -131,6 +162,7 @@ class Found:
     folder: Path
     damaged: frozenset[str] = frozenset()
     kept: Mapping[tuple[str, str], Sequence[Document]] = field(default_factory=dict)
+    tell: Callable[[str], None] = field(default=_hear_nothing)  # of what is no JSON, and left out
 
     def identify(self) -> str:
         """Give a digest of everything that documents are made from."""
@@ -147,7 +179,7 @@ class Found:
 
     def documents(self) -> Iterator[Document]:
         """Load all documents, ordered by path and place in the file. Raises ResultsError where pages are missing."""
-        pages = _Pages(self.folder)
+        pages = _Pages(self.folder, self.tell)
         for choice in self.chosen:
             place = self.state.find_answer(choice.run.id, self.include, choice.member.name)
             if place is not None:
@@ -155,7 +187,7 @@ class Found:
                 if page.path in self.damaged:
                     yield from self._keep(choice)
                 else:
-                    yield from _read_file(choice, pages.file(page, position))
+                    yield from _read_file(choice, pages.file(page, position, choice.path))
 
     def _keep(self, choice: Chosen) -> Iterator[Document]:
         """Give the documents of a file as they were made before its page was damaged."""
@@ -168,13 +200,13 @@ class Found:
         Every page of a run repeats them: a page that says the same as the one before it adds nothing.
         Raises ResultsError where pages are missing.
         """
-        pages = _Pages(self.folder)
+        pages = _Pages(self.folder, self.tell)
         for run in {choice.run.id: choice.run for choice in self.chosen}.values():
             before = None
             for page in self.state.load_pages(run.id, self.include):
                 if page.path in self.damaged:
                     continue
-                fields = pages.cases(page)
+                fields = pages.cases(page, run.remote_id or "")
                 if fields != before:
                     yield from ((run.remote_id or "", field) for field in fields)
                 before = fields or before

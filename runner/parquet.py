@@ -9,8 +9,9 @@ import pyarrow as pa
 from pyarrow.parquet import ParquetWriter
 
 from runner.errors import ResultsError
-from runner.sink import File, as_unicode
-from runner.tables import Kind, Row, Table, render_json
+from runner.jsontext import as_unicode, render_json
+from runner.sink import File
+from runner.tables import Kind, Row, Table
 
 _TYPES: Mapping[Kind, Any] = {
     "text": pa.string(),
@@ -66,7 +67,9 @@ class ParquetSink:
 
 
 def _cell(kind: Kind, cell: Any) -> Any:
-    return render_json(cell) if kind == "json" and cell is not None else cell
+    if cell is None or kind not in ("json", "number"):
+        return cell
+    return render_json(cell, compact=True) if kind == "json" else float(cell)
 
 
 def _array(kind: Kind, cells: Sequence[Any]) -> Any:

@@ -11,6 +11,7 @@ from runner.events import Reporter
 from runner.files import explain_disk, make_folder, write_file
 from runner.globs import compile_globs
 from runner.job import Job
+from runner.outfile import find_place
 from runner.sources import check_inside
 
 MARKER = ".aihub-results"
@@ -57,15 +58,26 @@ def claim_results(job: Job) -> None:
 def check_output(job: Job, output: Path | None) -> None:
     """Refuse a file to write that the next apply would send, and pay for, or that is one of our own. Raises InputError.
 
-    What lies in the results folder is never sent.
+    What a link leads to counts as well. What lies in the results folder is never sent, nor is a pipe or device.
     """
-    if output is None or output.absolute().is_relative_to(job.results_path.absolute()):
+    if output is None:
         return
-    path = Path(os.path.relpath(output.absolute(), job.folder.absolute())).as_posix()
-    take, leave = compile_globs(job.spec.files, str(job.folder.absolute()))
-    if is_own_name(output.name) or is_spec(str(output)):
+    with explain_disk(output):
+        behind = find_place(output)
+    for place in {output.absolute(), behind} if behind else ():
+        _check_place(job, output, place)
+
+
+def _check_place(job: Job, output: Path, place: Path) -> None:
+    own = {path.resolve() for path in (job.spec_path, job.state_path, job.lock_path)}
+    if is_own_name(place.name) or place.resolve() in own or is_spec(str(place)):
         raise InputError(f"{output}: is a file of aihub-runner's own", "give another name")
-    if take.matches(path) and not leave.matches(path):
+    if any(place.is_relative_to(folder) for folder in (job.results_path.absolute(), job.results_path.resolve())):
+        return
+    take, leave = compile_globs(job.spec.files, str(job.folder.absolute()))
+    folders = {job.folder.absolute(), job.folder.resolve()}
+    paths = [Path(os.path.relpath(place, folder)).as_posix() for folder in folders]
+    if any(take.matches(path) and not leave.matches(path) for path in paths):
         raise InputError(
             f"{output}: matches files of {job.spec_path.name}, the next apply would send it",
             f"give a place outside of them, in {job.results_path.name} for instance",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
-_DECODER = json.JSONDecoder()
+from runner.jsontext import READER, SKIPPER, may_be_odd
+
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class RawPage:
-    """A page by its text. Raises ValueError, IndexError or RecursionError where that is not a page."""
+    """A page by its text. Raises ValueError, IndexError or RecursionError where that is not a page.
+
+    Of members of one name the last counts, as everywhere. `is_odd` tells whether what is read may hold what
+    `jsontext.settle` takes out.
+    """
 
     def __init__(self, text: str) -> None:
+        self.is_odd = may_be_odd(text)
         self._text = text
         self._starts: list[int] = []  # of the files that were come across
         self._more: Iterator[tuple[int, Any]] | None = None  # of the text alone: a page is gone when it is let go
@@ -22,7 +27,7 @@ class RawPage:
     def file(self, position: int) -> Any:
         """Read one of the files; in order, each is read once only."""
         if position < len(self._starts):
-            return _DECODER.raw_decode(self._text, self._starts[position])[0]
+            return READER.raw_decode(self._text, self._starts[position])[0]
         if self._more is None:
             self._more = _elements(self._text, self._find("files"))
         for start, value in self._more:
@@ -32,24 +37,30 @@ class RawPage:
         raise IndexError("no such file")
 
     def _find(self, name: str) -> int:
-        start = next((start for found, start in _members(self._text) if found == name), None)
+        start = self._find_last(name)
         if start is None:
             raise ValueError(f"no {name}")
         return start
+
+    def _find_last(self, name: str) -> int | None:
+        found = (start for member, start in _members(self._text) if member == name)
+        if self._text.count(f'"{name}"') == 1:  # no need to look any further
+            return next(found, None)
+        return max(found, default=None)
 
     def member(self, name: str) -> Any:
         """Read another part of the page; None where there is none."""
         if f'"{name}"' not in self._text:
             return None
-        start = next((start for found, start in _members(self._text) if found == name), None)
-        return None if start is None else _DECODER.raw_decode(self._text, start)[0]
+        start = self._find_last(name)
+        return None if start is None else READER.raw_decode(self._text, start)[0]
 
 
 def _members(text: str) -> Iterator[tuple[str, int]]:
     """Give the name of each member of an object, and where its value begins."""
     place = _after(text, 0, "{")
     while text[place] != "}":
-        name, place = _DECODER.raw_decode(text, place)
+        name, place = SKIPPER.raw_decode(text, place)
         start = _after(text, place, ":")
         yield name, start
         place = _next(text, _end(text, start))
@@ -58,10 +69,10 @@ def _members(text: str) -> Iterator[tuple[str, int]]:
 def _end(text: str, start: int) -> int:
     """Find where a value ends, an array an element at a time."""
     if text[start] != "[":
-        return _DECODER.raw_decode(text, start)[1]
+        return SKIPPER.raw_decode(text, start)[1]
     place = _after(text, start, "[")
     while text[place] != "]":
-        place = _next(text, _DECODER.raw_decode(text, place)[1])
+        place = _next(text, SKIPPER.raw_decode(text, place)[1])
     return place + 1
 
 
@@ -69,7 +80,7 @@ def _elements(text: str, start: int) -> Iterator[tuple[int, Any]]:
     """Give each element of an array: where it begins, and its value."""
     place = _after(text, start, "[")
     while text[place] != "]":
-        value, end = _DECODER.raw_decode(text, place)
+        value, end = READER.raw_decode(text, place)
         yield place, value
         place = _next(text, end)
 

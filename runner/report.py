@@ -77,6 +77,7 @@ class Report:
     unwritten: int = 0
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     nothing_to_do: bool = False
     interrupted: bool = False
     fake: bool = False
@@ -166,6 +167,7 @@ def _render_problems(report: Report) -> list[str]:
     left |= {"results file": (report.unwritten, "to write again")}
     left |= {"fetch": (report.unfetched, "of results"), "look": (report.unknown_runs, "for a run of unknown outcome")}
     lines += _listed("left", [f"{count(number, what)} {rest}" for what, (number, rest) in left.items() if number])
+    lines += _listed("warning", report.warnings)
     return lines + _listed("note", report.notes)
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from runner.api import AIHub
 from runner.errors import ServiceError
 from runner.files import safe_segment, write_file
+from runner.jsontext import as_unicode
 from runner.look import is_run_gone
 from runner.model import Answer, Page
-from runner.sink import as_unicode
 from runner.steps import Fetched, FetchResults, Gone
 from runner.wire import ResultFile, parse_results
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
+
+from runner.jsontext import render_json
 
 # Control characters, line and paragraph separators, what turns the direction of text, surrogates, and invisible
 # tags; not the joiners, which scripts and emoji are written with.
@@ -26,6 +27,6 @@ def make_visible(text: str, keep: str = "") -> str:
 
 def show_value(value: Any, limit: int) -> str:
     """Show any value of JSON in one line of at most `limit` characters."""
-    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else "" if value is None else render_json(value)
     shown = make_visible(text[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from runner.jsontext import render_json
 from runner.tables import Row
 
 WAITING = ".aihub-runner-"  # begins the name of a folder where rows wait to be put into a file
-_LINE = json.JSONEncoder(ensure_ascii=False)
 _LINE_END = re.compile("[\x85\u2028\u2029]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class File(Protocol):
@@ -37,12 +35,7 @@ class Sink(Protocol):
 
 def as_line(value: Mapping[str, Any]) -> bytes:
     """Render an object as one line of JSON, by whatever a reader takes for the end of a line."""
-    text = _LINE.encode(value)
+    text = render_json(value)
     if not text.isascii():
         text = _LINE_END.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-    return text.encode("utf-8", "backslashreplace") + b"\n"
-
-
-def as_unicode(text: str) -> str:
-    """Replace lone surrogates, which no encoding can carry, by U+FFFD."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+    return text.encode() + b"\n"

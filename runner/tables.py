@@ -7,13 +7,13 @@ text stays text, whatever it looks like; what is not of the kind that a column h
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from runner.jsontext import Numeral, read_float, render_json
 
 VERSION = 1  # of what tables look like: another one is written anew
 UNCLASSIFIED = "unclassified"
@@ -99,23 +99,19 @@ CASES = (
 # Cells
 
 
-def render_json(value: Any) -> str:
-    """Render a value as compact JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
 def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else render_json(value)
+    return value if value is None or isinstance(value, str) else render_json(value, compact=True)
 
 
 def _integer(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value in _INT64 else None
 
 
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def _number(value: Any) -> float | Numeral | None:
+    number = read_float(value)
+    if number is None or abs(number) >= 1e308:
         return None
-    return float(value) if abs(value) < 1e308 and math.isfinite(value) else None
+    return value if isinstance(value, Numeral) else number
 
 
 def _flag(value: Any) -> bool | None:

@@ -28,6 +28,7 @@ from runner.inspection import read_state, scan_quietly
 from runner.job import Job
 from runner.jsonl import find_damage
 from runner.model import Shard
+from runner.outfile import write_output
 from runner.overview import Facts, as_json, render_overview
 from runner.pages import Chosen, Document, Found, find_results
 from runner.places import check_output
@@ -46,6 +47,7 @@ def write_report(job: Job, output: Path | None, threshold: float) -> tuple[Path,
     ResultsError where raw pages are missing.
     """
     check_output(job, output)
+    write = write_output if output else write_file
     output = output or job.results_path / FILE_NAME
     with read_state(job) as state:
         if state is None:
@@ -59,7 +61,7 @@ def write_report(job: Job, output: Path | None, threshold: float) -> tuple[Path,
             make_timeline(shards, want.run_key, want.include),
             take_census(results.documents(), threshold),
         )
-    write_file(output, render_overview(found, output, datetime.now(UTC)))
+    write(output, render_overview(found, output, datetime.now(UTC)))
     text = f"{job.spec_path.name}: {count(found.census.documents, 'document')}, {found.census.to_look_at} to look at"
     return output, make_visible(f"{text}\n  report     {output}", keep="\n"), dict(as_json(found, output))
 
@@ -94,7 +96,7 @@ def compare_results(
             _load(state, [b for _, b in pairs], include, job.results_path),
         )
     if page:
-        write_file(page, render_diff_page(job, diff, page))
+        write_output(page, render_diff_page(job, diff, page))
     more = f"\n\n  page       {make_visible(str(page))}" if page else ""
     return render_diff(job.spec_path.name, diff) + more, _as_json(job, diff, page)
 

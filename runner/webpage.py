@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib import resources
 from typing import Any
 
+from runner.jsontext import render_json
 from runner.shown import show_value
 
 CELL_LENGTH = 300
@@ -87,10 +87,10 @@ def render_page(title: str, body: Iterable[str], data: Mapping[str, Any]) -> Ite
 
 def embed_json(value: Any) -> bytes:
     """Write JSON so that no text in it ends the element that holds it, or begins another."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = render_json(value, compact=True)
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")
-    return text.encode("utf-8", "backslashreplace")
+    return text.encode()
 
 
 def fitting(rows: Sequence[Sequence[Any]], room_bytes: int) -> list[Sequence[Any]]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StrictBool, ValidationError
 
 from runner.errors import ServiceError
+from runner.jsontext import read_json
 
 _MAX_SHOWN = 300
 
@@ -157,12 +158,15 @@ def parse_answer(model: type[T], body: bytes, what: str) -> T:
 
 
 def parse_results(body: bytes, what: str) -> ResultPage:
-    """Read a page of results; it may hold lone surrogates, which only a lenient reader takes. Raises Unreadable."""
+    """Read a page of results; it may hold lone surrogates and numbers of any length, which only a lenient reader takes.
+
+    Raises Unreadable.
+    """
     try:
         return parse_answer(ResultPage, body, what)
     except Unreadable:
         try:
-            return ResultPage.model_validate(json.loads(body))
+            return ResultPage.model_validate(read_json(body))
         except (ValueError, RecursionError):
             pass
         raise

@@ -14,8 +14,9 @@ from xlsxwriter.exceptions import FileCreateError, XlsxWriterException
 from xlsxwriter.worksheet import Worksheet
 
 from runner.errors import ResultsError
-from runner.sink import WAITING, File, as_unicode
-from runner.tables import Kind, Row, Table, render_json
+from runner.jsontext import as_unicode, render_json
+from runner.sink import WAITING, File
+from runner.tables import Kind, Row, Table
 
 MAX_ROWS = 1_048_575  # beside the head
 MAX_COLUMNS = 16_384
@@ -61,11 +62,11 @@ class XlsxSink:
 
     def _put(self, place: int, kind: Kind, cell: Any) -> None:
         if kind == "number" or (kind == "integer" and abs(cell) <= MAX_WHOLE):
-            self._sheet.write_number(self._next, place, cell)
+            self._sheet.write_number(self._next, place, float(cell))
         elif kind == "flag":
             self._sheet.write_boolean(self._next, place, cell)
         else:
-            text = as_unicode(cell if kind == "text" else render_json(cell))
+            text = as_unicode(cell if kind == "text" else render_json(cell, compact=True))
             self._check_text(text, place)
             _put_text(self._sheet, self._next, place, text)
 

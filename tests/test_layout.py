@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
+    {"jsontext"},
     {"arguments", "errors", "model", "shortage", "shown", "tables"},
     {
         "spec",
@@ -26,6 +27,7 @@ LAYERS = [
     {"shards", "steps", "listing", "reasons", "xlsx", "parquet"},
     {"plan", "formats", "stdout"},
     {"settings", "sources", "walk", "boundaries"}
+    | {"outfile"}
     | {"lock", "database", "fetches", "state", "lockfile", "session", "transport", "api", "progress"},
     {"upload", "look", "results", "pages", "jsonl", "reference"},
     {"engine", "job", "takeup", "report", "census", "exports", "extract"},

@@ -276,6 +276,31 @@ def test_results_below_a_confidence_are_those_of_either_kind(project: Project) -
     assert "no confidence was fetched" in outcome.err
 
 
+def test_what_is_no_json_is_null_with_a_warning_and_numbers_keep_their_text(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    name = project.documents[0]["fields"][0]["name"]
+    change_first_fields(project, value="HERE", confidence={"model": "THERE"})
+    with closing(sqlite3.connect(project.folder / "job.state.db")) as state, state:
+        for page in (project.folder / "results/job/raw").rglob("*.json"):
+            text = page.read_text().replace('"HERE"', "NaN").replace('"THERE"', "0.950")
+            page.write_text(text)
+            state.execute("UPDATE pages SET digest = ?", [digest_file(page)])
+    write_again(project)
+    told = f"in/00000.txt, document 0, field {name}, value: NaN is no JSON, null is written in its place"
+    outcome = project.apply()
+    assert outcome.code == 0
+    assert f"  warning    {told}\n" in outcome.out
+    assert project.run("status", "--json").json["warnings"] == [told]
+    for arguments in ((), ("--json",), ("--table", "fields"), ("--output", "x.jsonl")):
+        outcome = project.run("results", *arguments)
+        assert outcome.err == f"warning: {told}\n"
+        text = Path("x.jsonl").read_text() if "--output" in arguments else outcome.out
+        assert "NaN" not in text
+        assert '"value": null' in text
+        assert "0.950" in text
+
+
 def test_results_since_a_moment_are_of_runs_that_ended_after_it(project: Project) -> None:
     project.write_files(2)
     project.apply()

@@ -22,7 +22,7 @@ from runner.errors import ResultsError
 from runner.exports import update_tables
 from runner.formats import guard, open_sink, unguard
 from runner.jsonl import read_documents, update_documents
-from runner.sink import as_unicode
+from runner.jsontext import as_unicode
 from runner.tables import FIELDS, Column, Shape, Table, name_classes
 
 GOLDEN = Path(__file__).parents[1] / "golden"
