@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fake_server.history import FolderInUseError
     from fake_server.serve import FakeAIHub
 
-__all__ = ["FakeAIHub"]
+__all__ = ["FakeAIHub", "FolderInUseError"]
 
 
 def __getattr__(name: str) -> Any:
@@ -15,4 +16,8 @@ def __getattr__(name: str) -> Any:
         from fake_server.serve import FakeAIHub
 
         return FakeAIHub
+    if name == "FolderInUseError":
+        from fake_server.history import FolderInUseError
+
+        return FolderInUseError
     raise AttributeError(name)

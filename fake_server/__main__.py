@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import socket
 from pathlib import Path
@@ -17,13 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8800,
-    show_default=True,
-    help="The port to listen on; 0 takes a free one.",
-)
+@click.option("--port", default=8800, show_default=True, help="The port to listen on; 0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Keep the world here across restarts.")
 @click.option("--run-seconds", default=1.0, show_default=True, help="How long a run takes.")
@@ -35,13 +30,8 @@ if TYPE_CHECKING:
 @click.option(
     "--faults", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A TOML file of fault scripts."
 )
-@click.option(
-    "--journal-size",
-    type=click.IntRange(1),
-    default=10_000,
-    show_default=True,
-    help="How many requests are remembered.",
-)
+@click.option("--journal-size", default=10_000, show_default=True, help="How many requests are remembered.")
+@click.option("--cors", metavar="ORIGIN", default="", help="Let pages of this origin ask, from a browser; * is all.")
 @click.option("--any-token", is_flag=True, help="Take tokens that do not begin with fake- too.")
 @click.option("--strict", is_flag=True, help="Refuse what the API's description does not name.")
 @click.option("--allow-webhooks", is_flag=True, help="Call webhooks on other machines too.")
@@ -52,15 +42,23 @@ def main(context: click.Context, /, host: str, port: int, **options: Any) -> Non
     """Serve a fake AI Hub until it is stopped. Unless told, it takes tokens that begin with fake-, and no others."""
     if context.invoked_subcommand is not None:
         return
+    from fake_server.options import OptionError, check_options
+
+    faults = options.pop("faults")
     try:
-        service = _make_service(**options)
+        check_options({"host": host, "port": port, **options})
+        service = _make_service(**options, faults=faults)
+    except OptionError as error:
+        raise click.UsageError(f"--{error.name.replace('_', '-')} {error.problem}") from None
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     try:
-        listener = socket.create_server((host, port), backlog=2048)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}, {error.strerror}") from error
-    click.echo(f"http://{host}:{listener.getsockname()[1]}/api")
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"http://{shown}:{listener.getsockname()[1]}/api")
     _serve(service, host, port, listener)
 
 
@@ -100,6 +98,8 @@ def _serve(service: Service, host: str, port: int, listener: socket.socket) -> N
     service.world.close()
     for fault in service.faults.unused():
         click.echo(f"unused fault: {fault['operation']} {fault['when']} {fault['do']}", err=True)
+    for script in service.world.unused_scripts:
+        click.echo(f"unused next run: {json.dumps(script)}", err=True)
 
 
 main.add_command(certify)

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fake_server import audit, batches, control, files, jobs, observe, runs, secrets, uploads, webhooks
 from fake_server.auth import check_token
+from fake_server.cors import allow_origin
 from fake_server.evidence import rule
 from fake_server.faults import date_of, knobs_of
 from fake_server.limits import limit_bodies
@@ -79,7 +80,8 @@ def create_app(service: Service) -> ASGIApp:
         await response(scope, receive, send)
 
     guarded = service.faults.guard(app, lambda scope: _route(routes, scope)[0])
-    return _signed(service, service.journal.watch(limit_bodies(guarded), service.coverage.note))
+    watched = service.journal.watch(limit_bodies(guarded), service.coverage.note)
+    return _signed(service, allow_origin(watched, service.cors) if service.cors else watched)
 
 
 def _route(routes: Routes, scope: Scope) -> tuple[str, Handler | None]:

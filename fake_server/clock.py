@@ -8,6 +8,9 @@ from datetime import UTC, datetime
 
 FROZEN_AT_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z: a frozen clock is the same whenever it is started
 END_S = 250_000_000_000.0  # in the year 9892: dates end soon after, and a fault may set the clock off by 31 years
+# Tests freeze time.time and time.monotonic for their own code; a server in their process must not stand with them.
+REAL_CLOCK: int | None = getattr(time, "CLOCK_REALTIME", None)  # Windows has neither
+MONOTONIC_CLOCK: int | None = getattr(time, "CLOCK_MONOTONIC", None)
 SKEW_S: ContextVar[float] = ContextVar("SKEW_S", default=0.0)  # how far the clock is off for the request in hand
 
 
@@ -20,15 +23,31 @@ class Clock:
 
     def now_s(self) -> float:
         """Tell the time in Unix seconds."""
-        return (time.time() if self._frozen_at_s is None else self._frozen_at_s) + self.offset_s + SKEW_S.get()
+        return self._base_s() + self.offset_s + SKEW_S.get()
+
+    def _base_s(self) -> float:
+        if self._frozen_at_s is not None:
+            return self._frozen_at_s
+        return time.time() if REAL_CLOCK is None else time.clock_gettime(REAL_CLOCK)
 
     def now_ns(self) -> int:
         """Tell the time in Unix nanoseconds."""
         return int(self.now_s() * 1e9)
 
     def advance(self, seconds: float) -> None:
-        """Move the clock."""
-        self.offset_s += seconds
+        """Move the clock. Raises ValueError where it would be before 1970, or too far ahead."""
+        self.set_offset(self.offset_s + seconds)
+
+    def set_offset(self, offset_s: float) -> None:
+        """Set by how much the clock is off. Raises ValueError where it would be before 1970, or too far ahead."""
+        if abs(offset_s) > END_S or not 0 <= self._base_s() + offset_s < END_S:
+            raise ValueError("The time would be before 1970, or too far ahead.")
+        self.offset_s = offset_s
+
+
+def ticks_s() -> float:
+    """Tell a time that only goes on, in seconds, whatever tests do to the clocks of their process."""
+    return time.monotonic() if MONOTONIC_CLOCK is None else time.clock_gettime(MONOTONIC_CLOCK)
 
 
 def parse_clock(text: str) -> Clock:

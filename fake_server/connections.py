@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 import socket
 from functools import partial
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import unquote
 
 import h11
 import uvicorn
@@ -17,10 +20,11 @@ PATIENCE_S = 30.0
 KEEP_ALIVE_S = 75
 TICK_S = 0.1  # how often a server of uvicorn's ticks
 OPEN_FILES = 65_536
+ABSOLUTE = re.compile(rb"https?://([^/]*)", re.IGNORECASE)
 SPARE_FILES = 100  # for bodies, the log, and whatever else is not a connection
 
 
-def make_server(app: ASGIApp, host: str = "127.0.0.1", port: int = 0, patience_s: float = PATIENCE_S) -> uvicorn.Server:
+def make_server(app: ASGIApp, host: str = "127.0.0.1", port: int = 0, patience_s: float = PATIENCE_S) -> Server:
     """Make a server that answers with an application.
 
     A client that sends nothing for `patience_s` in the midst of a body, or takes longer for the head of a request, or
@@ -44,7 +48,17 @@ def make_server(app: ASGIApp, host: str = "127.0.0.1", port: int = 0, patience_s
         timeout_graceful_shutdown=1,
         backlog=2048,
     )
-    return _Server(config)
+    return Server(config)
+
+
+def _make_relative(scope: Any) -> None:
+    """Turn the absolute form of a request's target, which proxies are sent, into the usual one; its host counts."""
+    raw = scope["raw_path"]
+    if absolute := ABSOLUTE.match(raw):
+        scope["raw_path"] = raw[absolute.end() :] or b"/"
+        scope["path"] = unquote(scope["raw_path"].decode("ascii"))
+        others = [(name, value) for name, value in scope["headers"] if name != b"host"]
+        scope["headers"] = [(b"host", absolute[1]), *others]
 
 
 def raise_open_files() -> None:
@@ -68,8 +82,29 @@ def _most_connections() -> int:
     return max(10, soft - SPARE_FILES) if soft != resource.RLIM_INFINITY else 1_000_000
 
 
-class _Server(uvicorn.Server):
-    """A server that looks after its connections."""
+class Server(uvicorn.Server):
+    """A server that looks after its connections, and can be stopped by another thread."""
+
+    _stop: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+
+    async def main_loop(self) -> None:
+        """Tick until told to stop."""
+        loop, stopped = self._stop = (asyncio.get_running_loop(), asyncio.Event())
+        counter = 0
+        while not await self.on_tick(counter):
+            counter = (counter + 1) % 864_000
+            tick = loop.call_later(TICK_S, stopped.set)
+            await stopped.wait()
+            stopped.clear()
+            tick.cancel()
+
+    def stop(self) -> None:
+        """Stop soon; called by another thread."""
+        self.should_exit = True
+        if self._stop is not None:
+            loop, stopped = self._stop
+            with contextlib.suppress(RuntimeError):  # it has ended by itself
+                loop.call_soon_threadsafe(stopped.set)
 
     async def on_tick(self, counter: int) -> bool:
         """Let every connection know that time has passed."""
@@ -98,6 +133,7 @@ class _Protocol(H11Protocol):
 
         async def with_transport(scope: Any, receive: Any, send: Any) -> None:
             scope["transport"] = transport
+            _make_relative(scope)
             await app(scope, receive, send)
 
         self.app = with_transport

@@ -7,7 +7,6 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fake_server.clock import END_S
 from fake_server.lifecycle import SCRIPT, change_run, check_script
 from fake_server.records import ApiError
 from fake_server.redact import redact_url
@@ -44,12 +43,10 @@ async def clock(service: Service, request: Request) -> Response:
     """GET, POST /_fake/clock: tell the time; move it by `advance_s`, or set by how much it is off, `offset_s`"""
     if request.method == "POST":
         given = await read_json(request, {"advance_s": (int, float), "offset_s": (int, float)})
-        if any(abs(value) > END_S for value in given.values()):
-            raise ApiError(400, "The time would be before 1970, or too far ahead.")
-        offset_s = given.get("offset_s", service.clock.offset_s) + given.get("advance_s", 0)
-        if not 0 <= service.clock.now_s() - service.clock.offset_s + offset_s < END_S:
-            raise ApiError(400, "The time would be before 1970, or too far ahead.")
-        service.clock.offset_s = offset_s
+        try:
+            service.clock.set_offset(given.get("offset_s", service.clock.offset_s) + given.get("advance_s", 0))
+        except (ValueError, OverflowError):
+            raise ApiError(400, "The time would be before 1970, or too far ahead.") from None
     return answer(200, {"now_s": service.clock.now_s(), "offset_s": service.clock.offset_s})
 
 
@@ -81,7 +78,7 @@ async def next_run(service: Service, request: Request) -> Response:
         return Response(status_code=204)
     if request.method == "DELETE":
         service.world.clear_scripts()
-    return answer(200, {"scripts": service.world.next_runs})
+    return answer(200, {"scripts": service.world.next_runs, "unused": service.world.unused_scripts})
 
 
 async def set_run(service: Service, request: Request) -> Response:

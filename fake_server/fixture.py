@@ -45,13 +45,14 @@ class Session(Background):
         name: str,
         clock: str = "real",
         seed: int = 0,
-        scenarios: Path | None = None,
-        fixtures: Path | None = None,
+        scenarios: str | Path | None = None,
+        fixtures: str | Path | None = None,
         **behaviour: Any,
     ) -> Iterator[Fixture]:
-        """Open a namespace, until leaving; `behaviour` is that of a Service. Raises TypeError for anything else."""
+        """Open a namespace, until leaving; options that `check_options` takes for a test."""
         time = parse_clock(clock)
-        service = Service(time, World(time), extraction=Extraction(scenarios, fixtures), **behaviour)
+        folders = [None if folder is None else Path(folder) for folder in (scenarios, fixtures)]
+        service = Service(time, World(time), extraction=Extraction(*folders), **behaviour)
         service.world.set_seed(seed)
         fixture = Fixture(service, self.root, name)
         tokens = (fixture.token, fixture.service_token)

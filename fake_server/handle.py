@@ -8,6 +8,7 @@ from fake_server.batches import render_batch
 from fake_server.control import render_ledger
 from fake_server.faults import Faults
 from fake_server.lifecycle import change_run, check_script, render_run
+from fake_server.records import ApiError, Run
 from fake_server.service import Service
 
 
@@ -46,6 +47,10 @@ class Handle:
         """How often each side effect took place."""
         return render_ledger(self.service)
 
+    def unused(self) -> list[dict[str, Any]]:
+        """List what was said and never came about: fault scripts, and how runs go."""
+        return [*self.faults.unused(), *({"next_run": script} for script in self.world.unused_scripts)]
+
     def next_run(self, **script: Any) -> None:
         """Say how the next run goes: status, message; after_s, after_polls or hold; `times` for more than one.
 
@@ -57,15 +62,20 @@ class Handle:
 
     def set_run(self, run_id: str, status: str, message: str = "") -> None:
         """Say how a run is from now on."""
-        change_run(self.service, self.world.runs[run_id], {"status": status, "message": message})
+        change_run(self.service, self._find_run(run_id), {"status": status, "message": message})
 
     def release(self, run_id: str) -> None:
         """Let a run that is held or waits for review go on. Raises ApiError where it does neither."""
-        change_run(self.service, self.world.runs[run_id], {"action": "release"})
+        change_run(self.service, self._find_run(run_id), {"action": "release"})
 
     def refuse(self, run_id: str, message: str = "") -> None:
         """Refuse the review that a run waits for. Raises ApiError where it does not wait."""
-        change_run(self.service, self.world.runs[run_id], {"action": "refuse", "message": message})
+        change_run(self.service, self._find_run(run_id), {"action": "refuse", "message": message})
+
+    def _find_run(self, run_id: str) -> Run:
+        if run_id not in self.world.runs:
+            raise ApiError(404, f"Run {run_id!r} does not exist.")
+        return self.world.runs[run_id]
 
     def batches(self) -> list[dict[str, Any]]:
         """List all batches of all contexts."""

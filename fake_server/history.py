@@ -18,11 +18,31 @@ from fake_server.clock import Clock
 from fake_server.redact import redact_body
 
 # Bytes are found by their digest, and bytes that nothing names do no harm.
-NOT_STATE = ("clock", "blobs", "_log")
+NOT_STATE = ("clock", "blobs", "_log", "_lock")
+
+
+class FolderInUseError(ValueError):
+    """Another fake keeps its world in this folder."""
+
+
+def lock_folder(folder: Path) -> Any:
+    """Lock a folder for one fake, until the lock is released, or gone with its process. Raises FolderInUseError."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / "lock", timeout=0, mode=0o600, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise FolderInUseError(f"{folder}: is in use by another fake AI Hub; stop it, or take another folder") from None
+    except NotImplementedError:
+        return None  # a file system without locks
+    return lock
 
 
 class History:
     """The events of a world, and the ids that follow from them alone."""
+
+    _lock: Any = None
 
     def __init__(self, clock: Clock, folder: Path | None = None) -> None:
         self.clock = clock
@@ -36,9 +56,11 @@ class History:
             self._log = log.open("a", encoding="utf-8")
 
     def close(self) -> None:
-        """Close the log of events."""
+        """Close the log of events, and let another fake have the folder."""
         if self._log is not None:
             self._log.close()
+        if self._lock is not None:
+            self._lock.release()
 
     def set_seed(self, seed: int) -> None:
         """Let the ids from here on follow from a seed; those that were made stay as they are."""

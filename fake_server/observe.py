@@ -45,6 +45,8 @@ async def verify(service: Service, request: Request) -> Response:
         raise ApiError(409, f"The journal was full: {service.journal.dropped} requests are no longer in it.")
     criteria = {key: value for key, value in given.items() if key in CRITERIA}
     numbers = {key: value for key, value in given.items() if key in NUMBERS} or {"at_least": 1}
+    if min(numbers.values()) < 0:
+        raise ApiError(400, f"{', '.join(NUMBERS)} are not negative.")
     entries = [exchange.as_dict() for exchange in service.journal.exchanges]
     count = len(matching(entries, criteria))
     is_met = _meets(count, numbers)

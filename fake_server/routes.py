@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from itertools import dropwhile
 from urllib.parse import quote, unquote
 
 from starlette.requests import Request
@@ -34,7 +35,11 @@ class Routes:
         """
         segments = _split(scope)
         if segments[1:2] == ["api"]:
-            segments = ["", *segments[2:]]
+            # A root may end in a slash, to which a client adds one of its own.
+            below = list(dropwhile(lambda segment: not segment, segments[2:]))
+            segments = ["", *below]
+            if below[:1] == ["_fake"]:
+                return {}, {}
         elif segments[1:2] != ["_fake"]:
             return {}, {}
         for pattern, methods in self._routes.items():

@@ -6,7 +6,7 @@ import asyncio
 import json
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from starlette.requests import Request
@@ -19,9 +19,11 @@ from fake_server.extraction import Extraction
 from fake_server.faults import Faults
 from fake_server.journal import SIZE as JOURNAL_SIZE
 from fake_server.journal import Journal
+from fake_server.options import RANGES, check_options
 from fake_server.records import ApiError
 from fake_server.world import World
 
+OWN = {"clock"}  # here it is one, and no name of one
 MAX_JSON_BYTES = 10 * 1_048_576
 
 
@@ -38,7 +40,10 @@ class Checkpoint:
 
 @dataclass(slots=True)
 class Service:
-    """One fake AI Hub. Times in seconds, sizes in bytes; `strict` refuses what the description does not name."""
+    """One fake AI Hub. Times in seconds, sizes in bytes; `strict` refuses what the description does not name.
+
+    `cors` is the origin whose pages may ask, from a browser. Raises OptionError for what is out of range.
+    """
 
     clock: Clock
     world: World
@@ -53,6 +58,7 @@ class Service:
     journal_size: int = JOURNAL_SIZE
     strict: bool = False
     allow_webhooks: bool = False
+    cors: str = ""
     coverage: Coverage = field(default_factory=Coverage)
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     journal: Journal = field(init=False)
@@ -60,6 +66,7 @@ class Service:
     _second: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
+        check_options({one.name: getattr(self, one.name) for one in fields(self) if one.name in RANGES.keys() - OWN})
         self.journal = Journal(self.clock, self.journal_size)
 
     def take_checkpoint(self, name: str = "") -> str:

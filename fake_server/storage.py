@@ -9,7 +9,7 @@ from typing import Any
 
 from fake_server.blobs import Blobs
 from fake_server.clock import Clock
-from fake_server.history import History
+from fake_server.history import History, lock_folder
 from fake_server.records import ApiError, Batch, File, Job, Session
 
 BATCH_PATH = re.compile(r"/fake/batches/([0-9]{1,18})/([^/]+)")
@@ -22,6 +22,8 @@ class Storage(History):
     """What holds bytes. The bytes themselves lie in `blobs`; `trees` maps a context's paths to its files."""
 
     def __init__(self, clock: Clock, folder: Path | None = None) -> None:
+        # Before the first look at what is there: a folder of another fake that is at work is left alone.
+        self._lock = lock_folder(folder) if folder else None
         self.blobs = Blobs(folder / "blobs" if folder else None)
         self.batches: dict[int, Batch] = {}
         self.sessions: dict[str, Session] = {}

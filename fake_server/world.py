@@ -23,6 +23,7 @@ class World(Storage):
     def __init__(self, clock: Clock, folder: Path | None = None) -> None:
         self.runs: dict[str, Run] = {}
         self.next_runs: list[dict[str, Any]] = []
+        self.unused_scripts: list[dict[str, Any]] = []
         self.units_left: int | None = None
         self.due_webhooks: dict[str, None] = {}
         self.secrets: dict[tuple[str, str], Secret] = {}
@@ -135,6 +136,7 @@ class World(Storage):
 
     def _on_script(self, script: dict[str, Any]) -> None:
         self.next_runs.append(script)
+        self.unused_scripts.append(script)
 
     def clear_scripts(self) -> None:
         """Let all runs to come go by themselves."""
@@ -142,6 +144,7 @@ class World(Storage):
 
     def _on_scripts_gone(self) -> None:
         self.next_runs.clear()
+        self.unused_scripts.clear()
 
     def _find_script(self, request: dict[str, Any], files: list[File]) -> int | None:
         names = [request.get(key) for key in ("app_name", "app_id", "deployment_id")]
@@ -152,11 +155,13 @@ class World(Storage):
         return None
 
     def _use_script(self, index: int) -> None:
-        times = self.next_runs[index].get("times", 1)
+        if (script := self.next_runs[index]) in self.unused_scripts:
+            self.unused_scripts.remove(script)
+        times = script.get("times", 1)
         if times == 1:
             self.next_runs.pop(index)
         elif times > 1:
-            self.next_runs[index] = {**self.next_runs[index], "times": times - 1}
+            self.next_runs[index] = {**script, "times": times - 1}
 
     def poll_run(self, run: Run) -> None:
         """Count that the status of a run was asked for, where that makes it end."""

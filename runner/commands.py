@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.errors import RunnerError, SpecErrors
+from runner.errors import RunnerError, SpecErrors, StateError
 from runner.jsontext import render_json
 from runner.shown import make_visible
 
@@ -122,11 +122,17 @@ def opened_job(spec: Path, options: Options, state: Path | None, fake: bool, off
     if not fake or offline:
         yield open_job(spec, options, state=state, fake_root="" if fake else None, offline=offline)
         return
-    from fake_server import FakeAIHub
+    from fake_server import FakeAIHub, FolderInUseError
     from runner.files import make_folder
 
     job = open_job(spec, options, state=state, fake_root="", offline=True)
     data = job.lock_path.parent / "data"
     make_folder(data)
-    with FakeAIHub(data_dir=data, run_seconds=0.2) as server:
+    try:
+        fake_hub = FakeAIHub(data_dir=data, run_seconds=0.2)
+    except FolderInUseError:
+        raise StateError(
+            f"{data}: another command uses the embedded fake AI Hub", "wait until it has ended, and try again"
+        ) from None
+    with fake_hub as server:
         yield open_job(spec, options, state=state, fake_root=server.root)

@@ -9,6 +9,8 @@ import shutil
 
 import pytest
 
+from fake_server import FakeAIHub
+
 from .conftest import SPEC, Project
 
 
@@ -269,6 +271,16 @@ def test_apply_with_the_fake_leaves_the_real_work_alone(project: Project) -> Non
     assert project.apply().code == 0
     assert project.fake.journal == []
     assert kept == {path: path.read_bytes() for path in kept}
+
+
+def test_apply_with_the_fake_refuses_while_another_command_uses_it(project: Project) -> None:
+    project.write_files(1)
+    assert project.apply("--fake").code == 0
+    with FakeAIHub(data_dir=project.folder / "job.fake/data"):
+        outcome = project.apply("--fake")
+    assert outcome.code == 5
+    assert "another command uses the embedded fake AI Hub" in outcome.err
+    assert project.apply("--fake").code == 0
 
 
 def test_apply_refuses_more_runs_than_allowed_before_anything_is_sent(project: Project) -> None:

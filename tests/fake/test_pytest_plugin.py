@@ -138,7 +138,153 @@ def test_plugin_takes_options_from_marks_the_nearest_first(pytester: pytest.Pyte
     """
     result = run(pytester, code, "--strict-markers")
     result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(["*unexpected keyword argument 'page_fils'*"])
+    result.stdout.fnmatch_lines(["mark fake_aihub: page_fils is not an option; allowed: page_files"])
+
+
+@pytest.mark.parametrize(
+    ("mark", "message"),
+    [
+        ("page_files=0", "page_files is 0; allowed: a whole number from 1"),
+        ("page_files='3'", "page_files is '3'; allowed: a whole number from 1"),
+        ("run_seconds=-1", "run_seconds is -1; allowed: a number of seconds from 0"),
+        ("clock='noon'", "clock is 'noon'; allowed: real, frozen, 2026-01-31T12:00:00Z"),
+        ("strict=1", "strict is 1; allowed: True or False"),
+        ("scenarios=3", "scenarios is 3; allowed: the path of a folder"),
+        ("allow_unused_faults='no'", "allow_unused_faults is 'no'; allowed: True or False"),
+        ("any_token=True", "any_token is not an option; allowed: *"),
+        ("3", "takes options by name, not 3"),
+    ],
+)
+def test_mark_that_says_what_cannot_be_fails_its_test(pytester: pytest.Pytester, mark: str, message: str) -> None:
+    code = f"""
+        import pytest
+
+        @pytest.mark.fake_aihub({mark})
+        def test_asks(fake_aihub):
+            pass
+
+        @pytest.mark.fake_aihub({mark})
+        def test_asks_not():
+            pass
+    """
+    result = run(pytester, code)
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines([f"mark fake_aihub: {message}"] * 2)
+
+
+def test_plugin_fails_a_test_whose_next_run_never_came_unless_that_is_allowed(pytester: pytest.Pytester) -> None:
+    code = """
+        import pytest, requests
+
+        def start(fake):
+            url = f"{fake.url}/v2/batches"
+            key = requests.post(url, json={"name": "a"}, headers=fake.headers).json()["id"]
+            requests.put(f"{url}/{key}/files/a", data=b"a", headers=fake.headers)
+            body = {"app_name": "a", "batch_id": key}
+            return requests.post(f"{fake.url}/v2/apps/runs", json=body, headers=fake.headers).json()["status"]
+
+        def test_unused(fake_aihub):
+            fake_aihub.next_run(status="FAILED")
+
+        def test_unused_of_all(fake_aihub):
+            fake_aihub.next_run(status="FAILED", times=0, app="other")
+            assert start(fake_aihub) == "COMPLETE"
+
+        @pytest.mark.parametrize("times", [0, 1, 3])
+        def test_used(fake_aihub, times):
+            fake_aihub.next_run(status="FAILED", times=times)
+            assert start(fake_aihub) == "FAILED"
+
+        @pytest.mark.fake_aihub(allow_unused_faults=True)
+        def test_allowed(fake_aihub):
+            fake_aihub.next_run(status="FAILED")
+    """
+    result = run(pytester, code)
+    result.assert_outcomes(passed=6, errors=2)
+    result.stdout.fnmatch_lines(["*never used: *'next_run': {'status': 'FAILED'}*"])
+
+
+def test_fakes_of_modules_and_of_the_session_are_shared_and_fail_for_unused_faults(pytester: pytest.Pytester) -> None:
+    code = """
+        import pytest
+
+        pytestmark = pytest.mark.fake_aihub(page_files=3)
+        SEEN = {}
+
+        @pytest.mark.parametrize("number", range(2))
+        def test_shared(fake_aihub_module, fake_aihub_session, fake_aihub, number):
+            fakes = (fake_aihub_module, fake_aihub_session, fake_aihub)
+            assert [fake.service.page_files for fake in fakes] == [3, 100, 3]
+            SEEN[number] = [fake.token for fake in fakes]
+            assert len(set(SEEN[number])) == 3
+            if number:
+                assert SEEN[0][:2] == SEEN[1][:2]
+                assert SEEN[0][2] != SEEN[1][2]
+                fake_aihub_module.faults(operation="runApp")
+                fake_aihub_session.next_run(status="FAILED")
+    """
+    pytester.makepyfile(
+        test_other="def test_session(fake_aihub_session):\n    assert fake_aihub_session.batches() == []"
+    )
+    result = run(pytester, code)
+    result.assert_outcomes(passed=3, errors=2)
+    result.stdout.fnmatch_lines_random(["*never used: *runApp*", "*never used: *next_run*"])
+
+
+FROZEN = """
+    import time
+
+    import requests
+
+    class Frozen:
+        def __init__(self, monkeypatch):
+            for name in ("time", "monotonic", "perf_counter"):
+                monkeypatch.setattr(time, name, lambda: 1_600_000_000.0)
+
+    def ask(fake):
+        url = f"{fake.url}/v2/batches"
+        made = requests.post(url, json={"name": "a"}, headers=fake.headers, timeout=20)
+        assert made.status_code == 200
+        assert fake.batches()[0]["created_at_ms"] > 1_700_000_000_000
+        slow = requests.get(url, headers={**fake.headers, "X-Fake-Fault": "slow bytes=9 seconds=0.01"}, timeout=20)
+        assert len(slow.json()["batches"]) == 1
+"""
+
+
+def test_fake_goes_on_and_ends_where_a_test_freezes_the_time_of_its_process(pytester: pytest.Pytester) -> None:
+    code = """
+    def test_frozen(fake_aihub, monkeypatch):
+        Frozen(monkeypatch)
+        ask(fake_aihub)
+
+    def test_one_of_its_own(monkeypatch):
+        from fake_server import FakeAIHub
+
+        Frozen(monkeypatch)
+        with FakeAIHub() as fake:
+            fake.url, fake.headers = fake.root, {"Authorization": "Bearer fake-x"}
+            ask(fake)
+    """
+    pytester.makepyfile(FROZEN + code)
+    pytester.runpytest_subprocess(*OPTIONS, "-W", "error", timeout=60).assert_outcomes(passed=2)
+
+
+def test_fake_goes_on_and_ends_under_freezegun(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("freezegun")
+    code = """
+    from freezegun import freeze_time
+
+    @freeze_time("2020-01-01")
+    def test_frozen(fake_aihub):
+        ask(fake_aihub)
+
+    def test_frozen_in_part(fake_aihub):
+        with freeze_time("2020-01-01"):
+            ask(fake_aihub)
+        assert len(fake_aihub.batches()) == 1
+    """
+    pytester.makepyfile(FROZEN + code)
+    pytester.runpytest_subprocess(*OPTIONS, timeout=60).assert_outcomes(passed=2)
 
 
 def test_plugin_is_safe_in_parallel(pytester: pytest.Pytester) -> None:
