@@ -25,7 +25,7 @@ from runner.jsonl import load_warnings
 from runner.lock import hold_lock, new_lease
 from runner.model import CachedDigest, Scan, SetAside, Source
 from runner.pages import carry_pages, find_damaged
-from runner.places import check_renamed, claim_results, warn_of_network
+from runner.places import check_renamed, claim_results, try_places, try_state, warn_of_network
 from runner.plan import PAYS, Plan, Work, make_plan
 from runner.reconcile import (
     SURVEYED,
@@ -53,6 +53,7 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
     begun = time.monotonic()
     check_renamed(job)
     claim_results(job)
+    try_state(job)
     warn_of_network(job, reporter)
     with hold_state(job, stop) as state, closing(AIHub(job.connection, stop)) as client:
         _follow_results(job, state)
@@ -154,9 +155,9 @@ def scan_files(job: Job, state: State | None, reporter: Reporter, stop: Event, *
 
 
 def _without_state(scan: Scan, job: Job) -> Scan:
-    """Leave out the state file and what lies beside it: with --state it may have any name."""
-    own = Path(os.path.relpath(job.state_path, job.folder)).as_posix()
-    names = {own, f"{own}-journal", f"{own}.lock"}
+    """Leave out the state file and what lies beside it, and the lock file: they may have been given any name."""
+    own, lock = (Path(os.path.relpath(path, job.folder)).as_posix() for path in (job.state_path, job.lock_path))
+    names = {own, f"{own}-journal", f"{own}.lock", lock}
     return replace(
         scan,
         sources=tuple(source for source in scan.sources if source.path not in names),
@@ -219,6 +220,7 @@ def _prepare(job: Job, state: State, client: AIHub, scan: Scan, reporter: Report
         return replace(plan, work=tuple(work for work in plan.work if work.need not in PAYS)), wrong
     check_max_runs(job, plan)
     if plan.runs_to_pay:
+        try_places(job)
         plan = _look_first(job, state, client, scan, plan, reporter)
     return plan, []
 

@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.arguments import Duration
-from runner.commands import PLAN_HAS_CHANGES, Answer, common, each, find_specs, opened_job, placed, print_error, say
+from runner.commands import (
+    LOCK_FILE,
+    PLAN_HAS_CHANGES,
+    Answer,
+    common,
+    each,
+    find_specs,
+    opened_job,
+    placed,
+    print_error,
+    say,
+)
 from runner.errors import InputError, Interrupted, RunnerError
 from runner.insights import diff, report
 from runner.outputs import results
@@ -57,6 +68,7 @@ def validate(specs: tuple[Path, ...], as_json: bool) -> None:
 
 @cli.command()
 @placed
+@LOCK_FILE
 @click.option("--exit-code", "tell_changes", is_flag=True, help="Exit with 10 where applying would change something.")
 @click.option("--retry-failed", is_flag=True, help="Plan to pay for failed runs again.")
 @click.option("--again", is_flag=True, help="Plan to pay for everything again.")
@@ -66,6 +78,7 @@ def plan(
     state: Path | None,
     fake: bool,
     allow_outside: bool,
+    lock_file: Path | None,
     tell_changes: bool,
     retry_failed: bool,
     again: bool,
@@ -73,7 +86,7 @@ def plan(
     """Show what apply would send, create and pay, and why. Sends nothing."""
     from runner.job import Options
 
-    options = Options(retry_failed=retry_failed, again=again, allow_outside=allow_outside)
+    options = Options(retry_failed=retry_failed, again=again, allow_outside=allow_outside, lock_file=lock_file)
 
     def act(spec: Path) -> Answer:
         from runner.inspection import preview
@@ -85,13 +98,21 @@ def plan(
             code = PLAN_HAS_CHANGES if tell_changes and planned.work else 0
             return render_plan(spec.name, planned, scan, target), plan_as_json(spec.name, planned, scan, target), code
 
-    _refuse_state_of_many(specs, state)
+    _refuse_place_of_many(specs, state, lock_file)
     each(specs, as_json, act)
 
 
 @cli.command()
 @placed
-def status(specs: tuple[Path, ...], as_json: bool, state: Path | None, fake: bool, allow_outside: bool) -> None:
+@LOCK_FILE
+def status(
+    specs: tuple[Path, ...],
+    as_json: bool,
+    state: Path | None,
+    fake: bool,
+    allow_outside: bool,
+    lock_file: Path | None,
+) -> None:
     """Show how jobs stand.
 
     By what is recorded and the local files; the exit code tells it too. Sends nothing.
@@ -102,17 +123,19 @@ def status(specs: tuple[Path, ...], as_json: bool, state: Path | None, fake: boo
         from runner.inspection import inspect_job
         from runner.report import render_report
 
-        with opened_job(spec, Options(allow_outside=allow_outside), state, fake, offline=True) as job:
+        options = Options(allow_outside=allow_outside, lock_file=lock_file)
+        with opened_job(spec, options, state, fake, offline=True) as job:
             report = inspect_job(job)
             _print_problems(report)
             return render_report(report, applied=False), report.as_json(), report.exit_code
 
-    _refuse_state_of_many(specs, state)
+    _refuse_place_of_many(specs, state, lock_file)
     each(specs, as_json, act)
 
 
 @cli.command()
 @placed
+@LOCK_FILE
 @click.option("--yes", is_flag=True, help="Do not ask before runs are paid.")
 @click.option("--retry-failed", is_flag=True, help="Pay for failed runs again, and send refused files again.")
 @click.option("--again", is_flag=True, help="Pay for everything again.")
@@ -139,7 +162,7 @@ def apply(
     stop = Event()
     _stop_on_signals(stop)
 
-    _refuse_state_of_many(specs, state)
+    _refuse_place_of_many(specs, state, options.lock_file)
     wrong = _find_wrong(specs, options, fake)
 
     def act(spec: Path) -> Answer:
@@ -155,9 +178,10 @@ def apply(
     each(specs, as_json, act)
 
 
-def _refuse_state_of_many(specs: tuple[Path, ...], state: Path | None) -> None:
-    if state and len(specs) > 1:
-        raise click.UsageError("--state goes with one spec")
+def _refuse_place_of_many(specs: tuple[Path, ...], state: Path | None, lock_file: Path | None) -> None:
+    for name, place in (("--state", state), ("--lock-file", lock_file)):
+        if place and len(specs) > 1:
+            raise click.UsageError(f"{name} goes with one spec")
 
 
 def _find_wrong(given: tuple[Path, ...], options: Options, fake: bool) -> dict[Path, RunnerError]:
@@ -227,10 +251,19 @@ def _stop_on_signals(stop: Event) -> None:
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--state", type=click.Path(path_type=Path), help="The state is kept in another file.")
 @click.option("--fake", is_flag=True, help="Decide of runs on the bundled fake AI Hub.")
+@LOCK_FILE
 @click.option("--adopt", metavar="RUN_ID", help="This run is the one whose outcome was unknown.")
 @click.option("--resubmit", is_flag=True, help="Surely no run was started: pay for it at the next apply.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-def resolve(spec: Path, state: Path | None, fake: bool, adopt: str | None, resubmit: bool, as_json: bool) -> None:
+def resolve(
+    spec: Path,
+    state: Path | None,
+    fake: bool,
+    lock_file: Path | None,
+    adopt: str | None,
+    resubmit: bool,
+    as_json: bool,
+) -> None:
     """Decide what became of lost runs.
 
     Shows runs of which it is not known whether they were started, and takes a person's decision.
@@ -240,7 +273,7 @@ def resolve(spec: Path, state: Path | None, fake: bool, adopt: str | None, resub
     def act(path: Path) -> Answer:
         from runner.inspection import resolve_unknown
 
-        with opened_job(path, Options(), state, fake) as job:
+        with opened_job(path, Options(lock_file=lock_file), state, fake) as job:
             return resolve_unknown(job, adopt, resubmit)
 
     each((spec,), as_json, act)

@@ -37,6 +37,11 @@ _PLACES = (
 )
 
 
+LOCK_FILE = click.option(
+    "--lock-file", type=click.Path(path_type=Path, dir_okay=False), help="Keep the lock file for Git in another file."
+)
+
+
 def _add(command: Callable[..., None], *options: Callable[..., Any]) -> Callable[..., None]:
     for option in reversed(options):
         command = option(command)
@@ -126,7 +131,7 @@ def opened_job(spec: Path, options: Options, state: Path | None, fake: bool, off
     from runner.files import make_folder
 
     job = open_job(spec, options, state=state, fake_root="", offline=True)
-    data = job.lock_path.parent / "data"
+    data = job.results_path.parent / "data"
     make_folder(data)
     try:
         fake_hub = FakeAIHub(data_dir=data, run_seconds=0.2)

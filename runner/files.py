@@ -145,6 +145,25 @@ def write_file(path: Path, chunks: Iterable[bytes], announce: Callable[[str], No
     return digest
 
 
+def try_place(path: Path) -> None:
+    """Try whether a file can be written: one is made beside it, and taken away again; what is there is left alone."""
+    with explain_disk(path), closing(Draft(path)) as draft:
+        draft.write(b"tried")
+        draft.finish()
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        _try_to_change(path)
+
+
+def _try_to_change(path: Path) -> None:
+    """Try whether a file that is there may be changed; that it may only be read keeps nobody from replacing it."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EROFS):  # it may neither be changed nor replaced, whoever we are
+            raise
+
+
 def _sync_folder(folder: Path) -> None:
     """Bring the names in a folder to the disk, as far as its file system can do that: CIFS, for one, cannot."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -37,6 +37,7 @@ class Options:
     lock_timeout_s: float = 0.0
     max_runs: int | None = None
     allow_outside: bool = False
+    lock_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +72,10 @@ class Job:
 
     def command(self, name: str) -> str:
         """Write a command for this job as a person would have to type it, in the folder they are in."""
-        own = self.lock_path.parent / f"{self.spec_path.stem}.state.db"
-        state = [] if self.state_path == own else ["--state", str(self.state_path)]
-        return shlex.join(["runner", name, str(self.spec_path), *state, *(["--fake"] if self.is_fake else [])])
+        own = _home(self.spec_path, fake=self.is_fake) / f"{self.spec_path.stem}.state.db"
+        places = [] if self.state_path == own else ["--state", str(self.state_path)]
+        places += ["--lock-file", str(self.options.lock_file)] if self.options.lock_file else []
+        return shlex.join(["runner", name, str(self.spec_path), *places, *(["--fake"] if self.is_fake else [])])
 
     def no_results(self) -> InputError:
         """Say that nothing was fetched yet, and what would fetch it."""
@@ -99,6 +101,11 @@ class Job:
         )
 
 
+def _home(spec_path: Path, *, fake: bool) -> Path:
+    """Tell the folder of a spec's state and lock file, where no other is named."""
+    return spec_path.parent / f"{spec_path.stem}.fake" if fake else spec_path.parent
+
+
 def open_job(
     spec_path: Path,
     options: Options,
@@ -113,13 +120,12 @@ def open_job(
     `offline` needs no token and no secrets. Raises InputError.
     """
     spec = load_spec(spec_path)
-    stem, folder = spec_path.stem, spec_path.parent
+    stem, home = spec_path.stem, _home(spec_path, fake=fake_root is not None)
     if fake_root is not None:
-        home = folder / f"{stem}.fake"
         target = Target(FAKE_ROOT, spec.context or "", spec.workspace or "")
         token, root, results = SecretStr(FAKE_TOKEN), fake_root, home / "results"
     else:
-        home, results = folder, folder / spec.results.dir_for(spec.name)
+        results = home / spec.results.dir_for(spec.name)
         settings = load_settings()
         context = spec.context if spec.context is not None else settings.context or ""
         target = Target(settings.api_root, context, spec.workspace or "")
@@ -134,7 +140,7 @@ def open_job(
         spec=spec,
         spec_path=spec_path,
         state_path=state or home / f"{stem}.state.db",
-        lock_path=home / f"{stem}.lock.toml",
+        lock_path=options.lock_file or home / f"{stem}.lock.toml",
         results_path=results,
         target=target,
         connection=Connection(

@@ -8,7 +8,8 @@ is still the same when another one of its shard has changed or is gone.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runner.errors import InputError
-from runner.files import write_file
+from runner.files import try_place, write_file
 from runner.fingerprint import VERSION, run_tag, short_identity
 from runner.model import Member, Shard
 
@@ -117,6 +118,22 @@ def _present(entry: Entry) -> dict[str, Any]:
     return {key: value for key, value in entry.model_dump().items() if value not in ("", None)}
 
 
+def try_lockfile(path: Path) -> None:
+    """Try, before anything is paid, whether the lock file can be written. Raises InputError, StateError."""
+    with _elsewhere():
+        try_place(path)
+        if path.exists():
+            write_file(path, [path.read_bytes()])  # a file may be in nobody's way, and yet not be replaced
+
+
+@contextmanager
+def _elsewhere() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"lock file {error.message}", "keep it in another place with --lock-file PATH") from error
+
+
 def update_lockfile(path: Path, entries: Sequence[Entry], dismissed: Collection[str] = ()) -> None:
     """Write the lock file where it would change; entries in it that we do not know (a colleague's) stay.
 
@@ -131,4 +148,5 @@ def update_lockfile(path: Path, entries: Sequence[Entry], dismissed: Collection[
     merged = [*kept, *entries]
     text = render_lockfile(merged)
     if merged and (not path.exists() or path.read_text(encoding="utf-8") != text):
-        write_file(path, [text.encode()])
+        with _elsewhere():
+            write_file(path, [text.encode()])

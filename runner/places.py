@@ -8,9 +8,11 @@ from pathlib import Path
 from runner.boundaries import is_own_name, is_spec
 from runner.errors import InputError
 from runner.events import Reporter
-from runner.files import explain_disk, make_folder, write_file
+from runner.files import explain_disk, make_folder, try_place, write_file
 from runner.globs import compile_globs
 from runner.job import Job
+from runner.jsonl import FILE_NAME
+from runner.lockfile import try_lockfile
 from runner.outfile import find_place
 from runner.sources import check_inside
 
@@ -51,8 +53,24 @@ def claim_results(job: Job) -> None:
         )
     if owner != name:
         write_file(marker, [f"{name}\n".encode()])
-    elif not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{folder.name}: the results folder cannot be written", "check its permissions")
+    else:
+        try_place(folder / MARKER)
+
+
+def try_state(job: Job) -> None:
+    """Try, before anything else, whether the state can be written where it lies. Raises InputError, StateError."""
+    try:
+        try_place(job.state_path.with_name(f"{job.state_path.name}.tried"))
+    except InputError as error:
+        shown = error.message.replace(".tried", "", 1)
+        raise InputError(f"state {shown}", "keep it in another place with --state PATH") from error
+
+
+def try_places(job: Job) -> None:
+    """Try, before anything is paid, every place that is written afterwards. Raises InputError, StateError."""
+    try_lockfile(job.lock_path)
+    try_place(job.results_path / FILE_NAME)
+    try_place(job.results_path / "raw" / FILE_NAME)
 
 
 def check_output(job: Job, output: Path | None) -> None:
