@@ -14,6 +14,7 @@ from typing import Any
 from runner.errors import InputError, ResultsError, RunnerError
 from runner.files import Draft, digest_file, explain_disk
 from runner.formats import MEMORY_BYTES, open_sink
+from runner.naming import Names, parse_names
 from runner.pages import Found
 from runner.sink import WAITING, Sink
 from runner.state import State
@@ -38,7 +39,9 @@ def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) 
     _sweep(folder)
     left = set() if again else set(list_edited(state, folder))
     odd: dict[str, None] = {}
-    layout = survey(found.documents(), replace(found, tell=lambda text: odd.setdefault(text)).cases())
+    cases = replace(found, tell=lambda text: odd.setdefault(text)).cases()
+    layout = survey(found.documents(), cases, load_names(state))
+    state.record_meta("columns", layout.names().as_text())
     wanted = [Target(table, format) for table in layout.tables() for format in formats]
     todo = [target for target in wanted if target.path not in left]
     errors: dict[str, RunnerError] = {}
@@ -80,6 +83,11 @@ def forget_tables(state: State) -> None:
     """Forget what was written: the folder of results is another one."""
     for key in ("tables", "tables_next", "tables_from", "tables_refused"):
         state.record_meta(key, "")
+
+
+def load_names(state: State) -> Names:
+    """Load the names that columns have, so that no apply changes them."""
+    return parse_names(state.get_meta("columns"))
 
 
 def load_refused(state: State) -> list[ResultsError]:

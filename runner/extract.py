@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from runner.errors import InputError
+from runner.exports import load_names
 from runner.filters import Filter
 from runner.formats import open_sink
 from runner.jsonl import render_document
+from runner.naming import UNCLASSIFIED
 from runner.pages import Chosen, Found
 from runner.sink import File
 from runner.tables import CASES, FIELDS, Document, Row, Shape, Table, case_row
@@ -78,8 +80,11 @@ def _fields(found: Found, chosen: Filter) -> tuple[Table, _Rows]:
 
 
 def _documents(found: Found, chosen: Filter) -> tuple[Table, _Rows]:
-    """Give a table with the fields of all classes that are meant, side by side."""
-    shape = Shape()
+    """Give a table with the fields of all classes that are meant, side by side, under the names that they have."""
+    names = load_names(found.state)
+    one = next(iter(chosen.classes)) if len(chosen.classes) == 1 else None
+    known = names.classes.get(None if one == UNCLASSIFIED else one, {}) if one else names.whole
+    shape = Shape(labels=dict(known))
     for document in chosen.documents(found.documents()):
         shape.add(document)
     table = Table("documents", shape.columns(), shape.documents)

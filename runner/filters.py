@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.jsontext import read_float
-from runner.tables import UNCLASSIFIED, Document, Row, class_of, field_rows
+from runner.naming import UNCLASSIFIED
+from runner.tables import Document, Row, class_of, field_rows
 
 
 @dataclass(frozen=True, slots=True)

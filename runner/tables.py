@@ -6,17 +6,15 @@ text stays text, whatever it looks like; what is not of the kind that a column h
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from runner.jsontext import Numeral, read_float, render_json
+from runner.naming import Names, Occurrence, name_classes, name_columns
 
-VERSION = 1  # of what tables look like: another one is written anew
-UNCLASSIFIED = "unclassified"
+VERSION = 2  # of what tables look like: another one is written anew
 
 Kind = Literal["text", "integer", "number", "flag", "integers", "json"]
 Row = Sequence[Any]
@@ -25,9 +23,6 @@ Document = Mapping[str, Any]  # as `documents.jsonl` has it
 Case = tuple[str, Mapping[str, Any]]  # the id of a run, and a cross-class field of its packet
 
 _INT64 = range(-(2**63), 2**63)
-_SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-# Names that Windows takes for devices, whatever follows the first dot.
-_RESERVED = frozenset({"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(10)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +195,10 @@ class Shape:
     """What the documents of a class are like: how many there are, and how often each field occurs in one."""
 
     documents: int = 0
-    fields: dict[str, int] = field(default_factory=dict)
+    fields: dict[str, int] = field(default_factory=dict)  # in the order in which they were first seen
+    labels: dict[Occurrence, str] = field(default_factory=dict)  # columns that have their names already
     # Where each occurrence of a field goes: after the columns that every document has.
-    places: dict[tuple[str, int], int] = field(default_factory=dict)
+    places: dict[Occurrence, int] = field(default_factory=dict)
 
     def add(self, document: Document) -> None:
         """Take a document into account."""
@@ -211,22 +207,19 @@ class Shape:
             if number > self.fields.get(name, 0):
                 self.fields[name] = number
 
-    def columns(self) -> tuple[Column, ...]:
-        """Give the columns: those that every document has, then its fields by name, so that none moves another.
+    def add_shape(self, other: Shape) -> None:
+        """Take the documents of another class into account, too."""
+        self.documents += other.documents
+        for name, number in other.fields.items():
+            self.fields[name] = max(number, self.fields.get(name, 0))
 
-        A name that is there already, as a field's that occurs twice, gets a number: `total`, `total~2`.
-        """
-        taken = {column.name for column in DOCUMENTS}
-        labels: list[str] = []
-        for name, occurrence in sorted((name, n) for name, most in self.fields.items() for n in range(1, most + 1)):
-            label, number = (name, 1) if occurrence == 1 else (f"{name}~{occurrence}", occurrence)
-            while label in taken:
-                number += 1
-                label = f"{name}~{number}"
-            taken.add(label)
-            self.places[name, occurrence] = len(DOCUMENTS) + len(labels)
-            labels.append(label)
-        return (*DOCUMENTS, *(Column(label, "text") for label in labels))
+    def columns(self) -> tuple[Column, ...]:
+        """Give the columns: those that every document has, then its fields by name, so that none moves another."""
+        occurrences = [(name, n) for name, most in self.fields.items() for n in range(1, most + 1)]
+        self.labels = name_columns(occurrences, self.labels, [column.name for column in DOCUMENTS])
+        ordered = sorted(occurrences)
+        self.places = {one: len(DOCUMENTS) + place for place, one in enumerate(ordered)}
+        return (*DOCUMENTS, *(Column(self.labels[one], "text") for one in ordered))
 
     def row(self, document: Document) -> list[Any]:
         """Give a document's row, in the order of `columns`, which must have been asked for."""
@@ -263,6 +256,14 @@ class Layout:
     cases: Table
     classes: Mapping[str | None, Table]
     shapes: Mapping[str | None, Shape]
+    whole: Shape  # of the documents of all classes, side by side
+    known: Names
+
+    def names(self) -> Names:
+        """Give the names of columns, by class, and those of all classes side by side, to be known from now on."""
+        return Names(
+            self.known.classes | {name: shape.labels for name, shape in self.shapes.items()}, self.whole.labels
+        )
 
     def tables(self) -> list[Table]:
         """List the tables: of packets there is one only where there are packets."""
@@ -282,14 +283,25 @@ class Layout:
                 yield self.cases.name, [case_row(*case)]
 
 
-def survey(documents: Iterable[Document], cases: Iterable[Case]) -> Layout:
-    """Look at all results, and lay out the tables that hold them: in memory are the names of classes and fields."""
+def survey(documents: Iterable[Document], cases: Iterable[Case], known: Names | None = None) -> Layout:
+    """Look at all results, and lay out the tables that hold them: in memory are the names of classes and fields.
+
+    Columns whose names are known keep them.
+    """
+    known = known or Names()
     shapes: dict[str | None, Shape] = {}
     fields = 0
     for document in documents:
-        shapes.setdefault(class_of(document), Shape()).add(document)
+        name = class_of(document)
+        if name not in shapes:
+            shapes[name] = Shape(labels=dict(known.classes.get(name, {})))
+        shapes[name].add(document)
         fields += len(document["fields"])
     files = name_classes(list(shapes))
+    whole = Shape(labels=dict(known.whole))
+    for shape in shapes.values():
+        whole.add_shape(shape)
+    whole.columns()
     return Layout(
         Table("fields", FIELDS, fields),
         Table("cases", CASES, sum(1 for _ in cases)),
@@ -298,33 +310,6 @@ def survey(documents: Iterable[Document], cases: Iterable[Case]) -> Layout:
             for name, shape in sorted(shapes.items(), key=lambda item: files[item[0]])
         },
         shapes,
+        whole,
+        known,
     )
-
-
-# Names of files
-
-
-def name_classes(classes: Sequence[str | None]) -> dict[str | None, str]:
-    """Give each class the name of its file, which stays in its folder on every system, and is no other's.
-
-    A harmless name is kept. Else what is harmless of it, and a hash; likewise where names differ in case only.
-    """
-    folded = Counter(name.casefold() for name in classes if name is not None)
-    folded[UNCLASSIFIED] += 1
-    return {
-        name: UNCLASSIFIED
-        if name is None
-        else name
-        if _is_harmless(name) and folded[name.casefold()] == 1
-        else _hash(name)
-        for name in classes
-    }
-
-
-def _is_harmless(name: str) -> bool:
-    return bool(_SAFE.fullmatch(name)) and name.split(".")[0].casefold() not in _RESERVED
-
-
-def _hash(name: str) -> str:
-    kept = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:80].lstrip("-")
-    return f"{kept}~{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"

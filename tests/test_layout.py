@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"jsontext"},
-    {"arguments", "errors", "model", "shortage", "shown", "tables"},
+    {"arguments", "errors", "model", "naming", "shortage", "shown", "tables"},
     {
         "spec",
         "globs",
@@ -56,6 +56,8 @@ WITHIN = {
     ("walk", "boundaries"),
     ("results", "look"),
     ("jsonl", "pages"),
+    ("extract", "exports"),
+    ("tables", "naming"),
 }
 # What judges the fake, and knows nothing of how it is made.
 CERTIFY = {"certificate", "certify", "deletion", "disclosure", "hub", "promise", "suite", "target"}

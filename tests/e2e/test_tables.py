@@ -276,6 +276,26 @@ def test_results_below_a_confidence_are_those_of_either_kind(project: Project) -
     assert "no confidence was fetched" in outcome.err
 
 
+def test_columns_of_a_part_of_the_results_are_named_as_in_the_table(project: Project) -> None:
+    project.write_files(3)
+    project.apply()
+    numbers = iter(range(1000))
+
+    def change(document: dict[str, Any]) -> None:
+        number = next(numbers)
+        name, error = ("total", None) if number == 0 else ("TOTAL", "none")
+        document.update(class_name="A", fields=[{"field_name": name, "value": "1", "error_msg": error}])
+
+    change_pages(project, change)
+    write_again(project)
+    project.apply()
+    for choice in ((), ("--class", "A"), ("--only-errors",), ("--only-errors", "--class", "A")):
+        out = project.run("results", "--format", "csv", "--table", "documents", *choice).out
+        head, row = out.splitlines()[0], out.splitlines()[-1]
+        assert head.split(",")[11:] == (["TOTAL_2"] if "--only-errors" in choice else ["TOTAL_2", "total"])
+        assert row.split(",")[11] == "1"
+
+
 def test_what_is_no_json_is_null_with_a_warning_and_numbers_keep_their_text(project: Project) -> None:
     project.write_files(1)
     project.apply()

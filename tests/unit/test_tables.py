@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openpyxl.utils.escape import unescape
 
-from made import made_results
+from made import made_results, record_run, scan_of, want
 from runner.errors import ResultsError
 from runner.exports import update_tables
 from runner.formats import guard, open_sink, unguard
 from runner.jsonl import read_documents, update_documents
 from runner.jsontext import as_unicode
-from runner.tables import FIELDS, Column, Shape, Table, name_classes
+from runner.naming import fold_name, name_classes, parse_names
+from runner.pages import find_results
+from runner.state import State
+from runner.tables import FIELDS, Column, Shape, Table, survey
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FORMATS = ("jsonl", "csv", "xlsx", "parquet")
@@ -465,25 +470,93 @@ def test_table_of_too_many_rows_is_refused_by_name_before_a_row_is_written() -> 
 
 # Columns
 
+DOCUMENT_OF = {"path": "p", "present": True, "run_id": "r", "document_index": 0, "class": None, "pages": []}
+
 
 def test_columns_of_fields_are_in_order_of_their_names_and_every_one_its_own() -> None:
     shape = Shape()
-    names = ["b", "a", "b", "path", "b~2", "", "B"]
+    names = ["b", "a", "b", "Path", "b_2", "", "B"]
     fields = [{"name": name, "value": str(place), "error": None} for place, name in enumerate(names)]
-    document = {
-        "path": "p",
-        "present": True,
-        "run_id": "r",
-        "document_index": 0,
-        "class": None,
-        "pages": [],
-        "fields": fields,
-    }
+    document = DOCUMENT_OF | {"fields": fields}
     shape.add(document)
     columns = [column.name for column in shape.columns()][11:]
-    assert columns == ["B", "a", "b", "b~2", "b~2~2", "path~2", "unnamed"]
+    assert columns == ["B_4", "Path_2", "a", "b", "b_3", "b_2", "unnamed"]
     assert dict(zip(columns, shape.row(document)[11:], strict=True)) == {
-        **{"B": "6", "a": "1", "b": "0", "b~2": "2", "b~2~2": "4", "path~2": "3", "unnamed": "5"}
+        **{"B_4": "6", "a": "1", "b": "0", "b_3": "2", "b_2": "4", "Path_2": "3", "unnamed": "5"}
+    }
+
+
+def documents_of(*documents: list[str], kind: str = "Invoice") -> dict[str, Any]:
+    """Make a page with a file for each list of names of fields; a field's value is its name."""
+    files = [
+        {
+            "original_file_name": f"{number}.pdf",
+            "documents": [{"class_name": kind, "fields": [{"field_name": name, "value": name} for name in names]}],
+        }
+        for number, names in enumerate(documents)
+    ]
+    return {"files": files}
+
+
+ALIKE = [
+    ["total", "Total", "TOTAL", "total"],
+    ["Straße", "STRASSE", "strasse"],
+    ["caf\u00e9", "cafe\u0301", "CAFE\u0301"],
+    ["total", "total", "total_2", "Total_2", "TOTAL_3"],
+    ["Class", "PATH", "path", "Errors", "class"],
+    ["\ud800", "\ud801", "\ufffd"],
+    ["\u0130", "i\u0307", "I\u0307"],
+]
+
+
+@pytest.mark.parametrize("names", ALIKE, ids=ascii)
+def test_columns_are_told_apart_by_readers_that_pass_over_case(tmp_path: Path, names: list[str]) -> None:
+    assert write_all(tmp_path, [documents_of(names)]) == []
+    check_tables(tmp_path)
+    head, [row] = read_jsonl(tmp_path / "documents/Invoice.jsonl")
+    columns = head[11:]
+    assert len({fold_name(column) for column in head}) == len(head)
+    assert sorted(row[11:]) == sorted(as_unicode(name) for name in names)
+    if names[0] not in ("Class",):
+        assert as_unicode(names[0]) in columns  # the one that was seen first
+    found_head, [found] = read_duckdb(tmp_path / "documents/Invoice.parquet")
+    assert (found_head, found[11:]) == (head, row[11:])  # duckdb has not renamed a thing
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute("CREATE TABLE t (" + ", ".join('"' + name.replace('"', '""') + '"' for name in head) + ")")
+
+
+@given(st.lists(NAME, max_size=8), st.lists(NAME, max_size=8))
+def test_columns_keep_their_names_whatever_comes_later(before: list[str], later: list[str]) -> None:
+    def lay_out(names: list[str], known: str) -> Any:
+        fields = [{"name": name, "value": "", "error": None} for name in names]
+        return survey([DOCUMENT_OF | {"fields": fields}], [], parse_names(known))
+
+    first = lay_out(before, "").names()
+    second = lay_out([*later, *before], first.as_text()).names()
+    assert first.classes[None].items() <= second.classes[None].items()
+    assert first.whole.items() <= second.whole.items()
+    folded = [fold_name(label) for label in second.classes[None].values()]
+    assert len(set(folded)) == len(folded)
+
+
+def test_column_seen_first_keeps_its_name_at_later_applies(tmp_path: Path) -> None:
+    with made_results(tmp_path, [documents_of(["total", "total"])]) as found:
+        update_tables(found, FORMATS)
+    with closing(State(tmp_path / "job.state.db")) as state:
+        state.record_lease("lease", {})
+        pages = [json.dumps(documents_of(["Total", "total_2", "total"], ["TOTAL"])).replace('.pdf"', 'b.pdf"').encode()]
+        members = record_run(state, tmp_path, "run-0", pages, number=2)
+        every = scan_of([*members, *state.load_shards()[0].members])
+        for formats in (FORMATS, ("csv",), FORMATS):
+            update_tables(find_results(state, state.load_shards(), every, want(), tmp_path), formats)
+    head, rows = read_jsonl(tmp_path / "documents/Invoice.jsonl")
+    check_tables(tmp_path)
+    by_name = {row[head.index("path")]: dict(zip(head[11:], row[11:], strict=True)) for row in rows}
+    none = dict.fromkeys(head[11:])
+    assert by_name == {
+        "in/0.pdf": none | {"total": "total", "total_2": "total"},
+        "in/0b.pdf": none | {"total": "total", "Total_3": "Total", "total_2_2": "total_2"},
+        "in/1b.pdf": none | {"TOTAL_4": "TOTAL"},
     }
 
 
