@@ -65,6 +65,7 @@ CONTROLS: list[tuple[list[str], str, Handler]] = [
     (["POST"], "/_fake/units", control.units),
     (["GET"], "/_fake/webhooks", control.webhooks),
 ]
+CONTROL_QUERY = {"format"}  # of the journal
 
 
 def create_app(service: Service) -> ASGIApp:
@@ -103,6 +104,8 @@ async def _respond(service: Service, routes: Routes, request: Request) -> Respon
                 await asyncio.sleep(service.latency_ms / 1000)
             check_text(request)
             check_query(service, request)
+        elif unknown := sorted(request.query_params.keys() - CONTROL_QUERY):
+            raise ApiError(400, f"{unknown[0][:100]} is none of {', '.join(CONTROL_QUERY)}.")
         for fault in knobs_of(request.scope, "expire"):
             service.world.expire(fault.name, service.clock.now_s() - fault.seconds)
         webhooks.watch(service)  # of runs that began before a restart

@@ -46,6 +46,8 @@ def certify(
     from fake_server.target import Target
 
     _check_root(target)
+    if not 0 <= settle_seconds <= 3600:
+        raise click.UsageError(f"--settle-seconds is {settle_seconds:g}; allowed: a number of seconds from 0 to 3600")
     if not report.absolute().parent.is_dir():
         raise click.UsageError(f"--report: there is no folder {report.parent}")
     token = os.environ.get("AIHUB_API_KEY", "").strip()
@@ -65,7 +67,11 @@ def certify(
 def _check_root(root: str) -> None:
     from fake_server.target import is_loopback
 
-    parts = urlsplit(root)
+    try:
+        parts = urlsplit(root)
+        _ = parts.port  # which may be none
+    except ValueError as error:
+        raise click.UsageError(f"--target: is not a URL, {error}") from None
     if parts.username or parts.password or parts.query or parts.fragment or not parts.hostname:
         raise click.UsageError("--target: is not a plain URL, such as https://aihub.instabase.com/api")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(root)):

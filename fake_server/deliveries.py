@@ -9,6 +9,7 @@ from http.client import responses as REASONS
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fake_server.clock import SKEW_S
 from fake_server.rewrites import rewrite
 from fake_server.scripts import REWRITES, Fault
 
@@ -22,10 +23,15 @@ class Late:
     until: str
     scope: Scope
     body: bytes
+    seconds: float
 
     async def deliver(self, app: ASGIApp) -> None:
-        """Let the service act; nobody sees the answer."""
-        await _collect(app, self.scope, self.body)
+        """Let the service act, so many seconds later by its clock; nobody sees the answer."""
+        skew = SKEW_S.set(self.seconds)
+        try:
+            await _collect(app, self.scope, self.body)
+        finally:
+            SKEW_S.reset(skew)
 
 
 @dataclass(slots=True)
@@ -98,7 +104,7 @@ def _postponed(app: ASGIApp, fault: Fault, late: list[Late]) -> ASGIApp:
             headers += [(key.lower().encode(), value.encode()) for key, value in fault.headers.items()]
             start = {"type": "http.response.start", "status": fault.status, "headers": headers}
             answer = Answer(start, b"" if fault.status == 204 else fault.body.encode(errors="replace"))
-        late.append(Late(fault.until, _copy(scope), body))
+        late.append(Late(fault.until, _copy(scope), body, fault.seconds))
         await answer.give(send)
 
     return postponed

@@ -49,7 +49,7 @@ def check_script(script: Mapping[str, Any]) -> None:
         raise ApiError(400, f"status is one of {', '.join(STATUSES)}.")
     if min(script.get("times", 0), script.get("after_s", 0), script.get("after_polls", 0)) < 0:
         raise ApiError(400, "times, after_s and after_polls are not negative.")
-    if script.get("after_s", 0) >= END_S:
+    if not script.get("after_s", 0) < END_S:
         raise ApiError(400, "after_s is too far ahead.")
     if sum(key in script for key in ("after_s", "after_polls", "hold")) > 1:
         raise ApiError(400, "Only one of after_s, after_polls and hold says when a run ends.")

@@ -123,6 +123,14 @@ class World:
         names = sorted(self.batches[source].files)
         return 200 if names else 400, names
 
+    def expire(self, kind: str, before_s: int) -> None:
+        if kind in ("", "batches"):
+            self.batches = {key: batch for key, batch in self.batches.items() if batch.created_s >= before_s}
+        if kind in ("", "runs"):
+            self.runs = {key: run for key, run in self.runs.items() if run.started_s >= before_s}
+        for run in self.runs.values():
+            run.has_output = run.has_output and not (kind == "results" and run.started_s < before_s)
+
     def get_run(self, key: str, now_s: int) -> Answer:
         run = self.runs.get(key)
         return (200, self.tell_run(run, now_s)) if run else NOT_FOUND

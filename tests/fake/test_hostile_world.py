@@ -78,14 +78,17 @@ def test_proxy_delivers_a_request_twice_and_then_answers_by_itself(
 def test_bytes_that_are_put_come_once_more_before_a_later_call(
     http: requests.Session, fake: FakeAIHub, batch_id: int
 ) -> None:
-    fake.faults(operation="addFileToBatch", do="late", when="after", until="runApp")
+    fake.faults(operation="addFileToBatch", do="late", when="after", until="runApp", seconds=5)
     for body in (b"old", b"new"):
         assert put(http, fake, batch_id, "late.txt", body) == 204
     new = fake.files(batch_id)["late.txt"]
-    read(http, fake, f"batches/{batch_id}/files")
+    before = read(http, fake, f"batches/{batch_id}/files")["nodes"][1]["metadata"]
     assert fake.files(batch_id)["late.txt"] == new
     assert start(http, fake, batch_id).status_code == 200
     assert fake.files(batch_id)["late.txt"] != new
+    after = read(http, fake, f"batches/{batch_id}/files")["nodes"][1]["metadata"]
+    assert after["size"] == before["size"]
+    assert after["modified_timestamp"] >= before["modified_timestamp"] + 5
     assert fake.ledger["uploads"][f"{batch_id}/late.txt"] == 3
 
 

@@ -152,6 +152,41 @@ class Histories(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         self.fake.service.clock.advance(seconds)
 
+    @rule(seconds=st.sampled_from([RUN_S, DAY_S]), kind=st.sampled_from(["", "batches", "runs", "results"]))
+    def things_expire(self, seconds: int, kind: str) -> None:
+        """What is old vanishes in both contexts, at a request that asks for nothing of it."""
+        self.fake.service.faults(do="expire", seconds=seconds, name=kind)
+        self.send("GET", "/v2/aihub/secrets", "acme")
+        for context, world in self.worlds.items():
+            world.expire(kind, self.now_s - seconds)
+            if not world.batches:  # since little can be done without
+                self.create_batch(context, "a.txt", "w")
+
+    @rule(context=contexts, number=picks)
+    def look_without_permission(self, context: str, number: int) -> None:
+        """What may not be seen is not there, and there again afterwards."""
+        run, batch = self.pick("run", context, number), self.pick("batch", context, number)
+        self.fake.service.faults(do="hide", times=5)
+        told = [self.send("GET", path, context) for path in ("/v2/batches", "/v2/apps/runs", f"/v2/apps/runs/{run}")]
+        told += [self.send("GET", f"/v2/batches/{batch}{rest}", context) for rest in ("", "/files")]
+        assert told == [(200, {"batches": []}), (200, {"runs": []}), (404, None), (404, None), (404, None)]
+
+    @rule(context=contexts, number=picks)
+    def start_twins(self, context: str, number: int) -> None:
+        """A request that is delivered twice starts two runs, both with the one tag."""
+        source = self.pick("batch", context, number)
+        expected, files = self.worlds[context].check_run(source)
+        self.fake.service.faults(operation="runApp", do="twice")
+        known = set(self.fake.service.world.runs)
+        body = {"batch_id": source, "app_id": "a-1", "settings": {"tags": ["twin"]}}
+        status, told = self.send("POST", "/v2/apps/runs", context, body)
+        assert status == expected
+        made = [key for key in self.fake.service.world.runs if key not in known]
+        assert len(made) == (2 if told else 0)
+        for key in made:
+            facts = {"app_id": "a-1", "deployment_id": None, "tags": ["twin"]}
+            self.worlds[context].runs[self.make("run", key)] = Run(source, files, facts, self.now_s)
+
     # Batches
 
     @rule(context=contexts, name=names, workspace=workspaces)

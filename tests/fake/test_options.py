@@ -110,6 +110,37 @@ def test_run_that_there_is_not_cannot_be_changed(fake: FakeAIHub) -> None:
             change()
 
 
+@pytest.mark.parametrize(
+    "script",
+    [{"after_s": float("nan")}, {"after_s": 1e300}, {"times": -1}, {"times": True}, {"status": "DONE"}, {"x": 1}],
+)
+def test_next_run_that_cannot_be_is_refused(fake: FakeAIHub, script: dict[str, Any]) -> None:
+    with pytest.raises(ApiError):
+        fake.next_run(**script)
+    assert fake.world.next_runs == []
+
+
+@pytest.mark.parametrize("path", ["journal?fromat=har", "ledger?a=1", "faults?nth=2"])
+def test_control_refuses_a_parameter_that_it_does_not_know(fake: FakeAIHub, path: str) -> None:
+    found = requests.get(fake.root.replace("/api", f"/_fake/{path}"))
+    assert (found.status_code, "is none of format" in found.text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--target", "http://[", "--yes"], "--target: is not a URL"),
+        (["--target", "http://127.0.0.1:99999/api"], "--target: is not a URL"),
+        (["--target", "http://127.0.0.1/api", "--settle-seconds", "nan"], "--settle-seconds is nan; allowed"),
+        (["--target", "http://127.0.0.1/api", "--settle-seconds", "-1"], "--settle-seconds is -1; allowed"),
+    ],
+)
+def test_certify_refuses_what_is_out_of_range(options: list[str], message: str) -> None:
+    found = CliRunner().invoke(main, ["certify", *options])
+    assert found.exit_code == 2
+    assert message in found.output
+
+
 @pytest.mark.parametrize("number", ["count", "at_least", "at_most"])
 def test_number_of_requests_is_not_negative(fake: FakeAIHub, number: str) -> None:
     found = requests.post(fake.root.replace("/api", "/_fake/verify"), json={number: -1})
