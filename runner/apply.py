@@ -20,6 +20,7 @@ from runner.engine import Engine
 from runner.errors import InputError, Interrupted, RunnerError, StateError
 from runner.events import Reporter
 from runner.exports import forget_tables
+from runner.interrupt import ended_in_order
 from runner.job import Job
 from runner.jsonl import load_warnings
 from runner.lock import hold_lock, new_lease
@@ -62,11 +63,12 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
         plan, problems = _prepare(job, state, client, scan, reporter)
         if plan.runs_to_pay and not confirm(plan, scan):
             raise InputError(f"{job.spec_path.name}: not applied, the answer was no", "nothing was sent")
-        done = _work(job, state, client, _record_plan(state, plan), reporter, executor, may_pay=not problems)
-        if plan.runs_to_pay and not stop.is_set():  # else it was not looked for
-            state.record_meta(SURVEYED + job.want().target, "yes")
-        job = look_for_damage(job, state, among=job.damaged)
-        report, late = _finish(job, state, _as_sent(scan, done))
+        with ended_in_order(reporter.say):
+            done = _work(job, state, client, _record_plan(state, plan), reporter, executor, may_pay=not problems)
+            if plan.runs_to_pay and not stop.is_set():  # else it was not looked for
+                state.record_meta(SURVEYED + job.want().target, "yes")
+            job = look_for_damage(job, state, among=job.damaged)
+            report, late = _finish(job, state, _as_sent(scan, done))
     return replace(
         report,
         files_sent=done.counts.files_sent,

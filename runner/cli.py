@@ -6,14 +6,13 @@ Everything heavy is imported where it is used, so that `runner --version` answer
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from runner import interrupt, streams
 from runner.arguments import Duration
 from runner.commands import (
     LOCK_FILE,
@@ -159,21 +158,17 @@ def apply(
     from runner.job import Options
 
     options = Options(**flags, wait_timeout_s=wait_timeout, lock_timeout_s=lock_timeout)
-    stop = Event()
-    _stop_on_signals(stop)
 
     _refuse_place_of_many(specs, state, options.lock_file)
     wrong = _find_wrong(specs, options, fake)
 
     def act(spec: Path) -> Answer:
-        if stop.is_set():
-            raise Interrupted(f"{spec.name}: interrupted", "apply again to go on")
         if wrong:
             raise wrong.get(spec) or InputError(
                 f"{spec.name}: not applied, since another spec is wrong", "mend that one"
             )
         with opened_job(spec, options, state, fake) as job:
-            return _apply_one(job, ask=not (yes or as_json), stop=stop)
+            return _apply_one(job, ask=not (yes or as_json))
 
     each(specs, as_json, act)
 
@@ -200,51 +195,49 @@ def _find_wrong(given: tuple[Path, ...], options: Options, fake: bool) -> dict[P
     return wrong
 
 
-def _apply_one(job: Job, *, ask: bool, stop: Event) -> Answer:
+def _apply_one(job: Job, *, ask: bool) -> Answer:
     from runner.apply import apply as apply_job
     from runner.job import warn_of_context
     from runner.progress import open_progress
     from runner.report import render_report
 
     progress = open_progress()
-    if warning := warn_of_context(job):
-        progress.say(warning)
+    with interrupt.shown_by(progress.close):
+        if warning := warn_of_context(job):
+            progress.say(warning)
 
-    def confirm(planned: Plan, scan: Scan) -> bool:
-        if not ask or not (sys.stdin.isatty() and sys.stderr.isatty()):
-            return True
-        from runner.report import render_plan
+        def confirm(planned: Plan, scan: Scan) -> bool:
+            if not ask or not (sys.stdin.isatty() and sys.stderr.isatty()):
+                return True
+            from runner.report import render_plan
 
-        progress.close()
-        say(render_plan(job.spec_path.name, planned, scan, job.want().target), err=True)
-        agreed = click.confirm("Start these runs?", err=True)
-        progress.resume()
-        return agreed
+            progress.close()
+            say(render_plan(job.spec_path.name, planned, scan, job.want().target), err=True)
+            agreed = _ask("Start these runs?")
+            progress.resume()
+            return agreed
 
-    try:
-        report = apply_job(job, progress, confirm, stop)
-    finally:
-        progress.close()
+        report = apply_job(job, progress, confirm, interrupt.stop)
     _print_problems(report)
     return render_report(report), report.as_json(), report.exit_code
+
+
+def _ask(question: str) -> bool:
+    """Ask a person; a terminal that is gone, or an end of input, is no."""
+    sys.stderr.write(f"{question} [y/N]: ")
+    sys.stderr.flush()
+    try:
+        answer = sys.stdin.readline()
+    except (OSError, ValueError):
+        answer = ""
+    if not answer.endswith("\n"):
+        say("", err=True)
+    return answer.strip().lower() in ("y", "yes")
 
 
 def _print_problems(report: Report) -> None:
     for problem in report.problems:
         print_error(RunnerError(problem.message, problem.hint))
-
-
-def _stop_on_signals(stop: Event) -> None:
-    """End in order at the first SIGINT or SIGTERM, and at once at the second."""
-
-    def handle(number: int, _: object) -> None:
-        if stop.is_set():
-            os._exit(Interrupted.exit_code)
-        stop.set()
-        os.write(2, b"\nstopping: what is under way is finished and recorded; once more stops at once\n")
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
 
 
 @cli.command()
@@ -287,6 +280,9 @@ cli.add_command(diff)
 def main() -> None:
     """Run the command line; the only place where an error becomes an exit code."""
     try:
+        streams.speak_utf8()
+        streams.open_streams()
+        interrupt.listen()
         cli(standalone_mode=False)
     except click.ClickException as error:
         error.show()
@@ -296,9 +292,9 @@ def main() -> None:
     except RunnerError as error:
         print_error(error)
         sys.exit(error.exit_code)
-    except Exception:  # a bug of ours: say so, and keep what is needed to mend it
-        click.echo(f"error: this is a bug of aihub-runner, a report is in {_write_bug_report()}", err=True)
-        click.echo("hint: apply again to go on, and report it with that file", err=True)
+    except Exception:  # a bug of ours: say so, and keep what is needed to fix it
+        say(f"error: this is a bug of aihub-runner, a report is in {_write_bug_report()}", err=True)
+        say("hint: apply again to go on, and report it with that file", err=True)
         sys.exit(1)
 
 
@@ -306,7 +302,11 @@ def _write_bug_report() -> str:
     import tempfile
     import traceback
 
-    descriptor, path = tempfile.mkstemp(prefix="aihub-runner-bug-", suffix=".txt")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(traceback.format_exc())
+    text = traceback.format_exc()
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="aihub-runner-bug-", suffix=".txt")
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError as error:
+        return f"no file, since none can be written ({error.strerror}):\n{text}"
     return path

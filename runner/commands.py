@@ -5,18 +5,18 @@ Everything heavy is imported where it is used, so that `runner --version` answer
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.errors import RunnerError, SpecErrors, StateError
+from runner.errors import InputError, Interrupted, RunnerError, SpecErrors, StateError
 from runner.jsontext import render_json
 from runner.shown import make_visible
+from runner.streams import explain, find_output_error
 
 if TYPE_CHECKING:
     from runner.job import Job, Options
@@ -72,34 +72,55 @@ def find_specs(given: tuple[Path, ...]) -> list[Path]:
 
 def each(given: tuple[Path, ...], as_json: bool, act: Callable[[Path], Answer]) -> None:
     """Do something for each spec, print what came of it, and exit with the code that tells most."""
-    answers = []
+    answers: list[dict[str, Any]] = []
+    told: list[BaseException | None] = []
     for spec in find_specs(given):
         try:
             text, data, code = act(spec)
-        except RunnerError as error:
+        except (RunnerError, KeyboardInterrupt) as raised:
+            error = raised if isinstance(raised, RunnerError) else Interrupted(f"{spec}: interrupted", "run it again")
             print_error(error)
-            text, data, code = "", {"spec": spec.name, "error": _error_as_json(error)}, error.exit_code
+            told.append(error.__cause__)
+            text, data, code = "", {"spec": str(spec), "error": _error_as_json(error)}, error.exit_code
         if text and not as_json:
-            with reader_may_leave():
-                say(text)
+            say(text)
         answers.append(data | {"exit_code": code})
+        if code == Interrupted.exit_code:
+            break
     from runner.report import worst_code
 
     codes = [answer["exit_code"] for answer in answers]
     code = PLAN_HAS_CHANGES if set(codes) == {PLAN_HAS_CHANGES} else worst_code(codes)
     if as_json:
-        with reader_may_leave():
-            click.echo(render_json({"specs": answers, "exit_code": code}, indent=2, only_ascii=True))
+        sys.stdout.write(render_json({"specs": answers, "exit_code": code}, indent=2, only_ascii=True) + "\n")
+    if find_output_error() not in told:
+        code = _with_output(code, is_product=as_json)
     sys.exit(code)
+
+
+def _with_output(code: int, *, is_product: bool) -> int:
+    """Tell of output that could not be written; it changes the exit code only where it is what was asked for.
+
+    Who reads a pipe only in part, as `head` does, makes nothing fail.
+    """
+    from runner.report import worst_code
+
+    error = find_output_error()
+    if error is None or isinstance(error, BrokenPipeError):
+        return code
+    what = f"standard output: cannot be written, {explain(error)}"
+    if is_product:
+        print_error(InputError(what, "send it to a file or program that takes it"))
+        return worst_code([code, InputError.exit_code])
+    say(f"warning: {what}", err=True)
+    return code
 
 
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
     """Print something; who reads a pipe only in part, as `head` does, makes nothing fail and changes no exit code."""
-    try:
+    with suppress(BrokenPipeError):
         yield
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still waiting to be sent
 
 
 def _error_as_json(error: RunnerError) -> list[dict[str, str]]:
@@ -109,7 +130,9 @@ def _error_as_json(error: RunnerError) -> list[dict[str, str]]:
 
 def say(text: str, *, err: bool = False) -> None:
     """Print lines, so that nothing that came from outside acts on the terminal."""
-    click.echo(make_visible(text, keep="\n"), err=err)
+    stream = sys.stderr if err else sys.stdout
+    stream.write(make_visible(text, keep="\n") + "\n")
+    stream.flush()
 
 
 def print_error(error: RunnerError) -> None:

@@ -164,6 +164,18 @@ def _try_to_change(path: Path) -> None:
             raise
 
 
+def read_regular(path: Path, size: int = -1) -> bytes:
+    """Read a file, or its first bytes. Raises OSError, at once for a FIFO, which may have no end, or a device."""
+    with open(path, "rb", opener=_open_without_waiting) as file:  # noqa: PTH123
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return file.read(size)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+
+
 def _sync_folder(folder: Path) -> None:
     """Bring the names in a folder to the disk, as far as its file system can do that: CIFS, for one, cannot."""
     descriptor = os.open(folder, os.O_RDONLY)

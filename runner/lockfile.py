@@ -18,7 +18,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runner.errors import InputError
-from runner.files import try_place, write_file
+from runner.files import read_regular, try_place, write_file
 from runner.fingerprint import VERSION, run_tag, short_identity
 from runner.model import Member, Shard
 
@@ -91,11 +91,11 @@ def _render_time(nanoseconds: int) -> str:
 def load_lockfile(path: Path) -> list[Entry]:
     """Read a lock file; none gives no entries. Raises InputError where it is damaged or of a newer version."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path).decode()
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name}: cannot be read, {error}", "restore it from Git") from error
+        raise InputError(f"{path.name}: cannot be read, {getattr(error, 'strerror', None) or error}", "restore it from Git") from error
     try:
         content = tomllib.loads(text)
         if content.get("format") != FORMAT:

@@ -141,5 +141,5 @@ def _print(about: dict[str, str], as_json: bool, write: Callable[[File], int]) -
             rows = write(out)
         out.finish()
     if not rows and not as_json:
-        click.echo("note: nothing fits", err=True)
+        say("note: nothing fits", err=True)
     sys.exit(0)

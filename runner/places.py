@@ -8,7 +8,7 @@ from pathlib import Path
 from runner.boundaries import is_own_name, is_spec
 from runner.errors import InputError
 from runner.events import Reporter
-from runner.files import explain_disk, make_folder, try_place, write_file
+from runner.files import explain_disk, make_folder, read_regular, try_place, write_file
 from runner.globs import compile_globs
 from runner.job import Job
 from runner.jsonl import FILE_NAME
@@ -17,6 +17,7 @@ from runner.outfile import find_place
 from runner.sources import check_inside
 
 MARKER = ".aihub-results"
+MARKER_BYTES = 10_000
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "ceph", "glusterfs"})
 
 
@@ -45,14 +46,14 @@ def claim_results(job: Job) -> None:
     marker = folder / MARKER
     with explain_disk(folder):
         make_folder(folder)
-        owner = marker.read_text(encoding="utf-8").strip() if marker.exists() else ""
+        owner = _read_marker(marker)
     if owner and owner != name and (folder / owner).exists():
         raise InputError(
             f"{job.spec_path.name}: the results folder {folder.name} belongs to {Path(owner).name}",
             "give each spec a results.dir of its own",
         )
     if owner != name:
-        write_file(marker, [f"{name}\n".encode()])
+        write_file(marker, [os.fsencode(f"{name}\n")])
     else:
         try_place(folder / MARKER)
 
@@ -71,6 +72,13 @@ def try_places(job: Job) -> None:
     try_lockfile(job.lock_path)
     try_place(job.results_path / FILE_NAME)
     try_place(job.results_path / "raw" / FILE_NAME)
+
+
+def _read_marker(marker: Path) -> str:
+    try:
+        return os.fsdecode(read_regular(marker, MARKER_BYTES)).strip() if os.path.lexists(marker) else ""
+    except OSError as error:
+        raise InputError(f"{marker}: cannot be read, {error.strerror or error}", "move it away") from error
 
 
 def check_output(job: Job, output: Path | None) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from threading import Thread
 from typing import TypeVar
 
 from runner.api import AIHub
@@ -40,9 +41,17 @@ T = TypeVar("T")
 
 
 def in_thread(act: Callable[[], T]) -> T:
-    """Do HTTP outside the main thread, which must stay free to be interrupted."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(act).result()
+    """Do HTTP outside the main thread, which must stay free to be interrupted; nobody waits for it then."""
+    result = Future[T]()
+
+    def work() -> None:
+        try:
+            result.set_result(act())
+        except BaseException as error:
+            result.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    return result.result()
 
 
 def load_pending(state: State) -> list[Entry]:

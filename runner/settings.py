@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runner.errors import InputError, SpecErrors
+from runner.files import read_regular
 from runner.formats import find_missing
 from runner.mistakes import Mistake, locate
 from runner.spec import MAX_SPEC_BYTES, Spec, check_context, is_this_machine, parse_spec
@@ -56,8 +57,7 @@ def _check_installed(spec: Spec, text: str, path: Path) -> None:
 
 def _read(path: Path, size: int, hint: str) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(size)
+        return read_regular(path, size)
     except OSError as error:
         what = error.strerror or type(error).__name__
     raise InputError(f"{path}: cannot be read, {what}", hint)
@@ -119,7 +119,7 @@ def _read_env_file(path: Path) -> Mapping[str, str]:
 def _read_secret_file(folder: Path, name: str) -> str | None:
     """Read the file of a secrets folder that is named like a variable, in upper or lower case."""
     for path in (folder / name, folder / name.lower()):
-        if os.path.isfile(path):
+        if os.path.lexists(path):
             data = _read(path, MAX_SPEC_BYTES, "make it readable")
             return _decode(data, str(path)).removesuffix("\n").removesuffix("\r")
     return None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from runner.errors import InputError
 from runner.sink import File
+from runner.streams import explain, find_output_error
 
 _KEPT = "\n\t"
 
@@ -39,14 +40,14 @@ class StandardOutput:
             return  # it was told of; an archive that is dropped still writes its end
         try:
             act()
+            if error := find_output_error(flush=False):
+                raise error
         except BrokenPipeError:
             self._has_failed = True
             raise  # who reads has seen enough
         except OSError as error:
             self._has_failed = True
-            raise InputError(
-                f"standard output: cannot be written, {error.strerror or error}", "give --output"
-            ) from error
+            raise InputError(f"standard output: cannot be written, {explain(error)}", "give --output") from error
 
 
 class JsonArray:

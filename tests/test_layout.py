@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"jsontext"},
-    {"arguments", "errors", "model", "naming", "shortage", "shown", "tables"},
+    {"arguments", "errors", "model", "naming", "shortage", "shown", "tables", "streams"},
     {
         "spec",
         "globs",
@@ -16,6 +16,7 @@ LAYERS = [
         "fingerprint",
         "wire",
         "events",
+        "interrupt",
         "bodies",
         "files",
         "pace",

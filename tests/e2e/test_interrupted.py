@@ -44,7 +44,7 @@ def test_second_signal_stops_at_once(project: Project) -> None:
     wait_for(lambda: "PUT " in "".join(entry["method"] + " " for entry in project.fake.journal))
     process.send_signal(signal.SIGINT)
     assert process.stderr
-    wait_for(lambda: "once more" in process.stderr.readline())
+    wait_for(lambda: "press Ctrl-C again" in process.stderr.readline())
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
     assert process.returncode == 130
