@@ -38,6 +38,7 @@ from runner.reconcile import (
 )
 from runner.recorder import Recorder
 from runner.report import Problem, Report, describe, describe_error
+from runner.shown import are, count
 from runner.sources import scan_sources
 from runner.state import State, read_holder
 from runner.takeup import recognise_stale
@@ -62,7 +63,7 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
         scan = scan_files(job, state, reporter, stop)
         plan, problems = _prepare(job, state, client, scan, reporter)
         if plan.runs_to_pay and not confirm(plan, scan):
-            raise InputError(f"{job.spec_path.name}: not applied, the answer was no", "nothing was sent")
+            raise InputError(f"{job.shown}: not applied, the answer was no", "nothing was sent")
         with ended_in_order(reporter.say):
             done = _work(job, state, client, _record_plan(state, plan), reporter, executor, may_pay=not problems)
             if plan.runs_to_pay and not stop.is_set():  # else it was not looked for
@@ -77,6 +78,8 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
         problems=_each_once([*map(describe_error, [*problems, *done.errors, *late]), *report.problems]),
         nothing_to_do=not plan.work and not problems,
         interrupted=stop.is_set(),
+        next=job.command("apply") if stop.is_set() else "",
+        upload_seconds=round(done.engine.upload_s, 1),
         seconds=round(time.monotonic() - begun, 1),
     )
 
@@ -242,7 +245,7 @@ def check_max_runs(job: Job, plan: Plan) -> None:
     runs = plan.runs_to_pay + plan.open_intents
     if limits and runs > min(limits):
         raise InputError(
-            f"{job.spec_path.name}: would start {runs} runs, {min(limits)} are allowed",
+            f"{job.shown}: would start {count(runs, 'run')}, {min(limits)} {are(min(limits))} allowed",
             f"see `{job.command('plan')}`, then raise --max-runs or [limits] max_runs",
         )
 
@@ -296,7 +299,7 @@ def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) 
     report = describe(state, shards, scan, plan, want)
     return replace(
         report,
-        spec=job.spec_path.name,
+        spec=job.shown,
         name=job.spec.name,
         files=len(scan.sources) + len(scan.set_aside),
         set_aside=scan.set_aside,

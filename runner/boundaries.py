@@ -43,7 +43,7 @@ def lead_outside(spec_path: Path, what: str, paths: Iterable[str]) -> InputError
     listed = sorted(paths)
     more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
     shown = ", ".join(listed[:MAX_LISTED])
-    return InputError(f"{spec_path.name}: {what} leads outside, {shown}{more}", "give --allow-outside to mean it")
+    return InputError(f"{spec_path}: {what} leads outside, {shown}{more}", "give --allow-outside to mean it")
 
 
 # Never sources

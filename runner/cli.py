@@ -25,6 +25,7 @@ from runner.commands import (
     placed,
     print_error,
     say,
+    verbosely,
 )
 from runner.errors import InputError, Interrupted, RunnerError
 from runner.insights import diff, report
@@ -60,7 +61,7 @@ def validate(specs: tuple[Path, ...], as_json: bool) -> None:
         from runner.settings import load_spec
 
         loaded = load_spec(spec)
-        return f"{spec}: ok", {"spec": spec.name, "name": loaded.name}, 0
+        return f"{spec}: ok", {"spec": str(spec), "name": loaded.name}, 0
 
     each(specs, as_json, act)
 
@@ -68,6 +69,7 @@ def validate(specs: tuple[Path, ...], as_json: bool) -> None:
 @cli.command()
 @placed
 @LOCK_FILE
+@verbosely
 @click.option("--exit-code", "tell_changes", is_flag=True, help="Exit with 10 where applying would change something.")
 @click.option("--retry-failed", is_flag=True, help="Plan to pay for failed runs again.")
 @click.option("--again", is_flag=True, help="Plan to pay for everything again.")
@@ -78,6 +80,7 @@ def plan(
     fake: bool,
     allow_outside: bool,
     lock_file: Path | None,
+    verbose: bool,
     tell_changes: bool,
     retry_failed: bool,
     again: bool,
@@ -88,14 +91,13 @@ def plan(
     options = Options(retry_failed=retry_failed, again=again, allow_outside=allow_outside, lock_file=lock_file)
 
     def act(spec: Path) -> Answer:
-        from runner.inspection import preview
+        from runner.inspection import WORKING, preview
         from runner.report import plan_as_json, render_plan
 
         with opened_job(spec, options, state, fake, offline=True) as job:
-            planned, scan = preview(job)
-            target = job.want().target
-            code = PLAN_HAS_CHANGES if tell_changes and planned.work else 0
-            return render_plan(spec.name, planned, scan, target), plan_as_json(spec.name, planned, scan, target), code
+            found = preview(job)
+            code = WORKING if found.at_work else PLAN_HAS_CHANGES if tell_changes and found.plan.work else 0
+            return render_plan(found, verbose=verbose), plan_as_json(found), code
 
     _refuse_place_of_many(specs, state, lock_file)
     each(specs, as_json, act)
@@ -104,6 +106,7 @@ def plan(
 @cli.command()
 @placed
 @LOCK_FILE
+@verbosely
 def status(
     specs: tuple[Path, ...],
     as_json: bool,
@@ -111,6 +114,7 @@ def status(
     fake: bool,
     allow_outside: bool,
     lock_file: Path | None,
+    verbose: bool,
 ) -> None:
     """Show how jobs stand.
 
@@ -126,7 +130,7 @@ def status(
         with opened_job(spec, options, state, fake, offline=True) as job:
             report = inspect_job(job)
             _print_problems(report)
-            return render_report(report, applied=False), report.as_json(), report.exit_code
+            return render_report(report, applied=False, verbose=verbose), report.as_json(), report.exit_code
 
     _refuse_place_of_many(specs, state, lock_file)
     each(specs, as_json, act)
@@ -135,6 +139,7 @@ def status(
 @cli.command()
 @placed
 @LOCK_FILE
+@verbosely
 @click.option("--yes", is_flag=True, help="Do not ask before runs are paid.")
 @click.option("--retry-failed", is_flag=True, help="Pay for failed runs again, and send refused files again.")
 @click.option("--again", is_flag=True, help="Pay for everything again.")
@@ -149,6 +154,7 @@ def apply(
     as_json: bool,
     state: Path | None,
     fake: bool,
+    verbose: bool,
     yes: bool,
     wait_timeout: float | None,
     lock_timeout: float,
@@ -164,11 +170,9 @@ def apply(
 
     def act(spec: Path) -> Answer:
         if wrong:
-            raise wrong.get(spec) or InputError(
-                f"{spec.name}: not applied, since another spec is wrong", "mend that one"
-            )
+            raise wrong.get(spec) or InputError(f"{spec}: not applied, since another spec is wrong", "fix that one")
         with opened_job(spec, options, state, fake) as job:
-            return _apply_one(job, ask=not (yes or as_json))
+            return _apply_one(job, ask=not (yes or as_json), verbose=verbose)
 
     each(specs, as_json, act)
 
@@ -195,7 +199,7 @@ def _find_wrong(given: tuple[Path, ...], options: Options, fake: bool) -> dict[P
     return wrong
 
 
-def _apply_one(job: Job, *, ask: bool) -> Answer:
+def _apply_one(job: Job, *, ask: bool, verbose: bool) -> Answer:
     from runner.apply import apply as apply_job
     from runner.job import warn_of_context
     from runner.progress import open_progress
@@ -209,17 +213,18 @@ def _apply_one(job: Job, *, ask: bool) -> Answer:
         def confirm(planned: Plan, scan: Scan) -> bool:
             if not ask or not (sys.stdin.isatty() and sys.stderr.isatty()):
                 return True
-            from runner.report import render_plan
+            from runner.report import Preview, render_plan
 
             progress.close()
-            say(render_plan(job.spec_path.name, planned, scan, job.want().target), err=True)
-            agreed = _ask("Start these runs?")
+            found = Preview(job.shown, job.app_and_version, job.place, job.want().target, planned, scan)
+            say(render_plan(found, verbose=verbose), err=True)
+            agreed = _ask(found.ask())
             progress.resume()
             return agreed
 
         report = apply_job(job, progress, confirm, interrupt.stop)
     _print_problems(report)
-    return render_report(report), report.as_json(), report.exit_code
+    return render_report(report, verbose=verbose), report.as_json(), report.exit_code
 
 
 def _ask(question: str) -> bool:

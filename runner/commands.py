@@ -58,6 +58,11 @@ def placed(command: Callable[..., None]) -> Callable[..., None]:
     return _add(command, _SPECS, _JSON, *_PLACES)
 
 
+def verbosely(command: Callable[..., None]) -> Callable[..., None]:
+    """Add -v, for what is shown to people."""
+    return _add(command, click.option("-v", "--verbose", is_flag=True, help="List all files, not only the first."))
+
+
 def placed_one(command: Callable[..., None]) -> Callable[..., None]:
     """Add the same, for one spec."""
     return _add(command, _SPEC, _JSON, *_PLACES)

@@ -11,8 +11,7 @@ from typing import Any
 
 from runner.model import Member, Run, Shard
 from runner.pages import Chosen, Document
-from runner.report import count
-from runner.shown import make_visible, show_value
+from runner.shown import count, make_visible, show_value
 
 KINDS = ("changed", "appeared", "vanished", "same")
 APP = ("app_name", "app_id", "deployment_id", "owner")

@@ -93,7 +93,10 @@ def do_step(client: AIHub, step: Step) -> Outcome:
 
 
 class Engine:
-    """Keep steps going: uploads a few at a time, everything else at once or when it is due."""
+    """Keep steps going: uploads a few at a time, everything else at once or when it is due.
+
+    `upload_s` is how long files were on their way so far.
+    """
 
     def __init__(
         self,
@@ -111,6 +114,8 @@ class Engine:
         self._parallel_uploads = parallel_uploads
         self._uploads: deque[SendFile] = deque()
         self._uploading = 0
+        self._uploading_since = 0.0
+        self.upload_s = 0.0
         self._in_flight = 0
         self._done: SimpleQueue[tuple[Step, Future[Outcome]]] = SimpleQueue()
         self._timers: list[tuple[float, int, Step]] = []
@@ -164,6 +169,8 @@ class Engine:
 
     def _start_due(self) -> None:
         while self._uploads and self._uploading < self._parallel_uploads:
+            if not self._uploading:
+                self._uploading_since = self.clock()
             self._uploading += 1
             self._start(self._uploads.popleft())
         while self._timers and self._timers[0][0] <= self.clock():
@@ -187,7 +194,11 @@ class Engine:
 
     def _finish(self, step: Step, future: Future[Outcome]) -> Done:
         self._in_flight -= 1
-        self._uploading -= isinstance(step, SendFile)
+        if isinstance(step, SendFile):
+            now_s = self.clock()
+            self.upload_s += now_s - self._uploading_since
+            self._uploading_since = now_s
+            self._uploading -= 1
         return step, future.result()
 
     def close(self) -> None:

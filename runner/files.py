@@ -9,6 +9,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 
 from runner.errors import InputError, ResultsError, RunnerError, Shortage
@@ -164,11 +165,18 @@ def _try_to_change(path: Path) -> None:
             raise
 
 
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file to read. Raises OSError, at once for a FIFO, which may have no end, or a device."""
+    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return file
+
+
 def read_regular(path: Path, size: int = -1) -> bytes:
-    """Read a file, or its first bytes. Raises OSError, at once for a FIFO, which may have no end, or a device."""
-    with open(path, "rb", opener=_open_without_waiting) as file:  # noqa: PTH123
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
+    """Read a file, or its first bytes. Raises OSError as `open_regular`."""
+    with open_regular(path) as file:
         return file.read(size)
 
 
@@ -194,7 +202,7 @@ def digest_file(path: Path) -> str:
     Raises Shortage: a file that only we cannot open now is there.
     """
     try:
-        with explain_shortage(), path.open("rb") as file:
+        with explain_shortage(), open_regular(path) as file:
             return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return ""

@@ -17,17 +17,21 @@ from runner.exports import find_table_damage, list_missing, load_refused
 from runner.fingerprint import short_identity
 from runner.job import Job
 from runner.jsonl import find_damage, is_edited, is_missing, without_damage
+from runner.lock import is_locked
 from runner.lockfile import Entry
 from runner.model import FINAL_STATUSES, Run, Scan, Shard
 from runner.pages import Found, find_results
 from runner.places import check_renamed
-from runner.plan import Plan
+from runner.plan import Need, Plan
 from runner.progress import open_progress
 from runner.reconcile import dismiss, entries_to_take_up, in_thread, take_up
-from runner.report import Report, count, describe_error
-from runner.state import State
+from runner.report import Preview, Report, at_work, describe_error
+from runner.shown import count
+from runner.state import State, read_holder
 from runner.takeup import Inspected
 from runner.wire import clean_text
+
+WORKING = 6  # the exit code of a job that an apply is at work on
 
 
 @contextmanager
@@ -46,6 +50,13 @@ def scan_quietly(job: Job, state: State | None, *, may_be_empty: bool = False) -
         return scan_files(job, state, progress, Event(), may_be_empty=may_be_empty)
 
 
+def find_holder(job: Job) -> str:
+    """Tell which other process applies this job at the moment; empty where none does."""
+    if not is_locked(job.state_path):
+        return ""
+    return f"apply at work, {read_holder(job.state_path) or 'by a process that is not known'}"
+
+
 @contextmanager
 def opened_results(job: Job) -> Iterator[Found]:
     """Open the results of a job, for reading only. Raises InputError where there are none yet."""
@@ -56,9 +67,10 @@ def opened_results(job: Job) -> Iterator[Found]:
         yield find_results(state, state.load_shards(), scan, job.want(), job.results_path)
 
 
-def preview(job: Job) -> tuple[Plan, Scan]:
+def preview(job: Job) -> Preview:
     """Plan what applying would do, by what is known here; what the lock file names counts as done."""
     check_renamed(job)
+    holder = find_holder(job)
     with read_state(job) as state:
         damaged = look_for_damage(job, state).damaged if state else {}
         scan = scan_quietly(job, state)
@@ -73,7 +85,17 @@ def preview(job: Job) -> tuple[Plan, Scan]:
     if entries:
         notes = (_tell_of(entries, recognised), *planned.notes)
         planned = replace(planned, notes=notes, done=planned.done + recognised)
-    return planned, scan
+    holder = find_holder(job) or holder
+    planned = _while_at_work(planned) if holder else planned
+    return Preview(job.shown, job.app_and_version, job.place, job.want().target, planned, scan, holder)
+
+
+def _while_at_work(planned: Plan) -> Plan:
+    """Say of an open intent what it is while its process lives."""
+    work = [
+        replace(one, reason="its run is being started") if one.need is Need.FIND_RUN else one for one in planned.work
+    ]
+    return replace(planned, work=tuple(work))
 
 
 def _tell_of(entries: list[Entry], files: int) -> str:
@@ -92,18 +114,30 @@ def _without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int
 
 def inspect_job(job: Job) -> Report:
     """Describe how a job stands by what is recorded and the local files, without a request."""
+    holder = find_holder(job)
     with read_state(job) as state:
-        if state is None:
-            return _inspect_without_state(job)
-        job, folder, shards = look_for_damage(job, state), job.results_path, state.load_shards()
-        damaged = find_damage(state, shards, job.want(), folder) + find_table_damage(state, folder)
-        scan = scan_quietly(job, state)
-        report = describe_job(job, state, scan, damaged)
-        errors: list[RunnerError] = [*load_refused(state)]
-        if is_edited(state, folder):
-            errors += lacks_news(without_damage(find_results(state, shards, scan, job.want(), folder), job.damaged))
-        unwritten = is_missing(state, folder) + len(list_missing(state, folder))
-        return replace(report, unwritten=unwritten, problems=(*map(describe_error, errors), *report.problems))
+        report = _inspect_state(job, state, is_at_work=bool(holder)) if state else _inspect_without_state(job)
+    return as_at_work(job, report, holder)
+
+
+def as_at_work(job: Job, report: Report, holder: str = "") -> Report:
+    """Describe a job as being worked on, where an apply is at work now or was when the state began to be read."""
+    holder = find_holder(job) or holder
+    return at_work(report, holder) if holder else report
+
+
+def _inspect_state(job: Job, state: State, *, is_at_work: bool) -> Report:
+    if is_at_work:  # what lies on the disk is just being written
+        return describe_job(job, state, scan_quietly(job, state))
+    job, folder, shards = look_for_damage(job, state), job.results_path, state.load_shards()
+    damaged = find_damage(state, shards, job.want(), folder) + find_table_damage(state, folder)
+    scan = scan_quietly(job, state)
+    report = describe_job(job, state, scan, damaged)
+    errors: list[RunnerError] = [*load_refused(state)]
+    if is_edited(state, folder):
+        errors += lacks_news(without_damage(find_results(state, shards, scan, job.want(), folder), job.damaged))
+    unwritten = is_missing(state, folder) + len(list_missing(state, folder))
+    return replace(report, unwritten=unwritten, problems=(*map(describe_error, errors), *report.problems))
 
 
 def _inspect_without_state(job: Job) -> Report:
@@ -112,7 +146,7 @@ def _inspect_without_state(job: Job) -> Report:
     left, recognised = _without_paid(job, scan, entries)
     note = f"there is no state here; at the next apply, {_tell_of(entries, recognised)}"
     return Report(
-        job.spec_path.name,
+        job.shown,
         job.spec.name,
         files=len(scan.sources) + len(scan.set_aside),
         files_done=recognised,
@@ -155,7 +189,7 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, d
         f"if surely none was started: {resolve} --resubmit",
     ]
     text = "\n".join([*lines, *([decided] if decided else ways)]) if lines else "nothing is unknown"
-    data = {"spec": job.spec_path.name, "unknown": lines, "decided": decided}
+    data = {"spec": job.shown, "unknown": lines, "decided": decided}
     return text, data, 7 if lines and not decided else 0
 
 

@@ -61,6 +61,11 @@ class Job:
         return self.spec_path.parent
 
     @property
+    def shown(self) -> str:
+        """The spec by the path that was given; there may be several of one name."""
+        return str(self.spec_path)
+
+    @property
     def is_fake(self) -> bool:
         """Whether it is applied to the embedded fake."""
         return self.target.root == FAKE_ROOT
@@ -69,6 +74,23 @@ class Job:
     def app(self) -> str:
         """The app as the spec names it."""
         return self.spec.app_name or self.spec.app_id or self.spec.deployment_id or ""
+
+    @property
+    def place(self) -> str:
+        """Where its runs are started, and whose units they spend."""
+        if self.is_fake:
+            return "the FAKE AI Hub, where nothing is paid"
+        context = f"context {self.target.context}" if self.target.context else "the community account"
+        return f"{self.target.root}, {context}"
+
+    @property
+    def app_and_version(self) -> str:
+        """The app, whose it is, and which version of it is run."""
+        spec = self.spec
+        kind = "" if spec.app_name else "app " if spec.app_id else "deployment "
+        owner = f" of {spec.owner}" if spec.owner else ""
+        version = f"version {spec.run.version}" if spec.run.version else "its newest production version"
+        return f"{kind}{self.app}{owner}, {version}"
 
     def command(self, name: str) -> str:
         """Write a command for this job as a person would have to type it, in the folder they are in."""
@@ -79,7 +101,7 @@ class Job:
 
     def no_results(self) -> InputError:
         """Say that nothing was fetched yet, and what would fetch it."""
-        return InputError(f"{self.spec_path.name}: has no results yet", self.command("apply"))
+        return InputError(f"{self.shown}: has no results yet", self.command("apply"))
 
     def settings(self) -> dict[str, Any]:
         """List everything that changes the outcome of a run."""

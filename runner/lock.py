@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -13,12 +15,34 @@ from filelock import FileLock, Timeout
 
 from runner.errors import Interrupted, StateError
 
+GLANCE_S = 0.3  # others look at the lock for a moment, see `is_locked`; that is no reason to give up
 LOOK_UP_S = 0.2  # while it is waited for, we look this often whether we are asked to stop
 
 
 def new_lease() -> str:
     """Make the random word by which a holder knows its own lease."""
     return secrets.token_hex(16)
+
+
+def _lock_path(state_path: Path) -> Path:
+    return state_path.with_name(state_path.name + ".lock")
+
+
+def is_locked(state_path: Path) -> bool:
+    """Tell whether a process holds the lock beside a state file, without keeping another from taking it."""
+    try:
+        descriptor = os.open(_lock_path(state_path), os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 @contextmanager
@@ -29,9 +53,9 @@ def hold_lock(state_path: Path, timeout_s: float, who: Callable[[], str], stop: 
 
     Raises StateError where another process holds it; `who` tells which, as far as the state knows.
     """
-    lock = FileLock(state_path.with_name(state_path.name + ".lock"), mode=0o600, fallback_to_soft=False)
+    lock = FileLock(_lock_path(state_path), mode=0o600, fallback_to_soft=False)
     try:
-        _acquire(lock, time.monotonic() + timeout_s, stop)
+        _acquire(lock, time.monotonic() + max(timeout_s, GLANCE_S), stop)
     except Timeout as error:
         raise StateError(
             f"{state_path.name}: another apply is at work, {who() or 'holder not known'}",

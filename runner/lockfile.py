@@ -95,7 +95,8 @@ def load_lockfile(path: Path) -> list[Entry]:
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name}: cannot be read, {getattr(error, 'strerror', None) or error}", "restore it from Git") from error
+        what = (isinstance(error, OSError) and error.strerror) or error
+        raise InputError(f"{path.name}: cannot be read, {what}", "restore it from Git") from error
     try:
         content = tomllib.loads(text)
         if content.get("format") != FORMAT:

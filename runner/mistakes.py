@@ -94,7 +94,7 @@ def locate(mistakes: Iterable[Mistake], text: str, path: PurePath) -> list[Input
     lines = find_lines(text)
     placed = sorted(((_line_of(mistake.key, lines), mistake) for mistake in mistakes), key=lambda pair: pair[0])
     return [
-        InputError(f"{path.name}:{line}: {mistake.what}" if line else f"{path.name}: {mistake.what}", mistake.hint)
+        InputError(f"{path}:{line}: {mistake.what}" if line else f"{path}: {mistake.what}", mistake.hint)
         for line, mistake in placed
     ]
 

@@ -15,6 +15,7 @@ import click
 from runner.arguments import Moment, Share
 from runner.commands import Answer, each, opened_job, placed_one, reader_may_leave, say
 from runner.jsontext import render_json
+from runner.shown import count
 
 if TYPE_CHECKING:
     from runner.extract import Request
@@ -56,7 +57,7 @@ def results(
     request = _request(output, as_json, asked)
 
     def act(path: Path) -> Answer:
-        from runner.inspection import opened_results
+        from runner.inspection import WORKING, find_holder, opened_results
         from runner.places import check_output
 
         with opened_job(path, Options(allow_outside=allow_outside), state, fake, offline=True) as job:
@@ -70,11 +71,15 @@ def results(
                 _warn(warnings)
                 return rows
 
-            about = {"spec": path.name, "table": request.table, "format": request.format}
+            about = {"spec": str(path), "table": request.table, "format": request.format}
+            holder = find_holder(job)
+            code = WORKING if holder else 0
+            if holder:
+                say(f"note: {holder}; more may come", err=True)
             if not output:
-                _print(about, as_json, write)
+                _print(about, as_json, write, code)
             rows = _save(output, write)
-        return f"{output}: {rows} rows", about | {"output": str(output), "rows": rows}, 0
+        return f"{output}: {count(rows, 'row')}", about | {"output": str(output), "rows": rows}, code
 
     each((spec,), as_json, act)
 
@@ -126,15 +131,15 @@ def _save(output: Path, write: Callable[[File], int]) -> int:
         return write(file)
 
 
-def _print(about: dict[str, str], as_json: bool, write: Callable[[File], int]) -> NoReturn:
-    """Print rows as they come, as one JSON document where that is asked for, and end with 0."""
+def _print(about: dict[str, str], as_json: bool, write: Callable[[File], int], code: int) -> NoReturn:
+    """Print rows as they come, as one JSON document where that is asked for, and end with a code."""
     from runner.stdout import JsonArray, StandardOutput
 
     out, rows = StandardOutput(), 1
     with reader_may_leave():
         if as_json:
             begin = render_json({"specs": [about | {"rows": []}]}, only_ascii=True).removesuffix("]}]}")
-            array = JsonArray(out, begin.encode(), b'], "exit_code": 0}], "exit_code": 0}\n')
+            array = JsonArray(out, begin.encode(), f'], "exit_code": {code}}}], "exit_code": {code}}}\n'.encode())
             rows = write(array)
             array.finish()
         else:
@@ -142,4 +147,4 @@ def _print(about: dict[str, str], as_json: bool, write: Callable[[File], int]) -
         out.finish()
     if not rows and not as_json:
         say("note: nothing fits", err=True)
-    sys.exit(0)
+    sys.exit(code)

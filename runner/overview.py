@@ -13,8 +13,8 @@ from urllib.parse import quote
 from runner import plots
 from runner.census import BINS, OTHERS, Census, FieldCount
 from runner.job import Job
-from runner.report import Report, count
-from runner.shown import make_visible
+from runner.report import Report
+from runner.shown import count, make_visible
 from runner.timeline import PHASES, Bar, total_s
 from runner.webpage import Column, Table, facts, fitting, live_table, note, plain_table, render_page, section, show
 
@@ -113,7 +113,7 @@ def _describe_state(report: Report) -> tuple[str, str]:
 def _asked(job: Job) -> str:
     spec = job.spec
     asked = {
-        "Spec": job.spec_path.name,
+        "Spec": job.shown,
         "Files": ", ".join(spec.files),
         "App": job.app,
         "Version": spec.run.version or "the newest production version",
@@ -312,7 +312,7 @@ def as_json(found: Facts, output: Path) -> Mapping[str, Any]:
     """Give in numbers what the page shows, as values that JSON can carry."""
     census = found.census
     return {
-        "spec": found.job.spec_path.name,
+        "spec": found.job.shown,
         "output": str(output),
         "documents": census.documents,
         "to_look_at": census.to_look_at,

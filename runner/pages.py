@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import ResultsError
-from runner.files import digest_file, write_file
+from runner.files import digest_file, read_regular, write_file
 from runner.jsontext import Place, settle
 from runner.model import Damage, Member, Page, Run, Scan, Shard
 from runner.plan import Want
@@ -118,7 +118,7 @@ class _Pages:
     def _load(self, page: Page) -> RawPage:
         path = page.path
         if path not in self._kept:
-            content = (self._folder / path).read_bytes()
+            content = read_regular(self._folder / path)
             if "sha256:" + hashlib.sha256(content).hexdigest() != page.digest:  # an answer may lie elsewhere by now
                 raise ResultsError(f"{path}: is not as it was fetched", FETCH_AGAIN)
             while self._kept and sum(kept for kept, _ in self._kept.values()) + len(content) > BYTES_IN_MEMORY:
@@ -222,7 +222,7 @@ def carry_pages(state: State, old: Path, new: Path) -> None:
     for run in (run for shard in state.load_shards() for run in shard.runs):
         for page in (page for include in sorted(run.fetched) for page in state.load_pages(run.id, include)):
             if digest_file(new / page.path) != page.digest and digest_file(old / page.path) == page.digest:
-                write_file(new / page.path, [(old / page.path).read_bytes()])
+                write_file(new / page.path, [read_regular(old / page.path)])
 
 
 def _read_file(choice: Chosen, file: Mapping[str, Any]) -> Iterator[Document]:

@@ -29,7 +29,7 @@ def check_renamed(job: Job) -> None:
         stem = left.name.removesuffix(".state.db").removesuffix(".lock.toml")
         if not (job.folder / f"{stem}.toml").exists():
             raise InputError(
-                f"{job.spec_path.name}: has no state, but {left.name} is here and {stem}.toml is not",
+                f"{job.shown}: has no state, but {left.name} is here and {stem}.toml is not",
                 f"if the spec was renamed, `mv` {stem}.state.db and {stem}.lock.toml too; else move them away",
             )
 
@@ -49,7 +49,7 @@ def claim_results(job: Job) -> None:
         owner = _read_marker(marker)
     if owner and owner != name and (folder / owner).exists():
         raise InputError(
-            f"{job.spec_path.name}: the results folder {folder.name} belongs to {Path(owner).name}",
+            f"{job.shown}: the results folder {folder.name} belongs to {Path(owner).name}",
             "give each spec a results.dir of its own",
         )
     if owner != name:
@@ -105,7 +105,7 @@ def _check_place(job: Job, output: Path, place: Path) -> None:
     paths = [Path(os.path.relpath(place, folder)).as_posix() for folder in folders]
     if any(take.matches(path) and not leave.matches(path) for path in paths):
         raise InputError(
-            f"{output}: matches files of {job.spec_path.name}, the next apply would send it",
+            f"{output}: matches files of {job.shown}, the next apply would send it",
             f"give a place outside of them, in {job.results_path.name} for instance",
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 from runner.model import REVIEW_STATUS, Member, Run, Scan, Shard, Source
 from runner.model import Want as Want
 from runner.shards import group_sources
+from runner.shown import count
 
 
 class Need(Enum):
@@ -309,7 +310,7 @@ def _reopen(
             members[shard.id] = kept
         shard = replace(shard, members=kept)
         sent = len(kept) - len(missing_uploads(shard, want.target))
-        reason = f"not finished before: {sent} of {len(kept)} files are uploaded"
+        reason = f"not finished before: {sent} of {count(len(kept), 'file')} uploaded"
         work.append(Work(shard, 1, next_need(shard, want, 1), reason))
     return members, dissolved, work
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from runner.events import Counts
 from runner.model import MB
-from runner.shown import make_visible
+from runner.shown import count, make_visible
 
 HEARTBEAT_S = 30.0
 
@@ -20,7 +20,7 @@ HEARTBEAT_S = 30.0
 def render_size(size_bytes: int) -> str:
     """Render a number of bytes for people."""
     if size_bytes < 1024:
-        return f"{size_bytes} bytes"
+        return count(size_bytes, "byte")
     if size_bytes < MB // 10:
         return f"{size_bytes / 1024:.1f} KB"
     return f"{size_bytes / MB:.1f} MB" if size_bytes < 1024 * MB else f"{size_bytes / MB / 1024:.1f} GB"
@@ -31,12 +31,12 @@ def render_counts(counts: Counts) -> str:
     parts = []
     if counts.files_to_send:
         size = f"{render_size(counts.bytes_sent)} of {render_size(counts.bytes_to_send)}"
-        parts.append(f"uploaded {counts.files_sent} of {counts.files_to_send} files ({size})")
-    runs = ", ".join(f"{count} {status or 'started'}" for status, count in sorted(counts.runs.items()) if count)
+        parts.append(f"uploaded {counts.files_sent} of {count(counts.files_to_send, 'file')} ({size})")
+    runs = ", ".join(f"{number} {status or 'started'}" for status, number in sorted(counts.runs.items()) if number)
     if runs:
         parts.append(f"runs: {runs}")
     if counts.runs_fetched:
-        parts.append(f"results of {counts.runs_fetched} runs fetched")
+        parts.append(f"results of {count(counts.runs_fetched, 'run')} fetched")
     return "; ".join(parts) or "working"
 
 
@@ -62,7 +62,7 @@ class LineProgress:
     def digesting(self, files: int, files_total: int, size: int, size_total: int) -> None:
         """Write how far the reading of local files is, if nothing was written for a while."""
         if self._clock() - self._last >= HEARTBEAT_S:
-            self.say(f"read {files} of {files_total} files ({render_size(size)} of {render_size(size_total)})")
+            self.say(f"read {files} of {count(files_total, 'file')} ({render_size(size)} of {render_size(size_total)})")
 
     def close(self) -> None:
         """Nothing is left to do."""
@@ -103,7 +103,7 @@ class LiveProgress:
             ended = sum(counts.runs[status] for status in ("COMPLETE", "FAILED", "CANCELLED"))
             statuses = ", ".join(f"{n} {status}" for status, n in sorted(counts.runs.items()) if n)
             self._bar("runs", ended, runs, statuses)
-            self._bar("fetching", counts.runs_fetched, counts.runs["COMPLETE"] or 1, f"{counts.runs_fetched} runs")
+            self._bar("fetching", counts.runs_fetched, counts.runs["COMPLETE"] or 1, count(counts.runs_fetched, "run"))
 
     def digesting(self, files: int, files_total: int, size: int, size_total: int) -> None:
         """Move the bar of local files."""

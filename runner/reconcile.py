@@ -20,7 +20,7 @@ from runner.lockfile import Entry, load_lockfile
 from runner.look import Survey, survey
 from runner.model import GIVEN_UP, Member, Scan
 from runner.plan import PAYS, Plan, Work
-from runner.report import count
+from runner.shown import count
 from runner.state import State
 from runner.takeup import (
     Finder,
@@ -121,7 +121,7 @@ def unverified_error(job: Job, left: Sequence[Inspected]) -> UnknownOutcome:
     """Say which paid runs could not be verified, and that nothing is paid until a person decides."""
     shown = "; ".join(f"run {item.entry.run_id or 'of unknown id'}: {item.why}" for item in left[:5])
     return UnknownOutcome(
-        f"{job.spec_path.name}: {count(len(left), 'run')} paid before cannot be taken up, {shown}",
+        f"{job.shown}: {count(len(left), 'run')} paid before cannot be taken up, {shown}",
         f"see `{job.command('resolve')}`; nothing is paid until then",
     )
 
@@ -212,7 +212,7 @@ def _face_strangers(job: Job, state: State, client: AIHub, scan: Scan, found: Su
         files = in_thread(partial(client.list_files, batch.id))
         if fits({name: file.size for name, file in files.items()}, scan.sources):
             raise UnknownOutcome(
-                f"{job.spec_path.name}: batch {batch.id} on the server holds files of this spec, "
+                f"{job.shown}: batch {batch.id} on the server holds files of this spec, "
                 "but neither a state file nor a lock file here knows of it",
                 "apply with --adopt to take up what was paid, or with --again to pay for it again",
             )

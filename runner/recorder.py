@@ -11,7 +11,7 @@ from runner.events import Counts, Reporter
 from runner.job import Job
 from runner.model import GONE, REVIEW_STATUS, SetAside
 from runner.pages import lost_error
-from runner.report import count
+from runner.shown import are, count
 from runner.state import State
 from runner.steps import (
     BatchCreated,
@@ -190,10 +190,14 @@ class Recorder:
                 self._checks[step.shard] = self._checks.get(step.shard, 0) + 1
                 self.state.forget_uploads(step.batch, missing)
                 if self._checks[step.shard] >= MAX_CHECKS:
-                    what = f"batch {step.remote_id}: {len(missing)} files are not listed as they were sent"
+                    what = (
+                        f"batch {step.remote_id}: {count(len(missing), 'file')} {are(len(missing))} not listed as sent"
+                    )
                     self._park(step.shard, ServiceError(f"{what}, {missing[0]!r}", "apply again"))
                 else:
-                    self.reporter.say(f"batch {step.remote_id}: {len(missing)} files are sent again")
+                    self.reporter.say(
+                        f"batch {step.remote_id}: {count(len(missing), 'file')} {are(len(missing))} sent again"
+                    )
             case Gone():
                 self._forget_batch(step)
             case _:

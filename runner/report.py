@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from runner.errors import RunnerError
 from runner.jsonl import tally_documents
 from runner.model import REVIEW_STATUS, Scan, SetAside, Shard
 from runner.pages import find_lost, lost_error
-from runner.plan import PAYS, Need, Plan, Want, Work
+from runner.plan import PAYS, Need, Plan, Want, Work, missing_uploads
 from runner.progress import render_size
-from runner.shown import make_visible
+from runner.shown import are, count, make_visible
 from runner.state import State
 
 PRECEDENCE = (130, 1, 5, 7, 4, 3, 2, 6, 0)
 SHOWN = 10
+DETAILS = 5
 _WHEN_REVIEWED = "apply again when that is done, or with --wait-for-review"
 _HOW_TO_LEAVE_OUT = 'leave them out with "!…" in files; [limits] on_unsupported = "ignore" is for types'
-
-
-def count(number: int, thing: str) -> str:
-    """Say how many there are of a thing that forms its plural with an s, or, for `batch`, with es."""
-    return f"{number} {thing}" + ("" if number == 1 else "es" if thing.endswith("h") else "s")
 
 
 def worst_code(codes: Iterable[int]) -> int:
@@ -56,6 +52,7 @@ class Report:
     files: int = 0
     files_done: int = 0
     files_left: int = 0
+    files_uploaded: int = 0
     files_sent: int = 0
     bytes_sent: int = 0
     batches: int = 0
@@ -83,12 +80,17 @@ class Report:
     fake: bool = False
     results: str = ""
     seconds: float = 0.0
+    upload_seconds: float = 0.0
+    at_work: str = ""
+    next: str = ""
 
     @property
     def exit_code(self) -> int:
-        """The state of the job, not of one invocation."""
+        """The state of the job, not of one invocation; while another is at work, that is not known yet."""
         codes = [problem.exit_code for problem in self.problems]
         codes += [130] * self.interrupted
+        if self.at_work:
+            return worst_code([6, *codes])
         codes += [7] * bool(self.unknown_runs)
         answers = self.unanswered or self.without_documents or self.unknown_answers
         codes += [3] * bool(self.failed or self.set_aside or answers)
@@ -112,6 +114,11 @@ def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, want
     return Report(
         files_done=plan.done,
         files_left=sum(len(work.shard.members) for work in plan.work if work.need in PAYS),
+        files_uploaded=sum(
+            len(work.shard.members) - len(missing_uploads(work.shard, want.target))
+            for work in plan.work
+            if work.need in PAYS
+        ),
         batches=sum(batch.remote_id is not None for shard in shards for batch in shard.batches),
         runs=dict(Counter(run.status or "UNKNOWN" for run in latest)),
         documents=tally.documents,
@@ -130,78 +137,159 @@ def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, want
     )
 
 
-def render_report(report: Report, *, applied: bool = True) -> str:
-    """Render a report for people, a line per fact that is not as expected; `applied` adds what was just done."""
-    lines = []
+def at_work(report: Report, holder: str) -> Report:
+    """Describe a job while an apply is at work on it: what is open is under way, and not unknown."""
+    runs = Counter(report.runs)
+    going = runs.pop("UNKNOWN", 0)
+    return replace(
+        report,
+        at_work=holder,
+        runs=dict(runs + Counter({"being started": going})),
+        unknown_runs=0,
+        going=report.going + report.unknown_runs,
+    )
+
+
+def render_report(report: Report, *, applied: bool = True, verbose: bool = False) -> str:
+    """Render a report for people, a line per fact that there is; `applied` adds what was just done.
+
+    `verbose` lists all there is to list.
+    """
+    show = _Lines(verbose)
     where = " on the FAKE AI Hub" if report.fake else ""
+    done = f"{report.files_done} done or under way"
     if report.nothing_to_do:
-        lines.append(f"{report.spec}: nothing to do{where}")
-    runs = ", ".join(f"{number} {make_visible(status)}" for status, number in sorted(report.runs.items())) or "none"
-    lines.append(f"{report.spec}: {count(report.files, 'file')}, {report.files_done} done or under way{where}")
-    if applied:
-        sent = f"{count(report.files_sent, 'file')} ({render_size(report.bytes_sent)}) in {report.seconds} s"
-        lines.append(f"  sent       {sent}")
-    lines += [
-        f"  batches    {report.batches}",
-        f"  runs       {runs}" + f" ({report.runs_started} started now)" * applied,
-        f"  documents  {_render_documents(report)}",
-    ]
-    lines += _render_problems(report)
-    return "\n".join(lines + [f"  results    {report.results}"] * bool(report.results))
+        done = f"nothing to do{where}; {done}"
+    show.lines.append(f"{report.spec}: {count(report.files, 'file')}, {done}{'' if report.nothing_to_do else where}")
+    show.listed("at work", [report.at_work] * bool(report.at_work))
+    _render_done(report, show, applied=applied and not report.nothing_to_do)
+    _render_problems(report, show)
+    show.listed("results", [report.results] * bool(report.results))
+    if report.interrupted:
+        sent = f"{count(report.files_sent, 'file')} ({render_size(report.bytes_sent)}) sent"
+        show.lines.append(f"{report.spec}: interrupted after {sent}, {count(report.runs_started, 'run')} started")
+        show.lines.append(f"  {'to go on':<10} {report.next}")
+    return "\n".join(show.lines)
 
 
-def _render_documents(report: Report) -> str:
-    gone = f" ({report.documents_gone} of files that are gone)" if report.documents_gone else ""
-    return f"{report.documents}{gone}, fields with errors {report.field_errors}"
+class _Lines:
+    """Lines of facts, each under its title."""
 
+    def __init__(self, verbose: bool) -> None:
+        self.lines: list[str] = []
+        self._verbose = verbose
 
-def _render_problems(report: Report) -> list[str]:
-    lines = _render_aside(report.set_aside)
-    lines += _listed("failed", [f"run {run}: {text}" for run, text in report.failed_runs.items()])
-    lines += _listed("not done", report.failed, "--retry-failed pays for them again")
-    lines += _listed("unanswered", report.unanswered)
-    lines += _listed("no results", [f"{path}: answered, with no document" for path in report.without_documents])
-    lines += _listed("unexpected", report.unknown_answers)
-    lines += _listed("review", [f"run {run} waits for a person" for run in report.review], _WHEN_REVIEWED)
-    left = {"file": (report.files_left, "to run"), "run": (report.going, "going on")}
-    left |= {"results file": (report.unwritten, "to write again")}
-    left |= {"fetch": (report.unfetched, "of results"), "look": (report.unknown_runs, "for a run of unknown outcome")}
-    lines += _listed("left", [f"{count(number, what)} {rest}" for what, (number, rest) in left.items() if number])
-    lines += _listed("warning", report.warnings)
-    return lines + _listed("note", report.notes)
+    def listed(self, title: str, items: Sequence[str], hint: str = "") -> None:
+        """List the first of some items, or all, and under them what to do about all of them."""
+        shown = items if self._verbose else items[:SHOWN]
+        self.lines += [f"  {title:<10} {make_visible(item)}" for item in shown]
+        more = len(items) - len(shown)
+        self.lines += [f"  {'':<10} and {more} more; -v lists all"] * (more > 0)
+        self.lines += [f"  {'hint':<10} {hint}"] * bool(items and hint)
 
-
-def _render_aside(items: Sequence[SetAside]) -> list[str]:
-    return _listed("set aside", [f"{item.path}: {_because(item)}" for item in items], _HOW_TO_LEAVE_OUT)
+    def set_aside(self, items: Sequence[SetAside]) -> None:
+        """List what is set aside, by reason where there are several files of one."""
+        by_reason: dict[str, list[SetAside]] = {}
+        for item in items:
+            by_reason.setdefault(item.reason, []).append(item)
+        lines = []
+        for of_reason in by_reason.values():
+            if self._verbose or len(of_reason) == 1:
+                lines += [f"{item.path}: {_because(item)}" for item in of_reason]
+            else:
+                lines.append(_sum_up(of_reason))
+        self.listed("set aside", lines, _HOW_TO_LEAVE_OUT)
 
 
 def _because(item: SetAside) -> str:
     return f"{item.reason}, {item.detail}" if item.detail else item.reason
 
 
-def _listed(title: str, items: Sequence[str], hint: str = "") -> list[str]:
-    """List the first of some items, and under them what to do about all of them."""
-    shown = [f"  {title:<10} {make_visible(item)}" for item in items[:SHOWN]]
-    more = len(items) - SHOWN
-    shown += [f"  {'':<10} and {more} more; --json lists all"] * (more > 0)
-    return shown + [f"  {'hint':<10} {hint}"] * bool(items and hint)
+def _sum_up(items: Sequence[SetAside]) -> str:
+    details = Counter(item.detail for item in items if item.detail)
+    shown = [f"{detail} ({number})" for detail, number in details.most_common(DETAILS)]
+    why = ", ".join([items[0].reason, *shown]) + " …" * (len(details) > DETAILS)
+    return f"{items[0].path} and {len(items) - 1} more: {why}; -v lists all"
 
 
-def render_plan(name: str, plan: Plan, scan: Scan, target: str) -> str:
+def _render_done(report: Report, show: _Lines, *, applied: bool) -> None:
+    """Say what there is of batches, runs and documents; nothing of what there is none of."""
+    if applied and report.files_sent:
+        took = f" in {report.upload_seconds:.1f} s" if report.upload_seconds else ""
+        show.listed("sent", [f"{count(report.files_sent, 'file')} ({render_size(report.bytes_sent)}){took}"])
+    if report.nothing_to_do:
+        return
+    show.listed("batches", [str(report.batches)] * bool(report.batches))
+    runs = ", ".join(f"{number} {status}" for status, number in sorted(report.runs.items()))
+    started = f" ({report.runs_started} started now)" if applied and report.runs_started else ""
+    show.listed("runs", [runs + started] * bool(runs))
+    gone = f" ({report.documents_gone} of files that are gone)" if report.documents_gone else ""
+    errors = f", {count(report.field_errors, 'field')} with errors" if report.field_errors else ""
+    show.listed("documents", [f"{report.documents}{gone}{errors}"] * bool(report.documents))
+
+
+def _render_problems(report: Report, show: _Lines) -> None:
+    show.set_aside(report.set_aside)
+    show.listed("failed", [f"run {run}: {text}" for run, text in report.failed_runs.items()])
+    show.listed("not done", report.failed, "--retry-failed pays for them again")
+    show.listed("unanswered", report.unanswered)
+    show.listed("no results", [f"{path}: answered, with no document" for path in report.without_documents])
+    show.listed("unexpected", report.unknown_answers)
+    show.listed("review", [f"run {run} waits for a person" for run in report.review], _WHEN_REVIEWED)
+    uploaded = f", {report.files_uploaded} of them {are(report.files_uploaded)} uploaded" * bool(report.files_uploaded)
+    left = {"file": (report.files_left, "to run" + uploaded), "run": (report.going, "going on")}
+    left |= {"results file": (report.unwritten, "to write again")}
+    left |= {"fetch": (report.unfetched, "of results"), "look": (report.unknown_runs, "for a run of unknown outcome")}
+    show.listed("left", [f"{count(number, what)} {rest}" for what, (number, rest) in left.items() if number])
+    show.listed("warning", report.warnings)
+    show.listed("note", report.notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What applying would do, and to what: `spec` as it was given, the app, and whose units are spent where."""
+
+    spec: str
+    app: str
+    place: str
+    target: str
+    plan: Plan
+    scan: Scan
+    at_work: str = ""
+
+    @property
+    def files(self) -> int:
+        """Count all files that the spec selects."""
+        return len(self.scan.sources) + len(self.scan.set_aside)
+
+    def ask(self) -> str:
+        """Word the question that is asked before anything is paid."""
+        sent = self.plan.uploads(self.target)
+        files = f"send {count(len(sent), 'file')} ({render_size(sum(member.size for member in sent))}) and "
+        runs = f"start {count(self.plan.runs_to_pay, 'run')} of {self.app}, on {self.place}?"
+        question = files * bool(sent) + runs
+        return make_visible(question[0].upper() + question[1:])
+
+
+def render_plan(found: Preview, *, verbose: bool = False) -> str:
     """Render what applying would do, with the reason for each batch and run."""
-    sent = plan.uploads(target)
-    size = render_size(sum(member.size for member in sent))
-    lines = [
-        f"{name}: {count(len(scan.sources) + len(scan.set_aside), 'file')}, {plan.done} done or under way",
-        f"  to send    {count(len(sent), 'file')} ({size})",
-        f"  to create  {count(plan.batches_to_create, 'batch')}",
-        f"  to pay     {count(plan.runs_to_pay, 'run')}",
-    ]
-    lines += _listed("because", [_describe_work(work) for work in plan.work])
-    lines += _listed("moved", [f"{move.old} is now {move.new}" for move in plan.moves])
-    lines += _listed("failed", [f"{path}: not paid for again without --retry-failed" for path in plan.failed])
-    lines += _render_aside(scan.set_aside)
-    return "\n".join(lines + _listed("note", plan.notes))
+    show, plan = _Lines(verbose), found.plan
+    sent = plan.uploads(found.target)
+    nothing = "" if plan.work else "nothing to do; "
+    show.lines.append(f"{found.spec}: {count(found.files, 'file')}, {nothing}{plan.done} done or under way")
+    show.listed("at work", [found.at_work] * bool(found.at_work))
+    show.listed("on", [found.place])
+    show.listed("app", [found.app])
+    if plan.work:
+        show.listed("to send", [f"{count(len(sent), 'file')} ({render_size(sum(one.size for one in sent))})"])
+        show.listed("to create", [count(plan.batches_to_create, "batch")])
+        show.listed("to pay", [count(plan.runs_to_pay, "run")])
+    show.listed("because", [_describe_work(work) for work in plan.work])
+    show.listed("moved", [f"{move.old} is now {move.new}" for move in plan.moves])
+    show.listed("failed", [f"{path}: not paid for again without --retry-failed" for path in plan.failed])
+    show.set_aside(found.scan.set_aside)
+    show.listed("note", plan.notes)
+    return "\n".join(show.lines)
 
 
 def _describe_work(work: Work) -> str:
@@ -210,24 +298,27 @@ def _describe_work(work: Work) -> str:
     return f"{count(len(members), 'file')} ({shown}): {work.reason}; next: {work.need.value}"
 
 
-def plan_as_json(name: str, plan: Plan, scan: Scan, target: str) -> dict[str, Any]:
+def plan_as_json(found: Preview) -> dict[str, Any]:
     """Give a plan as values that JSON can carry."""
-    sent = plan.uploads(target)
+    plan, sent = found.plan, found.plan.uploads(found.target)
     return {
-        "spec": name,
-        "files": len(scan.sources),
+        "spec": found.spec,
+        "on": found.place,
+        "app": found.app,
+        "files": found.files,
         "done": plan.done,
         "send": [member.path for member in sent],
         "send_bytes": sum(member.size for member in sent),
         "batches": plan.batches_to_create,
         "runs": plan.runs_to_pay,
-        "open_intents": plan.open_intents,
+        "open_intents": 0 if found.at_work else plan.open_intents,
         "work": [
             {"files": len(work.shard.members), "attempt": work.attempt, "next": work.need.value, "reason": work.reason}
             for work in plan.work
         ],
         "moved": [asdict(move) for move in plan.moves],
         "failed": list(plan.failed),
-        "set_aside": [asdict(item) for item in scan.set_aside],
+        "set_aside": [asdict(item) for item in found.scan.set_aside],
+        "at_work": found.at_work,
         "notes": list(plan.notes),
     }

@@ -35,13 +35,13 @@ class Settings(BaseSettings):
 def load_spec(path: Path) -> Spec:
     """Load a spec. Raises InputError (SpecErrors: all mistakes at once)."""
     if path.name.endswith(".lock.toml"):
-        raise InputError(f"{path.name}: is a lock file, not a spec", "name the spec")
+        raise InputError(f"{path}: is a lock file, not a spec", "name the spec")
     data = _read(path, MAX_SPEC_BYTES + 1, "name a spec, such as invoices.toml")
     if len(data) > MAX_SPEC_BYTES:
-        raise InputError(f"{path.name}: is too large for a spec, more than {MAX_SPEC_BYTES} bytes", "name the spec")
+        raise InputError(f"{path}: is too large for a spec, more than {MAX_SPEC_BYTES} bytes", "name the spec")
     if data.startswith(b"\xef\xbb\xbf"):
-        raise InputError(f"{path.name}: begins with a byte order mark", "save it as UTF-8 without one")
-    text = _decode(data, path.name)
+        raise InputError(f"{path}: begins with a byte order mark", "save it as UTF-8 without one")
+    text = _decode(data, str(path))
     spec = parse_spec(text, path)
     _check_installed(spec, text, path)
     return spec

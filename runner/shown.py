@@ -30,3 +30,13 @@ def show_value(value: Any, limit: int) -> str:
     text = value if isinstance(value, str) else "" if value is None else render_json(value)
     shown = make_visible(text[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def count(number: int, thing: str) -> str:
+    """Say how many there are of a thing, which forms its plural with an s, or, as `batch`, with es."""
+    return f"{number:d} {thing}" + ("" if number == 1 else "es" if thing.endswith("h") else "s")
+
+
+def are(number: int) -> str:
+    """Choose the verb that goes with so many."""
+    return "is" if number == 1 else "are"

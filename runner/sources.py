@@ -72,7 +72,7 @@ def _nothing(spec: Spec, spec_path: Path, folder: str, ignored: int) -> InputErr
     for pattern in spec.files:
         if not pattern.startswith("!") and Path(folder, pattern).is_dir():
             hint = f'write files = "{pattern.rstrip("/")}/**" to take what that folder holds'
-    return InputError(f"{spec_path.name}: no file matches {', '.join(spec.files)} in {folder}{left}", hint)
+    return InputError(f"{spec_path}: no file matches {', '.join(spec.files)} in {folder}{left}", hint)
 
 
 def _password(path: str, passwords: Iterable[tuple[Globs, str]]) -> str:

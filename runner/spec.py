@@ -267,14 +267,14 @@ def parse_spec(text: str, path: PurePath) -> Spec:
 
 
 def _load_toml(text: str, path: PurePath) -> dict[str, Any]:
-    too_deep = InputError(f"{path.name}: nests too deeply, or holds too large a number", "check that it is a spec")
+    too_deep = InputError(f"{path}: nests too deeply, or holds too large a number", "check that it is a spec")
     try:
         content = tomllib.loads(text)
         mistake = too_deep if _is_deep(content) else None
     except tomllib.TOMLDecodeError as error:
         what, _, place = str(error).partition(" (at ")
         line, column = [*re.findall(r"\d+", place), "", ""][:2]
-        where = f"{path.name}:{line or text.count(chr(10)) + 1}" + f":{column}" * bool(column)
+        where = f"{path}:{line or text.count(chr(10)) + 1}" + f":{column}" * bool(column)
         mistake = InputError(f"{where}: is not TOML, {what[:1].lower()}{what[1:]}", "mend the line that is named")
     except (ValueError, RecursionError):
         mistake = too_deep

@@ -11,7 +11,9 @@ from pathlib import Path
 from runner.api import AIHub
 from runner.bodies import FileSlice, SourceChanged
 from runner.errors import ServiceError
+from runner.files import open_regular, read_regular
 from runner.model import MB, Stat
+from runner.shown import count
 from runner.steps import CheckBatch, Checked, Gone, Outcome, SendFile, Sent, Unsendable
 from runner.wire import UploadPart
 
@@ -57,7 +59,7 @@ def _identify(path: Path) -> Stat:
 
 def _send_whole(client: AIHub, step: SendFile, size: int) -> Sent:
     if size <= IN_MEMORY_BYTES:
-        data = step.path.read_bytes()
+        data = read_regular(step.path)
         if not data:
             raise SourceChanged
         client.put_file(step.remote_id, step.member.name, data)
@@ -94,7 +96,7 @@ def _send_parts(client: AIHub, step: SendFile, size: int) -> Sent:
 def _digest_parts(path: Path, part_size: int, digests: list[str]) -> str:
     """Hash a file whose parts were hashed as they were sent; raises SourceChanged where they differ."""
     whole = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for digest in digests:
             part = file.read(part_size)
             if "sha256:" + hashlib.sha256(part).hexdigest() != digest:
@@ -125,7 +127,8 @@ def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
         raise
     if strangers := listed.keys() - step.sizes.keys():
         raise ServiceError(
-            f"batch {step.remote_id}: holds {len(strangers)} files that are not to be run", "apply again in a while"
+            f"batch {step.remote_id}: holds {count(len(strangers), 'file')} that shall not be run",
+            "apply again in a while",
         )
     return Checked(tuple(_missing(step, listed)))
 

@@ -24,7 +24,7 @@ from runner.diff import (
 from runner.diffpage import render_diff_page
 from runner.errors import InputError
 from runner.files import write_file
-from runner.inspection import read_state, scan_quietly
+from runner.inspection import as_at_work, read_state, scan_quietly
 from runner.job import Job
 from runner.jsonl import find_damage
 from runner.model import Shard
@@ -32,8 +32,7 @@ from runner.outfile import write_output
 from runner.overview import Facts, as_json, render_overview
 from runner.pages import Chosen, Document, Found, find_results
 from runner.places import check_output
-from runner.report import count
-from runner.shown import make_visible
+from runner.shown import count, make_visible
 from runner.state import State
 from runner.timeline import make_timeline
 
@@ -57,12 +56,12 @@ def write_report(job: Job, output: Path | None, threshold: float) -> tuple[Path,
         results = find_results(state, shards, scan, want, job.results_path)
         found = Facts(
             job,
-            describe_job(job, state, scan, damaged),
+            as_at_work(job, describe_job(job, state, scan, damaged)),
             make_timeline(shards, want.run_key, want.include),
             take_census(results.documents(), threshold),
         )
     write(output, render_overview(found, output, datetime.now(UTC)))
-    text = f"{job.spec_path.name}: {count(found.census.documents, 'document')}, {found.census.to_look_at} to look at"
+    text = f"{job.shown}: {count(found.census.documents, 'document')}, {found.census.to_look_at} to look at"
     return output, make_visible(f"{text}\n  report     {output}", keep="\n"), dict(as_json(found, output))
 
 
@@ -98,12 +97,12 @@ def compare_results(
     if page:
         write_output(page, render_diff_page(job, diff, page))
     more = f"\n\n  page       {make_visible(str(page))}" if page else ""
-    return render_diff(job.spec_path.name, diff) + more, _as_json(job, diff, page)
+    return render_diff(job.shown, diff) + more, _as_json(job, diff, page)
 
 
 def _as_json(job: Job, diff: Diff, page: Path | None) -> dict[str, Any]:
     counts = {name: dict(counts) for name, counts in sorted(diff.fields.items())}
-    return {"spec": job.spec_path.name, **asdict(diff), "fields": counts, "page": str(page) if page else None}
+    return {"spec": job.shown, **asdict(diff), "fields": counts, "page": str(page) if page else None}
 
 
 Side = tuple[str, Candidates]
@@ -137,7 +136,7 @@ def _known_runs(shards: Sequence[Shard]) -> list[str]:
 def _require(job: Job, name: str, found: Candidates, known: Iterable[str]) -> Side:
     if not found:
         some = ", ".join(list(known)[:10]) or "none"
-        raise InputError(f"{job.spec_path.name}: no results of {name} are here, only of: {some}", "give one of those")
+        raise InputError(f"{job.shown}: no results of {name} are here, only of: {some}", "give one of those")
     return name, found
 
 

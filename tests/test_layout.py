@@ -62,7 +62,7 @@ WITHIN = {
 }
 # What judges the fake, and knows nothing of how it is made.
 CERTIFY = {"certificate", "certify", "deletion", "disclosure", "hub", "promise", "suite", "target"}
-MAX_FILE_LINES = 350
+MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 50
 
 

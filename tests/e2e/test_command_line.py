@@ -93,7 +93,7 @@ def test_documents_of_files_that_are_gone_are_told_apart(project: Project) -> No
     (project.folder / "in/00000.txt").unlink()
     of_one = sum(document["path"] == "in/00000.txt" for document in project.documents)
     project.apply()
-    assert f"documents  {all_of_them} ({of_one} of files that are gone), fields" in project.run("status").out
+    assert f"documents  {all_of_them} ({of_one} of files that are gone)" in project.run("status").out
 
 
 def test_a_hint_names_the_command_for_this_place_and_spec(project: Project) -> None:

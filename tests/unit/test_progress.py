@@ -23,7 +23,7 @@ def test_counts_are_told_in_one_line() -> None:
     counts = Counts(files_to_send=2, files_sent=2, runs_fetched=1)
     counts.runs.update({"COMPLETE": 1, "RUNNING": 2})
     assert render_counts(counts) == (
-        "uploaded 2 of 2 files (0 bytes of 0 bytes); runs: 1 COMPLETE, 2 RUNNING; results of 1 runs fetched"
+        "uploaded 2 of 2 files (0 bytes of 0 bytes); runs: 1 COMPLETE, 2 RUNNING; results of 1 run fetched"
     )
 
 

@@ -273,7 +273,7 @@ def test_all_that_leads_outside_is_listed(tmp_path: Path) -> None:
     (tmp_path / "job/in/x.txt").symlink_to("../../out/a.txt")
     (tmp_path / "job/y").symlink_to("../out")
     error = told(tmp_path / "job", '["in/*", "y/*", "../out/*", "/nowhere/*"]')
-    assert error.message == "job.toml: files leads outside, ../out, /nowhere/*, in/x.txt, y"
+    assert error.message == f"{tmp_path}/job/job.toml: files leads outside, ../out, /nowhere/*, in/x.txt, y"
     assert error.hint == "give --allow-outside to mean it"
     assert paths(scan(tmp_path / "job", '["in/*", "!in/x.txt"]')) == ["in/b.txt"]
 
@@ -332,7 +332,7 @@ def test_unsupported_types_are_treated_as_the_spec_says(
 def test_no_file_at_all_is_an_error_with_a_way_out(tmp_path: Path, files: str, hint: str) -> None:
     write(tmp_path, "in/a.txt")
     error = told(tmp_path, files)
-    assert error.message == f"job.toml: no file matches {files[1:-1]} in {os.path.realpath(tmp_path)}"
+    assert error.message == f"{tmp_path}/job.toml: no file matches {files[1:-1]} in {os.path.realpath(tmp_path)}"
     assert error.hint.startswith(hint)
     assert error.exit_code == 2
 

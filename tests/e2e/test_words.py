@@ -1,0 +1,138 @@
+"""What is said: by the question and the plan, while another is at work, of nothing, of one, and of many."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from .conftest import Project, Terminal
+from .test_interrupted import wait_for
+
+
+@contextmanager
+def at_work(project: Project) -> Iterator[int]:
+    """Have an apply at work whose first run's start is not answered yet; gives its pid."""
+    project.write_files(2)
+    project.fake.faults.add(operation="runApp", do="stall", when="after", seconds=20)
+    process = project.start("apply", "job.toml")
+    try:
+        wait_for(lambda: project.fake.runs())
+        yield process.pid
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_status_while_an_apply_is_at_work_names_it_and_calls_nothing_unknown(project: Project) -> None:
+    with at_work(project) as pid:
+        for command in ("status", "plan"):
+            outcome = project.run(command)
+            assert outcome.code == 6, outcome.text
+            assert f"apply at work, pid {pid}" in outcome.out
+            assert "unknown" not in outcome.out.lower().replace("not known", "unknown")
+            assert json.loads(project.run(command, "--json").out)["exit_code"] == 6
+        assert f"apply at work, pid {pid}" in project.run("results").err
+        assert project.run("results").code == 6
+        assert project.apply().code == 5
+    assert project.run("status").code == 7
+    assert project.apply().code == 0
+    assert len(project.fake.runs()) == 1
+
+
+def test_who_looks_at_the_lock_keeps_nobody_from_it(project: Project) -> None:
+    import fcntl
+
+    project.write_files(1)
+    project.apply()
+    with (project.folder / "job.state.db.lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        assert project.run("status").code == 0
+        assert project.run("plan").code == 0
+
+
+def test_question_names_what_is_at_stake(project: Project) -> None:
+    project.write_files(2)
+    project.change_spec("[limits]", '[run]\nversion = "3.0"\n[limits]')
+    with Terminal(project, "apply", "job.toml") as terminal:
+        terminal.read_until("[y/N]")
+        terminal.type("n\n")
+        _, shown = terminal.end()
+    question = " ".join(shown[shown.index("Send 2 files") : shown.index("[y/N]")].split())
+    assert question == (
+        "Send 2 files (34 bytes) and start 1 run of Invoice Extraction of instabase, version 3.0, "
+        f"on {project.fake.root}, context acme?"
+    )
+    with Terminal(project, "apply", "job.toml", "--fake") as terminal:
+        terminal.read_until("[y/N]")
+        terminal.type("n\n")
+        _, shown = terminal.end()
+    assert "on the FAKE AI Hub" in shown
+    assert project.fake.root not in shown
+
+
+def test_plan_and_plan_on_the_fake_tell_where(project: Project) -> None:
+    project.write_files(1)
+    real, fake = project.run("plan").out, project.run("plan", "--fake").out
+    assert f"  on         {project.fake.root}, context acme\n" in real
+    assert "  on         the FAKE AI Hub" in fake
+    assert "  app        Invoice Extraction of instabase, its newest production version\n" in real
+    project.change_spec('context = "acme"', 'context = ""')
+    assert f"{project.fake.root}, the community account" in project.run("plan").out
+
+
+def test_one_is_one_and_two_are_two(project: Project) -> None:
+    project.write_files(1)
+    assert "would start 1 run, 0 are allowed" in project.apply("--max-runs", "0").err
+    project.write_files(2)
+    project.change_spec("[limits]\n", "[limits]\nfiles_per_batch = 1\n")
+    assert "would start 2 runs, 1 is allowed" in project.apply("--max-runs", "1").err
+
+
+def test_nothing_to_do_is_not_followed_by_zeros(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    shown = project.apply().out
+    assert "1 file, nothing to do; 1 done" in shown
+    assert " 0" not in shown.replace(str(project.folder), "")
+    assert [line.split()[0] for line in shown.splitlines()[1:]] == ["results"]
+
+
+def test_files_set_aside_are_one_line_by_reason_and_all_with_v(project: Project) -> None:
+    project.write_files(1)
+    for number in range(12):
+        project.write(f"in/song{number:02}.wav", "la")
+    project.write("in/film.mov", "la")
+    project.write("in/empty.txt", b"")
+    for command in ("plan", "apply", "status"):
+        shown = project.run(command).out
+        assert shown.count("unsupported type") == 1
+        assert "in/film.mov and 12 more: unsupported type, .wav (12), .mov (1); -v lists all" in shown
+        assert "in/empty.txt: empty" in shown
+        assert project.run(command, "-v").out.count("unsupported type") == 13
+        assert len(project.run(command, "--json").json["set_aside"]) == 14
+
+
+def test_text_and_json_agree_on_the_number_of_files(project: Project) -> None:
+    project.write_files(2)
+    project.write("in/song.wav", "la")
+    assert "job.toml: 3 files, " in project.run("plan").out
+    assert project.run("plan", "--json").json["files"] == 3
+    assert project.run("status", "--json").json["files"] == 3
+    assert project.apply("--json").json["files"] == 3
+
+
+def test_time_of_sending_is_that_of_the_upload(project: Project) -> None:
+    project.write_files(1)
+    project.fake.service.run_seconds = 1.5
+    told = project.apply("--json").json
+    assert told["upload_seconds"] < 1.5 <= told["seconds"]
+
+
+@pytest.mark.parametrize("command", ["validate", "plan", "apply", "status"])
+def test_messages_name_a_spec_by_the_path_that_was_given(project: Project, command: str) -> None:
+    project.write("a/job.toml", "files = 1\n")
+    project.spec_name = "./a/../a/job.toml"
+    assert f"error: {project.spec_path}:1: " in project.run(command).err
