@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from requests.utils import get_environ_proxies
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
 
 from runner.errors import InputError
+from runner.response import FinalResponse
 from runner.spec import is_this_machine
 
 SEND_BYTES = 1 << 18  # streamed bodies go out in pieces of this size; 16 KB, the default, is slow
@@ -55,6 +58,37 @@ def _find_authorities() -> str:
     return ""
 
 
+def name_authorities(session: requests.Session) -> str:
+    """Tell which file of authorities a session's certificates are checked against."""
+    return session.verify if isinstance(session.verify, str) else DEFAULT_CA_BUNDLE_PATH
+
+
+class _Adapter(HTTPAdapter):
+    """Sends requests over connections that read answers as `FinalResponse` does, straight or through a proxy."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        _read_final_responses(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        _read_final_responses(manager)
+        return manager
+
+
+def _read_final_responses(manager: Any) -> None:
+    """Let a manager of pools (which may be one for SOCKS, with connections of its own) read final responses only."""
+    pools: Mapping[str, Any] = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {scheme: _with_final_responses(pool) for scheme, pool in pools.items()}
+
+
+def _with_final_responses(pool: Any) -> Any:
+    if issubclass(pool.ConnectionCls.response_class, FinalResponse):
+        return pool
+    connection = type(pool.ConnectionCls.__name__, (pool.ConnectionCls,), {"response_class": FinalResponse})
+    return type(pool.__name__, (pool,), {"ConnectionCls": connection})
+
+
 def open_session(connection: Connection) -> requests.Session:
     """Make a session: the environment's proxies and CA bundle are read here, once."""
     session = requests.Session()
@@ -64,7 +98,7 @@ def open_session(connection: Connection) -> requests.Session:
     session.verify = _find_authorities() or True
     if not is_this_machine(urlsplit(connection.root).hostname or ""):
         session.proxies.update(get_environ_proxies(connection.root))
-    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connection.pool_size)
+    adapter = _Adapter(pool_connections=1, pool_maxsize=connection.pool_size)
     adapter.init_poolmanager(1, connection.pool_size, blocksize=SEND_BYTES)
     session.mount("https://", adapter)
     session.mount("http://", adapter)

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import requests
 import tenacity
+import urllib3
 from pydantic import BaseModel
 
 from runner import wire
@@ -26,7 +27,8 @@ from runner.bodies import FileSlice, PaidBody
 from runner.errors import AnswerLost, Interrupted, Refused, ServiceError
 from runner.pace import Pace
 from runner.reasons import describe_answer, describe_failure, hint_for, read_date, read_retry_after, unreachable
-from runner.session import Connection, open_session
+from runner.response import Watch, watching
+from runner.session import Connection, name_authorities, open_session
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 # What a creating POST may answer without having created anything (facts of the API, and HTTP's own meaning). A 303
@@ -39,6 +41,9 @@ RETRIES_PER_SHARD = 200  # of all its requests together: a service that fails so
 MAX_WAIT_S = 60.0
 MAX_PATIENCE_S = 900.0
 SENT_WITHIN_S = 1000.0  # a request that creates is sent so long after its intent, or not at all
+# How long an answer under way may take once we are asked to stop; what is paid is worth some waiting.
+GRACE_S, PAID_GRACE_S = 2.0, 5.0
+FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError)  # the one lets some of the other through
 MAX_ANSWER_BYTES = 512 * 1_048_576
 
 T = TypeVar("T")
@@ -144,20 +149,24 @@ class Transport:
             if self.stop.is_set():
                 raise Interrupted("interrupted")
             check()
-            with (session or self._session).request(
-                method,
-                self.connection.root + path,
-                params=params,
-                data=body,
-                headers={"Content-Type": content_type} if body is not None else {},
-                timeout=(self.connection.connect_timeout_s, self.connection.read_timeout_s),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
+            grace_s = PAID_GRACE_S if isinstance(body, PaidBody) else GRACE_S
+            with (
+                watching(Watch(self.stop, grace_s)),
+                (session or self._session).request(
+                    method,
+                    self.connection.root + path,
+                    params=params,
+                    data=body,
+                    headers={"Content-Type": content_type} if body is not None else {},
+                    timeout=(self.connection.connect_timeout_s, self.connection.read_timeout_s),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
                 connection = getattr(response.raw, "connection", None)  # it is given back once the body is read
-                body = self._hide(response, _read_body(response))
+                content = self._hide(response, _read_body(response))
                 drop = connection.close if connection is not None else _nothing
-                answer = Answer(response.status_code, dict(response.headers), body, drop)
+                answer = Answer(response.status_code, dict(response.headers), content, drop)
         self._reached = True
         self._learn_time(response.headers.get("Date"))
         self._keep_pace(answer)
@@ -198,8 +207,9 @@ class Transport:
         def once() -> T:
             try:
                 return act()
-            except requests.RequestException as error:
-                raise unreachable(what, self.connection.root, error) from None
+            except FAILURES as error:
+                authorities = name_authorities(self._session)
+                raise unreachable(what, self.connection.root, authorities, error) from None
 
         return tenacity.Retrying(
             stop=tried_enough,
@@ -259,10 +269,11 @@ class Transport:
         session = self._make_session(self.connection)
         try:
             answer = self.send("POST", path, session=session, body=body, content_type="application/json", check=check)
-        except requests.RequestException as error:
+        except (*FAILURES, Interrupted) as error:
             if not body.was_read:
                 raise
-            raise AnswerLost(f"{what}: no answer, {describe_failure(error)}") from None
+            why = error.message if isinstance(error, Interrupted) else describe_failure(error)
+            raise AnswerLost(f"{what}: no answer, {why}") from None
         finally:
             session.close()
         if answer.status in REFUSED:

@@ -20,6 +20,7 @@ LAYERS = [
         "bodies",
         "files",
         "pace",
+        "response",
         "rawpage",
         "sink",
         "filters",

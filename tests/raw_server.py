@@ -1,0 +1,103 @@
+"""A server that answers with exactly the bytes it is told, to find out what a client makes of them."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import IO
+
+PACE_S = 0.02
+TLS_HELLO = b"\x16"
+
+
+class Drip:
+    """Sends some bytes again and again, until the client is gone."""
+
+    def __init__(self, piece: bytes, begun: Callable[[], None] = lambda: None) -> None:
+        self.piece, self.begun = piece, begun
+
+
+Piece = bytes | Drip
+
+
+class RawServer:
+    """Gives `answers` in turn, one for each request, whatever connection it comes over; the last one for ever.
+
+    `requests` holds the request lines, `connections` how many were opened; `seen` is called when a request came in,
+    and `pace_s` lies between the pieces of an answer.
+    """
+
+    def __init__(self, answers: Iterable[list[Piece]], certificate: Path | None = None) -> None:
+        self.answers = list(answers)
+        self.requests: list[str] = []
+        self.connections = 0
+        self.seen: Callable[[], None] = lambda: None
+        self.pace_s = 0.0
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if certificate else None
+        if self._context and certificate:
+            self._context.load_cert_chain(certificate)
+        self._stop = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections, and end what drips."""
+        self._stop.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # a thread that waits in accept is not woken by close alone
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._serve, args=[sock], daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with suppress(OSError), closing(sock):
+            if self._context:
+                sock = self._context.wrap_socket(sock, server_side=True)
+            elif sock.recv(1, socket.MSG_PEEK) == TLS_HELLO:
+                self._send(sock, self.answers[0][0])
+                return
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            reader = sock.makefile("rb")
+            while line := _read_request(reader):
+                self.requests.append(line)
+                self.seen()
+                answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+                for piece in answer:
+                    self._send(sock, piece)
+                    self._stop.wait(self.pace_s)
+
+    def _send(self, sock: socket.socket, piece: Piece) -> None:
+        if isinstance(piece, bytes):
+            sock.sendall(piece)
+            return
+        piece.begun()
+        while not self._stop.wait(PACE_S):
+            sock.sendall(piece.piece)
+
+
+def _read_request(reader: IO[bytes]) -> str:
+    line = reader.readline().decode().strip()
+    length = 0
+    while header := reader.readline().strip():
+        name, _, value = header.partition(b":")
+        if name.lower() == b"content-length":
+            length = int(value)
+    reader.read(length)
+    return line
+
+
+def answer(body: bytes, status: str = "200 OK") -> bytes:
+    """Make a whole answer."""
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
