@@ -79,6 +79,8 @@ def with_deliveries(app: ASGIApp, striking: Sequence[Fault], late: list[Late]) -
     for fault in striking:
         if fault.do == "interim":
             app = _announced(app, fault)
+        elif fault.do == "surplus":
+            app = _given_twice(app)
     return app
 
 
@@ -142,6 +144,19 @@ def _announced(app: ASGIApp, fault: Fault) -> ASGIApp:
         await app(scope, receive, announce)
 
     return announced
+
+
+def _given_twice(app: ASGIApp) -> ASGIApp:
+    async def given_twice(scope: Scope, receive: Receive, send: Send) -> None:
+        answer = Answer()
+        await app(scope, receive, answer.take)
+        await answer.give(send)
+        status, body = answer.start["status"], answer.body
+        head = f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}\r\nContent-Type: application/json\r\n"
+        head += "\r\n" if status == 204 else f"Content-Length: {len(body)}\r\n\r\n"
+        scope["transport"].write(head.encode() + body)
+
+    return given_twice
 
 
 def _copy(scope: Scope) -> Scope:

@@ -37,7 +37,7 @@ KNOBS: Mapping[str, tuple[str, ...]] = {
     "expire": (),
 }
 # How the request comes to the service, and what comes before its answer.
-DELIVERIES: Mapping[str, tuple[str, ...]] = {"twice": (), "late": (), "interim": ()}
+DELIVERIES: Mapping[str, tuple[str, ...]] = {"twice": (), "late": (), "interim": (), "surplus": ()}
 # What becomes of what an answer says, and the operations that this is for; none means all.
 REWRITES: Mapping[str, tuple[str, ...]] = {
     "set": (),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import socket
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import requests
+import tomli_w
 
 from fake_server import FakeAIHub
 
@@ -290,6 +292,50 @@ def test_interim_answers_come_before_the_answer(fake: FakeAIHub, status: int) ->
     assert [head.split(b" ")[1] for head in heads[:3]] == [b"%d" % status, b"%d" % status, b"200"]
     assert b"Link: </x>" in heads[0]
     assert heads[3] == b'{"batches":[]}'
+
+
+def test_answer_comes_twice_and_is_left_for_the_next_request(fake: FakeAIHub) -> None:
+    fake.faults(operation="listBatches", do="surplus")
+    there = urlsplit(fake.root)
+    ask = "GET /api/v2/{} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer fake-x\r\nConnection: {}\r\n\r\n"
+    with socket.create_connection((there.hostname, there.port), timeout=5) as client:
+        client.sendall(ask.format("batches", "keep-alive").encode())
+        got = b""
+        while got.count(b'{"batches":[]}') < 2:
+            got += client.recv(65536)
+        client.sendall(ask.format("apps/runs", "close").encode())
+        rest = b"".join(iter(lambda: client.recv(65536), b""))
+    assert got.count(b"HTTP/1.1 200 OK") == 2
+    assert rest.endswith(b'{"runs":[]}')
+
+
+ARMED: list[dict[str, Any]] = [
+    {"operation": "runApp", "do": "status", "when": "after", "status": 303},
+    {"operation": "runApp", "do": "twice", "items": 2},
+    {"operation": "addFileToBatch", "do": "late", "when": "after", "until": "runApp", "seconds": 5},
+    {"operation": "*", "do": "interim", "status": 102, "items": 2},
+    {"operation": "*", "do": "date", "seconds": 7200, "every": 2, "times": 0},
+    {"operation": "getRunStatus", "do": "another", "name": "run"},
+    {"operation": "*", "do": "set", "fields": {"id": "", "tags": [], "documents": [{"fields": []}]}, "name": "a.pdf"},
+    {"operation": "*", "do": "leave_out", "fields": ["created_at_ms"]},
+    {"operation": "getRunResults", "do": "replace", "old": '"model":[0-9.]+', "new": '"model":NaN'},
+    {"operation": "*", "do": "cut_tags", "items": 64, "token": "fake-x"},
+    {"operation": "*", "do": "hide", "status": 403},
+    {"operation": "*", "do": "expire", "seconds": 86400, "name": "runs"},
+    {"operation": "listRuns", "do": "cap", "items": 100, "status": 400},
+]
+
+
+@pytest.mark.parametrize("script", ARMED, ids=lambda script: script["do"])
+def test_script_is_the_same_however_it_comes(fake: FakeAIHub, tmp_path: Path, script: dict[str, Any]) -> None:
+    fake.faults(**script)
+    file = tmp_path / "faults.toml"
+    file.write_text(tomli_w.dumps({"fault": [script]}))
+    fake.faults.load(file)
+    assert requests.post(fake.root.replace("/api", "/_fake/faults"), json={"faults": [script]}).status_code == 200
+    found = fake.faults.scripts
+    assert found[0] == found[1] == found[2]
+    assert all(getattr(found[0], key) == value for key, value in script.items())
 
 
 @pytest.mark.parametrize(
