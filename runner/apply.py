@@ -24,7 +24,7 @@ from runner.interrupt import ended_in_order
 from runner.job import Job
 from runner.jsonl import load_warnings
 from runner.lock import hold_lock, new_lease
-from runner.model import CachedDigest, Scan, SetAside, Source
+from runner.model import MB, CachedDigest, Scan, SetAside, Source
 from runner.pages import carry_pages, find_damaged
 from runner.places import check_renamed, claim_results, try_places, try_state, warn_of_network
 from runner.plan import PAYS, Plan, Work, make_plan
@@ -38,10 +38,12 @@ from runner.reconcile import (
 )
 from runner.recorder import Recorder
 from runner.report import Problem, Report, describe, describe_error
+from runner.shortage import descriptor_limit, fit_parallel, spare_descriptors
 from runner.shown import are, count
 from runner.sources import scan_sources
 from runner.state import State, read_holder
 from runner.takeup import recognise_stale
+from runner.upload import PARTS_AT_ONCE
 
 Confirm = Callable[[Plan, Scan], bool]
 
@@ -95,8 +97,8 @@ def _work(
     may_pay: bool,
 ) -> Recorder:
     """Bring all work to its end, as far as that is possible now."""
-    limits = job.spec.limits
-    with closing(Engine(client, limits.parallel_uploads, limits.parallel_runs, executor)) as engine:
+    uploads, runs = _fit_limits(job, work, reporter)
+    with closing(Engine(client, uploads, runs, executor)) as engine:
         coordinator = Coordinator(job, state, engine, reporter)
         coordinator.recorder.stopped_paying = not may_pay
         try:
@@ -107,6 +109,23 @@ def _work(
                 reporter.say(text)
             raise
         return coordinator.recorder
+
+
+def _fit_limits(job: Job, work: Sequence[Work], reporter: Reporter) -> tuple[int, int]:
+    """Lower what is done at once to what this process may have open. Raises Shortage where that is too little."""
+    limits = job.spec.limits
+    in_parts = any(member.size > limits.part_threshold_mb * MB for item in work for member in item.shard.members)
+    sides = 2 if job.is_fake else 1  # of a connection: the embedded fake has the other one open, in this process
+    upload = (1 + sides) * (PARTS_AT_ONCE if in_parts else 1)
+    uploads, runs = fit_parallel(
+        limits.parallel_uploads, limits.parallel_runs, spare_descriptors(), upload=upload, run=1 + 2 * sides
+    )
+    for name, now in (("parallel_uploads", uploads), ("parallel_runs", runs)):
+        if now < getattr(limits, name):
+            reporter.say(
+                f"{name}: {now} in place of {getattr(limits, name)}, since `ulimit -n` is {descriptor_limit()}"
+            )
+    return uploads, runs
 
 
 @contextmanager

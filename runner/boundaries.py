@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from runner.errors import InputError
+from runner.shortage import explain_shortage
 from runner.spec import APP_KEYS, MAX_SPEC_BYTES
 
 RESULTS_MARKER = ".aihub-results"
@@ -72,7 +73,8 @@ def is_spec(path: str) -> bool:
         info = os.stat(path)
         if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_SPEC_BYTES:
             return False
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        with explain_shortage():
+            text = Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
     try:

@@ -30,6 +30,7 @@ from runner.commands import (
 from runner.errors import InputError, Interrupted, RunnerError
 from runner.insights import diff, report
 from runner.outputs import results
+from runner.shortage import find_shortage, probe_shortage
 
 if TYPE_CHECKING:
     from runner.job import Job, Options
@@ -297,10 +298,18 @@ def main() -> None:
     except RunnerError as error:
         print_error(error)
         sys.exit(error.exit_code)
-    except Exception:  # a bug of ours: say so, and keep what is needed to fix it
-        say(f"error: this is a bug of aihub-runner, a report is in {_write_bug_report()}", err=True)
-        say("hint: apply again to go on, and report it with that file", err=True)
-        sys.exit(1)
+    except Exception as error:
+        sys.exit(_tell_of(error))
+
+
+def _tell_of(error: Exception) -> int:
+    """Say what this machine lacks, or else that it is a bug of ours, with what is needed to fix it."""
+    if shortage := find_shortage(error) or probe_shortage():
+        print_error(shortage)
+        return shortage.exit_code
+    say(f"error: this is a bug of aihub-runner, a report is in {_write_bug_report()}", err=True)
+    say("hint: apply again to go on, and report it with that file", err=True)
+    return 1
 
 
 def _write_bug_report() -> str:

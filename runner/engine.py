@@ -16,9 +16,10 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
 from runner.api import AIHub
-from runner.errors import AnswerLost, Interrupted, Refused, RunnerError, ServiceError
+from runner.errors import AnswerLost, Interrupted, Refused, RunnerError, ServiceError, Shortage
 from runner.look import find_batch, find_run, poll_run
 from runner.results import fetch_results
+from runner.shortage import find_shortage
 from runner.steps import (
     BatchCreated,
     CheckBatch,
@@ -42,6 +43,11 @@ from runner.upload import check_batch, send_file
 LOOKING_THREADS = 4
 YOUNG_WAIT_S = 0.5
 WAITS = (425, 429)  # a creating POST that was refused for now
+
+# Where the machine lacks something: how often in a row a step is tried, and how often more for each other under way.
+TRIES_SHORT = 5
+TRIES_SHORT_BESIDE = 5
+SHORT_WAIT_S = 0.5
 
 Done = tuple[Step, Outcome]
 
@@ -90,6 +96,10 @@ def do_step(client: AIHub, step: Step) -> Outcome:
         return Lost(client.server_now_s(), error)
     except RunnerError as error:
         return Failed(error)
+    except (OSError, MemoryError) as error:
+        if shortage := find_shortage(error):
+            return Failed(shortage)
+        raise
 
 
 class Engine:
@@ -120,6 +130,8 @@ class Engine:
         self._done: SimpleQueue[tuple[Step, Future[Outcome]]] = SimpleQueue()
         self._timers: list[tuple[float, int, Step]] = []
         self._counter = itertools.count()
+        self._short = 0  # outcomes in a row for which the machine lacked something
+        self._resume_s = 0.0
 
     @property
     def wants_uploads(self) -> bool:
@@ -168,7 +180,8 @@ class Engine:
         return self._looking if isinstance(step, LOOKING) else self._executor
 
     def _start_due(self) -> None:
-        while self._uploads and self._uploading < self._parallel_uploads:
+        rests = self.clock() < self._resume_s
+        while self._uploads and self._uploading < self._parallel_uploads and not rests:
             if not self._uploading:
                 self._uploading_since = self.clock()
             self._uploading += 1
@@ -186,20 +199,40 @@ class Engine:
         try:
             item = self._done.get(timeout=at_most_s)
             while True:
-                outcomes.append(self._finish(*item))
+                outcomes += self._finish(*item)
                 item = self._done.get_nowait()
         except Empty:
             pass
         return outcomes
 
-    def _finish(self, step: Step, future: Future[Outcome]) -> Done:
+    def _finish(self, step: Step, future: Future[Outcome]) -> list[Done]:
         self._in_flight -= 1
         if isinstance(step, SendFile):
             now_s = self.clock()
             self.upload_s += now_s - self._uploading_since
             self._uploading_since = now_s
             self._uploading -= 1
-        return step, future.result()
+        outcome = future.result()
+        if not (isinstance(outcome, Failed) and isinstance(outcome.error, Shortage) and outcome.error.transient):
+            self._short = 0
+        elif self._may_repeat(step):
+            self._repeat_with_fewer(step)
+            return []
+        return [(step, outcome)]
+
+    def _may_repeat(self, step: Step) -> bool:
+        """Tell whether a step is tried again for which the machine lacked something: with fewer others it may do."""
+        self._short += 1
+        tries = TRIES_SHORT + self._in_flight * TRIES_SHORT_BESIDE
+        return self._short <= tries and not isinstance(step, CreateBatch | StartRun) and not self.client.stop.is_set()
+
+    def _repeat_with_fewer(self, step: Step) -> None:
+        if isinstance(step, SendFile):
+            self._parallel_uploads = max(1, min(self._parallel_uploads, self._uploading))
+            self._resume_s = self.clock() + SHORT_WAIT_S
+            self._uploads.appendleft(step)
+        else:
+            self.submit_later(step, SHORT_WAIT_S)
 
     def close(self) -> None:
         """Wait for what is under way, and end the threads."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runner.errors import InputError, ResultsError, RunnerError
+from runner.errors import InputError, ResultsError, RunnerError, Shortage
 from runner.files import Draft, digest_file, explain_disk
 from runner.formats import MEMORY_BYTES, open_sink
 from runner.naming import Names, parse_names
 from runner.pages import Found
+from runner.shortage import spare_descriptors
 from runner.sink import WAITING, Sink
 from runner.state import State
 from runner.tables import VERSION, Layout, Row, Table, survey
@@ -24,11 +25,11 @@ MAX_WARNINGS = 1000
 OPEN_AT_ONCE = 50  # tables that are written in one reading of the pages; each holds a file open, or two
 
 
-def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) -> list[ResultsError]:
+def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) -> list[RunnerError]:
     """Write the tables again where what they are made from has changed or one is missing, and tell what cannot be.
 
     A table that was edited by hand is left as it is, unless `again`; one that is not wanted any more is removed.
-    Raises ResultsError where raw pages are missing, StateError where the disk is full.
+    Each stands alone. Raises ResultsError where raw pages are missing, StateError where the state cannot be written.
     """
     state, folder = found.state, found.folder
     made_from = f"{VERSION} {'+'.join(sorted(formats))} {found.identify()}"
@@ -45,15 +46,18 @@ def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) 
     wanted = [Target(table, format) for table in layout.tables() for format in formats]
     todo = [target for target in wanted if target.path not in left]
     errors: dict[str, RunnerError] = {}
-    for start in range(0, len(todo), OPEN_AT_ONCE):
-        errors |= _write_tables(found, layout, todo[start : start + OPEN_AT_ONCE])
-    broken = {path for path, error in errors.items() if isinstance(error, InputError)}
+    at_once = max(1, min(OPEN_AT_ONCE, spare_descriptors() // 4))
+    for start in range(0, len(todo), at_once):
+        errors |= _write_tables(found, layout, todo[start : start + at_once])
+    broken = {path for path, error in errors.items() if isinstance(error, InputError | Shortage)}
     kept = left | broken | ({target.path for target in todo} - errors.keys())
     _remove(state, folder, record.keys() - kept)
-    refused = [ResultsError(errors[path].message, errors[path].hint) for path in errors]
+    refused: list[RunnerError] = [
+        error if isinstance(error, Shortage) else ResultsError(error.message, error.hint) for error in errors.values()
+    ]
     with state.transaction():
         state.record_meta("cases_warnings", json.dumps(list(odd)[:MAX_WARNINGS]))
-        state.record_meta("tables_refused", json.dumps([[error.message, error.hint] for error in refused]))
+        state.record_meta("tables_refused", json.dumps([_as_record(error) for error in refused]))
         state.record_meta("tables_from", "" if broken else made_from)
     return refused
 
@@ -90,9 +94,16 @@ def load_names(state: State) -> Names:
     return parse_names(state.get_meta("columns"))
 
 
-def load_refused(state: State) -> list[ResultsError]:
+def load_refused(state: State) -> list[RunnerError]:
     """Load what could not be written of what is asked for, and why."""
-    return [ResultsError(*pair) for pair in json.loads(state.get_meta("tables_refused") or "[]")]
+    return [
+        Shortage(message, hint) if lacking else ResultsError(message, hint)
+        for message, hint, *lacking in json.loads(state.get_meta("tables_refused") or "[]")
+    ]
+
+
+def _as_record(error: RunnerError) -> list[object]:
+    return [error.message, error.hint, *([True] if isinstance(error, Shortage) else [])]
 
 
 def list_edited(state: State, folder: Path) -> list[str]:
@@ -167,7 +178,7 @@ class _Writing:
         try:
             with explain_disk(self._path):
                 act()
-        except (ResultsError, InputError) as error:  # a full disk is an end for all of them
+        except (ResultsError, InputError, Shortage) as error:
             self.error = error
             self.close()
 
@@ -200,7 +211,7 @@ class _Writing:
         if self._sink:
             self._sink.drop()
         if self._draft:
-            with explain_disk(self._path):
+            with suppress(OSError):  # of what was given up; else it is closed by now
                 self._draft.close()
 
 

@@ -166,8 +166,9 @@ def _try_to_change(path: Path) -> None:
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file to read. Raises OSError, at once for a FIFO, which may have no end, or a device."""
-    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
+    """Open a file to read. Raises OSError, at once for a FIFO, which may have no end, or a device; and Shortage."""
+    with explain_shortage():
+        file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.EINVAL, "it is not a regular file")
@@ -202,7 +203,7 @@ def digest_file(path: Path) -> str:
     Raises Shortage: a file that only we cannot open now is there.
     """
     try:
-        with explain_shortage(), open_regular(path) as file:
+        with open_regular(path) as file:
             return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return ""

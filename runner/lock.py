@@ -14,6 +14,7 @@ from threading import Event
 from filelock import FileLock, Timeout
 
 from runner.errors import Interrupted, StateError
+from runner.shortage import find_shortage
 
 GLANCE_S = 0.3  # others look at the lock for a moment, see `is_locked`; that is no reason to give up
 LOOK_UP_S = 0.2  # while it is waited for, we look this often whether we are asked to stop
@@ -62,6 +63,8 @@ def hold_lock(state_path: Path, timeout_s: float, who: Callable[[], str], stop: 
             "wait for it, or give --lock-timeout 10m to wait here",
         ) from error
     except OSError as error:
+        if shortage := find_shortage(error):
+            raise shortage from error
         raise StateError(
             f"{state_path.name}: cannot be locked, {error.strerror or error}",
             "check the folder's permissions, or name another place with --state",

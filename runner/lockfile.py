@@ -18,7 +18,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runner.errors import InputError
-from runner.files import read_regular, try_place, write_file
+from runner.files import explain_disk, read_regular, try_place, write_file
 from runner.fingerprint import VERSION, run_tag, short_identity
 from runner.model import Member, Shard
 
@@ -121,7 +121,7 @@ def _present(entry: Entry) -> dict[str, Any]:
 
 def try_lockfile(path: Path) -> None:
     """Try, before anything is paid, whether the lock file can be written. Raises InputError, StateError."""
-    with _elsewhere():
+    with _elsewhere(), explain_disk(path):
         try_place(path)
         if path.exists():
             write_file(path, [path.read_bytes()])  # a file may be in nobody's way, and yet not be replaced

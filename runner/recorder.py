@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 
+from runner.disks import disk_error, find_mount
 from runner.engine import Engine
 from runner.errors import RunnerError, ServiceError, StateError, UnknownOutcome
 from runner.events import Counts, Reporter
@@ -72,6 +73,7 @@ class Recorder:
         self._checks: dict[int, int] = {}
         self._lost: dict[int, int] = {}
         self._troubled: set[int] = set()
+        self._bad_disks: set[int] = set()
 
     def record(self, step: Step, outcome: Outcome) -> None:
         """Record what came of a step; inside a transaction."""
@@ -136,6 +138,8 @@ class Recorder:
                 self.state.record_sent(step.batch, self._now_s())
                 self.counts.files_sent += 1
                 self.counts.bytes_sent += size
+            case Unsendable("disk", detail):
+                self._record_unreadable(step, detail)
             case Unsendable(reason, detail):
                 self._set_aside(step, reason, detail)
             case Gone():
@@ -156,6 +160,15 @@ class Recorder:
         changed = replace(step.member, digest=digest, size=size)
         members = [changed if member.name == changed.name else member for member in shard.members]
         self.state.record_members(step.shard, members)
+
+    def _record_unreadable(self, step: SendFile, detail: str) -> None:
+        """Set one file aside that its disk does not give; with a second one, it is the disk that fails."""
+        mount = find_mount(str(step.path))
+        if mount in self._bad_disks:
+            self._record_failed(step, Failed(disk_error(step.member.path, detail)))
+        else:
+            self._bad_disks.add(mount)
+            self._set_aside(step, "unreadable", detail)
 
     def _set_aside(self, step: SendFile, reason: str, detail: str) -> None:
         member = step.member

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from runner.api import AIHub
 from runner.errors import ServiceError
-from runner.files import safe_segment, write_file
+from runner.files import explain_late, safe_segment, write_file
 from runner.jsontext import as_unicode
 from runner.look import is_run_gone
 from runner.model import Answer, Page
@@ -72,7 +72,8 @@ def _fetch_once(client: AIHub, step: FetchResults) -> Fetched:
         content = parse_results(body, f"results of run {step.remote_id}")
         files = content.files or []
         path = f"raw/{safe_segment(step.remote_id)}/{step.include}/{offset}.json"
-        pages.append(Page(offset, path, write_file(step.folder / path, [body])))
+        with explain_late():
+            pages.append(Page(offset, path, write_file(step.folder / path, [body])))
         answers += [_answer(file, offset, position) for position, file in enumerate(files)]
         if not content.has_more:
             return Fetched(tuple(pages), tuple(answers))

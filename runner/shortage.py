@@ -12,6 +12,7 @@ from runner.errors import Shortage
 
 _DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 _LACKING = _DESCRIPTORS | {errno.ENOMEM}
+RESERVE = 24  # descriptors for the state, its journal, the tables, names that are looked up, and what libraries open
 PLENTY = 1 << 20  # descriptors, where there is no limit
 
 
@@ -75,6 +76,18 @@ def descriptor_limit() -> int:
     """Tell how many descriptors this process may have."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return PLENTY if limit == resource.RLIM_INFINITY else limit
+
+
+def fit_parallel(uploads: int, runs: int, spare: int, *, upload: int, run: int) -> tuple[int, int]:
+    """Lower how many uploads and runs may be under way to what descriptors are left for.
+
+    `upload` and `run` are how many one of them needs. Raises Shortage where there are too few for one of each.
+    """
+    left = spare - RESERVE
+    if left < upload + run:
+        raise _describe(errno.EMFILE)
+    fitting_runs = min(runs, max(1, left // 2 // run))
+    return min(uploads, (left - fitting_runs * run) // upload), fitting_runs
 
 
 def spare_descriptors() -> int:

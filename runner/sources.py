@@ -13,6 +13,7 @@ from typing import BinaryIO
 from runner.boundaries import RESULTS_MARKER as RESULTS_MARKER
 from runner.boundaries import check_inside as check_inside
 from runner.boundaries import find_work_tree as find_work_tree
+from runner.disks import Disks
 from runner.errors import InputError
 from runner.globs import Globs, anchor_names, expand_pattern
 from runner.model import MB, CachedDigest, Scan, SetAside, Source, Stat
@@ -46,16 +47,18 @@ def scan_sources(
 
     `cache` saves hashing files whose stat is unchanged; the digest decides. `on_progress` is told of files done, files
     in all, bytes done and bytes in all, of those that are hashed. Raises InputError where no file matches, unless that
-    may be, or where something leads outside. Reads only; may be repeated.
+    may be, or where something leads outside; StateError where a disk cannot be read. Reads only; may be repeated.
     """
     folder = os.path.realpath(spec_path.parent)
     found = find_files(spec.files, folder, spec_path, allow_outside)
-    judged = [(path, _judge(spec.limits, folder, path)) for path in sorted(found.paths)]
+    disks = Disks()
+    judged = [(path, _judge(spec.limits, folder, path, disks)) for path in sorted(found.paths)]
     kept = {path: info for path, info in judged if isinstance(info, Stat)}
     aside = [*found.set_aside, *(item for _, item in judged if isinstance(item, SetAside))]
     if not kept and not aside and not may_be_empty:
         raise _nothing(spec, spec_path, folder, len(judged))
-    fresh = _digest_all(spec.limits, folder, kept, cache, now_ns, aside, _Meter(kept, cache, on_progress))
+    fresh = _digest_all(spec.limits, folder, kept, cache, now_ns, aside, _Meter(kept, cache, on_progress), disks)
+    disks.check(f"{folder}/{path}" for path in fresh)
     passwords = [
         (Globs([anchor_names(names, folder) for names in expand_pattern(pattern)], hidden=True), ref.env)
         for pattern, ref in spec.run.pdf_passwords.items()
@@ -84,7 +87,7 @@ def _password(path: str, passwords: Iterable[tuple[Globs, str]]) -> str:
 # One file
 
 
-def _judge(limits: Limits, folder: str, path: str) -> Stat | SetAside | None:
+def _judge(limits: Limits, folder: str, path: str, disks: Disks) -> Stat | SetAside | None:
     """Tell a file's stat, why it is set aside, or None where it is left out without a word."""
     if shown := _unfit_name(path):
         return shown
@@ -95,7 +98,7 @@ def _judge(limits: Limits, folder: str, path: str) -> Stat | SetAside | None:
     try:
         info = os.stat(f"{folder}/{path}")
     except OSError as error:
-        return _explain(path, error)
+        return disks.explain(f"{folder}/{path}", path, error)
     return _judge_stat(limits, path, suffix, info)
 
 
@@ -131,11 +134,6 @@ def _judge_stat(limits: Limits, path: str, suffix: str, info: os.stat_result) ->
     if size > limits.file_size_mb * MB:
         return SetAside(path, "too large", f"{size} bytes, at most {limits.file_size_mb:g} MB")
     return Stat(size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
-
-
-def _explain(path: str, error: OSError) -> SetAside:
-    reason = "vanished" if isinstance(error, FileNotFoundError | NotADirectoryError) else "unreadable"
-    return SetAside(path, reason, error.strerror or str(error))
 
 
 # Digests
@@ -180,6 +178,7 @@ def _digest_all(
     now_ns: int,
     aside: list[SetAside],
     meter: _Meter,
+    disks: Disks,
 ) -> dict[str, CachedDigest]:
     """Give each file its digest; what turns out to be unusable while it is read is added to `aside`."""
     fresh: dict[str, CachedDigest] = {}
@@ -187,7 +186,7 @@ def _digest_all(
         if (known := _cached(cache.get(path), found)) is not None:
             fresh[path] = known
             continue
-        hashed = _digest(limits, folder, path, meter)
+        hashed = _digest(limits, folder, path, meter, disks)
         if isinstance(hashed, SetAside):
             aside.append(hashed)
         else:
@@ -196,7 +195,7 @@ def _digest_all(
     return fresh
 
 
-def _digest(limits: Limits, folder: str, path: str, meter: _Meter) -> tuple[Stat, str] | SetAside:
+def _digest(limits: Limits, folder: str, path: str, meter: _Meter, disks: Disks) -> tuple[Stat, str] | SetAside:
     """Hash a file; one that changes meanwhile is hashed again, a few times."""
     suffix = _suffix(path)
     try:
@@ -209,7 +208,7 @@ def _digest(limits: Limits, folder: str, path: str, meter: _Meter) -> tuple[Stat
                 if found == _judge_stat(limits, path, suffix, os.fstat(file.fileno())):
                     return found, digest
     except OSError as error:
-        return _explain(path, error)
+        return disks.explain(f"{folder}/{path}", path, error)
     return SetAside(path, "vanished", "it keeps changing while it is read")
 
 

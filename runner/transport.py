@@ -24,11 +24,12 @@ from pydantic import BaseModel
 
 from runner import wire
 from runner.bodies import FileSlice, PaidBody
-from runner.errors import AnswerLost, Interrupted, Refused, ServiceError
+from runner.errors import AnswerLost, Interrupted, Refused, ServiceError, Shortage
 from runner.pace import Pace
 from runner.reasons import describe_answer, describe_failure, hint_for, read_date, read_retry_after, unreachable
 from runner.response import Watch, watching
 from runner.session import Connection, name_authorities, open_session
+from runner.shortage import find_shortage, probe_shortage
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 # What a creating POST may answer without having created anything (facts of the API, and HTTP's own meaning). A 303
@@ -208,6 +209,8 @@ class Transport:
             try:
                 return act()
             except FAILURES as error:
+                if shortage := find_shortage(error) or probe_shortage():
+                    raise shortage from None
                 authorities = name_authorities(self._session)
                 raise unreachable(what, self.connection.root, authorities, error) from None
 
@@ -215,7 +218,7 @@ class Transport:
             stop=tried_enough,
             wait=wait_s,
             sleep=tenacity.sleep_using_event(self.stop),
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ServiceError) and e.transient),
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ServiceError | Shortage) and e.transient),
             reraise=True,
         )(once)
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from runner.api import AIHub
 from runner.bodies import FileSlice, SourceChanged
+from runner.disks import is_of_disk
 from runner.errors import ServiceError
 from runner.files import open_regular, read_regular
 from runner.model import MB, Stat
+from runner.shortage import find_shortage
 from runner.shown import count
 from runner.steps import CheckBatch, Checked, Gone, Outcome, SendFile, Sent, Unsendable
 from runner.wire import UploadPart
@@ -20,6 +22,7 @@ from runner.wire import UploadPart
 IN_MEMORY_BYTES = MB // 4  # sent as bytes, which is faster; 256 of them at once stay within 64 MB
 PARTS_AT_ONCE = 4
 TRIES = 3
+DISK = "disk"  # why a file cannot be sent that the disk, or the server behind a mount, does not give
 # Refusals that concern one file, not the batch or the account.
 FILE_REFUSED = frozenset({400, 413, 415, 422})
 
@@ -41,7 +44,7 @@ def send_file(client: AIHub, step: SendFile) -> Outcome:
         except SourceChanged:
             continue
         except OSError as error:
-            return Unsendable("vanished", error.strerror or str(error))
+            return _explain(error)
         except ServiceError as error:
             if error.status in FILE_REFUSED:
                 return Unsendable("refused", error.message)
@@ -49,6 +52,16 @@ def send_file(client: AIHub, step: SendFile) -> Outcome:
                 return Gone()
             raise
     return Unsendable("vanished", "it keeps changing")
+
+
+def _explain(error: OSError) -> Unsendable:
+    """Tell why a file cannot be sent. Raises Shortage where it is not the file's fault."""
+    if shortage := find_shortage(error):
+        raise shortage from error
+    what = error.strerror or str(error)
+    if is_of_disk(error):
+        return Unsendable(DISK, what)
+    return Unsendable("vanished" if isinstance(error, FileNotFoundError | NotADirectoryError) else "unreadable", what)
 
 
 def _identify(path: Path) -> Stat:

@@ -20,8 +20,10 @@ from runner.boundaries import (
     lead_outside,
     leads_to_own,
 )
+from runner.disks import disk_error, is_of_disk
 from runner.globs import State, compile_globs
 from runner.model import SetAside
+from runner.shortage import explain_shortage
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +134,14 @@ class _Walk:
     def _list(self, place: _Place) -> list[_Place]:
         """Take the files of a folder, and give the folders to go on with."""
         try:
-            with os.scandir(f"{self.folder}/{place.path}") as entries:
+            with explain_shortage(), os.scandir(f"{self.folder}/{place.path}") as entries:
                 listed = list(entries)
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             shown = f"{self._write(place.path) or '.'}/"
+            if is_of_disk(error):  # of several files, for all we know
+                raise disk_error(shown, error.strerror or str(error)) from error
             self.found.set_aside.add(SetAside(shown, "unreadable", f"folder, {error.strerror}"))
             return []
         written, below = self._write(place.path), []

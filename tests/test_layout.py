@@ -28,7 +28,7 @@ LAYERS = [
     | {"plots", "timeline", "webpage"},
     {"shards", "steps", "listing", "reasons", "xlsx", "parquet"},
     {"plan", "formats", "stdout"},
-    {"settings", "sources", "walk", "boundaries"}
+    {"settings", "sources", "walk", "boundaries", "disks"}
     | {"outfile"}
     | {"lock", "database", "fetches", "state", "lockfile", "session", "transport", "api", "progress"},
     {"upload", "look", "results", "pages", "jsonl", "reference"},
@@ -54,7 +54,9 @@ WITHIN = {
     ("api", "transport"),
     ("transport", "session"),
     ("sources", "boundaries"),
+    ("sources", "disks"),
     ("sources", "walk"),
+    ("walk", "disks"),
     ("walk", "boundaries"),
     ("results", "look"),
     ("jsonl", "pages"),
