@@ -23,6 +23,16 @@ R = TypeVar("R")
 class AIHub(Transport):
     """A client of one root, token and context; see `Transport`."""
 
+    def _compared(self, answer: R, what: str, differs: str) -> R:
+        """Give an answer that is about what was asked."""
+        if not differs:
+            return answer
+        raise wire.Unreadable(
+            f"{what}: an answer about something else, {wire.clean_text(wire.hide_secrets(differs, self.secrets))}",
+            "check whether a proxy or gateway mixes up answers, and apply again",
+            transient=True,
+        )
+
     # Batches
 
     def create_batch(self, name: str, workspace: str) -> int:
@@ -40,7 +50,7 @@ class AIHub(Transport):
 
         def read(body: bytes) -> wire.BatchInfo:
             batch = wire.parse_answer(wire.BatchInfo, body, what)
-            return _compared(batch, what, _differ("batch", batch_id, batch.id))
+            return self._compared(batch, what, _differ("batch", batch_id, batch.id))
 
         return self.ask(read, f"/v2/batches/{batch_id}")
 
@@ -72,11 +82,13 @@ class AIHub(Transport):
 
     def put_file(self, batch_id: int, name: str, body: bytes | FileSlice) -> None:
         """Put a file into a batch, over one of that name."""
-        self.write("PUT", f"/v2/batches/{batch_id}/files/{quote(name, safe='')}", body, len)
+        path = f"/v2/batches/{batch_id}/files/{quote(name, safe='')}"
+        self.write("PUT", path, body, _read_nothing(f"PUT {path}"))
 
     def delete_file(self, batch_id: int, name: str) -> None:
         """Ask for a file of a batch to be deleted; it goes some time later."""
-        self.write("DELETE", f"/v2/batches/{batch_id}/files/{quote(name, safe='')}", None, len)
+        path = f"/v2/batches/{batch_id}/files/{quote(name, safe='')}"
+        self.write("DELETE", path, None, _read_nothing(f"DELETE {path}"))
 
     def open_upload(self, batch_id: int, name: str, size: int) -> wire.UploadSession:
         """Start a multipart upload; an abandoned one does no harm."""
@@ -91,7 +103,7 @@ class AIHub(Transport):
 
         def read(answer: bytes) -> wire.UploadPart:
             part = wire.parse_answer(wire.UploadPart, answer, f"PUT {path}")
-            return _compared(part, f"PUT {path}", _differ("part", number, part.part_num))
+            return self._compared(part, f"PUT {path}", _differ("part", number, part.part_num))
 
         return self.write("PUT", path, body, read)
 
@@ -101,7 +113,8 @@ class AIHub(Transport):
         if parts is not None:
             action = {"action": "commit", "parts": [part.model_dump() for part in parts]}
         path = f"/v2/batches/multipart-upload/sessions/{quote(session_id, safe='')}"
-        self.write("POST", path, json.dumps(action).encode(), len, content_type="application/json")
+        read = _read_nothing(f"POST {path}")
+        self.write("POST", path, json.dumps(action).encode(), read, content_type="application/json")
 
     # Runs
 
@@ -116,7 +129,7 @@ class AIHub(Transport):
 
         def read(answer: bytes) -> wire.RunInfo:
             run = wire.parse_answer(wire.RunInfo, answer, f"POST {path}")
-            return _compared(run, f"POST {path}", _differ_run(run, body.get("batch_id"), tag))
+            return self._compared(run, f"POST {path}", _differ_run(run, body.get("batch_id"), tag))
 
         return self._without_secrets(self.create(read, path, body))
 
@@ -127,7 +140,7 @@ class AIHub(Transport):
         def read(answer: bytes) -> wire.RunInfo:
             run = wire.parse_answer(wire.RunInfo, answer, f"GET {path}")
             differs = _differ("run", run_id, run.id) or _differ_run(run, batch_id, tag)
-            return _compared(run, f"GET {path}", differs)
+            return self._compared(run, f"GET {path}", differs)
 
         return self._without_secrets(self.ask(read, path))
 
@@ -156,13 +169,17 @@ class AIHub(Transport):
             page = wire.parse_results(answer, f"GET {path}")
             differs = _differ("run", run_id, page.id or run_id)
             differs = differs or _differ("batch", batch_id, page.batch_id or batch_id) * bool(batch_id)
-            return _compared(answer, f"GET {path}", differs)
+            return self._compared(answer, f"GET {path}", differs)
 
         return self.ask(read, path, {"file_offset": offset, **include})
 
 
 def _reader(model: type[T], what: str) -> Callable[[bytes], T]:
     return lambda body: wire.parse_answer(model, body, what)
+
+
+def _read_nothing(what: str) -> Callable[[bytes], None]:
+    return lambda body: wire.parse_nothing(body, what)
 
 
 def _differ(kind: str, asked: object, came: object) -> str:
@@ -179,14 +196,3 @@ def _differ_run(run: wire.RunInfo, batch_id: int | None, tag: str) -> str:
     if any(map(parse_run_tag, tags)) or not run.batch_id:
         return f"a run with other tags than {tag!r}, {', '.join(map(repr, tags[:3]))}"
     return ""
-
-
-def _compared(answer: R, what: str, differs: str) -> R:
-    """Give an answer that is about what was asked."""
-    if not differs:
-        return answer
-    raise wire.Unreadable(
-        f"{what}: an answer about something else, {wire.clean_text(differs)}",
-        "check whether a proxy or gateway mixes up answers, and apply again",
-        transient=True,
-    )

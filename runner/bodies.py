@@ -28,6 +28,14 @@ class SourceChanged(Exception):
     """A file is not as long any more as it was when its sending began."""
 
 
+class SourceUnreadable(Exception):
+    """A file could not be read while it was sent; the HTTP stack would take its OSError for one of the network."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class FileSlice:
     """A stretch of a file as a request body: read from disk as it is sent, and hashed on the way.
 
@@ -70,10 +78,16 @@ class FileSlice:
         self._hash = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
-        """Read on; raises SourceChanged where the file has become shorter than it was said to be."""
+        """Read on; raises SourceChanged where the file has become shorter than it was said to be.
+
+        Raises SourceUnreadable where it cannot be read.
+        """
         assert self._file is not None
         wanted = self._left if size < 0 else min(size, self._left)
-        chunk = self._file.read(wanted)
+        try:
+            chunk = self._file.read(wanted)
+        except OSError as error:
+            raise SourceUnreadable(error) from error
         if wanted and not chunk:
             raise SourceChanged
         self._left -= len(chunk)

@@ -77,14 +77,14 @@ LOOKING = (CreateBatch, FindBatch, FindRun)
 
 def do_step(client: AIHub, step: Step) -> Outcome:
     """Do a step and tell what came of it; a 404 on something just made is waited out."""
-    patient_until_s = client.server_now_s() + MAX_PATIENCE_S
+    patient_until_s = time.monotonic() + MAX_PATIENCE_S
     try:
         while True:
             try:
                 with client.working_for(step.shard):
                     return WORKERS[type(step)](client, step)
             except ServiceError as error:
-                if isinstance(error, Refused) and error.status in WAITS and client.server_now_s() < patient_until_s:
+                if isinstance(error, Refused) and error.status in WAITS and time.monotonic() < patient_until_s:
                     client.pause(error.retry_after_s if error.retry_after_s is not None else YOUNG_WAIT_S)
                     continue
                 if error.status != 404 or client.server_now_s() >= getattr(step, "young_until_s", 0.0):

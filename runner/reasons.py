@@ -124,10 +124,11 @@ def describe_failure(error: Exception) -> str:
         requests.exceptions.SSLError: "the TLS handshake failed",
         requests.exceptions.ChunkedEncodingError: "the answer broke off",
     }
-    for kind, text in kinds.items():
-        if isinstance(error, kind):
-            return text
     cause: BaseException = error
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
-    return clean_text(getattr(cause, "strerror", None) or str(cause) or type(error).__name__)
+    detail = clean_text(getattr(cause, "strerror", None) or str(cause) or type(error).__name__)
+    for kind, text in kinds.items():
+        if isinstance(error, kind):
+            return f"{text}, {detail}" if kind is requests.exceptions.ProxyError else text
+    return detail

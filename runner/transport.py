@@ -23,7 +23,7 @@ import urllib3
 from pydantic import BaseModel
 
 from runner import wire
-from runner.bodies import FileSlice, PaidBody
+from runner.bodies import FileSlice, PaidBody, SourceUnreadable
 from runner.errors import AnswerLost, Interrupted, Refused, ServiceError, Shortage
 from runner.pace import Pace
 from runner.reasons import describe_answer, describe_failure, hint_for, read_date, read_retry_after, unreachable
@@ -236,7 +236,10 @@ class Transport:
         return self.ask(lambda body: wire.parse_answer(model, body, f"GET {path}"), path, params)
 
     def write(self, method: str, path: str, body: Body, read: Callable[[bytes], T], **how: Any) -> T:
-        """Send what may be repeated and changes something, and read the answer as `ask` does."""
+        """Send what may be repeated and changes something, and read the answer as `ask` does.
+
+        Raises OSError where the body is a file that cannot be read.
+        """
         what = f"{method} {path}"
 
         def act() -> T:
@@ -244,7 +247,10 @@ class Transport:
                 body.rewind()
             return accept(self.send(method, path, body=body, **how), what).read(read)
 
-        return self.repeat(what, act)
+        try:
+            return self.repeat(what, act)
+        except SourceUnreadable as error:
+            raise error.error from None
 
     def create(self, read: Callable[[bytes], T], path: str, body: Mapping[str, Any]) -> T:
         """POST what must not be made twice: at most one request reaches the service; `read` reads the answer.

@@ -10,12 +10,13 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StrictBool, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, SecretStr, StrictBool, ValidationError
 
 from runner.errors import ServiceError
 from runner.jsontext import read_json
 
 _MAX_SHOWN = 300
+_WHO_ANSWERS = "check AIHUB_API_ROOT, and whether a proxy or gateway answers in its place"
 
 
 class Unreadable(ServiceError):
@@ -138,6 +139,10 @@ class ResultPage(_Answer):
     has_more: StrictBool
 
 
+class _Anything(RootModel[Any]):
+    """Any JSON."""
+
+
 class ErrorBody(_Answer):
     message: str
 
@@ -152,9 +157,19 @@ def parse_answer(model: type[T], body: bytes, what: str) -> T:
     except ValidationError as error:
         raise Unreadable(
             f"{what}: an answer that cannot be read, {_describe(body, error)}",
-            "check AIHUB_API_ROOT, and whether a proxy or gateway answers in its place",
+            _WHO_ANSWERS,
             transient=True,
         ) from None
+
+
+def parse_nothing(body: bytes, what: str) -> None:
+    """Read an answer that says nothing, or nothing of ours. Raises Unreadable for one that somebody else gave."""
+    if body.strip():
+        told = parse_answer(_Anything, body, what).root
+        if isinstance(told, dict) and "message" in told:
+            raise Unreadable(
+                f"{what}: an answer that cannot be read, {render_error(body)}", _WHO_ANSWERS, transient=True
+            )
 
 
 def parse_results(body: bytes, what: str) -> ResultPage:

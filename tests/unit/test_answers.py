@@ -196,3 +196,29 @@ def test_gateway_that_answers_in_place_of_a_list_does_not_make_it_empty(
     with pytest.raises(ServiceError, match="cannot be read"):
         ask()
     assert route.call_count > 1
+
+
+@pytest.mark.parametrize("body", [b'{"message": "please wait"}', b"<html>please wait</html>", b"please wait"])
+def test_gateway_that_answers_in_place_of_the_service_has_not_taken_a_file(
+    hub: AIHub, router: respx.MockRouter, body: bytes
+) -> None:
+    route = router.put("/v2/batches/7/files/a")
+    route.side_effect = [httpx.Response(200, content=body), httpx.Response(204)]
+    hub.put_file(7, "a", b"abc")
+    assert route.call_count == 2
+
+
+@pytest.mark.parametrize("body", [b"", b" ", b"{}", b"null", b'{"job_id": "j"}'])
+def test_answer_that_says_nothing_or_more_than_we_ask_is_taken(
+    hub: AIHub, router: respx.MockRouter, body: bytes
+) -> None:
+    route = router.delete("/v2/batches/7/files/a").respond(202, content=body)
+    hub.delete_file(7, "a")
+    assert route.call_count == 1
+
+
+def test_answer_about_something_else_shows_no_secret(hub: AIHub, router: respx.MockRouter) -> None:
+    router.get("/v2/apps/runs/r").respond(json=RUN | {"id": "t0ken"})
+    with pytest.raises(ServiceError) as caught:
+        hub.get_run("r")
+    assert "t0ken" not in caught.value.message

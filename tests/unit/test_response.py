@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -12,6 +13,7 @@ from pydantic import SecretStr
 
 from raw_server import Drip, Piece, RawServer, answer
 from runner.api import AIHub
+from runner.bodies import FileSlice
 from runner.errors import AnswerLost, Interrupted, ServiceError
 from runner.session import Connection
 
@@ -176,3 +178,35 @@ def test_plain_http_behind_https_is_told() -> None:
         pytest.raises(ServiceError, match="speaks plain HTTP"),
     ):
         get(client)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "why"),
+    [
+        ([PROCESSING + b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"], "the proxy refused, .*407"),
+        ([Drip(b"H")], "cannot be reached"),
+    ],
+)
+def test_paid_request_that_a_proxy_does_not_let_through_was_surely_not_sent(
+    monkeypatch: pytest.MonkeyPatch, pieces: list[Piece], why: str
+) -> None:
+    with closing(RawServer([pieces])) as server:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
+        monkeypatch.setenv("NO_PROXY", "")
+        limits = {"connect_timeout_s": 0.3, "retry_wait_s": 0.0}
+        connection = Connection("https://hub.example/api", SecretStr("t"), "", **limits)
+        with closing(AIHub(connection, threading.Event())) as client, pytest.raises(ServiceError, match=why) as caught:
+            start(client)
+        assert not isinstance(caught.value, AnswerLost)
+        assert {line.split()[0] for line in server.requests} == {"CONNECT"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that gives EIO")
+def test_file_that_cannot_be_read_is_no_trouble_of_the_network() -> None:
+    with (
+        talking([answer(b"")]) as (client, _),
+        FileSlice(Path("/proc/self/mem"), 0, 10) as body,
+        pytest.raises(OSError, match="Input/output") as caught,
+    ):
+        client.put_file(7, "a", body)
+    assert caught.value.errno == errno.EIO

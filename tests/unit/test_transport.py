@@ -5,10 +5,13 @@ from __future__ import annotations
 import httpx
 import pytest
 import respx
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from runner.api import AIHub
 from runner.errors import AnswerLost, Interrupted, Refused, ServiceError
+from runner.reasons import read_date, read_retry_after
 from runner.session import Connection, open_session
 
 ROOT = "https://hub.example/api"
@@ -169,3 +172,10 @@ def test_error_shows_neither_token_nor_library_internals(hub: AIHub, router: res
     assert "t0ken" not in text
     assert "0x" not in text
     assert "t0ken" not in repr(CONNECTION)
+
+
+@given(st.text() | st.sampled_from(["nan", "inf", "-1", "1e999", "Mon, 01 Jan 0001 00:00:00 -9999", "9" * 400]))
+def test_no_header_is_too_odd_for_the_clock(text: str) -> None:
+    date, after_s = read_date(text), read_retry_after({"retry-after": text})
+    assert date is None or date == date
+    assert after_s is None or 0 <= after_s <= 3600
