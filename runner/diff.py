@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from runner.align import align, common_length
+from runner.jsontext import render_json
 from runner.model import Member, Run, Shard
 from runner.pages import Chosen, Document
-from runner.shown import count, make_visible, show_value
 
 KINDS = ("changed", "appeared", "vanished", "same")
 APP = ("app_name", "app_id", "deployment_id", "owner")
-SHOWN = 20
-VALUE_LENGTH = 60
 
 Candidates = Mapping[str, Sequence[tuple[Member, Run]]]  # by path, the newest first
 
@@ -25,7 +24,8 @@ Candidates = Mapping[str, Sequence[tuple[Member, Run]]]  # by path, the newest f
 class Change:
     """A field that is not the same on both sides; `before` and `after` have value, type and error, or are None.
 
-    `occurrence` tells fields of one name apart, from 0.
+    `occurrence` tells fields of one name apart, from 0. It and the index of the document are those of the side after,
+    or of the one before where that alone has the field; what they were before is None where it had none.
     """
 
     path: str
@@ -35,6 +35,8 @@ class Change:
     kind: str
     before: Mapping[str, Any] | None
     after: Mapping[str, Any] | None
+    document_index_before: int | None = None
+    occurrence_before: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class ClassChange:
     kind: str
     before: str | None
     after: str | None
+    document_index_before: int | None = None
 
 
 @dataclass(slots=True)
@@ -87,9 +90,9 @@ def runs_of_version(
 
 
 def known_versions(settings_of: Mapping[str, Mapping[str, Any]], today: Mapping[str, Any]) -> list[str]:
-    """List the versions of today's app that anything was run with, sorted."""
+    """List the versions of today's app that anything was run with, sorted; there may be no results of it yet."""
     same = (s for s in settings_of.values() if all(s.get(name) == today.get(name) for name in APP))
-    return sorted({str(settings.get("version", "")) for settings in same})
+    return sorted({settings.get("version", "") for settings in same})
 
 
 def _candidates(shards: Iterable[Shard], is_wanted: Any) -> Candidates:
@@ -130,98 +133,84 @@ def _by_path(documents: Iterable[Document]) -> Iterator[tuple[str, list[Document
 
 
 def _compare_file(diff: Diff, path: str, before: Sequence[Document], after: Sequence[Document]) -> None:
-    for index in range(max(len(before), len(after))):
-        a = before[index] if index < len(before) else None
-        b = after[index] if index < len(after) else None
+    old, new = ([_values(document) for document in documents] for documents in (before, after))
+
+    def likeness(i: int, j: int) -> int:
+        return 4 * len(old[i] & new[j]) + 2 * bool(before[i]["class"] == after[j]["class"])
+
+    for i, j in align([*map(_content, before)], [*map(_content, after)], likeness):
+        a = None if i is None else before[i]
+        b = None if j is None else after[j]
         so_far = len(diff.changes) + len(diff.classes)
-        _compare_classes(diff, path, index, a, b)
-        _compare_fields(diff, path, index, _fields(a), _fields(b))
+        index = (i or 0) if j is None else j
+        _compare_classes(diff, ClassChange(path, index, "", _class(a), _class(b), i), a, b)
+        _compare_fields(diff, (path, index, i), _fields(a), _fields(b))
         diff.documents += 1
         diff.documents_changed += len(diff.changes) + len(diff.classes) > so_far
 
 
-def _compare_classes(diff: Diff, path: str, index: int, a: Document | None, b: Document | None) -> None:
+def _class(document: Document | None) -> Any:
+    return document["class"] if document else None
+
+
+def _content(document: Document) -> str:
+    """Give all that is compared of a document, as text."""
+    return render_json([document["class"], [[str(item["name"]), _side(item)] for item in document["fields"]]])
+
+
+def _values(document: Document) -> frozenset[tuple[str, str]]:
+    return frozenset((str(item["name"]), render_json(item["value"])) for item in document["fields"])
+
+
+def _compare_classes(diff: Diff, found: ClassChange, a: Document | None, b: Document | None) -> None:
     kind = "appeared" if a is None else "vanished" if b is None else "changed"
-    before, after = a["class"] if a else None, b["class"] if b else None
-    if kind != "changed" or before != after:
-        diff.classes.append(ClassChange(path, index, kind, before, after))
+    if kind != "changed" or found.before != found.after:
+        diff.classes.append(replace(found, kind=kind))
 
 
-def _fields(document: Document | None) -> dict[tuple[str, int], dict[str, Any]]:
-    seen: Counter[str] = Counter()
-    fields = {}
+Side = Mapping[str, Any]  # value, type and error of a field
+
+
+def _side(item: Mapping[str, Any]) -> Side:
+    return {key: item[key] for key in ("value", "type", "error")}
+
+
+def _fields(document: Document | None) -> dict[str, list[Side]]:
+    """Give the fields of a document by name, in the order in which they occur."""
+    fields: dict[str, list[Side]] = {}
     for item in document["fields"] if document else ():
-        name = str(item["name"])
-        fields[name, seen[name]] = {key: item[key] for key in ("value", "type", "error")}
-        seen[name] += 1
+        fields.setdefault(str(item["name"]), []).append(_side(item))
     return fields
 
 
 def _compare_fields(
     diff: Diff,
-    path: str,
-    index: int,
-    before: Mapping[tuple[str, int], Mapping[str, Any]],
-    after: Mapping[tuple[str, int], Mapping[str, Any]],
+    place: tuple[str, int, int | None],
+    before: Mapping[str, Sequence[Side]],
+    after: Mapping[str, Sequence[Side]],
 ) -> None:
-    for key in dict.fromkeys([*before, *after]):
-        a, b = before.get(key), after.get(key)
-        kind = "appeared" if a is None else "vanished" if b is None else "same" if a == b else "changed"
-        diff.fields.setdefault(key[0], Counter())[kind] += 1
-        if kind != "same":
-            diff.changes.append(Change(path, index, *key, kind, a, b))
+    path, index, index_before = place
+    for name in dict.fromkeys([*before, *after]):
+        counts = diff.fields.setdefault(name, Counter())
+        for i, j, a, b in _align_sides(before.get(name, ()), after.get(name, ())):
+            kind = "appeared" if a is None else "vanished" if b is None else "same" if a == b else "changed"
+            counts[kind] += 1
+            if kind != "same":
+                occurrence = (i or 0) if j is None else j
+                diff.changes.append(Change(path, index, name, occurrence, kind, a, b, index_before, i))
 
 
-def render_diff(name: str, diff: Diff) -> str:
-    """Render what differs for people."""
-    lines = [
-        f"{name}: {diff.before} against {diff.after}",
-        f"  files      {diff.files} compared",
-        f"  documents  {diff.documents} compared, {diff.documents_changed} differ",
-        "  fields     " + ", ".join(f"{diff.total(kind)} {kind}" for kind in KINDS),
-    ]
-    notes = {diff.only_before: f"only in {diff.before}", diff.only_after: f"only in {diff.after}"}
-    notes[diff.other_bytes] = "had other bytes then; what differs may be the file"
-    lines += [f"  note       {count(len(paths), 'file')} {text}" for paths, text in notes.items() if paths]
-    differing = [name for name, counts in sorted(diff.fields.items()) if counts.total() > counts["same"]]
-    if differing:
-        lines += ["", *_render_table(diff, differing)]
-    shown = [*map(_describe_class, diff.classes), *map(_describe_change, diff.changes)]
-    lines += [""] * bool(shown) + shown[:SHOWN]
-    lines += [f"  and {len(shown) - SHOWN} more; --json lists all"] * (len(shown) > SHOWN)
-    return "\n".join(make_visible(line) for line in lines)
+def _align_sides(
+    before: Sequence[Side], after: Sequence[Side]
+) -> Iterator[tuple[int | None, int | None, Side | None, Side | None]]:
+    """Pair the occurrences of a field."""
+    old, new = ([*map(render_json, sides)] for sides in (before, after))
 
+    def likeness(i: int, j: int) -> int:
+        left, right = old[i], new[j]
+        both = common_length(left, right) + common_length(left[::-1], right[::-1])
+        return 100 * both // max(len(left), len(right))
 
-def _render_table(diff: Diff, names: Sequence[str]) -> list[str]:
-    shown = [show_value(name, VALUE_LENGTH) for name in names]
-    width = max(map(len, ["field", *shown]))
-    rows = [[f"{diff.fields[name][kind]:>9}" for kind in KINDS] for name in names]
-    header = [f"{kind:>9}" for kind in KINDS]
-    return [
-        f"  {title:<{width}} {' '.join(cells)}" for title, cells in zip(["field", *shown], [header, *rows], strict=True)
-    ]
-
-
-def describe_side(side: Mapping[str, Any] | None) -> str:
-    """Say what a field is on one side."""
-    if side is None:
-        return "nothing"
-    if side["error"]:
-        return f"error: {show_value(side['error'], VALUE_LENGTH)}"
-    return repr(show_value(side["value"], VALUE_LENGTH)) + (
-        f" ({show_value(side['type'], 20)})" if side["type"] else ""
-    )
-
-
-def _describe_change(change: Change) -> str:
-    name = show_value(change.field, VALUE_LENGTH) + f" [{change.occurrence}]" * bool(change.occurrence)
-    sides = f"{describe_side(change.before)} → {describe_side(change.after)}"
-    return f"  {change.path} [{change.document_index}] {name}: {sides}"
-
-
-def _describe_class(change: ClassChange) -> str:
-    where = f"  {change.path} [{change.document_index}]"
-    if change.kind != "changed":
-        return f"{where}: document {change.kind}"
-    sides = (show_value(side, VALUE_LENGTH) or "none" for side in (change.before, change.after))
-    return f"{where} class: {' → '.join(sides)}"
+    pairs = [(0, 0)] if len(before) == len(after) == 1 else align(old, new, likeness)
+    for i, j in pairs:
+        yield i, j, None if i is None else before[i], None if j is None else after[j]

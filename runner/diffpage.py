@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from runner.census import address_of
 from runner.diff import KINDS, Change, ClassChange, Diff
+from runner.diffwords import describe_classes, describe_sides, name_fields
 from runner.job import Job
 from runner.overview import base_of
 from runner.shown import make_visible, show_value
 from runner.webpage import Column, Table, embed_json, facts, live_table, note, plain_table, render_page, section, show
 
 VALUE_LENGTH = 300
+NAME_LENGTH = 100
 ROWS_BYTES = 12_000_000  # so that the page stays small enough to open
 MAX_FIELDS = 500
 COLUMNS = (
@@ -57,7 +59,8 @@ def _notes(diff: Diff) -> list[str]:
 
 def _fields(diff: Diff) -> list[str]:
     ordered = sorted(diff.fields.items(), key=lambda item: (item[1]["same"] - item[1].total(), item[0]))
-    rows = [[show_value(name, 100), *(counts[kind] for kind in KINDS)] for name, counts in ordered[:MAX_FIELDS]]
+    names = name_fields(diff.fields, NAME_LENGTH)
+    rows = [[names[name], *(counts[kind] for kind in KINDS)] for name, counts in ordered[:MAX_FIELDS]]
     left = len(ordered) - len(rows)
     table = plain_table(["Field", *(kind.capitalize() for kind in KINDS)], rows)
     return [table, note(f"{left:,} more fields are left out; --json lists all.") if left else ""]
@@ -65,6 +68,7 @@ def _fields(diff: Diff) -> list[str]:
 
 def _rows(job: Job, diff: Diff) -> tuple[list[list[Any]], int]:
     rows: list[list[Any]] = []
+    names = name_fields(diff.fields, NAME_LENGTH)
     room, total = ROWS_BYTES, len(diff.classes) + len(diff.changes)
     present: dict[str, bool] = {}
     every: list[Change | ClassChange] = [*diff.classes, *diff.changes]
@@ -73,7 +77,7 @@ def _rows(job: Job, diff: Diff) -> tuple[list[list[Any]], int]:
         if change.path not in present:
             present[change.path] = (job.folder / change.path).is_file()
         address = address_of(change.path, path) if present[change.path] else 0
-        row = [path, address, change.document_index, *_cells(change)]
+        row = [path, address, change.document_index, *_cells(change, names)]
         room -= len(embed_json(row)) + 1
         if room < 0:
             break
@@ -81,17 +85,10 @@ def _rows(job: Job, diff: Diff) -> tuple[list[list[Any]], int]:
     return rows, total - len(rows)
 
 
-def _cells(change: Change | ClassChange) -> list[Any]:
+def _cells(change: Change | ClassChange, names: Mapping[str, str]) -> list[Any]:
     if isinstance(change, ClassChange):
-        sides = [show_value(side, VALUE_LENGTH) for side in (change.before, change.after)]
-        return ["(class)" if change.kind == "changed" else "(document)", change.kind, *sides]
-    name = show_value(change.field, 100) + f" [{change.occurrence}]" * bool(change.occurrence)
-    return [name, change.kind, *map(_side, (change.before, change.after))]
-
-
-def _side(side: Any) -> str | None:
-    if side is None:
-        return None
-    if side["error"]:
-        return f"error: {show_value(side['error'], VALUE_LENGTH)}"
-    return show_value(side["value"], VALUE_LENGTH) + (f" ({show_value(side['type'], 40)})" if side["type"] else "")
+        if change.kind == "changed":
+            return ["(class)", change.kind, *describe_classes(change, VALUE_LENGTH)]
+        return ["(document)", change.kind, *(show_value(side, VALUE_LENGTH) for side in (change.before, change.after))]
+    name = names[change.field] + f" [{change.occurrence}]" * bool(change.occurrence)
+    return [name, change.kind, *describe_sides(change, VALUE_LENGTH)]

@@ -303,7 +303,7 @@ def _documents(census: Census) -> str:
     return "\n".join(
         [
             section("look", "Documents to look at", note(f"With {below}."), look),
-            section("documents", "All documents", live_table("documents", "all documents"), hint),
+            section("documents", "All documents", live_table("documents", "documents"), hint),
         ]
     )
 

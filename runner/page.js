@@ -105,8 +105,9 @@
       if (fields) for (const field of fields) text += `${field[0]}\n${field[1] ?? ""}\n${field[3] ?? ""}\n`;
       return text.toLowerCase();
     };
+    const isMeant = (row) => only !== "look" || row[table.failed] || (row[table.confidence] ?? 1) < below;
     const isWanted = (row) => {
-      if (only === "look" && !(row[table.failed] || (row[table.confidence] ?? 1) < below)) return false;
+      if (!isMeant(row)) return false;
       if (picked && row[table.pick] !== picked) return false;
       if (!words.length) return true;
       const text = textOf(row);
@@ -123,6 +124,7 @@
 
     const count = make("span", "", "soft");
     count.setAttribute("aria-live", "polite");
+    const printed = make("p", "", "printed");
     const back = button("Previous", () => { page -= 1; draw(); });
     const next = button("Next", () => { page += 1; draw(); });
     const scroll = make("div", "", "scroll cards");
@@ -138,6 +140,14 @@
       return head;
     });
 
+    // On paper nobody can turn the page, or see what was searched for.
+    const tellPrinted = (first, shown) => {
+      const total = table.rows.filter(isMeant).length;
+      if (shown === total) return "";
+      const part = first ? `${first + 1}–${first + shown}` : `${shown}`;
+      const chosen = rows.length === total || rows.length === shown ? "" : `${rows.length.toLocaleString("en")} chosen of `;
+      return `${part} of ${chosen}${total.toLocaleString("en")} ${place.dataset.name}`;
+    };
     const select = () => {
       rows = table.rows.filter(isWanted);
       if (sortBy >= 0) rows.sort(compare);
@@ -195,6 +205,7 @@
       }
       const total = rows.length.toLocaleString("en");
       count.textContent = shown.length ? `${(first + 1).toLocaleString("en")}–${(first + shown.length).toLocaleString("en")} of ${total}` : "0";
+      printed.textContent = tellPrinted(first, shown.length);
       back.disabled = page === 0;
       next.disabled = first + PAGE >= rows.length;
       back.hidden = next.hidden = rows.length <= PAGE;
@@ -232,7 +243,7 @@
     const box = make("table");
     box.append(head, body);
     scroll.append(box);
-    place.replaceChildren(tools, scroll);
+    place.replaceChildren(tools, scroll, printed);
     select();
   };
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+import unicodedata
 from typing import Any
 
+from runner.align import common_length
 from runner.jsontext import render_json
 
+_NEAR = 300  # how many characters about a difference are looked at
 # Control characters, line and paragraph separators, what turns the direction of text, surrogates, and invisible
 # tags; not the joiners, which scripts and emoji are written with.
 _ACTS = re.compile(
@@ -40,3 +44,38 @@ def count(number: int, thing: str) -> str:
 def are(number: int) -> str:
     """Choose the verb that goes with so many."""
     return "is" if number == 1 else "are"
+
+
+def show_difference(before: str, after: str, limit: int) -> tuple[str, str]:
+    """Show two texts that differ, each in one line of at most `limit` characters, so that one can see where they do.
+
+    They begin a little before that place. Texts that look alike are written as JSON has them, and spaces as ␣.
+    """
+    left, right = make_visible(before), make_visible(after)
+    if before != after and _look_alike(left, right):
+        left, right = (json.dumps(text)[1:-1].replace(" ", "␣") for text in (before, after))
+    same, longest = common_length(left, right), max(len(left), len(right))
+    start = max(0, min(same - limit // 3, longest - limit + 1)) if left != right and same > limit // 2 else 0
+    return _window(left, start, limit), _window(right, start, limit)
+
+
+def _window(text: str, start: int, limit: int) -> str:
+    shown = "…" * bool(start) + text[start:]
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def _look_alike(left: str, right: str) -> bool:
+    """Tell whether two texts differ in nothing that one sees: spaces, invisible characters, forms, alphabets."""
+    place = common_length(left, right)
+    near = slice(max(0, place - _NEAR), place + _NEAR)
+    if _skeleton(left[near]) == _skeleton(right[near]):
+        return True
+    alphabets = {unicodedata.name(text[place], "").split(" ")[0] for text in (left, right) if place < len(text)}
+    return len(alphabets) == 2 and alphabets <= {"LATIN", "CYRILLIC", "GREEK"}
+
+
+def _skeleton(text: str) -> str:
+    if text.isascii():
+        return " ".join(text.split())
+    seen = (char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char) != "Cf")
+    return " ".join("".join(seen).split())

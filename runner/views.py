@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from heapq import merge
@@ -17,11 +17,11 @@ from runner.diff import (
     compare,
     known_versions,
     pair_files,
-    render_diff,
     runs_of_id,
     runs_of_version,
 )
 from runner.diffpage import render_diff_page
+from runner.diffwords import render_diff
 from runner.errors import InputError
 from runner.files import write_file
 from runner.inspection import as_at_work, read_state, scan_quietly
@@ -37,6 +37,7 @@ from runner.state import State
 from runner.timeline import make_timeline
 
 FILE_NAME = "report.html"
+SHOWN = 10
 
 
 def write_report(job: Job, output: Path | None, threshold: float) -> tuple[Path, str, dict[str, Any]]:
@@ -116,11 +117,10 @@ def _sides_of_runs(job: Job, state: State, runs: Sequence[str]) -> tuple[Side, S
 
 def _sides_of_versions(job: Job, state: State, versions: Sequence[str]) -> tuple[Side, Side]:
     shards, settings_of, today = state.load_shards(), state.load_run_keys(), job.settings()
-    known = known_versions(settings_of, today)
-    first, second = (
-        _require(job, _name_version(v), runs_of_version(shards, settings_of, today, v), map(_name_version, known))
-        for v in versions
-    )
+    every = {*known_versions(settings_of, today), *versions}
+    found = {version: runs_of_version(shards, settings_of, today, version) for version in every}
+    known = [_name_version(version) for version in sorted(found) if found[version]]
+    first, second = (_require(job, _name_version(v), found[v], known) for v in versions)
     return first, second
 
 
@@ -129,13 +129,17 @@ def _name_version(version: str) -> str:
 
 
 def _known_runs(shards: Sequence[Shard]) -> list[str]:
-    runs = [run for shard in shards for run in shard.runs if run.status == "COMPLETE" and run.fetched]
-    return [run.remote_id or "" for run in sorted(runs, key=lambda run: -run.id)]
+    """List the runs whose results are here, the newest first."""
+    runs = [run for shard in shards if any(member.path for member in shard.members) for run in shard.runs]
+    fetched = [run for run in runs if run.remote_id and run.status == "COMPLETE" and run.fetched]
+    return [run.remote_id or "" for run in sorted(fetched, key=lambda run: -run.id)]
 
 
-def _require(job: Job, name: str, found: Candidates, known: Iterable[str]) -> Side:
+def _require(job: Job, name: str, found: Candidates, known: Sequence[str]) -> Side:
     if not found:
-        some = ", ".join(list(known)[:10]) or "none"
+        if not known:
+            raise job.no_results()
+        some = ", ".join(known[:SHOWN]) + f", and {len(known) - SHOWN} more" * (len(known) > SHOWN)
         raise InputError(f"{job.shown}: no results of {name} are here, only of: {some}", "give one of those")
     return name, found
 

@@ -15,9 +15,11 @@ from xlsxwriter.worksheet import Worksheet
 
 from runner.errors import ResultsError
 from runner.jsontext import as_unicode, render_json
+from runner.shown import show_value
 from runner.sink import WAITING, File
 from runner.tables import Kind, Row, Table
 
+NAME_LENGTH = 100
 MAX_ROWS = 1_048_575  # beside the head
 MAX_COLUMNS = 16_384
 MAX_TEXT = 32_767  # of UTF-16 code units in a cell
@@ -34,6 +36,8 @@ class XlsxSink:
         _check_size(table)
         self._name = table.name
         self._kinds = [column.kind for column in table.columns]
+        self._columns = [column.name for column in table.columns]
+        self._row: Row = ()
         self._waiting = TemporaryDirectory(prefix=WAITING, dir=folder, ignore_cleanup_errors=True)
         options = {
             "constant_memory": True,
@@ -56,6 +60,7 @@ class XlsxSink:
             self._next += 1
             if self._next > MAX_ROWS:
                 raise _too_large(self._name, f"more than {MAX_ROWS}", "rows", MAX_ROWS)
+            self._row = row
             for place, (kind, cell) in enumerate(zip(self._kinds, row, strict=True)):
                 if cell is not None:
                     self._put(place, kind, cell)
@@ -72,11 +77,22 @@ class XlsxSink:
 
     def _check_text(self, text: str, place: int) -> None:
         if len(text) > MAX_TEXT // 2 and (length := len(text.encode("utf-16-le")) // 2) > MAX_TEXT:
-            raise ResultsError(
-                f"{self._name}.xlsx: a text in row {self._next + 1}, column {place + 1} has {length} characters, "
-                f"a cell takes {MAX_TEXT}",
-                HINT,
-            )
+            what = f"a text of {self._describe_cell(place)} has {length} characters, a cell takes {MAX_TEXT}"
+            raise ResultsError(f"{self._name}.xlsx: {what}", HINT)
+
+    def _describe_cell(self, place: int) -> str:
+        """Say which cell it is by document and field, and by its place."""
+        where = f"(row {self._next + 1}, column {place + 1})"
+        if not self._row:
+            return f"the head {where}"
+        known, column = dict(zip(self._columns, self._row, strict=True)), self._columns[place]
+        words = [str(known["path"])] if "path" in known else [f"run {known.get('run_id')}"]
+        words += [f"document {known['document_index']}"] * ("document_index" in known)
+        if "field" in known:
+            words += [f"field {show_value(known['field'], NAME_LENGTH)}", column]
+        else:
+            words.append(f"field {show_value(column, NAME_LENGTH)}")
+        return f"{', '.join(words)} {where}"
 
     def close(self) -> None:
         """Write the workbook. Raises OSError."""

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"jsontext"},
+    {"jsontext", "align"},
     {"arguments", "errors", "model", "naming", "shortage", "shown", "tables", "streams"},
     {
         "spec",
@@ -34,7 +34,8 @@ LAYERS = [
     {"upload", "look", "results", "pages", "jsonl", "reference"},
     {"engine", "job", "takeup", "report", "census", "exports", "extract"},
     {"places", "reconcile", "recorder", "diff", "overview"},
-    {"coordinator", "delivery", "diffpage"},
+    {"coordinator", "delivery", "diffwords"},
+    {"diffpage"},
     {"apply"},
     {"inspection"},
     {"commands", "views"},

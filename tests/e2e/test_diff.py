@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +149,94 @@ def test_diff_page_beside_the_report_is_a_page_of_it(two: Project) -> None:
     page.unlink()
     assert two.run("report", "--fake").code == 0
     assert "diff%20of" not in (results / "report.html").read_text()
+
+
+def compared(project: Project, before: list[dict[str, Any]], after: list[dict[str, Any]], *args: str) -> Any:
+    """Compare two answers to one file."""
+    for version, answer, run in (("1.0", before, "old"), ("2.0", after, "new")):
+        job = make_job(project.folder, version)
+        make_results(job, 1, lambda _, a=answer: MadeFile("in/a.txt", a, b"a"), run=f"{run}-{{}}".format)
+    project.env |= {"AIHUB_API_KEY": None}
+    return diff(project, "--version", "1.0", "--version", "2.0", *args)
+
+
+def invoice(number: int) -> dict[str, Any]:
+    return document(field("number", str(number)), field("total", f"{number * 7 % 5}.00"))
+
+
+def test_document_in_front_is_the_only_one_that_differs(project: Project) -> None:
+    before = [invoice(number) for number in range(50)]
+    found = compared(project, before, [invoice(-1), *before], "--json").json
+    assert [(c["document_index"], c["kind"]) for c in found["classes"]] == [(0, "appeared")]
+    assert {(c["document_index"], c["kind"]) for c in found["changes"]} == {(0, "appeared")}
+    assert (found["documents"], found["documents_changed"]) == (51, 1)
+
+
+def test_document_that_changed_is_found_behind_one_in_front(project: Project) -> None:
+    before = [invoice(number) for number in range(9)]
+    after = [invoice(-1), *(document(*one["fields"], field("new", "x")) for one in before)]
+    after[5]["fields"][1] = field("total", "other")
+    outcome = compared(project, before, after, "--json")
+    changed = [c for c in outcome.json["changes"] if c["kind"] == "changed"]
+    assert [(c["field"], c["document_index"], c["document_index_before"]) for c in changed] == [("total", 5, 4)]
+    assert outcome.json["fields"]["number"] == {"same": 9, "appeared": 1}
+
+
+def test_row_in_front_is_the_only_one_that_differs(project: Project) -> None:
+    rows = [field("line", f"item {number}") for number in range(30)]
+    after = [field("line", "new"), *rows[:20], field("line", "item 20 more"), *rows[21:]]
+    outcome = compared(project, [document(*rows)], [document(*after)], "--json")
+    told = [(c["kind"], c["occurrence"], c["occurrence_before"]) for c in outcome.json["changes"]]
+    assert told == [("appeared", 0, None), ("changed", 21, 20)]
+    text = diff(project, "--version", "1.0", "--version", "2.0").out
+    assert "in/a.txt [0] line [20→21]: 'item 20' (TEXT) → 'item 20 more' (TEXT)" in text
+
+
+LONG = "word " * 200
+APART: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (field("f", f"{LONG}1.00 EUR"), field("f", f"{LONG}2.00 EUR")),
+    (field("f", f"{LONG}1.00 {LONG}"), field("f", f"{LONG}2.00 {LONG}")),
+    (field("f", "a b"), field("f", "a\u00a0b")),
+    (field("f", "a b"), field("f", "a  b")),
+    (field("f", None), field("f", "")),
+    (field("f", 1), field("f", "1")),
+    (field("f", None), field("f", "null")),
+    (field("f", "x", error_msg=f"{LONG}1"), field("f", "x", error_msg=f"{LONG}2")),
+    (field("f", "x", error_msg="same"), field("f", "y", error_msg="same")),
+    (field("f", "x", error_msg=None), field("f", "x", error_msg="")),
+    (field("f", "x") | {"type": "T" * 50 + "A"}, field("f", "x") | {"type": "T" * 50 + "B"}),
+    (field("f", "x") | {"type": None}, field("f", "x") | {"type": ""}),
+    (field("f", {"a": [LONG, 1]}), field("f", {"a": [LONG, 2]})),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), APART, ids=range(len(APART)))
+def test_what_differs_is_seen_in_words_and_on_the_page(
+    project: Project, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    outcome = compared(project, [document(before)], [document(after)], "--html", "page.html")
+    [line] = [line for line in outcome.out.splitlines() if "in/a.txt [0] f: " in line]
+    left, right = line.split(" f: ")[1].split(" → ")
+    assert left != right
+    page = Path("page.html").read_text().split('id="data">')[1].split("</script>")[0]
+    *_, left, right = json.loads(page)["tables"]["changes"]["rows"][0]
+    assert " ".join(str(left).split()) != " ".join(str(right).split())  # as a browser shows it
+
+
+def test_classes_and_names_of_fields_that_differ_late_are_told_apart(project: Project) -> None:
+    before = document(field(f"{LONG}a", "1"), field(f"{LONG}b", "1"), kind=f"{LONG}1")
+    after = document(field(f"{LONG}a", "2"), field(f"{LONG}b", "2"), kind=f"{LONG}2")
+    outcome = compared(project, [before], [after], "--html", "page.html")
+    told = [line for line in outcome.out.splitlines() if "in/a.txt [0]" in line]
+    left, right = told[0].split(" class: ")[1].split(" → ")
+    assert (left[-1], right[-1]) == ("1", "2")
+    assert len({line.split(": ")[0] for line in told}) == 3
+
+
+def test_diff_of_a_version_without_results_does_not_name_it_among_those_that_have_some(two: Project) -> None:
+    job = make_job(two.folder, "3.0")
+    with closing(sqlite3.connect(job.state_path)) as state, state:
+        state.execute("INSERT INTO run_keys VALUES (?, ?)", (job.want().run_key, json.dumps(job.settings())))
+    outcome = diff(two, "--version", "1.0", "--version", "3.0")
+    assert outcome.code == 2
+    assert "no results of version 3.0 are here, only of: version 1.0, version 2.0\n" in outcome.err

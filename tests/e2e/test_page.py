@@ -156,6 +156,20 @@ def test_report_is_searched_sorted_and_turned_over(plain: Project, chromium: Any
     assert shown.told == []
 
 
+def test_print_says_how_many_rows_of_how_many_it_has(plain: Project, chromium: Any) -> None:
+    page = (shown := show(chromium, report(plain))).page
+    printed = page.locator("#documents .printed")
+    assert not printed.is_visible()
+    page.emulate_media(media="print")
+    assert printed.inner_text() == "25 of 240 documents"
+    page.emulate_media(media="screen")
+    page.locator("#documents").get_by_role("button", name="Next").click()
+    page.emulate_media(media="print")
+    assert printed.inner_text() == "26\u201350 of 240 documents"
+    assert page.locator("#look .printed").inner_text() == ""
+    assert shown.told == []
+
+
 def test_report_follows_the_colour_scheme_and_fits_a_phone(plain: Project, chromium: Any) -> None:
     path, colours = report(plain), set()
     for scheme in ("light", "dark"):

@@ -172,11 +172,13 @@ def test_workbook_that_cannot_hold_the_table_is_refused_by_every_apply_and_statu
     ask_for(project, ALL)
     project.apply()
     change_first_fields(project, value="x" * 40_000)
+    name = project.documents[0]["fields"][0]["name"]
     write_again(project)
     for command in ("apply", "apply", "status"):
         outcome = project.run(command)
         assert outcome.code == 3, outcome.text
-        assert "error: fields.xlsx: a text in row 2, column 9 has 40000 characters" in outcome.err
+        told = f"in/00000.txt, document 0, field {name}, value (row 2, column 9) has 40000 characters"
+        assert f"error: fields.xlsx: a text of {told}" in outcome.err
         assert "hint: use parquet" in outcome.err
     assert "fields.xlsx" not in tables(project)
     assert {"fields.jsonl", "fields.csv", "fields.parquet"} < set(tables(project))

@@ -2,10 +2,11 @@
 
 import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.shown import make_visible, show_value
+from runner.shown import make_visible, show_difference, show_value
 
 JOINERS = "\u200b\u200c\u200d"
 
@@ -34,3 +35,48 @@ def test_shown_value_is_short_whatever_it_was() -> None:
     assert len(show_value("\u202e" * 1_000_000, 10)) == 10
     assert show_value(None, 10) == ""
     assert show_value({"a": [1, None, "\u202e"]}, 40) == '{"a": [1, null, "\\u202e"]}'
+
+
+def shown_apart(before: str, after: str, limit: int) -> tuple[str, str]:
+    left, right = show_difference(before, after, limit)
+    assert left != right
+    assert max(len(left), len(right)) <= limit
+    return left, right
+
+
+def test_difference_far_behind_is_shown_with_what_stands_before_it() -> None:
+    left, right = shown_apart("x" * 1000 + " total 1.00 EUR", "x" * 1000 + " total 2.00 EUR", 40)
+    assert left == "…" + "x" * 24 + " total 1.00 EUR"
+    assert right == "…" + "x" * 24 + " total 2.00 EUR"
+    left, right = shown_apart("y" * 500 + "a" + "z" * 500, "y" * 500 + "b" + "z" * 500, 30)
+    assert left.startswith("…yyyyyyyyyya")
+    assert right.startswith("…yyyyyyyyyyb")
+    assert left.endswith("z…")
+
+
+def test_texts_that_end_apart_are_shown_apart() -> None:
+    assert shown_apart("a" * 100, "a" * 101, 20) == ("…" + "a" * 18, "…" + "a" * 19)
+    assert shown_apart("", "a", 20) == ("", "a")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ("12\u00a0EUR", "12 EUR", ("12\\u00a0EUR", "12␣EUR")),
+        ("a  b", "a b", ("a␣␣b", "a␣b")),
+        ("a ", "a", ("a␣", "a")),
+        ("cafe\u0301", "caf\u00e9", ("cafe\\u0301", "caf\\u00e9")),
+        ("a\u200bb", "ab", ("a\\u200bb", "ab")),
+        ("\u0410B", "AB", ("\\u0410B", "AB")),
+        ("\x1b", "\\x1b", ("\\u001b", "\\\\x1b")),
+        ("Müller", "Möller", ("Müller", "Möller")),
+    ],
+)
+def test_texts_that_look_alike_are_shown_apart(before: str, after: str, shown: tuple[str, str]) -> None:
+    assert shown_apart(before, after, 60) == shown
+
+
+@given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40), st.text(max_size=40), st.integers(20, 60))
+def test_texts_that_differ_are_shown_apart(begin: str, left: str, right: str, end: str, limit: int) -> None:
+    if left != right:
+        shown_apart(f"{begin}{left}{end}", f"{begin}{right}{end}", limit)
