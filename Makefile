@@ -7,8 +7,8 @@ OPENAPI ?= ../shared/aihub-api/openapi.json
 .PHONY: demo test check contract docs bench torture clean
 
 demo: $(VENV)/.installed
-	$(BIN)/runner apply specs/invoices.toml --fake --yes
-	$(BIN)/runner status specs/invoices.toml --fake
+	$(BIN)/runner apply specs/invoices.aihub.toml --fake --yes
+	$(BIN)/runner status specs/invoices.aihub.toml --fake
 
 test: $(VENV)/.installed-dev
 	AIHUB_OPENAPI=$(OPENAPI) $(BIN)/python -m pytest -n auto

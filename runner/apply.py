@@ -23,6 +23,7 @@ from runner.exports import forget_tables
 from runner.interrupt import ended_in_order
 from runner.job import Job
 from runner.jsonl import load_warnings
+from runner.lapsed import describe_idle, find_lapsed, hold_back, record_taken
 from runner.lock import hold_lock, new_lease
 from runner.model import MB, CachedDigest, Scan, SetAside, Source
 from runner.pages import carry_pages, find_damaged
@@ -64,10 +65,13 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
         job = look_for_damage(job, state)
         scan = scan_files(job, state, reporter, stop)
         plan, problems = _prepare(job, state, client, scan, reporter)
+        plan, held = hold_back(job, plan, state.load_shards(), find_lapsed(job, state, scan))
+        may_pay, problems = not problems, problems + held
         if plan.runs_to_pay and not confirm(plan, scan):
             raise InputError(f"{job.shown}: not applied, the answer was no", "nothing was sent")
         with ended_in_order(reporter.say):
-            done = _work(job, state, client, _record_plan(state, plan), reporter, executor, may_pay=not problems)
+            record_taken(job, state, scan)
+            done = _work(job, state, client, _record_plan(state, plan), reporter, executor, may_pay=may_pay)
             if plan.runs_to_pay and not stop.is_set():  # else it was not looked for
                 state.record_meta(SURVEYED + job.want().target, "yes")
             job = look_for_damage(job, state, among=job.damaged)
@@ -313,6 +317,7 @@ def _finish(job: Job, state: State, scan: Scan) -> tuple[Report, list[RunnerErro
 
 def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) -> Report:
     """Describe how a job stands by its recorded facts and its files."""
+    lapsed = find_lapsed(job, state, scan)
     shards, want = state.load_shards(), replace(job.want(), retry_failed=False, again=False, refetch=False)
     plan = make_plan(want, scan, shards, state.load_run_keys())
     report = describe(state, shards, scan, plan, want)
@@ -322,6 +327,8 @@ def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) 
         name=job.spec.name,
         files=len(scan.sources) + len(scan.set_aside),
         set_aside=scan.set_aside,
+        idle=tuple(describe_idle(scan, lapsed)),
+        lapsed=lapsed,
         notes=(*notes, *plan.notes),
         warnings=tuple(load_warnings(state)),
         fake=job.is_fake,

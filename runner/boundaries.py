@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from runner.errors import InputError
+from runner.model import SPEC_ENDING
 from runner.shortage import explain_shortage
 from runner.spec import APP_KEYS, MAX_SPEC_BYTES
 
@@ -53,8 +54,29 @@ def lead_outside(spec_path: Path, what: str, paths: Iterable[str]) -> InputError
 def is_own_name(name: str) -> bool:
     """Tell whether a file is one of ours, or one of Git's or a secret one, by its name."""
     lower = name.lower()
-    begins, ends = (".env", RESULTS_MARKER), (".lock", ".lock.toml")
+    begins, ends = (".env", RESULTS_MARKER), (".lock", ".lock.toml", SPEC_ENDING)
     return lower.startswith(begins) or lower.endswith(ends) or ".state.db" in lower or lower == ".git"
+
+
+_LITTER = re.compile(
+    r"~\$.*|\.~lock\..*#|\._.*|~wr[ld]\d+\.tmp|.*\.(crdownload|part|partial|opdownload|download|tmp|swp|swo|bak~)|.*~"
+    r"|#.*#|\.#.*|thumbs\.db|ehthumbs(_vista)?\.db|desktop\.ini|\.ds_store|\.localized|icon\r|\.directory"
+    r"|\.(fuse_hidden|nfs|goutputstream-|syncthing\.).*"
+)
+_LITTER_FOLDERS = frozenset(
+    ("__macosx", "@eadir", "$recycle.bin", "system volume information", ".trashes", ".spotlight-v100", ".fseventsd")
+)
+
+
+def is_litter(name: str) -> bool:
+    """Tell whether a file is one that programs leave beside documents, by its name."""
+    return _LITTER.fullmatch(name.lower()) is not None
+
+
+def is_litter_folder(name: str) -> bool:
+    """Tell whether a folder is one that systems leave beside documents, by its name."""
+    lower = name.lower()
+    return lower in _LITTER_FOLDERS or lower.startswith(".trash-")
 
 
 def is_own_folder(folder: str) -> bool:
@@ -63,7 +85,7 @@ def is_own_folder(folder: str) -> bool:
     stem = name.removesuffix(".fake")
     if name.lower() == ".git" or name.lower().startswith(".env"):
         return True
-    is_fake = stem != name and os.path.lexists(f"{parent}/{stem}.toml")
+    is_fake = stem != name and any(os.path.lexists(f"{parent}/{stem}{ending}") for ending in (".toml", SPEC_ENDING))
     return is_fake or os.path.lexists(f"{folder}/{RESULTS_MARKER}")
 
 

@@ -55,14 +55,23 @@ def cli() -> None:
 
 @cli.command()
 @common
-def validate(specs: tuple[Path, ...], as_json: bool) -> None:
+@verbosely
+@click.option("--check-files", is_flag=True, help="Look for the files, too, and say which patterns take none.")
+@click.option("--allow-outside", is_flag=True, help="Allow files outside the Git work tree.")
+def validate(specs: tuple[Path, ...], as_json: bool, verbose: bool, check_files: bool, allow_outside: bool) -> None:
     """Check specs: every mistake, each with its line. Sends nothing."""
 
     def act(spec: Path) -> Answer:
         from runner.settings import load_spec
 
         loaded = load_spec(spec)
-        return f"{spec}: ok", {"spec": str(spec), "name": loaded.name}, 0
+        text, data = f"{spec}: ok", {"spec": str(spec), "name": loaded.name}
+        if check_files:
+            from runner.inspection import describe_files
+
+            more, found = describe_files(loaded, spec, allow_outside, verbose)
+            text, data = text + more, data | found
+        return text, data, 0
 
     each(specs, as_json, act)
 

@@ -70,9 +70,21 @@ def placed_one(command: Callable[..., None]) -> Callable[..., None]:
 
 def find_specs(given: tuple[Path, ...]) -> list[Path]:
     """List the specs that are meant: files as given, of folders all; lock files are passed over."""
-    found = [spec for path in given for spec in (sorted(path.glob("*.toml")) if path.is_dir() else [path])]
+    found = [spec for path in given for spec in (_specs_of(path) if path.is_dir() else [path])]
     specs = [path for path in found if not path.name.endswith(".lock.toml")]
     return list(dict.fromkeys(specs or given))  # a lock file or empty folder alone is told of when it is loaded
+
+
+def _specs_of(folder: Path) -> list[Path]:
+    """List what a folder holds of specs: what is named as one, and other TOML files that have the keys of one."""
+    from runner.boundaries import is_spec
+    from runner.model import SPEC_ENDING
+
+    return [
+        path
+        for path in sorted(folder.glob("*.toml"))
+        if path.name.endswith(SPEC_ENDING) or (path.name != "pyproject.toml" and is_spec(str(path)))
+    ]
 
 
 def each(given: tuple[Path, ...], as_json: bool, act: Callable[[Path], Answer]) -> None:

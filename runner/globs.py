@@ -215,6 +215,76 @@ def _literal_prefix(folders: Sequence[str]) -> tuple[str, ...]:
     return tuple(_plain(name) for name in folders[:count])
 
 
+def list_parts(pattern: str) -> dict[str, list[list[str]]]:
+    """Split a pattern that takes something into its parts, one for each way to write its folders.
+
+    Each is given under the words that name it: a check on the sum would not tell that one folder is not there.
+    """
+    by_folders: dict[tuple[str, ...], list[list[str]]] = {}
+    for names in expand_pattern(pattern):
+        by_folders.setdefault(tuple(names[:-1]), []).append(names)
+    if len(by_folders) == 1:
+        return {pattern: next(iter(by_folders.values()))}
+    return {_name_part(folders, names): names for folders, names in by_folders.items()}
+
+
+def _name_part(folders: tuple[str, ...], names: Sequence[Sequence[str]]) -> str:
+    last = [one[-1] for one in names]
+    return "/".join([*folders, last[0] if len(last) == 1 else f"{{{','.join(last)}}}"])
+
+
+def find_idle_parts(patterns: Iterable[str], folder: str, paths: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Tell which parts of patterns take some of these paths, and which take none, in their order."""
+    left = {}
+    for pattern in patterns:
+        if not pattern.startswith("!"):
+            for label, names in list_parts(pattern).items():
+                left[label] = _Matcher(Globs([anchor_names(one, folder) for one in names]))
+    labels = list(left)
+    for path in paths:
+        if not left:
+            break
+        for label in [label for label, matcher in left.items() if matcher.matches(path)]:
+            del left[label]
+    return [label for label in labels if label not in left], list(left)
+
+
+class _Matcher:
+    """Matches many paths of few folders."""
+
+    def __init__(self, globs: Globs) -> None:
+        self._globs = globs
+        self._states: dict[str, State] = {}
+
+    def matches(self, path: str) -> bool:
+        folder, _, name = (path if path.isascii() else unicodedata.normalize("NFC", path)).rpartition("/")
+        if folder not in self._states:
+            state = self._globs.start()
+            for step in folder.split("/") if folder else ():
+                state = self._globs.enter(state, step)
+            self._states[folder] = state
+        return bool(self._states[folder]) and self._globs.takes(self._states[folder], name)
+
+
+def name_exactly(patterns: Iterable[str]) -> frozenset[str]:
+    """List the names of files and folders that patterns take without wildcards."""
+    expanded = [names for pattern in patterns if not pattern.startswith("!") for names in expand_pattern(pattern)]
+    return frozenset(_plain(name) for names in expanded for name in names if _is_literal(name))
+
+
+def explain_pattern(pattern: str) -> str:
+    """Say what to write where a pattern takes nothing, and it may be meant otherwise than it is read; else nothing."""
+    plain = pattern.removeprefix("!")
+    if plain.startswith("~"):
+        return "write the folder out, ~ is a name like any other here"
+    if re.search(r"\\[^][*?{}\\!,-]", plain):
+        return "write / between folders, \\ takes away a meaning"
+    if re.search(r"(?<!\\)\[", plain):
+        escaped = re.sub(r"(?<!\\)\[", r"\\[", pattern)
+        return rf"write \[ for a bracket of a name, as in '{escaped}'; [ab] is one character, a or b"
+    return ""
+
+
 def compile_globs(patterns: Iterable[str], folder: str) -> tuple[Globs, Globs]:
     """Compile what a list of patterns takes, and what its `!patterns` leave out.
 

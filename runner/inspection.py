@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -17,6 +18,7 @@ from runner.exports import find_table_damage, list_missing, load_refused
 from runner.fingerprint import short_identity
 from runner.job import Job
 from runner.jsonl import find_damage, is_edited, is_missing, without_damage
+from runner.lapsed import describe_idle, find_lapsed, hold_back
 from runner.lock import is_locked
 from runner.lockfile import Entry
 from runner.model import FINAL_STATUSES, Run, Scan, Shard
@@ -25,8 +27,10 @@ from runner.places import check_renamed
 from runner.plan import Need, Plan
 from runner.progress import open_progress
 from runner.reconcile import dismiss, entries_to_take_up, in_thread, take_up
-from runner.report import Preview, Report, at_work, describe_error
+from runner.report import Preview, Report, at_work, describe_error, render_files
 from runner.shown import count
+from runner.sources import check_files
+from runner.spec import Spec
 from runner.state import State, read_holder
 from runner.takeup import Inspected
 from runner.wire import clean_text
@@ -77,6 +81,8 @@ def preview(job: Job) -> Preview:
         entries = entries_to_take_up(job, state)
         left, recognised = _without_paid(job, scan, entries)
         planned = plan_job(job, state, left)
+        lapsed = find_lapsed(job, state, scan)
+        planned, held = hold_back(job, planned, state.load_shards() if state else [], lapsed)
     if damaged:
         note = (
             f"the results of {count(len(damaged), 'run')} are not here as they were fetched; apply fetches them again"
@@ -87,7 +93,9 @@ def preview(job: Job) -> Preview:
         planned = replace(planned, notes=notes, done=planned.done + recognised)
     holder = find_holder(job) or holder
     planned = _while_at_work(planned) if holder else planned
-    return Preview(job.shown, job.app_and_version, job.place, job.want().target, planned, scan, holder)
+    planned = replace(planned, notes=(*planned.notes, *(error.message for error in held)))
+    found = Preview(job.shown, job.app_and_version, job.place, job.want().target, planned, scan, holder)
+    return replace(found, idle=tuple(describe_idle(scan, lapsed)), lapsed=lapsed)
 
 
 def _while_at_work(planned: Plan) -> Plan:
@@ -110,6 +118,18 @@ def _without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int
     marks = {members[i : i + 16] for members in paid for i in range(0, len(members), 16)}
     sources = tuple(source for source in scan.sources if short_identity(source.identity) not in marks)
     return replace(scan, sources=sources), len(scan.sources) - len(sources)
+
+
+def describe_files(spec: Spec, path: Path, allow_outside: bool, verbose: bool) -> tuple[str, dict[str, Any]]:
+    """Say which files a spec selects, without reading them: for people, and for programs."""
+    scan = check_files(spec, path, allow_outside)
+    idle = describe_idle(scan, ())
+    data = {
+        "files": len(scan.sources) + len(scan.set_aside),
+        "idle": idle,
+        "set_aside": list(map(asdict, scan.set_aside)),
+    }
+    return render_files(scan, idle, verbose=verbose), data
 
 
 def inspect_job(job: Job) -> Report:
@@ -153,6 +173,7 @@ def _inspect_without_state(job: Job) -> Report:
         files_left=len(left.sources),
         unfetched=len(entries),
         set_aside=scan.set_aside,
+        idle=tuple(describe_idle(scan, ())),
         notes=(note if entries else "nothing was applied yet",),
         fake=job.is_fake,
     )

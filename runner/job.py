@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,10 +11,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from runner.boundaries import is_spec
 from runner.errors import InputError
 from runner.fingerprint import run_key, run_settings, target_key
 from runner.jsonl import FILE_NAME
-from runner.model import Damage, Target
+from runner.model import Damage, Target, stem_of
 from runner.plan import Want
 from runner.results import name_include
 from runner.session import Connection
@@ -94,7 +96,7 @@ class Job:
 
     def command(self, name: str) -> str:
         """Write a command for this job as a person would have to type it, in the folder they are in."""
-        own = _home(self.spec_path, fake=self.is_fake) / f"{self.spec_path.stem}.state.db"
+        own = _home(self.spec_path, fake=self.is_fake) / f"{stem_of(self.spec_path)}.state.db"
         places = [] if self.state_path == own else ["--state", str(self.state_path)]
         places += ["--lock-file", str(self.options.lock_file)] if self.options.lock_file else []
         return shlex.join(["runner", name, str(self.spec_path), *places, *(["--fake"] if self.is_fake else [])])
@@ -125,7 +127,19 @@ class Job:
 
 def _home(spec_path: Path, *, fake: bool) -> Path:
     """Tell the folder of a spec's state and lock file, where no other is named."""
-    return spec_path.parent / f"{spec_path.stem}.fake" if fake else spec_path.parent
+    return spec_path.parent / f"{stem_of(spec_path)}.fake" if fake else spec_path.parent
+
+
+def _refuse_twin(spec_path: Path) -> None:
+    """Refuse a spec beside which another would have the same state and lock file."""
+    stem = stem_of(spec_path)
+    for other in sorted(spec_path.parent.glob(f"{glob.escape(stem)}.*")):
+        is_other = other.name != spec_path.name and stem_of(other) == stem
+        if is_other and is_spec(str(other)) and not other.samefile(spec_path):
+            raise InputError(
+                f"{spec_path}: {other.name} is a spec of the same stem, both would have the state {stem}.state.db",
+                "rename one of them, and move it elsewhere if it is a copy",
+            )
 
 
 def open_job(
@@ -142,7 +156,8 @@ def open_job(
     `offline` needs no token and no secrets. Raises InputError.
     """
     spec = load_spec(spec_path)
-    stem, home = spec_path.stem, _home(spec_path, fake=fake_root is not None)
+    _refuse_twin(spec_path)
+    stem, home = stem_of(spec_path), _home(spec_path, fake=fake_root is not None)
     if fake_root is not None:
         target = Target(FAKE_ROOT, spec.context or "", spec.workspace or "")
         token, root, results = SecretStr(FAKE_TOKEN), fake_root, home / "results"

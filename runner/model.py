@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 MB = 1_048_576
+SPEC_ENDING = ".aihub.toml"
 
 FINAL_STATUSES = frozenset({"COMPLETE", "FAILED", "CANCELLED"})
 REVIEW_STATUS = "STOPPED_AT_CHECKPOINT"
 GONE = "it is not on the server any more"
 GIVEN_UP = "RESUBMITTED"  # ours: a person decided that no run was started under this intent
+
+
+def stem_of(spec: PurePath) -> str:
+    """Give what the files beside a spec are named by: its name without `.aihub.toml`, else without its extension."""
+    return spec.name.removesuffix(SPEC_ENDING) if spec.name.endswith(SPEC_ENDING) else spec.stem
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +77,16 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """All files that a spec selects, both lists sorted by path; `cache` is the new stat cache, whole."""
+    """All files that a spec selects, both lists sorted by path; `cache` is the new stat cache, whole.
+
+    `busy` lists the parts of its patterns that take files, `idle` those that take none.
+    """
 
     sources: tuple[Source, ...]
     set_aside: tuple[SetAside, ...]
     cache: dict[str, CachedDigest]
+    busy: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

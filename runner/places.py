@@ -13,6 +13,7 @@ from runner.globs import compile_globs
 from runner.job import Job
 from runner.jsonl import FILE_NAME
 from runner.lockfile import try_lockfile
+from runner.model import SPEC_ENDING
 from runner.outfile import find_place
 from runner.sources import check_inside
 
@@ -27,7 +28,7 @@ def check_renamed(job: Job) -> None:
         return
     for left in sorted([*job.folder.glob("*.state.db"), *job.folder.glob("*.lock.toml")]):
         stem = left.name.removesuffix(".state.db").removesuffix(".lock.toml")
-        if not (job.folder / f"{stem}.toml").exists():
+        if not any((job.folder / f"{stem}{ending}").exists() for ending in (".toml", SPEC_ENDING)):
             raise InputError(
                 f"{job.shown}: has no state, but {left.name} is here and {stem}.toml is not",
                 f"if the spec was renamed, `mv` {stem}.state.db and {stem}.lock.toml too; else move them away",

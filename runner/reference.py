@@ -22,6 +22,11 @@ PATTERNS = """\
 - `a/../b` is read as `b`. What leads out of the Git work tree (without one: out of the spec's folder), and any absolute
   pattern, needs `--allow-outside`.
 - Never taken: specs, state and lock files, `.env*`, `.git`, folders of results and of `--fake`, and symlinks to them.
+- Not taken unless a pattern names them exactly: what programs leave beside documents, such as `~$a.docx`,
+  `.~lock.a.odt#`, `a.pdf.crdownload`, `a.part`, `Thumbs.db`, `desktop.ini`, `.DS_Store`, `__MACOSX/`.
+- Each pattern that takes nothing is named by `validate --check-files`, `plan`, `apply` and `status`; of one with braces
+  in its folders, each folder. See `allow_empty`.
+- A folder in place of a spec means what it holds of them: `*.aihub.toml`, and other TOML files with the keys of a spec.
 - The keys of `run.pdf_passwords` are such patterns; the first one that fits a file counts."""
 EXIT_CODES = {
     0: "All that the spec asks for is done.",

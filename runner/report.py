@@ -20,6 +20,7 @@ PRECEDENCE = (130, 1, 5, 7, 4, 3, 2, 6, 0)
 SHOWN = 10
 DETAILS = 5
 _WHEN_REVIEWED = "apply again when that is done, or with --wait-for-review"
+_WHEN_LAPSED = "check that the folder is there; allow_empty = true in the spec says that it may be empty"
 _HOW_TO_LEAVE_OUT = 'leave them out with "!…" in files; [limits] on_unsupported = "ignore" is for types'
 
 
@@ -63,6 +64,8 @@ class Report:
     field_errors: int = 0
     failed: tuple[str, ...] = ()
     set_aside: tuple[SetAside, ...] = ()
+    idle: tuple[str, ...] = ()
+    lapsed: tuple[str, ...] = ()
     unanswered: tuple[str, ...] = ()
     without_documents: tuple[str, ...] = ()
     unknown_answers: tuple[str, ...] = ()
@@ -93,7 +96,7 @@ class Report:
             return worst_code([6, *codes])
         codes += [7] * bool(self.unknown_runs)
         answers = self.unanswered or self.without_documents or self.unknown_answers
-        codes += [3] * bool(self.failed or self.set_aside or answers)
+        codes += [3] * bool(self.failed or self.set_aside or self.lapsed or answers)
         codes += [6] * bool(self.going or self.review or self.unfetched or self.unwritten or self.files_left)
         return worst_code(codes)
 
@@ -230,6 +233,7 @@ def _render_done(report: Report, show: _Lines, *, applied: bool) -> None:
 
 def _render_problems(report: Report, show: _Lines) -> None:
     show.set_aside(report.set_aside)
+    show.listed("pattern", report.idle, _WHEN_LAPSED * bool(report.lapsed))
     show.listed("failed", [f"run {run}: {text}" for run, text in report.failed_runs.items()])
     show.listed("not done", report.failed, "--retry-failed pays for them again")
     show.listed("unanswered", report.unanswered)
@@ -245,6 +249,14 @@ def _render_problems(report: Report, show: _Lines) -> None:
     show.listed("note", report.notes)
 
 
+def render_files(scan: Scan, idle: Sequence[str], *, verbose: bool) -> str:
+    """Render which files a spec selects, to follow what is said of the spec itself."""
+    show = _Lines(verbose)
+    show.set_aside(scan.set_aside)
+    show.listed("pattern", idle)
+    return "\n".join([f", {count(len(scan.sources), 'file')} to send", *show.lines])
+
+
 @dataclass(frozen=True, slots=True)
 class Preview:
     """What applying would do, and to what: `spec` as it was given, the app, and whose units are spent where."""
@@ -256,6 +268,8 @@ class Preview:
     plan: Plan
     scan: Scan
     at_work: str = ""
+    idle: tuple[str, ...] = ()
+    lapsed: tuple[str, ...] = ()
 
     @property
     def files(self) -> int:
@@ -288,6 +302,7 @@ def render_plan(found: Preview, *, verbose: bool = False) -> str:
     show.listed("moved", [f"{move.old} is now {move.new}" for move in plan.moves])
     show.listed("failed", [f"{path}: not paid for again without --retry-failed" for path in plan.failed])
     show.set_aside(found.scan.set_aside)
+    show.listed("pattern", found.idle, _WHEN_LAPSED * bool(found.lapsed))
     show.listed("note", plan.notes)
     return "\n".join(show.lines)
 
@@ -319,6 +334,8 @@ def plan_as_json(found: Preview) -> dict[str, Any]:
         "moved": [asdict(move) for move in plan.moves],
         "failed": list(plan.failed),
         "set_aside": [asdict(item) for item in found.scan.set_aside],
+        "idle": list(found.idle),
+        "lapsed": list(found.lapsed),
         "at_work": found.at_work,
         "notes": list(plan.notes),
     }

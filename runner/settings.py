@@ -36,7 +36,7 @@ def load_spec(path: Path) -> Spec:
     """Load a spec. Raises InputError (SpecErrors: all mistakes at once)."""
     if path.name.endswith(".lock.toml"):
         raise InputError(f"{path}: is a lock file, not a spec", "name the spec")
-    data = _read(path, MAX_SPEC_BYTES + 1, "name a spec, such as invoices.toml")
+    data = _read(path, MAX_SPEC_BYTES + 1, "name a spec, such as invoices.aihub.toml")
     if len(data) > MAX_SPEC_BYTES:
         raise InputError(f"{path}: is too large for a spec, more than {MAX_SPEC_BYTES} bytes", "name the spec")
     if data.startswith(b"\xef\xbb\xbf"):

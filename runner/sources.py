@@ -15,7 +15,7 @@ from runner.boundaries import check_inside as check_inside
 from runner.boundaries import find_work_tree as find_work_tree
 from runner.disks import Disks
 from runner.errors import InputError
-from runner.globs import Globs, anchor_names, expand_pattern
+from runner.globs import Globs, anchor_names, expand_pattern, explain_pattern, find_idle_parts
 from runner.model import MB, CachedDigest, Scan, SetAside, Source, Stat
 from runner.spec import Limits, Spec
 from runner.walk import find_files
@@ -64,12 +64,30 @@ def scan_sources(
         for pattern, ref in spec.run.pdf_passwords.items()
     ]
     sources = tuple(Source(path, one.stat.size, one.digest, _password(path, passwords)) for path, one in fresh.items())
-    return Scan(sources, tuple(sorted(aside, key=lambda item: item.path)), fresh)
+    busy, idle = find_idle_parts(spec.files, folder, (path for path, item in judged if item))
+    return Scan(sources, tuple(sorted(aside, key=lambda item: item.path)), fresh, tuple(busy), tuple(idle))
+
+
+def check_files(spec: Spec, spec_path: Path, allow_outside: bool) -> Scan:
+    """Find the files of a spec without reading them: how many there are, what is set aside, which patterns take none.
+
+    Raises InputError as `scan_sources`.
+    """
+    folder = os.path.realpath(spec_path.parent)
+    found = find_files(spec.files, folder, spec_path, allow_outside)
+    judged = [(path, _judge(spec.limits, folder, path)) for path in sorted(found.paths)]
+    aside = [*found.set_aside, *(item for _, item in judged if isinstance(item, SetAside))]
+    sources = tuple(Source(path, item.size, "") for path, item in judged if isinstance(item, Stat))
+    if not sources and not aside:
+        raise _nothing(spec, spec_path, folder, len(judged))
+    busy, idle = find_idle_parts(spec.files, folder, (path for path, item in judged if item))
+    return Scan(sources, tuple(sorted(aside, key=lambda item: item.path)), {}, tuple(busy), tuple(idle))
 
 
 def _nothing(spec: Spec, spec_path: Path, folder: str, ignored: int) -> InputError:
     left = f" but {ignored} of unsupported types, which on_unsupported ignores" if ignored else ""
-    hint = "check files, and that the documents are there"
+    hints = (explain_pattern(pattern) for pattern in spec.files)
+    hint = next(filter(None, hints), "check files, and that the documents are there")
     if Path(folder, RESULTS_MARKER).exists():
         hint = f"move the spec, {RESULTS_MARKER} says that its folder holds results"
     for pattern in spec.files:

@@ -35,6 +35,7 @@ from runner.mistakes import (
     list_tables,
     locate,
 )
+from runner.model import stem_of
 
 # Not of dots alone: it names a folder of results.
 NAME = r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$"
@@ -230,6 +231,9 @@ class Spec(_Table):
         BeforeValidator(_one_or_list, json_schema_input_type=str | list[str]),
         AfterValidator(_check_files),
     ] = Field(description="A pattern or a list of patterns, relative to the spec; see below.")
+    allow_empty: bool = Field(
+        False, description="A pattern of `files` that took files before may take none; else that ends with exit code 3."
+    )
     app_name: Text | None = Field(None, description="The app by its name; or `app_id`, or `deployment_id`.")
     app_id: Text | None = Field(None, description="The app by its id.")
     deployment_id: Text | None = Field(
@@ -255,7 +259,7 @@ def parse_spec(text: str, path: PurePath) -> Spec:
     content = _load_toml(text, path)
     mistakes = [*find_secrets(content, KNOWN), *_check_app(content)]
     mistakes += find_not_json(_table(content, "run", "keys", "custom"), ("run", "keys", "custom"))
-    found = _validate({"name": path.stem, **content})
+    found = _validate({"name": stem_of(path), **content})
     if isinstance(found, Spec):
         mistakes += _check_results(found)
         if not mistakes:
@@ -275,12 +279,18 @@ def _load_toml(text: str, path: PurePath) -> dict[str, Any]:
         what, _, place = str(error).partition(" (at ")
         line, column = [*re.findall(r"\d+", place), "", ""][:2]
         where = f"{path}:{line or text.count(chr(10)) + 1}" + f":{column}" * bool(column)
-        mistake = InputError(f"{where}: is not TOML, {what[:1].lower()}{what[1:]}", "mend the line that is named")
+        mistake = InputError(f"{where}: is not TOML, {what[:1].lower()}{what[1:]}", _hint_of(what))
     except (ValueError, RecursionError):
         mistake = too_deep
     if mistake:  # raised here, so that no traceback shows what the text holds
         raise SpecErrors([mistake])
     return content
+
+
+def _hint_of(what: str) -> str:
+    if "Unescaped '\\'" in what or "hex digits" in what:
+        return "write / between folders, and a text that needs a \\ in single quotes"
+    return "fix the line that is named"
 
 
 def _is_deep(content: dict[str, Any]) -> bool:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 from runner.boundaries import (
     RESULTS_MARKER,
     find_work_tree,
+    is_litter,
+    is_litter_folder,
     is_outside,
     is_own_folder,
     is_own_name,
@@ -21,7 +23,7 @@ from runner.boundaries import (
     leads_to_own,
 )
 from runner.disks import disk_error, is_of_disk
-from runner.globs import State, compile_globs
+from runner.globs import State, compile_globs, name_exactly
 from runner.model import SetAside
 from runner.shortage import explain_shortage
 
@@ -61,6 +63,7 @@ class _Walk:
     def __init__(self, patterns: list[str], folder: str, spec_path: Path, allow_outside: bool) -> None:
         self.folder, self.own = folder, spec_path.name
         self.take, self.leave = compile_globs(patterns, folder)
+        self.exact = name_exactly(patterns)
         self.tree = find_work_tree(spec_path.parent)
         self.allow_outside = allow_outside
         self.found = Found(set(), set())
@@ -101,7 +104,7 @@ class _Walk:
         """Step into a folder, or None where nothing below it can be a source."""
         plain = _nfc(name)
         take = self.take.enter(place.take, plain, linked=linked)
-        if not take:
+        if not take or (is_litter_folder(name) and plain not in self.exact):
             return None
         path = _join(place.path, name)
         leave = self._leave_at(path) if ".." in path else self.leave.enter(place.leave, plain)
@@ -157,6 +160,8 @@ class _Walk:
     def _selects(self, place: _Place, entry: os.DirEntry[str]) -> bool:
         name = _nfc(entry.name)
         if not self.take.takes(place.take, name) or self.leave.takes(place.leave, name) or is_own_name(name):
+            return False
+        if is_litter(name) and name not in self.exact:
             return False
         if name == self.own and not self._write(place.path):
             return False

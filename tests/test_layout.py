@@ -33,7 +33,7 @@ LAYERS = [
     | {"lock", "database", "fetches", "state", "lockfile", "session", "transport", "api", "progress"},
     {"upload", "look", "results", "pages", "jsonl", "reference"},
     {"engine", "job", "takeup", "report", "census", "exports", "extract"},
-    {"places", "reconcile", "recorder", "diff", "overview"},
+    {"lapsed", "places", "reconcile", "recorder", "diff", "overview"},
     {"coordinator", "delivery", "diffwords"},
     {"diffpage"},
     {"apply"},

@@ -27,7 +27,7 @@ def test_readme_commands_do_what_they_say(tmp_path: Path) -> None:
         )
         assert result.returncode == 0, f"{line}\n{result.stdout}{result.stderr}"
         printed.append(result.stdout)
-    assert "specs/invoices.toml: ok" in printed[0]
+    assert "specs/invoices.aihub.toml: ok" in printed[0]
     assert "to pay     1 run" in printed[1]
     assert "nothing to do" in printed[3]
     assert "'path': 'invoices/" in printed[7]
