@@ -49,12 +49,9 @@ def scan_sources(
     in all, bytes done and bytes in all, of those that are hashed. Raises InputError where no file matches, unless that
     may be, or where something leads outside; StateError where a disk cannot be read. Reads only; may be repeated.
     """
-    folder = os.path.realpath(spec_path.parent)
-    found = find_files(spec.files, folder, spec_path, allow_outside)
     disks = Disks()
-    judged = [(path, _judge(spec.limits, folder, path, disks)) for path in sorted(found.paths)]
+    folder, judged, aside = _select(spec, spec_path, allow_outside, disks)
     kept = {path: info for path, info in judged if isinstance(info, Stat)}
-    aside = [*found.set_aside, *(item for _, item in judged if isinstance(item, SetAside))]
     if not kept and not aside and not may_be_empty:
         raise _nothing(spec, spec_path, folder, len(judged))
     fresh = _digest_all(spec.limits, folder, kept, cache, now_ns, aside, _Meter(kept, cache, on_progress), disks)
@@ -65,7 +62,7 @@ def scan_sources(
     ]
     sources = tuple(Source(path, one.stat.size, one.digest, _password(path, passwords)) for path, one in fresh.items())
     busy, idle = find_idle_parts(spec.files, folder, (path for path, item in judged if item))
-    return Scan(sources, tuple(sorted(aside, key=lambda item: item.path)), fresh, tuple(busy), tuple(idle))
+    return Scan(sources, _in_order(aside), fresh, tuple(busy), tuple(idle))
 
 
 def check_files(spec: Spec, spec_path: Path, allow_outside: bool) -> Scan:
@@ -73,15 +70,27 @@ def check_files(spec: Spec, spec_path: Path, allow_outside: bool) -> Scan:
 
     Raises InputError as `scan_sources`.
     """
-    folder = os.path.realpath(spec_path.parent)
-    found = find_files(spec.files, folder, spec_path, allow_outside)
-    judged = [(path, _judge(spec.limits, folder, path)) for path in sorted(found.paths)]
-    aside = [*found.set_aside, *(item for _, item in judged if isinstance(item, SetAside))]
+    folder, judged, aside = _select(spec, spec_path, allow_outside, Disks())
     sources = tuple(Source(path, item.size, "") for path, item in judged if isinstance(item, Stat))
     if not sources and not aside:
         raise _nothing(spec, spec_path, folder, len(judged))
     busy, idle = find_idle_parts(spec.files, folder, (path for path, item in judged if item))
-    return Scan(sources, tuple(sorted(aside, key=lambda item: item.path)), {}, tuple(busy), tuple(idle))
+    return Scan(sources, _in_order(aside), {}, tuple(busy), tuple(idle))
+
+
+Judged = list[tuple[str, "Stat | SetAside | None"]]
+
+
+def _select(spec: Spec, spec_path: Path, allow_outside: bool, disks: Disks) -> tuple[str, Judged, list[SetAside]]:
+    """Give the folder of a spec, what is to be said of each file it selects, and what of them is set aside."""
+    folder = os.path.realpath(spec_path.parent)
+    found = find_files(spec.files, folder, spec_path, allow_outside)
+    judged: Judged = [(path, _judge(spec.limits, folder, path, disks)) for path in sorted(found.paths)]
+    return folder, judged, [*found.set_aside, *(item for _, item in judged if isinstance(item, SetAside))]
+
+
+def _in_order(aside: Iterable[SetAside]) -> tuple[SetAside, ...]:
+    return tuple(sorted(aside, key=lambda item: item.path))
 
 
 def _nothing(spec: Spec, spec_path: Path, folder: str, ignored: int) -> InputError:
