@@ -29,6 +29,7 @@ class Need(Enum):
     FETCH = "fetch results"
 
 
+NOT_RUN = "not run yet"
 REGROUPED = "to run again, since other files of their batch have changed or gone"
 PAYS = frozenset({Need.CREATE_BATCH, Need.FIND_BATCH, Need.UPLOAD, Need.CHECK, Need.START_RUN})
 
@@ -206,11 +207,11 @@ def make_plan(
     work = _finish(shards, want, {source.path: source for source in sources})
     work += _rerun(shards, want, pending, settings_of or {})
     members, dissolved, reopened = _reopen(shards, want, pending)
-    recorded = {(member.path, member.identity) for shard in shards for member in shard.members}
-    known = {path for path, _ in recorded}
+    past = _tell_past(shards)
+    known = {path for path, _ in past}
     notes = _same_content(shards, pending.values(), known)
     new = group_sources(pending.values(), want.files_per_batch)
-    work += reopened + [_start_new(group, known, recorded) for group in new]
+    work += reopened + [_start_new(group, known, past) for group in new]
     return Plan(
         moves=tuple(moves),
         members=members,
@@ -283,9 +284,10 @@ def _why_again(shard: Shard, runs: Sequence[Run], want: Want, settings_of: Mappi
         return "surely no run was started before"
     if runs:
         return f"run {runs[-1].remote_id} was {runs[-1].status}, and is repeated as asked"
-    if not shard.runs:
+    ran = [run for run in shard.runs if run.remote_id]
+    if not ran:
         return "its run was not started yet"
-    before = settings_of.get(shard.runs[-1].run_key, {})
+    before = settings_of.get(ran[-1].run_key, {})
     changed = sorted(
         name for name in before.keys() | want.settings.keys() if before.get(name) != want.settings.get(name)
     )
@@ -324,12 +326,22 @@ def _refresh(shard: Shard, pending: Mapping[str, Source]) -> tuple[Member, ...]:
     return tuple(kept)
 
 
-def _start_new(members: tuple[Member, ...], known: Collection[str], recorded: Collection[tuple[str, str]]) -> Work:
+def _tell_past(shards: Iterable[Shard]) -> dict[tuple[str, str], str]:
+    """Tell of each recorded (path, identity) what was done with it: only what was run can be run again."""
+    past: dict[tuple[str, str], str] = {}
+    for shard in shards:
+        word = REGROUPED if any(run.remote_id for run in shard.runs) else NOT_RUN
+        for member in shard.members:
+            key = (member.path, member.identity)
+            past[key] = REGROUPED if past.get(key) == REGROUPED else word
+    return past
+
+
+def _start_new(members: tuple[Member, ...], known: Collection[str], past: Mapping[tuple[str, str], str]) -> Work:
     counts = Counter(
-        "new" if member.path not in known else REGROUPED if (member.path, member.identity) in recorded else "changed"
-        for member in members
+        past.get((member.path, member.identity), "changed") if member.path in known else "new" for member in members
     )
-    reason = ", ".join(f"{counts[word]} {word}" for word in ("new", "changed", REGROUPED) if counts[word])
+    reason = ", ".join(f"{counts[word]} {word}" for word in ("new", "changed", NOT_RUN, REGROUPED) if counts[word])
     return Work(Shard(0, "", members), 1, Need.CREATE_BATCH, reason)
 
 

@@ -115,6 +115,21 @@ def test_files_set_aside_are_one_line_by_reason_and_all_with_v(project: Project)
         assert len(project.run(command, "--json").json["set_aside"]) == 14
 
 
+@pytest.mark.parametrize("operation", ["createBatch", "addFileToBatch", "runApp"])
+def test_reason_after_a_refusal_claims_no_run(project: Project, operation: str) -> None:
+    project.write_files(2)
+    project.fake.faults.add(operation=operation, do="status", status=403)
+    project.apply()
+    assert project.fake.runs() == []
+    [work] = project.run("plan", "--json").json["work"]
+    assert "again" not in work["reason"]
+    assert "changed" not in work["reason"]
+    project.change_spec("[limits]", '[run]\nversion = "2"\n[limits]')
+    [work] = project.run("plan", "--json").json["work"]
+    assert "again" not in work["reason"]
+    assert "changed" not in work["reason"]
+
+
 def test_text_and_json_agree_on_the_number_of_files(project: Project) -> None:
     project.write_files(2)
     project.write("in/song.wav", "la")
