@@ -16,6 +16,7 @@ from runner.errors import InputError
 from runner.fingerprint import run_key, run_settings, target_key
 from runner.jsonl import FILE_NAME
 from runner.model import Damage, Target, stem_of
+from runner.outfile import require_file
 from runner.plan import Want
 from runner.results import name_include
 from runner.session import Connection
@@ -177,7 +178,7 @@ def open_job(
         spec=spec,
         spec_path=spec_path,
         state_path=state or home / f"{stem}.state.db",
-        lock_path=options.lock_file or home / f"{stem}.lock.toml",
+        lock_path=require_file(options.lock_file) if options.lock_file else home / f"{stem}.lock.toml",
         results_path=results,
         target=target,
         connection=Connection(

@@ -68,6 +68,18 @@ def find_place(path: Path) -> Path | None:
     return Path(os.path.realpath(path))
 
 
+def require_file(path: Path) -> Path:
+    """Find the regular file that a person's path leads to, there or to be made; what is read again can be no other.
+
+    Raises InputError.
+    """
+    with explain_disk(path):
+        place = find_place(path)
+    if place is None:
+        raise InputError(f"{path}: is a pipe or a device, not a file", "give the name of a file")
+    return place if path.is_symlink() else path
+
+
 def find_descriptor(path: Path) -> int | None:
     """Find the number of the open file that a path stands for, as 1 for `/dev/stdout`; None for any other."""
     place = os.path.abspath(path)

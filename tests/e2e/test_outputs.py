@@ -205,3 +205,24 @@ def test_what_cannot_or_must_not_be_written_is_refused_and_left(
 
 def test_name_as_long_as_a_name_can_be_is_written(made: Project, writer: str) -> None:
     write(made, writer, made.folder / ("x" * 255))
+
+
+@pytest.mark.parametrize("command", ["apply", "plan", "status"])
+def test_lock_file_that_is_named_must_be_a_file(project: Project, command: str) -> None:
+    project.write_files(1)
+    os.mkfifo(project.folder / "pipe")
+    for name, told in (("pipe", "is a pipe or a device"), ("in", "is a directory")):
+        outcome = project.run(command, "--lock-file", str(project.folder / name))
+        assert outcome.code == 2, outcome.text
+        assert told in outcome.err
+    assert (project.folder / "pipe").is_fifo()
+    assert project.sent() == []
+
+
+def test_lock_file_that_is_named_by_a_link_is_written_where_it_leads(project: Project) -> None:
+    project.write_files(1)
+    (project.folder / "keep").mkdir()
+    (project.folder / "mine.toml").symlink_to("keep/real.toml")
+    assert project.apply("--lock-file", "mine.toml").code == 0
+    assert (project.folder / "mine.toml").is_symlink()
+    assert "[[run]]" in (project.folder / "keep/real.toml").read_text()
