@@ -149,7 +149,7 @@ class _Walk:
             return []
         written, below = self._write(place.path), []
         for entry in listed:
-            if entry.is_dir(follow_symlinks=False):
+            if _is_folder(entry):
                 below.append(self._enter(place, entry.name))
             elif entry.is_symlink() and os.path.isdir(entry.path):
                 below.append(self._enter(place, entry.name, linked=True))
@@ -169,6 +169,14 @@ class _Walk:
             path = _join(place.path, entry.name)
             return not self._leads_to_own(path) and self._may_go(path)
         return not (name.lower().endswith(".toml") and is_spec(entry.path))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell whether it is a folder itself; of what cannot be asked, whoever reads it says more."""
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
 
 
 def _join(folder: str, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import tempfile
@@ -410,3 +411,32 @@ def test_inside_is_judged_for_paths_that_do_not_exist_yet(tmp_path: Path) -> Non
         with pytest.raises(InputError, match=r"results\.dir leads outside"):
             check_inside(tmp_path / path, spec_path, "results.dir", False)
         check_inside(tmp_path / path, spec_path, "results.dir", True)
+
+
+def test_entry_whose_kind_its_disk_does_not_tell_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems do not tell the kind in a listing, so that it is asked for, and may fail."""
+    write(tmp_path, "a.txt", "b.txt")
+    scandir, stat = os.scandir, os.stat
+
+    class Entry:
+        def __init__(self, entry: os.DirEntry[str]) -> None:
+            self.name, self.path, self._entry = entry.name, entry.path, entry
+
+        def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+            if self.name == "b.txt":
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return self._entry.is_dir(follow_symlinks=follow_symlinks)
+
+        def is_symlink(self) -> bool:
+            return self._entry.is_symlink()
+
+    def failing(path: str, *args: object, **how: object) -> os.stat_result:
+        if str(path).endswith("b.txt"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return stat(path, *args, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", failing)
+    monkeypatch.setattr(os, "scandir", lambda path: contextlib.nullcontext(map(Entry, scandir(path))))
+    found = scan(tmp_path, '"*.txt"')
+    assert paths(found) == ["a.txt"]
+    assert [(item.path, item.reason) for item in found.set_aside] == [("b.txt", "unreadable")]
