@@ -11,7 +11,7 @@ from runner.diff import KINDS, Change, ClassChange, Diff
 from runner.diffwords import describe_classes, describe_sides, name_fields
 from runner.job import Job
 from runner.overview import base_of
-from runner.shown import make_visible, show_value
+from runner.shown import are, count, make_visible, show_value
 from runner.webpage import Column, Table, embed_json, facts, live_table, note, plain_table, render_page, section, show
 
 VALUE_LENGTH = 300
@@ -54,7 +54,7 @@ def _counts(diff: Diff) -> dict[str, str]:
 def _notes(diff: Diff) -> list[str]:
     notes = {f"only in {diff.before}": diff.only_before, f"only in {diff.after}": diff.only_after}
     notes["compared although their bytes had changed"] = diff.other_bytes
-    return [f"{len(paths):,} files are {text}." for text, paths in notes.items() if paths]
+    return [f"{count(len(paths), 'file')} {are(len(paths))} {text}." for text, paths in notes.items() if paths]
 
 
 def _fields(diff: Diff) -> list[str]:
