@@ -8,31 +8,40 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 
 from runner.api import AIHub
-from runner.coordinator import Coordinator
+from runner.coordinator import Coordinator, Ground
 from runner.delivery import deliver
 from runner.engine import Engine
-from runner.errors import InputError, Interrupted, RunnerError, StateError
+from runner.errors import InputError, Interrupted, RunnerError, ServiceError, StateError, UnknownOutcome
 from runner.events import Reporter
 from runner.exports import forget_tables
 from runner.interrupt import ended_in_order
 from runner.job import Job
 from runner.jsonl import load_warnings
 from runner.lapsed import describe_idle, find_lapsed, hold_back, record_taken
-from runner.lock import hold_lock, new_lease
+from runner.lock import hold_locks, new_lease
 from runner.model import MB, CachedDigest, Scan, SetAside, Source
 from runner.pages import carry_pages, find_damaged
-from runner.places import check_renamed, claim_results, try_places, try_state, warn_of_network
+from runner.places import (
+    check_lock_target,
+    check_renamed,
+    claim_results,
+    is_on_network,
+    try_places,
+    try_state,
+    warn_of_network,
+)
 from runner.plan import PAYS, Plan, Work, make_plan
 from runner.reconcile import (
-    SURVEYED,
+    ask_for_gone,
     in_thread,
-    look_before_first_payment,
+    load_dismissed,
+    look_before_paying,
     raise_attempts,
     take_up,
     unverified_error,
@@ -43,7 +52,7 @@ from runner.shortage import descriptor_limit, fit_parallel, spare_descriptors
 from runner.shown import are, count
 from runner.sources import scan_sources
 from runner.state import State, read_holder
-from runner.takeup import recognise_stale
+from runner.takeup import find_held, recognise_stale
 from runner.upload import PARTS_AT_ONCE
 
 Confirm = Callable[[Plan, Scan], bool]
@@ -57,37 +66,46 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
     """
     begun = time.monotonic()
     check_renamed(job)
+    check_lock_target(job)
     claim_results(job)
     try_state(job)
     warn_of_network(job, reporter)
     with hold_state(job, stop) as state, closing(AIHub(job.connection, stop)) as client:
         _follow_results(job, state)
-        job = look_for_damage(job, state)
-        scan = scan_files(job, state, reporter, stop)
-        plan, problems = _prepare(job, state, client, scan, reporter)
-        plan, held = hold_back(job, plan, state.load_shards(), find_lapsed(job, state, scan))
-        may_pay, problems = not problems, problems + held
-        if plan.runs_to_pay and not confirm(plan, scan):
-            raise InputError(f"{job.shown}: not applied, the answer was no", "nothing was sent")
+        job = _with_again(look_for_damage(job, state), state, reporter)
+        scan, problems = _scan_what_is_there(job, state, reporter, stop)
+        prepared = _prepare(job, state, client, scan, reporter, confirm, problems)
         with ended_in_order(reporter.say):
             record_taken(job, state, scan)
-            done = _work(job, state, client, _record_plan(state, plan), reporter, executor, may_pay=may_pay)
-            if plan.runs_to_pay and not stop.is_set():  # else it was not looked for
-                state.record_meta(SURVEYED + job.want().target, "yes")
+            work = _record_plan(state, prepared.plan)
+            done = _work(job, state, client, work, reporter, executor, prepared)
+            _record_again(job, state, work, is_begun=False)
+            notes = _tell_of_others(state, client, done, stop)
             job = look_for_damage(job, state, among=job.damaged)
-            report, late = _finish(job, state, _as_sent(scan, done))
+            report, late = _finish(job, state, _as_sent(scan, done), notes)
     return replace(
         report,
         files_sent=done.counts.files_sent,
         bytes_sent=done.counts.bytes_sent,
         runs_started=done.counts.runs_started,
-        problems=_each_once([*map(describe_error, [*problems, *done.errors, *late]), *report.problems]),
-        nothing_to_do=not plan.work and not problems,
+        problems=_each_once([*map(describe_error, [*prepared.problems, *done.errors, *late]), *report.problems]),
+        nothing_to_do=not prepared.plan.work and not prepared.problems,
         interrupted=stop.is_set(),
         next=job.command("apply") if stop.is_set() else "",
         upload_seconds=round(done.engine.upload_s, 1),
         seconds=round(time.monotonic() - begun, 1),
     )
+
+
+def _scan_what_is_there(job: Job, state: State, reporter: Reporter, stop: Event) -> tuple[Scan, list[RunnerError]]:
+    """Scan the files; where there are none, but something paid is not fetched yet, that is finished first."""
+    try:
+        return scan_files(job, state, reporter, stop), []
+    except InputError as error:
+        scan = scan_files(job, state, reporter, stop, may_be_empty=True)
+        if not _only_free(plan_job(job, state, scan)).work:
+            raise
+        return scan, [error]
 
 
 def _work(
@@ -97,14 +115,14 @@ def _work(
     work: Sequence[Work],
     reporter: Reporter,
     executor: Executor | None,
-    *,
-    may_pay: bool,
+    prepared: Prepared,
 ) -> Recorder:
     """Bring all work to its end, as far as that is possible now."""
     uploads, runs = _fit_limits(job, work, reporter)
     with closing(Engine(client, uploads, runs, executor)) as engine:
-        coordinator = Coordinator(job, state, engine, reporter)
-        coordinator.recorder.stopped_paying = not may_pay
+        coordinator = Coordinator(job, state, engine, reporter, prepared.ground)
+        coordinator.recorder.stopped_paying = not prepared.may_pay
+        _record_again(job, state, work, is_begun=True)
         try:
             coordinator.run(work)
         except StateError:
@@ -132,10 +150,61 @@ def _fit_limits(job: Job, work: Sequence[Work], reporter: Reporter) -> tuple[int
     return uploads, runs
 
 
+def _tell_of_others(state: State, client: AIHub, done: Recorder, stop: Event) -> list[str]:
+    """Say which runs on our batches this state does not know: a gateway delivered twice, or somebody else paid."""
+    if not done.started or stop.is_set():
+        return []
+    bound_s = state.bound_of(done.started)
+    try:
+        runs = in_thread(lambda: client.list_runs(bound_s))
+    except RunnerError as error:
+        return [f"it could not be checked whether anything was paid for twice: {error.message}"]
+    known, ours = state.known_runs() | load_dismissed(state), state.known_batches()
+    others = [run for run in runs if run.batch_id in ours and run.id not in known]
+    return [
+        f"run {run.id} on batch {run.batch_id} was not started by this job, or a gateway delivered a request twice: "
+        "it was paid for, too"
+        for run in others
+    ]
+
+
+# An --again that was interrupted is finished by the next one
+
+
+def _again_key(job: Job) -> str:
+    return f"again {job.want().target} {job.want().run_key}"
+
+
+def _with_again(job: Job, state: State, reporter: Reporter) -> Job:
+    """Let --again pay for what is older than the wish; one that was interrupted is finished, not begun anew."""
+    if not job.options.again:
+        return job
+    mark = state.get_meta(_again_key(job))
+    if mark:
+        reporter.say("finishing the --again that was interrupted")
+    after = int(mark) if mark else state.newest_run_row()
+    return replace(job, options=replace(job.options, again_after=after))
+
+
+def _record_again(job: Job, state: State, work: Sequence[Work], *, is_begun: bool) -> None:
+    """Record the wish of --again before it pays, and forget it once all its work has a run of its own."""
+    after = job.options.again_after
+    if not job.options.again or after is None:
+        return
+    if is_begun:
+        state.record_meta(_again_key(job), str(after))
+        return
+    run_key = job.want().run_key
+    shards = [shard for item in work for shard in state.load_shards(item.shard.id)]
+    if all(any(run.id > after and not run.is_open for run in shard.runs_of(run_key)) for shard in shards):
+        state.record_meta(_again_key(job), "")
+
+
 @contextmanager
 def hold_state(job: Job, stop: Event) -> Iterator[State]:
     """Hold the lock and an open state that is of this root, under a lease of our own."""
-    with hold_lock(job.state_path, job.options.lock_timeout_s, lambda: read_holder(job.state_path), stop):
+    paths = (job.spec_path, job.own_state_path, job.state_path)
+    with hold_locks(paths, job.options.lock_timeout_s, lambda: read_holder(job.state_path), stop):
         state = State(job.state_path)
         with closing(state):
             check_root(job, state)
@@ -206,11 +275,11 @@ def _without_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> tuple[S
     return tuple(source for source in scan.sources if (source.path, source.identity) not in refused)
 
 
-def plan_job(job: Job, state: State | None, scan: Scan) -> Plan:
-    """Plan what is missing by the recorded facts."""
+def plan_job(job: Job, state: State | None, scan: Scan, held: Collection[str] = ()) -> Plan:
+    """Plan what is missing by the recorded facts; nothing is planned for the files at the paths of `held`."""
     if state is None:
-        return make_plan(job.want(), scan, [])
-    return make_plan(job.want(), scan, state.load_shards(), state.load_run_keys())
+        return make_plan(job.want(), scan, [], held=held)
+    return make_plan(job.want(), scan, state.load_shards(), state.load_run_keys(), held)
 
 
 def _follow_results(job: Job, state: State) -> None:
@@ -230,36 +299,86 @@ def look_for_damage(job: Job, state: State, among: Collection[int] | None = None
     return replace(job, damaged=damaged)
 
 
-def _prepare(job: Job, state: State, client: AIHub, scan: Scan, reporter: Reporter) -> tuple[Plan, list[RunnerError]]:
-    """Take up what was paid before, and plan the rest; where something cannot be verified, nothing is paid."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is to be done, what speaks against the rest of it, and what was found before."""
+
+    plan: Plan
+    problems: Sequence[RunnerError]
+    ground: Ground
+    may_pay: bool
+
+
+def _only_free(plan: Plan) -> Plan:
+    """Leave of a plan what costs nothing: to wait for what was paid, and to fetch it."""
+    return replace(plan, work=tuple(work for work in plan.work if work.need not in PAYS))
+
+
+def _prepare(
+    job: Job,
+    state: State,
+    client: AIHub,
+    scan: Scan,
+    reporter: Reporter,
+    confirm: Confirm,
+    problems: list[RunnerError],
+) -> Prepared:
+    """Import what was paid before, and plan the rest.
+
+    Where something speaks against paying, what was paid already is finished and fetched all the same.
+    """
     if job.options.retry_failed:
         state.forget_refused()
     if job.options.refetch:
         state.record_meta("documents_from", "")
-    wrong: list[RunnerError] = []
+    held: frozenset[str] = frozenset()
     try:
-        if unverified := take_up(job, state, client, scan, reporter):
-            wrong.append(unverified_error(job, unverified))
-    except InputError as error:  # a lock file that cannot be read keeps nothing from being delivered that was paid
-        wrong.append(error)
-    recognise_stale(state, scan.sources)
-    plan = plan_job(job, state, scan)
-    if wrong:
-        return replace(plan, work=tuple(work for work in plan.work if work.need not in PAYS)), wrong
+        ask_for_gone(job, state, client)
+        left = take_up(job, state, client, scan, reporter)
+        if left:
+            held = find_held(left, scan.sources)
+            problems = [*problems, unverified_error(job, left)]
+        recognise_stale(state, scan.sources)
+        plan = plan_job(job, state, scan, held)
+        if problems and not left:  # there are no files, so that nothing can be paid
+            raise problems[0]
+        plan, ground = _allow_paying(job, state, client, scan, plan, reporter, held)
+        plan, lapsed = hold_back(job, plan, state.load_shards(), find_lapsed(job, state, scan))
+        problems = [*problems, *lapsed]
+        if plan.runs_to_pay and not confirm(plan, scan):
+            raise InputError(f"{job.shown}: apply cancelled", "nothing was paid")
+    except (InputError, ServiceError, UnknownOutcome) as error:
+        free = _only_free(plan_job(job, state, scan, held))
+        if not free.work and not problems:
+            raise
+        known = [problem for problem in problems if problem is not error]
+        return Prepared(free, [*known, error], Ground(held=held), may_pay=False)
+    return Prepared(plan, problems, ground, may_pay=True)
+
+
+def _allow_paying(
+    job: Job, state: State, client: AIHub, scan: Scan, plan: Plan, reporter: Reporter, held: frozenset[str]
+) -> tuple[Plan, Ground]:
+    """Check everything that may speak against paying, and plan again where earlier work was imported."""
     check_max_runs(job, plan)
-    if plan.runs_to_pay:
-        try_places(job)
-        plan = _look_first(job, state, client, scan, plan, reporter)
-    return plan, []
-
-
-def _look_first(job: Job, state: State, client: AIHub, scan: Scan, plan: Plan, reporter: Reporter) -> Plan:
-    """Make sure, before a first payment, that the service answers and that the work was not paid before."""
-    if state.get_meta(SURVEYED + job.want().target):
-        in_thread(client.check_access)
-    elif look_before_first_payment(job, state, client, scan, plan, reporter):
-        plan = plan_job(job, state, scan)
-    return raise_attempts(plan, job, in_thread(lambda: client.list_runs(0))) if job.options.again else plan
+    ground = Ground(held=held, is_lock_weak=is_on_network(job))
+    if not plan.runs_to_pay:
+        return plan, ground
+    try_places(job)
+    found = look_before_paying(job, state, client, scan, plan, reporter)
+    if found.has_imported:
+        plan = plan_job(job, state, scan, held)
+    if job.options.again:
+        plan = raise_attempts(plan, job, found.runs)
+    dismissed = load_dismissed(state)
+    dismissed_batches = frozenset(run.batch_id for run in found.runs if run.id in dismissed and run.batch_id)
+    ground = replace(
+        ground,
+        batches=found.batches,
+        dismissed_batches=dismissed_batches,
+        blind_since_ns=found.blind_since_ns,
+    )
+    return plan, ground
 
 
 def check_max_runs(job: Job, plan: Plan) -> None:
@@ -309,10 +428,10 @@ def _each_once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(first.values())
 
 
-def _finish(job: Job, state: State, scan: Scan) -> tuple[Report, list[RunnerError]]:
+def _finish(job: Job, state: State, scan: Scan, told: Sequence[str]) -> tuple[Report, list[RunnerError]]:
     """Write what was recorded where people look for it, and describe how the job stands."""
     notes, errors = deliver(job, state, scan)
-    return describe_job(job, state, scan, notes), errors
+    return describe_job(job, state, scan, [*told, *notes]), errors
 
 
 def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) -> Report:

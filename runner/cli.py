@@ -279,7 +279,7 @@ def resolve(
     from runner.job import Options
 
     def act(path: Path) -> Answer:
-        from runner.inspection import resolve_unknown
+        from runner.resolve import resolve_unknown
 
         with opened_job(path, Options(lock_file=lock_file), state, fake) as job:
             return resolve_unknown(job, adopt, resubmit)

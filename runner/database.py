@@ -7,6 +7,7 @@ WAL mode after a kill.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,11 +19,22 @@ from pathlib import Path
 from runner.errors import Shortage, StateError
 from runner.shortage import find_shortage, probe_shortage
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # What makes the schema of the next version of each version; columns come last, as in schema.sql.
 MIGRATIONS = {
     1: "ALTER TABLE batches ADD COLUMN sent_s REAL; ALTER TABLE fetches ADD COLUMN fetched_s REAL;",
+    2: """
+        INSERT INTO new_batches (id, shard, target, name, intent_s, lost_s, remote_id, sent_s, verified)
+            SELECT id, shard, target, name, intent_s, lost_s, remote_id, sent_s, remote_id IS NOT NULL FROM batches;
+        INSERT INTO new_uploads (batch, name, digest) SELECT batch, name, digest FROM uploads;
+        INSERT INTO new_runs (id, shard, batch, run_key, attempt, tag, intent_s, lost_s, unknown, remote_id, status,
+                              message, started_ns, finished_ns, gone, remote_batch)
+            SELECT id, shard, batch, run_key, attempt, tag, intent_s, lost_s, unknown, nullif(remote_id, ''), status,
+                   message, started_ns, finished_ns, message = 'it is not on the server any more',
+                   coalesce((SELECT remote_id FROM batches WHERE batches.id = runs.batch), 0) FROM runs;
+    """,
 }
+REBUILT = {2: ("batches", "uploads", "runs")}  # tables that are copied into new ones, since their constraints change
 BUSY_TIMEOUT_S = 10.0
 
 PATIENCE_S = (0.05, 0.1, 0.2, 0.4, 0.8)  # between tries, while others of ours have too many files open
@@ -74,12 +86,20 @@ def _connect(path: Path, *, write: bool) -> sqlite3.Connection:
     mode = "rw" if write else "ro"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     db = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    try:
+        _configure(db, write=write)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _configure(db: sqlite3.Connection, *, write: bool) -> None:
     db.row_factory = sqlite3.Row
     db.execute("PRAGMA foreign_keys = ON")
     if write:
         db.execute("PRAGMA journal_mode = DELETE")
         db.execute("PRAGMA synchronous = FULL")
-    return db
 
 
 def _roll_back(path: Path) -> None:
@@ -88,6 +108,16 @@ def _roll_back(path: Path) -> None:
     if path.exists() and journal.exists() and journal.stat().st_size:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S)) as db:
             db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+
+def _open(path: Path, *, write: bool) -> sqlite3.Connection:
+    """Open a file of today's schema; one that cannot be brought there is closed again, with nothing held."""
+    db = _connect(path, write=write)
+    try:
+        return _prepare(db, path, write=write)
+    except BaseException:
+        db.close()
+        raise
 
 
 def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> sqlite3.Connection:
@@ -101,14 +131,39 @@ def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> sqlite3.Conn
     if version == 0 and write:
         if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise StateError(f"{path.name}: is no state file of aihub-runner", "name another place with --state")
-        schema = resources.files("runner").joinpath("schema.sql").read_text(encoding="utf-8")
-        db.executescript(f"BEGIN IMMEDIATE;{schema};PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+        db.executescript(f"BEGIN IMMEDIATE;{_schema()};PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
     elif 0 < version < SCHEMA_VERSION:
-        if not write:
+        if write:
+            _keep_copy(db, path.with_name(f"{path.name}.v{version}"))
+        else:
             db = _copy_to_memory(db)
-        steps = "".join(MIGRATIONS[old] for old in range(version, SCHEMA_VERSION))
+        steps = "".join(_migrate(old) for old in range(version, SCHEMA_VERSION))
+        db.execute("PRAGMA foreign_keys = OFF")  # or dropping a table would empty those that refer to it
         db.executescript(f"BEGIN IMMEDIATE;{steps}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+        db.execute("PRAGMA foreign_keys = ON")
     return db
+
+
+def _schema() -> str:
+    return resources.files("runner").joinpath("schema.sql").read_text(encoding="utf-8")
+
+
+def _migrate(version: int) -> str:
+    """Return the statements that bring a schema of this version to the next one."""
+    tables = REBUILT.get(version, ())
+    made = [re.search(rf"CREATE TABLE {table} \(.*?\n\).*?;", _schema(), re.DOTALL) for table in tables]
+    create = [found[0].replace("CREATE TABLE ", "CREATE TABLE new_", 1) for found in made if found]
+    replace = [f"DROP TABLE {table}; ALTER TABLE new_{table} RENAME TO {table};" for table in tables]
+    return "\n".join([*create, MIGRATIONS[version], *replace])
+
+
+def _keep_copy(db: sqlite3.Connection, path: Path) -> None:
+    """Keep the file as it was before a migration; a copy that is there is older, and stays."""
+    if path.exists():
+        return
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    with closing(sqlite3.connect(path)) as copy:
+        db.backup(copy)
 
 
 def _copy_to_memory(db: sqlite3.Connection) -> sqlite3.Connection:
@@ -128,7 +183,7 @@ class Database:
         try:
             with _explained(path):
                 _roll_back(path)
-                self._db = _prepare(_connect(path, write=write), path, write=write)
+                self._db = _open(path, write=write)
         except OSError as error:
             if shortage := find_shortage(error):
                 raise shortage from error

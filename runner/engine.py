@@ -17,13 +17,15 @@ from queue import Empty, SimpleQueue
 
 from runner.api import AIHub
 from runner.errors import AnswerLost, Interrupted, Refused, RunnerError, ServiceError, Shortage
-from runner.look import find_batch, find_run, poll_run
+from runner.look import await_twin, find_batch, find_run, poll_run
 from runner.results import fetch_results
 from runner.shortage import find_shortage
 from runner.steps import (
+    AwaitTwin,
     BatchCreated,
     CheckBatch,
     CreateBatch,
+    Declined,
     Failed,
     FetchResults,
     FindBatch,
@@ -36,13 +38,12 @@ from runner.steps import (
     StartRun,
     Step,
     Stopped,
+    VerifyBatch,
 )
-from runner.transport import MAX_PATIENCE_S
-from runner.upload import check_batch, send_file
+from runner.upload import check_batch, send_file, verify_batch
 
 LOOKING_THREADS = 4
 YOUNG_WAIT_S = 0.5
-WAITS = (425, 429)  # a creating POST that was refused for now
 
 # Where the machine lacks something: how often in a row a step is tried, and how often more for each other under way.
 TRIES_SHORT = 5
@@ -65,35 +66,36 @@ def start_run(client: AIHub, step: StartRun) -> Outcome:
 WORKERS: dict[type, Callable[..., Outcome]] = {
     CreateBatch: create_batch,
     FindBatch: find_batch,
+    VerifyBatch: verify_batch,
     SendFile: send_file,
     CheckBatch: check_batch,
     StartRun: start_run,
     FindRun: find_run,
+    AwaitTwin: await_twin,
     PollRun: poll_run,
     FetchResults: fetch_results,
 }
-LOOKING = (CreateBatch, FindBatch, FindRun)
+LOOKING = (CreateBatch, FindBatch, FindRun, AwaitTwin)
 
 
 def do_step(client: AIHub, step: Step) -> Outcome:
     """Do a step and tell what came of it; a 404 on something just made is waited out."""
-    patient_until_s = time.monotonic() + MAX_PATIENCE_S
     try:
         while True:
             try:
                 with client.working_for(step.shard):
                     return WORKERS[type(step)](client, step)
             except ServiceError as error:
-                if isinstance(error, Refused) and error.status in WAITS and time.monotonic() < patient_until_s:
-                    client.pause(error.retry_after_s if error.retry_after_s is not None else YOUNG_WAIT_S)
-                    continue
-                if error.status != 404 or client.server_now_s() >= getattr(step, "young_until_s", 0.0):
+                creates = isinstance(error, Refused | AnswerLost)
+                if creates or error.status != 404 or time.monotonic() >= getattr(step, "young_until_s", 0.0):
                     raise
                 client.pause(YOUNG_WAIT_S)
     except Interrupted:
         return Stopped()
     except AnswerLost as error:
         return Lost(client.server_now_s(), error)
+    except Refused as error:
+        return Declined(error)
     except RunnerError as error:
         return Failed(error)
     except (OSError, MemoryError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runner.database import Database
-from runner.model import GONE, Answer, Page
+from runner.model import Answer, Page
 
 
 class Fetches(Database):
@@ -18,7 +18,7 @@ class Fetches(Database):
         with self.transaction():
             self.write("DELETE FROM fetches WHERE run = ? AND include = ?", run, include)
             self.write("INSERT INTO fetches VALUES (?, ?, ?)", run, include, now_s)
-            self.write("UPDATE runs SET message = '' WHERE id = ? AND message = ?", run, GONE)
+            self.write("UPDATE runs SET gone = 0 WHERE id = ?", run)
             self.write_all(
                 "INSERT INTO pages VALUES (?, ?, ?, ?, ?)",
                 ((run, include, page.file_offset, page.path, page.digest) for page in pages),
@@ -27,10 +27,6 @@ class Fetches(Database):
                 "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)",
                 ((run, include, a.name, a.file_offset, a.position, a.documents, a.field_errors) for a in answers),
             )
-
-    def record_gone(self, run: int) -> None:
-        """Record that the service has a run no more whose results were fetched: it stays done."""
-        self.write("UPDATE runs SET message = ? WHERE id = ?", GONE, run)
 
     def load_pages(self, run: int, include: str) -> list[Page]:
         """Load where the raw pages of a fetch lie, in order."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-from runner.api import AIHub
-from runner.apply import check_root, describe_job, hold_state, look_for_damage, plan_job, scan_files
+from runner.apply import check_root, describe_job, look_for_damage, plan_job, scan_files
 from runner.delivery import lacks_news
-from runner.errors import InputError, RunnerError
+from runner.errors import RunnerError
 from runner.exports import find_table_damage, list_missing, load_refused
 from runner.fingerprint import short_identity
 from runner.job import Job
@@ -21,20 +19,19 @@ from runner.jsonl import find_damage, is_edited, is_missing, without_damage
 from runner.lapsed import describe_idle, find_lapsed, hold_back
 from runner.lock import is_locked
 from runner.lockfile import Entry
-from runner.model import FINAL_STATUSES, Run, Scan, Shard
+from runner.model import FINAL_STATUSES, Scan
 from runner.pages import Found, find_results
-from runner.places import check_renamed
+from runner.places import check_lock_target, check_renamed
 from runner.plan import Need, Plan
 from runner.progress import open_progress
-from runner.reconcile import dismiss, entries_to_take_up, in_thread, take_up
+from runner.reconcile import entries_to_take_up
 from runner.report import Preview, Report, at_work, describe_error, render_files
 from runner.shown import count
 from runner.sources import check_files
 from runner.spec import Spec
 from runner.state import State, read_holder
-from runner.takeup import Inspected
-from runner.wire import clean_text
 
+UNPAID = (FINAL_STATUSES - {"COMPLETE"}) | {"GONE", "REFUSED"}  # statuses of entries whose files are not done
 WORKING = 6  # the exit code of a job that an apply is at work on
 
 
@@ -74,6 +71,7 @@ def opened_results(job: Job) -> Iterator[Found]:
 def preview(job: Job) -> Preview:
     """Plan what applying would do, by what is known here; what the lock file names counts as done."""
     check_renamed(job)
+    check_lock_target(job)
     holder = find_holder(job)
     with read_state(job) as state:
         damaged = look_for_damage(job, state).damaged if state else {}
@@ -114,7 +112,7 @@ def _tell_of(entries: list[Entry], files: int) -> str:
 def _without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int]:
     """Leave out the files that a lock file's entries of today's key hold as paid; apply verifies it."""
     key = job.want().run_key
-    paid = [e.members for e in entries if e.run_key == key and e.status not in FINAL_STATUSES - {"COMPLETE"}]
+    paid = [e.members for e in entries if e.run_key == key and e.status not in UNPAID]
     marks = {members[i : i + 16] for members in paid for i in range(0, len(members), 16)}
     sources = tuple(source for source in scan.sources if short_identity(source.identity) not in marks)
     return replace(scan, sources=sources), len(scan.sources) - len(sources)
@@ -177,77 +175,3 @@ def _inspect_without_state(job: Job) -> Report:
         notes=(note if entries else "nothing was applied yet",),
         fake=job.is_fake,
     )
-
-
-def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, dict[str, Any], int]:
-    """Show runs of unknown outcome, or take a decision: this run is it, or surely none was started.
-
-    Raises InputError where the decision does not fit what is known.
-    """
-    if adopt and resubmit:
-        raise InputError("resolve: --adopt and --resubmit exclude each other", "give one of them")
-    with hold_state(job, Event()) as state:
-        left = _take_up(job, state)
-        unknown = [
-            (shard, run)
-            for shard in state.load_shards()
-            for run in shard.runs
-            if run.remote_id is None and not run.is_given_up
-        ]
-        runs = [run for _, run in unknown]
-        if adopt:
-            _adopt(job, state, runs, adopt)
-        if resubmit:
-            for run in runs:
-                state.record_given_up(run.id)
-            dismiss(state, [found.entry for found in left])
-        lines = [_describe_unknown(shard, run) for shard, run in unknown]
-        lines += [_describe_left(found) for found in left]
-    decided = "adopted" if adopt else "to be paid for at the next apply" if resubmit else ""
-    resolve = job.command("resolve")
-    ways = [
-        f"if a run is among these: {resolve} --adopt RUN_ID",
-        f"if surely none was started: {resolve} --resubmit",
-    ]
-    text = "\n".join([*lines, *([decided] if decided else ways)]) if lines else "nothing is unknown"
-    data = {"spec": job.shown, "unknown": lines, "decided": decided}
-    return text, data, 7 if lines and not decided else 0
-
-
-def _take_up(job: Job, state: State) -> list[Inspected]:
-    """Take up what can be verified, as apply does, and give the rest: only of that is there something to decide."""
-    if not entries_to_take_up(job, state):
-        return []
-    with closing(AIHub(job.connection)) as client, closing(open_progress()) as progress:
-        return take_up(job, state, client, scan_quietly(job, state), progress)
-
-
-def _describe_left(found: Inspected) -> str:
-    entry = found.entry
-    return f"run {entry.run_id or 'of unknown id'} on batch {entry.batch_id}, paid for before: {found.why}"
-
-
-def _describe_unknown(shard: Shard, run: Run) -> str:
-    batch = next((batch.remote_id for batch in shard.batches if batch.id == run.batch), None)
-    when = datetime.fromtimestamp(run.intent_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if run.intent_s else "unknown"
-    first = shard.members[0].path or shard.members[0].name if shard.members else "none"
-    files = f"{count(len(shard.members), 'file')} ({first}{' …' * (len(shard.members) > 1)})"
-    why = run.unknown or "its intent is open; apply looks for it"
-    return f"a run on batch {batch} of {files}, begun {when}, with tag {run.tag}: {why}"
-
-
-def _adopt(job: Job, state: State, runs: list[Run], run_id: str) -> None:
-    with closing(AIHub(job.connection)) as client:
-        info = in_thread(lambda: client.get_run(run_id))
-    shards = state.load_shards()
-    if any(run.remote_id == run_id for shard in shards for run in shard.runs):
-        raise InputError(f"run {run_id}: is known already, and is another one", "look for the right run")
-    batches = {batch.id: batch.remote_id for shard in shards for batch in shard.batches}
-    fitting = [run for run in runs if info.batch_id in (None, batches.get(run.batch))]
-    if len(fitting) != 1:
-        known = ", ".join(str(batches.get(run.batch)) for run in runs) or "none"
-        raise InputError(
-            f"run {run_id}: is of batch {info.batch_id}; unknown runs are on batches {known}", "look for the right run"
-        )
-    times = (info.start_timestamp or 0, info.finish_timestamp or 0)
-    state.record_run(fitting[0].id, info.id, info.status, clean_text(info.msg or ""), times)

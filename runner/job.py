@@ -15,12 +15,12 @@ from runner.boundaries import is_spec
 from runner.errors import InputError
 from runner.fingerprint import run_key, run_settings, target_key
 from runner.jsonl import FILE_NAME
-from runner.model import Damage, Target, stem_of
+from runner.model import ALL, Damage, Target, stem_of
 from runner.outfile import require_file
 from runner.plan import Want
 from runner.results import name_include
 from runner.session import Connection
-from runner.settings import load_settings, load_spec, read_secrets
+from runner.settings import identify_root, load_settings, load_spec, read_secrets
 from runner.spec import Spec
 
 FAKE_TOKEN = "fake-embedded"
@@ -39,6 +39,7 @@ class Options:
     wait_timeout_s: float | None = None
     lock_timeout_s: float = 0.0
     max_runs: int | None = None
+    again_after: int | None = None
     allow_outside: bool = False
     lock_file: Path | None = None
 
@@ -50,6 +51,7 @@ class Job:
     spec: Spec
     spec_path: Path
     state_path: Path
+    own_state_path: Path
     lock_path: Path
     results_path: Path
     target: Target
@@ -97,8 +99,7 @@ class Job:
 
     def command(self, name: str) -> str:
         """Write a command for this job as a person would have to type it, in the folder they are in."""
-        own = _home(self.spec_path, fake=self.is_fake) / f"{stem_of(self.spec_path)}.state.db"
-        places = [] if self.state_path == own else ["--state", str(self.state_path)]
+        places = [] if self.state_path == self.own_state_path else ["--state", str(self.state_path)]
         places += ["--lock-file", str(self.options.lock_file)] if self.options.lock_file else []
         return shlex.join(["runner", name, str(self.spec_path), *places, *(["--fake"] if self.is_fake else [])])
 
@@ -121,6 +122,7 @@ class Job:
             settings=self.settings(),
             retry_failed=self.options.retry_failed,
             again=self.options.again,
+            again_after=ALL if self.options.again_after is None else self.options.again_after,
             refetch=self.options.refetch,
             damaged=frozenset(self.damaged),
         )
@@ -166,33 +168,31 @@ def open_job(
         results = home / spec.results.dir_for(spec.name)
         settings = load_settings()
         context = spec.context if spec.context is not None else settings.context or ""
-        target = Target(settings.api_root, context, spec.workspace or "")
+        target = Target(identify_root(settings.api_root), context, spec.workspace or "")
         token, root = settings.api_key or SecretStr(""), settings.api_root
         if not offline and settings.api_key is None:
             raise InputError(
                 "AIHUB_API_KEY: is not set", "set it in the environment, .env or a secrets folder; or try with --fake"
             )
-    limits = spec.limits
     secrets = {} if offline else _read_secrets(spec, fake=fake_root is not None)
     return Job(
         spec=spec,
         spec_path=spec_path,
         state_path=state or home / f"{stem}.state.db",
+        own_state_path=home / f"{stem}.state.db",
         lock_path=require_file(options.lock_file) if options.lock_file else home / f"{stem}.lock.toml",
         results_path=results,
         target=target,
-        connection=Connection(
-            root,
-            token,
-            target.context,
-            limits.connect_timeout_s,
-            limits.read_timeout_s,
-            limits.parallel_uploads + limits.parallel_runs,
-            secrets=tuple(secrets.values()),
-        ),
+        connection=_connect(spec, root, token, target.context, tuple(secrets.values())),
         options=options,
         secrets=secrets,
     )
+
+
+def _connect(spec: Spec, root: str, token: SecretStr, context: str, secrets: tuple[SecretStr, ...]) -> Connection:
+    limits = spec.limits
+    at_once = limits.parallel_uploads + limits.parallel_runs
+    return Connection(root, token, context, limits.connect_timeout_s, limits.read_timeout_s, at_once, secrets=secrets)
 
 
 def _read_secrets(spec: Spec, *, fake: bool) -> Mapping[str, SecretStr]:

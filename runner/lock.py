@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
 
@@ -47,26 +47,38 @@ def is_locked(state_path: Path) -> bool:
 
 
 @contextmanager
-def hold_lock(state_path: Path, timeout_s: float, who: Callable[[], str], stop: Event) -> Iterator[None]:
-    """Hold the lock beside a state file, waiting at most `timeout_s` for it, or until `stop`.
+def hold_locks(paths: tuple[Path, Path, Path], timeout_s: float, who: Callable[[], str], stop: Event) -> Iterator[None]:
+    """Hold the locks of a spec and of a state, waiting at most `timeout_s` for them, or until `stop`.
 
-    The lock's file is never deleted: unlinking it would let two processes hold a lock of one name.
-
-    Raises StateError where another process holds it; `who` tells which, as far as the state knows.
+    `paths` are the spec, the state that belongs to it, and the state in use: two applies of one spec exclude each
+    other, whatever states they use, and two that use one state, whatever their specs. Raises StateError where another
+    process holds one; `who` tells which, as far as the state knows.
     """
-    lock = FileLock(_lock_path(state_path), mode=0o600, fallback_to_soft=False)
+    spec, own, used = paths
+    until_s = time.monotonic() + max(timeout_s, GLANCE_S)
+    with ExitStack() as stack:
+        if own.parent == used.parent or os.access(own.parent, os.W_OK):
+            stack.enter_context(_hold(own, until_s, who, stop))
+        else:
+            stack.enter_context(_hold_file(spec, until_s, who, stop))
+        if used.absolute() != own.absolute():
+            stack.enter_context(_hold(used, until_s, who, stop))
+        yield
+
+
+@contextmanager
+def _hold(path: Path, until_s: float, who: Callable[[], str], stop: Event) -> Iterator[None]:
+    """Hold the lock beside a state file; its file is never deleted, or two processes could hold one lock."""
+    lock = FileLock(_lock_path(path), mode=0o600, fallback_to_soft=False)
     try:
-        _acquire(lock, time.monotonic() + max(timeout_s, GLANCE_S), stop)
+        _wait(lambda: lock.acquire(timeout=0), (Timeout,), until_s, stop)
     except Timeout as error:
-        raise StateError(
-            f"{state_path.name}: another apply is at work, {who() or 'holder not known'}",
-            "wait for it, or give --lock-timeout 10m to wait here",
-        ) from error
+        raise _busy(path, who) from error
     except OSError as error:
         if shortage := find_shortage(error):
             raise shortage from error
         raise StateError(
-            f"{state_path.name}: cannot be locked, {error.strerror or error}",
+            f"{path.name}: cannot be locked, {error.strerror or error}",
             "check the folder's permissions, or name another place with --state",
         ) from error
     try:
@@ -75,13 +87,33 @@ def hold_lock(state_path: Path, timeout_s: float, who: Callable[[], str], stop: 
         lock.release()
 
 
-def _acquire(lock: FileLock, until_s: float, stop: Event) -> None:
+@contextmanager
+def _hold_file(path: Path, until_s: float, who: Callable[[], str], stop: Event) -> Iterator[None]:
+    """Hold a lock on a file itself, where its folder cannot be written."""
+    import fcntl
+
+    try:
+        with path.open("rb") as file:
+            _wait(lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB), (BlockingIOError,), until_s, stop)
+            yield
+    except BlockingIOError as error:
+        raise _busy(path, who) from error
+
+
+def _busy(path: Path, who: Callable[[], str]) -> StateError:
+    return StateError(
+        f"{path.name}: another apply is at work, {who() or 'holder not known'}",
+        "wait for it, or use --lock-timeout 10m to wait here",
+    )
+
+
+def _wait(acquire: Callable[[], object], busy: tuple[type[OSError], ...], until_s: float, stop: Event) -> None:
     while True:
         try:
-            lock.acquire(timeout=min(LOOK_UP_S, max(0.0, until_s - time.monotonic())))
+            acquire()
             return
-        except Timeout:
-            if stop.is_set():
+        except busy:
+            if stop.wait(min(LOOK_UP_S, max(0.0, until_s - time.monotonic()))):
                 raise Interrupted("interrupted while waiting for another apply", "apply again") from None
             if time.monotonic() >= until_s:
                 raise

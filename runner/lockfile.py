@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from runner.errors import InputError
 from runner.files import explain_disk, read_regular, try_place, write_file
 from runner.fingerprint import VERSION, run_tag, short_identity
-from runner.model import Member, Shard
+from runner.model import Member, Run, Shard
 
 HEADER = "# Not a spec: the record of what was paid, written by `runner apply`. Commit it, and do not edit it.\n"
 FORMAT = 1
@@ -68,11 +68,11 @@ def shard_entries(shard: Shard, app: str, documents: dict[int, int]) -> list[Ent
             fingerprint=shard.fingerprint,
             target=batches[run.batch].target,
             run_key=run.run_key,
-            batch_id=batches[run.batch].remote_id or 0,
+            batch_id=run.remote_batch or batches[run.batch].remote_id or 0,
             run_id=run.remote_id or "",
             attempt=run.attempt,
             app=app,
-            status=run.status or ("RUNNING" if run.remote_id else "UNKNOWN"),
+            status=_status(run),
             files=len(shard.members),
             documents=documents.get(run.id, 0),
             when=_render_time(run.finished_ns or run.started_ns),
@@ -80,6 +80,15 @@ def shard_entries(shard: Shard, app: str, documents: dict[int, int]) -> list[Ent
         )
         for run in shard.runs
     ]
+
+
+def _status(run: Run) -> str:
+    """Name how a run stands: what the service said last, or why it says nothing."""
+    if run.is_gone and run.status != "COMPLETE":
+        return "GONE"
+    if run.is_open:
+        return "REFUSED" if run.refused else "UNKNOWN"
+    return run.status or "RUNNING"
 
 
 def _render_time(nanoseconds: int) -> str:
@@ -138,13 +147,18 @@ def _elsewhere() -> Iterator[None]:
 def update_lockfile(path: Path, entries: Sequence[Entry], dismissed: Collection[str] = ()) -> None:
     """Write the lock file where it would change; entries in it that we do not know (a colleague's) stay.
 
-    Those that a person `dismissed`, by run id or tag, go: a fresh clone shall not ask about them again.
+    Those that a person `dismissed`, by run id or tag, go: a fresh clone shall not ask about them again. A complete run
+    stays although another one with its tag is known here.
     """
-    ours = {entry.identity for entry in entries} | {entry.run_id for entry in entries if entry.run_id}
+    runs = {entry.run_id for entry in entries if entry.run_id}
+    complete = {entry.identity for entry in entries if entry.status == "COMPLETE"}
+    ours = {entry.identity for entry in entries}
     kept = [
         entry
         for entry in load_lockfile(path)
-        if not {entry.identity, entry.run_id} & ours and (entry.run_id or entry.tag) not in dismissed
+        if entry.run_id not in runs
+        and (entry.run_id or entry.tag) not in dismissed
+        and (entry.identity not in ours or (entry.status == "COMPLETE" and entry.identity not in complete))
     ]
     merged = [*kept, *entries]
     text = render_lockfile(merged)

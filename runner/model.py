@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
+from runner.moment import UNKNOWN, Moment
+
 MB = 1_048_576
 SPEC_ENDING = ".aihub.toml"
+ALL = 1 << 62  # stands for every row of runs
 
 FINAL_STATUSES = frozenset({"COMPLETE", "FAILED", "CANCELLED"})
 REVIEW_STATUS = "STOPPED_AT_CHECKPOINT"
-GONE = "it is not on the server any more"
 GIVEN_UP = "RESUBMITTED"  # ours: a person decided that no run was started under this intent
 
 
@@ -38,6 +40,13 @@ class CachedDigest:
     stat: Stat
     digest: str
     scanned_ns: int
+
+
+def rank_status(status: str) -> int:
+    """Rank the status of a run among those that carry one tag: complete first, then going, then the rest."""
+    if status == "COMPLETE":
+        return 0
+    return 2 if status in FINAL_STATUSES or status == GIVEN_UP else 1
 
 
 def _identify(digest: str, password: str) -> str:
@@ -122,8 +131,11 @@ class Batch:
     """What is known of a shard's batch in one target.
 
     `intent_s`, `lost_s` and `sent_s`, when the last file was sent, are Unix seconds of the server's clock, 0 where
-    unknown. `remote_id` is None until the service's answer is known. `uploads` maps names in the batch to the digest
-    that was sent.
+    unknown: for display only. `since` is when the effect of its creation began to be waited for. `remote_id` is None
+    until the service's answer is known. `uploads` maps every name that was ever sent to it to the digest that was sent,
+    empty while that is unknown, and `modified` to the time that was listed afterwards. `before` are the ids of batches
+    of this name that were there before the intent. `is_verified` says that it was found to be ours. `is_gone` says that
+    the service does not have it any more; such a row stays, for the runs on it.
     """
 
     id: int
@@ -134,6 +146,12 @@ class Batch:
     remote_id: int | None
     uploads: dict[str, str]
     sent_s: float = 0.0
+    since: Moment = UNKNOWN
+    before: frozenset[int] = frozenset()
+    created_ms: int = 0
+    is_verified: bool = False
+    is_gone: bool = False
+    modified: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +160,11 @@ class Run:
 
     `remote_id` is None until the service's answer is known; `unknown` says why it could not be found out.
     `status` is what the service said last, verbatim, or empty. `fetched` maps the `include` of each complete fetch of
-    its results to when that was (Unix seconds of the server's clock, 0 where unknown).
+    its results to when that was (Unix seconds of the server's clock, 0 where unknown). `since` is when its effect
+    began to be waited for, `refused` what the service answered in place of a run: nobody knows whether a gateway said
+    so after the run was started. `remote_batch` is the batch that it was sent with (0 where unknown), `bound_s` a time
+    before it, from an answer's body or 1. `is_gone` says that the service does not have it any more. `twin` is 0 for
+    the first run of a tag.
     """
 
     id: int
@@ -160,6 +182,12 @@ class Run:
     started_ns: int
     finished_ns: int
     fetched: Mapping[str, float]
+    since: Moment = UNKNOWN
+    refused: str = ""
+    remote_batch: int = 0
+    bound_s: int = 1
+    is_gone: bool = False
+    twin: int = 0
 
     @property
     def is_final(self) -> bool:
@@ -172,19 +200,19 @@ class Run:
         return self.status == GIVEN_UP
 
     @property
-    def is_gone(self) -> bool:
-        """Whether the service does not have it any more."""
-        return self.message == GONE
-
-    @property
     def is_open(self) -> bool:
-        """Whether it is not known if it was started."""
-        return self.remote_id is None and not self.is_given_up
+        """Whether it is unconfirmed that it was started."""
+        return not self.remote_id and not self.is_given_up
 
     @property
     def has_failed(self) -> bool:
-        """Whether it ended without results."""
-        return self.is_final and self.status != "COMPLETE"
+        """Whether it ended without results, or is gone before they were fetched."""
+        return (self.is_final and self.status != "COMPLETE") or (self.is_gone and not self.fetched)
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """The order of runs that carry one tag: complete ones, those still going, the rest; the oldest first."""
+        return rank_status("" if self.is_gone and not self.fetched else self.status), self.started_ns, self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,18 +232,23 @@ class Shard:
 
     def batch_in(self, target: str) -> Batch | None:
         """Find its batch in a target."""
-        return next((batch for batch in self.batches if batch.target == target), None)
+        return next((batch for batch in self.batches if batch.target == target and not batch.is_gone), None)
 
     def runs_of(self, run_key: str) -> list[Run]:
-        """List its runs of one run key, the first attempt first."""
-        return sorted((run for run in self.runs if run.run_key == run_key), key=lambda run: run.attempt)
+        """List its runs of one run key, the first attempt first; of twins, the one to go by."""
+        best: dict[int, Run] = {}
+        for run in self.runs:
+            if run.run_key == run_key and (run.attempt not in best or run.rank < best[run.attempt].rank):
+                best[run.attempt] = run
+        return [best[attempt] for attempt in sorted(best)]
 
 
 @dataclass(frozen=True, slots=True)
 class Want:
     """What the spec asks for, as far as planning needs it; `include` is the name of a kind of fetch.
 
-    `damaged` are the rows of the runs whose results are not on disk as they were fetched.
+    `damaged` are the rows of the runs whose results are not on disk as they were fetched. `again_after` is the newest
+    run (row) that there was when `--again` was asked for: newer ones are its work.
     """
 
     run_key: str
@@ -227,6 +260,7 @@ class Want:
     again: bool = False
     refetch: bool = False
     damaged: Collection[int] = ()
+    again_after: int = ALL
 
     def lacks(self, run: Run) -> bool:
         """Tell whether the results of a run are not here as they are wanted."""

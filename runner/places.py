@@ -12,7 +12,7 @@ from runner.files import explain_disk, make_folder, read_regular, try_place, wri
 from runner.globs import compile_globs
 from runner.job import Job
 from runner.jsonl import FILE_NAME
-from runner.lockfile import try_lockfile
+from runner.lockfile import load_lockfile, try_lockfile
 from runner.model import SPEC_ENDING
 from runner.outfile import find_place
 from runner.sources import check_inside
@@ -33,6 +33,22 @@ def check_renamed(job: Job) -> None:
                 f"{job.shown}: has no state, but {left.name} is here and {stem}.toml is not",
                 f"if the spec was renamed, `mv` {stem}.state.db and {stem}.lock.toml too; else move them away",
             )
+
+
+def check_lock_target(job: Job) -> None:
+    """Refuse to begin a new state beside a lock file that knows of other targets only.
+
+    It was made with another root, context or workspace: what it lists as paid would be paid for again. Naming a new
+    state with --state says that this is meant.
+    """
+    if job.is_fake or job.state_path.exists() or job.state_path != job.own_state_path:
+        return
+    entries, target = load_lockfile(job.lock_path), job.want().target
+    if entries and all(entry.target != target for entry in entries):
+        raise InputError(
+            f"{job.lock_path.name}: lists work of another root, context or workspace only, not of {job.target.root}",
+            "check AIHUB_API_ROOT, the context and the workspace; use --state OTHER.db to work with another target",
+        )
 
 
 def claim_results(job: Job) -> None:
@@ -114,11 +130,16 @@ def _check_place(job: Job, output: Path, place: Path) -> None:
 def warn_of_network(job: Job, reporter: Reporter) -> None:
     """Warn where the state lies on a network file system, whose locks cannot be relied on."""
     kind = _file_system(job.state_path.parent)
-    if kind in _NETWORK:
+    if is_on_network(job):
         reporter.say(
             f"warning: {job.state_path.name} lies on a network file system ({kind}); "
             "let only one machine apply this spec, or give --state a local place"
         )
+
+
+def is_on_network(job: Job) -> bool:
+    """Whether the state lies on a network file system."""
+    return _file_system(job.state_path.parent) in _NETWORK
 
 
 def _file_system(folder: Path) -> str:

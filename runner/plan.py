@@ -21,6 +21,7 @@ class Need(Enum):
     NOTHING = "nothing"
     CREATE_BATCH = "create a batch"
     FIND_BATCH = "find its batch"
+    VERIFY = "verify its batch"
     UPLOAD = "upload"
     CHECK = "check the batch"
     START_RUN = "start a run"
@@ -31,7 +32,7 @@ class Need(Enum):
 
 NOT_RUN = "not run yet"
 REGROUPED = "to run again, since other files of their batch have changed or gone"
-PAYS = frozenset({Need.CREATE_BATCH, Need.FIND_BATCH, Need.UPLOAD, Need.CHECK, Need.START_RUN})
+PAYS = frozenset({Need.CREATE_BATCH, Need.FIND_BATCH, Need.VERIFY, Need.UPLOAD, Need.CHECK, Need.START_RUN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +114,11 @@ def next_need(shard: Shard, want: Want, attempt: int, *, checked: bool = False, 
     """
     run = find_attempt(shard, want.run_key, attempt)
     if run is None:
-        return _next_before_run(shard, want.target, checked)
+        return next_before_run(shard, want.target, checked=checked)
     if run.is_open:
         return Need.FIND_RUN
+    if run.is_gone and not run.fetched:
+        return Need.NOTHING
     if not run.is_final:
         return Need.POLL
     if run.status != "COMPLETE" or not _lacks_results(run, want, fetched):
@@ -130,12 +133,15 @@ def _lacks_results(run: Run, want: Want, fetched: bool) -> bool:
     return want.refetch or (not run.is_gone and want.lacks(run))
 
 
-def _next_before_run(shard: Shard, target: str, checked: bool) -> Need:
+def next_before_run(shard: Shard, target: str, *, checked: bool) -> Need:
+    """Return the next thing that is missing until a run can be started."""
     batch = shard.batch_in(target)
     if batch is None:
         return Need.CREATE_BATCH
     if batch.remote_id is None:
         return Need.FIND_BATCH
+    if not batch.is_verified:
+        return Need.VERIFY
     if missing_uploads(shard, target):
         return Need.UPLOAD
     return Need.START_RUN if checked else Need.CHECK
@@ -168,7 +174,12 @@ def move_members(shard: Shard, moves: Mapping[str, str]) -> Shard:
 
 
 def _covers(run: Run, want: Want) -> bool:
-    return not run.has_failed and not (want.again and run.status == "COMPLETE")
+    return not run.has_failed and not _is_superseded(run, want)
+
+
+def _is_superseded(run: Run, want: Want) -> bool:
+    """Whether `--again` pays for this run's work once more: it is older than that wish, and complete."""
+    return want.again and run.status == "COMPLETE" and run.id <= want.again_after
 
 
 def _cover(shards: Iterable[Shard], want: Want) -> dict[tuple[str, str], str]:
@@ -176,7 +187,7 @@ def _cover(shards: Iterable[Shard], want: Want) -> dict[tuple[str, str], str]:
     cover: dict[tuple[str, str], str] = {}
     for shard in shards:
         runs = [run for run in shard.runs_of(want.run_key) if not run.is_given_up]
-        if not runs or (want.again and all(run.status == "COMPLETE" for run in runs)):
+        if not runs or all(_is_superseded(run, want) for run in runs):
             continue
         verdict = "done" if any(_covers(run, want) for run in runs) else "failed"
         for member in shard.members:
@@ -191,10 +202,12 @@ def make_plan(
     scan: Scan,
     shards: Sequence[Shard],
     settings_of: Mapping[str, Mapping[str, Any]] | None = None,
+    held: Collection[str] = (),
 ) -> Plan:
     """Work out everything that is missing.
 
-    `settings_of` tells what each run key that is known stands for, to say what has changed.
+    `settings_of` tells what each run key that is known stands for, to say what has changed. `held` are the paths of
+    files that may have been paid for, which cannot be verified: nothing is planned for them.
     """
     moves = find_moves(shards, scan)
     by_old = {move.old: move.new for move in moves}
@@ -203,7 +216,7 @@ def make_plan(
     repeats = want.retry_failed or want.again
     takes = ("failed", None) if repeats else (None,)
     sources = scan.sources
-    pending = {s.path: s for s in sources if cover.get((s.path, s.identity)) in takes}
+    pending = {s.path: s for s in sources if cover.get((s.path, s.identity)) in takes and s.path not in held}
     work = _finish(shards, want, {source.path: source for source in sources})
     work += _rerun(shards, want, pending, settings_of or {})
     members, dissolved, reopened = _reopen(shards, want, pending)
@@ -245,8 +258,10 @@ def _finish(shards: Iterable[Shard], want: Want, present: Mapping[str, Source]) 
 def _describe_run(run: Run, is_damaged: bool) -> str:
     if is_damaged:
         return f"the results of run {run.remote_id} are not here any more as they were fetched"
+    if run.refused:
+        return f"its run was refused, {run.refused}; it is started once it is confirmed not to exist"
     if run.is_open:
-        return "it is not known whether its run was started"
+        return "it is unconfirmed whether its run was started"
     if run.status == REVIEW_STATUS:
         return f"run {run.remote_id} waits for a person's review"
     return f"run {run.remote_id} is {run.status or 'started'}"
@@ -281,7 +296,7 @@ def _is_whole(shard: Shard, pending: Mapping[str, Source]) -> bool:
 
 def _why_again(shard: Shard, runs: Sequence[Run], want: Want, settings_of: Mapping[str, Mapping[str, Any]]) -> str:
     if runs and runs[-1].is_given_up:
-        return "surely no run was started before"
+        return "no run was started before, as was decided"
     if runs:
         return f"run {runs[-1].remote_id} was {runs[-1].status}, and is repeated as asked"
     ran = [run for run in shard.runs if run.remote_id]

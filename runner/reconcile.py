@@ -1,41 +1,44 @@
-"""Before anything is paid: take up what was paid already, by a lock file or by what lies on the server."""
+"""Before anything is paid: import what was paid already, by a lock file or by what is on the service."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Thread
 from typing import TypeVar
 
 from runner.api import AIHub
-from runner.errors import UnknownOutcome
+from runner.errors import ListingCut, ServiceError, UnknownOutcome
 from runner.events import Reporter
-from runner.fingerprint import TAG_PREFIX, batch_name, fingerprint_members
+from runner.fingerprint import batch_name, fingerprint_members, parse_run_tag
 from runner.job import Job
 from runner.lockfile import Entry, load_lockfile
 from runner.look import Survey, survey
-from runner.model import GIVEN_UP, Member, Scan
-from runner.plan import PAYS, Plan, Work
+from runner.model import GIVEN_UP, Member, Run, Scan
+from runner.plan import PAYS, Plan, Work, make_plan
 from runner.shown import count
 from runner.state import State
 from runner.takeup import (
     Finder,
     Inspected,
+    choose_twins,
     fits,
     inspect_entries,
     new_entries,
     record_taken,
     survey_entries,
 )
-from runner.wire import RunInfo
+from runner.wire import BatchInfo, RunInfo, clean_text, parse_results
 
 PENDING = "pending entries"
 DISMISSED = "dismissed entries"
-SURVEYED = "surveyed "  # and the target
+NEVER_PAID = frozenset({GIVEN_UP, "REFUSED"})  # statuses of entries under which no run is known to have been started
+VISIBLE = 50  # known runs that a listing is compared with
+LOOKS = 8  # at batches, at once
 
 T = TypeVar("T")
 
@@ -88,29 +91,30 @@ def entries_to_take_up(job: Job, state: State | None) -> list[Entry]:
 
 
 def take_up(job: Job, state: State, client: AIHub, scan: Scan, reporter: Reporter) -> list[Inspected]:
-    """Take up what can be verified, free of charge, and give the rest of today's run key: it must not be paid."""
+    """Import what can be verified, free of charge, and return the rest of today's run key: it must not be paid."""
     entries = entries_to_take_up(job, state)
     if not entries:
         return []
     runs = f"{count(len(entries), 'run')} that {'was' if len(entries) == 1 else 'were'}"
-    reporter.say(f"taking up {runs} paid before, by {job.lock_path.name}")
-    return take_up_entries(job, state, inspect_entries(client, entries), scan, reporter)
+    reporter.say(f"importing {runs} paid before, by {job.lock_path.name}")
+    known = state.known_runs()
+    return take_up_entries(job, state, in_thread(lambda: inspect_entries(client, entries, known)), scan, reporter)
 
 
 def take_up_entries(
     job: Job, state: State, inspected: Iterable[Inspected], scan: Scan, reporter: Reporter
 ) -> list[Inspected]:
-    """Record the entries that agree with the local files, and give those of today's run key that do not."""
+    """Record the entries that agree with the local files, and return those of today's run key that do not."""
     left, today = [], job.want().run_key
     finder, shards = Finder(scan.sources), dict[tuple[str, int], tuple[Member, ...]]()
     for found in inspected:
         shard = found.entry.fingerprint, found.entry.batch_id  # several runs of one shard have the same members
-        if shard not in shards:
-            shards[shard] = () if found.why else finder.match(found.entry, found.files)
+        if not shards.get(shard):
+            shards[shard] = () if found.why else finder.match(found)
         members = () if found.why else shards[shard]
         if members:
             record_taken(state, found, members)
-        elif found.entry.run_key == today and found.entry.status != GIVEN_UP:  # of which nothing was paid
+        elif found.entry.run_key == today and found.entry.status not in NEVER_PAID:
             left.append(found if found.why else replace(found, why="its files and the local ones differ"))
     taken = [found.entry.identity for found in left]
     record_pending(state, [entry for entry in load_pending(state) if entry.identity in taken])
@@ -118,43 +122,150 @@ def take_up_entries(
 
 
 def unverified_error(job: Job, left: Sequence[Inspected]) -> UnknownOutcome:
-    """Say which paid runs could not be verified, and that nothing is paid until a person decides."""
+    """Say which paid runs could not be verified, and that their files are not paid for until a person decides."""
     shown = "; ".join(f"run {item.entry.run_id or 'of unknown id'}: {item.why}" for item in left[:5])
     return UnknownOutcome(
-        f"{job.shown}: {count(len(left), 'run')} paid before cannot be taken up, {shown}",
-        f"see `{job.command('resolve')}`; nothing is paid until then",
+        f"{job.shown}: {count(len(left), 'run')} paid before cannot be verified, {shown}",
+        f"see `{job.command('resolve')}`; the files of these runs are not paid for until then",
     )
 
 
-def look_before_first_payment(
-    job: Job, state: State, client: AIHub, scan: Scan, plan: Plan, reporter: Reporter
-) -> bool:
-    """Look once, where the state is new, for runs that are about to be paid; true where some were taken up.
+def ask_for_gone(job: Job, state: State, client: AIHub) -> None:
+    """Ask once more for runs that were gone before their results were fetched: a token may not have seen them."""
+    today = job.want().run_key
+    gone = [run for shard in state.load_shards() for run in shard.runs if run.is_gone and not run.fetched]
+    for run in gone:
+        if run.run_key == today and run.remote_id:
+            info = in_thread(partial(find_info, client, run.remote_id))
+            if info is not None:
+                times = (info.start_timestamp or 0, info.finish_timestamp or 0)
+                state.record_run(run.id, info.id, info.status, clean_text(info.msg or ""), times)
 
-    Raises UnknownOutcome where batches of this spec lie on the server that neither state nor lock file knows.
+
+def find_info(client: AIHub, run_id: str) -> RunInfo | None:
+    """Find what the service says of a run, None where it is not there."""
+    try:
+        return client.get_run(run_id)
+    except ServiceError as error:
+        if error.status != 404:
+            raise
+        return None
+
+
+def forget_gone(state: State, missing: Iterable[Run]) -> None:
+    """Record that runs are gone, which another known run in the same listings proves."""
+    for run in missing:
+        state.record_run_gone(run.id)
+
+
+# Before anything is paid
+
+
+@dataclass(frozen=True, slots=True)
+class Paying:
+    """What was found before paying: the batches that are there, by name, and whether anything was imported.
+
+    `blind_since_ns` is when the newest run that we know of began (nanoseconds) where none of them is listed any more,
+    else 0.
     """
-    is_ours = re.compile(re.escape(job.spec.name) + "-[0-9a-f]{64}").fullmatch
-    reporter.say("looking on the server for earlier work of this spec")
 
-    def look() -> Survey:
-        return survey(
-            client, lambda name: bool(is_ours(name)), lambda tag: tag.startswith(TAG_PREFIX), job.target.workspace
-        )
+    batches: Mapping[str, frozenset[int]]
+    has_imported: bool = False
+    blind_since_ns: int = 0
+    runs: tuple[RunInfo, ...] = ()
 
-    found = in_thread(look)
+
+def look_before_paying(job: Job, state: State, client: AIHub, scan: Scan, plan: Plan, reporter: Reporter) -> Paying:
+    """List what is on the service before each apply that would pay: a state may be restored, or be one of several.
+
+    Runs that carry the tags about to be paid are imported. Raises UnknownOutcome where batches that neither state nor
+    lock file knows hold files that are about to be paid for, or where the listing cannot be trusted.
+    """
+    reporter.say("checking the service for earlier work of this spec")
+    found = _survey(job, client)
+    found, blind_since_ns = _check_visible(job, state, client, found, reporter)
     if job.options.again:
-        return False
+        return Paying(_by_name(found), blind_since_ns=blind_since_ns, runs=found.runs)
     if _is_begun(job, state, found, plan):
         settle_s = job.spec.limits.settle_s
-        reporter.say(f"a batch of what is about to be paid is there already; looking once more in {settle_s:g} s")
+        reporter.say(f"a batch of what is about to be paid is there already; checking once more in {settle_s:g} s")
         client.pause(settle_s)
-        found = in_thread(look)
-    taken = _take_up_planned(job, state, found, plan)
-    return _face_strangers(job, state, client, scan, found, reporter) or taken
+        found = _survey(job, client)
+    taken = _take_up_planned(job, state, client, found, plan, reporter)
+    if taken:
+        plan = replan(job, state, scan)
+    strangers = Strangers(job, state, client, found, reporter)
+    taken = strangers.face(scan, plan) or taken
+    return Paying(_by_name(found), taken, blind_since_ns, found.runs)
+
+
+def replan(job: Job, state: State, scan: Scan) -> Plan:
+    """Plan again, after something was imported."""
+    return make_plan(job.want(), scan, state.load_shards(), state.load_run_keys())
+
+
+def _survey(job: Job, client: AIHub) -> Survey:
+    try:
+        return in_thread(lambda: survey(client, job.target.workspace))
+    except ListingCut as error:
+        raise UnknownOutcome(
+            f"{job.spec_path.name}: it cannot be checked what was paid before, {error.message}",
+            "nothing was paid; apply again in a while",
+        ) from None
+
+
+def _by_name(found: Survey) -> dict[str, frozenset[int]]:
+    names: dict[str, set[int]] = {}
+    for batch in found.batches:
+        names.setdefault(batch.name, set()).add(batch.id)
+    return {name: frozenset(ids) for name, ids in names.items()}
+
+
+def _check_visible(job: Job, state: State, client: AIHub, found: Survey, reporter: Reporter) -> tuple[Survey, int]:
+    """Make sure that the listing shows the newest run that is known here; else it proves no absence.
+
+    Runs that the service deleted are no reproach, where another known one shows. Where none does, it is one only as
+    long as something paid was not fetched: returns when the newest began, for a check against the service's own times.
+    """
+    visible = state.list_visible(job.want().target, VISIBLE)
+    if not visible or visible[0].remote_id in _ids(found):
+        return found, 0
+    newest = visible[0]
+    if newest.since.boot and (left_s := newest.since.left_s(job.spec.limits.settle_s)):
+        client.pause(left_s)  # it may not show yet
+    found = _survey(job, client)
+    if newest.remote_id in _ids(found):
+        return found, 0
+    first = next((number for number, run in enumerate(visible) if run.remote_id in _ids(found)), len(visible))
+    missing = visible[: first if first < len(visible) else 1]
+    for run in missing:
+        if in_thread(partial(find_info, client, run.remote_id or "")) is not None:
+            raise UnknownOutcome(
+                f"{job.spec_path.name}: run {run.remote_id} is there, but missing from the list of runs, "
+                "so that it cannot be checked what was paid before",
+                "nothing was paid; apply again in a while, and check what the account may see",
+            )
+    if first < len(visible):
+        forget_gone(state, missing)
+        return found, 0
+    if not all(run.fetched or run.has_failed for run in visible):
+        raise ServiceError(
+            f"{job.spec_path.name}: none of the runs that are recorded here is on the server any more",
+            "check the context, and that the account may see its runs; nothing was paid",
+        )
+    known = state.known_batches()
+    if any(batch.id in known for batch in found.batches):
+        return found, 0  # the account sees what it made: the runs were deleted
+    reporter.say("warning: none of the runs that are recorded here is listed any more; they may have been deleted")
+    return found, newest.started_ns
+
+
+def _ids(found: Survey) -> set[str]:
+    return {run.id for run in found.runs}
 
 
 def _is_begun(job: Job, state: State, found: Survey, plan: Plan) -> bool:
-    """Tell whether a batch of planned work is there without a run: one may have been started a moment ago."""
+    """Whether a batch of planned work is there without a run: one may have been started a moment ago."""
     known = _known_batches(state) | {run.batch_id for run in found.runs}
     planned = {batch_name(job.spec.name, _fingerprint(work)) for work in plan.work if work.need in PAYS}
     return any(batch.name in planned and not known & {batch.id, batch.name} for batch in found.batches)
@@ -166,58 +277,169 @@ def _known_batches(state: State) -> set[int | str | None]:
     return {batch.remote_id for batch in ours} | {batch.name for batch in ours if batch.remote_id is None}
 
 
-def _take_up_planned(job: Job, state: State, found: Survey, plan: Plan) -> bool:
-    """Take up runs whose tag says that they are exactly what is about to be paid."""
+def _take_up_planned(job: Job, state: State, client: AIHub, found: Survey, plan: Plan, reporter: Reporter) -> bool:
+    """Import runs whose tag says that they are exactly what is about to be paid, or an earlier attempt of it."""
     want = job.want()
     planned: dict[str, list[Work]] = {}
     for work in plan.work:
         if work.need in PAYS:
             planned.setdefault(_fingerprint(work), []).append(work)
-    by_id = {run.id: run for run in found.runs}
-    known = {run.remote_id for shard in state.load_shards() for run in shard.runs} | load_dismissed(state)
+    known = state.known_runs() | load_dismissed(state)
+    runs = {run.id: run for run in found.runs if run.id not in known and _is_planned(run, planned, want.run_key)}
+    runs = {run_id: _with_batch(job, client, run) for run_id, run in runs.items()}
+    entries, twins = choose_twins(survey_entries(runs.values(), want.target))
     members: dict[int, tuple[Member, ...]] = {}  # by batch: the attempts on one are of one shard, twins have their own
-    for entry in survey_entries(found.runs, want.target):
-        if entry.run_key != want.run_key or entry.run_id in known:
-            continue
-        twins = planned.get(entry.fingerprint)
-        if entry.batch_id not in members and twins:
-            members[entry.batch_id] = twins.pop(0).shard.members
+    for entry in entries:
+        works = planned[entry.fingerprint]
+        if entry.batch_id not in members and works:
+            members[entry.batch_id] = _take_work(works, entry.batch_id, want.target).shard.members
         if entry.batch_id in members:
-            record_taken(state, Inspected(entry, {}, by_id[entry.run_id]), members[entry.batch_id])
+            record_taken(state, Inspected(entry, {}, runs[entry.run_id]), members[entry.batch_id])
+            reporter.say(f"run {entry.run_id} on batch {entry.batch_id} is what was about to be paid; it is imported")
+    for twin in twins:
+        reporter.say(
+            f"warning: run {twin.run_id} on batch {twin.batch_id} carries the same tag as one that is imported"
+        )
     return bool(members)
+
+
+def _is_planned(run: RunInfo, planned: Mapping[str, object], run_key: str) -> bool:
+    parsed = next(filter(None, map(parse_run_tag, run.tags or ())), None)
+    return parsed is not None and parsed[0] in planned and parsed[1] == run_key
+
+
+def _take_work(works: list[Work], batch_id: int, target: str) -> Work:
+    """Take the work whose batch it is; of others with the same names and bytes, any."""
+    own = next((work for work in works if (batch := work.shard.batch_in(target)) and batch.remote_id == batch_id), None)
+    if own is None:
+        return works.pop(0)
+    works.remove(own)
+    return own
+
+
+def _with_batch(job: Job, client: AIHub, run: RunInfo) -> RunInfo:
+    """Return a run with its batch, which a listing may leave out. Raises UnknownOutcome where nothing tells it."""
+    if run.batch_id:
+        return run
+    batch_id = in_thread(partial(find_batch_of, client, run.id))
+    if batch_id:
+        return run.model_copy(update={"batch_id": batch_id})
+    raise UnknownOutcome(
+        f"{job.spec_path.name}: run {run.id} carries a tag that is about to be paid, and names no batch",
+        f"see `{job.command('resolve')}`",
+    )
+
+
+def find_batch_of(client: AIHub, run_id: str) -> int:
+    """Find the batch of a run, which a listing left out, from the run or its results; 0 where neither tells."""
+    info = find_info(client, run_id)
+    if info is not None and info.batch_id:
+        return info.batch_id
+    try:
+        page = parse_results(client.get_results(run_id, {}, 0), f"results of run {run_id}")
+    except ServiceError:
+        return 0
+    text = str(page.batch_id or "")
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def _fingerprint(work: Work) -> str:
     return work.shard.fingerprint or fingerprint_members(work.shard.members)
 
 
-def _face_strangers(job: Job, state: State, client: AIHub, scan: Scan, found: Survey, reporter: Reporter) -> bool:
-    """Deal with batches of this spec's name that nothing here knows of; with a lock file, only with what was paid."""
-    locked = load_lockfile(job.lock_path)
-    known = _known_batches(state) | {entry.batch_id for entry in locked}
-    dismissed = load_dismissed(state)
-    paid = {run.batch_id for run in found.runs if run.id not in dismissed}
-    known |= {run.batch_id for run in found.runs} - paid  # a person decided of them
-    strangers = [batch for batch in found.batches if not known & {batch.id, batch.name}]
-    strangers = [batch for batch in strangers if batch.id in paid or not locked]
-    if job.options.adopt:
-        batches = {batch.id for batch in strangers}
-        entries = survey_entries((run for run in found.runs if run.batch_id in batches), job.want().target)
-        record_pending(state, entries)
-        left = take_up_entries(job, state, inspect_entries(client, entries), scan, reporter)
-        if left:
-            raise unverified_error(job, left)
-        return bool(entries)
-    for batch in strangers:
-        files = in_thread(partial(client.list_files, batch.id))
-        if fits({name: file.size for name, file in files.items()}, scan.sources):
+class Strangers:
+    """Batches that neither state nor lock file knows, and that may hold files which are about to be paid for.
+
+    These are batches of this spec's name; where nothing is recorded of today's target, those of any run of today's
+    run key, too: the spec may have had another name.
+    """
+
+    def __init__(self, job: Job, state: State, client: AIHub, found: Survey, reporter: Reporter) -> None:
+        self.job, self.state, self.client, self.found, self.reporter = job, state, client, found, reporter
+        target = job.want().target
+        self._is_new = all(batch.target != target for shard in state.load_shards() for batch in shard.batches)
+        today = job.want().run_key
+        self._of_today = {entry.batch_id for entry in survey_entries(found.runs, target) if entry.run_key == today}
+        self._locked = [entry for entry in load_lockfile(job.lock_path) if entry.target == target]
+
+    def face(self, scan: Scan, plan: Plan) -> bool:
+        """Deal with them, and return whether something was imported. Raises UnknownOutcome."""
+        strangers = self._list()
+        if self.job.options.adopt:
+            return self._adopt(strangers, scan)
+        for batch in self._fitting(strangers, plan):
             raise UnknownOutcome(
-                f"{job.shown}: batch {batch.id} on the server holds files of this spec, "
-                "but neither a state file nor a lock file here knows of it",
-                "apply with --adopt to take up what was paid, or with --again to pay for it again",
+                f"{self.job.shown}: batch {batch.id} on the server holds files of this spec, "
+                "but neither the state file nor the lock file here knows of it",
+                "apply with --adopt to import what was paid, or with --again to pay for it again",
             )
-        reporter.say(f"batch {batch.id} on the server has this spec's name, but holds other files; it is left alone")
-    return False
+        for batch in strangers if self._is_new else ():
+            self.reporter.say(f"batch {batch.id} has this spec's name, but holds other files; it is left alone")
+        return False
+
+    def _list(self) -> list[BatchInfo]:
+        known = _known_batches(self.state) | {entry.batch_id for entry in self._locked}
+        dismissed = load_dismissed(self.state)
+        paid = {run.batch_id for run in self.found.runs if run.id not in dismissed}
+        known |= {run.batch_id for run in self.found.runs} - paid  # a person decided of them
+        strangers = [b for b in self.found.batches if self._may_be_ours(b) and not known & {b.id, b.name}]
+        doubtful = {run.batch_id for run in self.found.runs if run.id not in dismissed and self._may_be_paid(run)}
+        return [b for b in strangers if b.id in doubtful or (self._is_new and not self._locked)]
+
+    def _may_be_paid(self, run: RunInfo) -> bool:
+        """Whether a run may be today's work: it is, unless its tag says that it was started with other settings."""
+        keys = [parsed[1] for tag in run.tags or () if (parsed := parse_run_tag(tag))]
+        return not keys or self.job.want().run_key in keys
+
+    def _may_be_ours(self, batch: BatchInfo) -> bool:
+        if re.fullmatch(re.escape(self.job.spec.name) + "-[0-9a-f]{64}", batch.name):
+            return True
+        return self._is_new and batch.id in self._of_today
+
+    def _fitting(self, strangers: Sequence[BatchInfo], plan: Plan) -> list[BatchInfo]:
+        """List those that hold a file, by name and size, that is about to be paid for."""
+        members = [member for work in plan.work if work.need in PAYS for member in work.shard.members]
+        if not strangers or not members:
+            return []
+
+        def is_fitting(batch: BatchInfo) -> bool:
+            return fits({name: file.size for name, file in self.client.list_files(batch.id).items()}, members)
+
+        with ThreadPoolExecutor(LOOKS) as pool:
+            return [batch for batch, fit in zip(strangers, pool.map(is_fitting, strangers), strict=True) if fit]
+
+    def _adopt(self, strangers: Sequence[BatchInfo], scan: Scan) -> bool:
+        """Import what runs on them paid for. Raises UnknownOutcome for what fits, and cannot be told."""
+        batches = {batch.id for batch in strangers}
+        runs = [run for run in self.found.runs if run.batch_id in batches]
+        entries, twins = choose_twins(survey_entries(runs, self.job.want().target))
+        record_pending(self.state, entries)
+        known_runs = self.state.known_runs()
+        inspected = in_thread(lambda: inspect_entries(self.client, entries, known_runs))
+        left = take_up_entries(self.job, self.state, inspected, scan, self.reporter)
+        for twin in twins:
+            self.reporter.say(f"warning: run {twin.run_id} on batch {twin.batch_id} carries the same tag as another")
+        if left:
+            raise unverified_error(self.job, left)
+        known = self.state.known_batches()
+        rest = [batch for batch in strangers if batch.id not in known]
+        for batch in self._fitting(rest, replan(self.job, self.state, scan)):
+            if run := self._find_run_on(batch):
+                raise UnknownOutcome(
+                    f"{self.job.spec_path.name}: batch {batch.id} holds files that are about to be paid for, and run "
+                    f"{run.id} on it may have paid for them",
+                    "nothing was paid; apply with --again to pay for them again",
+                )
+        return bool(entries)
+
+    def _find_run_on(self, batch: BatchInfo) -> RunInfo | None:
+        """Find a run on a batch, whatever its tags; one that names no batch, and cannot be asked, may be on it."""
+        for run in self.found.runs:
+            if run.batch_id == batch.id:
+                return run
+            if run.batch_id is None and find_batch_of(self.client, run.id) in (0, batch.id):
+                return run
+        return None
 
 
 def raise_attempts(plan: Plan, job: Job, runs: Iterable[RunInfo]) -> Plan:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from runner.disks import disk_error, find_mount
 from runner.engine import Engine
 from runner.errors import RunnerError, ServiceError, StateError, UnknownOutcome
 from runner.events import Counts, Reporter
+from runner.fingerprint import parse_run_tag
 from runner.job import Job
-from runner.model import GONE, REVIEW_STATUS, SetAside
+from runner.model import REVIEW_STATUS, Batch, SetAside
 from runner.pages import lost_error
 from runner.shown import are, count
 from runner.state import State
 from runner.steps import (
+    AwaitTwin,
     BatchCreated,
     CheckBatch,
     Checked,
     CreateBatch,
+    Declined,
     Failed,
     Fetched,
     FetchResults,
     FindBatch,
     FindRun,
+    Foreign,
     Gone,
     Lost,
     NotThere,
@@ -37,11 +43,17 @@ from runner.steps import (
     Stopped,
     Unsendable,
     Unsure,
+    Verified,
+    VerifyBatch,
 )
 from runner.wire import RunInfo, clean_text
 
 MAX_CHECKS = 3
 MAX_STARTS = 3
+MAX_PATIENCE = 20  # refusals for now, of one shard
+MAX_YOUNG = 2  # each is followed by a look, which lasts as long as a batch may take to show
+REFUSED_FOR_NOW = frozenset({425, 429})
+YOUNG_S = 10.0  # a batch may not be there for a run yet; an app that is not there is a 404, too, and is told of sooner
 MAX_TROUBLED_SHARDS = 3
 CONCERNS_ONE = frozenset({400, 409, 413, 415, 422})  # a refusal that another shard need not meet
 
@@ -50,7 +62,9 @@ class Recorder:
     """Records what came of steps.
 
     `parked` holds the shards that are left alone for the rest of this apply; `checked` those whose batch was just
-    found right; `absent_…` rows of what was looked for and surely is not there; `going` the runs under way;
+    found right; `absent_…` rows of what was looked for and is confirmed absent; `elders` older batches of another
+    clone, by shard; `not_before_s` when a service that asked for patience may be asked again; `going` the runs under
+    way;
     `unrecorded` those started of which nothing is committed yet.
     """
 
@@ -63,6 +77,8 @@ class Recorder:
         self.absent_runs: set[int] = set()
         self.started: set[int] = set()
         self.going: set[int] = set()
+        self.elders: dict[int, int] = {}
+        self.not_before_s: dict[int, float] = {}
         self.outstanding: dict[int, int] = {}
         self.aside: dict[str, SetAside] = {}
         self.changed: dict[str, tuple[int, str]] = {}
@@ -72,21 +88,34 @@ class Recorder:
         self.unrecorded: list[RunInfo] = []
         self._checks: dict[int, int] = {}
         self._lost: dict[int, int] = {}
+        self._refused: dict[int, int] = {}
         self._troubled: set[int] = set()
         self._bad_disks: set[int] = set()
 
     def record(self, step: Step, outcome: Outcome) -> None:
         """Record what came of a step; inside a transaction."""
         self.outstanding[step.shard] -= 1
-        # What a twin with the same names and bytes has taken by now is looked for again.
-        if not (isinstance(step, FindBatch | FindRun) and self._is_taken(outcome)):
-            self._record(step, outcome)
+        if self._is_taken(step, outcome):
+            if isinstance(step, FindBatch | FindRun):
+                return  # by a twin with the same names and bytes, and so it is looked for again
+            what = "the answer names something that is known already, and is another's"
+            outcome = Lost(self._now_s(), ServiceError(f"{step.__class__.__name__}: {what}"))
+        self._record(step, outcome)
 
     def _record(self, step: Step, outcome: Outcome) -> None:
         match step, outcome:
             case _, Stopped():
                 self._forget_unsent(step)
-            case ((CreateBatch() | FindBatch()), BatchCreated(remote_id)):
+            case ((CreateBatch() | StartRun()), Declined(error)):
+                self._record_declined(step, error)
+            case ((CreateBatch() | FindBatch()), _):
+                self._record_batch(step, outcome)
+            case _, _:
+                self._handlers[type(step)](self, step, outcome)
+
+    def _record_batch(self, step: CreateBatch | FindBatch, outcome: Outcome) -> None:
+        match step, outcome:
+            case _, BatchCreated(remote_id):
                 self.state.record_batch(step.batch, remote_id)
                 self._say_batch(step, remote_id)
             case CreateBatch(), Lost(at_s, error):
@@ -95,35 +124,77 @@ class Recorder:
             case FindBatch(), NotThere():
                 self.absent_batches.add(step.batch)
             case FindBatch(), Unsure(why):
-                self._park(step.shard, ServiceError(f"its batch cannot be looked for, {why}", "apply again"))
-            case SendFile(), _:
-                self._record_sent(step, outcome)
-            case CheckBatch(), _:
-                self._record_checked(step, outcome)
-            case ((StartRun() | FindRun() | PollRun() | FetchResults()), _):
-                self._record_run(step, outcome)
+                self.park(
+                    step.shard, ServiceError(f"it cannot be checked whether its batch exists, {why}", "apply again")
+                )
             case _, _:
                 self._record_failed(step, outcome)
 
-    def _is_taken(self, found: Outcome) -> bool:
-        shards = self.state.load_shards()
+    def _is_taken(self, step: Step, found: Outcome) -> bool:
+        """Whether an id that is new to this step is recorded for another already."""
         if isinstance(found, BatchCreated):
-            return any(batch.remote_id == found.remote_id for shard in shards for batch in shard.batches)
-        if isinstance(found, RunSeen):
-            return any(run.remote_id == found.info.id for shard in shards for run in shard.runs)
-        return False
+            return found.remote_id in self.state.known_batches()
+        is_new = isinstance(step, StartRun | FindRun)
+        return is_new and isinstance(found, RunSeen) and found.info.id in self.state.known_runs()
 
     def _say_batch(self, step: CreateBatch | FindBatch, remote_id: int) -> None:
         made = isinstance(step, CreateBatch)
         self.counts.batches_made += made
-        self.reporter.say(f"batch {remote_id} {'created' if made else 'found and taken up'}")
+        self.reporter.say(f"batch {remote_id} {'created' if made else 'found, and imported'}")
 
-    def _count_lost(self, step: CreateBatch | StartRun, error: RunnerError) -> None:
-        """Look after a lost answer, but do not go round for ever."""
-        self.reporter.say(f"the answer was lost: {error.message}")
+    def _record_verified(self, step: VerifyBatch, outcome: Outcome) -> None:
+        match outcome:
+            case Verified(created_ms):
+                self.state.record_batch_verified(step.batch, created_ms)
+            case Foreign(why):
+                self.state.record_batch_foreign(self._batch(step), self._now_s())
+                what = (
+                    f"POST /v2/batches: answered with batch {step.remote_id}, which is not the one that was made, {why}"
+                )
+                self._count_lost(step, ServiceError(what, "check whether a proxy or gateway answers in its place"))
+            case Gone():
+                self._forget_batch(step)
+            case _:
+                self._record_failed(step, outcome)
+
+    def _batch(self, step: VerifyBatch | AwaitTwin) -> Batch:
+        [shard] = self.state.load_shards(step.shard)
+        return next(batch for batch in shard.batches if batch.id == step.batch)
+
+    def _record_declined(self, step: CreateBatch | StartRun, error: ServiceError) -> None:
+        """Keep the intent of what was refused: a gateway may have delivered it, and answered by itself.
+
+        It is asked for again only after a look, and in this apply only where the refusal may pass.
+        """
+        if isinstance(step, StartRun):
+            self.going.discard(step.run)
+            self.state.record_run_refused(step.run, str(error.status))
+        else:
+            self.state.record_batch_lost(step.batch, self._now_s())
+        self._refused[step.shard] = self._refused.get(step.shard, 0) + 1
+        if self._may_pass(step, error) and self._refused[step.shard] <= MAX_PATIENCE:
+            self.not_before_s[step.shard] = self.engine.clock() + (error.retry_after_s or 0.0)
+            self.reporter.say(f"refused for now: {error.message}; checking whether it exists before asking again")
+        else:
+            self._leave(step, error)
+
+    def _may_pass(self, step: CreateBatch | StartRun, error: ServiceError) -> bool:
+        if error.status in REFUSED_FOR_NOW:
+            return True
+        if error.status != 404 or isinstance(step, CreateBatch) or self._refused[step.shard] > MAX_YOUNG:
+            return False
+        [shard] = self.state.load_shards(step.shard)
+        batch = next(
+            batch for run in shard.runs for batch in shard.batches if (run.id, batch.id) == (step.run, run.batch)
+        )
+        return bool(batch.since.boot) and batch.since.left_s(YOUNG_S) > 0
+
+    def _count_lost(self, step: CreateBatch | VerifyBatch | StartRun, error: RunnerError) -> None:
+        """Check what exists after a lost response, but do not go round for ever."""
+        self.reporter.say(f"response lost: {error.message}")
         self._lost[step.shard] = self._lost.get(step.shard, 0) + 1
         if self._lost[step.shard] > MAX_STARTS:
-            self._park(step.shard, error)
+            self.park(step.shard, error)
 
     def _now_s(self) -> float:
         return self.engine.client.server_now_s()
@@ -153,7 +224,7 @@ class Recorder:
             return
         shard = self.state.load_shards(step.shard)[0]
         if shard.is_closed:
-            self._park(step.shard, ServiceError(f"{step.member.path}: changed while it was sent again", "apply again"))
+            self.park(step.shard, ServiceError(f"{step.member.path}: changed while it was sent again", "apply again"))
             return
         self.reporter.say(f"{step.member.path}: changed since it was scanned; sent as it is now")
         self.changed[step.member.path] = (size, digest)
@@ -176,7 +247,7 @@ class Recorder:
         if reason == "refused":
             self.state.record_refused(member.path, member.identity, clean_text(detail))
         if shard.is_closed:
-            self._park(step.shard, ServiceError(f"{member.path}: cannot be sent again, {detail}", "apply again"))
+            self.park(step.shard, ServiceError(f"{member.path}: cannot be sent again, {detail}", "apply again"))
             return
         self.reporter.say(f"{member.path}: set aside, {reason}: {detail}")
         self.aside[member.path] = SetAside(member.path, reason, clean_text(detail))
@@ -187,18 +258,21 @@ class Recorder:
         if not rest:
             self.state.forget_shard(step.shard)
 
-    def _forget_batch(self, step: SendFile | CheckBatch) -> None:
+    def _forget_batch(self, step: SendFile | CheckBatch | VerifyBatch) -> None:
         self.reporter.say(f"batch {step.remote_id} is not on the server any more; its files are sent again")
         self._drop_uploads(step.shard)
-        self.state.forget_batch(step.batch)
+        self.state.record_batch_gone(step.batch)
 
     def _drop_uploads(self, shard: int) -> None:
         self.outstanding[shard] -= self.engine.drop_uploads(shard)
 
     def _record_checked(self, step: CheckBatch, outcome: Outcome) -> None:
         match outcome:
-            case Checked(missing) if not missing:
+            case Checked(missing, modified, elders) if not missing:
                 self.checked.add(step.shard)
+                self.state.record_modified(step.batch, modified)
+                if elders:
+                    self.elders[step.shard] = elders[0]
             case Checked(missing):
                 self._checks[step.shard] = self._checks.get(step.shard, 0) + 1
                 self.state.forget_uploads(step.batch, missing)
@@ -206,7 +280,7 @@ class Recorder:
                     what = (
                         f"batch {step.remote_id}: {count(len(missing), 'file')} {are(len(missing))} not listed as sent"
                     )
-                    self._park(step.shard, ServiceError(f"{what}, {missing[0]!r}", "apply again"))
+                    self.park(step.shard, ServiceError(f"{what}, {missing[0]!r}", "apply again"))
                 else:
                     self.reporter.say(
                         f"batch {step.remote_id}: {count(len(missing), 'file')} {are(len(missing))} sent again"
@@ -238,35 +312,77 @@ class Recorder:
                 self.going.discard(step.run)
                 self._record_failed(step, outcome)
 
-    def _record_found(self, step: Step, info: RunInfo, twins: tuple[str, ...]) -> None:
-        assert not isinstance(step, (CreateBatch, FindBatch, SendFile, CheckBatch))
+    def _record_found(
+        self, step: StartRun | FindRun | PollRun | FetchResults, info: RunInfo, twins: tuple[str, ...]
+    ) -> None:
         if isinstance(step, StartRun):
             self.counts.runs_started += 1
             self._troubled.clear()
             self.started.add(step.run)
             self.unrecorded.append(info)
         if twins:
-            self.reporter.say(f"run {info.id} is taken up; {', '.join(twins)} carry the same tag")
+            self._say_twins(info, twins)
         self.record_seen(step.run, info)
 
+    def _say_twins(self, info: RunInfo, twins: tuple[str, ...]) -> None:
+        self.reporter.say(
+            f"warning: run {info.id} is imported; {', '.join(twins)} carry the same tag, so it was paid twice"
+        )
+
+    def _record_twin(self, step: AwaitTwin, outcome: Outcome) -> None:
+        """Import the run of another clone's older batch; where none shows, a person decides."""
+        self.elders.pop(step.shard, None)
+        match outcome:
+            case RunSeen(info, twins):
+                batch, [shard] = self._batch(step), self.state.load_shards(step.shard)
+                self.state.record_batch_gone(batch.id)
+                row = self.state.record_taken_batch(shard.id, batch.target, step.elder)
+                for member in shard.members:
+                    self.state.record_upload(row, member.name, member.digest)
+                fingerprint, key, attempt = parse_run_tag(step.tag) or ("", "", 0)
+                self.state.close_shard(shard.id, fingerprint)
+                taken = replace(batch, id=row, remote_id=step.elder)
+                run = self.state.record_taken_run(shard.id, taken, (key, attempt, step.tag), info.id)
+                self.reporter.say(f"run {info.id} on batch {step.elder} of another clone is imported")
+                if twins:
+                    self._say_twins(info, twins)
+                self.record_seen(run, info)
+            case NotThere() if step.may_take_over:
+                self.elders[step.shard] = step.elder
+            case NotThere() | Unsure():
+                why = f"batch {step.elder} of the same name is older than ours, and no run on it shows"
+                message = f"shard {step.shard}: {why}{f', {outcome.why}' if isinstance(outcome, Unsure) else ''}"
+                hint = (
+                    f"if nobody works on that batch any more, `{self.job.command('apply')} --adopt`; else apply later"
+                )
+                self.park(step.shard, UnknownOutcome(message, hint))
+            case _:
+                self._record_failed(step, outcome)
+
     def _record_gone(self, step: PollRun | FetchResults) -> None:
-        """Take a run for failed that is gone before any of its results were fetched; any other stays done."""
+        """Record that a run is gone; before any of its results were fetched, it has failed."""
+        self.state.record_run_gone(step.run)
+        self.going.discard(step.run)
         shard = self.state.load_shards(step.shard)[0]
         run = next(run for run in shard.runs if run.id == step.run)
         if run.fetched:
-            self.state.record_gone(run.id)
-            self._park(step.shard, lost_error(run))
+            self.park(step.shard, lost_error(run))
         else:
-            self.record_seen(step.run, RunInfo(id=step.remote_id, status="FAILED", msg=GONE))
+            self.reporter.say(f"run {step.remote_id} is not on the server any more")
 
     def _record_absent(self, step: FindRun, outcome: NotThere | Unsure) -> None:
-        """Let a run be started again that surely was not, and leave the decision to a person where that is not sure."""
+        """Let a run be started again that is confirmed absent; else leave the decision to a person."""
         if isinstance(outcome, Unsure):
             self._park_unknown(step, outcome.why)
-        elif self.job.spec.run.on_lost == "stop":
+        elif self.job.spec.run.on_lost == "stop" and self._is_lost(step):
             self._park_unknown(step, 'it was not found, and the spec says on_lost = "stop"')
         else:
             self.absent_runs.add(step.run)
+
+    def _is_lost(self, step: FindRun) -> bool:
+        """Whether no answer came at all: what was refused is repeated once it is confirmed absent."""
+        [shard] = self.state.load_shards(step.shard)
+        return not any(run.id == step.run and run.refused for run in shard.runs)
 
     def record_seen(self, run: int, info: RunInfo) -> None:
         """Record what the service says of a run."""
@@ -284,8 +400,8 @@ class Recorder:
 
     def _park_unknown(self, step: FindRun, why: str) -> None:
         self.state.record_run_unknown(step.run, why)
-        message = f"shard {step.shard}: it is not known whether its run was started, {why}"
-        self._park(step.shard, UnknownOutcome(message, f"see `{self.job.command('resolve')}`"))
+        message = f"shard {step.shard}: it is unconfirmed whether its run was started, {why}"
+        self.park(step.shard, UnknownOutcome(message, f"see `{self.job.command('resolve')}`"))
 
     def describe_open(self) -> list[str]:
         """Say what is open or was not recorded, where the state cannot be written any more."""
@@ -303,7 +419,8 @@ class Recorder:
 
     # Failures
 
-    def _park(self, shard: int, error: RunnerError) -> None:
+    def park(self, shard: int, error: RunnerError) -> None:
+        """Leave a shard alone for the rest of this apply, and say why."""
         self.parked.add(shard)
         self.errors.append(error)
         self.reporter.say(error.message)
@@ -312,16 +429,20 @@ class Recorder:
         error = outcome.error if isinstance(outcome, Failed) else ServiceError(f"{step}: unexpected {outcome}")
         if isinstance(error, StateError):  # the disk is full: record what is under way, and begin nothing more
             self.halted = True
-        if step.shard not in self.parked:
-            self._park(step.shard, error)
-        self._drop_uploads(step.shard)
         self._forget_unsent(step)
+        self._leave(step, error)
+
+    def _leave(self, step: Step, error: RunnerError) -> None:
+        """Leave a shard alone for the rest of this apply, and perhaps others with it."""
+        if step.shard not in self.parked:
+            self.park(step.shard, error)
+        self._drop_uploads(step.shard)
         self._consider_halting(step, error)
 
     def _forget_unsent(self, step: Step) -> None:
-        """Forget the intent of a request that surely created nothing: it was refused, or never sent."""
+        """Forget the intent of a request that never left this machine."""
         if isinstance(step, CreateBatch):
-            self.state.forget_batch(step.batch)
+            self.state.forget_batch_intent(step.batch)
         if isinstance(step, StartRun):
             self.state.forget_run_intent(step.run)
 
@@ -337,3 +458,14 @@ class Recorder:
         if concerns_all or len(self._troubled) >= MAX_TROUBLED_SHARDS:
             self.stopped_paying = True
             self.engine.drop_uploads()
+
+    _handlers: Mapping[type, Callable[[Recorder, Any, Outcome], None]] = {
+        VerifyBatch: _record_verified,
+        SendFile: _record_sent,
+        CheckBatch: _record_checked,
+        AwaitTwin: _record_twin,
+        StartRun: _record_run,
+        FindRun: _record_run,
+        PollRun: _record_run,
+        FetchResults: _record_run,
+    }

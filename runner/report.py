@@ -9,9 +9,9 @@ from typing import Any
 
 from runner.errors import RunnerError
 from runner.jsonl import tally_documents
-from runner.model import REVIEW_STATUS, Scan, SetAside, Shard
+from runner.model import REVIEW_STATUS, Run, Scan, SetAside, Shard
 from runner.pages import find_lost, lost_error
-from runner.plan import PAYS, Need, Plan, Want, Work, missing_uploads
+from runner.plan import PAYS, Need, Plan, Want, Work, find_attempt, missing_uploads
 from runner.progress import render_size
 from runner.shown import are, count, make_visible
 from runner.state import State
@@ -111,19 +111,18 @@ def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, want
     tally = tally_documents(state, shards, scan, want)
     needs = Counter(work.need for work in plan.work)
     reviews = tuple(run.remote_id or "" for run in latest if run.status == REVIEW_STATUS)
-    failed_runs = {
-        run.remote_id or "": f"{run.status}, {run.message or 'no message'}" for run in latest if run.has_failed
-    }
+    failed_runs = {run.remote_id or "": _describe_failed(run) for run in latest if run.has_failed}
+    refused = [work for work in plan.work if work.need is Need.FIND_RUN and _is_refused(work, want)]
     return Report(
         files_done=plan.done,
-        files_left=sum(len(work.shard.members) for work in plan.work if work.need in PAYS),
+        files_left=sum(len(work.shard.members) for work in plan.work if work.need in PAYS or work in refused),
         files_uploaded=sum(
             len(work.shard.members) - len(missing_uploads(work.shard, want.target))
             for work in plan.work
             if work.need in PAYS
         ),
-        batches=sum(batch.remote_id is not None for shard in shards for batch in shard.batches),
-        runs=dict(Counter(run.status or "UNKNOWN" for run in latest)),
+        batches=sum(batch.remote_id is not None and not batch.is_gone for shard in shards for batch in shard.batches),
+        runs=dict(Counter(run.status or ("REFUSED" if run.refused else "UNKNOWN") for run in latest)),
         documents=tally.documents,
         documents_gone=tally.gone,
         field_errors=tally.field_errors,
@@ -132,12 +131,24 @@ def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, want
         unanswered=tally.missing,
         without_documents=tally.empty,
         unknown_answers=tally.unknown,
-        unknown_runs=needs[Need.FIND_RUN],
+        unknown_runs=needs[Need.FIND_RUN] - len(refused),
         review=reviews,
         going=needs[Need.POLL] - len(reviews),
         unfetched=needs[Need.FETCH],
         problems=tuple(map(describe_error, map(lost_error, find_lost(shards, want)))),
     )
+
+
+def _describe_failed(run: Run) -> str:
+    if run.is_gone:
+        return f"{run.status or 'started'}, and gone from the server before its results were fetched"
+    return f"{run.status}, {run.message or 'no message'}"
+
+
+def _is_refused(work: Work, want: Want) -> bool:
+    """Whether the run of some work was refused: it is not started as far as anybody knows, and apply checks that."""
+    run = find_attempt(work.shard, want.run_key, work.attempt)
+    return run is not None and bool(run.refused)
 
 
 def at_work(report: Report, holder: str) -> Report:

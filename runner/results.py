@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 from collections.abc import Mapping
 
@@ -9,7 +10,7 @@ from runner.api import AIHub
 from runner.errors import ServiceError
 from runner.files import explain_late, safe_segment, write_file
 from runner.jsontext import as_unicode
-from runner.look import is_run_gone
+from runner.look import check_gone
 from runner.model import Answer, Page
 from runner.steps import Fetched, FetchResults, Gone
 from runner.wire import ResultFile, parse_results
@@ -39,9 +40,9 @@ def fetch_results(client: AIHub, step: FetchResults) -> Fetched | Gone:
     try:
         return _fetch_until_sure(client, step)
     except ServiceError as error:
-        young = client.server_now_s() < step.young_until_s
-        if error.status != 404 or young or not is_run_gone(client, step.remote_id, step.from_s):
+        if error.status != 404 or time.monotonic() < step.young_until_s:
             raise
+        check_gone(client, step.remote_id, step.from_s, None if step.was_fetched else step.others)
         return Gone()
 
 
@@ -68,7 +69,7 @@ def _fetch_once(client: AIHub, step: FetchResults) -> Fetched:
     answers: list[Answer] = []
     offset = 0
     while True:
-        body = client.get_results(step.remote_id, _parameters(step.include), offset)
+        body = client.get_results(step.remote_id, _parameters(step.include), offset, batch_id=step.remote_batch or None)
         content = parse_results(body, f"results of run {step.remote_id}")
         files = content.files or []
         path = f"raw/{safe_segment(step.remote_id)}/{step.include}/{offset}.json"

@@ -44,23 +44,36 @@ CREATE TABLE members (
 ) WITHOUT ROWID;
 CREATE INDEX members_by_path ON members (path);
 
--- A row is an intent; remote_id is the answer. lost_s says when an answer was lost, sent_s when the last file was sent.
+-- A row is an intent; remote_id is the answer. lost_s says when a response was lost, sent_s when the last file was sent.
+-- since_… is when the request's effect began to be waited for: a boot of this machine and its monotonic clock.
+-- before lists the ids of batches of this name that were there before the intent. created_ms is the service's word,
+-- verified says that the batch was found to be ours, and empty, before the first upload. A batch that is gone keeps its
+-- row, with its own id as `gone`; the one in use has 0.
 CREATE TABLE batches (
-    id        INTEGER PRIMARY KEY,
-    shard     INTEGER NOT NULL REFERENCES shards (id) ON DELETE CASCADE,
-    target    TEXT NOT NULL,
-    name      TEXT NOT NULL,
-    intent_s  REAL NOT NULL,
-    lost_s    REAL,
-    remote_id INTEGER,
-    sent_s    REAL,
-    UNIQUE (shard, target)
+    id         INTEGER PRIMARY KEY,
+    shard      INTEGER NOT NULL REFERENCES shards (id) ON DELETE CASCADE,
+    target     TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    intent_s   REAL NOT NULL,
+    lost_s     REAL,
+    remote_id  INTEGER,
+    sent_s     REAL,
+    since_boot TEXT NOT NULL DEFAULT '',
+    since_mono REAL NOT NULL DEFAULT 0,
+    before     TEXT NOT NULL DEFAULT '',
+    created_ms INTEGER NOT NULL DEFAULT 0,
+    verified   INTEGER NOT NULL DEFAULT 0,
+    gone       INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (shard, target, gone)
 );
 
+-- Every name that was ever sent to a batch. digest is empty while it is unknown which bytes lie there; modified_s is
+-- what the service listed after the upload, 0 where it listed nothing.
 CREATE TABLE uploads (
-    batch  INTEGER NOT NULL REFERENCES batches (id) ON DELETE CASCADE,
-    name   TEXT NOT NULL,
-    digest TEXT NOT NULL,
+    batch      INTEGER NOT NULL REFERENCES batches (id) ON DELETE CASCADE,
+    name       TEXT NOT NULL,
+    digest     TEXT NOT NULL,
+    modified_s INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (batch, name)
 ) WITHOUT ROWID;
 
@@ -70,7 +83,10 @@ CREATE TABLE run_keys (
     settings TEXT NOT NULL
 ) WITHOUT ROWID;
 
--- A row is an intent to pay; remote_id is the answer. unknown says why it could not be found out.
+-- A row is an intent to pay; remote_id is the answer. unknown says why it could not be found out, refused what the
+-- service answered in place of a run: a gateway may have said so after the service had started it. remote_batch is the
+-- batch that it was sent with, bound_s where a search for it begins (from an answer's body, or 1), gone whether the
+-- service does not have it any more, twin another run that carries the same tag (0 for the first).
 CREATE TABLE runs (
     id          INTEGER PRIMARY KEY,
     shard       INTEGER NOT NULL REFERENCES shards (id),
@@ -86,7 +102,14 @@ CREATE TABLE runs (
     message     TEXT NOT NULL DEFAULT '',
     started_ns  INTEGER NOT NULL DEFAULT 0,
     finished_ns INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (shard, run_key, attempt)
+    since_boot  TEXT NOT NULL DEFAULT '',
+    since_mono  REAL NOT NULL DEFAULT 0,
+    refused     TEXT NOT NULL DEFAULT '',
+    remote_batch INTEGER NOT NULL DEFAULT 0,
+    bound_s     INTEGER NOT NULL DEFAULT 1,
+    gone        INTEGER NOT NULL DEFAULT 0,
+    twin        INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (shard, run_key, attempt, twin)
 );
 
 -- A complete fetch of a run's results with one set of includes.

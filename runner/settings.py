@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -177,7 +178,7 @@ def normalise_root(root: str) -> str:
     """
     try:
         parts = urlsplit(root.strip())
-        host, port = (parts.hostname or "").lower(), parts.port
+        host, port = (parts.hostname or "").lower().rstrip("."), parts.port
     except ValueError:
         host = ""
     if not host or "@" in parts.netloc or parts.query or parts.fragment or not re.fullmatch(r"[!-~]+", root.strip()):
@@ -189,7 +190,17 @@ def normalise_root(root: str) -> str:
     shown = f"[{host}]" if ":" in host else host
     if port not in (None, {"https": 443, "http": 80}[parts.scheme]):
         shown += f":{port}"
-    return urlunsplit((parts.scheme, shown, parts.path.rstrip("/"), "", ""))
+    path = posixpath.normpath(re.sub("//+", "/", parts.path or "/")).rstrip("/")
+    return urlunsplit((parts.scheme, shown, path, "", ""))
+
+
+def identify_root(root: str) -> str:
+    """Return what makes a normalised root the same service: this machine has several names."""
+    parts = urlsplit(root)
+    host = parts.hostname or ""
+    if host not in ("localhost", "::1"):
+        return root
+    return urlunsplit((parts.scheme, "127.0.0.1" + (f":{parts.port}" if parts.port else ""), parts.path, "", ""))
 
 
 def read_secrets(names: Iterable[str]) -> dict[str, SecretStr]:

@@ -17,7 +17,12 @@ from runner.errors import StateError
 from runner.fetches import Fetches
 from runner.fingerprint import VERSION as FINGERPRINT_VERSION
 from runner.model import GIVEN_UP, Batch, CachedDigest, Member, Run, Shard, Stat
+from runner.moment import Moment
+from runner.moment import now as moment_now
 from runner.plan import Move
+
+# Columns of a run that are not its facts as they stand.
+_NOT_PLAIN = frozenset({"lost_s", "since_boot", "since_mono", "gone"})
 
 
 class State(Fetches):
@@ -116,7 +121,7 @@ class State(Fetches):
         ]
 
     def _batch(self, row: sqlite3.Row) -> Batch:
-        sent = self.read("SELECT name, digest FROM uploads WHERE batch = ?", row["id"])
+        sent = self.read("SELECT name, digest, modified_s FROM uploads WHERE batch = ?", row["id"])
         return Batch(
             row["id"],
             row["target"],
@@ -126,13 +131,20 @@ class State(Fetches):
             row["remote_id"],
             {upload["name"]: upload["digest"] for upload in sent},
             row["sent_s"] or 0.0,
+            Moment(row["since_boot"], row["since_mono"]),
+            frozenset(map(int, row["before"].split())),
+            row["created_ms"],
+            bool(row["verified"]),
+            bool(row["gone"]),
+            {upload["name"]: upload["modified_s"] for upload in sent if upload["modified_s"]},
         )
 
     def _run(self, row: sqlite3.Row) -> Run:
         fetches = self.read("SELECT include, fetched_s FROM fetches WHERE run = ?", row["id"])
-        facts = {name: row[name] for name in row.keys() if name != "lost_s"}  # noqa: SIM118
+        facts = {name: row[name] for name in row.keys() if name not in _NOT_PLAIN}  # noqa: SIM118
         fetched = {fetch["include"]: fetch["fetched_s"] or 0.0 for fetch in fetches}
-        return Run(**facts, lost_s=row["lost_s"] or 0.0, fetched=fetched)
+        since = Moment(row["since_boot"], row["since_mono"])
+        return Run(**facts, lost_s=row["lost_s"] or 0.0, fetched=fetched, since=since, is_gone=bool(row["gone"]))
 
     def record_shard(self, members: Iterable[Member], fingerprint: str = "") -> int:
         """Record a new shard, closed where it has a fingerprint, and give its id."""
@@ -156,93 +168,159 @@ class State(Fetches):
         """Re-address recorded files that were found under another path."""
         self.write_all("UPDATE members SET path = ? WHERE path = ?", ((move.new, move.old) for move in moves))
 
+    def close_shard(self, shard_id: int, fingerprint: str) -> None:
+        """Close an open shard, for ever."""
+        self.write(
+            "UPDATE shards SET fingerprint = ?, fingerprint_version = ? WHERE id = ? AND fingerprint IS NULL",
+            *(fingerprint, FINGERPRINT_VERSION, shard_id),
+        )
+
     def forget_shard(self, shard_id: int) -> None:
         """Forget an open shard; its files are grouped anew."""
         self.write("DELETE FROM shards WHERE id = ? AND fingerprint IS NULL", shard_id)
 
     # Batches
 
-    def record_batch_intent(self, shard_id: int, target: str, name: str, now_s: float) -> None:
-        """Record, before the request, that a batch is about to be created."""
+    def record_batch_intent(self, shard_id: int, target: str, name: str, now_s: float, before: Iterable[int]) -> None:
+        """Record, before the request, that a batch is about to be created; `before` are those of its name by then."""
         with self.transaction():
             self._check_lease()
+            moment = moment_now()
             self.write(
-                "INSERT INTO batches (shard, target, name, intent_s) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT (shard, target) DO UPDATE SET intent_s = excluded.intent_s, lost_s = NULL",
-                shard_id,
-                target,
-                name,
-                now_s,
+                "INSERT INTO batches (shard, target, name, intent_s, since_boot, since_mono, before) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (shard, target, gone) DO UPDATE "
+                "SET intent_s = excluded.intent_s, since_boot = excluded.since_boot, "
+                "since_mono = excluded.since_mono, before = excluded.before, lost_s = NULL",
+                *(shard_id, target, name, now_s, moment.boot, moment.mono_s, _join_ids(before)),
             )
 
     def record_batch(self, batch: int, remote_id: int) -> None:
-        """Record the service's id of a batch."""
-        self.write("UPDATE batches SET remote_id = ? WHERE id = ?", remote_id, batch)
+        """Record the service's id of a batch, once: another id never takes its place."""
+        moment = moment_now()
+        self.write(
+            "UPDATE batches SET remote_id = ?, since_boot = ?, since_mono = ? WHERE id = ? AND remote_id IS NULL",
+            *(remote_id, moment.boot, moment.mono_s, batch),
+        )
+
+    def record_batch_verified(self, batch: int, created_ms: int) -> None:
+        """Record that a batch was found to be ours, and when the service says it was made (milliseconds)."""
+        self.write("UPDATE batches SET verified = 1, created_ms = ? WHERE id = ?", created_ms, batch)
+
+    def record_batch_foreign(self, batch: Batch, now_s: float) -> None:
+        """Record that the answer to a batch's creation named another's batch: it counts as lost."""
+        with self.transaction():
+            self.record_batch_lost(batch.id, now_s)
+            before = batch.before | ({batch.remote_id} if batch.remote_id else set())
+            self.write("UPDATE batches SET remote_id = NULL, before = ? WHERE id = ?", _join_ids(before), batch.id)
 
     def record_taken_batch(self, shard_id: int, target: str, remote_id: int) -> int:
-        """Record a batch that another state created, and give its row."""
+        """Record a batch that another state created, and return its row."""
         cursor = self.write(
-            "INSERT INTO batches (shard, target, name, intent_s, remote_id) VALUES (?, ?, '', 0, ?)",
+            "INSERT INTO batches (shard, target, name, intent_s, remote_id, verified) VALUES (?, ?, '', 0, ?, 1)",
             *(shard_id, target, remote_id),
         )
         return int(cursor.lastrowid or 0)
 
     def record_batch_lost(self, batch: int, now_s: float) -> None:
-        """Record when the answer to a batch's creation was lost."""
-        self.write("UPDATE batches SET lost_s = ? WHERE id = ?", now_s, batch)
+        """Record when the response to a batch's creation was lost."""
+        moment = moment_now()
+        self.write(
+            "UPDATE batches SET lost_s = ?, since_boot = ?, since_mono = ? WHERE id = ?",
+            *(now_s, moment.boot, moment.mono_s, batch),
+        )
 
-    def forget_batch(self, batch: int) -> None:
-        """Forget a batch that surely is not there (any more), and with it what was uploaded to it.
+    def forget_batch_intent(self, batch: int) -> None:
+        """Forget the intent of a batch whose request never left this machine."""
+        self.write("DELETE FROM batches WHERE id = ? AND remote_id IS NULL", batch)
 
-        Runs keep their row's number of the batch, so the row stays where there are any.
-        """
-        with self.transaction():
-            self.write("DELETE FROM uploads WHERE batch = ?", batch)
-            if self.read("SELECT 1 FROM runs WHERE batch = ? LIMIT 1", batch):
-                unknown = "remote_id = NULL, lost_s = NULL, sent_s = NULL, intent_s = 0"
-                self.write(f"UPDATE batches SET {unknown} WHERE id = ?", batch)
-            else:
-                self.write("DELETE FROM batches WHERE id = ?", batch)
+    def record_batch_gone(self, batch: int) -> None:
+        """Record that a batch is gone or superseded; its row stays for the runs on it, and is never used again."""
+        self.write("UPDATE batches SET gone = id WHERE id = ?", batch)
 
     def record_upload(self, batch: int, name: str, digest: str) -> None:
         """Record that a file lies in a batch."""
-        self.write("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?)", batch, name, digest)
+        self.write("INSERT OR REPLACE INTO uploads (batch, name, digest) VALUES (?, ?, ?)", batch, name, digest)
+
+    def record_uploads_begun(self, batch: int, names: Iterable[str]) -> None:
+        """Record, before the requests, which names are sent to a batch: only these may be deleted from it."""
+        self.write_all(
+            "INSERT INTO uploads (batch, name, digest) VALUES (?, ?, '') "
+            "ON CONFLICT (batch, name) DO UPDATE SET digest = ''",
+            ((batch, name) for name in names),
+        )
+
+    def record_modified(self, batch: int, modified: Mapping[str, int]) -> None:
+        """Record what the service lists as the time of each file after it was sent."""
+        self.write_all(
+            "UPDATE uploads SET modified_s = ? WHERE batch = ? AND name = ?",
+            ((seconds, batch, name) for name, seconds in modified.items()),
+        )
 
     def record_sent(self, batch: int, now_s: float) -> None:
         """Record when the last file so far was sent to a batch."""
         self.write("UPDATE batches SET sent_s = ? WHERE id = ?", now_s, batch)
 
     def forget_uploads(self, batch: int, names: Iterable[str]) -> None:
-        """Forget uploads that the batch's listing does not confirm."""
-        self.write_all("DELETE FROM uploads WHERE batch = ? AND name = ?", ((batch, name) for name in names))
+        """Forget which bytes lie under names that the batch's listing does not confirm."""
+        self.write_all(
+            "UPDATE uploads SET digest = '', modified_s = 0 WHERE batch = ? AND name = ?",
+            ((batch, name) for name in names),
+        )
 
     # Runs
 
     def record_run_intent(self, shard: Shard, run: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         """Record, before the request, that a run is about to be paid; this closes the shard.
 
-        `run` has run_key, attempt, tag, batch and intent_s; `settings` is what the run key stands for.
+        `run` has run_key, attempt, tag, batch, remote_batch, bound_s and intent_s; `settings` is what the run key
+        stands for.
         """
+        moment = moment_now()
         with self.transaction():
             self._check_lease()
-            self.write(
-                "UPDATE shards SET fingerprint = ?, fingerprint_version = ? WHERE id = ? AND fingerprint IS NULL",
-                run["fingerprint"],
-                FINGERPRINT_VERSION,
-                shard.id,
-            )
+            self.close_shard(shard.id, run["fingerprint"])
             self.record_run_key(run["run_key"], settings)
             self.write(
-                "INSERT INTO runs (shard, batch, run_key, attempt, tag, intent_s) VALUES (?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (shard, run_key, attempt) DO UPDATE "
-                "SET intent_s = excluded.intent_s, lost_s = NULL, unknown = ''",
-                shard.id,
-                run["batch"],
-                run["run_key"],
-                run["attempt"],
-                run["tag"],
-                run["intent_s"],
+                "INSERT INTO runs (shard, batch, remote_batch, bound_s, run_key, attempt, tag, intent_s, since_boot, "
+                "since_mono) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (shard, run_key, attempt, twin) DO "
+                "UPDATE SET intent_s = excluded.intent_s, since_boot = excluded.since_boot, "
+                "since_mono = excluded.since_mono, batch = excluded.batch, remote_batch = excluded.remote_batch, "
+                "lost_s = NULL, unknown = '', refused = '' WHERE coalesce(runs.remote_id, '') = ''",
+                *(shard.id, run["batch"], run["remote_batch"], run["bound_s"], run["run_key"], run["attempt"]),
+                *(run["tag"], run["intent_s"], moment.boot, moment.mono_s),
             )
+
+    def known_batches(self) -> frozenset[int]:
+        """List the service's ids of all batches that were ever recorded."""
+        rows = self.read("SELECT remote_id FROM batches WHERE remote_id IS NOT NULL")
+        return frozenset(row["remote_id"] for row in rows)
+
+    def known_runs(self) -> frozenset[str]:
+        """List the service's ids of all runs that were ever recorded."""
+        return frozenset(row["remote_id"] for row in self.read("SELECT remote_id FROM runs WHERE remote_id <> ''"))
+
+    def batches_of_tag(self, tag: str, but_run: int) -> frozenset[int]:
+        """List the service's ids of the batches of all other runs with a tag: shards of the same names and bytes."""
+        rows = self.read("SELECT remote_batch FROM runs WHERE tag = ? AND id <> ?", tag, but_run)
+        return frozenset(row["remote_batch"] for row in rows)
+
+    def list_visible(self, target: str, limit: int) -> list[Run]:
+        """List the newest runs of a target that any list of its runs should hold, at most `limit`."""
+        rows = self.read(
+            "SELECT runs.* FROM runs JOIN batches ON batches.id = runs.batch WHERE target = ? "
+            "AND runs.remote_id <> '' AND NOT runs.gone ORDER BY started_ns DESC, runs.id DESC LIMIT ?",
+            *(target, limit),
+        )
+        return [self._run(row) for row in rows]
+
+    def bound_of(self, runs: Iterable[int]) -> int:
+        """Return a time (Unix seconds) before all of some runs."""
+        marks = ", ".join(str(int(run)) for run in runs)
+        return int(self.read(f"SELECT coalesce(min(bound_s), 1) AS s FROM runs WHERE id IN ({marks})")[0]["s"])
+
+    def newest_run_row(self) -> int:
+        """Return the number of the newest row of runs, 0 where there is none."""
+        return int(self.read("SELECT coalesce(max(id), 0) AS id FROM runs")[0]["id"])
 
     def record_run_key(self, run_key: str, settings: Mapping[str, Any]) -> None:
         """Record what a run key stands for."""
@@ -252,37 +330,63 @@ class State(Fetches):
         """Load what each run key stands for."""
         return {row["run_key"]: json.loads(row["settings"]) for row in self.read("SELECT * FROM run_keys")}
 
-    def record_taken_run(self, shard_id: int, batch: int, run_key: str, attempt: int, tag: str) -> int:
-        """Record a run that another state started, as an intent without a time, and give its row."""
-        self.write(
-            "INSERT OR IGNORE INTO runs (shard, batch, run_key, attempt, tag, intent_s) VALUES (?, ?, ?, ?, ?, 0)",
-            *(shard_id, batch, run_key, attempt, tag),
+    def record_taken_run(
+        self, shard_id: int, batch: Batch, run: tuple[str, int, str], remote_id: str | None = None
+    ) -> int:
+        """Record a run that another state started, as an intent without a time, and return its row.
+
+        `run` has run key, attempt and tag. A row that has another run's id already stays; the run gets one of its own.
+        """
+        known = "shard = ? AND run_key = ? AND attempt = ?"
+        mine = "AND coalesce(remote_id, '') IN ('', ?)"
+        found = self.read(f"SELECT id FROM runs WHERE {known} {mine}", shard_id, *run[:2], remote_id)
+        if found:
+            return int(found[0]["id"])
+        twins = self.read(f"SELECT coalesce(max(twin) + 1, 0) AS next FROM runs WHERE {known}", shard_id, *run[:2])
+        cursor = self.write(
+            "INSERT INTO runs (shard, batch, remote_batch, run_key, attempt, tag, intent_s, twin) "
+            "VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
+            *(shard_id, batch.id, batch.remote_id or 0, *run, twins[0]["next"]),
         )
-        found = self.read(
-            "SELECT id FROM runs WHERE shard = ? AND run_key = ? AND attempt = ?", shard_id, run_key, attempt
-        )
-        return int(found[0]["id"])
+        return int(cursor.lastrowid or 0)
 
     def record_run(self, run: int, remote_id: str, status: str, message: str, times: tuple[int, int]) -> None:
         """Record what the service says of a run; `times` are its start and finish in nanoseconds, 0 if unknown.
 
-        A time that no column can hold is as good as unknown.
+        A time that no column can hold is as good as unknown. An id once recorded is never replaced by another: then
+        nothing is recorded.
         """
         started_ns, finished_ns = (time if fits_column(time) else 0 for time in times)
+        moment = moment_now()
         self.write(
-            "UPDATE runs SET remote_id = ?, status = ?, message = ?, started_ns = ?, finished_ns = ?, unknown = '' "
-            "WHERE id = ?",
-            remote_id,
-            status,
-            message,
-            started_ns,
-            finished_ns,
-            run,
+            "UPDATE runs SET since_boot = ?, since_mono = ? WHERE id = ? AND coalesce(remote_id, '') = ''",
+            *(moment.boot, moment.mono_s, run),
+        )
+        self.write(
+            "UPDATE runs SET remote_id = ?, status = ?, message = ?, started_ns = ?, finished_ns = ?, unknown = '', "
+            "refused = '', gone = 0 WHERE id = ? AND coalesce(remote_id, '') IN ('', ?)",
+            *(remote_id, status, message, started_ns, finished_ns, run, remote_id),
         )
 
     def record_run_lost(self, run: int, now_s: float) -> None:
-        """Record when the answer to a run's start was lost."""
-        self.write("UPDATE runs SET lost_s = ? WHERE id = ?", now_s, run)
+        """Record when the response to a run's start was lost."""
+        moment = moment_now()
+        self.write(
+            "UPDATE runs SET lost_s = ?, since_boot = ?, since_mono = ? WHERE id = ?",
+            *(now_s, moment.boot, moment.mono_s, run),
+        )
+
+    def record_run_refused(self, run: int, why: str) -> None:
+        """Record what the service answered in place of a run; the intent stays, since a gateway may have said so."""
+        moment = moment_now()
+        self.write(
+            "UPDATE runs SET refused = ?, since_boot = ?, since_mono = ? WHERE id = ?",
+            *(why, moment.boot, moment.mono_s, run),
+        )
+
+    def record_run_gone(self, run: int) -> None:
+        """Record that the service does not have a run any more; what it said of it before stays."""
+        self.write("UPDATE runs SET gone = 1 WHERE id = ?", run)
 
     def record_run_unknown(self, run: int, why: str) -> None:
         """Record that it could not be found out whether a run was started."""
@@ -290,11 +394,15 @@ class State(Fetches):
 
     def record_given_up(self, run: int) -> None:
         """Record a person's decision that no run was started under an intent."""
-        self.write("UPDATE runs SET status = ? WHERE id = ? AND remote_id IS NULL", GIVEN_UP, run)
+        self.write("UPDATE runs SET status = ? WHERE id = ? AND coalesce(remote_id, '') = ''", GIVEN_UP, run)
 
     def forget_run_intent(self, run: int) -> None:
-        """Forget an intent whose run was surely not started; its shard stays closed."""
-        self.write("DELETE FROM runs WHERE id = ? AND remote_id IS NULL", run)
+        """Forget an intent whose request never left this machine; its shard stays closed."""
+        self.write("DELETE FROM runs WHERE id = ? AND coalesce(remote_id, '') = ''", run)
+
+
+def _join_ids(ids: Iterable[int]) -> str:
+    return " ".join(map(str, sorted(ids)))
 
 
 def _by_shard(rows: Iterable[sqlite3.Row]) -> dict[int, list[sqlite3.Row]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.errors import RunnerError
+from runner.errors import RunnerError, ServiceError
 from runner.model import Answer, Member, Page
 from runner.wire import RunInfo
 
@@ -28,10 +28,10 @@ class CreateBatch:
 
 @dataclass(frozen=True, slots=True)
 class FindBatch:
-    """Look for a batch whose creation may have taken effect; `known` are the ids of others of that name.
+    """Check whether a batch exists whose creation may have taken effect.
 
-    `sent_by_s` is the server's time by which the request was surely sent, if it was; its effect shows in a
-    listing within `settle_s`.
+    `known` are ids that it cannot be: those that the state has, and those of its name from before the intent. The
+    effect of the request shows in a listing by `settled_at_s` (monotonic clock of this process).
     """
 
     shard: int
@@ -39,13 +39,29 @@ class FindBatch:
     name: str
     workspace: str
     known: frozenset[int]
-    sent_by_s: float
-    settle_s: float
+    settled_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyBatch:
+    """Check, before the first upload, that a batch has our name and is empty. Until `young_until_s` a 404 may pass."""
+
+    shard: int
+    batch: int
+    remote_id: int
+    name: str
+    workspace: str
+    young_until_s: float
+    is_older: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SendFile:
-    """Put a file into a batch. Until `young_until_s` (server's time) a 404 may pass."""
+    """Put a file into a batch. Until `young_until_s` (monotonic clock) a 404 may pass.
+
+    `is_older` says that the batch was made by an earlier apply: then even an empty list of batches says that it is
+    gone. Of one made by this apply that proves nothing: the account may not see what it makes.
+    """
 
     shard: int
     batch: int
@@ -55,13 +71,16 @@ class SendFile:
     path: Path
     part_threshold: int
     young_until_s: float
+    is_older: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CheckBatch:
-    """Compare a batch with the sizes (by NFC name) that it shall hold, and delete what it shall not.
+    """Compare a batch with the sizes (by NFC name) that it shall hold, and delete what this job put there besides.
 
-    What was done to it shows in its listing within `settle_s`.
+    What was done to it shows in its listing within `settle_s`. `sent` are the names that this state ever sent to it:
+    nothing else is ever deleted. `modified` are times (Unix seconds) that were listed after earlier uploads. `name` is
+    the batch's name, empty where batches of the same name do not matter, and `known` are those of them that are known.
     """
 
     shard: int
@@ -71,6 +90,11 @@ class CheckBatch:
     sizes: Mapping[str, int]
     settle_s: float
     young_until_s: float
+    sent: frozenset[str] = frozenset()
+    modified: Mapping[str, int] = field(default_factory=dict)
+    name: str = ""
+    known: frozenset[int] = frozenset()
+    is_older: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +105,16 @@ class StartRun:
     run: int
     deployment_id: str
     body: Mapping[str, Any] = field(repr=False)
-    young_until_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class FindRun:
-    """Look for a run whose start may have taken effect, among all since `from_s`.
+    """Check whether a run exists whose start may have taken effect, among all since `from_s`.
 
     `known` are the ids that the state has, `newest` the newest of them (empty where there is none): a
-    listing without it cannot be trusted.
+    listing without it cannot be trusted. `siblings` are the batches of our other open intents with the same tag,
+    `created_ms` is when the batch was made (0 where unknown). The effect shows in a listing by `settled_at_s`
+    (monotonic clock of this process).
     """
 
     shard: int
@@ -99,26 +124,47 @@ class FindRun:
     known: frozenset[str]
     newest: str
     from_s: float
-    sent_by_s: float
-    settle_s: float
+    settled_at_s: float
+    siblings: frozenset[int] = frozenset()
+    created_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitTwin:
+    """Wait for the run of another clone's batch of the same name, which is older than ours and so the one to pay.
+
+    `may_take_over` says that a person decided to pay where no such run shows.
+    """
+
+    shard: int
+    batch: int
+    tag: str
+    elder: int
+    from_s: float
+    settled_at_s: float
+    may_take_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PollRun:
-    """Ask once how a run is."""
+    """Ask once how a run is. `others` are runs that are known: a listing without any proves no absence."""
 
     shard: int
     run: int
     remote_id: str
     from_s: float
     young_until_s: float
+    others: frozenset[str] = frozenset()
+    remote_batch: int = 0
+    tag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchResults:
     """Fetch every page of a run's results into `folder`; `names` (NFC) are the files that were sent.
 
-    `from_s` is a time before the run began; until `young_until_s` (server's time) a 404 may pass.
+    `from_s` is a time before the run began; until `young_until_s` (monotonic clock) a 404 may pass; `others` as for
+    `PollRun`. `was_fetched` says that its results were fetched before: then it stays done whatever shows.
     """
 
     shard: int
@@ -129,9 +175,23 @@ class FetchResults:
     include: str
     folder: Path
     names: frozenset[str]
+    others: frozenset[str] = frozenset()
+    remote_batch: int = 0
+    was_fetched: bool = False
 
 
-Step = CreateBatch | FindBatch | SendFile | CheckBatch | StartRun | FindRun | PollRun | FetchResults
+Step = (
+    CreateBatch
+    | FindBatch
+    | VerifyBatch
+    | SendFile
+    | CheckBatch
+    | StartRun
+    | FindRun
+    | AwaitTwin
+    | PollRun
+    | FetchResults
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +202,29 @@ class BatchCreated:
 
 
 @dataclass(frozen=True, slots=True)
+class Verified:
+    """The batch is ours and empty; the service says that it was made at `created_ms` (0 where it does not say)."""
+
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """The batch is not the one that we created."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """A request that must not be repeated was answered with a refusal, perhaps by a gateway that delivered it."""
+
+    error: ServiceError
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
-    """A request that must not be repeated was sent at `at_s` (server's time), and its answer was lost."""
+    """A request that must not be repeated was sent at `at_s` (for display), and its response was lost."""
 
     at_s: float
     error: RunnerError
@@ -151,7 +232,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class NotThere:
-    """Looked for, and surely not there."""
+    """Looked for, and confirmed absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +260,14 @@ class Unsendable:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The batch holds what the shard holds, but for the files named."""
+    """The batch holds what the shard holds, but for the files named.
+
+    `modified` are the times (Unix seconds) that the service lists, `elders` older batches of the same name.
+    """
 
     missing: tuple[str, ...]
+    modified: Mapping[str, int] = field(default_factory=dict)
+    elders: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,5 +304,19 @@ class Stopped:
 
 
 Outcome = (
-    BatchCreated | Lost | NotThere | Unsure | Sent | Unsendable | Checked | Gone | RunSeen | Fetched | Failed | Stopped
+    BatchCreated
+    | Verified
+    | Foreign
+    | Declined
+    | Lost
+    | NotThere
+    | Unsure
+    | Sent
+    | Unsendable
+    | Checked
+    | Gone
+    | RunSeen
+    | Fetched
+    | Failed
+    | Stopped
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from runner.api import AIHub
@@ -16,7 +18,18 @@ from runner.files import open_regular, read_regular
 from runner.model import MB, Stat
 from runner.shortage import find_shortage
 from runner.shown import count
-from runner.steps import CheckBatch, Checked, Gone, Outcome, SendFile, Sent, Unsendable
+from runner.steps import (
+    CheckBatch,
+    Checked,
+    Foreign,
+    Gone,
+    Outcome,
+    SendFile,
+    Sent,
+    Unsendable,
+    Verified,
+    VerifyBatch,
+)
 from runner.wire import UploadPart
 
 IN_MEMORY_BYTES = MB // 4  # sent as bytes, which is faster; 256 of them at once stay within 64 MB
@@ -26,8 +39,17 @@ DISK = "disk"  # why a file cannot be sent that the disk, or the server behind a
 # Refusals that concern one file, not the batch or the account.
 FILE_REFUSED = frozenset({400, 413, 415, 422})
 
-# By names in NFC: the name as the service has it, and the size.
-Listed = dict[str, tuple[str, int | None]]
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file as a batch's listing has it: its name there, size in bytes, and time (Unix seconds)."""
+
+    name: str
+    size: int | None
+    modified_s: int | None
+
+
+Listed = dict[str, _File]  # by names in NFC
 
 
 def send_file(client: AIHub, step: SendFile) -> Outcome:
@@ -120,36 +142,76 @@ def _digest_parts(path: Path, part_size: int, digests: list[str]) -> str:
     return "sha256:" + whole.hexdigest()
 
 
-def _is_gone(client: AIHub, step: SendFile | CheckBatch) -> bool:
-    """Tell whether batches can be listed, and this one is not among them (any more)."""
-    if client.server_now_s() < step.young_until_s:
+def _is_gone(client: AIHub, step: SendFile | CheckBatch | VerifyBatch) -> bool:
+    """Whether batches can be listed, and this one is not among them any more (see `SendFile.is_older`)."""
+    if time.monotonic() < step.young_until_s:
         return False
-    return all(batch.id != step.remote_id for batch in client.list_batches(step.workspace))
+    batches = client.list_batches(step.workspace)
+    return (bool(batches) or step.is_older) and all(batch.id != step.remote_id for batch in batches)
+
+
+def verify_batch(client: AIHub, step: VerifyBatch) -> Outcome:
+    """Check that a batch is the one that we made: an answer may have been about another."""
+    try:
+        info = client.get_batch(step.remote_id)
+        files = client.list_files(step.remote_id)
+    except ServiceError as error:
+        if error.status == 404 and _is_gone(client, step):
+            return Gone()
+        raise
+    if info.name != step.name:
+        return Foreign("it has another name")
+    if files and client.list_files(step.remote_id):  # one listing may have been of another batch
+        return Foreign(f"it holds {count(len(files), 'file')} already")
+    return Verified(info.created_at_ms or 0)
 
 
 def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
-    """List a batch and compare names and sizes; what the shard does not hold is deleted from it."""
+    """List a batch and compare names and sizes; what this job sent there and does not want any more is deleted."""
     try:
         listed = _list(client, step.remote_id)
-        for plain in listed.keys() - step.sizes.keys():
-            client.delete_file(step.remote_id, listed[plain][0])
+        strangers = sorted(listed.keys() - step.sizes.keys())
+        _check_strangers(step, strangers)
+        for plain in strangers:
+            client.delete_file(step.remote_id, listed[plain].name)
         listed = _wait_until_right(client, step, listed)
     except ServiceError as error:
         if error.status == 404 and _is_gone(client, step):
             return Gone()
         raise
-    if strangers := listed.keys() - step.sizes.keys():
+    if left := listed.keys() - step.sizes.keys():
         raise ServiceError(
-            f"batch {step.remote_id}: holds {count(len(strangers), 'file')} that shall not be run",
+            f"batch {step.remote_id}: holds {count(len(left), 'file')} that shall not be run",
             "apply again in a while",
         )
-    return Checked(tuple(_missing(step, listed)))
+    missing = tuple(_missing(step, listed))
+    modified = {name: file.modified_s for name, file in listed.items() if file.modified_s and name not in missing}
+    return Checked(missing, modified, () if missing else _elders(client, step))
+
+
+def _check_strangers(step: CheckBatch, names: list[str]) -> None:
+    """Refuse to touch files that this job did not send: somebody else put them there, or the batch is another's."""
+    foreign = [name for name in names if name not in step.sent]
+    if foreign:
+        raise ServiceError(
+            f"batch {step.remote_id}: holds {len(foreign)} files that this job did not send, {foreign[0]!r}",
+            "remove them from the batch if they do not belong there, then apply again",
+        )
+
+
+def _elders(client: AIHub, step: CheckBatch) -> tuple[int, ...]:
+    """List older batches of the same name that are not ours: of two clones that began at once, one pays."""
+    if not step.name:
+        return ()
+    batches = client.list_batches(step.workspace)
+    elders = (b.id for b in batches if b.name == step.name and b.id < step.remote_id and b.id not in step.known)
+    return tuple(sorted(elders))
 
 
 def _wait_until_right(client: AIHub, step: CheckBatch, listed: Listed) -> Listed:
     """List again and again while a listing may lag behind what was done to the batch."""
-    until_s, pause_s = client.server_now_s() + step.settle_s, 0.2
-    while (listed.keys() - step.sizes.keys() or _missing(step, listed)) and client.server_now_s() < until_s:
+    until_s, pause_s = time.monotonic() + step.settle_s, 0.2
+    while (listed.keys() - step.sizes.keys() or _missing(step, listed)) and time.monotonic() < until_s:
         client.pause(pause_s)
         pause_s = min(5.0, 2 * pause_s)
         listed = _list(client, step.remote_id)
@@ -157,9 +219,24 @@ def _wait_until_right(client: AIHub, step: CheckBatch, listed: Listed) -> Listed
 
 
 def _missing(step: CheckBatch, listed: Listed) -> list[str]:
-    return [name for name, size in step.sizes.items() if listed.get(name, ("", -1))[1] not in (size, None)]
+    """List the files that are not there as they were sent: by size, and by time where an earlier one is known.
+
+    A late duplicate of an older upload has the same name and may have the same size, but a later time.
+    """
+    return [
+        name for name, size in step.sizes.items() if not _is_as_sent(listed.get(name), size, step.modified.get(name))
+    ]
+
+
+def _is_as_sent(file: _File | None, size: int, modified_s: int | None) -> bool:
+    if file is None or file.size not in (size, None):
+        return False
+    return not modified_s or file.modified_s in (modified_s, None)
 
 
 def _list(client: AIHub, remote_id: int) -> Listed:
     files = client.list_files(remote_id)
-    return {unicodedata.normalize("NFC", name): (name, file.size) for name, file in files.items()}
+    return {
+        unicodedata.normalize("NFC", name): _File(name, file.size, file.modified_timestamp)
+        for name, file in files.items()
+    }

@@ -46,7 +46,7 @@ def _as_reference(value: object) -> object:
     return _refuse_flag(value)
 
 
-_Name = Annotated[str, Field(min_length=1)]
+_Name = Annotated[str, Field(min_length=1, pattern=r"\S")]
 _BatchId = Annotated[int, BeforeValidator(_refuse_flag), Field(gt=0, le=MAX_NUMBER)]
 _Reference = Annotated[int | None, BeforeValidator(_as_reference)]
 _Number = Annotated[int | None, BeforeValidator(_as_number)]

@@ -44,10 +44,10 @@ def record_run(
     members = [Member(answer.name, f"in/{answer.name}", 1, DIGEST) for answer in answers]
     with state.transaction():
         shard = state.record_shard(members, f"shard {run_id}")
-        state.record_batch_intent(shard, TARGET, f"batch {run_id}", 0.0)
+        state.record_batch_intent(shard, TARGET, f"batch {run_id}", 0.0, ())
         [batch] = state.load_shards(shard)[0].batches
         state.record_batch(batch.id, number)
-        run = state.record_taken_run(shard, batch.id, RUN_KEY, 1, f"tag {run_id}")
+        run = state.record_taken_run(shard, batch, (RUN_KEY, 1, f"tag {run_id}"))
         state.record_run(run, run_id, "COMPLETE", "", (0, FINISHED_NS))
         state.record_fetch(run, include, recorded, answers, 0.0)
     return members

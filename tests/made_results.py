@@ -90,13 +90,13 @@ def _record_run(job: Job, state: State, files: list[MadeFile], number: int, remo
     want, begun_s = job.want(), BEGUN_S + number * 40
     members = [_member(job, file, index) for index, file in enumerate(files)]
     shard_id = state.record_shard(members)
-    state.record_batch_intent(shard_id, want.target, f"job-{number}", begun_s)
+    state.record_batch_intent(shard_id, want.target, f"job-{number}", begun_s, ())
     [batch] = state.load_shards(shard_id)[0].batches
     state.record_batch(batch.id, 1000 + number)
     state.record_sent(batch.id, begun_s + 20 + number % 5)
     fingerprint = fingerprint_members(members)
-    intent = {"fingerprint": fingerprint, "run_key": want.run_key, "attempt": 1, "batch": batch.id}
-    intent |= {"tag": run_tag(fingerprint, want.run_key, 1), "intent_s": begun_s + 26}
+    intent = {"fingerprint": fingerprint, "run_key": want.run_key, "attempt": 1, "batch": batch.id, "bound_s": 1}
+    intent |= {"tag": run_tag(fingerprint, want.run_key, 1), "intent_s": begun_s + 26, "remote_batch": 1000 + number}
     shard = state.load_shards(shard_id)[0]
     state.record_run_intent(shard, intent, want.settings)
     run = state.load_shards(shard_id)[0].runs[-1]

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"jsontext", "align"},
+    {"jsontext", "align", "moment"},
     {"arguments", "errors", "model", "naming", "shortage", "shown", "tables", "streams"},
     {
         "spec",
@@ -38,6 +38,7 @@ LAYERS = [
     {"diffpage"},
     {"apply"},
     {"inspection"},
+    {"resolve"},
     {"commands", "views"},
     {"insights", "outputs"},
     {"cli", "__init__"},

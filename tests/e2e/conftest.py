@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import termios
@@ -21,6 +22,8 @@ from click.testing import CliRunner
 from contract import check_journal
 from fake_server import FakeAIHub
 from runner.cli import cli
+from support.proxy import Proxy
+from support.world import check_paid_once
 
 ROOT = Path(__file__).parent.parent.parent
 WRITES = ("POST", "PUT", "DELETE", "PATCH")
@@ -176,6 +179,28 @@ class Project:
         name = self.spec_name.replace(".toml", ".lock.toml")
         return tomllib.loads((self.folder / name).read_text())["run"]
 
+    def clone(self, name: str, *also: str) -> Project:
+        """Make a fresh clone: the spec, the files and the lock file, if there is one, and what else is named."""
+        folder = self.folder / "clones" / name
+        folder.mkdir(parents=True)
+        shutil.copytree(self.folder / "in", folder / "in")
+        for kept in (self.spec_name, self.spec_name.replace(".toml", ".lock.toml"), *also):
+            if (self.folder / kept).exists():
+                shutil.copy2(self.folder / kept, folder / kept)
+        return Project(folder, self.fake, self.env, self.spec_name)
+
+    def check_done(self, files: int, *, applies: int = 3) -> None:
+        """Apply until all is done, as often as is allowed: each file was paid once, and its result is on disk."""
+        for _ in range(applies):
+            outcome = self.apply()
+            check_paid_once(self.fake)
+            if outcome.code == 0:
+                break
+        assert outcome.code == 0, outcome.text
+        check_paid_once(self.fake, files)
+        present = {line["path"] for line in self.documents if line["present"]}
+        assert present == {path.relative_to(self.folder).as_posix() for path in (self.folder / "in").rglob("*.*")}
+
     def sent(self) -> list[str]:
         """What was sent so far that writes, as `PUT addFileToBatch`."""
         return [f"{e['method']} {e['operation']}" for e in self.fake.journal if e["method"] in WRITES]
@@ -209,3 +234,11 @@ def project(tmp_path: Path, fake: FakeAIHub, monkeypatch: pytest.MonkeyPatch) ->
     made = Project(tmp_path, fake, {"AIHUB_API_KEY": "fake-test", "AIHUB_API_ROOT": fake.root})
     made.write("job.toml", SPEC)
     return made
+
+
+@pytest.fixture
+def proxy(project: Project) -> Iterator[Proxy]:
+    """Give the project a proxy that tampers, between it and the fake."""
+    with Proxy(project.fake.root) as made:
+        project.env["AIHUB_API_ROOT"] = made.root
+        yield made

@@ -146,11 +146,11 @@ def test_lock_file_is_no_spec_and_is_passed_over(filled: Project) -> None:
 
 
 def test_two_spec_errors_do_not_hide_the_good_one(filled: Project) -> None:
-    filled.write("broken.toml", "files = ")
+    filled.write("broken.aihub.toml", "files = ")
     filled.spec_name = "."
     outcome = filled.run("validate", "--json")
     assert outcome.code == 2
-    assert "broken.toml" in outcome.out
+    assert "broken.aihub.toml" in outcome.out
     assert '"name": "job"' in outcome.out
 
 

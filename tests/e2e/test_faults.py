@@ -67,7 +67,7 @@ def prepare(project: Project, operation: str) -> None:
         project.change_spec('app_name = "Invoice Extraction"\nowner = "instabase"', 'deployment_id = "d-1"')
     if operation == "deleteFileFromBatch":  # a file that was sent, and is not there any more
         project.write("in/gone.txt", "not to be run after all")
-        project.fake.faults.add(operation="listFiles", do="status", status=400)
+        project.fake.faults.add(operation="listFiles", nth=2, do="status", status=400)
         assert project.apply().code == 4
         (project.folder / "in/gone.txt").unlink()
 

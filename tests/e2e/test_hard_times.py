@@ -152,6 +152,8 @@ def test_full_disk_tells_of_open_intents_and_the_next_apply_finds_them(
 
 def open_intents(project: Project) -> list[str]:
     with closing(sqlite3.connect(project.folder / "job.state.db")) as db:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchall():
+            return []  # there was no room for the state itself
         return [tag for (tag,) in db.execute("SELECT tag FROM runs WHERE remote_id IS NULL")]
 
 

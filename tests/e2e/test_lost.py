@@ -157,7 +157,7 @@ def test_lost_start_is_looked_for_while_others_start_runs_all_the_time(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def list_runs(client: AIHub, from_s: float) -> list[RunInfo]:
-        others.append(RunInfo(id=f"other-{len(others)}", status="RUNNING"))
+        others.append(RunInfo(id=f"other-{len(others)}", status="RUNNING", batch_id=1))
         return real(client, from_s) + others
 
     project.write_files(1)

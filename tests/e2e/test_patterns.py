@@ -22,9 +22,9 @@ def pair(project: Project) -> Project:
 
 def die_before_the_run(project: Project) -> None:
     """Send all files, and die before a run is asked for."""
-    project.fake.faults.add(operation="listFiles", do="stall", when="before", times=9, seconds=30)
+    project.fake.faults.add(operation="listFiles", nth=2, do="stall", when="before", times=9, seconds=30)
     process = project.start("apply", "job.toml")
-    wait_for(lambda: any(entry["operation"] == "listFiles" for entry in project.fake.journal))
+    wait_for(lambda: "listFiles" in [entry["operation"] for entry in project.fake.journal if entry["faulted"]])
     process.kill()
     process.communicate()
     project.fake.faults.scripts.clear()

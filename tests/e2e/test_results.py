@@ -219,10 +219,12 @@ def test_results_are_read_as_dictionaries_from_python(project: Project) -> None:
 
 
 def test_run_that_is_gone_before_its_results_were_fetched_has_failed(project: Project) -> None:
+    project.write_files(1, start=1)
+    assert project.apply().code == 0  # another run, which shows that the account sees its runs
     project.write_files(1)
     project.fake.next_run(hold=True)
     assert project.apply("--wait-timeout", "0.1").code == 6
-    project.fake.world.delete_run(next(iter(project.fake.world.runs.values())))
+    project.fake.world.delete_run(list(project.fake.world.runs.values())[-1])
     project.fake.clock.advance(10)
     outcome = project.apply()
     assert outcome.code == 3
@@ -231,11 +233,13 @@ def test_run_that_is_gone_before_its_results_were_fetched_has_failed(project: Pr
 
 
 def test_run_that_is_gone_after_it_was_complete_has_failed_too(project: Project) -> None:
+    project.write_files(1, start=1)
+    assert project.apply().code == 0
     project.write_files(1)
     project.fake.faults.add(operation="getRunResults", times=99, do="status", status=403)
     assert project.apply().code == 4
     project.fake.faults.scripts.clear()
-    project.fake.world.delete_run(next(iter(project.fake.world.runs.values())))
+    project.fake.world.delete_run(list(project.fake.world.runs.values())[-1])
     project.fake.clock.advance(10)
     assert project.apply().code == 3
     assert project.apply("--retry-failed").code == 0

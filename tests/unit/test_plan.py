@@ -28,7 +28,7 @@ def run_of(status: str, key: str = "key", attempt: int = 1, number: int = 1, fet
 
 def shard_of(*members: Member, runs: tuple[Run, ...] = (), number: int = 1, closed: bool = True) -> Shard:
     uploads = {member.name: member.digest for member in members}
-    batch = Batch(number, "target", "name", 0.0, 0.0, 100 + number, uploads)
+    batch = Batch(number, "target", "name", 0.0, 0.0, 100 + number, uploads, is_verified=True)
     fingerprint = fingerprint_members(members) if closed else ""
     return Shard(number, fingerprint, members, (batch,), runs)
 

@@ -1,0 +1,61 @@
+"""What the tests of payments judge by: what the fake's world holds, over all states and clones that take part."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fake_server import FakeAIHub
+
+NOT_IN_THE_KEY = ("batch_id", "tags", "webhook_config")
+
+
+def payments(fake: FakeAIHub) -> Counter[tuple[str, str]]:
+    """Count how often each content was paid for with each settings, whoever paid, on whatever batch."""
+    paid: Counter[tuple[str, str]] = Counter()
+    for run in list(fake.world.runs.values()):
+        request = {key: value for key, value in run.request.items() if key not in NOT_IN_THE_KEY}
+        inner = {
+            key: value for key, value in (request.pop("settings", None) or {}).items() if key not in NOT_IN_THE_KEY
+        }
+        settings = json.dumps([run.context, request, inner], sort_keys=True)
+        paid.update((file.digest, settings) for file in run.files)
+    return paid
+
+
+def check_paid_once(fake: FakeAIHub, files: int | None = None) -> None:
+    """Fail where anything was paid twice, or something else than so many files."""
+    paid = payments(fake)
+    shown = "\n".join(
+        f"paid {times} times: {digest[:19]} with {settings}" for (digest, settings), times in paid.items()
+    )
+    print(shown)  # noqa: T201
+    assert set(paid.values()) <= {1}, shown
+    assert files is None or len(paid) == files, shown or "nothing was paid"
+
+
+def keep(folder: Path, place: Path, *names: str) -> None:
+    """Keep a copy of files, as a backup or a CI cache does."""
+    place.mkdir(exist_ok=True)
+    for name in names:
+        if (folder / name).exists():
+            shutil.copy2(folder / name, place / name)
+
+
+def bring_back(folder: Path, place: Path, *names: str) -> None:
+    """Bring back what was kept; what was not there then is gone now."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+        if (place / name).exists():
+            shutil.copy2(place / name, folder / name)
+
+
+def lose(folder: Path, *names: str) -> None:
+    """Lose files, and all that was fetched."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "results", ignore_errors=True)
