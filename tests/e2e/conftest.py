@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import pty
 import shutil
 import subprocess
 import sys
-import termios
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -55,57 +53,6 @@ class Outcome:
     @property
     def text(self) -> str:
         return self.out + self.err
-
-
-class Terminal:
-    """The command line on a terminal of its own, of 80 columns and 24 lines."""
-
-    def __init__(self, project: Project, *args: str) -> None:
-        environment = {k: v for k, v in (os.environ | project.env).items() if v is not None} | {"TERM": "xterm"}
-        self.main, terminal = pty.openpty()
-        termios.tcsetwinsize(terminal, (24, 80))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "runner", *args],
-            cwd=project.folder,
-            env=environment,
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
-        os.close(terminal)
-        self._shown = b""
-
-    def __enter__(self) -> Terminal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self.main)
-
-    @property
-    def shown(self) -> str:
-        return self._shown.decode(errors="replace")
-
-    def type(self, keys: str) -> None:
-        """Press keys; `\\x03` is Ctrl-C."""
-        os.write(self.main, keys.encode())
-
-    def read_until(self, text: str) -> None:
-        """Read what is shown until there is a text in it."""
-        while text not in self.shown:
-            self._shown += os.read(self.main, 65536)
-
-    def end(self) -> tuple[int, str]:
-        """Read to the end, and give the exit code and all that was shown."""
-        try:
-            while chunk := os.read(self.main, 65536):
-                self._shown += chunk
-        except OSError:
-            pass  # the other side is closed
-        return self.process.wait(timeout=20), self.shown
 
 
 @dataclass
@@ -163,11 +110,24 @@ class Project:
 
     def on_terminal(self, *args: str, answer: str) -> tuple[int, str]:
         """Run the command line on a terminal of its own, answer its question, and give all it showed."""
-        with Terminal(self, *args) as terminal:
-            if answer:
-                terminal.read_until("[y/N]")
-                terminal.type(answer)
-            return terminal.end()
+        environment = {k: v for k, v in (os.environ | self.env).items() if v is not None} | {"TERM": "xterm"}
+        main, terminal = pty.openpty()
+        command = [sys.executable, "-m", "runner", *args]
+        process = subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdin=terminal, stdout=terminal, stderr=terminal
+        )
+        os.close(terminal)
+        shown = b""
+        try:
+            while chunk := os.read(main, 65536):
+                shown += chunk
+                if b"[y/N]" in shown and answer:
+                    os.write(main, answer.encode())
+                    answer = ""
+        except OSError:
+            pass  # the other side is closed
+        os.close(main)
+        return process.wait(timeout=20), shown.decode(errors="replace")
 
     @property
     def documents(self) -> list[dict[str, Any]]:
@@ -189,10 +149,13 @@ class Project:
                 shutil.copy2(self.folder / kept, folder / kept)
         return Project(folder, self.fake, self.env, self.spec_name)
 
-    def check_done(self, files: int, *, applies: int = 3) -> None:
-        """Apply until all is done, as often as is allowed: each file was paid once, and its result is on disk."""
-        for _ in range(applies):
-            outcome = self.apply()
+    def check_done(self, files: int, *, refetch: bool = False) -> None:
+        """Apply until all is done, three times at most: each file was paid once, and its result is on disk.
+
+        With `refetch`, since the results on disk are those of another state.
+        """
+        for _ in range(3):
+            outcome = self.apply(*["--refetch"] * refetch)
             check_paid_once(self.fake)
             if outcome.code == 0:
                 break

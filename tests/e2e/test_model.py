@@ -1,4 +1,4 @@
-"""Random histories of files, settings, failures and lost states: the ledger of the fake equals a small model."""
+"""Random histories of files, settings, failures, lost and old states, clones and clocks: the ledger equals a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from contract import check_journal
 from fake_server import FakeAIHub
 from fake_server.world import Batch, Run
 from runner.shards import hashed_name, plain_name
+from support.proxy import Proxy, shifted
 
 from .conftest import QUICK, ROOT, WRITES, Project
 
 pytestmark = pytest.mark.timeout(1800)
 
 CRASH = ROOT / "tests" / "torture" / "crash.py"
+KEPT = ("job.state.db", "job.lock.toml")
 NAMES = st.sampled_from([f"{folder}/{name}.txt" for folder in "xy" for name in "abcd"])
 
 # Settings that change the outcome: lines of the spec in place of others, and how a run tells that it was made so.
@@ -89,9 +92,10 @@ class Histories(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
+        self.folder, self.copies = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp())
         self.fake = FakeAIHub().__enter__()
-        env = {"AIHUB_API_KEY": "fake-model", "AIHUB_API_ROOT": self.fake.root}
+        self.proxy = Proxy(self.fake.root).__enter__()
+        env = {"AIHUB_API_KEY": "fake-model", "AIHUB_API_ROOT": self.proxy.root}
         self.project = Project(self.folder, self.fake, env)
         self.files: dict[str, str] = {}
         self.version, self.limit = "", 1000
@@ -104,8 +108,10 @@ class Histories(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         check_journal(self.fake.journal)
+        self.proxy.__exit__()
         self.fake.__exit__()
         shutil.rmtree(self.folder)
+        shutil.rmtree(self.copies)
 
     def put(self, path: str, content: str) -> None:
         self.project.write(f"in/{path}", content)
@@ -198,6 +204,70 @@ class Histories(RuleBasedStateMachine):
     def let_the_next_runs_fail(self) -> None:
         self.fails_next = True
 
+    # Others, and other times: in a folder of their own, which is gone afterwards.
+
+    @rule(hours=st.sampled_from([0, 2, -2, 30_000, -30_000]))
+    def let_the_date_be_wrong(self, hours: int) -> None:
+        """From now on all answers carry it."""
+        self.proxy.date = shifted(3600 * hours)
+
+    @precondition(lambda self: (self.folder / "job.state.db").exists())
+    @rule()
+    def keep_a_copy(self) -> None:
+        for name in KEPT:
+            shutil.copy2(self.folder / name, self.copies / name)
+
+    @precondition(lambda self: (self.folder / "job.state.db").exists() and self.nothing_is_due() and self.are_named())
+    @rule(kind=st.sampled_from(["old state", "old lock file", "nothing", "name", "root", "both", "limit"]))
+    def apply_in_a_clone(self, kind: str) -> None:
+        """All was paid; whatever the clone knows of it, by whatever name and root: nothing is paid there."""
+        with self.clone() as clone:
+            old = {name: self.copies / name for name in KEPT}
+            for name in KEPT if kind in ("nothing", "name", "root") else KEPT[:1] if kind == "old lock file" else ():
+                if kind != "root" or name == KEPT[0]:
+                    (clone.folder / name).unlink()
+            for name in {"old state": KEPT[:1], "old lock file": KEPT[1:], "both": KEPT}.get(kind, ()):
+                if old[name].exists():
+                    shutil.copy2(old[name], clone.folder / name)
+            if kind == "name":
+                clone.change_spec('name = "job"', 'name = "invoices"')
+            elif kind == "root":
+                clone.env = clone.env | {"AIHUB_API_ROOT": self.proxy.root.replace("127.0.0.1", "localhost") + "/"}
+            elif kind == "limit":
+                clone.write("job.toml", render_spec(self.version, 1))
+            for options in ((), ("--adopt",)):
+                outcome = clone.apply(*options)
+                assert self.payments() == self.expected, outcome.text
+                assert outcome.code in (0, 2, 3, 7), outcome.text
+
+    @precondition(lambda self: (self.folder / "job.state.db").exists() and not self.nothing_is_due())
+    @rule()
+    def let_a_clone_pay(self) -> None:
+        """It has the same state, and pays first; then there is nothing left to be paid here."""
+        if self.fails_next:
+            return
+        self.follow_moves()
+        due = {(path, content, self.version) for path, content in self.files.items()} - self.paid - self.failed
+        self.expected.update((content, version) for _, content, version in due)
+        with self.clone() as clone:
+            outcome = clone.apply()
+            assert self.payments() == self.expected, outcome.text
+        self.paid |= due
+        self.apply_and_compare(False)
+
+    @contextmanager
+    def clone(self) -> Iterator[Project]:
+        folder = Path(tempfile.mkdtemp())
+        shutil.copytree(self.folder / "in", folder / "in")
+        for name in ("job.toml", *KEPT):
+            shutil.copy2(self.folder / name, folder / name)
+        yield Project(folder, self.fake, self.project.env)
+        shutil.rmtree(folder)
+
+    def nothing_is_due(self) -> bool:
+        today = {(path, content, self.version) for path, content in self.files.items()}
+        return bool(today) and today <= self.paid | self.failed and not self.fails_next
+
     # Three rules, so that about every third step applies.
     @precondition(lambda self: self.files)
     @rule(retry=st.booleans())
@@ -259,16 +329,20 @@ class Histories(RuleBasedStateMachine):
 
     def check(self, code: int, today: set[tuple[str, str, str]], text: str) -> None:
         assert code == (3 if today & self.failed else 0), text
-        paid: Counter[tuple[str, str]] = Counter()
-        for run in self.fake.world.runs.values():
-            batch = self.fake.world.batches[run.batch_id]
-            paid.update((self.content(file.digest), variant_of(run, batch)) for file in run.files)
-        assert paid == self.expected, text
+        assert self.payments() == self.expected, text
         lines = {line["path"].removeprefix("in/"): line for line in self.project.documents if line["present"]}
         assert lines.keys() == {path for path, *_ in today - self.failed}
         self.fake.clear_journal()
         assert self.project.apply().code == code
         assert [entry for entry in self.fake.journal if entry["method"] in WRITES] == []
+
+    def payments(self) -> Counter[tuple[str, str]]:
+        """Count what was paid, by whatever state and clone."""
+        paid: Counter[tuple[str, str]] = Counter()
+        for run in self.fake.world.runs.values():
+            batch = self.fake.world.batches[run.batch_id]
+            paid.update((self.content(file.digest), variant_of(run, batch)) for file in run.files)
+        return paid
 
     def content(self, digest: str) -> str:
         return self.fake.world.blobs._memory[digest].decode()

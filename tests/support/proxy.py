@@ -110,6 +110,7 @@ class Proxy:
         self.rules: list[Rule] = []
         self.calls: list[tuple[str, str]] = []
         self.date: Callable[[str], str | None] = lambda real: real
+        self._offset_s = 0.0
         self._server = _Server(self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
@@ -170,6 +171,8 @@ class Proxy:
         finally:
             connection.close()
         kept = tuple((k, v) for k, v in response.getheaders() if k.lower() not in _NOT_PASSED_ON)
+        if date := response.getheader("Date"):
+            self._offset_s = parsedate_to_datetime(date).timestamp() - time.time()
         return Answer(response.status, kept, content)
 
     def choose(self, call: Call) -> Act:
@@ -178,7 +181,9 @@ class Proxy:
             return next((rule.act for rule in self.rules if rule.takes(call)), Call.forward)
 
     def stamp(self, answer: Answer) -> tuple[tuple[str, str], ...]:
-        real = next((v for k, v in answer.headers if k.lower() == "date"), formatdate(usegmt=True))
+        real = next((v for k, v in answer.headers if k.lower() == "date"), None)
+        if real is None:  # an answer of our own, at the time of the service
+            real = formatdate(time.time() + self._offset_s, usegmt=True)
         rest = tuple((k, v) for k, v in answer.headers if k.lower() != "date")
         date = self.date(real)
         return rest if date is None else (*rest, ("Date", date))
@@ -348,6 +353,11 @@ def after(hook: Callable[[], object], act: Act = Call.forward) -> Act:
         return answer
 
     return wrapped
+
+
+def only_if(condition: Callable[[], bool], act: Act) -> Act:
+    """Act only where something holds by then, and else pass on."""
+    return lambda call: act(call) if condition() else call.forward()
 
 
 def meet(parties: int, timeout_s: float = 3.0) -> Act:
