@@ -204,8 +204,9 @@ def _record_again(job: Job, state: State, work: Sequence[Work], *, is_begun: boo
 def hold_state(job: Job, stop: Event) -> Iterator[State]:
     """Hold the lock and an open state that is of this root, under a lease of our own."""
     paths = (job.spec_path, job.own_state_path, job.state_path)
-    with hold_locks(paths, job.options.lock_timeout_s, lambda: read_holder(job.state_path), stop):
+    with hold_locks(paths, job.options.lock_timeout_s, lambda: read_holder(job.state_path), stop) as is_exclusive:
         state = State(job.state_path)
+        state.is_exclusive = is_exclusive
         with closing(state):
             check_root(job, state)
             state.record_meta("root", job.target.root)
@@ -361,7 +362,7 @@ def _allow_paying(
 ) -> tuple[Plan, Ground]:
     """Check everything that may speak against paying, and plan again where earlier work was imported."""
     check_max_runs(job, plan)
-    ground = Ground(held=held, is_lock_weak=is_on_network(job))
+    ground = Ground(held=held, is_lock_weak=is_on_network(job) or not state.is_exclusive)
     if not plan.runs_to_pay:
         return plan, ground
     try_places(job)

@@ -40,6 +40,7 @@ TICK_S = 1.0
 DAY_S = 86_400
 POLL_GROWTH = 1.5
 MAX_BATCHES = 2  # of one shard in one apply: where what was made never shows, more of them help nobody
+BATCH, RUN = "a batch", "a run"
 OTHERS = 50  # known runs that tell an empty listing from a listing that hides
 
 
@@ -100,6 +101,7 @@ class Coordinator:
         self._ground = ground
         self._stale: set[int] = set()
         self._created: Counter[int] = Counter()
+        self._asked: set[tuple[str, int]] = set()  # what this process itself asked for, by shard
         self._deadline = float("inf")
 
     def run(self, work: Iterable[Work]) -> None:
@@ -201,6 +203,7 @@ class Coordinator:
             return
         before = self._ground.batches.get(name, frozenset()) | self._before(shard)
         now_s = self.engine.client.server_now_s()
+        self._asked.add((BATCH, shard.id))
         self.state.record_batch_intent(shard.id, self.want.target, name, now_s, before)
         batch = self._batch(self.state.load_shards(shard.id)[0])
         self._submit(CreateBatch(shard.id, batch.id, name, self.job.target.workspace))
@@ -223,7 +226,7 @@ class Coordinator:
             self._create_batch(shard)
             return
         known = self.state.known_batches() | batch.before
-        settled_at_s = self._settled_at_s(shard.id, "a batch", batch.since)
+        settled_at_s = self._settled_at_s(shard.id, BATCH, batch.since)
         workspace = self.job.target.workspace
         self._submit(FindBatch(shard.id, batch.id, self._batch_name(shard), workspace, known, settled_at_s))
 
@@ -234,7 +237,7 @@ class Coordinator:
         may be alive, and it may be sent as late as any request.
         """
         settle_s = self.job.spec.limits.settle_s
-        late_s = SENT_WITHIN_S if self._ground.is_lock_weak and shard_id not in self._created else 0.0
+        late_s = SENT_WITHIN_S if self._ground.is_lock_weak and (what, shard_id) not in self._asked else 0.0
         wait_s = max(since.left_s(settle_s + late_s), newest.left_s(settle_s) if newest and newest.boot else 0.0)
         now_s = self.engine.clock()
         wait_s = max(wait_s, self.recorder.not_before_s.get(shard_id, 0.0) - now_s)
@@ -318,6 +321,7 @@ class Coordinator:
             "bound_s": self._bound_s(batch),
             "intent_s": self.engine.client.server_now_s(),
         }
+        self._asked.add((RUN, shard.id))
         self.state.record_run_intent(shard, intent, self.want.settings)
         shard = self.state.load_shards(shard.id)[0]
         run = self._run(shard)
@@ -371,7 +375,7 @@ class Coordinator:
             self._start_absent(shard, run)
             return
         newest = next(iter(self.state.list_visible(self.want.target, 1)), None)
-        settled_at_s = self._settled_at_s(shard.id, "a run", run.since, newest.since if newest else None)
+        settled_at_s = self._settled_at_s(shard.id, RUN, run.since, newest.since if newest else None)
         self._submit(find_step(self.state, self.want.target, shard, run, settled_at_s))
 
     def _start_absent(self, shard: Shard, run: Run) -> None:

@@ -35,6 +35,7 @@ MIGRATIONS = {
     """,
 }
 REBUILT = {2: ("batches", "uploads", "runs")}  # tables that are copied into new ones, since their constraints change
+ADDED = {2: ("foreign_batches",)}
 BUSY_TIMEOUT_S = 10.0
 
 PATIENCE_S = (0.05, 0.1, 0.2, 0.4, 0.8)  # between tries, while others of ours have too many files open
@@ -151,10 +152,17 @@ def _schema() -> str:
 def _migrate(version: int) -> str:
     """Return the statements that bring a schema of this version to the next one."""
     tables = REBUILT.get(version, ())
-    made = [re.search(rf"CREATE TABLE {table} \(.*?\n\).*?;", _schema(), re.DOTALL) for table in tables]
-    create = [found[0].replace("CREATE TABLE ", "CREATE TABLE new_", 1) for found in made if found]
+    create = [_create(table).replace("CREATE TABLE ", "CREATE TABLE new_", 1) for table in tables]
     replace = [f"DROP TABLE {table}; ALTER TABLE new_{table} RENAME TO {table};" for table in tables]
-    return "\n".join([*create, MIGRATIONS[version], *replace])
+    added = [_create(table) for table in ADDED.get(version, ())]
+    return "\n".join([*create, MIGRATIONS[version], *replace, *added])
+
+
+def _create(table: str) -> str:
+    """Return the statement that creates a table of today's schema."""
+    found = re.search(rf"CREATE TABLE {table} \(.*?\n\).*?;", _schema(), re.DOTALL)
+    assert found is not None, table
+    return found[0]
 
 
 def _keep_copy(db: sqlite3.Connection, path: Path) -> None:

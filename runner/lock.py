@@ -47,8 +47,10 @@ def is_locked(state_path: Path) -> bool:
 
 
 @contextmanager
-def hold_locks(paths: tuple[Path, Path, Path], timeout_s: float, who: Callable[[], str], stop: Event) -> Iterator[None]:
+def hold_locks(paths: tuple[Path, Path, Path], timeout_s: float, who: Callable[[], str], stop: Event) -> Iterator[bool]:
     """Hold the locks of a spec and of a state, waiting at most `timeout_s` for them, or until `stop`.
+
+    The value says whether the file system keeps others from taking them meanwhile.
 
     `paths` are the spec, the state that belongs to it, and the state in use: two applies of one spec exclude each
     other, whatever states they use, and two that use one state, whatever their specs. Raises StateError where another
@@ -56,18 +58,19 @@ def hold_locks(paths: tuple[Path, Path, Path], timeout_s: float, who: Callable[[
     """
     spec, own, used = paths
     until_s = time.monotonic() + max(timeout_s, GLANCE_S)
+    is_strong = []
     with ExitStack() as stack:
         if own.parent == used.parent or os.access(own.parent, os.W_OK):
-            stack.enter_context(_hold(own, until_s, who, stop))
+            is_strong.append(stack.enter_context(_hold(own, until_s, who, stop)))
         else:
             stack.enter_context(_hold_file(spec, until_s, who, stop))
         if used.absolute() != own.absolute():
-            stack.enter_context(_hold(used, until_s, who, stop))
-        yield
+            is_strong.append(stack.enter_context(_hold(used, until_s, who, stop)))
+        yield all(is_strong)
 
 
 @contextmanager
-def _hold(path: Path, until_s: float, who: Callable[[], str], stop: Event) -> Iterator[None]:
+def _hold(path: Path, until_s: float, who: Callable[[], str], stop: Event) -> Iterator[bool]:
     """Hold the lock beside a state file; its file is never deleted, or two processes could hold one lock."""
     lock = FileLock(_lock_path(path), mode=0o600, fallback_to_soft=False)
     try:
@@ -82,9 +85,21 @@ def _hold(path: Path, until_s: float, who: Callable[[], str], stop: Event) -> It
             "check the folder's permissions, or name another place with --state",
         ) from error
     try:
-        yield
+        yield _excludes(_lock_path(path))
     finally:
         lock.release()
+
+
+def _excludes(path: Path) -> bool:
+    """Whether a lock that is held keeps a second one from being taken: some file systems give it to everybody."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 @contextmanager

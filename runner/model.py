@@ -206,8 +206,18 @@ class Run:
 
     @property
     def has_failed(self) -> bool:
-        """Whether it ended without results, or is gone before they were fetched."""
+        """Whether it ended without results, or is gone before they were fetched.
+
+        One that a lock file calls complete was delivered to somebody: it is lost here, and has not failed.
+        """
+        if self.is_gone and self.is_imported and self.status == "COMPLETE":
+            return False
         return (self.is_final and self.status != "COMPLETE") or (self.is_gone and not self.fetched)
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether another state started it."""
+        return not self.intent_s
 
     @property
     def rank(self) -> tuple[int, int, int]:

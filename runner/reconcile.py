@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,11 +24,13 @@ from runner.plan import PAYS, Plan, Work, make_plan
 from runner.shown import count
 from runner.state import State
 from runner.takeup import (
+    MARK_BYTES,
     Finder,
     Inspected,
     choose_twins,
-    fits,
     inspect_entries,
+    mark_files,
+    mark_sources,
     new_entries,
     record_taken,
     survey_entries,
@@ -182,6 +185,7 @@ def look_before_paying(job: Job, state: State, client: AIHub, scan: Scan, plan: 
     lock file knows hold files that are about to be paid for, or where the listing cannot be trusted.
     """
     reporter.say("checking the service for earlier work of this spec")
+    is_new = all(batch.target != job.want().target for shard in state.load_shards() for batch in shard.batches)
     found = _survey(job, client)
     found, blind_since_ns = _check_visible(job, state, client, found, reporter)
     if job.options.again:
@@ -194,7 +198,7 @@ def look_before_paying(job: Job, state: State, client: AIHub, scan: Scan, plan: 
     taken = _take_up_planned(job, state, client, found, plan, reporter)
     if taken:
         plan = replan(job, state, scan)
-    strangers = Strangers(job, state, client, found, reporter)
+    strangers = Strangers(job, state, client, found, reporter, is_new=is_new)
     taken = strangers.face(scan, plan) or taken
     return Paying(_by_name(found), taken, blind_since_ns, found.runs)
 
@@ -350,14 +354,16 @@ def _fingerprint(work: Work) -> str:
 class Strangers:
     """Batches that neither state nor lock file knows, and that may hold files which are about to be paid for.
 
-    These are batches of this spec's name; where nothing is recorded of today's target, those of any run of today's
-    run key, too: the spec may have had another name.
+    These are batches of this spec's name, and those of any run of today's run key: the spec may have had another name.
+    `is_new` says that nothing was recorded of today's target before.
     """
 
-    def __init__(self, job: Job, state: State, client: AIHub, found: Survey, reporter: Reporter) -> None:
+    def __init__(
+        self, job: Job, state: State, client: AIHub, found: Survey, reporter: Reporter, *, is_new: bool
+    ) -> None:
         self.job, self.state, self.client, self.found, self.reporter = job, state, client, found, reporter
         target = job.want().target
-        self._is_new = all(batch.target != target for shard in state.load_shards() for batch in shard.batches)
+        self._is_new = is_new
         today = job.want().run_key
         self._of_today = {entry.batch_id for entry in survey_entries(found.runs, target) if entry.run_key == today}
         self._locked = [entry for entry in load_lockfile(job.lock_path) if entry.target == target]
@@ -394,7 +400,7 @@ class Strangers:
     def _may_be_ours(self, batch: BatchInfo) -> bool:
         if re.fullmatch(re.escape(self.job.spec.name) + "-[0-9a-f]{64}", batch.name):
             return True
-        return self._is_new and batch.id in self._of_today
+        return batch.id in self._of_today
 
     def _fitting(self, strangers: Sequence[BatchInfo], plan: Plan) -> list[BatchInfo]:
         """List those that hold a file, by name and size, that is about to be paid for."""
@@ -402,11 +408,23 @@ class Strangers:
         if not strangers or not members:
             return []
 
-        def is_fitting(batch: BatchInfo) -> bool:
-            return fits({name: file.size for name, file in self.client.list_files(batch.id).items()}, members)
+        ours, marks = mark_sources(members), self._load_marks(strangers)
+        return [batch for batch in strangers if ours & marks[batch.id]]
 
-        with ThreadPoolExecutor(LOOKS) as pool:
-            return [batch for batch, fit in zip(strangers, pool.map(is_fitting, strangers), strict=True) if fit]
+    def _load_marks(self, strangers: Sequence[BatchInfo]) -> dict[int, frozenset[bytes]]:
+        """List the files of batches, as marks; each is asked for once, as long as no other run is started on it."""
+        runs = Counter(run.batch_id for run in self.found.runs)
+        known = {batch.id: self.state.load_foreign(batch.id, runs[batch.id]) for batch in strangers}
+        unknown = [batch for batch in strangers if known[batch.id] is None or not runs[batch.id]]
+
+        def ask(batch: BatchInfo) -> frozenset[bytes]:
+            return mark_files({name: file.size for name, file in self.client.list_files(batch.id).items()})
+
+        with ThreadPoolExecutor(LOOKS) as pool, self.state.transaction():
+            for batch, marks in zip(unknown, pool.map(ask, unknown), strict=True):
+                known[batch.id] = b"".join(sorted(marks))
+                self.state.record_foreign(batch.id, runs[batch.id], known[batch.id] or b"")
+        return {batch: _split_marks(marks or b"") for batch, marks in known.items()}
 
     def _adopt(self, strangers: Sequence[BatchInfo], scan: Scan) -> bool:
         """Import what runs on them paid for. Raises UnknownOutcome for what fits, and cannot be told."""
@@ -440,6 +458,10 @@ class Strangers:
             if run.batch_id is None and find_batch_of(self.client, run.id) in (0, batch.id):
                 return run
         return None
+
+
+def _split_marks(marks: bytes) -> frozenset[bytes]:
+    return frozenset(marks[at : at + MARK_BYTES] for at in range(0, len(marks), MARK_BYTES))
 
 
 def raise_attempts(plan: Plan, job: Job, runs: Iterable[RunInfo]) -> Plan:

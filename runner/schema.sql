@@ -77,6 +77,13 @@ CREATE TABLE uploads (
     PRIMARY KEY (batch, name)
 ) WITHOUT ROWID;
 
+-- Files of batches that are not ours, 8 bytes of a hash of each name and size: with so many runs, they do not change.
+CREATE TABLE foreign_batches (
+    remote_id INTEGER PRIMARY KEY,
+    runs      INTEGER NOT NULL,
+    marks     BLOB NOT NULL
+);
+
 -- What a run key stands for, so that a plan can say what has changed.
 CREATE TABLE run_keys (
     run_key  TEXT PRIMARY KEY,

@@ -30,6 +30,7 @@ class State(Fetches):
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
         super().__init__(path, write=write)
+        self.is_exclusive = True  # whether the lock beside it keeps others away
         self._lease = ""
 
     # What holds the state
@@ -317,6 +318,15 @@ class State(Fetches):
         """Return a time (Unix seconds) before all of some runs."""
         marks = ", ".join(str(int(run)) for run in runs)
         return int(self.read(f"SELECT coalesce(min(bound_s), 1) AS s FROM runs WHERE id IN ({marks})")[0]["s"])
+
+    def load_foreign(self, batch: int, runs: int) -> bytes | None:
+        """Load what was listed of another's batch, as `record_foreign` got it, unless it had another number of runs."""
+        rows = self.read("SELECT marks FROM foreign_batches WHERE remote_id = ? AND runs = ?", batch, runs)
+        return bytes(rows[0]["marks"]) if rows else None
+
+    def record_foreign(self, batch: int, runs: int, marks: bytes) -> None:
+        """Record what was listed of another's batch, so that it is not asked for again at each apply."""
+        self.write("INSERT OR REPLACE INTO foreign_batches VALUES (?, ?, ?)", batch, runs, marks)
 
     def newest_run_row(self) -> int:
         """Return the number of the newest row of runs, 0 where there is none."""

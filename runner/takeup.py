@@ -6,6 +6,7 @@ fingerprint, and the run must carry the tag.
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from runner.wire import RunInfo, clean_text, parse_results
 
 STALE = "sha256/16:"  # stands before the shortened identity of a file that is not here any more as it was
 THREADS = 8
+MARK_BYTES = 8
 MAX_TRIES = 1000  # of files that fit a batch by name and size; with a lock file, none are needed
 
 Listed = Sequence[tuple[str, int | None]]  # the names (NFC) and sizes in a batch
@@ -63,7 +65,7 @@ def inspect_entries(client: AIHub, entries: Sequence[Entry], known: Collection[s
     for run_id in missing:
         others.discard(run_id)
     listed = _list_twice(client, others, missing)
-    return [_hidden(found) if found.entry.run_id in listed else found for found in inspected]
+    return [_hidden(found) if found.is_gone and found.entry.run_id in listed else found for found in inspected]
 
 
 def _hidden(found: Inspected) -> Inspected:
@@ -343,9 +345,20 @@ def choose_twins(entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
     return list(first.values()), twins
 
 
-def fits(files: Mapping[str, int | None], sources: Iterable[Source | Member]) -> bool:
-    """Whether any file of a batch could be one of ours, by name and size."""
-    ours = {
-        (name, size) for s in sources for name in (plain_name(s.path), hashed_name(s.path)) for size in (s.size, None)
-    }
-    return any((unicodedata.normalize("NFC", name), size) in ours for name, size in files.items())
+def mark_files(files: Mapping[str, int | None]) -> frozenset[bytes]:
+    """Mark each file of a batch, by name (NFC) and size (None where it is not listed)."""
+    return frozenset(_mark_file(unicodedata.normalize("NFC", name), size) for name, size in files.items())
+
+
+def mark_sources(sources: Iterable[Source | Member]) -> frozenset[bytes]:
+    """Mark local files as a batch may have them; see `mark_files`."""
+    return frozenset(
+        _mark_file(name, size)
+        for s in sources
+        for name in (plain_name(s.path), hashed_name(s.path))
+        for size in (s.size, None)
+    )
+
+
+def _mark_file(name: str, size: int | None) -> bytes:
+    return hashlib.sha256(f"{name}\0{size}".encode("utf-8", "surrogatepass")).digest()[:MARK_BYTES]
