@@ -20,6 +20,7 @@ from runner.shortage import spare_descriptors
 from runner.sink import WAITING, Sink
 from runner.state import State
 from runner.tables import VERSION, Layout, Row, Table, survey
+from runner.written import load_written, note_written
 
 MAX_WARNINGS = 1000
 OPEN_AT_ONCE = 50  # tables that are written in one reading of the pages; each holds a file open, or two
@@ -59,6 +60,7 @@ def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) 
         state.record_meta("cases_warnings", json.dumps(list(odd)[:MAX_WARNINGS]))
         state.record_meta("tables_refused", json.dumps([_as_record(error) for error in refused]))
         state.record_meta("tables_from", "" if broken else made_from)
+    note_written(folder, {path: str(written[0]) for path, written in _load_record(state).items()})
     return refused
 
 
@@ -109,13 +111,15 @@ def _as_record(error: RunnerError) -> list[object]:
 def list_edited(state: State, folder: Path) -> list[str]:
     """List the tables that were changed by someone else since they were written."""
     announced = json.loads(state.get_meta("tables_next") or "{}")
-    record = _load_record(state)
-    return sorted(path for path in record if _is_edited(folder / path, record[path], announced.get(path)))
+    record, later = _load_record(state), load_written(folder)  # by a later state than this one
+    return sorted(
+        path for path in record if _is_edited(folder / path, record[path], (announced.get(path), later.get(path)))
+    )
 
 
-def _is_edited(path: Path, written: list[Any], announced: str | None) -> bool:
+def _is_edited(path: Path, written: list[Any], also: tuple[str | None, ...]) -> bool:
     digest, *stat = written
-    return _stat(path) != stat and digest_file(path) not in ("", digest, announced)
+    return _stat(path) != stat and digest_file(path) not in ("", digest, *also)
 
 
 def find_table_damage(state: State, folder: Path) -> list[str]:

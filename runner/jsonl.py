@@ -15,6 +15,7 @@ from runner.pages import Chosen, Document, Found, choose_runs, find_damaged
 from runner.plan import Want
 from runner.sink import as_line
 from runner.state import State
+from runner.written import load_written, note_written
 
 FILE_NAME = "documents.jsonl"
 MAX_WARNINGS = 1000
@@ -40,6 +41,7 @@ def update_documents(found: Found) -> None:
         state.record_meta("documents_from", made_from)
         state.record_meta("documents_digest", digest)
         state.record_meta("documents_warnings", json.dumps(list(odd)[:MAX_WARNINGS]))
+    note_written(found.folder, {FILE_NAME: digest})
 
 
 def load_warnings(state: State) -> list[str]:
@@ -56,8 +58,9 @@ def is_edited(state: State, folder: Path) -> bool:
 
 def _is_ours(state: State, folder: Path) -> bool:
     """Tell whether the file is there as we wrote it."""
-    ours = (state.get_meta("documents_digest"), state.get_meta("documents_next"))
-    return digest_file(folder / FILE_NAME) in ours and any(ours)
+    ours = [state.get_meta("documents_digest"), state.get_meta("documents_next")]
+    ours += [load_written(folder).get(FILE_NAME, "")]  # by a later state than this one
+    return digest_file(folder / FILE_NAME) in filter(None, ours)
 
 
 def without_damage(found: Found, damage: Damage) -> Found:

@@ -26,7 +26,7 @@ LAYERS = [
         "filters",
     }
     | {"plots", "timeline", "webpage"},
-    {"shards", "steps", "listing", "reasons", "xlsx", "parquet"},
+    {"shards", "steps", "written", "listing", "reasons", "xlsx", "parquet"},
     {"plan", "formats", "stdout"},
     {"settings", "sources", "walk", "boundaries", "disks"}
     | {"outfile"}

@@ -198,10 +198,10 @@ def test_again_that_was_interrupted_is_finished_by_the_next_one(
         newest = project.fake.runs()[1:]
         assert len(newest) == 1  # found to be lost, and started in the same apply
     bring_back(project.folder, place, STATE, LOCK)
-    outcome = project.apply("--again", "--refetch")
+    outcome = project.apply("--again")
     assert outcome.code == 0, outcome.text
     assert len(project.fake.runs()) == 2
-    outcome = project.apply("--again", "--refetch")
+    outcome = project.apply("--again")
     assert outcome.code == 0, outcome.text
     assert len(project.fake.runs()) == 3
 
@@ -218,7 +218,7 @@ def test_again_that_died_half_way_pays_only_what_is_left(project: Project, proxy
     assert len(project.fake.runs()) == 3 + nth
     proxy.clear()
     bring_back(project.folder, place, STATE, LOCK)
-    assert project.apply("--again", "--refetch").code == 0
+    assert project.apply("--again").code == 0
     assert len(project.fake.runs()) == 6
 
 

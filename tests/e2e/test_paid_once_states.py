@@ -21,13 +21,10 @@ def backup(project: Project) -> Path:
 
 
 def finish(*projects: Project) -> None:
-    """Apply in all clones, and import where that is asked for, until all are done; nothing is paid twice on the way.
-
-    The results on disk may be those of another state, and seem to be edited.
-    """
+    """Apply in all clones, and import where that is asked for, until all are done; nothing is paid twice on the way."""
     for project in projects:
         for options in ((), ("--adopt",), ()):
-            outcome = project.apply("--refetch", *options)
+            outcome = project.apply(*options)
             check_paid_once(project.fake)
             if outcome.code == 0:
                 break
@@ -46,7 +43,7 @@ def test_state_that_was_restored_pays_nothing_again(project: Project, names: tup
     project.write_files(1, start=1)
     assert project.apply().code == 0
     bring_back(project.folder, backup(project), *names)
-    project.check_done(2, refetch=True)
+    project.check_done(2)
 
 
 @pytest.mark.parametrize("names", KEPT)
@@ -85,7 +82,7 @@ def test_restored_state_whose_files_were_grouped_otherwise_pays_nothing_again(
     assert project.apply().code in (0, 3, 7)
     check_paid_once(project.fake, 3)
     finish(project)
-    project.check_done(3, refetch=True)
+    project.check_done(3)
 
 
 def test_restored_state_whose_files_were_grouped_otherwise_by_the_limit_pays_nothing_again(project: Project) -> None:
@@ -129,7 +126,7 @@ def test_restored_state_of_before_a_retry_does_not_retry_again(project: Project)
     keep(project.folder, backup(project), STATE, LOCK)
     assert project.apply("--retry-failed").code == 0
     bring_back(project.folder, backup(project), STATE, LOCK)
-    assert project.apply("--retry-failed", "--refetch").code == 0
+    assert project.apply("--retry-failed").code == 0
     assert len(project.fake.runs()) == 2
 
 
@@ -154,7 +151,7 @@ def test_second_app_in_a_restored_state_pays_nothing_again(project: Project) -> 
     project.change_spec("[limits]", '[run]\nversion = "2"\n[limits]')
     assert project.apply().code == 0
     bring_back(project.folder, backup(project), STATE, LOCK)
-    assert project.apply("--refetch").code == 0
+    assert project.apply().code == 0
     assert set(payments(project.fake).values()) == {1}
     assert len(project.fake.runs()) == 2
 
