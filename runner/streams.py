@@ -11,6 +11,7 @@ import io
 import os
 import select
 import sys
+from contextlib import suppress
 from typing import Any, TextIO
 
 
@@ -95,7 +96,8 @@ def _plug(number: int, *, is_there: bool) -> int:
 
 def _forgive(stream: TextIO, errors: str) -> None:
     if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors=errors)
+        with suppress(io.UnsupportedOperation):  # it was read from already
+            stream.reconfigure(errors=errors)
 
 
 def _open(descriptor: int, replaced: TextIO | None, *, whole: bool) -> TextIO:

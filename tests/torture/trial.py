@@ -31,7 +31,8 @@ poll_min_s = 0.01
 poll_max_s = 0.05
 """
 FILES = 6
-VOLATILE = re.compile(r"remote_id|inode|\w+_n?s")  # ids and times: only whether they are known counts
+# Ids and times: only whether they are known counts.
+VOLATILE = re.compile(r"remote_id|remote_batch|before|inode|since_mono|\w+_[nm]?s")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 KEY = re.compile(r"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")  # of a run or target, which hold the context
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
