@@ -26,7 +26,7 @@ contract: $(VENV)/.installed-dev
 docs: $(VENV)/.installed
 	$(BIN)/python -m runner.reference > docs/reference.md
 	$(BIN)/python -m fake_server.reference > docs/scenarios.md
-	$(BIN)/python -m fake_server.evidence > docs/fake.md
+	$(BIN)/python -m fake_server.behaviours > docs/fake.md
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/bench/bench_fake.py

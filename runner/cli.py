@@ -279,10 +279,11 @@ def resolve(
     from runner.job import Options
 
     def act(path: Path) -> Answer:
+        from runner.progress import open_progress
         from runner.resolve import resolve_unknown
 
         with opened_job(path, Options(lock_file=lock_file), state, fake) as job:
-            return resolve_unknown(job, adopt, resubmit)
+            return resolve_unknown(job, adopt, resubmit, open_progress)
 
     each((spec,), as_json, act)
 

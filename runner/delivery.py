@@ -12,9 +12,9 @@ from runner.errors import ResultsError, RunnerError, Shortage, StateError
 from runner.exports import list_edited, update_tables
 from runner.files import explain_late
 from runner.job import Job
-from runner.jsonl import FILE_NAME, documents_by_run, is_edited, update_documents, without_damage
+from runner.jsonl import documents_by_run, is_edited, update_documents, without_damage
 from runner.lockfile import shard_entries, update_lockfile
-from runner.model import Scan, Shard
+from runner.model import DOCUMENTS_NAME, Scan, Shard
 from runner.pages import Found, find_results
 from runner.reconcile import load_dismissed
 from runner.state import State
@@ -74,7 +74,7 @@ def _write_results(job: Job, found: Found, steps: _Steps) -> list[str]:
     refetch, edited = job.options.refetch, list[str]()
     with steps.one():
         if is_edited(found.state, found.folder) and not refetch:
-            edited.append(FILE_NAME)
+            edited.append(DOCUMENTS_NAME)
             steps.errors += lacks_news(found)
         else:
             update_documents(found)
@@ -88,5 +88,5 @@ def lacks_news(found: Found) -> list[RunnerError]:
     """Say of documents that a person has edited where they are not those of today any more."""
     if found.state.get_meta("documents_from") == found.identify():
         return []
-    what = f"{found.folder.name}/{FILE_NAME}: was edited by hand, so that newer results are not in it"
+    what = f"{found.folder.name}/{DOCUMENTS_NAME}: was edited by hand, so that newer results are not in it"
     return [ResultsError(what, "keep your edits elsewhere and apply with --refetch")]

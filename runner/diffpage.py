@@ -9,9 +9,9 @@ from typing import Any
 from runner.census import address_of
 from runner.diff import KINDS, Change, ClassChange, Diff
 from runner.diffwords import describe_classes, describe_sides, name_fields
-from runner.job import Job
 from runner.overview import base_of
 from runner.shown import are, count, make_visible, show_value
+from runner.subject import Subject
 from runner.webpage import Column, Table, embed_json, facts, live_table, note, plain_table, render_page, section, show
 
 VALUE_LENGTH = 300
@@ -28,7 +28,7 @@ COLUMNS = (
 )
 
 
-def render_diff_page(job: Job, diff: Diff, output: Path) -> Iterator[bytes]:
+def render_diff_page(job: Subject, diff: Diff, output: Path) -> Iterator[bytes]:
     """Render the page; links to local files are relative to where it is written."""
     rows, left_out = _rows(job, diff)
     table = Table(COLUMNS, rows, (3, 4), {"address": 1, "pick": 3})
@@ -66,7 +66,7 @@ def _fields(diff: Diff) -> list[str]:
     return [table, note(f"{left:,} more fields are left out; --json lists all.") if left else ""]
 
 
-def _rows(job: Job, diff: Diff) -> tuple[list[list[Any]], int]:
+def _rows(job: Subject, diff: Diff) -> tuple[list[list[Any]], int]:
     rows: list[list[Any]] = []
     names = name_fields(diff.fields, NAME_LENGTH)
     room, total = ROWS_BYTES, len(diff.classes) + len(diff.changes)

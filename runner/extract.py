@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from runner.errors import InputError
 from runner.exports import load_names
+from runner.files import File
 from runner.filters import Filter
 from runner.formats import open_sink
 from runner.jsonl import render_document
 from runner.naming import UNCLASSIFIED
 from runner.pages import Chosen, Found
-from runner.sink import File
 from runner.tables import CASES, FIELDS, Document, Row, Shape, Table, case_row
 
 NESTED = "nested"  # no table: documents as in documents.jsonl

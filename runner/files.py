@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
+from typing import Protocol
 
 from runner.errors import InputError, ResultsError, RunnerError, Shortage
 from runner.shortage import explain_shortage, find_shortage
@@ -21,6 +22,13 @@ _SAFE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # What a file system answers that cannot bring a folder to the disk; it says nothing of the files in it.
 _NO_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
 _LONGEST_NAME = 200  # of a file, in bytes, so that ours beside it is not too long
+
+
+class File(Protocol):
+    """What bytes are written to."""
+
+    def write(self, chunk: bytes, /) -> object:
+        """Add bytes at the end."""
 
 
 def safe_segment(text: str) -> str:

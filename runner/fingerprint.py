@@ -16,6 +16,7 @@ from runner.spec import Spec
 
 VERSION = 1
 TAG_PREFIX = "aihub-runner"
+PLAIN = "plain"  # names the kind of fetch that includes nothing
 MEMBER_HEX = 16
 
 
@@ -82,3 +83,9 @@ def parse_run_tag(tag: str) -> tuple[str, str, int] | None:
     if len(parts) != 4 or parts[0] != TAG_PREFIX or not (parts[3].isascii() and parts[3].isdigit()):
         return None
     return parts[1], parts[2], int(parts[3])
+
+
+def name_include(include: tuple[str, ...], *, post_process_pdf: bool) -> str:
+    """Name a kind of fetch: its includes, sorted, joined by `+`; the PDFs are only told of with `source`."""
+    wanted = set(include) | ({"source"} if post_process_pdf else set())
+    return "+".join(sorted(wanted)) or PLAIN

@@ -8,18 +8,15 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from runner.errors import InputError
+from runner.extras import find_missing
+from runner.files import File
 from runner.jsontext import as_unicode, render_json
-from runner.sink import File, Sink, as_line
+from runner.sink import Sink, as_line
 from runner.tables import Kind, Row, Table
 
-# What each format needs to be installed, and the extra that brings it.
-EXTRAS: Mapping[str, tuple[str, str]] = {"xlsx": ("xlsxwriter", "XlsxWriter"), "parquet": ("pyarrow", "pyarrow")}
-BINARY = frozenset(EXTRAS)
 MEMORY_BYTES = 16_000_000
 
 # What begins a formula, also as a full-width character, or is passed over before one.
@@ -29,14 +26,6 @@ _DANGEROUS = re.compile(f"'*[{_FORMULA}]")
 _PLAIN_NUMBER = re.compile(
     r"[+\uff0b\uff0d-]?[0-9\uff10-\uff19]+([.,][0-9\uff10-\uff19]+)*([eE][+-]?[0-9]+)?[%\uff05]?"
 )
-
-
-def find_missing(format: str) -> InputError | None:
-    """Find out whether a format needs what is not installed, and give the words for it."""
-    module, package = EXTRAS.get(format, ("", ""))
-    if not module or find_spec(module):
-        return None
-    return InputError(f"{format} needs {package}, which is not installed", f"pip install 'aihub-runner[{format}]'")
 
 
 def open_sink(format: str, file: File, table: Table, memory: int = MEMORY_BYTES, folder: Path | None = None) -> Sink:

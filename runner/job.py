@@ -13,12 +13,10 @@ from pydantic import SecretStr
 
 from runner.boundaries import is_spec
 from runner.errors import InputError
-from runner.fingerprint import run_key, run_settings, target_key
-from runner.jsonl import FILE_NAME
-from runner.model import ALL, Damage, Target, stem_of
+from runner.fingerprint import name_include, run_key, run_settings, target_key
+from runner.model import ALL, DOCUMENTS_NAME, Damage, Target, stem_of
 from runner.outfile import require_file
 from runner.plan import Want
-from runner.results import name_include
 from runner.session import Connection
 from runner.settings import identify_root, load_settings, load_spec, read_secrets
 from runner.spec import Spec
@@ -204,7 +202,7 @@ def _read_secrets(spec: Spec, *, fake: bool) -> Mapping[str, SecretStr]:
 def find_documents(spec_path: Path, *, fake: bool) -> Path:
     """Find the documents of a spec. Raises InputError where there are none yet."""
     job = open_job(spec_path, Options(), fake_root="" if fake else None, offline=True)
-    path = job.results_path / FILE_NAME
+    path = job.results_path / DOCUMENTS_NAME
     if not path.exists():
         raise job.no_results()
     return path

@@ -10,14 +10,13 @@ from typing import Any
 
 from runner.files import digest_file, write_file
 from runner.jsontext import READER, read_whole
-from runner.model import Damage, Scan, Shard
+from runner.model import DOCUMENTS_NAME, Damage, Scan, Shard
 from runner.pages import Chosen, Document, Found, choose_runs, find_damaged
 from runner.plan import Want
 from runner.sink import as_line
 from runner.state import State
 from runner.written import load_written, note_written
 
-FILE_NAME = "documents.jsonl"
 MAX_WARNINGS = 1000
 
 
@@ -27,7 +26,7 @@ def update_documents(found: Found) -> None:
     What was no JSON in the answers is remembered, see `load_warnings`. Raises ResultsError where raw pages are
     missing, StateError where the disk is full.
     """
-    state, path, made_from = found.state, found.folder / FILE_NAME, found.identify()
+    state, path, made_from = found.state, found.folder / DOCUMENTS_NAME, found.identify()
     if path.is_file() and state.get_meta("documents_from") == made_from:
         return
 
@@ -41,7 +40,7 @@ def update_documents(found: Found) -> None:
         state.record_meta("documents_from", made_from)
         state.record_meta("documents_digest", digest)
         state.record_meta("documents_warnings", json.dumps(list(odd)[:MAX_WARNINGS]))
-    note_written(found.folder, {FILE_NAME: digest})
+    note_written(found.folder, {DOCUMENTS_NAME: digest})
 
 
 def load_warnings(state: State) -> list[str]:
@@ -53,14 +52,14 @@ def load_warnings(state: State) -> list[str]:
 def is_edited(state: State, folder: Path) -> bool:
     """Tell whether the file was changed by someone else since it was written."""
     written = state.get_meta("documents_digest")
-    return bool(written) and not _is_ours(state, folder) and digest_file(folder / FILE_NAME) != ""
+    return bool(written) and not _is_ours(state, folder) and digest_file(folder / DOCUMENTS_NAME) != ""
 
 
 def _is_ours(state: State, folder: Path) -> bool:
     """Tell whether the file is there as we wrote it."""
     ours = [state.get_meta("documents_digest"), state.get_meta("documents_next")]
-    ours += [load_written(folder).get(FILE_NAME, "")]  # by a later state than this one
-    return digest_file(folder / FILE_NAME) in filter(None, ours)
+    ours += [load_written(folder).get(DOCUMENTS_NAME, "")]  # by a later state than this one
+    return digest_file(folder / DOCUMENTS_NAME) in filter(None, ours)
 
 
 def without_damage(found: Found, damage: Damage) -> Found:
@@ -69,7 +68,7 @@ def without_damage(found: Found, damage: Damage) -> Found:
     runs = {choice.run.remote_id for choice in found.chosen if choice.run.id in damage}
     kept: dict[tuple[str, str], list[Document]] = {}
     if runs and _is_ours(found.state, found.folder):
-        for line in read_documents(found.folder / FILE_NAME, as_written=True):
+        for line in read_documents(found.folder / DOCUMENTS_NAME, as_written=True):
             if line["run_id"] in runs:
                 kept.setdefault((line["run_id"], line["file_name"]), []).append(line)
     return replace(found, damaged=damaged, kept=kept)
@@ -79,9 +78,9 @@ def find_damage(state: State, shards: Iterable[Shard], want: Want, folder: Path)
     """List the results that are not as they were fetched or written: missing, or edited by hand."""
     damaged = []
     if is_edited(state, folder):
-        damaged.append(f"{FILE_NAME} was edited by hand")
+        damaged.append(f"{DOCUMENTS_NAME} was edited by hand")
     elif is_missing(state, folder):
-        damaged.append(f"{FILE_NAME} is missing")
+        damaged.append(f"{DOCUMENTS_NAME} is missing")
     pages = sorted(path for paths in find_damaged(state, shards, want, folder).values() for path in paths)
     ways = {path: "is not as it was fetched" if (folder / path).exists() else "is missing" for path in pages}
     return damaged + [f"{path} {how}" for path, how in ways.items()]
@@ -89,7 +88,7 @@ def find_damage(state: State, shards: Iterable[Shard], want: Want, folder: Path)
 
 def is_missing(state: State, folder: Path) -> bool:
     """Tell whether the file was written, and is not there any more."""
-    return bool(state.get_meta("documents_digest")) and not (folder / FILE_NAME).is_file()
+    return bool(state.get_meta("documents_digest")) and not (folder / DOCUMENTS_NAME).is_file()
 
 
 def render_document(document: Mapping[str, Any]) -> bytes:

@@ -11,6 +11,7 @@ from runner.moment import UNKNOWN, Moment
 
 MB = 1_048_576
 SPEC_ENDING = ".aihub.toml"
+DOCUMENTS_NAME = "documents.jsonl"
 ALL = 1 << 62  # stands for every row of runs
 
 FINAL_STATUSES = frozenset({"COMPLETE", "FAILED", "CANCELLED"})

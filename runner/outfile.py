@@ -11,9 +11,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from runner.errors import InputError
-from runner.files import Draft, explain_disk
-from runner.sink import File
-from runner.stdout import show
+from runner.files import Draft, File, explain_disk
+from runner.shown import show_bytes
 
 _HINT = "give the name of a file, or of a pipe or device"
 _MAX_LINKS = 40
@@ -121,7 +120,7 @@ class _Passed:
         """Add bytes at the end."""
         if self._has_reader:
             try:
-                self._file.write(show(chunk) if self._is_terminal else chunk)
+                self._file.write(show_bytes(chunk) if self._is_terminal else chunk)
             except BrokenPipeError:
                 self._has_reader = False
         return len(chunk)

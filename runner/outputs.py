@@ -19,7 +19,7 @@ from runner.shown import count
 
 if TYPE_CHECKING:
     from runner.extract import Request
-    from runner.sink import File
+    from runner.files import File
 
 _BINARY = ("xlsx", "parquet")
 _FORMATS = ("jsonl", "csv", *_BINARY)

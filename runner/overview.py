@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 from runner import plots
 from runner.census import BINS, OTHERS, Census, FieldCount
-from runner.job import Job
 from runner.report import Report
 from runner.shown import count, make_visible
+from runner.subject import Subject
 from runner.timeline import PHASES, Bar, total_s
 from runner.webpage import Column, Table, facts, fitting, live_table, note, plain_table, render_page, section, show
 
@@ -40,7 +40,7 @@ DOCUMENT_PLACES = {"pick": 2, "failed": 5, "confidence": 6, "address": 8, "detai
 class Facts:
     """Everything that a page is made of."""
 
-    job: Job
+    job: Subject
     report: Report
     bars: Sequence[Bar]
     census: Census
@@ -110,7 +110,7 @@ def _describe_state(report: Report) -> tuple[str, str]:
     return words.get(report.exit_code, (f"Exit code {report.exit_code}.", "warn"))
 
 
-def _asked(job: Job) -> str:
+def _asked(job: Subject) -> str:
     spec = job.spec
     asked = {
         "Spec": job.shown,

@@ -9,8 +9,8 @@ import pyarrow as pa
 from pyarrow.parquet import ParquetWriter
 
 from runner.errors import ResultsError
+from runner.files import File
 from runner.jsontext import as_unicode, render_json
-from runner.sink import File
 from runner.tables import Kind, Row, Table
 
 _TYPES: Mapping[Kind, Any] = {

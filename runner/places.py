@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from runner.boundaries import is_own_name, is_spec
+from runner.boundaries import check_inside, is_own_name, is_spec
 from runner.errors import InputError
 from runner.events import Reporter
 from runner.files import explain_disk, make_folder, read_regular, try_place, write_file
 from runner.globs import compile_globs
 from runner.job import Job
-from runner.jsonl import FILE_NAME
 from runner.lockfile import load_lockfile, try_lockfile
-from runner.model import SPEC_ENDING
+from runner.model import DOCUMENTS_NAME, SPEC_ENDING
 from runner.outfile import find_place
-from runner.sources import check_inside
 
 MARKER = ".aihub-results"
 MARKER_BYTES = 10_000
@@ -87,8 +85,8 @@ def try_state(job: Job) -> None:
 def try_places(job: Job) -> None:
     """Try, before anything is paid, every place that is written afterwards. Raises InputError, StateError."""
     try_lockfile(job.lock_path)
-    try_place(job.results_path / FILE_NAME)
-    try_place(job.results_path / "raw" / FILE_NAME)
+    try_place(job.results_path / DOCUMENTS_NAME)
+    try_place(job.results_path / "raw" / DOCUMENTS_NAME)
 
 
 def _read_marker(marker: Path) -> str:

@@ -11,19 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from runner.events import Counts
-from runner.model import MB
-from runner.shown import count, make_visible
+from runner.shown import count, make_visible, render_size
 
 HEARTBEAT_S = 30.0
-
-
-def render_size(size_bytes: int) -> str:
-    """Render a number of bytes for people."""
-    if size_bytes < 1024:
-        return count(size_bytes, "byte")
-    if size_bytes < MB // 10:
-        return f"{size_bytes / 1024:.1f} KB"
-    return f"{size_bytes / MB:.1f} MB" if size_bytes < 1024 * MB else f"{size_bytes / MB / 1024:.1f} GB"
 
 
 def render_counts(counts: Counts) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 from runner.mistakes import Key
 from runner.spec import TABLES
-from runner.tables import Column
 
 PATTERNS = """\
 - `*` and `?` stand for characters within a name, `[a-c]` for one of them, `**` for any number of folders, `{a,b}` for
@@ -71,11 +70,13 @@ def render_reference() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def render_columns(columns: Iterable[Column]) -> str:
-    """Render the columns of a table of results, as Markdown."""
+def render_columns(columns: Iterable[tuple[str, str, str]]) -> str:
+    """Render the columns of a table of results, each its name, kind and meaning, as Markdown."""
     kinds = {"text": "text", "integer": "whole number", "number": "number", "flag": "true or false"}
     kinds |= {"integers": "list of whole numbers", "json": "JSON"}
-    return _render_rows(("column", "kind", "meaning"), [(f"`{c.name}`", kinds[c.kind], c.meaning) for c in columns])
+    return _render_rows(
+        ("column", "kind", "meaning"), [(f"`{name}`", kinds[kind], text) for name, kind, text in columns]
+    )
 
 
 def _render_title(table: Key) -> str:

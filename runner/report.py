@@ -12,8 +12,7 @@ from runner.jsonl import tally_documents
 from runner.model import REVIEW_STATUS, Run, Scan, SetAside, Shard
 from runner.pages import find_lost, lost_error
 from runner.plan import PAYS, Need, Plan, Want, Work, find_attempt, missing_uploads
-from runner.progress import render_size
-from runner.shown import are, count, make_visible
+from runner.shown import are, count, make_visible, render_size
 from runner.state import State
 
 PRECEDENCE = (130, 1, 5, 7, 4, 3, 2, 6, 0)

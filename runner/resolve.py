@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,15 +12,14 @@ from threading import Event
 from typing import Any
 
 from runner.api import AIHub
-from runner.apply import hold_state
+from runner.apply import hold_state, scan_files
 from runner.coordinator import find_step
 from runner.errors import InputError, ServiceError
+from runner.events import Reporter
 from runner.fingerprint import parse_run_tag
-from runner.inspection import scan_quietly
 from runner.job import Job
 from runner.look import find_run
 from runner.model import Run, Scan, Shard
-from runner.progress import open_progress
 from runner.reconcile import dismiss, entries_to_take_up, in_thread, take_up
 from runner.shown import count
 from runner.state import State
@@ -38,7 +37,9 @@ class _Open:
     scan: Scan | None
 
 
-def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, dict[str, Any], int]:
+def resolve_unknown(
+    job: Job, adopt: str | None, resubmit: bool, open_progress: Callable[[], Reporter]
+) -> tuple[str, dict[str, Any], int]:
     """Show runs of unknown outcome, or take a decision: this run is it, or none was started.
 
     Raises InputError where the decision does not fit what is known.
@@ -46,7 +47,7 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, d
     if adopt and resubmit:
         raise InputError("resolve: --adopt and --resubmit exclude each other", "use one of them")
     with hold_state(job, Event()) as state, closing(AIHub(job.connection)) as client:
-        found = _find_open(job, state, client)
+        found = _find_open(job, state, client, open_progress)
         lines = [_describe_unknown(shard, run) for shard, run in found.unknown]
         lines += [_describe_left(item) for item in found.left]
         if adopt:
@@ -64,13 +65,13 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool) -> tuple[str, d
     return text, data, 7 if lines and not decided else 0
 
 
-def _find_open(job: Job, state: State, client: AIHub) -> _Open:
+def _find_open(job: Job, state: State, client: AIHub, open_progress: Callable[[], Reporter]) -> _Open:
     """Import what can be verified, as apply does, and return the rest: only of that is there something to decide."""
     left: list[Inspected] = []
     scan = None
     if entries := entries_to_take_up(job, state):
-        scan = scan_quietly(job, state)
         with closing(open_progress()) as progress:
+            scan = scan_files(job, state, progress, Event())
             try:
                 left = take_up(job, state, client, scan, progress)
             except ServiceError as error:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from runner.api import AIHub
 from runner.errors import ServiceError
 from runner.files import explain_late, safe_segment, write_file
+from runner.fingerprint import PLAIN
 from runner.jsontext import as_unicode
 from runner.look import check_gone
 from runner.model import Answer, Page
@@ -16,19 +17,12 @@ from runner.steps import Fetched, FetchResults, Gone
 from runner.wire import ResultFile, parse_results
 
 MAX_FETCHES = 5
-PLAIN = "plain"
 PARAMETERS = {
     "confidence": "include_confidence_scores",
     "review": "include_review_results",
     "source": "include_source_info",
     "validation": "include_validation_results",
 }
-
-
-def name_include(include: tuple[str, ...], *, post_process_pdf: bool) -> str:
-    """Name a kind of fetch: its includes, sorted, joined by `+`; the PDFs are only told of with `source`."""
-    wanted = set(include) | ({"source"} if post_process_pdf else set())
-    return "+".join(sorted(wanted)) or PLAIN
 
 
 def _parameters(include: str) -> Mapping[str, str]:

@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runner.errors import InputError, SpecErrors
+from runner.extras import find_missing
 from runner.files import read_regular
-from runner.formats import find_missing
 from runner.mistakes import Mistake, locate
 from runner.spec import MAX_SPEC_BYTES, Spec, check_context, is_this_machine, parse_spec
 

@@ -10,6 +10,7 @@ from typing import Any
 from runner.align import common_length
 from runner.jsontext import render_json
 
+_MB = 1024 * 1024
 _NEAR = 300  # how many characters about a difference are looked at
 # Control characters, line and paragraph separators, what turns the direction of text, surrogates, and invisible
 # tags; not the joiners, which scripts and emoji are written with.
@@ -29,6 +30,16 @@ def make_visible(text: str, keep: str = "") -> str:
     return _ACTS.sub(escape, text)
 
 
+def show_bytes(chunk: bytes) -> bytes:
+    """Write out what would act on a terminal: control characters, and those that change the direction."""
+    text = chunk.decode("utf-8", "replace").replace("\r\n", "\n")
+    return "".join(_show_char(char) if unicodedata.category(char) in ("Cc", "Cf") else char for char in text).encode()
+
+
+def _show_char(char: str) -> str:
+    return char if char in "\n\t" else f"\\u{ord(char):04x}"
+
+
 def show_value(value: Any, limit: int) -> str:
     """Show any value of JSON in one line of at most `limit` characters."""
     text = value if isinstance(value, str) else "" if value is None else render_json(value)
@@ -44,6 +55,15 @@ def count(number: int, thing: str) -> str:
 def are(number: int) -> str:
     """Choose the verb that goes with so many."""
     return "is" if number == 1 else "are"
+
+
+def render_size(size_bytes: int) -> str:
+    """Render a number of bytes for people."""
+    if size_bytes < 1024:
+        return count(size_bytes, "byte")
+    if size_bytes < _MB // 10:
+        return f"{size_bytes / 1024:.1f} KB"
+    return f"{size_bytes / _MB:.1f} MB" if size_bytes < 1024 * _MB else f"{size_bytes / _MB / 1024:.1f} GB"
 
 
 def show_difference(before: str, after: str, limit: int) -> tuple[str, str]:

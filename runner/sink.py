@@ -13,13 +13,6 @@ WAITING = ".aihub-runner-"  # begins the name of a folder where rows wait to be 
 _LINE_END = re.compile("[\x85\u2028\u2029]")
 
 
-class File(Protocol):
-    """What a table is written to."""
-
-    def write(self, chunk: bytes, /) -> object:
-        """Add bytes at the end."""
-
-
 class Sink(Protocol):
     """A table that is being written. Raises ResultsError where the format cannot hold it, OSError."""
 

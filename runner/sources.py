@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from runner.boundaries import RESULTS_MARKER as RESULTS_MARKER
-from runner.boundaries import check_inside as check_inside
-from runner.boundaries import find_work_tree as find_work_tree
+from runner.boundaries import RESULTS_MARKER
 from runner.disks import Disks
 from runner.errors import InputError
 from runner.globs import Globs, anchor_names, expand_pattern, explain_pattern, find_idle_parts

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-import unicodedata
 from collections.abc import Callable
 
 from runner.errors import InputError
-from runner.sink import File
+from runner.files import File
+from runner.shown import show_bytes
 from runner.streams import explain, find_output_error
-
-_KEPT = "\n\t"
 
 
 class StandardOutput:
@@ -23,7 +21,7 @@ class StandardOutput:
 
     def write(self, chunk: bytes) -> int:
         """Add bytes at the end."""
-        self._try(lambda: self._file.write(show(chunk) if self._is_terminal else chunk))
+        self._try(lambda: self._file.write(show_bytes(chunk) if self._is_terminal else chunk))
         return len(chunk)
 
     def flush(self) -> None:
@@ -67,13 +65,3 @@ class JsonArray:
     def finish(self) -> None:
         """Add the end."""
         self._file.write((b"\n" if self._before == b",\n" else self._before) + self._end)
-
-
-def show(chunk: bytes) -> bytes:
-    """Write out what would act on a terminal: control characters, and those that change the direction."""
-    text = chunk.decode("utf-8", "replace").replace("\r\n", "\n")
-    return "".join(_show(char) if unicodedata.category(char) in ("Cc", "Cf") else char for char in text).encode()
-
-
-def _show(char: str) -> str:
-    return char if char in _KEPT else f"\\u{ord(char):04x}"

@@ -14,9 +14,10 @@ from xlsxwriter.exceptions import FileCreateError, XlsxWriterException
 from xlsxwriter.worksheet import Worksheet
 
 from runner.errors import ResultsError
+from runner.files import File
 from runner.jsontext import as_unicode, render_json
 from runner.shown import show_value
-from runner.sink import WAITING, File
+from runner.sink import WAITING
 from runner.tables import Kind, Row, Table
 
 NAME_LENGTH = 100

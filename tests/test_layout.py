@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"jsontext", "align", "moment"},
-    {"arguments", "errors", "model", "naming", "shortage", "shown", "tables", "streams"},
+    {"arguments", "errors", "extras", "model", "naming", "shortage", "shown", "tables", "streams"},
     {
         "spec",
         "globs",
@@ -26,7 +26,7 @@ LAYERS = [
         "filters",
     }
     | {"plots", "timeline", "webpage"},
-    {"shards", "steps", "written", "listing", "reasons", "xlsx", "parquet"},
+    {"subject", "shards", "steps", "written", "listing", "reasons", "xlsx", "parquet"},
     {"plan", "formats", "stdout"},
     {"settings", "sources", "walk", "boundaries", "disks"}
     | {"outfile"}
@@ -47,6 +47,7 @@ LAYERS = [
 # Within a layer, these stand on those.
 WITHIN = {
     ("shortage", "errors"),
+    ("extras", "errors"),
     ("spec", "globs"),
     ("spec", "mistakes"),
     ("fingerprint", "spec"),

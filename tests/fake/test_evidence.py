@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import fake_server.app  # noqa: F401  (imports all modules that mark)
-from fake_server.evidence import RULES, SOURCES, Rule, count_sources, main, render_counts, render_evidence
+from fake_server.behaviours import main, render_evidence
+from fake_server.evidence import RULES, SOURCES, Rule, count_sources, render_counts
 from fake_server.operations import BY_ID
 from fake_server.promise import Promise, load_promises
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 
 from runner.events import Counts
-from runner.progress import LineProgress, render_counts, render_size
+from runner.progress import LineProgress, render_counts
+from runner.shown import render_size
 
 
 def test_lines_come_at_each_change_and_at_least_every_30_seconds() -> None:

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runner.boundaries import check_inside
 from runner.errors import InputError
 from runner.globs import compile_globs
 from runner.model import MB, CachedDigest, Scan
-from runner.sources import check_inside, scan_sources
+from runner.sources import scan_sources
 from runner.spec import parse_spec
 from runner.walk import find_files
 
