@@ -36,7 +36,15 @@ FAULTS = {
     "502": {"do": "status", "status": 502, "when": "after"},
     "503": {"do": "status", "status": 503, "when": "before", "headers": {"Retry-After": "0"}},
     "504": {"do": "status", "status": 504, "when": "before"},
+    "gateway's 200": {"do": "status", "status": 200, "when": "after", "body": '{"message": "ok"}'},
+    "interim": {"do": "interim", "status": 103, "items": 2},
+    "answered twice": {"do": "surplus"},
+    "no date": {"do": "no_date", "times": 0},
+    "date ahead": {"do": "date", "seconds": 7200, "times": 0},
+    "date of years ago": {"do": "date", "seconds": -100_000_000, "times": 0},
+    "date that jumps": {"do": "date", "seconds": 86_400, "every": 2, "times": 0},
 }
+CLOCKS = [fault for fault in FAULTS if "date" in fault]
 
 
 # Answers of listings that are not lies, but not the whole truth.
@@ -126,6 +134,23 @@ def test_answer_that_tells_nothing_of_what_creates_is_made_good(
     with_everything: Project, operation: str, when: str, status: int
 ) -> None:
     with_everything.fake.faults.add(operation=operation, do="status", status=status, when=when)
+    check_made_good(with_everything)
+
+
+@pytest.mark.parametrize("operation", ["createBatch", "runApp"])
+@pytest.mark.parametrize("status", [303, *REFUSALS])
+def test_refusal_of_what_was_made_all_the_same_is_made_good(
+    with_everything: Project, operation: str, status: int
+) -> None:
+    with_everything.fake.faults.add(operation=operation, do="status", status=status, when="after")
+    check_made_good(with_everything)
+
+
+@pytest.mark.parametrize("fault", CLOCKS)
+@pytest.mark.parametrize("lost", ["createBatch", "runApp"])
+def test_lost_response_is_found_whatever_the_clocks_say(with_everything: Project, lost: str, fault: str) -> None:
+    with_everything.fake.faults.add(**FAULTS[fault])
+    with_everything.fake.faults.add(operation=lost, do="reset", when="after")
     check_made_good(with_everything)
 
 
