@@ -28,13 +28,21 @@ MIGRATIONS = {
             SELECT id, shard, target, name, intent_s, lost_s, remote_id, sent_s, remote_id IS NOT NULL FROM batches;
         INSERT INTO new_uploads (batch, name, digest) SELECT batch, name, digest FROM uploads;
         INSERT INTO new_runs (id, shard, batch, run_key, attempt, tag, intent_s, lost_s, unknown, remote_id, status,
-                              message, started_ns, finished_ns, gone, remote_batch)
-            SELECT id, shard, batch, run_key, attempt, tag, intent_s, lost_s, unknown, nullif(remote_id, ''), status,
-                   message, started_ns, finished_ns, message = 'it is not on the server any more',
+                              message, started_ns, finished_ns, given_up, gone, remote_batch)
+            SELECT id, shard, batch, run_key, attempt, tag, intent_s, lost_s, unknown, nullif(remote_id, ''),
+                   replace(status, 'RESUBMITTED', ''), message, started_ns, finished_ns, status = 'RESUBMITTED',
+                   message = 'it is not on the server any more',
                    coalesce((SELECT remote_id FROM batches WHERE batches.id = runs.batch), 0) FROM runs;
+        INSERT INTO new_members (shard, name, path, size, digest, password, stale)
+            SELECT shard, name, path, size, replace(digest, 'sha256/16:', ''), password, digest LIKE 'sha256/16:%'
+            FROM members;
+        DROP INDEX members_by_path;
+        CREATE INDEX members_by_path ON new_members (path);
     """,
 }
-REBUILT = {2: ("batches", "uploads", "runs")}  # tables that are copied into new ones, since their constraints change
+REBUILT = {
+    2: ("batches", "uploads", "runs", "members")
+}  # tables that are copied into new ones, since their constraints change
 ADDED = {2: ("foreign_batches",)}
 BUSY_TIMEOUT_S = 10.0
 

@@ -24,6 +24,7 @@ from runner.model import Member, Run, Shard
 
 HEADER = "# Not a spec: the record of what was paid, written by `runner apply`. Commit it, and do not edit it.\n"
 FORMAT = 1
+GIVEN_UP = "RESUBMITTED"  # the status of an entry under which, as a person decided, no run was started
 
 
 class Entry(BaseModel):
@@ -86,6 +87,8 @@ def _status(run: Run) -> str:
     """Name how a run stands: what the service said last, or why it says nothing."""
     if run.is_gone and run.status != "COMPLETE":
         return "GONE"
+    if run.is_given_up:
+        return GIVEN_UP
     if run.is_open:
         return "REFUSED" if run.refused else "UNKNOWN"
     return run.status or "RUNNING"

@@ -16,7 +16,6 @@ ALL = 1 << 62  # stands for every row of runs
 
 FINAL_STATUSES = frozenset({"COMPLETE", "FAILED", "CANCELLED"})
 REVIEW_STATUS = "STOPPED_AT_CHECKPOINT"
-GIVEN_UP = "RESUBMITTED"  # ours: a person decided that no run was started under this intent
 
 
 def stem_of(spec: PurePath) -> str:
@@ -47,7 +46,7 @@ def rank_status(status: str) -> int:
     """Rank the status of a run among those that carry one tag: complete first, then going, then the rest."""
     if status == "COMPLETE":
         return 0
-    return 2 if status in FINAL_STATUSES or status == GIVEN_UP else 1
+    return 2 if status in FINAL_STATUSES else 1
 
 
 def _identify(digest: str, password: str) -> str:
@@ -112,7 +111,8 @@ class Target:
 class Member:
     """A file of a shard, under its name in the batch, which is in NFC.
 
-    `path` is empty, and `digest` may be a prefix, where only the lock file knew of the file.
+    `path` is empty where only the lock file knew of the file. `is_stale` says that the file is not here any more as it
+    was: then `digest` is the shortened identity that the lock file has of it.
     """
 
     name: str
@@ -120,6 +120,7 @@ class Member:
     size: int
     digest: str
     password: str = ""
+    is_stale: bool = False
 
     @property
     def identity(self) -> str:
@@ -164,8 +165,8 @@ class Run:
     its results to when that was (Unix seconds of the server's clock, 0 where unknown). `since` is when its effect
     began to be waited for, `refused` what the service answered in place of a run: nobody knows whether a gateway said
     so after the run was started. `remote_batch` is the batch that it was sent with (0 where unknown), `bound_s` a time
-    before it, from an answer's body or 1. `is_gone` says that the service does not have it any more. `twin` is 0 for
-    the first run of a tag.
+    before it, from an answer's body or 1. `is_gone` says that the service does not have it any more, `is_given_up`
+    that a person decided that it was never started. `twin` is 0 for the first run of a tag.
     """
 
     id: int
@@ -189,16 +190,12 @@ class Run:
     bound_s: int = 1
     is_gone: bool = False
     twin: int = 0
+    is_given_up: bool = False
 
     @property
     def is_final(self) -> bool:
         """Whether the service will not change it any more."""
         return self.status in FINAL_STATUSES or self.is_given_up
-
-    @property
-    def is_given_up(self) -> bool:
-        """Whether a person decided that it was never started."""
-        return self.status == GIVEN_UP
 
     @property
     def is_open(self) -> bool:
@@ -223,7 +220,8 @@ class Run:
     @property
     def rank(self) -> tuple[int, int, int]:
         """The order of runs that carry one tag: complete ones, those still going, the rest; the oldest first."""
-        return rank_status("" if self.is_gone and not self.fetched else self.status), self.started_ns, self.id
+        status = "" if self.is_gone and not self.fetched else self.status
+        return 2 if self.is_given_up else rank_status(status), self.started_ns, self.id
 
 
 @dataclass(frozen=True, slots=True)

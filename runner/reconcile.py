@@ -17,9 +17,9 @@ from runner.errors import ListingCut, ServiceError, UnknownOutcome
 from runner.events import Reporter
 from runner.fingerprint import batch_name, fingerprint_members, parse_run_tag
 from runner.job import Job
-from runner.lockfile import Entry, load_lockfile
+from runner.lockfile import GIVEN_UP, Entry, load_lockfile
 from runner.look import Survey, survey
-from runner.model import GIVEN_UP, Member, Run, Scan
+from runner.model import Member, Run, Scan
 from runner.plan import PAYS, Plan, Work, make_plan
 from runner.shown import count
 from runner.state import State

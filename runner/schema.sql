@@ -32,7 +32,7 @@ CREATE TABLE shards (
     fingerprint_version INTEGER
 );
 
--- path is empty where only the lock file knew of the file.
+-- path is empty where only the lock file knew of the file; stale says that digest is what the lock file has of it.
 CREATE TABLE members (
     shard    INTEGER NOT NULL REFERENCES shards (id) ON DELETE CASCADE,
     name     TEXT NOT NULL,
@@ -40,6 +40,7 @@ CREATE TABLE members (
     size     INTEGER NOT NULL,
     digest   TEXT NOT NULL,
     password TEXT NOT NULL,
+    stale    INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (shard, name)
 ) WITHOUT ROWID;
 CREATE INDEX members_by_path ON members (path);
@@ -93,7 +94,8 @@ CREATE TABLE run_keys (
 -- A row is an intent to pay; remote_id is the answer. unknown says why it could not be found out, refused what the
 -- service answered in place of a run: a gateway may have said so after the service had started it. remote_batch is the
 -- batch that it was sent with, bound_s where a search for it begins (from an answer's body, or 1), gone whether the
--- service does not have it any more, twin another run that carries the same tag (0 for the first).
+-- service does not have it any more, twin another run that carries the same tag (0 for the first). given_up says that a
+-- person decided that no run was started.
 CREATE TABLE runs (
     id          INTEGER PRIMARY KEY,
     shard       INTEGER NOT NULL REFERENCES shards (id),
@@ -116,6 +118,7 @@ CREATE TABLE runs (
     bound_s     INTEGER NOT NULL DEFAULT 1,
     gone        INTEGER NOT NULL DEFAULT 0,
     twin        INTEGER NOT NULL DEFAULT 0,
+    given_up    INTEGER NOT NULL DEFAULT 0,
     UNIQUE (shard, run_key, attempt, twin)
 );
 

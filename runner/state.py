@@ -16,13 +16,13 @@ from runner.database import fits_column
 from runner.errors import StateError
 from runner.fetches import Fetches
 from runner.fingerprint import VERSION as FINGERPRINT_VERSION
-from runner.model import GIVEN_UP, Batch, CachedDigest, Member, Run, Shard, Stat
+from runner.model import Batch, CachedDigest, Member, Run, Shard, Stat
 from runner.moment import Moment
 from runner.moment import now as moment_now
 from runner.plan import Move
 
 # Columns of a run that are not its facts as they stand.
-_NOT_PLAIN = frozenset({"lost_s", "since_boot", "since_mono", "gone"})
+_NOT_PLAIN = frozenset({"lost_s", "since_boot", "since_mono", "gone", "given_up"})
 
 
 class State(Fetches):
@@ -145,7 +145,14 @@ class State(Fetches):
         facts = {name: row[name] for name in row.keys() if name not in _NOT_PLAIN}  # noqa: SIM118
         fetched = {fetch["include"]: fetch["fetched_s"] or 0.0 for fetch in fetches}
         since = Moment(row["since_boot"], row["since_mono"])
-        return Run(**facts, lost_s=row["lost_s"] or 0.0, fetched=fetched, since=since, is_gone=bool(row["gone"]))
+        return Run(
+            **facts,
+            lost_s=row["lost_s"] or 0.0,
+            fetched=fetched,
+            since=since,
+            is_gone=bool(row["gone"]),
+            is_given_up=bool(row["given_up"]),
+        )
 
     def record_shard(self, members: Iterable[Member], fingerprint: str = "") -> int:
         """Record a new shard, closed where it has a fingerprint, and give its id."""
@@ -161,8 +168,8 @@ class State(Fetches):
         with self.transaction():
             self.write("DELETE FROM members WHERE shard = ?", shard_id)
             self.write_all(
-                "INSERT INTO members VALUES (?, ?, ?, ?, ?, ?)",
-                ((shard_id, m.name, m.path, m.size, m.digest, m.password) for m in members),
+                "INSERT INTO members VALUES (?, ?, ?, ?, ?, ?, ?)",
+                ((shard_id, m.name, m.path, m.size, m.digest, m.password, m.is_stale) for m in members),
             )
 
     def record_moves(self, moves: Iterable[Move]) -> None:
@@ -286,7 +293,7 @@ class State(Fetches):
                 "since_mono) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (shard, run_key, attempt, twin) DO "
                 "UPDATE SET intent_s = excluded.intent_s, since_boot = excluded.since_boot, "
                 "since_mono = excluded.since_mono, batch = excluded.batch, remote_batch = excluded.remote_batch, "
-                "lost_s = NULL, unknown = '', refused = '' WHERE coalesce(runs.remote_id, '') = ''",
+                "lost_s = NULL, unknown = '', refused = '', given_up = 0 WHERE coalesce(runs.remote_id, '') = ''",
                 *(shard.id, run["batch"], run["remote_batch"], run["bound_s"], run["run_key"], run["attempt"]),
                 *(run["tag"], run["intent_s"], moment.boot, moment.mono_s),
             )
@@ -374,7 +381,7 @@ class State(Fetches):
         )
         self.write(
             "UPDATE runs SET remote_id = ?, status = ?, message = ?, started_ns = ?, finished_ns = ?, unknown = '', "
-            "refused = '', gone = 0 WHERE id = ? AND coalesce(remote_id, '') IN ('', ?)",
+            "refused = '', gone = 0, given_up = 0 WHERE id = ? AND coalesce(remote_id, '') IN ('', ?)",
             *(remote_id, status, message, started_ns, finished_ns, run, remote_id),
         )
 
@@ -404,7 +411,7 @@ class State(Fetches):
 
     def record_given_up(self, run: int) -> None:
         """Record a person's decision that no run was started under an intent."""
-        self.write("UPDATE runs SET status = ? WHERE id = ? AND coalesce(remote_id, '') = ''", GIVEN_UP, run)
+        self.write("UPDATE runs SET given_up = 1 WHERE id = ? AND coalesce(remote_id, '') = ''", run)
 
     def forget_run_intent(self, run: int) -> None:
         """Forget an intent whose request never left this machine; its shard stays closed."""
@@ -423,7 +430,7 @@ def _by_shard(rows: Iterable[sqlite3.Row]) -> dict[int, list[sqlite3.Row]]:
 
 
 def _member(row: sqlite3.Row) -> Member:
-    return Member(row["name"], row["path"], row["size"], row["digest"], row["password"])
+    return Member(row["name"], row["path"], row["size"], row["digest"], row["password"], bool(row["stale"]))
 
 
 def read_holder(path: Path) -> str:

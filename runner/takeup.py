@@ -18,14 +18,13 @@ from typing import TypeVar
 from runner.api import AIHub
 from runner.errors import ServiceError
 from runner.fingerprint import MEMBER_HEX, fingerprint_members, parse_run_tag, short_identity
-from runner.lockfile import Entry
+from runner.lockfile import GIVEN_UP, Entry
 from runner.look import preference
-from runner.model import GIVEN_UP, Batch, Member, Source
+from runner.model import Batch, Member, Source
 from runner.shards import hashed_name, plain_name
 from runner.state import State
 from runner.wire import RunInfo, clean_text, parse_results
 
-STALE = "sha256/16:"  # stands before the shortened identity of a file that is not here any more as it was
 THREADS = 8
 MARK_BYTES = 8
 MAX_TRIES = 1000  # of files that fit a batch by name and size; with a lock file, none are needed
@@ -173,7 +172,7 @@ class Finder:
             name = plain_name(source.path) if source else mark
             taken = {member.name for member in members}
             name = hashed_name(source.path) if source and name in taken else name
-            members.append(_member(name, source) if source else Member(name, "", 0, STALE + mark))
+            members.append(_member(name, source) if source else _stale(name, 0, mark))
         return tuple(members)
 
     def _match_marks(self, entry: Entry) -> tuple[Member, ...]:
@@ -206,7 +205,7 @@ class Finder:
             here = {member.path for member in members}
             marked = [source for source in self._marked(mark) if size in (source.size, None)]
             found = next((source for source in self._likeliest(marked, name) if source.path not in here), None)
-            members.append(_member(name, found) if found else Member(name, "", size or 0, STALE + mark))
+            members.append(_member(name, found) if found else _stale(name, size or 0, mark))
         return members
 
     def _try(self, listed: Listed, fingerprint: str) -> list[Member]:
@@ -249,21 +248,24 @@ def _member(name: str, source: Source) -> Member:
 def recognise_stale(state: State, sources: Sequence[Source]) -> None:
     """Record files that were not here as they had been paid for, and are so again."""
     for shard in state.load_shards():
-        stale = [member for member in shard.members if member.digest.startswith(STALE)]
+        stale = [member for member in shard.members if member.is_stale]
         taken = {member.path for member in shard.members}
         found = {}
         for member in stale:
-            mark = member.digest.removeprefix(STALE)
+            mark = member.digest
             for source in sources:
                 fits_name = source.path not in taken and _is_named(source, member.name)
                 if fits_name and short_identity(source.identity) == mark:
-                    found[member.name] = replace(
-                        member, path=source.path, size=source.size, digest=source.digest, password=source.password
-                    )
+                    found[member.name] = _member(member.name, source)
                     taken.add(source.path)
                     break
         if found:
             state.record_members(shard.id, [found.get(member.name, member) for member in shard.members])
+
+
+def _stale(name: str, size: int, mark: str) -> Member:
+    """Make a member of which only the lock file's mark is known."""
+    return Member(name, "", size, mark, is_stale=True)
 
 
 def _is_named(source: Source, name: str) -> bool:

@@ -66,6 +66,23 @@ def test_state_of_a_release_is_only_read_where_it_may_not_be_written(tmp_path: P
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.name)
+def test_words_that_stood_in_other_columns_become_facts(tmp_path: Path, release: Path) -> None:
+    path = tmp_path / "job.state.db"
+    shutil.copy(release / "state.db", path)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE runs SET status = 'RESUBMITTED', remote_id = NULL WHERE id = 1")
+        db.execute("UPDATE runs SET message = 'it is not on the server any more' WHERE id = 2")
+        db.execute("UPDATE members SET digest = 'sha256/16:0123456789abcdef', path = '' WHERE shard = 1")
+    with closing(State(path)) as state:
+        runs = {run.id: run for shard in state.load_shards() for run in shard.runs}
+        members = state.load_shards(1)[0].members
+    assert (runs[1].is_given_up, runs[1].is_open, runs[1].status) == (True, False, "")
+    assert (runs[2].is_gone, runs[1].is_gone) == (True, False)
+    assert {(member.digest, member.is_stale) for member in members} == {("0123456789abcdef", True)}
+    assert path.with_name("job.state.db.v1").exists()
+
+
 def test_migrations_lead_from_every_version_to_todays() -> None:
     assert sorted(MIGRATIONS) == list(range(1, SCHEMA_VERSION))
 
