@@ -19,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 PATIENCE_S = 30.0
 KEEP_ALIVE_S = 75
 TICK_S = 0.1  # how often a server of uvicorn's ticks
+END_TICK_S = 0.005  # how often a server that stops checks whether all has ended
 OPEN_FILES = 65_536
 ABSOLUTE = re.compile(rb"https?://([^/]*)", re.IGNORECASE)
 SPARE_FILES = 100  # for bodies, the log, and whatever else is not a connection
@@ -105,6 +106,24 @@ class Server(uvicorn.Server):
             loop, stopped = self._stop
             with contextlib.suppress(RuntimeError):  # it has ended by itself
                 loop.call_soon_threadsafe(stopped.set)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what is under way, and end at once where nothing is: uvicorn waits 100 ms in any case."""
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        try:
+            async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+                while (self.server_state.connections or self.server_state.tasks) and not self.force_exit:
+                    await asyncio.sleep(END_TICK_S)
+                for server in self.servers:
+                    await server.wait_closed()
+        except TimeoutError:
+            for task in self.server_state.tasks:
+                task.cancel()
 
     async def on_tick(self, counter: int) -> bool:
         """Let every connection know that time has passed."""
