@@ -24,7 +24,7 @@ contract: $(VENV)/.installed-dev
 	AIHUB_OPENAPI=$(OPENAPI) AIHUB_EXAMPLES=100 $(BIN)/python -m pytest -n auto tests/fake tests/e2e
 
 docs: $(VENV)/.installed
-	$(BIN)/python -m runner.reference > docs/reference.md
+	$(BIN)/python -m aihub_runner.spec.reference > docs/reference.md
 	$(BIN)/python -m fake_server.reference > docs/scenarios.md
 	$(BIN)/python -m fake_server.behaviours > docs/fake.md
 

@@ -9,11 +9,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from runner.files import write_file
-from runner.model import Answer, Member, Page, Scan, Source
-from runner.pages import Found, find_results
-from runner.plan import Want
-from runner.state import State
+from aihub_runner.files import write_file
+from aihub_runner.model import Answer, Member, Page, Scan, Source
+from aihub_runner.plan.planner import Want
+from aihub_runner.results.reader import Found, find_results
+from aihub_runner.state.store import State
 
 TARGET, RUN_KEY = "target", "key"
 DIGEST = "sha256:" + "0" * 64

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.fingerprint import fingerprint_members, run_tag
-from runner.job import Job, Options, open_job
-from runner.model import Answer, Member, Page
-from runner.state import State
+from aihub_runner.apply.job import Job, Options, open_job
+from aihub_runner.model import Answer, Member, Page
+from aihub_runner.plan.identity import fingerprint_members, run_tag
+from aihub_runner.state.store import State
 
 SPEC = """\
 name = "job"

@@ -77,7 +77,7 @@ def modules(package: str) -> list[Path]:
 
 
 def imported(path: Path) -> set[str]:
-    """Module names that a file imports of this project, such as `runner.spec`."""
+    """Module names that a file imports of this project, such as `aihub_runner.spec.model`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:

@@ -28,7 +28,7 @@ def main() -> None:
         job = make_job(Path(folder))
         make_results(job, DOCUMENTS, make)
         begun = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "runner", "report", str(job.spec_path), "--fake"], check=True)
+        subprocess.run([sys.executable, "-m", "aihub_runner", "report", str(job.spec_path), "--fake"], check=True)
         seconds = time.perf_counter() - begun
         size = (job.results_path / "report.html").stat().st_size / 1e6
         memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

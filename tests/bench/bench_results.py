@@ -18,11 +18,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from aihub_runner.results.documents import update_documents
+from aihub_runner.results.folder import update_tables
+from aihub_runner.results.reader import find_results
+from aihub_runner.state.store import State
 from made import open_state, record_run, scan_of, want
-from runner.exports import update_tables
-from runner.jsonl import update_documents
-from runner.pages import find_results
-from runner.state import State
 
 FIELDS, FILES_IN_RUN, FILES_IN_PAGE = 20, 1000, 100
 FORMATS = ["jsonl", "csv", "parquet"]

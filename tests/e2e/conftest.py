@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from aihub_runner.cli.main import cli
 from contract import check_journal
 from fake_server import FakeAIHub
-from runner.cli import cli
 from support.proxy import Proxy
 from support.world import check_paid_once
 
@@ -99,7 +99,7 @@ class Project:
         """Start the command line as a process of its own."""
         environment = {k: v for k, v in (os.environ | self.env).items() if v is not None}
         return subprocess.Popen(
-            [sys.executable, "-m", "runner", *args],
+            [sys.executable, "-m", "aihub_runner", *args],
             cwd=self.folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -112,7 +112,7 @@ class Project:
         """Run the command line on a terminal of its own, answer its question, and give all it showed."""
         environment = {k: v for k, v in (os.environ | self.env).items() if v is not None} | {"TERM": "xterm"}
         main, terminal = pty.openpty()
-        command = [sys.executable, "-m", "runner", *args]
+        command = [sys.executable, "-m", "aihub_runner", *args]
         process = subprocess.Popen(
             command, cwd=self.folder, env=environment, stdin=terminal, stdout=terminal, stderr=terminal
         )

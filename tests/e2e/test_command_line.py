@@ -10,9 +10,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
+import aihub_runner.apply.run
+import aihub_runner.cli.main
 import fake_server.__main__
-import runner.apply
-import runner.cli
 
 from .conftest import SPEC, Project
 
@@ -80,7 +80,7 @@ def test_what_is_not_done_is_shown_with_what_to_do_about_it(project: Project) ->
     assert "hint       apply again when that is done" in project.apply("--retry-failed").out
 
 
-@pytest.mark.parametrize("program", [runner.cli.cli, fake_server.__main__.main])
+@pytest.mark.parametrize("program", [aihub_runner.cli.main.cli, fake_server.__main__.main])
 def test_help_is_there_by_its_short_name_and_cuts_no_sentence_off(program: click.Command) -> None:
     shown = CliRunner().invoke(program, ["-h"])
     assert shown.exit_code == 0
@@ -143,10 +143,10 @@ def test_report_of_a_bug_holds_no_secret(
     monkeypatch.chdir(project.folder)
     monkeypatch.setenv("AIHUB_API_KEY", "fake-very-secret-token")
     monkeypatch.setenv("AIHUB_API_ROOT", str(project.env["AIHUB_API_ROOT"]))
-    monkeypatch.setattr(runner.apply, "claim_results", break_down)
+    monkeypatch.setattr(aihub_runner.apply.run, "claim_results", break_down)
     monkeypatch.setattr("sys.argv", ["runner", "apply", "job.toml"])
     with pytest.raises(SystemExit) as end:
-        runner.cli.main()
+        aihub_runner.cli.main.main()
     assert end.value.code == 1
     printed = capsys.readouterr().err
     found = re.search(r"a report is in (\S+)", printed)

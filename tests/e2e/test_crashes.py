@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runner.transport import Transport
+from aihub_runner.aihub.transport import Transport
 from torture.crash import CRASHED, wait_on_the_clock_of_the_fake
 
 from .conftest import ROOT, Project

@@ -95,7 +95,18 @@ def can_mount() -> bool:
 
 def apply_read_only(project: Project, *args: str) -> subprocess.CompletedProcess[str]:
     """Run the command line with the folder of the spec mounted read-only."""
-    command = ["unshare", "-rm", "sh", "-c", READ_ONLY, str(project.folder), sys.executable, "-m", "runner", *args]
+    command = [
+        "unshare",
+        "-rm",
+        "sh",
+        "-c",
+        READ_ONLY,
+        str(project.folder),
+        sys.executable,
+        "-m",
+        "aihub_runner",
+        *args,
+    ]
     environment = {k: v for k, v in (os.environ | project.env).items() if v is not None}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
 

@@ -116,7 +116,7 @@ def test_diff_of_what_is_not_here_names_what_is(two: Project, args: tuple[str, .
 def test_diff_of_one_side_only_is_refused(two: Project) -> None:
     from click.testing import CliRunner
 
-    from runner.cli import cli
+    from aihub_runner.cli.main import cli
 
     for args in (["--run", "old-0"], ["--run", "a", "--version", "b"], []):
         result = CliRunner().invoke(cli, ["diff", str(two.spec_path), "--fake", *args])

@@ -110,7 +110,7 @@ def test_pages_that_shift_are_made_good(
     with_everything: Project, monkeypatch: pytest.MonkeyPatch, operation: str, fault: str
 ) -> None:
     """Each listing has several pages, and is needed: the answers of both requests that create are lost, too."""
-    monkeypatch.setattr("runner.api.PAGE", 1)  # ten times as many files
+    monkeypatch.setattr("aihub_runner.aihub.client.PAGE", 1)  # ten times as many files
     with_everything.write_files(50)
     with_everything.change_spec("[limits]", "[limits]\nfiles_per_batch = 17")
     with_everything.fake.service.page_files = 7

@@ -13,7 +13,7 @@ from contextlib import closing
 
 import pytest
 
-import runner.database
+import aihub_runner.state.database
 
 from .conftest import Project
 
@@ -105,7 +105,7 @@ def leave_room(monkeypatch: pytest.MonkeyPatch, pages: int) -> None:
         db.execute(f"PRAGMA max_page_count = {max(used, EMPTY_PAGES) + pages}")
         return db  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(runner.database.sqlite3, "connect", connect_with_little_room)
+    monkeypatch.setattr(aihub_runner.state.database.sqlite3, "connect", connect_with_little_room)
 
 
 @pytest.mark.parametrize("room", [0, 1, 2, 3, 4, 6, 8, 12, 16, 20])

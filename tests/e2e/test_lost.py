@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from runner.api import AIHub
-from runner.wire import RunInfo
+from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.schemas import RunInfo
 
 from .conftest import Project
 from .test_interrupted import wait_for

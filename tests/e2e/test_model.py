@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from aihub_runner.plan.batching import hashed_name, plain_name
 from contract import check_journal
 from fake_server import FakeAIHub
 from fake_server.world import Batch, Run
-from runner.shards import hashed_name, plain_name
 from support.proxy import Proxy, shifted
 
 from .conftest import QUICK, ROOT, WRITES, Project

@@ -12,8 +12,8 @@ from threading import Thread
 
 import pytest
 
+from aihub_runner.outfile import find_descriptor, find_place, is_standard_output
 from made_results import MadeFile, make_documents, make_job, make_results
-from runner.outfile import find_descriptor, find_place, is_standard_output
 
 from .conftest import Project
 
@@ -154,7 +154,7 @@ def test_standard_output_by_its_name_gets_the_bytes_and_nothing_else(made: Proje
     (made.folder / "link").symlink_to("stdout")
     command, *options = WRITERS[writer]
     for output in ("/proc/self/fd/1", "stdout", "link"):
-        line = f'echo first > all; "$1" -m runner {command} job.toml --fake {" ".join(options)} {output} >> all'
+        line = f'echo first > all; "$1" -m aihub_runner {command} job.toml --fake {" ".join(options)} {output} >> all'
         outcome = run_in_shell(made, line)
         assert outcome.returncode == 0, outcome.stderr
         text = (made.folder / "all").read_text()
@@ -171,7 +171,8 @@ def test_name_of_standard_output_stands_for_it(tmp_path: Path) -> None:
 
 def test_another_open_file_by_its_number_is_written_where_it_stands(made: Project, writer: str) -> None:
     command, *options = WRITERS[writer]
-    line = f'{{ echo first >&3; "$1" -m runner {command} job.toml --fake {" ".join(options)} /proc/self/fd/3; }} 3> all'
+    program = f'"$1" -m aihub_runner {command} job.toml --fake'
+    line = f"{{ echo first >&3; {program} {' '.join(options)} /proc/self/fd/3; }} 3> all"
     outcome = run_in_shell(made, line)
     assert outcome.returncode == 0, outcome.stderr
     assert (made.folder / "all").read_text().startswith(f"first\n{BEGINS[writer]}")

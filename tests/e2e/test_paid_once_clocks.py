@@ -329,7 +329,7 @@ LOCKLESS = """\
 import fcntl, sys
 fcntl.flock = fcntl.lockf = lambda *_: None
 sys.argv = ["runner", "apply", "job.toml"]
-from runner.cli import main
+from aihub_runner.cli.main import main
 main()
 """
 

@@ -295,7 +295,7 @@ def cut_at(offset: int, beyond: Act) -> Act:
 def test_listing_that_is_refused_after_a_full_page_proves_nothing(
     project: Project, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    monkeypatch.setattr("runner.api.PAGE", 3)
+    monkeypatch.setattr("aihub_runner.aihub.client.PAGE", 3)
     project.write_files(1)
 
     def start_others(call: Call) -> Answer:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from aihub_runner.apply.job import Options, open_job
+from aihub_runner.errors import InputError
 from fake_server import FakeAIHub
-from runner.errors import InputError
-from runner.job import Options, open_job
 from support.proxy import (
     ALWAYS,
     BATCHES,

@@ -34,7 +34,7 @@ def test_readme_commands_do_what_they_say(tmp_path: Path) -> None:
 
 
 def test_readme_spec_is_a_spec() -> None:
-    from runner.spec import parse_spec
+    from aihub_runner.spec.model import parse_spec
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     [spec] = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+import aihub_runner.results.documents
 import fake_server.batches
-import runner.jsonl
 from fake_server.extraction import Extraction
 
 from .conftest import Project
@@ -326,11 +326,11 @@ def test_results_are_written_after_a_crash_between_their_rename_and_its_record(
     project.write_files(1)
     project.apply()
     project.write_files(1, start=1)
-    real = runner.jsonl.write_file
-    monkeypatch.setattr(runner.jsonl, "write_file", die)
+    real = aihub_runner.results.documents.write_file
+    monkeypatch.setattr(aihub_runner.results.documents, "write_file", die)
     with pytest.raises(Dead):
         project.apply()
-    monkeypatch.setattr(runner.jsonl, "write_file", real)
+    monkeypatch.setattr(aihub_runner.results.documents, "write_file", real)
     project.write_files(1, start=2)
     assert project.apply().code == 0
     assert len(paths(project)) == 3

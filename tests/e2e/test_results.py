@@ -9,8 +9,8 @@ from contextlib import closing
 
 import pytest
 
+from aihub_runner.state.store import State
 from fake_server.extraction import Extraction
-from runner.state import State
 
 from .conftest import Project
 
@@ -210,7 +210,7 @@ def test_pages_that_shift_once_are_read_again(project: Project) -> None:
 
 
 def test_results_are_read_as_dictionaries_from_python(project: Project) -> None:
-    from runner import documents
+    from aihub_runner import documents
 
     project.write_files(2)
     project.apply()

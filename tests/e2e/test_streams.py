@@ -21,7 +21,7 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 def shell(project: Project, command: str, **extra: str) -> subprocess.CompletedProcess[bytes]:
     """Run a command line of a shell; `runner` in it is ours, and the exit code that of the first one of a pipe."""
     environment = {k: v for k, v in (os.environ | project.env | extra).items() if v is not None}
-    script = f'runner() {{ "{sys.executable}" -m runner "$@"; }}; {command}; exit ${{PIPESTATUS[0]}}'
+    script = f'runner() {{ "{sys.executable}" -m aihub_runner "$@"; }}; {command}; exit ${{PIPESTATUS[0]}}'
     return subprocess.run(["bash", "-c", script], cwd=project.folder, env=environment, capture_output=True, timeout=60)
 
 
@@ -90,7 +90,7 @@ def test_terminal_that_is_gone_ends_nothing(project: Project) -> None:
     main, terminal = pty.openpty()
     environment = {k: v for k, v in (os.environ | project.env).items() if v is not None} | {"TERM": "xterm"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "runner", "apply", "job.toml", "--yes"],
+        [sys.executable, "-m", "aihub_runner", "apply", "job.toml", "--yes"],
         cwd=project.folder,
         env=environment,
         stdin=terminal,

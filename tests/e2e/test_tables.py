@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from runner.files import digest_file
+from aihub_runner.files import digest_file
 
 from .conftest import Project
 
@@ -199,7 +199,7 @@ def test_format_whose_extra_is_missing_is_refused_by_validate_with_its_line(proj
     ask_for(project, 'formats = ["csv", "parquet"]')
     blocker = project.write("site/sitecustomize.py", "import sys\nsys.modules['pyarrow'] = None\n").parent
     environment = os.environ | {"PYTHONPATH": f"{blocker}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    command = [sys.executable, "-m", "runner", "validate", "job.toml"]
+    command = [sys.executable, "-m", "aihub_runner", "validate", "job.toml"]
     found = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
     assert found.returncode == 2
     assert found.stderr == (
@@ -374,7 +374,7 @@ def test_results_options_that_do_not_fit_together_are_refused(project: Project, 
 def pipe(project: Project, command: str) -> subprocess.CompletedProcess[str]:
     """Run a command whose output another reads; the exit code is the last of both that is not 0."""
     return subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {sys.executable} -m runner {command}"],
+        ["bash", "-c", f"set -o pipefail; {sys.executable} -m aihub_runner {command}"],
         capture_output=True,
         text=True,
         env={k: v for k, v in (os.environ | project.env).items() if v is not None},
@@ -405,7 +405,7 @@ def test_results_that_cannot_be_printed_are_told_of_once(project: Project) -> No
     project.write_files(1)
     project.apply()
     environment = {k: v for k, v in (os.environ | project.env).items() if v is not None}
-    command = [sys.executable, "-m", "runner", "results", "job.toml", "--format", "xlsx"]
+    command = [sys.executable, "-m", "aihub_runner", "results", "job.toml", "--format", "xlsx"]
     with Path("/dev/full").open("wb") as full:
         found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environment, cwd=project.folder)
     assert found.stderr == b"error: standard output: cannot be written, No space left on device\nhint: give --output\n"

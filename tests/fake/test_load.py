@@ -14,7 +14,7 @@ from fake_server import FakeAIHub
 
 CLIENTS, ROUNDS = 32, 2
 MEGABYTE = 1_048_576
-HEAVY = ("pydantic", "rich", "requests", "pypdf", "runner", "httpx")
+HEAVY = ("pydantic", "rich", "requests", "pypdf", "aihub_runner", "httpx")
 
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 

@@ -19,10 +19,10 @@ from urllib.request import urlopen
 
 import requests
 
-import runner.database
-from runner import cli
-from runner.errors import Interrupted
-from runner.transport import Transport
+import aihub_runner.state.database
+from aihub_runner.aihub.transport import Transport
+from aihub_runner.cli import main as cli
+from aihub_runner.errors import Interrupted
 
 CRASHED = 137
 LONG_WAIT_S = 1.0
@@ -59,7 +59,7 @@ def instrument(crash_at: int) -> None:
             return around(run)(sql, *args) if sql == "COMMIT" else run(sql, *args)
 
     connect = sqlite3.connect
-    runner.database.sqlite3.connect = lambda *args, **how: connect(*args, factory=CountingConnection, **how)
+    aihub_runner.state.database.sqlite3.connect = lambda *args, **how: connect(*args, factory=CountingConnection, **how)
     Transport.pause = wait_on_the_clock_of_the_fake
     requests.Session.request = after(requests.Session.request)  # the server has acted
     Transport.send = around(Transport.send)  # before the request, after the answer

@@ -23,6 +23,7 @@ from trial import Trial, Worker
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / ".torture"
+CODE = ("runner/**/*.py", "runner/**/*.sql", "fake_server/**/*.py", "tests/torture/*")
 CRASHED = 137
 WORKERS = os.cpu_count() or 2
 
@@ -33,7 +34,8 @@ class Log:
     def __init__(self) -> None:
         KEPT.mkdir(exist_ok=True)
         code = hashlib.sha256()
-        for path in sorted([*ROOT.glob("runner/*.*"), *ROOT.glob("fake_server/*.py"), *ROOT.glob("tests/torture/*")]):
+        paths = [path for glob in CODE for path in ROOT.glob(glob)]
+        for path in sorted(paths):
             code.update(path.read_bytes() if path.is_file() else b"")
         self.path = KEPT / f"pairs-{code.hexdigest()[:12]}.jsonl"
         self.lines = [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []

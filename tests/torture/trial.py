@@ -45,9 +45,9 @@ def serve_forks() -> None:
     sys.path.insert(0, str(Path(__file__).parent))
     import crash
 
-    import runner.apply
-    import runner.inspection  # noqa: F401
-    from runner import cli
+    import aihub_runner.apply.run
+    import aihub_runner.cli.inspection  # noqa: F401
+    from aihub_runner.cli import main as cli
 
     for line in sys.stdin:
         boundary, folder = line.split(maxsplit=1)

@@ -13,8 +13,8 @@ import respx
 from pydantic import SecretStr
 from requests.adapters import BaseAdapter
 
-from runner.api import AIHub
-from runner.session import Connection, open_session
+from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.session import Connection, open_session
 
 ROOT = "https://hub.example/api"
 CONNECTION = Connection(ROOT, SecretStr("t0ken"), "acme", retry_wait_s=0.0)

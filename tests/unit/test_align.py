@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.align import GAP, align, common_length
+from aihub_runner.text.align import GAP, align, common_length
 
 
 def alike(before: str, after: str) -> Callable[[int, int], int]:

@@ -8,9 +8,9 @@ import httpx
 import pytest
 import respx
 
-from runner.api import AIHub
-from runner.bodies import FileSlice
-from runner.errors import AnswerLost, ServiceError
+from aihub_runner.aihub.bodies import FileSlice
+from aihub_runner.aihub.client import AIHub
+from aihub_runner.errors import AnswerLost, ServiceError
 
 KEY = "0123456789abcdef"
 TAG = f"aihub-runner:{'a' * 64}:{KEY}:1"

@@ -15,11 +15,11 @@ from threading import Event
 
 import pytest
 
-import runner.database
-from runner.database import MIGRATIONS, SCHEMA_VERSION
-from runner.errors import StateError
-from runner.model import CachedDigest, Stat
-from runner.state import State
+import aihub_runner.state.database
+from aihub_runner.errors import StateError
+from aihub_runner.model import CachedDigest, Stat
+from aihub_runner.state.database import MIGRATIONS, SCHEMA_VERSION
+from aihub_runner.state.store import State
 
 RELEASES = sorted(path.parent for path in (Path(__file__).parent.parent / "data").glob("*/state.db"))
 
@@ -145,7 +145,7 @@ def test_state_that_cannot_be_opened_for_want_of_descriptors_names_the_limit(tmp
 def test_record_that_cannot_be_made_for_want_of_descriptors_names_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner.database, "PATIENCE_S", ())
+    monkeypatch.setattr(aihub_runner.state.database, "PATIENCE_S", ())
     with closing(State(tmp_path / "job.state.db")) as state:
         with no_descriptor_left(), pytest.raises(StateError, match="too many files are open, the limit is 64"):
             state.record_meta("key", "value")

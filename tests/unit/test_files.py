@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import InputError, StateError
-from runner.files import write_file
+from aihub_runner.errors import InputError, StateError
+from aihub_runner.files import write_file
 
 
 def refuse_folders(monkeypatch: pytest.MonkeyPatch, number: int) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wcmatch import glob
 
-from runner.globs import Globs, anchor_names, compile_globs, expand_pattern
+from aihub_runner.spec.patterns import Globs, anchor_names, compile_globs, expand_pattern
 
 NAMES = st.sampled_from(["a", "b", "ab", ".a", "a*", "a-1", "ä"])
 PARTS = st.sampled_from(["a", "b", "*", "**", "?", "a*", "[ab]", "[!a]", ".a", ".*", "a\\*", "{a,b}", "{ab,.a}", "ä"])

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aihub_runner.aihub.schemas import parse_results
+from aihub_runner.files import digest_file
+from aihub_runner.results.documents import load_warnings, read_documents, render_document, update_documents
+from aihub_runner.results.folder import update_tables
+from aihub_runner.results.reader import find_results
+from aihub_runner.text.jsontext import READER, Numeral, render_json, settle
 from made import open_state, record_run, scan_of, want
-from runner.exports import update_tables
-from runner.files import digest_file
-from runner.jsonl import load_warnings, read_documents, render_document, update_documents
-from runner.jsontext import READER, Numeral, render_json, settle
-from runner.pages import find_results
-from runner.wire import parse_results
 
 NUMBERS = [
     *("1.10", "12345678901234567.89", "-0", "-0.0", "0", "1", "-17", "1e5", "1E400", "1.0", "100.00", "0.1e-7"),

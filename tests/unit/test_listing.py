@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from runner.errors import ListingCut, ServiceError
-from runner.listing import PAGE, read_batches, read_runs
-from runner.wire import BatchInfo, RunInfo
+from aihub_runner.aihub.listing import PAGE, read_batches, read_runs
+from aihub_runner.aihub.schemas import BatchInfo, RunInfo
+from aihub_runner.errors import ListingCut, ServiceError
 
 BEGUN_S = 1_700_000_000
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.pace import Pace
+from aihub_runner.aihub.throttle import Pace
 
 
 class Hand:

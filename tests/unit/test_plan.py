@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from runner.fingerprint import fingerprint_members
-from runner.model import Batch, Member, Run, Scan, Shard, Source
-from runner.plan import Need, Plan, Want, find_moves, make_plan
+from aihub_runner.model import Batch, Member, Run, Scan, Shard, Source
+from aihub_runner.plan.identity import fingerprint_members
+from aihub_runner.plan.planner import Need, Plan, Want, find_moves, make_plan
 
 WANT = Want("key", "target", "plain", 1000, {"version": "1"})
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 
-from runner.events import Counts
-from runner.progress import LineProgress, render_counts
-from runner.shown import render_size
+from aihub_runner.apply.events import Counts
+from aihub_runner.cli.progress import LineProgress, render_counts
+from aihub_runner.text.shown import render_size
 
 
 def test_lines_come_at_each_change_and_at_least_every_30_seconds() -> None:

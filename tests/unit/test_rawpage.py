@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.rawpage import RawPage
-from runner.wire import Unreadable, parse_results
+from aihub_runner.aihub.schemas import Unreadable, parse_results
+from aihub_runner.results.rawpage import RawPage
 
 VALUE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

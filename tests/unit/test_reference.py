@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from runner.errors import InputError, Interrupted, RunnerError, ServiceError, StateError, UnknownOutcome
-from runner.outputs import results
-from runner.reference import EXIT_CODES, render_columns, render_reference
-from runner.spec import TABLES, Format
-from runner.tables import CASES, DOCUMENTS, FIELDS
+from aihub_runner.cli.results import results
+from aihub_runner.errors import InputError, Interrupted, RunnerError, ServiceError, StateError, UnknownOutcome
+from aihub_runner.results.tables import CASES, DOCUMENTS, FIELDS
+from aihub_runner.spec.model import TABLES, Format
+from aihub_runner.spec.reference import EXIT_CODES, render_columns, render_reference
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from aihub_runner.aihub.bodies import FileSlice
+from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.session import Connection
+from aihub_runner.errors import AnswerLost, Interrupted, ServiceError
 from raw_server import Drip, Piece, RawServer, answer
-from runner.api import AIHub
-from runner.bodies import FileSlice
-from runner.errors import AnswerLost, Interrupted, ServiceError
-from runner.session import Connection
 
 RUN = b'{"id": "r", "status": "RUNNING"}'
 PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
@@ -127,8 +127,8 @@ def test_answer_that_drips_is_given_up_in_the_end(pieces: list[Piece]) -> None:
 
 @pytest.mark.parametrize("pieces", DRIPS)
 def test_reading_ends_when_we_are_asked_to_stop(pieces: list[Piece], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.transport.GRACE_S", 0.1)
-    monkeypatch.setattr("runner.transport.PAID_GRACE_S", 0.1)
+    monkeypatch.setattr("aihub_runner.aihub.transport.GRACE_S", 0.1)
+    monkeypatch.setattr("aihub_runner.aihub.transport.PAID_GRACE_S", 0.1)
     with talking(pieces) as (client, _):
         next(piece for piece in pieces if isinstance(piece, Drip)).begun = client.stop.set
         with pytest.raises(Interrupted):
@@ -145,7 +145,7 @@ def test_answer_that_is_under_way_when_we_are_asked_to_stop_is_taken() -> None:
 
 
 def test_large_answer_may_take_longer_than_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.response.BYTES_PER_S", 1)
+    monkeypatch.setattr("aihub_runner.aihub.response.BYTES_PER_S", 1)
     body = RUN + b" " * 100
     slow: list[Piece] = [answer(body)[:-100], *[bytes(piece) for piece in [b" " * 10] * 10]]
     with talking(slow, limit_s=0.3) as (client, server):

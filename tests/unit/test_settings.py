@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import InputError
-from runner.settings import PUBLIC_ROOT, load_settings, load_spec, normalise_root, read_secrets
+from aihub_runner.errors import InputError
+from aihub_runner.settings import PUBLIC_ROOT, load_settings, load_spec, normalise_root, read_secrets
 
 
 @pytest.fixture(autouse=True)

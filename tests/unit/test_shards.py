@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.model import Source
-from runner.shards import MAX_NAME, assign_names, fold_name, group_sources, hashed_name
+from aihub_runner.model import Source
+from aihub_runner.plan.batching import MAX_NAME, assign_names, fold_name, group_sources, hashed_name
 
 
 def source(path: str, digest: str = "sha256:00") -> Source:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.shown import make_visible, show_difference, show_value
+from aihub_runner.text.shown import make_visible, show_difference, show_value
 
 JOINERS = "\u200b\u200c\u200d"
 

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.boundaries import check_inside
-from runner.errors import InputError
-from runner.globs import compile_globs
-from runner.model import MB, CachedDigest, Scan
-from runner.sources import scan_sources
-from runner.spec import parse_spec
-from runner.walk import find_files
+from aihub_runner.errors import InputError
+from aihub_runner.model import MB, CachedDigest, Scan
+from aihub_runner.sources.exclude import check_inside
+from aihub_runner.sources.scan import scan_sources
+from aihub_runner.sources.walk import find_files
+from aihub_runner.spec.model import parse_spec
+from aihub_runner.spec.patterns import compile_globs
 
 NOW_NS = 1_800_000_000_000_000_000
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.errors import SpecErrors
-from runner.fingerprint import run_key, run_settings
-from runner.model import Target
-from runner.settings import load_spec
-from runner.sources import scan_sources
-from runner.spec import Spec, parse_spec
+from aihub_runner.errors import SpecErrors
+from aihub_runner.model import Target
+from aihub_runner.plan.identity import run_key, run_settings
+from aihub_runner.settings import load_spec
+from aihub_runner.sources.scan import scan_sources
+from aihub_runner.spec.model import Spec, parse_spec
 
 SHORT = 'files = "in/*"\napp_name = "A"\n'
 TARGET = Target("https://x", "acme", "")

@@ -19,16 +19,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openpyxl.utils.escape import unescape
 
+from aihub_runner.errors import ResultsError
+from aihub_runner.results.documents import read_documents, update_documents
+from aihub_runner.results.folder import update_tables
+from aihub_runner.results.naming import fold_name, name_classes, parse_names
+from aihub_runner.results.reader import find_results
+from aihub_runner.results.tables import FIELDS, Column, Shape, Table, survey
+from aihub_runner.results.writers.formats import guard, open_sink, unguard
+from aihub_runner.state.store import State
+from aihub_runner.text.jsontext import as_unicode
 from made import made_results, record_run, scan_of, want
-from runner.errors import ResultsError
-from runner.exports import update_tables
-from runner.formats import guard, open_sink, unguard
-from runner.jsonl import read_documents, update_documents
-from runner.jsontext import as_unicode
-from runner.naming import fold_name, name_classes, parse_names
-from runner.pages import find_results
-from runner.state import State
-from runner.tables import FIELDS, Column, Shape, Table, survey
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FORMATS = ("jsonl", "csv", "xlsx", "parquet")

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from runner.model import Batch, Member, Run, Shard
-from runner.timeline import make_timeline, total_s
+from aihub_runner.model import Batch, Member, Run, Shard
+from aihub_runner.report.timeline import make_timeline, total_s
 
 NS = 10**9
 BATCH = Batch(1, "target", "name", 100.0, 0.0, 77, {}, sent_s=130.0)

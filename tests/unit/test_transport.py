@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from runner.api import AIHub
-from runner.errors import AnswerLost, Interrupted, Refused, ServiceError
-from runner.reasons import read_date, read_retry_after
-from runner.session import Connection, open_session
+from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.reasons import read_date, read_retry_after
+from aihub_runner.aihub.session import Connection, open_session
+from aihub_runner.errors import AnswerLost, Interrupted, Refused, ServiceError
 
 ROOT = "https://hub.example/api"
 BATCH = {"id": 7, "name": "b"}
@@ -55,7 +55,7 @@ def test_reading_is_not_repeated_after_a_refusal(hub: AIHub, router: respx.MockR
 def test_all_repetitions_for_one_shard_have_a_limit_together(
     hub: AIHub, router: respx.MockRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.transport.RETRIES_PER_SHARD", 7)
+    monkeypatch.setattr("aihub_runner.aihub.transport.RETRIES_PER_SHARD", 7)
     route = router.get("/v2/apps/runs/r").respond(503, headers={"Retry-After": "0"})
 
     def calls_for(shard: int) -> int:

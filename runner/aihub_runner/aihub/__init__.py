@@ -1,0 +1,1 @@
+"""The AI Hub API over HTTP."""

@@ -1,0 +1,201 @@
+"""The endpoints of the AI Hub API, a few lines each; how requests travel is in `transport`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel
+
+from aihub_runner.aihub import schemas
+from aihub_runner.aihub.bodies import FileSlice
+from aihub_runner.aihub.listing import PAGE, read_batches, read_runs
+from aihub_runner.aihub.transport import Transport
+from aihub_runner.errors import ServiceError
+from aihub_runner.plan.identity import parse_run_tag
+
+T = TypeVar("T", bound=BaseModel)
+R = TypeVar("R")
+
+
+class AIHub(Transport):
+    """A client of one root, token and context; see `Transport`."""
+
+    def _compared(self, answer: R, what: str, differs: str) -> R:
+        """Give an answer that is about what was asked."""
+        if not differs:
+            return answer
+        raise schemas.Unreadable(
+            f"{what}: an answer about something else, "
+            f"{schemas.clean_text(schemas.hide_secrets(differs, self.secrets))}",
+            "check whether a proxy or gateway mixes up answers, and apply again",
+            transient=True,
+        )
+
+    # Batches
+
+    def create_batch(self, name: str, workspace: str) -> int:
+        """Create a batch and give its id; see `create`."""
+        body = {"name": name} | ({"workspace": workspace} if workspace else {})
+        return self.create(_reader(schemas.CreatedBatch, "POST /v2/batches"), "/v2/batches", body).id
+
+    def check_access(self) -> None:
+        """Make sure, free of charge, that the service is there and takes our token."""
+        self.get(schemas.BatchList, "/v2/batches", {"limit": 1, "offset": 0})
+
+    def get_batch(self, batch_id: int) -> schemas.BatchInfo:
+        """Ask for a batch: its name, its workspace, and when it was made, as far as the service says so."""
+        what = f"GET /v2/batches/{batch_id}"
+
+        def read(body: bytes) -> schemas.BatchInfo:
+            batch = schemas.parse_answer(schemas.BatchInfo, body, what)
+            return self._compared(batch, what, _differ("batch", batch_id, batch.id))
+
+        return self.ask(read, f"/v2/batches/{batch_id}")
+
+    def list_batches(self, workspace: str) -> list[schemas.BatchInfo]:
+        """List all batches that we may see, in one workspace if named; see `read_batches`."""
+        params = {"workspace": workspace} if workspace else {}
+
+        def ask(offset: int) -> Sequence[schemas.BatchInfo]:
+            return self.get(schemas.BatchList, "/v2/batches", params | {"limit": PAGE, "offset": offset}).batches
+
+        return read_batches(ask)
+
+    def list_files(self, batch_id: int) -> dict[str, schemas.FileMetadata]:
+        """List the names of all files in a batch, and what is said of them. Raises ServiceError where it has no end."""
+        files: dict[str, schemas.FileMetadata] = {}
+        token: str | None = None
+        seen: set[str | None] = set()
+        path = f"/v2/batches/{batch_id}/files"
+        while token not in seen:
+            seen.add(token)
+            page = self.get(
+                schemas.FileList, path, {"page_size": PAGE * 10} | ({"start_token": token} if token else {})
+            )
+            files.update({node.name: node.metadata for node in page.nodes})
+            token = page.next_page_token
+            if page.has_more and not token:
+                raise ServiceError(f"GET {path}: says that there are more files, and not where", "apply again")
+            if page.has_more is False or not token:
+                return files
+        raise ServiceError(f"GET {path}: a page came twice", "apply again", transient=True)
+
+    def put_file(self, batch_id: int, name: str, body: bytes | FileSlice) -> None:
+        """Put a file into a batch, over one of that name."""
+        path = f"/v2/batches/{batch_id}/files/{quote(name, safe='')}"
+        self.write("PUT", path, body, _read_nothing(f"PUT {path}"))
+
+    def delete_file(self, batch_id: int, name: str) -> None:
+        """Ask for a file of a batch to be deleted; it goes some time later."""
+        path = f"/v2/batches/{batch_id}/files/{quote(name, safe='')}"
+        self.write("DELETE", path, None, _read_nothing(f"DELETE {path}"))
+
+    def open_upload(self, batch_id: int, name: str, size: int) -> schemas.UploadSession:
+        """Start a multipart upload; an abandoned one does no harm."""
+        body = json.dumps({"batch_id": batch_id, "filename": name, "file_size": size}).encode()
+        path = "/v2/batches/multipart-upload"
+        read = _reader(schemas.UploadSession, f"POST {path}")
+        return self.write("POST", path, body, read, content_type="application/json")
+
+    def put_part(self, session_id: str, number: int, body: FileSlice) -> schemas.UploadPart:
+        """Send a part, numbered from 1."""
+        path = f"/v2/batches/multipart-upload/sessions/{quote(session_id, safe='')}/parts/{number}"
+
+        def read(answer: bytes) -> schemas.UploadPart:
+            part = schemas.parse_answer(schemas.UploadPart, answer, f"PUT {path}")
+            return self._compared(part, f"PUT {path}", _differ("part", number, part.part_num))
+
+        return self.write("PUT", path, body, read)
+
+    def close_upload(self, session_id: str, parts: list[schemas.UploadPart] | None) -> None:
+        """Commit an upload with its parts in order, or abort it where `parts` is None."""
+        action: dict[str, Any] = {"action": "abort"}
+        if parts is not None:
+            action = {"action": "commit", "parts": [part.model_dump() for part in parts]}
+        path = f"/v2/batches/multipart-upload/sessions/{quote(session_id, safe='')}"
+        read = _read_nothing(f"POST {path}")
+        self.write("POST", path, json.dumps(action).encode(), read, content_type="application/json")
+
+    # Runs
+
+    def _without_secrets(self, run: schemas.RunInfo) -> schemas.RunInfo:
+        return run.model_copy(update={"msg": schemas.hide_secrets(run.msg, self.secrets)}) if run.msg else run
+
+    def start_run(self, deployment_id: str, body: Mapping[str, Any]) -> schemas.RunInfo:
+        """Start a run, which is what costs money; see `create`. Raises AnswerLost for an answer about another run."""
+        path = f"/v2/apps/deployments/{quote(deployment_id, safe='')}/runs" if deployment_id else "/v2/apps/runs"
+        tags = (body.get("settings") or {}).get("tags") or ()
+        tag = next((tag for tag in tags if parse_run_tag(tag)), "")
+
+        def read(answer: bytes) -> schemas.RunInfo:
+            run = schemas.parse_answer(schemas.RunInfo, answer, f"POST {path}")
+            return self._compared(run, f"POST {path}", _differ_run(run, body.get("batch_id"), tag))
+
+        return self._without_secrets(self.create(read, path, body))
+
+    def get_run(self, run_id: str, *, batch_id: int | None = None, tag: str = "") -> schemas.RunInfo:
+        """Ask for the state of a run, which must be of this batch and carry this tag where they are given."""
+        path = f"/v2/apps/runs/{quote(run_id, safe='')}"
+
+        def read(answer: bytes) -> schemas.RunInfo:
+            run = schemas.parse_answer(schemas.RunInfo, answer, f"GET {path}")
+            differs = _differ("run", run_id, run.id) or _differ_run(run, batch_id, tag)
+            return self._compared(run, f"GET {path}", differs)
+
+        return self._without_secrets(self.ask(read, path))
+
+    def list_runs(self, from_s: float) -> list[schemas.RunInfo]:
+        """List all runs since a time in Unix seconds, the oldest first; see `read_runs`."""
+
+        def ask(since: int, order: str, offset: int) -> Sequence[schemas.RunInfo]:
+            params = {
+                "from_timestamp": since,
+                "sort_by": "start_timestamp",
+                "order": order,
+                "limit": PAGE,
+                "offset": offset,
+            }
+            return self.get(schemas.RunList, "/v2/apps/runs", params).runs
+
+        return [self._without_secrets(run) for run in read_runs(ask, from_s)]
+
+    def get_results(
+        self, run_id: str, include: Mapping[str, str], offset: int, *, batch_id: int | None = None
+    ) -> bytes:
+        """Get one page of results as it came; raises schemas.Unreadable where it is none, or of another run."""
+        path = f"/v2/apps/runs/{quote(run_id, safe='')}/results"
+
+        def read(answer: bytes) -> bytes:
+            page = schemas.parse_results(answer, f"GET {path}")
+            differs = _differ("run", run_id, page.id or run_id)
+            differs = differs or _differ("batch", batch_id, page.batch_id or batch_id) * bool(batch_id)
+            return self._compared(answer, f"GET {path}", differs)
+
+        return self.ask(read, path, {"file_offset": offset, **include})
+
+
+def _reader(model: type[T], what: str) -> Callable[[bytes], T]:
+    return lambda body: schemas.parse_answer(model, body, what)
+
+
+def _read_nothing(what: str) -> Callable[[bytes], None]:
+    return lambda body: schemas.parse_nothing(body, what)
+
+
+def _differ(kind: str, asked: object, came: object) -> str:
+    return "" if asked == came else f"{kind} {came!r} in place of {asked!r}"
+
+
+def _differ_run(run: schemas.RunInfo, batch_id: int | None, tag: str) -> str:
+    """Say how a run differs from the one that was sent. What an answer does not carry is no difference."""
+    if batch_id and run.batch_id and run.batch_id != batch_id:
+        return f"a run on batch {run.batch_id} in place of {batch_id}"
+    tags = run.tags or ()
+    if not tag or not tags or tag in tags:
+        return ""
+    if any(map(parse_run_tag, tags)) or not run.batch_id:
+        return f"a run with other tags than {tag!r}, {', '.join(map(repr, tags[:3]))}"
+    return ""

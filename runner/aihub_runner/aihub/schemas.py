@@ -1,0 +1,248 @@
+"""The service's requests and answers as values: what we send, and what we rely on in what comes back.
+
+The shapes are those of the AI Hub API description; what we do not use is not read.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, SecretStr, StrictBool, ValidationError
+
+from aihub_runner.errors import ServiceError
+from aihub_runner.text.jsontext import read_json
+
+_MAX_SHOWN = 300
+_WHO_ANSWERS = "check AIHUB_API_ROOT, and whether a proxy or gateway answers in its place"
+
+
+class Unreadable(ServiceError):
+    """A successful answer that is not what the API description says."""
+
+
+MAX_NUMBER = 2**63 - 1  # what a column of the state holds
+
+
+def _refuse_flag(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a flag in place of a number")
+    return value
+
+
+def _as_number(value: object) -> int | None:
+    """Take a number that nothing depends on, such as a time; anything else counts as not given."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= MAX_NUMBER else None
+
+
+def _as_reference(value: object) -> object:
+    """Take the id of a batch where it is one; an empty one is a way to say that there is none."""
+    if value == "" or (isinstance(value, int) and value <= 0):
+        return None
+    return _refuse_flag(value)
+
+
+_Name = Annotated[str, Field(min_length=1, pattern=r"\S")]
+_BatchId = Annotated[int, BeforeValidator(_refuse_flag), Field(gt=0, le=MAX_NUMBER)]
+_Reference = Annotated[int | None, BeforeValidator(_as_reference)]
+_Number = Annotated[int | None, BeforeValidator(_as_number)]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class BatchInfo(_Answer):
+    id: _BatchId
+    name: str
+    workspace: str | None = None
+    created_at_ms: _Number = None
+
+
+class CreatedBatch(_Answer):
+    id: _BatchId
+
+
+class BatchList(_Answer):
+    batches: list[BatchInfo]
+
+
+class FileMetadata(_Answer):
+    """What a list of files says of one; the time is in Unix seconds. None where it says nothing."""
+
+    size: _Number = None
+    modified_timestamp: _Number = None
+
+
+class FileNode(_Answer):
+    name: _Name
+    metadata: FileMetadata = FileMetadata()
+
+
+class FileList(_Answer):
+    nodes: list[FileNode]
+    next_page_token: str | None = None
+    has_more: bool | None = None
+
+
+class UploadSession(_Answer):
+    session_id: _Name
+    part_size: int = Field(gt=0, le=MAX_NUMBER)
+
+
+class UploadPart(_Answer):
+    part_id: str
+    part_num: int
+
+
+class RunInfo(_Answer):
+    """A run; its times are in Unix nanoseconds. What the service does not say of it is None."""
+
+    id: _Name
+    status: _Name
+    start_timestamp: _Number = None
+    finish_timestamp: _Number = None
+    msg: str | None = None
+    batch_id: _Reference = None
+    tags: list[str] | None = None
+
+
+class RunList(_Answer):
+    runs: list[RunInfo]
+
+
+class ResultField(_Answer):
+    """A field, as far as it is counted; what is written of it comes from the raw page."""
+
+    error_msg: Any = None
+
+
+class ResultDocument(_Answer):
+    fields: list[ResultField] | None = None
+
+
+class ResultFile(_Answer):
+    original_file_name: str
+    documents: list[ResultDocument] | None = None
+
+
+class ResultPage(_Answer):
+    """A page of results. The description requires nothing; without these two it may be anything."""
+
+    id: str | None = None
+    batch_id: _Reference = None
+    files: list[ResultFile]
+    has_more: StrictBool
+
+
+class _Anything(RootModel[Any]):
+    """Any JSON."""
+
+
+class ErrorBody(_Answer):
+    message: str
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def parse_answer(model: type[T], body: bytes, what: str) -> T:
+    """Read the body of a successful answer; raises Unreadable, which names `what` was asked."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise Unreadable(
+            f"{what}: an answer that cannot be read, {_describe(body, error)}",
+            _WHO_ANSWERS,
+            transient=True,
+        ) from None
+
+
+def parse_nothing(body: bytes, what: str) -> None:
+    """Read an answer that says nothing, or nothing of ours. Raises Unreadable for one that somebody else gave."""
+    if body.strip():
+        told = parse_answer(_Anything, body, what).root
+        if isinstance(told, dict) and "message" in told:
+            raise Unreadable(
+                f"{what}: an answer that cannot be read, {render_error(body)}", _WHO_ANSWERS, transient=True
+            )
+
+
+def parse_results(body: bytes, what: str) -> ResultPage:
+    """Read a page of results; it may hold lone surrogates and numbers of any length, which only a lenient reader takes.
+
+    Raises Unreadable.
+    """
+    try:
+        return parse_answer(ResultPage, body, what)
+    except Unreadable:
+        try:
+            return ResultPage.model_validate(read_json(body))
+        except (ValueError, RecursionError):
+            pass
+        raise
+
+
+def _describe(body: bytes, error: ValidationError) -> str:
+    if body.lstrip()[:1] == b"<":
+        return "an HTML page in place of JSON"
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else str(first["msg"])
+
+
+def render_error(body: bytes) -> str:
+    """Say in one short line what the service gave as the reason, safe to print."""
+    if body.lstrip()[:1] == b"<":
+        return "an HTML page in place of JSON"
+    try:
+        text = ErrorBody.model_validate_json(body).message
+    except ValidationError:
+        text = body[: _MAX_SHOWN * 4].decode(errors="replace")
+    return clean_text(text) or "no reason given"
+
+
+def hide_secrets(text: str, secrets: Iterable[SecretStr]) -> str:
+    """Leave secrets out of what the service says: it may repeat what it was sent."""
+    for value in sorted((secret.get_secret_value() for secret in secrets), key=len, reverse=True):
+        for shown in (value, json.dumps(value)[1:-1]):
+            text = text.replace(shown, "…") if shown else text
+    return text
+
+
+def clean_text(text: str) -> str:
+    """Make a text from outside safe to print: one line, no control or direction characters, not long."""
+    shown = "".join(" " if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Cs") else char for char in text)
+    shown = " ".join(shown.split())
+    return shown if len(shown) <= _MAX_SHOWN else shown[: _MAX_SHOWN - 1] + "…"
+
+
+def run_body(
+    settings: Mapping[str, Any],
+    batch_id: int,
+    tags: list[str],
+    passwords: Mapping[str, str],
+    webhook: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Build the request that starts a run, from `fingerprint.run_settings` and what is not part of the key."""
+    top = ("app_name", "app_id", "owner", "version", "output_workspace", "output_dir")
+    body: dict[str, Any] = {name: settings[name] for name in top if name in settings}
+    body["batch_id"] = batch_id
+    inner: dict[str, Any] = {"tags": tags}
+    keys = {kind: settings[f"keys.{kind}"] for kind in ("custom", "secret") if f"keys.{kind}" in settings}
+    if keys:
+        inner["keys"] = keys
+    runtime: dict[str, Any] = {}
+    if settings.get("generate_post_process_pdf"):
+        runtime["generate_post_process_pdf"] = True
+    if passwords:
+        runtime["instabase"] = {"pdf": {"passwords": dict(passwords)}}
+    if runtime:
+        inner["runtime_config"] = runtime
+    if webhook:
+        inner["webhook_config"] = dict(webhook)
+    return body | {"settings": inner}

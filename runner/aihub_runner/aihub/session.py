@@ -1,0 +1,105 @@
+"""Connections to one root: who asks, through which proxies, and with which certificates."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from pydantic import SecretStr
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
+
+from aihub_runner.aihub.response import FinalResponse
+from aihub_runner.errors import InputError
+from aihub_runner.spec.model import is_this_machine
+
+SEND_BYTES = 1 << 18  # streamed bodies go out in pieces of this size; 16 KB, the default, is slow
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where the service is and how to talk to it."""
+
+    root: str
+    token: SecretStr
+    context: str
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 120.0
+    pool_size: int = 32
+    retry_wait_s: float = 0.5
+    secrets: tuple[SecretStr, ...] = ()
+
+
+class _Bearer(AuthBase):
+    """Set the token on each request; as an auth object, so that no netrc entry takes its place."""
+
+    def __init__(self, token: SecretStr, context: str) -> None:
+        self._token, self._context = token, context
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
+        if self._context:
+            request.headers["IB-Context"] = self._context
+        return request
+
+
+def _find_authorities() -> str:
+    """Find the CA bundle that the environment names. Raises InputError where it is not there."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if path := os.environ.get(name, ""):
+            if not os.path.exists(path):
+                raise InputError(f"{name}: there is no such file, {path}", "name a file of certificates, or unset it")
+            return path
+    return ""
+
+
+def name_authorities(session: requests.Session) -> str:
+    """Tell which file of authorities a session's certificates are checked against."""
+    return session.verify if isinstance(session.verify, str) else DEFAULT_CA_BUNDLE_PATH
+
+
+class _Adapter(HTTPAdapter):
+    """Sends requests over connections that read answers as `FinalResponse` does, straight or through a proxy."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        _read_final_responses(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        _read_final_responses(manager)
+        return manager
+
+
+def _read_final_responses(manager: Any) -> None:
+    """Let a manager of pools (which may be one for SOCKS, with connections of its own) read final responses only."""
+    pools: Mapping[str, Any] = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {scheme: _with_final_responses(pool) for scheme, pool in pools.items()}
+
+
+def _with_final_responses(pool: Any) -> Any:
+    if issubclass(pool.ConnectionCls.response_class, FinalResponse):
+        return pool
+    connection = type(pool.ConnectionCls.__name__, (pool.ConnectionCls,), {"response_class": FinalResponse})
+    return type(pool.__name__, (pool,), {"ConnectionCls": connection})
+
+
+def open_session(connection: Connection) -> requests.Session:
+    """Make a session: the environment's proxies and CA bundle are read here, once."""
+    session = requests.Session()
+    session.trust_env = False
+    session.auth = _Bearer(connection.token, connection.context)
+    session.headers["User-Agent"] = "aihub-runner"
+    session.verify = _find_authorities() or True
+    if not is_this_machine(urlsplit(connection.root).hostname or ""):
+        session.proxies.update(get_environ_proxies(connection.root))
+    adapter = _Adapter(pool_connections=1, pool_maxsize=connection.pool_size)
+    adapter.init_poolmanager(1, connection.pool_size, blocksize=SEND_BYTES)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session

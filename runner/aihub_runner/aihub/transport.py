@@ -1,0 +1,333 @@
+"""HTTP as the AI Hub API needs it: what may be repeated, what must not, and what failed in plain words.
+
+Requests that may be repeated are repeated here, with growing waits; those that create something that must not be made
+twice are sent once, over a connection of their own, and raise AnswerLost where nobody can know what became of them.
+A client may be used by many threads.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import requests
+import tenacity
+import urllib3
+from pydantic import BaseModel
+
+from aihub_runner.aihub import schemas
+from aihub_runner.aihub.bodies import FileSlice, PaidBody, SourceUnreadable
+from aihub_runner.aihub.reasons import (
+    describe_answer,
+    describe_failure,
+    hint_for,
+    read_date,
+    read_retry_after,
+    unreachable,
+)
+from aihub_runner.aihub.response import Watch, watching
+from aihub_runner.aihub.session import Connection, name_authorities, open_session
+from aihub_runner.aihub.throttle import Pace
+from aihub_runner.errors import AnswerLost, Interrupted, Refused, ServiceError, Shortage
+from aihub_runner.system.shortage import find_shortage, probe_shortage
+
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+# What a creating POST may answer without having created anything (facts of the API, and HTTP's own meaning). A 303
+# says that something was made, and any other answer that nobody can read says nothing.
+REFUSED = frozenset({301, 302, 307, 308, 400, 401, 403, 404, 409, 413, 415, 422, 425, 429})
+PRESSED = frozenset({429, 503})  # the service wants less from all of us
+ATTEMPTS = 6
+ATTEMPTS_UNREACHED = 3
+RETRIES_PER_SHARD = 200  # of all its requests together: a service that fails so often is not to be pressed on
+MAX_WAIT_S = 60.0
+MAX_PATIENCE_S = 900.0
+SENT_WITHIN_S = 1000.0  # a request that creates is sent so long after its intent, or not at all
+# How long an answer under way may take once we are asked to stop; what is paid is worth some waiting.
+GRACE_S, PAID_GRACE_S = 2.0, 5.0
+FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError)  # the one lets some of the other through
+MAX_ANSWER_BYTES = 512 * 1_048_576
+
+T = TypeVar("T")
+Model = TypeVar("Model", bound=BaseModel)
+Body = bytes | FileSlice | PaidBody | None
+
+
+def _nothing() -> None:
+    """Drop no connection, where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    drop: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
+
+    def read(self, read: Callable[[bytes], T]) -> T:
+        """Read the body; where it is not about what was asked, its connection is not used any more."""
+        try:
+            return read(self.body)
+        except schemas.Unreadable:
+            self.drop()
+            raise
+
+
+class Transport:
+    """Requests to one root with one token and context.
+
+    `stop` ends waits at once and forbids further requests; without `may_create`, those that create something are not
+    sent any more. `make_session` opens connections.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        stop: threading.Event | None = None,
+        make_session: Callable[[Connection], requests.Session] = open_session,
+    ) -> None:
+        self.connection = connection
+        self.stop = stop or threading.Event()
+        self.secrets = (connection.token, *connection.secrets)
+        self.clock_offset_s = 0.0
+        self.may_create = True
+        self._make_session = make_session
+        self._session = make_session(connection)
+        self._reached = False
+        self._pace = Pace(connection.pool_size, self.pause)
+        self._spender = threading.local()
+        self._retries: Counter[int] = Counter()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._session.close()
+
+    def server_now_s(self) -> float:
+        """Tell the service's time in Unix seconds, as far as its last answer told it, for display only.
+
+        The `Date` of an answer is whatever the nearest gateway thinks, and our own clock may jump. No decision rests
+        on it: no bound of a search, no proof of an absence, no end of a wait.
+        """
+        return time.time() + self.clock_offset_s
+
+    def pause(self, seconds: float) -> None:
+        """Wait; raises Interrupted as soon as we are asked to stop."""
+        if self.stop.wait(max(0.0, seconds)):
+            raise Interrupted("interrupted")
+
+    @contextmanager
+    def working_for(self, shard: int) -> Iterator[None]:
+        """Let this thread's repetitions count for a shard: all that are made for one have a limit together."""
+        before = getattr(self._spender, "shard", 0)
+        self._spender.shard = shard
+        try:
+            yield
+        finally:
+            self._spender.shard = before
+
+    def _may_retry(self) -> bool:
+        shard = getattr(self._spender, "shard", 0)
+        self._retries[shard] += 1
+        return not shard or self._retries[shard] <= RETRIES_PER_SHARD
+
+    # One request
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        session: requests.Session | None = None,
+        params: Mapping[str, Any] | None = None,
+        body: Body = None,
+        content_type: str = "application/octet-stream",
+        check: Callable[[], None] = lambda: None,
+    ) -> Answer:
+        """Send one request once, when it is its turn; raises requests' own errors, and gives any answer.
+
+        `check` is called right before, and raises what forbids the request.
+        """
+        with self._pace.turn():
+            if self.stop.is_set():
+                raise Interrupted("interrupted")
+            check()
+            grace_s = PAID_GRACE_S if isinstance(body, PaidBody) else GRACE_S
+            with (
+                watching(Watch(self.stop, grace_s)),
+                (session or self._session).request(
+                    method,
+                    self.connection.root + path,
+                    params=params,
+                    data=body,
+                    headers={"Content-Type": content_type} if body is not None else {},
+                    timeout=(self.connection.connect_timeout_s, self.connection.read_timeout_s),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                connection = getattr(response.raw, "connection", None)  # it is given back once the body is read
+                content = self._hide(response, _read_body(response))
+                drop = connection.close if connection is not None else _nothing
+                answer = Answer(response.status_code, dict(response.headers), content, drop)
+        self._reached = True
+        self._learn_time(response.headers.get("Date"))
+        self._keep_pace(answer)
+        return answer
+
+    def _hide(self, response: requests.Response, body: bytes) -> bytes:
+        if response.status_code < 300:
+            return body
+        return schemas.hide_secrets(body.decode(errors="replace"), self.secrets).encode()
+
+    def _keep_pace(self, answer: Answer) -> None:
+        if answer.status in PRESSED:
+            self._pace.hold_back(read_retry_after(answer.headers))
+        else:
+            self._pace.succeed()
+
+    def _learn_time(self, date: str | None) -> None:
+        time_s = read_date(date or "")
+        if time_s is not None and time_s > 0:
+            self.clock_offset_s = time_s - time.time()
+
+    def repeat(self, what: str, act: Callable[[], T]) -> T:
+        """Do what may be repeated until it succeeds, fails for good, or was tried often enough."""
+
+        def wait_s(attempt: tenacity.RetryCallState) -> float:
+            error = attempt.outcome.exception() if attempt.outcome else None
+            asked = error.retry_after_s if isinstance(error, ServiceError) else None
+            grown = self.connection.retry_wait_s * 2 ** (attempt.attempt_number - 1)
+            return min(MAX_WAIT_S, asked if asked is not None else grown * random.uniform(0.75, 1.25))
+
+        def tried_enough(attempt: tenacity.RetryCallState) -> bool:
+            error = attempt.outcome.exception() if attempt.outcome else None
+            if isinstance(error, ServiceError) and error.status == 429:  # a matter of patience, not of trouble
+                return self.stop.is_set() or (attempt.seconds_since_start or 0.0) >= MAX_PATIENCE_S
+            limit = ATTEMPTS if self._reached else ATTEMPTS_UNREACHED
+            return self.stop.is_set() or attempt.attempt_number >= limit or not self._may_retry()
+
+        def once() -> T:
+            try:
+                return act()
+            except FAILURES as error:
+                if shortage := find_shortage(error) or probe_shortage():
+                    raise shortage from None
+                authorities = name_authorities(self._session)
+                raise unreachable(what, self.connection.root, authorities, error) from None
+
+        return tenacity.Retrying(
+            stop=tried_enough,
+            wait=wait_s,
+            sleep=tenacity.sleep_using_event(self.stop),
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ServiceError | Shortage) and e.transient),
+            reraise=True,
+        )(once)
+
+    def ask(self, read: Callable[[bytes], T], path: str, params: Mapping[str, Any] | None = None) -> T:
+        """GET something and read the answer; `read` raises Unreadable where it is none, and it is asked again."""
+        what = f"GET {path}"
+
+        def act() -> T:
+            return accept(self.send("GET", path, params=params), what).read(read)
+
+        return self.repeat(what, act)
+
+    def get(self, model: type[Model], path: str, params: Mapping[str, Any] | None = None) -> Model:
+        """GET something whose answer is read as a model."""
+        return self.ask(lambda body: schemas.parse_answer(model, body, f"GET {path}"), path, params)
+
+    def write(self, method: str, path: str, body: Body, read: Callable[[bytes], T], **how: Any) -> T:
+        """Send what may be repeated and changes something, and read the answer as `ask` does.
+
+        Raises OSError where the body is a file that cannot be read.
+        """
+        what = f"{method} {path}"
+
+        def act() -> T:
+            if isinstance(body, FileSlice):
+                body.rewind()
+            return accept(self.send(method, path, body=body, **how), what).read(read)
+
+        try:
+            return self.repeat(what, act)
+        except SourceUnreadable as error:
+            raise error.error from None
+
+    def create(self, read: Callable[[bytes], T], path: str, body: Mapping[str, Any]) -> T:
+        """POST what must not be made twice: at most one request reaches the service; `read` reads the answer.
+
+        It is repeated only where it was surely not sent. It is sent within `SENT_WITHIN_S` or not at all, so that
+        a later apply knows when to look for it. Raises AnswerLost where it may have taken effect, `read`
+        raising Unreadable included; Refused where the answer says that it has not; and other ServiceErrors where
+        it was not sent.
+        """
+        what, data = f"POST {path}", json.dumps(body).encode()
+        begun_s = _awake_and_asleep_s()
+
+        def check() -> None:
+            if not self.may_create:
+                raise ServiceError(f"{what}: not sent, since what comes of it cannot be recorded", "apply again")
+            if _awake_and_asleep_s() - begun_s > SENT_WITHIN_S:
+                raise ServiceError(f"{what}: could not be sent within {SENT_WITHIN_S:.0f} s", "apply again")
+
+        return self.repeat(what, lambda: self._create_once(read, path, what, data, check))
+
+    def _create_once(
+        self, read: Callable[[bytes], T], path: str, what: str, data: bytes, check: Callable[[], None]
+    ) -> T:
+        body = PaidBody(data)
+        session = self._make_session(self.connection)
+        try:
+            answer = self.send("POST", path, session=session, body=body, content_type="application/json", check=check)
+        except (*FAILURES, Interrupted) as error:
+            if not body.was_read:
+                raise
+            why = error.message if isinstance(error, Interrupted) else describe_failure(error)
+            raise AnswerLost(f"{what}: no answer, {why}") from None
+        finally:
+            session.close()
+        if answer.status in REFUSED:
+            raise _refusal(answer, what, Refused)
+        if not 200 <= answer.status < 300:
+            raise AnswerLost(f"{what}: {describe_answer(answer.status, answer.body)}", status=answer.status)
+        try:
+            return answer.read(read)
+        except schemas.Unreadable as error:
+            raise AnswerLost(error.message, error.hint, status=answer.status) from None
+
+
+def _awake_and_asleep_s() -> float:
+    """Tell seconds by a clock that nobody can set, and that goes on while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def _read_body(response: requests.Response) -> bytes:
+    chunks, size = [], 0
+    for chunk in response.iter_content(1 << 18):
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise requests.exceptions.ContentDecodingError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def accept(answer: Answer, what: str) -> Answer:
+    if 200 <= answer.status < 300:
+        return answer
+    raise _refusal(answer, what)
+
+
+def _refusal(answer: Answer, what: str, kind: type[ServiceError] = ServiceError) -> ServiceError:
+    return kind(
+        f"{what}: {describe_answer(answer.status, answer.body)}",
+        hint_for(answer.status),
+        transient=answer.status in TRANSIENT and kind is not Refused,
+        status=answer.status,
+        retry_after_s=read_retry_after(answer.headers),
+    )

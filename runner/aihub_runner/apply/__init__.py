@@ -1,0 +1,1 @@
+"""Do what a spec asks for, and nothing twice."""

@@ -1,0 +1,92 @@
+"""Deliver what was paid: first the documents, then the tables, and last what only helps later applies.
+
+Each step stands alone: one that fails is told of, and keeps no other from being done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from aihub_runner.apply.job import Job
+from aihub_runner.apply.recovery import load_dismissed
+from aihub_runner.errors import ResultsError, RunnerError, Shortage, StateError
+from aihub_runner.files import explain_late
+from aihub_runner.model import DOCUMENTS_NAME, Scan, Shard
+from aihub_runner.results.documents import documents_by_run, is_edited, update_documents, without_damage
+from aihub_runner.results.folder import list_edited, update_tables
+from aihub_runner.results.reader import Found, find_results
+from aihub_runner.state.lockfile import shard_entries, update_lockfile
+from aihub_runner.state.store import State
+
+
+def deliver(job: Job, state: State, scan: Scan) -> tuple[list[str], list[RunnerError]]:
+    """Write what was recorded where people look for it; give notes, and what could not be written."""
+    shards, steps = state.load_shards(), _Steps()
+    found = find_results(state, shards, scan, job.want(), job.results_path)
+    notes = _write_results(job, without_damage(found, job.damaged) if job.damaged else found, steps)
+    with steps.one():
+        _write_lockfile(job, state, shards)
+    with steps.one():
+        notes += _keep_cache(state, scan)
+    return notes, steps.errors
+
+
+class _Steps:
+    """Steps that follow what was paid, of which none stops another; `errors` holds what failed."""
+
+    def __init__(self) -> None:
+        self.errors: list[RunnerError] = []
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Do one step."""
+        try:
+            with explain_late():
+                yield
+        except (ResultsError, StateError) as error:
+            self.errors.append(error)
+
+
+def _write_lockfile(job: Job, state: State, shards: Sequence[Shard]) -> None:
+    counts = documents_by_run(state, shards)
+    closed = [shard for shard in shards if shard.is_closed]
+    entries = [entry for shard in closed for entry in shard_entries(shard, job.app, counts)]
+    update_lockfile(job.lock_path, entries, load_dismissed(state))
+
+
+def _keep_cache(state: State, scan: Scan) -> list[str]:
+    """Record the stat cache; a cache fails nothing, but say that the files are to be hashed again.
+
+    Raises Shortage: what the state lacks, the next apply lacks, too.
+    """
+    try:
+        state.record_cache(scan.cache)
+    except Shortage:
+        raise
+    except StateError as error:
+        return [f"all files are read again at the next apply, {error.message}"]
+    return []
+
+
+def _write_results(job: Job, found: Found, steps: _Steps) -> list[str]:
+    """Write the documents and the tables made of them, and give what was left as it is."""
+    refetch, edited = job.options.refetch, list[str]()
+    with steps.one():
+        if is_edited(found.state, found.folder) and not refetch:
+            edited.append(DOCUMENTS_NAME)
+            steps.errors += lacks_news(found)
+        else:
+            update_documents(found)
+    with steps.one():
+        edited += [] if refetch else list_edited(found.state, found.folder)
+        steps.errors += update_tables(found, job.spec.results.formats, again=refetch)
+    return [f"{found.folder.name}/{name} was edited by hand and is left as it is; see --refetch" for name in edited]
+
+
+def lacks_news(found: Found) -> list[RunnerError]:
+    """Say of documents that a person has edited where they are not those of today any more."""
+    if found.state.get_meta("documents_from") == found.identify():
+        return []
+    what = f"{found.folder.name}/{DOCUMENTS_NAME}: was edited by hand, so that newer results are not in it"
+    return [ResultsError(what, "keep your edits elsewhere and apply with --refetch")]

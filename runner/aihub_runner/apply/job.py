@@ -1,0 +1,218 @@
+"""One spec, ready to be worked on: where everything lies, and what it is compared by."""
+
+from __future__ import annotations
+
+import glob
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from aihub_runner.aihub.session import Connection
+from aihub_runner.errors import InputError
+from aihub_runner.model import ALL, DOCUMENTS_NAME, Damage, Target, stem_of
+from aihub_runner.outfile import require_file
+from aihub_runner.plan.identity import name_include, run_key, run_settings, target_key
+from aihub_runner.plan.planner import Want
+from aihub_runner.settings import identify_root, load_settings, load_spec, read_secrets
+from aihub_runner.sources.exclude import is_spec
+from aihub_runner.spec.model import Spec
+
+FAKE_TOKEN = "fake-embedded"
+FAKE_ROOT = "fake"  # stands for the embedded fake, whose port is another one each time
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person asked for on the command line of one apply."""
+
+    retry_failed: bool = False
+    again: bool = False
+    adopt: bool = False
+    refetch: bool = False
+    wait_for_review: bool = False
+    wait_timeout_s: float | None = None
+    lock_timeout_s: float = 0.0
+    max_runs: int | None = None
+    again_after: int | None = None
+    allow_outside: bool = False
+    lock_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A spec with its places, its identity, and the connection that serves it."""
+
+    spec: Spec
+    spec_path: Path
+    state_path: Path
+    own_state_path: Path
+    lock_path: Path
+    results_path: Path
+    target: Target
+    connection: Connection
+    options: Options
+    secrets: Mapping[str, SecretStr] = field(repr=False, default_factory=dict)
+    damaged: Damage = field(default_factory=dict)  # as it was found when last looked
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the spec's paths are relative to."""
+        return self.spec_path.parent
+
+    @property
+    def shown(self) -> str:
+        """The spec by the path that was given; there may be several of one name."""
+        return str(self.spec_path)
+
+    @property
+    def is_fake(self) -> bool:
+        """Whether it is applied to the embedded fake."""
+        return self.target.root == FAKE_ROOT
+
+    @property
+    def app(self) -> str:
+        """The app as the spec names it."""
+        return self.spec.app_name or self.spec.app_id or self.spec.deployment_id or ""
+
+    @property
+    def place(self) -> str:
+        """Where its runs are started, and whose units they spend."""
+        if self.is_fake:
+            return "the FAKE AI Hub, where nothing is paid"
+        context = f"context {self.target.context}" if self.target.context else "the community account"
+        return f"{self.target.root}, {context}"
+
+    @property
+    def app_and_version(self) -> str:
+        """The app, whose it is, and which version of it is run."""
+        spec = self.spec
+        kind = "" if spec.app_name else "app " if spec.app_id else "deployment "
+        owner = f" of {spec.owner}" if spec.owner else ""
+        version = f"version {spec.run.version}" if spec.run.version else "its newest production version"
+        return f"{kind}{self.app}{owner}, {version}"
+
+    def command(self, name: str) -> str:
+        """Write a command for this job as a person would have to type it, in the folder they are in."""
+        places = [] if self.state_path == self.own_state_path else ["--state", str(self.state_path)]
+        places += ["--lock-file", str(self.options.lock_file)] if self.options.lock_file else []
+        return shlex.join(["runner", name, str(self.spec_path), *places, *(["--fake"] if self.is_fake else [])])
+
+    def no_results(self) -> InputError:
+        """Say that nothing was fetched yet, and what would fetch it."""
+        return InputError(f"{self.shown}: has no results yet", self.command("apply"))
+
+    def settings(self) -> dict[str, Any]:
+        """List everything that changes the outcome of a run."""
+        return run_settings(self.spec, self.target)
+
+    def want(self) -> Want:
+        """Tell what is asked for, as planning needs it."""
+        run, results = self.spec.run, self.spec.results
+        return Want(
+            run_key=run_key(self.settings()),
+            target=target_key(self.target),
+            include=name_include(results.include, post_process_pdf=run.generate_post_process_pdf),
+            files_per_batch=self.spec.limits.files_per_batch,
+            settings=self.settings(),
+            retry_failed=self.options.retry_failed,
+            again=self.options.again,
+            again_after=ALL if self.options.again_after is None else self.options.again_after,
+            refetch=self.options.refetch,
+            damaged=frozenset(self.damaged),
+        )
+
+
+def _home(spec_path: Path, *, fake: bool) -> Path:
+    """Tell the folder of a spec's state and lock file, where no other is named."""
+    return spec_path.parent / f"{stem_of(spec_path)}.fake" if fake else spec_path.parent
+
+
+def _refuse_twin(spec_path: Path) -> None:
+    """Refuse a spec beside which another would have the same state and lock file."""
+    stem = stem_of(spec_path)
+    for other in sorted(spec_path.parent.glob(f"{glob.escape(stem)}.*")):
+        is_other = other.name != spec_path.name and stem_of(other) == stem
+        if is_other and is_spec(str(other)) and not other.samefile(spec_path):
+            raise InputError(
+                f"{spec_path}: {other.name} is a spec of the same stem, both would have the state {stem}.state.db",
+                "rename one of them, and move it elsewhere if it is a copy",
+            )
+
+
+def open_job(
+    spec_path: Path,
+    options: Options,
+    *,
+    state: Path | None = None,
+    fake_root: str | None = None,
+    offline: bool = False,
+) -> Job:
+    """Load a spec and the settings, and lay out its places.
+
+    `fake_root` is the root of the embedded fake: then all lies in `<stem>.fake/` and no setting counts.
+    `offline` needs no token and no secrets. Raises InputError.
+    """
+    spec = load_spec(spec_path)
+    _refuse_twin(spec_path)
+    stem, home = stem_of(spec_path), _home(spec_path, fake=fake_root is not None)
+    if fake_root is not None:
+        target = Target(FAKE_ROOT, spec.context or "", spec.workspace or "")
+        token, root, results = SecretStr(FAKE_TOKEN), fake_root, home / "results"
+    else:
+        results = home / spec.results.dir_for(spec.name)
+        settings = load_settings()
+        context = spec.context if spec.context is not None else settings.context or ""
+        target = Target(identify_root(settings.api_root), context, spec.workspace or "")
+        token, root = settings.api_key or SecretStr(""), settings.api_root
+        if not offline and settings.api_key is None:
+            raise InputError(
+                "AIHUB_API_KEY: is not set", "set it in the environment, .env or a secrets folder; or try with --fake"
+            )
+    secrets = {} if offline else _read_secrets(spec, fake=fake_root is not None)
+    return Job(
+        spec=spec,
+        spec_path=spec_path,
+        state_path=state or home / f"{stem}.state.db",
+        own_state_path=home / f"{stem}.state.db",
+        lock_path=require_file(options.lock_file) if options.lock_file else home / f"{stem}.lock.toml",
+        results_path=results,
+        target=target,
+        connection=_connect(spec, root, token, target.context, tuple(secrets.values())),
+        options=options,
+        secrets=secrets,
+    )
+
+
+def _connect(spec: Spec, root: str, token: SecretStr, context: str, secrets: tuple[SecretStr, ...]) -> Connection:
+    limits = spec.limits
+    at_once = limits.parallel_uploads + limits.parallel_runs
+    return Connection(root, token, context, limits.connect_timeout_s, limits.read_timeout_s, at_once, secrets=secrets)
+
+
+def _read_secrets(spec: Spec, *, fake: bool) -> Mapping[str, SecretStr]:
+    refs = [*spec.run.pdf_passwords.values(), *(spec.run.webhook.headers.values() if spec.run.webhook else ())]
+    names = sorted({ref.env for ref in refs})
+    return {name: SecretStr("fake") for name in names} if fake else read_secrets(names)
+
+
+def find_documents(spec_path: Path, *, fake: bool) -> Path:
+    """Find the documents of a spec. Raises InputError where there are none yet."""
+    job = open_job(spec_path, Options(), fake_root="" if fake else None, offline=True)
+    path = job.results_path / DOCUMENTS_NAME
+    if not path.exists():
+        raise job.no_results()
+    return path
+
+
+def warn_of_context(job: Job) -> str:
+    """Say whose units are spent where nothing says so; empty where something does."""
+    if job.target.context or job.spec.context is not None or job.is_fake:
+        return ""
+    return (
+        "warning: no context: the units of the community account are spent; "
+        'set context in the spec or AIHUB_CONTEXT, or context = "" to mean it'
+    )

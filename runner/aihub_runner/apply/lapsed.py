@@ -1,0 +1,84 @@
+"""Patterns that took files before and take none today: a folder that is not there must not pass for an empty one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+
+from aihub_runner.apply.job import Job
+from aihub_runner.errors import ResultsError, RunnerError
+from aihub_runner.model import Member, Scan, Shard
+from aihub_runner.plan.planner import Plan
+from aihub_runner.spec.patterns import Globs, anchor_names, explain_pattern, list_parts
+from aihub_runner.state.store import State
+from aihub_runner.text.shown import count
+
+_TAKEN = "patterns that took files"
+
+
+def find_lapsed(job: Job, state: State | None, scan: Scan) -> tuple[str, ...]:
+    """List the parts of patterns that took files at an earlier apply and take none now, unless the spec allows it."""
+    if state is None or job.spec.allow_empty:
+        return ()
+    before = set(json.loads(state.get_meta(_TAKEN) or "[]"))
+    return tuple(part for part in scan.idle if part in before)
+
+
+def record_taken(job: Job, state: State, scan: Scan) -> None:
+    """Record which parts of the spec's patterns take files; one that lapsed stays, until the spec allows it."""
+    taken = sorted({*scan.busy, *find_lapsed(job, state, scan)})
+    if json.dumps(taken) != state.get_meta(_TAKEN):
+        state.record_meta(_TAKEN, json.dumps(taken))
+
+
+def describe_idle(scan: Scan, lapsed: Iterable[str]) -> list[str]:
+    """Say of each pattern that takes nothing what that may mean."""
+    known = set(lapsed)
+    told = []
+    for part in scan.idle:
+        what = "took files before, and takes none now" if part in known else "takes nothing"
+        hint = explain_pattern(part)
+        told.append(f"{part} {what}{'; ' * bool(hint)}{hint}")
+    return told
+
+
+def hold_back(job: Job, plan: Plan, shards: Iterable[Shard], lapsed: Iterable[str]) -> tuple[Plan, list[RunnerError]]:
+    """Leave alone the batches from which files would be deleted only since a pattern takes none any more."""
+    folder = os.path.realpath(job.folder)
+    names = [one for pattern in job.spec.files for one in _names_of(pattern, set(lapsed))]
+    if not names:
+        return plan, []
+    missed, kept, errors = Globs([anchor_names(one, folder) for one in names]), dict(plan.members), list[RunnerError]()
+    forgotten = set(plan.dissolved)
+    for shard in shards:
+        if any(missed.matches(member.path) for member in shard.members if member.path):
+            forgotten.discard(shard.id)  # when the folder is there again, its batch goes on
+        lost = [member for member in shard.members if _is_lost(member, shard, plan) and missed.matches(member.path)]
+        if lost:
+            del kept[shard.id]
+            errors.append(_error(job, shard, lost))
+    work = tuple(one for one in plan.work if one.shard.id in kept or one.shard.id not in plan.members)
+    return replace(plan, members=kept, work=work, dissolved=tuple(sorted(forgotten))), errors
+
+
+def _names_of(pattern: str, lapsed: set[str]) -> list[list[str]]:
+    parts = {} if pattern.startswith("!") else list_parts(pattern)
+    return [one for part, names in parts.items() if part in lapsed for one in names]
+
+
+def _is_lost(member: Member, shard: Shard, plan: Plan) -> bool:
+    """Tell whether a file is in a batch, and would not be a member of its shard any more."""
+    after = plan.members.get(shard.id)
+    sent = any(member.name in batch.uploads for batch in shard.batches)
+    return after is not None and sent and all(member.name != one.name for one in after)
+
+
+def _error(job: Job, shard: Shard, lost: list[Member]) -> RunnerError:
+    batch = next((batch.remote_id for batch in shard.batches if batch.remote_id), "of unknown id")
+    files = f"{count(len(lost), 'file')} would be deleted from it, {lost[0].path}"
+    return ResultsError(
+        f"{job.shown}: batch {batch} is left alone, {files}",
+        "let the folder be there again, or write allow_empty = true",
+    )

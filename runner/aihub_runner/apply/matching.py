@@ -1,0 +1,366 @@
+"""Take up work that another state did: from a lock file, or from what is found on the server. It only reads there.
+
+Nothing is believed that cannot be verified: the batch's listing and the digests of local files must agree with the
+fingerprint, and the run must carry the tag.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, islice, product
+from typing import TypeVar
+
+from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.schemas import RunInfo, clean_text, parse_results
+from aihub_runner.apply.look import preference
+from aihub_runner.errors import ServiceError
+from aihub_runner.model import Batch, Member, Source
+from aihub_runner.plan.batching import hashed_name, plain_name
+from aihub_runner.plan.identity import MEMBER_HEX, fingerprint_members, parse_run_tag, short_identity
+from aihub_runner.state.lockfile import GIVEN_UP, Entry
+from aihub_runner.state.store import State
+
+THREADS = 8
+MARK_BYTES = 8
+MAX_TRIES = 1000  # of files that fit a batch by name and size; with a lock file, none are needed
+
+Listed = Sequence[tuple[str, int | None]]  # the names (NFC) and sizes in a batch
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What the service says of an entry, and `why` it cannot be verified.
+
+    `files` are the names and sizes in its batch, None where the batch is gone; then `names` are those in the results
+    of its run, if they could be had. `is_gone` says that its run is gone.
+    """
+
+    entry: Entry
+    files: Mapping[str, int | None] | None
+    run: RunInfo | None
+    why: str = ""
+    names: tuple[str, ...] = ()
+    is_gone: bool = False
+
+
+def inspect_entries(client: AIHub, entries: Sequence[Entry], known: Collection[str] = ()) -> list[Inspected]:
+    """Ask the service about entries, several at once; `known` are runs that this state knows besides.
+
+    Raises ServiceError where it cannot be asked at all, or where nothing that is known shows.
+    """
+    with ThreadPoolExecutor(THREADS) as pool:
+        inspected = list(pool.map(lambda entry: _inspect(client, entry), entries))
+    missing = {found.entry.run_id for found in inspected if found.is_gone}
+    if not missing:
+        return inspected
+    others = {entry.run_id for entry in entries if entry.run_id} | set(known)
+    for run_id in missing:
+        others.discard(run_id)
+    listed = _list_twice(client, others, missing)
+    return [_hidden(found) if found.is_gone and found.entry.run_id in listed else found for found in inspected]
+
+
+def _hidden(found: Inspected) -> Inspected:
+    return replace(found, is_gone=False, why=f"run {found.entry.run_id} answered 404, but is listed")
+
+
+def _list_twice(client: AIHub, others: Collection[str], missing: Collection[str]) -> set[str]:
+    """List runs twice, and return those that either reading holds. Raises ServiceError where one holds none we know."""
+    listed: set[str] = set()
+    for _ in range(2):
+        reading = {run.id for run in client.list_runs(1)}
+        if reading.isdisjoint(others) and reading.isdisjoint(missing):
+            raise ServiceError(
+                f"{len(missing)} runs that were paid before answer 404, and none that is known is listed",
+                "check the context, and that the account may see its runs; "
+                "if they were deleted, `runner resolve --adopt` takes the lock file's word",
+                status=404,
+            )
+        listed |= reading
+    return listed
+
+
+def _inspect(client: AIHub, entry: Entry) -> Inspected:
+    files = _or_none(lambda: {name: file.size for name, file in client.list_files(entry.batch_id).items()})
+    if not entry.run_id:
+        why = f"batch {entry.batch_id} is not on the server" if files is None else ""
+        return Inspected(entry, files, None, why)
+    run = _or_none(lambda: client.get_run(entry.run_id))
+    if run is None:
+        return Inspected(entry, files, None, is_gone=True)
+    why = "" if _fits_entry(run, entry) else f"run {entry.run_id} carries another tag, or is on another batch"
+    names = result_names(client, run) if files is None and not why else ()
+    return Inspected(entry, files, run, why, names)
+
+
+def _or_none(ask: Callable[[], T]) -> T | None:
+    """Return an answer, or None where it is 404."""
+    try:
+        return ask()
+    except ServiceError as error:
+        if error.status != 404:
+            raise
+        return None
+
+
+def _fits_entry(run: RunInfo, entry: Entry) -> bool:
+    """Whether a run is that of an entry: by its tag, or, where no tag of ours is left on it, by its batch."""
+    tags = run.tags or ()
+    if entry.tag in tags:
+        return True
+    return run.batch_id == entry.batch_id and not any(parse_run_tag(tag) for tag in tags)
+
+
+def result_names(client: AIHub, run: RunInfo) -> tuple[str, ...]:
+    """List the names of files (NFC) in the results of a run; none where there are no results."""
+    names: list[str] = []
+    while run.status == "COMPLETE":
+        body = _or_none(partial(client.get_results, run.id, {}, len(names)))
+        page = parse_results(body, f"results of run {run.id}") if body is not None else None
+        if page is None or not page.files:
+            break
+        names += [unicodedata.normalize("NFC", file.original_file_name) for file in page.files]
+        if not page.has_more:
+            return tuple(names)
+    return ()
+
+
+class Finder:
+    """Finds the local files that lie in batches; of twins, the one of the right name, then one not found before."""
+
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self._by_size: dict[int, list[Source]] = {}
+        self._by_mark: dict[str, list[Source]] = {}
+        self._found: set[str] = set()
+        for source in sources:
+            self._by_size.setdefault(source.size, []).append(source)
+
+    def match(self, found: Inspected) -> tuple[Member, ...]:
+        """Find all files of a batch; empty where fingerprint and files do not agree.
+
+        With the entry's `members`, files that are not here any more as they were become stale members. Without a
+        batch, these and the names in the results of its run say which files it held; or the fingerprint does.
+        """
+        entry = found.entry
+        if found.files is None and not found.names:
+            return self._match_marks(entry)
+        files = dict.fromkeys(found.names) if found.files is None else found.files
+        listed = sorted((unicodedata.normalize("NFC", name), size) for name, size in files.items())
+        if entry.files and len(listed) != entry.files:
+            return ()
+        marks = split_marks(entry)
+        members = self._recognise(listed, marks) if len(marks) == len(listed) else self._try(listed, entry.fingerprint)
+        whole = all(member.path for member in members)
+        if not members or (whole and fingerprint_members(members) != entry.fingerprint):
+            return ()
+        self._found |= {member.path for member in members}
+        return tuple(members)
+
+    def trust(self, found: Inspected) -> tuple[Member, ...]:
+        """Take an entry's marks for its files; those that are not here any more as they were are stale."""
+        members: list[Member] = []
+        for mark in split_marks(found.entry):
+            here = {member.path for member in members}
+            source = next((source for source in self._marked(mark) if source.path not in here), None)
+            name = plain_name(source.path) if source else mark
+            taken = {member.name for member in members}
+            name = hashed_name(source.path) if source and name in taken else name
+            members.append(_member(name, source) if source else _stale(name, 0, mark))
+        return tuple(members)
+
+    def _match_marks(self, entry: Entry) -> tuple[Member, ...]:
+        """Find the files of an entry by its marks alone: their names are those that the fingerprint agrees with."""
+        chosen: list[Source] = []
+        for mark in split_marks(entry):
+            source = next((source for source in self._marked(mark) if source not in chosen), None)
+            if source is None:
+                return ()
+            chosen.append(source)
+        names = [tuple(dict.fromkeys((plain_name(s.path), hashed_name(s.path)))) for s in chosen]
+        for chosen_names in islice(product(*names), MAX_TRIES):
+            members = tuple(map(_member, chosen_names, chosen))
+            if members and fingerprint_members(members) == entry.fingerprint:
+                self._found |= {member.path for member in members}
+                return members
+        return ()
+
+    def _marked(self, mark: str) -> list[Source]:
+        if not self._by_mark:
+            for sources in self._by_size.values():
+                for source in sources:
+                    self._by_mark.setdefault(short_identity(source.identity), []).append(source)
+        return self._by_mark.get(mark, [])
+
+    def _recognise(self, listed: Listed, marks: Iterable[str]) -> list[Member]:
+        """Find the files that the marks recognise; those that are not here as they were become stale."""
+        members: list[Member] = []
+        for (name, size), mark in zip(listed, marks, strict=True):
+            here = {member.path for member in members}
+            marked = [source for source in self._marked(mark) if size in (source.size, None)]
+            found = next((source for source in self._likeliest(marked, name) if source.path not in here), None)
+            members.append(_member(name, found) if found else _stale(name, size or 0, mark))
+        return members
+
+    def _try(self, listed: Listed, fingerprint: str) -> list[Member]:
+        """Find the files by name and size alone; where several fit, try them until the fingerprint agrees."""
+        choices = [
+            [_member(name, source) for source in self._fitting(name, size, partial(_is_named, name=name))]
+            for name, size in listed
+        ]
+        for members in islice(product(*choices), MAX_TRIES):
+            if len({member.path for member in members}) == len(members) and fingerprint_members(members) == fingerprint:
+                return list(members)
+        return []
+
+    def _fitting(self, name: str, size: int | None, fits: Callable[[Source], bool]) -> list[Source]:
+        """List the files of a size that fit, the likeliest first."""
+        sized = chain.from_iterable(self._by_size.values()) if size is None else self._by_size.get(size, ())
+        return self._likeliest(filter(fits, sized), name)
+
+    def _likeliest(self, sources: Iterable[Source], name: str) -> list[Source]:
+        return sorted(sources, key=lambda source: (not _is_named(source, name), source.path in self._found))
+
+
+def split_marks(entry: Entry) -> list[str]:
+    """List the marks of an entry's files, in the order of their names in the batch."""
+    return [entry.members[i : i + MEMBER_HEX] for i in range(0, len(entry.members), MEMBER_HEX)]
+
+
+def find_held(left: Iterable[Inspected], sources: Iterable[Source]) -> frozenset[str]:
+    """List the paths of files that unverified entries may have paid for; all, where an entry does not say which."""
+    entries = [found.entry for found in left]
+    marks = {mark for entry in entries for mark in split_marks(entry)}
+    knows_all = all(entry.members for entry in entries)
+    return frozenset(s.path for s in sources if not knows_all or short_identity(s.identity) in marks)
+
+
+def _member(name: str, source: Source) -> Member:
+    return Member(name, source.path, source.size, source.digest, source.password)
+
+
+def recognise_stale(state: State, sources: Sequence[Source]) -> None:
+    """Record files that were not here as they had been paid for, and are so again."""
+    for shard in state.load_shards():
+        stale = [member for member in shard.members if member.is_stale]
+        taken = {member.path for member in shard.members}
+        found = {}
+        for member in stale:
+            mark = member.digest
+            for source in sources:
+                fits_name = source.path not in taken and _is_named(source, member.name)
+                if fits_name and short_identity(source.identity) == mark:
+                    found[member.name] = _member(member.name, source)
+                    taken.add(source.path)
+                    break
+        if found:
+            state.record_members(shard.id, [found.get(member.name, member) for member in shard.members])
+
+
+def _stale(name: str, size: int, mark: str) -> Member:
+    """Make a member of which only the lock file's mark is known."""
+    return Member(name, "", size, mark, is_stale=True)
+
+
+def _is_named(source: Source, name: str) -> bool:
+    return name in (plain_name(source.path), hashed_name(source.path))
+
+
+def record_taken(state: State, found: Inspected, members: tuple[Member, ...]) -> None:
+    """Record a verified entry: its shard, batch and run."""
+    entry = found.entry
+    with state.transaction():
+        shard_id, batch = _ensure_shard(state, found, members)
+        identity = entry.run_key, entry.attempt, entry.tag
+        run = state.record_taken_run(shard_id, batch, identity, entry.run_id or None)
+        if entry.status == GIVEN_UP:
+            state.record_given_up(run)
+        if found.run is not None:
+            times = (found.run.start_timestamp or 0, found.run.finish_timestamp or 0)
+            state.record_run(run, found.run.id, found.run.status, clean_text(found.run.msg or ""), times)
+        elif found.is_gone:
+            state.record_run(run, entry.run_id, entry.status, "", (0, 0))
+            state.record_run_gone(run)
+
+
+def _ensure_shard(state: State, found: Inspected, members: tuple[Member, ...]) -> tuple[int, Batch]:
+    entry = found.entry
+    for shard in state.load_shards():
+        for batch in shard.batches:
+            if shard.fingerprint == entry.fingerprint and batch.remote_id == entry.batch_id:
+                return shard.id, batch
+    shard_id = state.record_shard(members, entry.fingerprint)
+    row = state.record_taken_batch(shard_id, entry.target, entry.batch_id)
+    for member in members:
+        state.record_upload(row, member.name, member.digest)
+    if found.files is None:
+        state.record_batch_gone(row)
+    [shard] = state.load_shards(shard_id)
+    return shard_id, shard.batches[0]
+
+
+def new_entries(state: State, entries: Iterable[Entry], target: str) -> list[Entry]:
+    """List the entries of this target that the state does not have."""
+    shards = state.load_shards()
+    runs = {run.remote_id for shard in shards for run in shard.runs if run.remote_id}
+    open_tags = {run.tag for shard in shards for run in shard.runs}
+    return [
+        entry
+        for entry in entries
+        if entry.target == target and entry.run_id not in runs and (entry.run_id or entry.tag not in open_tags)
+    ]
+
+
+def survey_entries(runs: Iterable[RunInfo], target: str) -> list[Entry]:
+    """Make entries of runs that were found on the service by their tags; of twins, the one to go by comes first."""
+    entries = []
+    for run in sorted(runs, key=preference):
+        parsed = next(filter(None, map(parse_run_tag, run.tags or ())), None)
+        if parsed and run.batch_id:
+            fingerprint, key, attempt = parsed
+            entries.append(
+                Entry(
+                    fingerprint=fingerprint,
+                    target=target,
+                    run_key=key,
+                    batch_id=run.batch_id,
+                    run_id=run.id,
+                    attempt=attempt,
+                )
+            )
+    return entries
+
+
+def choose_twins(entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Split entries into the first of each (fingerprint, key, attempt, batch), and the others: its twins."""
+    first: dict[tuple[str, str, int, int], Entry] = {}
+    twins = []
+    for entry in entries:
+        if first.setdefault(entry.identity, entry) is not entry:
+            twins.append(entry)
+    return list(first.values()), twins
+
+
+def mark_files(files: Mapping[str, int | None]) -> frozenset[bytes]:
+    """Mark each file of a batch, by name (NFC) and size (None where it is not listed)."""
+    return frozenset(_mark_file(unicodedata.normalize("NFC", name), size) for name, size in files.items())
+
+
+def mark_sources(sources: Iterable[Source | Member]) -> frozenset[bytes]:
+    """Mark local files as a batch may have them; see `mark_files`."""
+    return frozenset(
+        _mark_file(name, size)
+        for s in sources
+        for name in (plain_name(s.path), hashed_name(s.path))
+        for size in (s.size, None)
+    )
+
+
+def _mark_file(name: str, size: int | None) -> bytes:
+    return hashlib.sha256(f"{name}\0{size}".encode("utf-8", "surrogatepass")).digest()[:MARK_BYTES]

@@ -1,0 +1,243 @@
+"""Do steps in threads and hand their outcomes to the main thread, which alone decides and records.
+
+Pools: `executor` does what may be repeated, and may be an engine beyond this machine; the others, always in this
+process, do the requests that create something, and the looks for what they may have created. Runs that are started
+have threads of their own, as many as may be under way, so that none waits in a queue after its intent was recorded.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+
+from aihub_runner.aihub.client import AIHub
+from aihub_runner.apply.fetch import fetch_results
+from aihub_runner.apply.look import await_twin, find_batch, find_run, poll_run
+from aihub_runner.apply.steps import (
+    AwaitTwin,
+    BatchCreated,
+    CheckBatch,
+    CreateBatch,
+    Declined,
+    Failed,
+    FetchResults,
+    FindBatch,
+    FindRun,
+    Lost,
+    Outcome,
+    PollRun,
+    RunSeen,
+    SendFile,
+    StartRun,
+    Step,
+    Stopped,
+    VerifyBatch,
+)
+from aihub_runner.apply.upload import check_batch, send_file, verify_batch
+from aihub_runner.errors import AnswerLost, Interrupted, Refused, RunnerError, ServiceError, Shortage
+from aihub_runner.system.shortage import find_shortage
+
+LOOKING_THREADS = 4
+YOUNG_WAIT_S = 0.5
+
+# Where the machine lacks something: how often in a row a step is tried, and how often more for each other under way.
+TRIES_SHORT = 5
+TRIES_SHORT_BESIDE = 5
+SHORT_WAIT_S = 0.5
+
+Done = tuple[Step, Outcome]
+
+
+def create_batch(client: AIHub, step: CreateBatch) -> Outcome:
+    """Create a batch, once."""
+    return BatchCreated(client.create_batch(step.name, step.workspace))
+
+
+def start_run(client: AIHub, step: StartRun) -> Outcome:
+    """Start a run, once."""
+    return RunSeen(client.start_run(step.deployment_id, step.body))
+
+
+WORKERS: dict[type, Callable[..., Outcome]] = {
+    CreateBatch: create_batch,
+    FindBatch: find_batch,
+    VerifyBatch: verify_batch,
+    SendFile: send_file,
+    CheckBatch: check_batch,
+    StartRun: start_run,
+    FindRun: find_run,
+    AwaitTwin: await_twin,
+    PollRun: poll_run,
+    FetchResults: fetch_results,
+}
+LOOKING = (CreateBatch, FindBatch, FindRun, AwaitTwin)
+
+
+def do_step(client: AIHub, step: Step) -> Outcome:
+    """Do a step and tell what came of it; a 404 on something just made is waited out."""
+    try:
+        while True:
+            try:
+                with client.working_for(step.shard):
+                    return WORKERS[type(step)](client, step)
+            except ServiceError as error:
+                creates = isinstance(error, Refused | AnswerLost)
+                if creates or error.status != 404 or time.monotonic() >= getattr(step, "young_until_s", 0.0):
+                    raise
+                client.pause(YOUNG_WAIT_S)
+    except Interrupted:
+        return Stopped()
+    except AnswerLost as error:
+        return Lost(client.server_now_s(), error)
+    except Refused as error:
+        return Declined(error)
+    except RunnerError as error:
+        return Failed(error)
+    except (OSError, MemoryError) as error:
+        if shortage := find_shortage(error):
+            return Failed(shortage)
+        raise
+
+
+class Engine:
+    """Keep steps going: uploads a few at a time, everything else at once or when it is due.
+
+    `upload_s` is how long files were on their way so far.
+    """
+
+    def __init__(
+        self,
+        client: AIHub,
+        parallel_uploads: int,
+        parallel_runs: int,
+        executor: Executor | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.client = client
+        self.clock = clock
+        self._executor = executor or ThreadPoolExecutor(parallel_uploads + parallel_runs, "work")
+        self._looking = ThreadPoolExecutor(LOOKING_THREADS + parallel_runs, "look")
+        self._paying = ThreadPoolExecutor(parallel_runs, "pay")
+        self._parallel_uploads = parallel_uploads
+        self._uploads: deque[SendFile] = deque()
+        self._uploading = 0
+        self._uploading_since = 0.0
+        self.upload_s = 0.0
+        self._in_flight = 0
+        self._done: SimpleQueue[tuple[Step, Future[Outcome]]] = SimpleQueue()
+        self._timers: list[tuple[float, int, Step]] = []
+        self._counter = itertools.count()
+        self._short = 0  # outcomes in a row for which the machine lacked something
+        self._resume_s = 0.0
+
+    @property
+    def wants_uploads(self) -> bool:
+        """Whether the threads that upload will soon have nothing to do."""
+        return len(self._uploads) < self._parallel_uploads
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way or due."""
+        return not (self._in_flight or self._uploads or self._timers)
+
+    def submit(self, step: Step) -> None:
+        """Do a step as soon as there is a thread for it."""
+        if isinstance(step, SendFile):
+            self._uploads.append(step)
+        else:
+            self._start(step)
+
+    def submit_later(self, step: Step, delay_s: float) -> None:
+        """Do a step after a while."""
+        heapq.heappush(self._timers, (self.clock() + delay_s, next(self._counter), step))
+
+    def drop_uploads(self, shard: int | None = None) -> int:
+        """Drop the uploads of a shard, or of all, that were not begun, and tell how many that were."""
+        kept = deque(step for step in self._uploads if shard is not None and step.shard != shard)
+        dropped, self._uploads = len(self._uploads) - len(kept), kept
+        return dropped
+
+    def drop_timers(self) -> None:
+        """Drop what was to be done later."""
+        self._timers.clear()
+
+    def drop_all(self) -> None:
+        """Drop everything that was not begun."""
+        self.drop_uploads()
+        self.drop_timers()
+
+    def _start(self, step: Step) -> None:
+        self._in_flight += 1
+        future = self._pool(step).submit(do_step, self.client, step)
+        future.add_done_callback(lambda done: self._done.put((step, done)))
+
+    def _pool(self, step: Step) -> Executor:
+        if isinstance(step, StartRun):
+            return self._paying
+        return self._looking if isinstance(step, LOOKING) else self._executor
+
+    def _start_due(self) -> None:
+        rests = self.clock() < self._resume_s
+        while self._uploads and self._uploading < self._parallel_uploads and not rests:
+            if not self._uploading:
+                self._uploading_since = self.clock()
+            self._uploading += 1
+            self._start(self._uploads.popleft())
+        while self._timers and self._timers[0][0] <= self.clock():
+            self._start(heapq.heappop(self._timers)[2])
+
+    def wait(self, at_most_s: float) -> list[Done]:
+        """Start what is due, wait for outcomes, and give all there are; none after a while."""
+        if not self.client.stop.is_set():
+            self._start_due()
+            if self._timers:
+                at_most_s = min(at_most_s, max(0.0, self._timers[0][0] - self.clock()))
+        outcomes: list[Done] = []
+        try:
+            item = self._done.get(timeout=at_most_s)
+            while True:
+                outcomes += self._finish(*item)
+                item = self._done.get_nowait()
+        except Empty:
+            pass
+        return outcomes
+
+    def _finish(self, step: Step, future: Future[Outcome]) -> list[Done]:
+        self._in_flight -= 1
+        if isinstance(step, SendFile):
+            now_s = self.clock()
+            self.upload_s += now_s - self._uploading_since
+            self._uploading_since = now_s
+            self._uploading -= 1
+        outcome = future.result()
+        if not (isinstance(outcome, Failed) and isinstance(outcome.error, Shortage) and outcome.error.transient):
+            self._short = 0
+        elif self._may_repeat(step):
+            self._repeat_with_fewer(step)
+            return []
+        return [(step, outcome)]
+
+    def _may_repeat(self, step: Step) -> bool:
+        """Tell whether a step is tried again for which the machine lacked something: with fewer others it may do."""
+        self._short += 1
+        tries = TRIES_SHORT + self._in_flight * TRIES_SHORT_BESIDE
+        return self._short <= tries and not isinstance(step, CreateBatch | StartRun) and not self.client.stop.is_set()
+
+    def _repeat_with_fewer(self, step: Step) -> None:
+        if isinstance(step, SendFile):
+            self._parallel_uploads = max(1, min(self._parallel_uploads, self._uploading))
+            self._resume_s = self.clock() + SHORT_WAIT_S
+            self._uploads.appendleft(step)
+        else:
+            self.submit_later(step, SHORT_WAIT_S)
+
+    def close(self) -> None:
+        """Wait for what is under way, and end the threads."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._looking.shutdown(wait=True, cancel_futures=True)
+        self._paying.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,471 @@
+"""Turn outcomes into recorded facts, and remember for this apply what is not a fact: what to leave alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from aihub_runner.aihub.schemas import RunInfo, clean_text
+from aihub_runner.apply.events import Counts, Reporter
+from aihub_runner.apply.job import Job
+from aihub_runner.apply.pool import Engine
+from aihub_runner.apply.steps import (
+    AwaitTwin,
+    BatchCreated,
+    CheckBatch,
+    Checked,
+    CreateBatch,
+    Declined,
+    Failed,
+    Fetched,
+    FetchResults,
+    FindBatch,
+    FindRun,
+    Foreign,
+    Gone,
+    Lost,
+    NotThere,
+    Outcome,
+    PollRun,
+    RunSeen,
+    SendFile,
+    Sent,
+    StartRun,
+    Step,
+    Stopped,
+    Unsendable,
+    Unsure,
+    Verified,
+    VerifyBatch,
+)
+from aihub_runner.errors import RunnerError, ServiceError, StateError, UnknownOutcome
+from aihub_runner.model import REVIEW_STATUS, Batch, SetAside
+from aihub_runner.plan.identity import parse_run_tag
+from aihub_runner.results.reader import lost_error
+from aihub_runner.sources.disks import disk_error, find_mount
+from aihub_runner.state.store import State
+from aihub_runner.text.shown import are, count
+
+MAX_CHECKS = 3
+MAX_STARTS = 3
+MAX_PATIENCE = 20  # refusals for now, of one shard
+MAX_YOUNG = 2  # each is followed by a look, which lasts as long as a batch may take to show
+REFUSED_FOR_NOW = frozenset({425, 429})
+YOUNG_S = 10.0  # a batch may not be there for a run yet; an app that is not there is a 404, too, and is told of sooner
+MAX_TROUBLED_SHARDS = 3
+CONCERNS_ONE = frozenset({400, 409, 413, 415, 422})  # a refusal that another shard need not meet
+
+
+class Recorder:
+    """Records what came of steps.
+
+    `parked` holds the shards that are left alone for the rest of this apply; `checked` those whose batch was just
+    found right; `absent_…` rows of what was looked for and is confirmed absent; `elders` older batches of another
+    clone, by shard; `not_before_s` when a service that asked for patience may be asked again; `going` the runs under
+    way;
+    `unrecorded` those started of which nothing is committed yet.
+    """
+
+    def __init__(self, job: Job, state: State, engine: Engine, reporter: Reporter, counts: Counts) -> None:
+        self.job, self.state, self.engine, self.reporter, self.counts = job, state, engine, reporter, counts
+        self.errors: list[RunnerError] = []
+        self.parked: set[int] = set()
+        self.checked: set[int] = set()
+        self.absent_batches: set[int] = set()
+        self.absent_runs: set[int] = set()
+        self.started: set[int] = set()
+        self.going: set[int] = set()
+        self.elders: dict[int, int] = {}
+        self.not_before_s: dict[int, float] = {}
+        self.outstanding: dict[int, int] = {}
+        self.aside: dict[str, SetAside] = {}
+        self.changed: dict[str, tuple[int, str]] = {}
+        self.halted = False
+        self.stopped_paying = False
+        self._statuses: dict[int, str] = {}
+        self.unrecorded: list[RunInfo] = []
+        self._checks: dict[int, int] = {}
+        self._lost: dict[int, int] = {}
+        self._refused: dict[int, int] = {}
+        self._troubled: set[int] = set()
+        self._bad_disks: set[int] = set()
+
+    def record(self, step: Step, outcome: Outcome) -> None:
+        """Record what came of a step; inside a transaction."""
+        self.outstanding[step.shard] -= 1
+        if self._is_taken(step, outcome):
+            if isinstance(step, FindBatch | FindRun):
+                return  # by a twin with the same names and bytes, and so it is looked for again
+            what = "the answer names something that is known already, and is another's"
+            outcome = Lost(self._now_s(), ServiceError(f"{step.__class__.__name__}: {what}"))
+        self._record(step, outcome)
+
+    def _record(self, step: Step, outcome: Outcome) -> None:
+        match step, outcome:
+            case _, Stopped():
+                self._forget_unsent(step)
+            case ((CreateBatch() | StartRun()), Declined(error)):
+                self._record_declined(step, error)
+            case ((CreateBatch() | FindBatch()), _):
+                self._record_batch(step, outcome)
+            case _, _:
+                self._handlers[type(step)](self, step, outcome)
+
+    def _record_batch(self, step: CreateBatch | FindBatch, outcome: Outcome) -> None:
+        match step, outcome:
+            case _, BatchCreated(remote_id):
+                self.state.record_batch(step.batch, remote_id)
+                self._say_batch(step, remote_id)
+            case CreateBatch(), Lost(at_s, error):
+                self.state.record_batch_lost(step.batch, at_s)
+                self._count_lost(step, error)
+            case FindBatch(), NotThere():
+                self.absent_batches.add(step.batch)
+            case FindBatch(), Unsure(why):
+                self.park(
+                    step.shard, ServiceError(f"it cannot be checked whether its batch exists, {why}", "apply again")
+                )
+            case _, _:
+                self._record_failed(step, outcome)
+
+    def _is_taken(self, step: Step, found: Outcome) -> bool:
+        """Whether an id that is new to this step is recorded for another already."""
+        if isinstance(found, BatchCreated):
+            return found.remote_id in self.state.known_batches()
+        is_new = isinstance(step, StartRun | FindRun)
+        return is_new and isinstance(found, RunSeen) and found.info.id in self.state.known_runs()
+
+    def _say_batch(self, step: CreateBatch | FindBatch, remote_id: int) -> None:
+        made = isinstance(step, CreateBatch)
+        self.counts.batches_made += made
+        self.reporter.say(f"batch {remote_id} {'created' if made else 'found, and imported'}")
+
+    def _record_verified(self, step: VerifyBatch, outcome: Outcome) -> None:
+        match outcome:
+            case Verified(created_ms):
+                self.state.record_batch_verified(step.batch, created_ms)
+            case Foreign(why):
+                self.state.record_batch_foreign(self._batch(step), self._now_s())
+                what = (
+                    f"POST /v2/batches: answered with batch {step.remote_id}, which is not the one that was made, {why}"
+                )
+                self._count_lost(step, ServiceError(what, "check whether a proxy or gateway answers in its place"))
+            case Gone():
+                self._forget_batch(step)
+            case _:
+                self._record_failed(step, outcome)
+
+    def _batch(self, step: VerifyBatch | AwaitTwin) -> Batch:
+        [shard] = self.state.load_shards(step.shard)
+        return next(batch for batch in shard.batches if batch.id == step.batch)
+
+    def _record_declined(self, step: CreateBatch | StartRun, error: ServiceError) -> None:
+        """Keep the intent of what was refused: a gateway may have delivered it, and answered by itself.
+
+        It is asked for again only after a look, and in this apply only where the refusal may pass.
+        """
+        if isinstance(step, StartRun):
+            self.going.discard(step.run)
+            self.state.record_run_refused(step.run, str(error.status))
+        else:
+            self.state.record_batch_lost(step.batch, self._now_s())
+        self._refused[step.shard] = self._refused.get(step.shard, 0) + 1
+        if self._may_pass(step, error) and self._refused[step.shard] <= MAX_PATIENCE:
+            self.not_before_s[step.shard] = self.engine.clock() + (error.retry_after_s or 0.0)
+            self.reporter.say(f"refused for now: {error.message}; checking whether it exists before asking again")
+        else:
+            self._leave(step, error)
+
+    def _may_pass(self, step: CreateBatch | StartRun, error: ServiceError) -> bool:
+        if error.status in REFUSED_FOR_NOW:
+            return True
+        if error.status != 404 or isinstance(step, CreateBatch) or self._refused[step.shard] > MAX_YOUNG:
+            return False
+        [shard] = self.state.load_shards(step.shard)
+        batch = next(
+            batch for run in shard.runs for batch in shard.batches if (run.id, batch.id) == (step.run, run.batch)
+        )
+        return bool(batch.since.boot) and batch.since.left_s(YOUNG_S) > 0
+
+    def _count_lost(self, step: CreateBatch | VerifyBatch | StartRun, error: RunnerError) -> None:
+        """Check what exists after a lost response, but do not go round for ever."""
+        self.reporter.say(f"response lost: {error.message}")
+        self._lost[step.shard] = self._lost.get(step.shard, 0) + 1
+        if self._lost[step.shard] > MAX_STARTS:
+            self.park(step.shard, error)
+
+    def _now_s(self) -> float:
+        return self.engine.client.server_now_s()
+
+    # Files
+
+    def _record_sent(self, step: SendFile, outcome: Outcome) -> None:
+        match outcome:
+            case Sent(digest, size):
+                self._accept_digest(step, digest, size)
+                self.state.record_upload(step.batch, step.member.name, digest)
+                self.state.record_sent(step.batch, self._now_s())
+                self.counts.files_sent += 1
+                self.counts.bytes_sent += size
+            case Unsendable("disk", detail):
+                self._record_unreadable(step, detail)
+            case Unsendable(reason, detail):
+                self._set_aside(step, reason, detail)
+            case Gone():
+                self._forget_batch(step)
+            case _:
+                self._record_failed(step, outcome)
+
+    def _accept_digest(self, step: SendFile, digest: str, size: int) -> None:
+        """Take what was sent for the member, where the file changed since it was scanned."""
+        if digest == step.member.digest:
+            return
+        shard = self.state.load_shards(step.shard)[0]
+        if shard.is_closed:
+            self.park(step.shard, ServiceError(f"{step.member.path}: changed while it was sent again", "apply again"))
+            return
+        self.reporter.say(f"{step.member.path}: changed since it was scanned; sent as it is now")
+        self.changed[step.member.path] = (size, digest)
+        changed = replace(step.member, digest=digest, size=size)
+        members = [changed if member.name == changed.name else member for member in shard.members]
+        self.state.record_members(step.shard, members)
+
+    def _record_unreadable(self, step: SendFile, detail: str) -> None:
+        """Set one file aside that its disk does not give; with a second one, it is the disk that fails."""
+        mount = find_mount(str(step.path))
+        if mount in self._bad_disks:
+            self._record_failed(step, Failed(disk_error(step.member.path, detail)))
+        else:
+            self._bad_disks.add(mount)
+            self._set_aside(step, "unreadable", detail)
+
+    def _set_aside(self, step: SendFile, reason: str, detail: str) -> None:
+        member = step.member
+        shard = self.state.load_shards(step.shard)[0]
+        if reason == "refused":
+            self.state.record_refused(member.path, member.identity, clean_text(detail))
+        if shard.is_closed:
+            self.park(step.shard, ServiceError(f"{member.path}: cannot be sent again, {detail}", "apply again"))
+            return
+        self.reporter.say(f"{member.path}: set aside, {reason}: {detail}")
+        self.aside[member.path] = SetAside(member.path, reason, clean_text(detail))
+        rest = [other for other in shard.members if other.name != member.name]
+        self.state.record_members(step.shard, rest)
+        self.counts.files_to_send -= 1
+        self.counts.bytes_to_send -= member.size
+        if not rest:
+            self.state.forget_shard(step.shard)
+
+    def _forget_batch(self, step: SendFile | CheckBatch | VerifyBatch) -> None:
+        self.reporter.say(f"batch {step.remote_id} is not on the server any more; its files are sent again")
+        self._drop_uploads(step.shard)
+        self.state.record_batch_gone(step.batch)
+
+    def _drop_uploads(self, shard: int) -> None:
+        self.outstanding[shard] -= self.engine.drop_uploads(shard)
+
+    def _record_checked(self, step: CheckBatch, outcome: Outcome) -> None:
+        match outcome:
+            case Checked(missing, modified, elders) if not missing:
+                self.checked.add(step.shard)
+                self.state.record_modified(step.batch, modified)
+                if elders:
+                    self.elders[step.shard] = elders[0]
+            case Checked(missing):
+                self._checks[step.shard] = self._checks.get(step.shard, 0) + 1
+                self.state.forget_uploads(step.batch, missing)
+                if self._checks[step.shard] >= MAX_CHECKS:
+                    what = (
+                        f"batch {step.remote_id}: {count(len(missing), 'file')} {are(len(missing))} not listed as sent"
+                    )
+                    self.park(step.shard, ServiceError(f"{what}, {missing[0]!r}", "apply again"))
+                else:
+                    self.reporter.say(
+                        f"batch {step.remote_id}: {count(len(missing), 'file')} {are(len(missing))} sent again"
+                    )
+            case Gone():
+                self._forget_batch(step)
+            case _:
+                self._record_failed(step, outcome)
+
+    # Runs
+
+    def _record_run(self, step: StartRun | FindRun | PollRun | FetchResults, outcome: Outcome) -> None:
+        match step, outcome:
+            case _, RunSeen(info, twins):
+                self._record_found(step, info, twins)
+            case StartRun(), Lost(at_s, error):
+                self.going.discard(step.run)
+                self.state.record_run_lost(step.run, at_s)
+                self._count_lost(step, error)
+            case FindRun(), NotThere() | Unsure():
+                self._record_absent(step, outcome)
+            case ((PollRun() | FetchResults()), Gone()):
+                self._record_gone(step)
+            case FetchResults(), Fetched(pages, answers):
+                self.state.record_fetch(step.run, step.include, pages, answers, self._now_s())
+                self.counts.runs_fetched += 1
+                self.reporter.say(f"run {step.remote_id}: results of {count(len(answers), 'file')} fetched")
+            case _, _:
+                self.going.discard(step.run)
+                self._record_failed(step, outcome)
+
+    def _record_found(
+        self, step: StartRun | FindRun | PollRun | FetchResults, info: RunInfo, twins: tuple[str, ...]
+    ) -> None:
+        if isinstance(step, StartRun):
+            self.counts.runs_started += 1
+            self._troubled.clear()
+            self.started.add(step.run)
+            self.unrecorded.append(info)
+        if twins:
+            self._say_twins(info, twins)
+        self.record_seen(step.run, info)
+
+    def _say_twins(self, info: RunInfo, twins: tuple[str, ...]) -> None:
+        self.reporter.say(
+            f"warning: run {info.id} is imported; {', '.join(twins)} carry the same tag, so it was paid twice"
+        )
+
+    def _record_twin(self, step: AwaitTwin, outcome: Outcome) -> None:
+        """Import the run of another clone's older batch; where none shows, a person decides."""
+        self.elders.pop(step.shard, None)
+        match outcome:
+            case RunSeen(info, twins):
+                batch, [shard] = self._batch(step), self.state.load_shards(step.shard)
+                self.state.record_batch_gone(batch.id)
+                row = self.state.record_taken_batch(shard.id, batch.target, step.elder)
+                for member in shard.members:
+                    self.state.record_upload(row, member.name, member.digest)
+                fingerprint, key, attempt = parse_run_tag(step.tag) or ("", "", 0)
+                self.state.close_shard(shard.id, fingerprint)
+                taken = replace(batch, id=row, remote_id=step.elder)
+                run = self.state.record_taken_run(shard.id, taken, (key, attempt, step.tag), info.id)
+                self.reporter.say(f"run {info.id} on batch {step.elder} of another clone is imported")
+                if twins:
+                    self._say_twins(info, twins)
+                self.record_seen(run, info)
+            case NotThere() if step.may_take_over:
+                self.elders[step.shard] = step.elder
+            case NotThere() | Unsure():
+                why = f"batch {step.elder} of the same name is older than ours, and no run on it shows"
+                message = f"shard {step.shard}: {why}{f', {outcome.why}' if isinstance(outcome, Unsure) else ''}"
+                hint = (
+                    f"if nobody works on that batch any more, `{self.job.command('apply')} --adopt`; else apply later"
+                )
+                self.park(step.shard, UnknownOutcome(message, hint))
+            case _:
+                self._record_failed(step, outcome)
+
+    def _record_gone(self, step: PollRun | FetchResults) -> None:
+        """Record that a run is gone; before any of its results were fetched, it has failed."""
+        self.state.record_run_gone(step.run)
+        self.going.discard(step.run)
+        shard = self.state.load_shards(step.shard)[0]
+        run = next(run for run in shard.runs if run.id == step.run)
+        if run.fetched:
+            self.park(step.shard, lost_error(run))
+        else:
+            self.reporter.say(f"run {step.remote_id} is not on the server any more")
+
+    def _record_absent(self, step: FindRun, outcome: NotThere | Unsure) -> None:
+        """Let a run be started again that is confirmed absent; else leave the decision to a person."""
+        if isinstance(outcome, Unsure):
+            self._park_unknown(step, outcome.why)
+        elif self.job.spec.run.on_lost == "stop" and self._is_lost(step):
+            self._park_unknown(step, 'it was not found, and the spec says on_lost = "stop"')
+        else:
+            self.absent_runs.add(step.run)
+
+    def _is_lost(self, step: FindRun) -> bool:
+        """Whether no answer came at all: what was refused is repeated once it is confirmed absent."""
+        [shard] = self.state.load_shards(step.shard)
+        return not any(run.id == step.run and run.refused for run in shard.runs)
+
+    def record_seen(self, run: int, info: RunInfo) -> None:
+        """Record what the service says of a run."""
+        message = clean_text(info.msg or "")
+        self.state.record_run(
+            run, info.id, info.status, message, (info.start_timestamp or 0, info.finish_timestamp or 0)
+        )
+        before = self._statuses.get(run)
+        if before != info.status:
+            self._statuses[run] = info.status
+            self.counts.runs.update({info.status: 1} | ({before: -1} if before else {}))
+            self.reporter.say(f"run {info.id}: {clean_text(info.status)}" + (f", {message}" if message else ""))
+        if info.status in ("COMPLETE", "FAILED", "CANCELLED", REVIEW_STATUS):
+            self.going.discard(run)
+
+    def _park_unknown(self, step: FindRun, why: str) -> None:
+        self.state.record_run_unknown(step.run, why)
+        message = f"shard {step.shard}: it is unconfirmed whether its run was started, {why}"
+        self.park(step.shard, UnknownOutcome(message, f"see `{self.job.command('resolve')}`"))
+
+    def describe_open(self) -> list[str]:
+        """Say what is open or was not recorded, where the state cannot be written any more."""
+        lines = [f"run {info.id} was started, and is not recorded" for info in self.unrecorded]
+        with suppress(StateError):
+            for shard in self.state.load_shards():
+                places = {batch.id: batch.remote_id for batch in shard.batches}
+                lines += [
+                    f"a run on batch {places[run.batch]} with tag {run.tag} may have been started; "
+                    "the next apply looks for it"
+                    for run in shard.runs
+                    if run.is_open
+                ]
+        return lines
+
+    # Failures
+
+    def park(self, shard: int, error: RunnerError) -> None:
+        """Leave a shard alone for the rest of this apply, and say why."""
+        self.parked.add(shard)
+        self.errors.append(error)
+        self.reporter.say(error.message)
+
+    def _record_failed(self, step: Step, outcome: Outcome) -> None:
+        error = outcome.error if isinstance(outcome, Failed) else ServiceError(f"{step}: unexpected {outcome}")
+        if isinstance(error, StateError):  # the disk is full: record what is under way, and begin nothing more
+            self.halted = True
+        self._forget_unsent(step)
+        self._leave(step, error)
+
+    def _leave(self, step: Step, error: RunnerError) -> None:
+        """Leave a shard alone for the rest of this apply, and perhaps others with it."""
+        if step.shard not in self.parked:
+            self.park(step.shard, error)
+        self._drop_uploads(step.shard)
+        self._consider_halting(step, error)
+
+    def _forget_unsent(self, step: Step) -> None:
+        """Forget the intent of a request that never left this machine."""
+        if isinstance(step, CreateBatch):
+            self.state.forget_batch_intent(step.batch)
+        if isinstance(step, StartRun):
+            self.state.forget_run_intent(step.run)
+
+    def _consider_halting(self, step: Step, error: RunnerError) -> None:
+        """Stop everything where the account is refused, and paying where the service refuses that or is in trouble."""
+        status = error.status if isinstance(error, ServiceError) else 0
+        creates = isinstance(step, (CreateBatch, StartRun))
+        if status not in CONCERNS_ONE:  # else the same few would keep all others from ever being done
+            self._troubled.add(step.shard)
+        if status == 401 or (status == 403 and not creates):
+            self.halted = True
+        concerns_all = creates and status not in CONCERNS_ONE
+        if concerns_all or len(self._troubled) >= MAX_TROUBLED_SHARDS:
+            self.stopped_paying = True
+            self.engine.drop_uploads()
+
+    _handlers: Mapping[type, Callable[[Recorder, Any, Outcome], None]] = {
+        VerifyBatch: _record_verified,
+        SendFile: _record_sent,
+        CheckBatch: _record_checked,
+        AwaitTwin: _record_twin,
+        StartRun: _record_run,
+        FindRun: _record_run,
+        PollRun: _record_run,
+        FetchResults: _record_run,
+    }

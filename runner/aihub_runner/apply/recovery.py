@@ -1,0 +1,478 @@
+"""Before anything is paid: import what was paid already, by a lock file or by what is on the service."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from threading import Thread
+from typing import TypeVar
+
+from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.schemas import BatchInfo, RunInfo, clean_text, parse_results
+from aihub_runner.apply.events import Reporter
+from aihub_runner.apply.job import Job
+from aihub_runner.apply.look import Survey, survey
+from aihub_runner.apply.matching import (
+    MARK_BYTES,
+    Finder,
+    Inspected,
+    choose_twins,
+    inspect_entries,
+    mark_files,
+    mark_sources,
+    new_entries,
+    record_taken,
+    survey_entries,
+)
+from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
+from aihub_runner.model import Member, Run, Scan
+from aihub_runner.plan.identity import batch_name, fingerprint_members, parse_run_tag
+from aihub_runner.plan.planner import PAYS, Plan, Work, make_plan
+from aihub_runner.state.lockfile import GIVEN_UP, Entry, load_lockfile
+from aihub_runner.state.store import State
+from aihub_runner.text.shown import count
+
+PENDING = "pending entries"
+DISMISSED = "dismissed entries"
+NEVER_PAID = frozenset({GIVEN_UP, "REFUSED"})  # statuses of entries under which no run is known to have been started
+VISIBLE = 50  # known runs that a listing is compared with
+LOOKS = 8  # at batches, at once
+
+T = TypeVar("T")
+
+
+def in_thread(act: Callable[[], T]) -> T:
+    """Do HTTP outside the main thread, which must stay free to be interrupted; nobody waits for it then."""
+    result = Future[T]()
+
+    def work() -> None:
+        try:
+            result.set_result(act())
+        except BaseException as error:
+            result.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    return result.result()
+
+
+def load_pending(state: State) -> list[Entry]:
+    """Load what was found on the server and could not be verified yet."""
+    return [Entry.model_validate(entry) for entry in json.loads(state.get_meta(PENDING) or "[]")]
+
+
+def record_pending(state: State, entries: Iterable[Entry]) -> None:
+    """Record what was found on the server and could not be verified."""
+    state.record_meta(PENDING, json.dumps([entry.model_dump() for entry in entries]))
+
+
+def load_dismissed(state: State) -> set[str]:
+    """Load the run ids (or tags) of entries that a person decided to leave alone."""
+    return set(json.loads(state.get_meta(DISMISSED) or "[]"))
+
+
+def dismiss(state: State, entries: Iterable[Entry]) -> None:
+    """Leave entries alone from now on: a person decided to pay for their files again."""
+    names = {entry.run_id or entry.tag for entry in entries}
+    state.record_meta(DISMISSED, json.dumps(sorted(load_dismissed(state) | names)))
+
+
+def entries_to_take_up(job: Job, state: State | None) -> list[Entry]:
+    """List what the lock file, or an earlier look at the server, names and the state lacks."""
+    locked = load_lockfile(job.lock_path)
+    target = job.want().target
+    if state is None:
+        return [entry for entry in locked if entry.target == target]
+    entries = {entry.identity: entry for entry in [*load_pending(state), *locked]}
+    dismissed = load_dismissed(state)
+    wanted = [entry for entry in entries.values() if (entry.run_id or entry.tag) not in dismissed]
+    return new_entries(state, wanted, target)
+
+
+def take_up(job: Job, state: State, client: AIHub, scan: Scan, reporter: Reporter) -> list[Inspected]:
+    """Import what can be verified, free of charge, and return the rest of today's run key: it must not be paid."""
+    entries = entries_to_take_up(job, state)
+    if not entries:
+        return []
+    runs = f"{count(len(entries), 'run')} that {'was' if len(entries) == 1 else 'were'}"
+    reporter.say(f"importing {runs} paid before, by {job.lock_path.name}")
+    known = state.known_runs()
+    return take_up_entries(job, state, in_thread(lambda: inspect_entries(client, entries, known)), scan, reporter)
+
+
+def take_up_entries(
+    job: Job, state: State, inspected: Iterable[Inspected], scan: Scan, reporter: Reporter
+) -> list[Inspected]:
+    """Record the entries that agree with the local files, and return those of today's run key that do not."""
+    left, today = [], job.want().run_key
+    finder, shards = Finder(scan.sources), dict[tuple[str, int], tuple[Member, ...]]()
+    for found in inspected:
+        shard = found.entry.fingerprint, found.entry.batch_id  # several runs of one shard have the same members
+        if not shards.get(shard):
+            shards[shard] = () if found.why else finder.match(found)
+        members = () if found.why else shards[shard]
+        if members:
+            record_taken(state, found, members)
+        elif found.entry.run_key == today and found.entry.status not in NEVER_PAID:
+            left.append(found if found.why else replace(found, why="its files and the local ones differ"))
+    taken = [found.entry.identity for found in left]
+    record_pending(state, [entry for entry in load_pending(state) if entry.identity in taken])
+    return left
+
+
+def unverified_error(job: Job, left: Sequence[Inspected]) -> UnknownOutcome:
+    """Say which paid runs could not be verified, and that their files are not paid for until a person decides."""
+    shown = "; ".join(f"run {item.entry.run_id or 'of unknown id'}: {item.why}" for item in left[:5])
+    return UnknownOutcome(
+        f"{job.shown}: {count(len(left), 'run')} paid before cannot be verified, {shown}",
+        f"see `{job.command('resolve')}`; the files of these runs are not paid for until then",
+    )
+
+
+def ask_for_gone(job: Job, state: State, client: AIHub) -> None:
+    """Ask once more for runs that were gone before their results were fetched: a token may not have seen them."""
+    today = job.want().run_key
+    gone = [run for shard in state.load_shards() for run in shard.runs if run.is_gone and not run.fetched]
+    for run in gone:
+        if run.run_key == today and run.remote_id:
+            info = in_thread(partial(find_info, client, run.remote_id))
+            if info is not None:
+                times = (info.start_timestamp or 0, info.finish_timestamp or 0)
+                state.record_run(run.id, info.id, info.status, clean_text(info.msg or ""), times)
+
+
+def find_info(client: AIHub, run_id: str) -> RunInfo | None:
+    """Find what the service says of a run, None where it is not there."""
+    try:
+        return client.get_run(run_id)
+    except ServiceError as error:
+        if error.status != 404:
+            raise
+        return None
+
+
+def forget_gone(state: State, missing: Iterable[Run]) -> None:
+    """Record that runs are gone, which another known run in the same listings proves."""
+    for run in missing:
+        state.record_run_gone(run.id)
+
+
+# Before anything is paid
+
+
+@dataclass(frozen=True, slots=True)
+class Paying:
+    """What was found before paying: the batches that are there, by name, and whether anything was imported.
+
+    `blind_since_ns` is when the newest run that we know of began (nanoseconds) where none of them is listed any more,
+    else 0.
+    """
+
+    batches: Mapping[str, frozenset[int]]
+    has_imported: bool = False
+    blind_since_ns: int = 0
+    runs: tuple[RunInfo, ...] = ()
+
+
+def look_before_paying(job: Job, state: State, client: AIHub, scan: Scan, plan: Plan, reporter: Reporter) -> Paying:
+    """List what is on the service before each apply that would pay: a state may be restored, or be one of several.
+
+    Runs that carry the tags about to be paid are imported. Raises UnknownOutcome where batches that neither state nor
+    lock file knows hold files that are about to be paid for, or where the listing cannot be trusted.
+    """
+    reporter.say("checking the service for earlier work of this spec")
+    is_new = all(batch.target != job.want().target for shard in state.load_shards() for batch in shard.batches)
+    found = _survey(job, client)
+    found, blind_since_ns = _check_visible(job, state, client, found, reporter)
+    if job.options.again:
+        return Paying(_by_name(found), blind_since_ns=blind_since_ns, runs=found.runs)
+    if _is_begun(job, state, found, plan):
+        settle_s = job.spec.limits.settle_s
+        reporter.say(f"a batch of what is about to be paid is there already; checking once more in {settle_s:g} s")
+        client.pause(settle_s)
+        found = _survey(job, client)
+    taken = _take_up_planned(job, state, client, found, plan, reporter)
+    if taken:
+        plan = replan(job, state, scan)
+    strangers = Strangers(job, state, client, found, reporter, is_new=is_new)
+    taken = strangers.face(scan, plan) or taken
+    return Paying(_by_name(found), taken, blind_since_ns, found.runs)
+
+
+def replan(job: Job, state: State, scan: Scan) -> Plan:
+    """Plan again, after something was imported."""
+    return make_plan(job.want(), scan, state.load_shards(), state.load_run_keys())
+
+
+def _survey(job: Job, client: AIHub) -> Survey:
+    try:
+        return in_thread(lambda: survey(client, job.target.workspace))
+    except ListingCut as error:
+        raise UnknownOutcome(
+            f"{job.spec_path.name}: it cannot be checked what was paid before, {error.message}",
+            "nothing was paid; apply again in a while",
+        ) from None
+
+
+def _by_name(found: Survey) -> dict[str, frozenset[int]]:
+    names: dict[str, set[int]] = {}
+    for batch in found.batches:
+        names.setdefault(batch.name, set()).add(batch.id)
+    return {name: frozenset(ids) for name, ids in names.items()}
+
+
+def _check_visible(job: Job, state: State, client: AIHub, found: Survey, reporter: Reporter) -> tuple[Survey, int]:
+    """Make sure that the listing shows the newest run that is known here; else it proves no absence.
+
+    Runs that the service deleted are no reproach, where another known one shows. Where none does, it is one only as
+    long as something paid was not fetched: returns when the newest began, for a check against the service's own times.
+    """
+    visible = state.list_visible(job.want().target, VISIBLE)
+    if not visible or visible[0].remote_id in _ids(found):
+        return found, 0
+    newest = visible[0]
+    if newest.since.boot and (left_s := newest.since.left_s(job.spec.limits.settle_s)):
+        client.pause(left_s)  # it may not show yet
+    found = _survey(job, client)
+    if newest.remote_id in _ids(found):
+        return found, 0
+    first = next((number for number, run in enumerate(visible) if run.remote_id in _ids(found)), len(visible))
+    missing = visible[: first if first < len(visible) else 1]
+    for run in missing:
+        if in_thread(partial(find_info, client, run.remote_id or "")) is not None:
+            raise UnknownOutcome(
+                f"{job.spec_path.name}: run {run.remote_id} is there, but missing from the list of runs, "
+                "so that it cannot be checked what was paid before",
+                "nothing was paid; apply again in a while, and check what the account may see",
+            )
+    if first < len(visible):
+        forget_gone(state, missing)
+        return found, 0
+    if not all(run.fetched or run.has_failed for run in visible):
+        raise ServiceError(
+            f"{job.spec_path.name}: none of the runs that are recorded here is on the server any more",
+            "check the context, and that the account may see its runs; nothing was paid",
+        )
+    known = state.known_batches()
+    if any(batch.id in known for batch in found.batches):
+        return found, 0  # the account sees what it made: the runs were deleted
+    reporter.say("warning: none of the runs that are recorded here is listed any more; they may have been deleted")
+    return found, newest.started_ns
+
+
+def _ids(found: Survey) -> set[str]:
+    return {run.id for run in found.runs}
+
+
+def _is_begun(job: Job, state: State, found: Survey, plan: Plan) -> bool:
+    """Whether a batch of planned work is there without a run: one may have been started a moment ago."""
+    known = _known_batches(state) | {run.batch_id for run in found.runs}
+    planned = {batch_name(job.spec.name, _fingerprint(work)) for work in plan.work if work.need in PAYS}
+    return any(batch.name in planned and not known & {batch.id, batch.name} for batch in found.batches)
+
+
+def _known_batches(state: State) -> set[int | str | None]:
+    """List the ids of our batches, and the names of those whose id is not known, on which no run can be."""
+    ours = [batch for shard in state.load_shards() for batch in shard.batches]
+    return {batch.remote_id for batch in ours} | {batch.name for batch in ours if batch.remote_id is None}
+
+
+def _take_up_planned(job: Job, state: State, client: AIHub, found: Survey, plan: Plan, reporter: Reporter) -> bool:
+    """Import runs whose tag says that they are exactly what is about to be paid, or an earlier attempt of it."""
+    want = job.want()
+    planned: dict[str, list[Work]] = {}
+    for work in plan.work:
+        if work.need in PAYS:
+            planned.setdefault(_fingerprint(work), []).append(work)
+    known = state.known_runs() | load_dismissed(state)
+    runs = {run.id: run for run in found.runs if run.id not in known and _is_planned(run, planned, want.run_key)}
+    runs = {run_id: _with_batch(job, client, run) for run_id, run in runs.items()}
+    entries, twins = choose_twins(survey_entries(runs.values(), want.target))
+    members: dict[int, tuple[Member, ...]] = {}  # by batch: the attempts on one are of one shard, twins have their own
+    for entry in entries:
+        works = planned[entry.fingerprint]
+        if entry.batch_id not in members and works:
+            members[entry.batch_id] = _take_work(works, entry.batch_id, want.target).shard.members
+        if entry.batch_id in members:
+            record_taken(state, Inspected(entry, {}, runs[entry.run_id]), members[entry.batch_id])
+            reporter.say(f"run {entry.run_id} on batch {entry.batch_id} is what was about to be paid; it is imported")
+    for twin in twins:
+        reporter.say(
+            f"warning: run {twin.run_id} on batch {twin.batch_id} carries the same tag as one that is imported"
+        )
+    return bool(members)
+
+
+def _is_planned(run: RunInfo, planned: Mapping[str, object], run_key: str) -> bool:
+    parsed = next(filter(None, map(parse_run_tag, run.tags or ())), None)
+    return parsed is not None and parsed[0] in planned and parsed[1] == run_key
+
+
+def _take_work(works: list[Work], batch_id: int, target: str) -> Work:
+    """Take the work whose batch it is; of others with the same names and bytes, any."""
+    own = next((work for work in works if (batch := work.shard.batch_in(target)) and batch.remote_id == batch_id), None)
+    if own is None:
+        return works.pop(0)
+    works.remove(own)
+    return own
+
+
+def _with_batch(job: Job, client: AIHub, run: RunInfo) -> RunInfo:
+    """Return a run with its batch, which a listing may leave out. Raises UnknownOutcome where nothing tells it."""
+    if run.batch_id:
+        return run
+    batch_id = in_thread(partial(find_batch_of, client, run.id))
+    if batch_id:
+        return run.model_copy(update={"batch_id": batch_id})
+    raise UnknownOutcome(
+        f"{job.spec_path.name}: run {run.id} carries a tag that is about to be paid, and names no batch",
+        f"see `{job.command('resolve')}`",
+    )
+
+
+def find_batch_of(client: AIHub, run_id: str) -> int:
+    """Find the batch of a run, which a listing left out, from the run or its results; 0 where neither tells."""
+    info = find_info(client, run_id)
+    if info is not None and info.batch_id:
+        return info.batch_id
+    try:
+        page = parse_results(client.get_results(run_id, {}, 0), f"results of run {run_id}")
+    except ServiceError:
+        return 0
+    text = str(page.batch_id or "")
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def _fingerprint(work: Work) -> str:
+    return work.shard.fingerprint or fingerprint_members(work.shard.members)
+
+
+class Strangers:
+    """Batches that neither state nor lock file knows, and that may hold files which are about to be paid for.
+
+    These are batches of this spec's name, and those of any run of today's run key: the spec may have had another name.
+    `is_new` says that nothing was recorded of today's target before.
+    """
+
+    def __init__(
+        self, job: Job, state: State, client: AIHub, found: Survey, reporter: Reporter, *, is_new: bool
+    ) -> None:
+        self.job, self.state, self.client, self.found, self.reporter = job, state, client, found, reporter
+        target = job.want().target
+        self._is_new = is_new
+        today = job.want().run_key
+        self._of_today = {entry.batch_id for entry in survey_entries(found.runs, target) if entry.run_key == today}
+        self._locked = [entry for entry in load_lockfile(job.lock_path) if entry.target == target]
+
+    def face(self, scan: Scan, plan: Plan) -> bool:
+        """Deal with them, and return whether something was imported. Raises UnknownOutcome."""
+        strangers = self._list()
+        if self.job.options.adopt:
+            return self._adopt(strangers, scan)
+        for batch in self._fitting(strangers, plan):
+            raise UnknownOutcome(
+                f"{self.job.shown}: batch {batch.id} on the server holds files of this spec, "
+                "but neither the state file nor the lock file here knows of it",
+                "apply with --adopt to import what was paid, or with --again to pay for it again",
+            )
+        for batch in strangers if self._is_new else ():
+            self.reporter.say(f"batch {batch.id} has this spec's name, but holds other files; it is left alone")
+        return False
+
+    def _list(self) -> list[BatchInfo]:
+        known = _known_batches(self.state) | {entry.batch_id for entry in self._locked}
+        dismissed = load_dismissed(self.state)
+        paid = {run.batch_id for run in self.found.runs if run.id not in dismissed}
+        known |= {run.batch_id for run in self.found.runs} - paid  # a person decided of them
+        strangers = [b for b in self.found.batches if self._may_be_ours(b) and not known & {b.id, b.name}]
+        doubtful = {run.batch_id for run in self.found.runs if run.id not in dismissed and self._may_be_paid(run)}
+        return [b for b in strangers if b.id in doubtful or (self._is_new and not self._locked)]
+
+    def _may_be_paid(self, run: RunInfo) -> bool:
+        """Whether a run may be today's work: it is, unless its tag says that it was started with other settings."""
+        keys = [parsed[1] for tag in run.tags or () if (parsed := parse_run_tag(tag))]
+        return not keys or self.job.want().run_key in keys
+
+    def _may_be_ours(self, batch: BatchInfo) -> bool:
+        if re.fullmatch(re.escape(self.job.spec.name) + "-[0-9a-f]{64}", batch.name):
+            return True
+        return batch.id in self._of_today
+
+    def _fitting(self, strangers: Sequence[BatchInfo], plan: Plan) -> list[BatchInfo]:
+        """List those that hold a file, by name and size, that is about to be paid for."""
+        members = [member for work in plan.work if work.need in PAYS for member in work.shard.members]
+        if not strangers or not members:
+            return []
+
+        ours, marks = mark_sources(members), self._load_marks(strangers)
+        return [batch for batch in strangers if ours & marks[batch.id]]
+
+    def _load_marks(self, strangers: Sequence[BatchInfo]) -> dict[int, frozenset[bytes]]:
+        """List the files of batches, as marks; each is asked for once, as long as no other run is started on it."""
+        runs = Counter(run.batch_id for run in self.found.runs)
+        known = {batch.id: self.state.load_foreign(batch.id, runs[batch.id]) for batch in strangers}
+        unknown = [batch for batch in strangers if known[batch.id] is None or not runs[batch.id]]
+
+        def ask(batch: BatchInfo) -> frozenset[bytes]:
+            return mark_files({name: file.size for name, file in self.client.list_files(batch.id).items()})
+
+        with ThreadPoolExecutor(LOOKS) as pool, self.state.transaction():
+            for batch, marks in zip(unknown, pool.map(ask, unknown), strict=True):
+                known[batch.id] = b"".join(sorted(marks))
+                self.state.record_foreign(batch.id, runs[batch.id], known[batch.id] or b"")
+        return {batch: _split_marks(marks or b"") for batch, marks in known.items()}
+
+    def _adopt(self, strangers: Sequence[BatchInfo], scan: Scan) -> bool:
+        """Import what runs on them paid for. Raises UnknownOutcome for what fits, and cannot be told."""
+        batches = {batch.id for batch in strangers}
+        runs = [run for run in self.found.runs if run.batch_id in batches]
+        entries, twins = choose_twins(survey_entries(runs, self.job.want().target))
+        record_pending(self.state, entries)
+        known_runs = self.state.known_runs()
+        inspected = in_thread(lambda: inspect_entries(self.client, entries, known_runs))
+        left = take_up_entries(self.job, self.state, inspected, scan, self.reporter)
+        for twin in twins:
+            self.reporter.say(f"warning: run {twin.run_id} on batch {twin.batch_id} carries the same tag as another")
+        if left:
+            raise unverified_error(self.job, left)
+        known = self.state.known_batches()
+        rest = [batch for batch in strangers if batch.id not in known]
+        for batch in self._fitting(rest, replan(self.job, self.state, scan)):
+            if run := self._find_run_on(batch):
+                raise UnknownOutcome(
+                    f"{self.job.spec_path.name}: batch {batch.id} holds files that are about to be paid for, and run "
+                    f"{run.id} on it may have paid for them",
+                    "nothing was paid; apply with --again to pay for them again",
+                )
+        return bool(entries)
+
+    def _find_run_on(self, batch: BatchInfo) -> RunInfo | None:
+        """Find a run on a batch, whatever its tags; one that names no batch, and cannot be asked, may be on it."""
+        for run in self.found.runs:
+            if run.batch_id == batch.id:
+                return run
+            if run.batch_id is None and find_batch_of(self.client, run.id) in (0, batch.id):
+                return run
+        return None
+
+
+def _split_marks(marks: bytes) -> frozenset[bytes]:
+    return frozenset(marks[at : at + MARK_BYTES] for at in range(0, len(marks), MARK_BYTES))
+
+
+def raise_attempts(plan: Plan, job: Job, runs: Iterable[RunInfo]) -> Plan:
+    """Number the attempts of `--again` after those that the server knows, so that no two runs share a tag."""
+    key = job.want().run_key
+    highest: dict[str, int] = {}
+    for entry in survey_entries(runs, ""):
+        if entry.run_key == key:
+            highest[entry.fingerprint] = max(entry.attempt, highest.get(entry.fingerprint, 0))
+    work = tuple(
+        replace(item, attempt=max(item.attempt, highest.get(_fingerprint(item), 0) + 1)) if item.need in PAYS else item
+        for item in plan.work
+    )
+    return replace(plan, work=work)

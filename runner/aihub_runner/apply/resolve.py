@@ -1,0 +1,176 @@
+"""Let a person decide about runs of unknown outcome, and about paid work that cannot be verified."""
+
+from __future__ import annotations
+
+import time
+import unicodedata
+from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from threading import Event
+from typing import Any
+
+from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.schemas import RunInfo, clean_text
+from aihub_runner.apply.coordinator import find_step
+from aihub_runner.apply.events import Reporter
+from aihub_runner.apply.job import Job
+from aihub_runner.apply.look import find_run
+from aihub_runner.apply.matching import Finder, Inspected, record_taken, result_names
+from aihub_runner.apply.recovery import dismiss, entries_to_take_up, in_thread, take_up
+from aihub_runner.apply.run import hold_state, scan_files
+from aihub_runner.apply.steps import RunSeen
+from aihub_runner.errors import InputError, ServiceError
+from aihub_runner.model import Run, Scan, Shard
+from aihub_runner.plan.identity import parse_run_tag
+from aihub_runner.state.store import State
+from aihub_runner.text.shown import count
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What waits for a decision: runs of unknown outcome with their shards, and entries that cannot be verified."""
+
+    unknown: Sequence[tuple[Shard, Run]]
+    left: Sequence[Inspected]
+    scan: Scan | None
+
+
+def resolve_unknown(
+    job: Job, adopt: str | None, resubmit: bool, open_progress: Callable[[], Reporter]
+) -> tuple[str, dict[str, Any], int]:
+    """Show runs of unknown outcome, or take a decision: this run is it, or none was started.
+
+    Raises InputError where the decision does not fit what is known.
+    """
+    if adopt and resubmit:
+        raise InputError("resolve: --adopt and --resubmit exclude each other", "use one of them")
+    with hold_state(job, Event()) as state, closing(AIHub(job.connection)) as client:
+        found = _find_open(job, state, client, open_progress)
+        lines = [_describe_unknown(shard, run) for shard, run in found.unknown]
+        lines += [_describe_left(item) for item in found.left]
+        if adopt:
+            _adopt(state, client, found, adopt)
+        if resubmit:
+            _resubmit(job, state, client, found)
+    decided = "imported" if adopt else "to be paid for at the next apply" if resubmit else ""
+    resolve = job.command("resolve")
+    ways = [
+        f"if a run is among these: {resolve} --adopt RUN_ID",
+        f"if none was started: {resolve} --resubmit",
+    ]
+    text = "\n".join([*lines, *([decided] if decided else ways)]) if lines else "nothing is unknown"
+    data = {"spec": job.spec_path.name, "unknown": lines, "decided": decided}
+    return text, data, 7 if lines and not decided else 0
+
+
+def _find_open(job: Job, state: State, client: AIHub, open_progress: Callable[[], Reporter]) -> _Open:
+    """Import what can be verified, as apply does, and return the rest: only of that is there something to decide."""
+    left: list[Inspected] = []
+    scan = None
+    if entries := entries_to_take_up(job, state):
+        with closing(open_progress()) as progress:
+            scan = scan_files(job, state, progress, Event())
+            try:
+                left = take_up(job, state, client, scan, progress)
+            except ServiceError as error:
+                if error.status != 404:
+                    raise
+                left = [Inspected(entry, None, None, error.message, is_gone=True) for entry in entries]
+    unknown = [(shard, run) for shard in state.load_shards() for run in shard.runs if run.is_open]
+    return _Open(unknown, left, scan)
+
+
+def _describe_left(found: Inspected) -> str:
+    entry = found.entry
+    return f"run {entry.run_id or 'of unknown id'} on batch {entry.batch_id}, paid for before: {found.why}"
+
+
+def _describe_unknown(shard: Shard, run: Run) -> str:
+    when = datetime.fromtimestamp(run.intent_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if run.intent_s else "unknown"
+    first = shard.members[0].path or shard.members[0].name if shard.members else "none"
+    files = f"{count(len(shard.members), 'file')} ({first}{' …' * (len(shard.members) > 1)})"
+    refused = f"refused, {run.refused}; apply checks whether it exists, and starts it" if run.refused else ""
+    why = run.unknown or refused or "its intent is open; apply checks whether it exists"
+    return f"a run on batch {run.remote_batch or None} of {files}, begun {when}, with tag {run.tag}: {why}"
+
+
+def _resubmit(job: Job, state: State, client: AIHub, found: _Open) -> None:
+    """Let runs be paid for that apply could not find, after one more check. Raises InputError where one is found."""
+    given_up = [(shard, run) for shard, run in found.unknown if run.unknown]
+    if not given_up and not found.left:
+        raise InputError(
+            "resolve: nothing is unknown that apply has looked for",
+            f"run `{job.command('apply')}` first; it checks whether what is open exists",
+        )
+    for shard, run in given_up:
+        settled_at_s = time.monotonic() + run.since.left_s(job.spec.limits.settle_s)
+        step = find_step(state, job.want().target, shard, run, settled_at_s)
+        outcome = in_thread(lambda step=step: find_run(client, step))  # type: ignore[misc]
+        if isinstance(outcome, RunSeen):
+            _record(state, run, outcome.info)
+            raise InputError(
+                f"resolve: run {outcome.info.id} was started after all, and is imported",
+                f"run `{job.command('apply')}` to fetch its results",
+            )
+        state.record_given_up(run.id)
+    dismiss(state, [item.entry for item in found.left])
+
+
+def _adopt(state: State, client: AIHub, found: _Open, run_id: str) -> None:
+    left = next((item for item in found.left if item.entry.run_id == run_id), None)
+    if left is not None and found.scan is not None:
+        _adopt_left(state, left, found.scan)
+        return
+    info = in_thread(lambda: client.get_run(run_id))
+    if run_id in state.known_runs():
+        raise InputError(f"run {run_id}: is known already, and is another one", "look for the right run")
+    fitting = [(shard, run) for shard, run in found.unknown if not _misfit(info, run)]
+    if len(fitting) != 1:
+        known = ", ".join(f"{run.remote_batch} (tag {run.tag})" for _, run in found.unknown) or "none"
+        why = next((_misfit(info, run) for _, run in found.unknown), "")
+        raise InputError(
+            f"run {run_id}: is of batch {info.batch_id}{why and ', ' + why}; unknown runs are on batches {known}",
+            "look for the right run",
+        )
+    [(shard, run)] = fitting
+    _check_names(client, info, run, {member.name for member in shard.members})
+    _record(state, run, info)
+
+
+def _adopt_left(state: State, left: Inspected, scan: Scan) -> None:
+    """Take the lock file's word for a run that cannot be verified any more."""
+    members = Finder(scan.sources).trust(left)
+    if not members:
+        raise InputError(
+            f"run {left.entry.run_id}: the lock file does not say which files it had", "restore the state file"
+        )
+    record_taken(state, left, members)
+
+
+def _misfit(info: RunInfo, run: Run) -> str:
+    """Say why a run is not the one of an intent, by its batch and its tag; empty where it may be."""
+    ours = [tag for tag in info.tags or () if parse_run_tag(tag)]
+    if info.batch_id not in (None, run.remote_batch):
+        return "on another batch"
+    return f"with another tag, {ours[0]}" if ours and run.tag not in ours else ""
+
+
+def _check_names(client: AIHub, info: RunInfo, run: Run, names: Collection[str]) -> None:
+    """Check that a run has the files of an intent: by its results, or by the batch that it names.
+
+    Raises InputError where it has others, or where neither they nor its tag say that it is the one.
+    """
+    seen: Collection[str] = in_thread(lambda: result_names(client, info))
+    if not seen and info.batch_id:
+        seen = {unicodedata.normalize("NFC", name) for name in in_thread(lambda: client.list_files(run.remote_batch))}
+    others = set(seen) - set(names)
+    if others or (not seen and run.tag not in (info.tags or ())):
+        what = f"it has other files, {min(others)!r}" if others else "nothing says which files it has"
+        raise InputError(f"run {info.id}: {what}", "look for the right run")
+
+
+def _record(state: State, run: Run, info: RunInfo) -> None:
+    times = (info.start_timestamp or 0, info.finish_timestamp or 0)
+    state.record_run(run.id, info.id, info.status, clean_text(info.msg or ""), times)

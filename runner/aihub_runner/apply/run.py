@@ -1,0 +1,456 @@
+"""Do what a spec asks for, and nothing twice."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+
+from aihub_runner.aihub.client import AIHub
+from aihub_runner.apply.coordinator import Coordinator, Ground
+from aihub_runner.apply.delivery import deliver
+from aihub_runner.apply.events import Reporter
+from aihub_runner.apply.job import Job
+from aihub_runner.apply.lapsed import describe_idle, find_lapsed, hold_back, record_taken
+from aihub_runner.apply.matching import find_held, recognise_stale
+from aihub_runner.apply.places import (
+    check_lock_target,
+    check_renamed,
+    claim_results,
+    is_on_network,
+    try_places,
+    try_state,
+    warn_of_network,
+)
+from aihub_runner.apply.pool import Engine
+from aihub_runner.apply.recorder import Recorder
+from aihub_runner.apply.recovery import (
+    ask_for_gone,
+    in_thread,
+    load_dismissed,
+    look_before_paying,
+    raise_attempts,
+    take_up,
+    unverified_error,
+)
+from aihub_runner.apply.upload import PARTS_AT_ONCE
+from aihub_runner.errors import InputError, Interrupted, RunnerError, ServiceError, StateError, UnknownOutcome
+from aihub_runner.model import MB, CachedDigest, Scan, SetAside, Source
+from aihub_runner.plan.planner import PAYS, Plan, Work, make_plan
+from aihub_runner.report.summary import Problem, Report, describe, describe_error
+from aihub_runner.results.documents import load_warnings
+from aihub_runner.results.folder import forget_tables
+from aihub_runner.results.reader import carry_pages, find_damaged
+from aihub_runner.sources.scan import scan_sources
+from aihub_runner.state.lock import hold_locks, new_lease
+from aihub_runner.state.store import State, read_holder
+from aihub_runner.system.interrupt import ended_in_order
+from aihub_runner.system.shortage import descriptor_limit, fit_parallel, spare_descriptors
+from aihub_runner.text.shown import are, count
+
+Confirm = Callable[[Plan, Scan], bool]
+
+
+def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor: Executor | None = None) -> Report:
+    """Scan the files, take up what was paid, plan what is missing, do it, write the results, and report.
+
+    May be repeated at any time, after any end of an earlier one. `confirm` is shown the plan before anything is paid.
+    Raises RunnerError where the work cannot begin; what goes wrong later is in the report.
+    """
+    begun = time.monotonic()
+    check_renamed(job)
+    check_lock_target(job)
+    claim_results(job)
+    try_state(job)
+    warn_of_network(job, reporter)
+    with hold_state(job, stop) as state, closing(AIHub(job.connection, stop)) as client:
+        _follow_results(job, state)
+        job = _with_again(look_for_damage(job, state), state, reporter)
+        scan, problems = _scan_what_is_there(job, state, reporter, stop)
+        prepared = _prepare(job, state, client, scan, reporter, confirm, problems)
+        with ended_in_order(reporter.say):
+            record_taken(job, state, scan)
+            work = _record_plan(state, prepared.plan)
+            done = _work(job, state, client, work, reporter, executor, prepared)
+            _record_again(job, state, work, is_begun=False)
+            notes = _tell_of_others(state, client, done, stop)
+            job = look_for_damage(job, state, among=job.damaged)
+            report, late = _finish(job, state, _as_sent(scan, done), notes)
+    return replace(
+        report,
+        files_sent=done.counts.files_sent,
+        bytes_sent=done.counts.bytes_sent,
+        runs_started=done.counts.runs_started,
+        problems=_each_once([*map(describe_error, [*prepared.problems, *done.errors, *late]), *report.problems]),
+        nothing_to_do=not prepared.plan.work and not prepared.problems,
+        interrupted=stop.is_set(),
+        next=job.command("apply") if stop.is_set() else "",
+        upload_seconds=round(done.engine.upload_s, 1),
+        seconds=round(time.monotonic() - begun, 1),
+    )
+
+
+def _scan_what_is_there(job: Job, state: State, reporter: Reporter, stop: Event) -> tuple[Scan, list[RunnerError]]:
+    """Scan the files; where there are none, but something paid is not fetched yet, that is finished first."""
+    try:
+        return scan_files(job, state, reporter, stop), []
+    except InputError as error:
+        scan = scan_files(job, state, reporter, stop, may_be_empty=True)
+        if not _only_free(plan_job(job, state, scan)).work:
+            raise
+        return scan, [error]
+
+
+def _work(
+    job: Job,
+    state: State,
+    client: AIHub,
+    work: Sequence[Work],
+    reporter: Reporter,
+    executor: Executor | None,
+    prepared: Prepared,
+) -> Recorder:
+    """Bring all work to its end, as far as that is possible now."""
+    uploads, runs = _fit_limits(job, work, reporter)
+    with closing(Engine(client, uploads, runs, executor)) as engine:
+        coordinator = Coordinator(job, state, engine, reporter, prepared.ground)
+        coordinator.recorder.stopped_paying = not prepared.may_pay
+        _record_again(job, state, work, is_begun=True)
+        try:
+            coordinator.run(work)
+        except StateError:
+            client.may_create = False  # what waits for its turn to pay shall not be sent any more
+            for text in coordinator.recorder.describe_open():
+                reporter.say(text)
+            raise
+        return coordinator.recorder
+
+
+def _fit_limits(job: Job, work: Sequence[Work], reporter: Reporter) -> tuple[int, int]:
+    """Lower what is done at once to what this process may have open. Raises Shortage where that is too little."""
+    limits = job.spec.limits
+    in_parts = any(member.size > limits.part_threshold_mb * MB for item in work for member in item.shard.members)
+    sides = 2 if job.is_fake else 1  # of a connection: the embedded fake has the other one open, in this process
+    upload = (1 + sides) * (PARTS_AT_ONCE if in_parts else 1)
+    uploads, runs = fit_parallel(
+        limits.parallel_uploads, limits.parallel_runs, spare_descriptors(), upload=upload, run=1 + 2 * sides
+    )
+    for name, now in (("parallel_uploads", uploads), ("parallel_runs", runs)):
+        if now < getattr(limits, name):
+            reporter.say(
+                f"{name}: {now} in place of {getattr(limits, name)}, since `ulimit -n` is {descriptor_limit()}"
+            )
+    return uploads, runs
+
+
+def _tell_of_others(state: State, client: AIHub, done: Recorder, stop: Event) -> list[str]:
+    """Say which runs on our batches this state does not know: a gateway delivered twice, or somebody else paid."""
+    if not done.started or stop.is_set():
+        return []
+    bound_s = state.bound_of(done.started)
+    try:
+        runs = in_thread(lambda: client.list_runs(bound_s))
+    except RunnerError as error:
+        return [f"it could not be checked whether anything was paid for twice: {error.message}"]
+    known, ours = state.known_runs() | load_dismissed(state), state.known_batches()
+    others = [run for run in runs if run.batch_id in ours and run.id not in known]
+    return [
+        f"run {run.id} on batch {run.batch_id} was not started by this job, or a gateway delivered a request twice: "
+        "it was paid for, too"
+        for run in others
+    ]
+
+
+# An --again that was interrupted is finished by the next one
+
+
+def _again_key(job: Job) -> str:
+    return f"again {job.want().target} {job.want().run_key}"
+
+
+def _with_again(job: Job, state: State, reporter: Reporter) -> Job:
+    """Let --again pay for what is older than the wish; one that was interrupted is finished, not begun anew."""
+    if not job.options.again:
+        return job
+    mark = state.get_meta(_again_key(job))
+    if mark:
+        reporter.say("finishing the --again that was interrupted")
+    after = int(mark) if mark else state.newest_run_row()
+    return replace(job, options=replace(job.options, again_after=after))
+
+
+def _record_again(job: Job, state: State, work: Sequence[Work], *, is_begun: bool) -> None:
+    """Record the wish of --again before it pays, and forget it once all its work has a run of its own."""
+    after = job.options.again_after
+    if not job.options.again or after is None:
+        return
+    if is_begun:
+        state.record_meta(_again_key(job), str(after))
+        return
+    run_key = job.want().run_key
+    shards = [shard for item in work for shard in state.load_shards(item.shard.id)]
+    if all(any(run.id > after and not run.is_open for run in shard.runs_of(run_key)) for shard in shards):
+        state.record_meta(_again_key(job), "")
+
+
+@contextmanager
+def hold_state(job: Job, stop: Event) -> Iterator[State]:
+    """Hold the lock and an open state that is of this root, under a lease of our own."""
+    paths = (job.spec_path, job.own_state_path, job.state_path)
+    with hold_locks(paths, job.options.lock_timeout_s, lambda: read_holder(job.state_path), stop) as is_exclusive:
+        state = State(job.state_path)
+        state.is_exclusive = is_exclusive
+        with closing(state):
+            check_root(job, state)
+            state.record_meta("root", job.target.root)
+            since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+            holder = {"pid": os.getpid(), "on": socket.gethostname(), "since": since, "command": "apply"}
+            state.record_lease(new_lease(), holder)
+            yield state
+
+
+def check_root(job: Job, state: State) -> None:
+    """Refuse a state that was made with another root."""
+    root = state.get_meta("root")
+    if root not in ("", job.target.root) and not state.is_unused:
+        raise InputError(
+            f"{state.path.name}: made with the root {root}, not {job.target.root}",
+            "give --state OTHER.db to work with another root",
+        )
+
+
+def scan_files(job: Job, state: State | None, reporter: Reporter, stop: Event, *, may_be_empty: bool = False) -> Scan:
+    """Scan the spec's files, and record it where there is a state to record it in.
+
+    Files that the service would not take as they are count as set aside.
+    """
+
+    def on_progress(files: int, files_total: int, size: int, size_total: int) -> None:
+        if stop.is_set():
+            raise Interrupted("interrupted while reading the files")
+        reporter.digesting(files, files_total, size, size_total)
+
+    cache: dict[str, CachedDigest] = state.load_cache() if state else {}
+    scan = scan_sources(
+        job.spec,
+        job.spec_path,
+        cache,
+        allow_outside=job.options.allow_outside,
+        may_be_empty=may_be_empty,
+        now_ns=time.time_ns(),
+        on_progress=on_progress,
+    )
+    scan = _without_state(scan, job)
+    refused = state.load_refused() if state and not job.options.retry_failed else {}
+    return replace(scan, set_aside=_with_refused(scan, refused), sources=_without_refused(scan, refused))
+
+
+def _without_state(scan: Scan, job: Job) -> Scan:
+    """Leave out the state file and what lies beside it, and the lock file: they may have been given any name."""
+    own, lock = (Path(os.path.relpath(path, job.folder)).as_posix() for path in (job.state_path, job.lock_path))
+    names = {own, f"{own}-journal", f"{own}.lock", lock}
+    return replace(
+        scan,
+        sources=tuple(source for source in scan.sources if source.path not in names),
+        set_aside=tuple(item for item in scan.set_aside if item.path not in names),
+    )
+
+
+def _with_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> tuple[SetAside, ...]:
+    items = [
+        SetAside(source.path, "refused", refused[source.path, source.identity])
+        for source in scan.sources
+        if (source.path, source.identity) in refused
+    ]
+    return tuple(sorted([*scan.set_aside, *items], key=lambda item: item.path))
+
+
+def _without_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> tuple[Source, ...]:
+    return tuple(source for source in scan.sources if (source.path, source.identity) not in refused)
+
+
+def plan_job(job: Job, state: State | None, scan: Scan, held: Collection[str] = ()) -> Plan:
+    """Plan what is missing by the recorded facts; nothing is planned for the files at the paths of `held`."""
+    if state is None:
+        return make_plan(job.want(), scan, [], held=held)
+    return make_plan(job.want(), scan, state.load_shards(), state.load_run_keys(), held)
+
+
+def _follow_results(job: Job, state: State) -> None:
+    """Take what was fetched along to another folder of results; what is lacking there is fetched again."""
+    place = Path(os.path.relpath(job.results_path, job.folder)).as_posix()
+    if state.get_meta("results") not in ("", place):
+        carry_pages(state, job.folder / state.get_meta("results"), job.results_path)
+        state.record_meta("documents_digest", "")
+        state.record_meta("documents_from", "")
+        forget_tables(state)
+    state.record_meta("results", place)
+
+
+def look_for_damage(job: Job, state: State, among: Collection[int] | None = None) -> Job:
+    """Look which results are not on disk as they were fetched, `among` those of some runs or of all."""
+    damaged = find_damaged(state, state.load_shards(), job.want(), job.results_path, among)
+    return replace(job, damaged=damaged)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is to be done, what speaks against the rest of it, and what was found before."""
+
+    plan: Plan
+    problems: Sequence[RunnerError]
+    ground: Ground
+    may_pay: bool
+
+
+def _only_free(plan: Plan) -> Plan:
+    """Leave of a plan what costs nothing: to wait for what was paid, and to fetch it."""
+    return replace(plan, work=tuple(work for work in plan.work if work.need not in PAYS))
+
+
+def _prepare(
+    job: Job,
+    state: State,
+    client: AIHub,
+    scan: Scan,
+    reporter: Reporter,
+    confirm: Confirm,
+    problems: list[RunnerError],
+) -> Prepared:
+    """Import what was paid before, and plan the rest.
+
+    Where something speaks against paying, what was paid already is finished and fetched all the same.
+    """
+    if job.options.retry_failed:
+        state.forget_refused()
+    if job.options.refetch:
+        state.record_meta("documents_from", "")
+    held: frozenset[str] = frozenset()
+    try:
+        ask_for_gone(job, state, client)
+        left = take_up(job, state, client, scan, reporter)
+        if left:
+            held = find_held(left, scan.sources)
+            problems = [*problems, unverified_error(job, left)]
+        recognise_stale(state, scan.sources)
+        plan = plan_job(job, state, scan, held)
+        if problems and not left:  # there are no files, so that nothing can be paid
+            raise problems[0]
+        plan, ground = _allow_paying(job, state, client, scan, plan, reporter, held)
+        plan, lapsed = hold_back(job, plan, state.load_shards(), find_lapsed(job, state, scan))
+        problems = [*problems, *lapsed]
+        if plan.runs_to_pay and not confirm(plan, scan):
+            raise InputError(f"{job.shown}: apply cancelled", "nothing was paid")
+    except (InputError, ServiceError, UnknownOutcome) as error:
+        free = _only_free(plan_job(job, state, scan, held))
+        if not free.work and not problems:
+            raise
+        known = [problem for problem in problems if problem is not error]
+        return Prepared(free, [*known, error], Ground(held=held), may_pay=False)
+    return Prepared(plan, problems, ground, may_pay=True)
+
+
+def _allow_paying(
+    job: Job, state: State, client: AIHub, scan: Scan, plan: Plan, reporter: Reporter, held: frozenset[str]
+) -> tuple[Plan, Ground]:
+    """Check everything that may speak against paying, and plan again where earlier work was imported."""
+    check_max_runs(job, plan)
+    ground = Ground(held=held, is_lock_weak=is_on_network(job) or not state.is_exclusive)
+    if not plan.runs_to_pay:
+        return plan, ground
+    try_places(job)
+    found = look_before_paying(job, state, client, scan, plan, reporter)
+    if found.has_imported:
+        plan = plan_job(job, state, scan, held)
+    if job.options.again:
+        plan = raise_attempts(plan, job, found.runs)
+    dismissed = load_dismissed(state)
+    dismissed_batches = frozenset(run.batch_id for run in found.runs if run.id in dismissed and run.batch_id)
+    ground = replace(
+        ground,
+        batches=found.batches,
+        dismissed_batches=dismissed_batches,
+        blind_since_ns=found.blind_since_ns,
+    )
+    return plan, ground
+
+
+def check_max_runs(job: Job, plan: Plan) -> None:
+    """Refuse a plan that would pay for more runs than is allowed; runs of unknown outcome count."""
+    limits = [limit for limit in (job.options.max_runs, job.spec.limits.max_runs) if limit is not None]
+    runs = plan.runs_to_pay + plan.open_intents
+    if limits and runs > min(limits):
+        raise InputError(
+            f"{job.shown}: would start {count(runs, 'run')}, {min(limits)} {are(min(limits))} allowed",
+            f"see `{job.command('plan')}`, then raise --max-runs or [limits] max_runs",
+        )
+
+
+def _record_plan(state: State, plan: Plan) -> list[Work]:
+    """Record moves and groups, and give the work with the ids of the new shards."""
+    work = []
+    with state.transaction():
+        state.record_moves(plan.moves)
+        for shard_id in plan.dissolved:
+            state.forget_shard(shard_id)
+        for shard_id, members in plan.members.items():
+            state.record_members(shard_id, members)
+        for item in plan.work:
+            shard_id = item.shard.id or state.record_shard(item.shard.members)
+            work.append(replace(item, shard=replace(item.shard, id=shard_id)))
+    return work
+
+
+def _as_sent(scan: Scan, done: Recorder) -> Scan:
+    """Correct a scan by what was found while the files were sent."""
+    sources = {source.path: source for source in scan.sources}
+    for path in done.aside:
+        sources.pop(path, None)
+    for path in done.changed.keys() & sources.keys():  # one that changed may have been set aside after that
+        size, digest = done.changed[path]
+        sources[path] = replace(sources[path], size=size, digest=digest)
+    aside = {item.path: item for item in scan.set_aside} | done.aside
+    ordered = tuple(sorted(aside.values(), key=lambda item: item.path))
+    return replace(scan, sources=tuple(sources.values()), set_aside=ordered)
+
+
+def _each_once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Say each thing once, as it was met first."""
+    first: dict[str, Problem] = {}
+    for problem in problems:
+        first.setdefault(problem.message, problem)
+    return tuple(first.values())
+
+
+def _finish(job: Job, state: State, scan: Scan, told: Sequence[str]) -> tuple[Report, list[RunnerError]]:
+    """Write what was recorded where people look for it, and describe how the job stands."""
+    notes, errors = deliver(job, state, scan)
+    return describe_job(job, state, scan, [*told, *notes]), errors
+
+
+def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) -> Report:
+    """Describe how a job stands by its recorded facts and its files."""
+    lapsed = find_lapsed(job, state, scan)
+    shards, want = state.load_shards(), replace(job.want(), retry_failed=False, again=False, refetch=False)
+    plan = make_plan(want, scan, shards, state.load_run_keys())
+    report = describe(state, shards, scan, plan, want)
+    return replace(
+        report,
+        spec=job.shown,
+        name=job.spec.name,
+        files=len(scan.sources) + len(scan.set_aside),
+        set_aside=scan.set_aside,
+        idle=tuple(describe_idle(scan, lapsed)),
+        lapsed=lapsed,
+        notes=(*notes, *plan.notes),
+        warnings=tuple(load_warnings(state)),
+        fake=job.is_fake,
+        results=str(job.results_path),
+    )

@@ -1,0 +1,242 @@
+"""Put files into a batch, and check what it holds. Everything here may be repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import unicodedata
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from aihub_runner.aihub.bodies import FileSlice, SourceChanged
+from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.schemas import UploadPart
+from aihub_runner.apply.steps import (
+    CheckBatch,
+    Checked,
+    Foreign,
+    Gone,
+    Outcome,
+    SendFile,
+    Sent,
+    Unsendable,
+    Verified,
+    VerifyBatch,
+)
+from aihub_runner.errors import ServiceError
+from aihub_runner.files import open_regular, read_regular
+from aihub_runner.model import MB, Stat
+from aihub_runner.sources.disks import is_of_disk
+from aihub_runner.system.shortage import find_shortage
+from aihub_runner.text.shown import count
+
+IN_MEMORY_BYTES = MB // 4  # sent as bytes, which is faster; 256 of them at once stay within 64 MB
+PARTS_AT_ONCE = 4
+TRIES = 3
+DISK = "disk"  # why a file cannot be sent that the disk, or the server behind a mount, does not give
+# Refusals that concern one file, not the batch or the account.
+FILE_REFUSED = frozenset({400, 413, 415, 422})
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file as a batch's listing has it: its name there, size in bytes, and time (Unix seconds)."""
+
+    name: str
+    size: int | None
+    modified_s: int | None
+
+
+Listed = dict[str, _File]  # by names in NFC
+
+
+def send_file(client: AIHub, step: SendFile) -> Outcome:
+    """Send a file as it is now, and tell the digest of exactly the bytes that were sent."""
+    for _ in range(TRIES):
+        try:
+            before = _identify(step.path)
+            size = before.size
+            if size == 0:
+                return Unsendable("empty", "it became empty")
+            sent = _send_whole(client, step, size) if size <= step.part_threshold else _send_parts(client, step, size)
+            if _identify(step.path) == before:
+                return sent
+        except SourceChanged:
+            continue
+        except OSError as error:
+            return _explain(error)
+        except ServiceError as error:
+            if error.status in FILE_REFUSED:
+                return Unsendable("refused", error.message)
+            if error.status == 404 and _is_gone(client, step):
+                return Gone()
+            raise
+    return Unsendable("vanished", "it keeps changing")
+
+
+def _explain(error: OSError) -> Unsendable:
+    """Tell why a file cannot be sent. Raises Shortage where it is not the file's fault."""
+    if shortage := find_shortage(error):
+        raise shortage from error
+    what = error.strerror or str(error)
+    if is_of_disk(error):
+        return Unsendable(DISK, what)
+    return Unsendable("vanished" if isinstance(error, FileNotFoundError | NotADirectoryError) else "unreadable", what)
+
+
+def _identify(path: Path) -> Stat:
+    """Tell what changes with a file's content: what was sent while this changed is perhaps of two files."""
+    info = path.stat()
+    return Stat(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+
+
+def _send_whole(client: AIHub, step: SendFile, size: int) -> Sent:
+    if size <= IN_MEMORY_BYTES:
+        data = read_regular(step.path)
+        if not data:
+            raise SourceChanged
+        client.put_file(step.remote_id, step.member.name, data)
+        return Sent("sha256:" + hashlib.sha256(data).hexdigest(), len(data))
+    with FileSlice(step.path, 0, size) as body:
+        client.put_file(step.remote_id, step.member.name, body)
+        return Sent(body.digest, size)
+
+
+def _send_parts(client: AIHub, step: SendFile, size: int) -> Sent:
+    """Send a file in parts, several at once; raises SourceChanged where the parts are not of one file."""
+    session = client.open_upload(step.remote_id, step.member.name, size)
+
+    def send(number: int) -> tuple[UploadPart, str]:
+        offset = (number - 1) * session.part_size
+        with (
+            client.working_for(step.shard),  # in a thread of its own
+            FileSlice(step.path, offset, min(session.part_size, size - offset)) as body,
+        ):
+            return client.put_part(session.session_id, number, body), body.digest
+
+    count = -(-size // session.part_size)
+    try:
+        with ThreadPoolExecutor(min(PARTS_AT_ONCE, count)) as pool:
+            sent = list(pool.map(send, range(1, count + 1)))
+        client.close_upload(session.session_id, [part for part, _ in sent])
+    except BaseException:
+        with suppress(ServiceError):
+            client.close_upload(session.session_id, None)
+        raise
+    return Sent(_digest_parts(step.path, session.part_size, [digest for _, digest in sent]), size)
+
+
+def _digest_parts(path: Path, part_size: int, digests: list[str]) -> str:
+    """Hash a file whose parts were hashed as they were sent; raises SourceChanged where they differ."""
+    whole = hashlib.sha256()
+    with open_regular(path) as file:
+        for digest in digests:
+            part = file.read(part_size)
+            if "sha256:" + hashlib.sha256(part).hexdigest() != digest:
+                raise SourceChanged
+            whole.update(part)
+        if file.read(1):
+            raise SourceChanged
+    return "sha256:" + whole.hexdigest()
+
+
+def _is_gone(client: AIHub, step: SendFile | CheckBatch | VerifyBatch) -> bool:
+    """Whether batches can be listed, and this one is not among them any more (see `SendFile.is_older`)."""
+    if time.monotonic() < step.young_until_s:
+        return False
+    batches = client.list_batches(step.workspace)
+    return (bool(batches) or step.is_older) and all(batch.id != step.remote_id for batch in batches)
+
+
+def verify_batch(client: AIHub, step: VerifyBatch) -> Outcome:
+    """Check that a batch is the one that we made: an answer may have been about another."""
+    try:
+        info = client.get_batch(step.remote_id)
+        files = client.list_files(step.remote_id)
+    except ServiceError as error:
+        if error.status == 404 and _is_gone(client, step):
+            return Gone()
+        raise
+    if info.name != step.name:
+        return Foreign("it has another name")
+    if files and client.list_files(step.remote_id):  # one listing may have been of another batch
+        return Foreign(f"it holds {count(len(files), 'file')} already")
+    return Verified(info.created_at_ms or 0)
+
+
+def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
+    """List a batch and compare names and sizes; what this job sent there and does not want any more is deleted."""
+    try:
+        listed = _list(client, step.remote_id)
+        strangers = sorted(listed.keys() - step.sizes.keys())
+        _check_strangers(step, strangers)
+        for plain in strangers:
+            client.delete_file(step.remote_id, listed[plain].name)
+        listed = _wait_until_right(client, step, listed)
+    except ServiceError as error:
+        if error.status == 404 and _is_gone(client, step):
+            return Gone()
+        raise
+    if left := listed.keys() - step.sizes.keys():
+        raise ServiceError(
+            f"batch {step.remote_id}: holds {count(len(left), 'file')} that shall not be run",
+            "apply again in a while",
+        )
+    missing = tuple(_missing(step, listed))
+    modified = {name: file.modified_s for name, file in listed.items() if file.modified_s and name not in missing}
+    return Checked(missing, modified, () if missing else _elders(client, step))
+
+
+def _check_strangers(step: CheckBatch, names: list[str]) -> None:
+    """Refuse to touch files that this job did not send: somebody else put them there, or the batch is another's."""
+    foreign = [name for name in names if name not in step.sent]
+    if foreign:
+        raise ServiceError(
+            f"batch {step.remote_id}: holds {len(foreign)} files that this job did not send, {foreign[0]!r}",
+            "remove them from the batch if they do not belong there, then apply again",
+        )
+
+
+def _elders(client: AIHub, step: CheckBatch) -> tuple[int, ...]:
+    """List older batches of the same name that are not ours: of two clones that began at once, one pays."""
+    if not step.name:
+        return ()
+    batches = client.list_batches(step.workspace)
+    elders = (b.id for b in batches if b.name == step.name and b.id < step.remote_id and b.id not in step.known)
+    return tuple(sorted(elders))
+
+
+def _wait_until_right(client: AIHub, step: CheckBatch, listed: Listed) -> Listed:
+    """List again and again while a listing may lag behind what was done to the batch."""
+    until_s, pause_s = time.monotonic() + step.settle_s, 0.2
+    while (listed.keys() - step.sizes.keys() or _missing(step, listed)) and time.monotonic() < until_s:
+        client.pause(pause_s)
+        pause_s = min(5.0, 2 * pause_s)
+        listed = _list(client, step.remote_id)
+    return listed
+
+
+def _missing(step: CheckBatch, listed: Listed) -> list[str]:
+    """List the files that are not there as they were sent: by size, and by time where an earlier one is known.
+
+    A late duplicate of an older upload has the same name and may have the same size, but a later time.
+    """
+    return [
+        name for name, size in step.sizes.items() if not _is_as_sent(listed.get(name), size, step.modified.get(name))
+    ]
+
+
+def _is_as_sent(file: _File | None, size: int, modified_s: int | None) -> bool:
+    if file is None or file.size not in (size, None):
+        return False
+    return not modified_s or file.modified_s in (modified_s, None)
+
+
+def _list(client: AIHub, remote_id: int) -> Listed:
+    files = client.list_files(remote_id)
+    return {
+        unicodedata.normalize("NFC", name): _File(name, file.size, file.modified_timestamp)
+        for name, file in files.items()
+    }

@@ -1,0 +1,177 @@
+"""Look at a job without changing anything: its plan, its state, and what a person decides of the unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from aihub_runner.apply.delivery import lacks_news
+from aihub_runner.apply.job import Job
+from aihub_runner.apply.lapsed import describe_idle, find_lapsed, hold_back
+from aihub_runner.apply.places import check_lock_target, check_renamed
+from aihub_runner.apply.recovery import entries_to_take_up
+from aihub_runner.apply.run import check_root, describe_job, look_for_damage, plan_job, scan_files
+from aihub_runner.cli.progress import open_progress
+from aihub_runner.errors import RunnerError
+from aihub_runner.model import FINAL_STATUSES, Scan
+from aihub_runner.plan.identity import short_identity
+from aihub_runner.plan.planner import Need, Plan
+from aihub_runner.report.summary import Preview, Report, at_work, describe_error, render_files
+from aihub_runner.results.documents import find_damage, is_edited, is_missing, without_damage
+from aihub_runner.results.folder import find_table_damage, list_missing, load_refused
+from aihub_runner.results.reader import Found, find_results
+from aihub_runner.sources.scan import check_files
+from aihub_runner.spec.model import Spec
+from aihub_runner.state.lock import is_locked
+from aihub_runner.state.lockfile import Entry
+from aihub_runner.state.store import State, read_holder
+from aihub_runner.text.shown import count
+
+UNPAID = (FINAL_STATUSES - {"COMPLETE"}) | {"GONE", "REFUSED"}  # statuses of entries whose files are not done
+WORKING = 6  # the exit code of a job that an apply is at work on
+
+
+@contextmanager
+def read_state(job: Job) -> Iterator[State | None]:
+    """Open the state for reading only; None where there is none yet."""
+    if not job.state_path.exists() or not job.state_path.stat().st_size:  # nor where making it was cut off
+        yield None
+        return
+    with closing(State(job.state_path, write=False)) as state:
+        check_root(job, state)
+        yield state
+
+
+def scan_quietly(job: Job, state: State | None, *, may_be_empty: bool = False) -> Scan:
+    with closing(open_progress()) as progress:
+        return scan_files(job, state, progress, Event(), may_be_empty=may_be_empty)
+
+
+def find_holder(job: Job) -> str:
+    """Tell which other process applies this job at the moment; empty where none does."""
+    if not is_locked(job.state_path):
+        return ""
+    return f"apply at work, {read_holder(job.state_path) or 'by a process that is not known'}"
+
+
+@contextmanager
+def opened_results(job: Job) -> Iterator[Found]:
+    """Open the results of a job, for reading only. Raises InputError where there are none yet."""
+    with read_state(job) as state:
+        if state is None:
+            raise job.no_results()
+        scan = scan_quietly(job, state, may_be_empty=True)  # what was fetched is there, whatever became of the files
+        yield find_results(state, state.load_shards(), scan, job.want(), job.results_path)
+
+
+def preview(job: Job) -> Preview:
+    """Plan what applying would do, by what is known here; what the lock file names counts as done."""
+    check_renamed(job)
+    check_lock_target(job)
+    holder = find_holder(job)
+    with read_state(job) as state:
+        damaged = look_for_damage(job, state).damaged if state else {}
+        scan = scan_quietly(job, state)
+        entries = entries_to_take_up(job, state)
+        left, recognised = _without_paid(job, scan, entries)
+        planned = plan_job(job, state, left)
+        lapsed = find_lapsed(job, state, scan)
+        planned, held = hold_back(job, planned, state.load_shards() if state else [], lapsed)
+    if damaged:
+        note = (
+            f"the results of {count(len(damaged), 'run')} are not here as they were fetched; apply fetches them again"
+        )
+        planned = replace(planned, notes=(note, *planned.notes))
+    if entries:
+        notes = (_tell_of(entries, recognised), *planned.notes)
+        planned = replace(planned, notes=notes, done=planned.done + recognised)
+    holder = find_holder(job) or holder
+    planned = _while_at_work(planned) if holder else planned
+    planned = replace(planned, notes=(*planned.notes, *(error.message for error in held)))
+    found = Preview(job.shown, job.app_and_version, job.place, job.want().target, planned, scan, holder)
+    return replace(found, idle=tuple(describe_idle(scan, lapsed)), lapsed=lapsed)
+
+
+def _while_at_work(planned: Plan) -> Plan:
+    """Say of an open intent what it is while its process lives."""
+    work = [
+        replace(one, reason="its run is being started") if one.need is Need.FIND_RUN else one for one in planned.work
+    ]
+    return replace(planned, work=tuple(work))
+
+
+def _tell_of(entries: list[Entry], files: int) -> str:
+    runs = f"{count(len(entries), 'run')} of the lock file, with {files} of these files,"
+    return f"{runs} {'is' if len(entries) == 1 else 'are'} taken up first, for free"
+
+
+def _without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int]:
+    """Leave out the files that a lock file's entries of today's key hold as paid; apply verifies it."""
+    key = job.want().run_key
+    paid = [e.members for e in entries if e.run_key == key and e.status not in UNPAID]
+    marks = {members[i : i + 16] for members in paid for i in range(0, len(members), 16)}
+    sources = tuple(source for source in scan.sources if short_identity(source.identity) not in marks)
+    return replace(scan, sources=sources), len(scan.sources) - len(sources)
+
+
+def describe_files(spec: Spec, path: Path, allow_outside: bool, verbose: bool) -> tuple[str, dict[str, Any]]:
+    """Say which files a spec selects, without reading them: for people, and for programs."""
+    scan = check_files(spec, path, allow_outside)
+    idle = describe_idle(scan, ())
+    data = {
+        "files": len(scan.sources) + len(scan.set_aside),
+        "idle": idle,
+        "set_aside": list(map(asdict, scan.set_aside)),
+    }
+    return render_files(scan, idle, verbose=verbose), data
+
+
+def inspect_job(job: Job) -> Report:
+    """Describe how a job stands by what is recorded and the local files, without a request."""
+    holder = find_holder(job)
+    with read_state(job) as state:
+        report = _inspect_state(job, state, is_at_work=bool(holder)) if state else _inspect_without_state(job)
+    return as_at_work(job, report, holder)
+
+
+def as_at_work(job: Job, report: Report, holder: str = "") -> Report:
+    """Describe a job as being worked on, where an apply is at work now or was when the state began to be read."""
+    holder = find_holder(job) or holder
+    return at_work(report, holder) if holder else report
+
+
+def _inspect_state(job: Job, state: State, *, is_at_work: bool) -> Report:
+    if is_at_work:  # what lies on the disk is just being written
+        return describe_job(job, state, scan_quietly(job, state))
+    job, folder, shards = look_for_damage(job, state), job.results_path, state.load_shards()
+    damaged = find_damage(state, shards, job.want(), folder) + find_table_damage(state, folder)
+    scan = scan_quietly(job, state)
+    report = describe_job(job, state, scan, damaged)
+    errors: list[RunnerError] = [*load_refused(state)]
+    if is_edited(state, folder):
+        errors += lacks_news(without_damage(find_results(state, shards, scan, job.want(), folder), job.damaged))
+    unwritten = is_missing(state, folder) + len(list_missing(state, folder))
+    return replace(report, unwritten=unwritten, problems=(*map(describe_error, errors), *report.problems))
+
+
+def _inspect_without_state(job: Job) -> Report:
+    """Describe a job of which nothing is recorded, or whose state is lost: then its lock file tells what was paid."""
+    scan, entries = scan_quietly(job, None), entries_to_take_up(job, None)
+    left, recognised = _without_paid(job, scan, entries)
+    note = f"there is no state here; at the next apply, {_tell_of(entries, recognised)}"
+    return Report(
+        job.shown,
+        job.spec.name,
+        files=len(scan.sources) + len(scan.set_aside),
+        files_done=recognised,
+        files_left=len(left.sources),
+        unfetched=len(entries),
+        set_aside=scan.set_aside,
+        idle=tuple(describe_idle(scan, ())),
+        notes=(note if entries else "nothing was applied yet",),
+        fake=job.is_fake,
+    )

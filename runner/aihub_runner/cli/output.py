@@ -1,0 +1,67 @@
+"""Standard output for data: bytes as they are into a pipe or file, but harmless on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from aihub_runner.errors import InputError
+from aihub_runner.files import File
+from aihub_runner.system.streams import explain, find_output_error
+from aihub_runner.text.shown import show_bytes
+
+
+class StandardOutput:
+    """Standard output as a file of bytes. Raises InputError where it cannot be written; BrokenPipeError passes."""
+
+    def __init__(self) -> None:
+        self._file = sys.stdout.buffer
+        self._is_terminal = sys.stdout.isatty()
+        self._has_failed = False
+
+    def write(self, chunk: bytes) -> int:
+        """Add bytes at the end."""
+        self._try(lambda: self._file.write(show_bytes(chunk) if self._is_terminal else chunk))
+        return len(chunk)
+
+    def flush(self) -> None:
+        """Do nothing: `finish` sends what is left."""
+
+    closed = False
+
+    def finish(self) -> None:
+        """Send what is left."""
+        self._try(self._file.flush)
+
+    def _try(self, act: Callable[[], object]) -> None:
+        if self._has_failed:
+            return  # it was told of; an archive that is dropped still writes its end
+        try:
+            act()
+            if error := find_output_error(flush=False):
+                raise error
+        except BrokenPipeError:
+            self._has_failed = True
+            raise  # who reads has seen enough
+        except OSError as error:
+            self._has_failed = True
+            raise InputError(f"standard output: cannot be written, {explain(error)}", "give --output") from error
+
+
+class JsonArray:
+    """Lines of JSON as the elements of an array, between a begin and an end."""
+
+    def __init__(self, file: File, begin: bytes, end: bytes) -> None:
+        self._file = file
+        self._before = begin + b"\n"
+        self._end = end
+
+    def write(self, line: bytes) -> int:
+        """Add an element."""
+        self._file.write(self._before + line.rstrip(b"\n"))
+        self._before = b",\n"
+        return len(line)
+
+    def finish(self) -> None:
+        """Add the end."""
+        self._file.write((b"\n" if self._before == b",\n" else self._before) + self._end)

@@ -1,0 +1,302 @@
+"""The values that the modules hand each other. The words are those of docs/glossary.md."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+from aihub_runner.system.moment import UNKNOWN, Moment
+
+MB = 1_048_576
+SPEC_ENDING = ".aihub.toml"
+DOCUMENTS_NAME = "documents.jsonl"
+ALL = 1 << 62  # stands for every row of runs
+
+FINAL_STATUSES = frozenset({"COMPLETE", "FAILED", "CANCELLED"})
+REVIEW_STATUS = "STOPPED_AT_CHECKPOINT"
+
+
+def stem_of(spec: PurePath) -> str:
+    """Give what the files beside a spec are named by: its name without `.aihub.toml`, else without its extension."""
+    return spec.name.removesuffix(SPEC_ENDING) if spec.name.endswith(SPEC_ENDING) else spec.stem
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What `os.stat` says of a file; equal stats save hashing it again. Times in nanoseconds."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class CachedDigest:
+    """A digest and the stat it was computed under. `scanned_ns` is when (Unix time in nanoseconds)."""
+
+    stat: Stat
+    digest: str
+    scanned_ns: int
+
+
+def rank_status(status: str) -> int:
+    """Rank the status of a run among those that carry one tag: complete first, then going, then the rest."""
+    if status == "COMPLETE":
+        return 0
+    return 2 if status in FINAL_STATUSES else 1
+
+
+def _identify(digest: str, password: str) -> str:
+    return f"{digest}+{password}" if password else digest
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A local file that the spec selects.
+
+    `path` is relative to the spec's folder, with `/`. `digest` is `sha256:` and 64 hex digits.
+    `password` is the name of the variable that holds its PDF password, or empty.
+    """
+
+    path: str
+    size: int
+    digest: str
+    password: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What makes it the same document: its bytes, and the name of its password's variable."""
+        return _identify(self.digest, self.password)
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A selected file that cannot be sent, and why.
+
+    `reason` is one of: empty, too large, unsupported type, unreadable, vanished, name, refused.
+    """
+
+    path: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """All files that a spec selects, both lists sorted by path; `cache` is the new stat cache, whole.
+
+    `busy` lists the parts of its patterns that take files, `idle` those that take none.
+    """
+
+    sources: tuple[Source, ...]
+    set_aside: tuple[SetAside, ...]
+    cache: dict[str, CachedDigest]
+    busy: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where work lies: what was made in one target is not looked for in another."""
+
+    root: str
+    context: str
+    workspace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file of a shard, under its name in the batch, which is in NFC.
+
+    `path` is empty where only the lock file knew of the file. `is_stale` says that the file is not here any more as it
+    was: then `digest` is the shortened identity that the lock file has of it.
+    """
+
+    name: str
+    path: str
+    size: int
+    digest: str
+    password: str = ""
+    is_stale: bool = False
+
+    @property
+    def identity(self) -> str:
+        """What makes it the same document (see `Source.identity`)."""
+        return _identify(self.digest, self.password)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is known of a shard's batch in one target.
+
+    `intent_s`, `lost_s` and `sent_s`, when the last file was sent, are Unix seconds of the server's clock, 0 where
+    unknown: for display only. `since` is when the effect of its creation began to be waited for. `remote_id` is None
+    until the service's answer is known. `uploads` maps every name that was ever sent to it to the digest that was sent,
+    empty while that is unknown, and `modified` to the time that was listed afterwards. `before` are the ids of batches
+    of this name that were there before the intent. `is_verified` says that it was found to be ours. `is_gone` says that
+    the service does not have it any more; such a row stays, for the runs on it.
+    """
+
+    id: int
+    target: str
+    name: str
+    intent_s: float
+    lost_s: float
+    remote_id: int | None
+    uploads: dict[str, str]
+    sent_s: float = 0.0
+    since: Moment = UNKNOWN
+    before: frozenset[int] = frozenset()
+    created_ms: int = 0
+    is_verified: bool = False
+    is_gone: bool = False
+    modified: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is known of one attempt to run an app on a shard's batch.
+
+    `remote_id` is None until the service's answer is known; `unknown` says why it could not be found out.
+    `status` is what the service said last, verbatim, or empty. `fetched` maps the `include` of each complete fetch of
+    its results to when that was (Unix seconds of the server's clock, 0 where unknown). `since` is when its effect
+    began to be waited for, `refused` what the service answered in place of a run: nobody knows whether a gateway said
+    so after the run was started. `remote_batch` is the batch that it was sent with (0 where unknown), `bound_s` a time
+    before it, from an answer's body or 1. `is_gone` says that the service does not have it any more, `is_given_up`
+    that a person decided that it was never started. `twin` is 0 for the first run of a tag.
+    """
+
+    id: int
+    shard: int
+    run_key: str
+    attempt: int
+    tag: str
+    batch: int
+    intent_s: float
+    lost_s: float
+    remote_id: str | None
+    unknown: str
+    status: str
+    message: str
+    started_ns: int
+    finished_ns: int
+    fetched: Mapping[str, float]
+    since: Moment = UNKNOWN
+    refused: str = ""
+    remote_batch: int = 0
+    bound_s: int = 1
+    is_gone: bool = False
+    twin: int = 0
+    is_given_up: bool = False
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the service will not change it any more."""
+        return self.status in FINAL_STATUSES or self.is_given_up
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is unconfirmed that it was started."""
+        return not self.remote_id and not self.is_given_up
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended without results, or is gone before they were fetched.
+
+        One that a lock file calls complete was delivered to somebody: it is lost here, and has not failed.
+        """
+        if self.is_gone and self.is_imported and self.status == "COMPLETE":
+            return False
+        return (self.is_final and self.status != "COMPLETE") or (self.is_gone and not self.fetched)
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether another state started it."""
+        return not self.intent_s
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """The order of runs that carry one tag: complete ones, those still going, the rest; the oldest first."""
+        status = "" if self.is_gone and not self.fetched else self.status
+        return 2 if self.is_given_up else rank_status(status), self.started_ns, self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A group of files that goes into one batch; closed, for ever, once it has a fingerprint."""
+
+    id: int
+    fingerprint: str
+    members: tuple[Member, ...]
+    batches: tuple[Batch, ...] = ()
+    runs: tuple[Run, ...] = ()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether a run intent was recorded for it; its members never change again."""
+        return bool(self.fingerprint)
+
+    def batch_in(self, target: str) -> Batch | None:
+        """Find its batch in a target."""
+        return next((batch for batch in self.batches if batch.target == target and not batch.is_gone), None)
+
+    def runs_of(self, run_key: str) -> list[Run]:
+        """List its runs of one run key, the first attempt first; of twins, the one to go by."""
+        best: dict[int, Run] = {}
+        for run in self.runs:
+            if run.run_key == run_key and (run.attempt not in best or run.rank < best[run.attempt].rank):
+                best[run.attempt] = run
+        return [best[attempt] for attempt in sorted(best)]
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What the spec asks for, as far as planning needs it; `include` is the name of a kind of fetch.
+
+    `damaged` are the rows of the runs whose results are not on disk as they were fetched. `again_after` is the newest
+    run (row) that there was when `--again` was asked for: newer ones are its work.
+    """
+
+    run_key: str
+    target: str
+    include: str
+    files_per_batch: int
+    settings: Mapping[str, Any]
+    retry_failed: bool = False
+    again: bool = False
+    refetch: bool = False
+    damaged: Collection[int] = ()
+    again_after: int = ALL
+
+    def lacks(self, run: Run) -> bool:
+        """Tell whether the results of a run are not here as they are wanted."""
+        return self.include not in run.fetched or run.id in self.damaged
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A raw page of results; `path` is relative to the results folder."""
+
+    file_offset: int
+    path: str
+    digest: str
+
+
+Damage = Mapping[int, frozenset[str]]  # the paths of the pages that are not as they were fetched, by the row of the run
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Where the answer for one file lies: the `position`-th file of the page at `file_offset`.
+
+    `name` is the name in the batch, in NFC; `documents` and `field_errors` are counts.
+    """
+
+    name: str
+    file_offset: int
+    position: int
+    documents: int
+    field_errors: int

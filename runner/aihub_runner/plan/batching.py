@@ -1,0 +1,70 @@
+"""Group files into shards, and name them so that no two collide in a batch."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import PurePosixPath
+
+from aihub_runner.model import Member, Source
+
+MAX_NAME = 255
+
+
+def fold_name(name: str) -> str:
+    """Fold a name as the most forgiving file system would: NFC, then without case."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def plain_name(path: str) -> str:
+    """Give the basename of a path, in NFC."""
+    return unicodedata.normalize("NFC", PurePosixPath(path).name)
+
+
+def hashed_name(path: str, hex_digits: int = 8) -> str:
+    """Make a name that tells files of one basename apart: stem, `~`, a hash of the path, extension."""
+    pure = PurePosixPath(plain_name(path))
+    mark = "~" + hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:hex_digits]
+    room = MAX_NAME - len(mark) - len(pure.suffix.encode())
+    if room < 1:  # an extension of absurd length is cut with the rest
+        return _cut(pure.name, MAX_NAME - len(mark)) + mark
+    return _cut(pure.stem, room) + mark + pure.suffix
+
+
+def _cut(text: str, size_bytes: int) -> str:
+    return text.encode()[:size_bytes].decode(errors="ignore")
+
+
+def _fits(name: str) -> bool:
+    return len(name.encode()) <= MAX_NAME
+
+
+def assign_names(paths: Sequence[str]) -> dict[str, str]:
+    """Give each path of one shard its name in the batch: the basename where that is unique and fits."""
+    plain = {path: plain_name(path) for path in paths}
+    seen = Counter(fold_name(name) for name in plain.values())
+    names = {path: name for path, name in plain.items() if seen[fold_name(name)] == 1 and _fits(name)}
+    taken = {fold_name(name) for name in names.values()}
+    for path in sorted(set(paths) - names.keys()):
+        names[path] = next(
+            name for digits in range(8, 65, 8) if fold_name(name := hashed_name(path, digits)) not in taken
+        )
+        taken.add(fold_name(names[path]))
+    return names
+
+
+def group_sources(sources: Iterable[Source], files_per_batch: int) -> list[tuple[Member, ...]]:
+    """Group files, in the order of their paths, into the members of new shards."""
+    ordered = iter(sorted(sources, key=lambda source: source.path))
+    groups = []
+    while group := list(islice(ordered, files_per_batch)):
+        names = assign_names([source.path for source in group])
+        groups.append(
+            tuple(
+                Member(names[source.path], source.path, source.size, source.digest, source.password) for source in group
+            )
+        )
+    return groups

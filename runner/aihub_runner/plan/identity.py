@@ -1,0 +1,91 @@
+"""Who is who: fingerprints of shards, keys of runs, and the names made of them.
+
+Everything here is pure, and may never give another answer for the same input: a changed answer would pay for work
+again. A better way gets another `VERSION`, which is recorded with each fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from aihub_runner.model import Member, Target
+from aihub_runner.spec.model import Spec
+
+VERSION = 1
+TAG_PREFIX = "aihub-runner"
+PLAIN = "plain"  # names the kind of fetch that includes nothing
+MEMBER_HEX = 16
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fingerprint_members(members: Iterable[Member]) -> str:
+    """Compute the fingerprint of a shard, 64 hex digits, from the names and identities of its members."""
+    pairs = sorted((member.name, member.identity) for member in members)
+    return _digest(["shard", VERSION, pairs])
+
+
+def short_identity(identity: str) -> str:
+    """Shorten an identity to 16 hex digits, for the lock file: enough to recognise, too little to read."""
+    return _digest(["member", VERSION, identity])[:MEMBER_HEX]
+
+
+def target_key(target: Target) -> str:
+    """Compute 16 hex digits that stand for a root, context and workspace."""
+    return _digest(["target", VERSION, target.root, target.context, target.workspace])[:16]
+
+
+def run_settings(spec: Spec, target: Target) -> dict[str, Any]:
+    """List everything that changes the outcome of a run; absent and default are equal."""
+    run = spec.run
+    settings = {
+        "root": target.root,
+        "context": target.context,
+        "workspace": target.workspace,
+        "app_name": spec.app_name,
+        "app_id": spec.app_id,
+        "deployment_id": spec.deployment_id,
+        "owner": spec.owner,
+        "version": run.version,
+        "keys.custom": dict(run.keys.custom),
+        "keys.secret": dict(run.keys.secret),
+        "generate_post_process_pdf": run.generate_post_process_pdf,
+        "output_workspace": run.output_workspace,
+        "output_dir": run.output_dir,
+    }
+    return {name: value for name, value in settings.items() if value}
+
+
+def run_key(settings: dict[str, Any]) -> str:
+    """Compute the identity of a run's settings, 16 hex digits."""
+    return _digest(["run", VERSION, settings])[:16]
+
+
+def batch_name(spec_name: str, fingerprint: str) -> str:
+    """Name a batch so that it can be found again; it is only an address."""
+    return f"{spec_name}-{fingerprint}"
+
+
+def run_tag(fingerprint: str, key: str, attempt: int) -> str:
+    """Make the tag by which a run is found again, at most 110 characters."""
+    return f"{TAG_PREFIX}:{fingerprint}:{key}:{attempt}"
+
+
+def parse_run_tag(tag: str) -> tuple[str, str, int] | None:
+    """Read fingerprint, run key and attempt from a tag, or None where it is not one of ours."""
+    parts = tag.split(":")
+    if len(parts) != 4 or parts[0] != TAG_PREFIX or not (parts[3].isascii() and parts[3].isdigit()):
+        return None
+    return parts[1], parts[2], int(parts[3])
+
+
+def name_include(include: tuple[str, ...], *, post_process_pdf: bool) -> str:
+    """Name a kind of fetch: its includes, sorted, joined by `+`; the PDFs are only told of with `source`."""
+    wanted = set(include) | ({"source"} if post_process_pdf else set())
+    return "+".join(sorted(wanted)) or PLAIN

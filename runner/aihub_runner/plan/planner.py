@@ -1,0 +1,375 @@
+"""Facts + spec + files → what is missing. Pure: nothing here touches disk, network or clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import PurePosixPath
+from typing import Any
+
+from aihub_runner.model import REVIEW_STATUS, Member, Run, Scan, Shard, Source
+from aihub_runner.model import Want as Want
+from aihub_runner.plan.batching import group_sources
+from aihub_runner.text.shown import count
+
+
+class Need(Enum):
+    """The next thing that is missing for a shard."""
+
+    NOTHING = "nothing"
+    CREATE_BATCH = "create a batch"
+    FIND_BATCH = "find its batch"
+    VERIFY = "verify its batch"
+    UPLOAD = "upload"
+    CHECK = "check the batch"
+    START_RUN = "start a run"
+    FIND_RUN = "find its run"
+    POLL = "wait for its run"
+    FETCH = "fetch results"
+
+
+NOT_RUN = "not run yet"
+REGROUPED = "to run again, since other files of their batch have changed or gone"
+PAYS = frozenset({Need.CREATE_BATCH, Need.FIND_BATCH, Need.VERIFY, Need.UPLOAD, Need.CHECK, Need.START_RUN})
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A recorded file that is found under another path."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A shard to bring to its end under one attempt, and why; `shard.id` is 0 for a new shard.
+
+    `is_stale` says that its files are not all there as they were, so that no run on it is started any more.
+    """
+
+    shard: Shard
+    attempt: int
+    need: Need
+    reason: str
+    is_stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that is missing.
+
+    `members` are the new members of open shards by shard id; `dissolved` the ids of open shards that are
+    grouped anew. `failed` lists the files that are not paid for again without being told to.
+    """
+
+    moves: tuple[Move, ...]
+    members: dict[int, tuple[Member, ...]]
+    dissolved: tuple[int, ...]
+    work: tuple[Work, ...]
+    done: int
+    failed: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def runs_to_pay(self) -> int:
+        """Count the runs that applying this would start."""
+        return sum(work.need in PAYS for work in self.work)
+
+    @property
+    def open_intents(self) -> int:
+        """Count the runs of which it is not known whether they were started."""
+        return sum(work.need is Need.FIND_RUN for work in self.work)
+
+    @property
+    def batches_to_create(self) -> int:
+        """Count the batches that applying this would create."""
+        return sum(work.need in (Need.CREATE_BATCH, Need.FIND_BATCH) for work in self.work)
+
+    def uploads(self, target: str) -> list[Member]:
+        """List the files that applying this would send."""
+        paying = (work.shard for work in self.work if work.need in PAYS)
+        return [member for shard in paying for member in missing_uploads(shard, target)]
+
+
+def missing_uploads(shard: Shard, target: str) -> list[Member]:
+    """List the members whose bytes are not in the shard's batch yet."""
+    batch = shard.batch_in(target)
+    sent = batch.uploads if batch else {}
+    return [member for member in shard.members if sent.get(member.name) != member.digest]
+
+
+def find_attempt(shard: Shard, run_key: str, attempt: int) -> Run | None:
+    """Find the run of one attempt."""
+    return next((run for run in shard.runs_of(run_key) if run.attempt == attempt), None)
+
+
+def next_need(shard: Shard, want: Want, attempt: int, *, checked: bool = False, fetched: bool = False) -> Need:
+    """Tell the next thing that is missing until this attempt's results are here.
+
+    `checked` says that the batch was just found to hold what the shard holds, `fetched` that the results were just
+    fetched, if that was asked for although they were here.
+    """
+    run = find_attempt(shard, want.run_key, attempt)
+    if run is None:
+        return next_before_run(shard, want.target, checked=checked)
+    if run.is_open:
+        return Need.FIND_RUN
+    if run.is_gone and not run.fetched:
+        return Need.NOTHING
+    if not run.is_final:
+        return Need.POLL
+    if run.status != "COMPLETE" or not _lacks_results(run, want, fetched):
+        return Need.NOTHING
+    return Need.FETCH
+
+
+def _lacks_results(run: Run, want: Want, fetched: bool) -> bool:
+    """Tell whether there is something to fetch; of a run that the server has no more, only when that is asked for."""
+    if want.include in run.fetched and fetched:
+        return False
+    return want.refetch or (not run.is_gone and want.lacks(run))
+
+
+def next_before_run(shard: Shard, target: str, *, checked: bool) -> Need:
+    """Return the next thing that is missing until a run can be started."""
+    batch = shard.batch_in(target)
+    if batch is None:
+        return Need.CREATE_BATCH
+    if batch.remote_id is None:
+        return Need.FIND_BATCH
+    if not batch.is_verified:
+        return Need.VERIFY
+    if missing_uploads(shard, target):
+        return Need.UPLOAD
+    return Need.START_RUN if checked else Need.CHECK
+
+
+def find_moves(shards: Sequence[Shard], scan: Scan) -> list[Move]:
+    """Pair recorded paths that vanished with new paths of the same bytes and extension, both sorted."""
+    recorded = {(member.path, member.digest) for shard in shards for member in shard.members if member.path}
+    known = {path for path, _ in recorded}
+    present = {source.path for source in scan.sources} | {item.path for item in scan.set_aside}
+    gone: dict[tuple[str, str], list[str]] = {}
+    for path, digest in sorted(recorded):
+        if path not in present:
+            gone.setdefault((digest, PurePosixPath(path).suffix.lower()), []).append(path)
+    moves: dict[str, Move] = {}
+    for source in scan.sources:  # sorted by path
+        paths = gone.get((source.digest, PurePosixPath(source.path).suffix.lower()), ())
+        old = next((path for path in paths if path not in moves), None)
+        if old is not None and source.path not in known:
+            moves[old] = Move(old, source.path)
+    return list(moves.values())
+
+
+def move_members(shard: Shard, moves: Mapping[str, str]) -> Shard:
+    """Give the members of a shard their new paths, whatever their bytes were; `moves` maps old to new paths."""
+    if not any(member.path in moves for member in shard.members):
+        return shard
+    members = tuple(replace(member, path=moves.get(member.path, member.path)) for member in shard.members)
+    return replace(shard, members=members)
+
+
+def _covers(run: Run, want: Want) -> bool:
+    return not run.has_failed and not _is_superseded(run, want)
+
+
+def _is_superseded(run: Run, want: Want) -> bool:
+    """Whether `--again` pays for this run's work once more: it is older than that wish, and complete."""
+    return want.again and run.status == "COMPLETE" and run.id <= want.again_after
+
+
+def _cover(shards: Iterable[Shard], want: Want) -> dict[tuple[str, str], str]:
+    """Tell for each (path, identity) that was run under today's key whether it is done or failed."""
+    cover: dict[tuple[str, str], str] = {}
+    for shard in shards:
+        runs = [run for run in shard.runs_of(want.run_key) if not run.is_given_up]
+        if not runs or all(_is_superseded(run, want) for run in runs):
+            continue
+        verdict = "done" if any(_covers(run, want) for run in runs) else "failed"
+        for member in shard.members:
+            key = (member.path, member.identity)
+            if cover.get(key) != "done":
+                cover[key] = verdict
+    return cover
+
+
+def make_plan(
+    want: Want,
+    scan: Scan,
+    shards: Sequence[Shard],
+    settings_of: Mapping[str, Mapping[str, Any]] | None = None,
+    held: Collection[str] = (),
+) -> Plan:
+    """Work out everything that is missing.
+
+    `settings_of` tells what each run key that is known stands for, to say what has changed. `held` are the paths of
+    files that may have been paid for, which cannot be verified: nothing is planned for them.
+    """
+    moves = find_moves(shards, scan)
+    by_old = {move.old: move.new for move in moves}
+    shards = [move_members(shard, by_old) for shard in shards]
+    cover = _cover(shards, want)
+    repeats = want.retry_failed or want.again
+    takes = ("failed", None) if repeats else (None,)
+    sources = scan.sources
+    pending = {s.path: s for s in sources if cover.get((s.path, s.identity)) in takes and s.path not in held}
+    work = _finish(shards, want, {source.path: source for source in sources})
+    work += _rerun(shards, want, pending, settings_of or {})
+    members, dissolved, reopened = _reopen(shards, want, pending)
+    past = _tell_past(shards)
+    known = {path for path, _ in past}
+    notes = _same_content(shards, pending.values(), known)
+    new = group_sources(pending.values(), want.files_per_batch)
+    work += reopened + [_start_new(group, known, past) for group in new]
+    return Plan(
+        moves=tuple(moves),
+        members=members,
+        dissolved=tuple(dissolved),
+        work=tuple(work),
+        done=sum(cover.get((s.path, s.identity)) == "done" for s in sources),
+        failed=tuple(s.path for s in sources if cover.get((s.path, s.identity)) == "failed" and not repeats),
+        notes=tuple(notes),
+    )
+
+
+def _finish(shards: Iterable[Shard], want: Want, present: Mapping[str, Source]) -> list[Work]:
+    """Bring what was paid for to its end: of each shard the newest run that is not at its end yet."""
+    work = []
+    for shard in shards:
+        runs = shard.runs_of(want.run_key)
+        newest = max((run.attempt for run in runs if run.status == "COMPLETE"), default=0)
+        needs = [(run, next_need(shard, want, run.attempt)) for run in runs]
+        unfinished = [
+            (run, need)
+            for run, need in needs
+            if need is not Need.NOTHING and (need is not Need.FETCH or run.attempt == newest)
+        ]
+        if unfinished:
+            run, need = unfinished[-1]
+            why = _describe_run(run, run.id in want.damaged)
+            work.append(Work(shard, run.attempt, need, why, not _is_whole(shard, present)))
+    return work
+
+
+def _describe_run(run: Run, is_damaged: bool) -> str:
+    if is_damaged:
+        return f"the results of run {run.remote_id} are not here any more as they were fetched"
+    if run.refused:
+        return f"its run was refused, {run.refused}; it is started once it is confirmed not to exist"
+    if run.is_open:
+        return "it is unconfirmed whether its run was started"
+    if run.status == REVIEW_STATUS:
+        return f"run {run.remote_id} waits for a person's review"
+    return f"run {run.remote_id} is {run.status or 'started'}"
+
+
+def _rerun(
+    shards: Iterable[Shard],
+    want: Want,
+    pending: dict[str, Source],
+    settings_of: Mapping[str, Mapping[str, Any]],
+) -> list[Work]:
+    """Run closed shards as they are, where every member is still wanted with the same bytes."""
+    work = []
+    for shard in shards:
+        if not shard.is_closed or not shard.members or not _is_whole(shard, pending):
+            continue
+        for member in shard.members:
+            del pending[member.path]
+        runs = shard.runs_of(want.run_key)
+        attempt = runs[-1].attempt + 1 if runs else 1
+        reason = _why_again(shard, runs, want, settings_of)
+        work.append(Work(shard, attempt, next_need(shard, want, attempt), reason))
+    return work
+
+
+def _is_whole(shard: Shard, pending: Mapping[str, Source]) -> bool:
+    return all(
+        (source := pending.get(member.path)) is not None and source.identity == member.identity
+        for member in shard.members
+    )
+
+
+def _why_again(shard: Shard, runs: Sequence[Run], want: Want, settings_of: Mapping[str, Mapping[str, Any]]) -> str:
+    if runs and runs[-1].is_given_up:
+        return "no run was started before, as was decided"
+    if runs:
+        return f"run {runs[-1].remote_id} was {runs[-1].status}, and is repeated as asked"
+    ran = [run for run in shard.runs if run.remote_id]
+    if not ran:
+        return "its run was not started yet"
+    before = settings_of.get(ran[-1].run_key, {})
+    changed = sorted(
+        name for name in before.keys() | want.settings.keys() if before.get(name) != want.settings.get(name)
+    )
+    return f"changed: {', '.join(changed) or 'settings'}"
+
+
+def _reopen(
+    shards: Iterable[Shard], want: Want, pending: dict[str, Source]
+) -> tuple[dict[int, tuple[Member, ...]], list[int], list[Work]]:
+    """Keep open shards that have a batch, with the files as they are now; dissolve the others."""
+    members, dissolved, work = {}, [], []
+    for shard in shards:
+        if shard.is_closed:
+            continue
+        kept = _refresh(shard, pending)[: want.files_per_batch] if shard.batches else ()
+        if not kept:
+            dissolved.append(shard.id)
+            continue
+        for member in kept:
+            del pending[member.path]
+        if kept != shard.members:
+            members[shard.id] = kept
+        shard = replace(shard, members=kept)
+        sent = len(kept) - len(missing_uploads(shard, want.target))
+        reason = f"not finished before: {sent} of {count(len(kept), 'file')} uploaded"
+        work.append(Work(shard, 1, next_need(shard, want, 1), reason))
+    return members, dissolved, work
+
+
+def _refresh(shard: Shard, pending: Mapping[str, Source]) -> tuple[Member, ...]:
+    kept = []
+    for member in shard.members:
+        source = pending.get(member.path)
+        if source is not None:
+            kept.append(Member(member.name, source.path, source.size, source.digest, source.password))
+    return tuple(kept)
+
+
+def _tell_past(shards: Iterable[Shard]) -> dict[tuple[str, str], str]:
+    """Tell of each recorded (path, identity) what was done with it: only what was run can be run again."""
+    past: dict[tuple[str, str], str] = {}
+    for shard in shards:
+        word = REGROUPED if any(run.remote_id for run in shard.runs) else NOT_RUN
+        for member in shard.members:
+            key = (member.path, member.identity)
+            past[key] = REGROUPED if past.get(key) == REGROUPED else word
+    return past
+
+
+def _start_new(members: tuple[Member, ...], known: Collection[str], past: Mapping[tuple[str, str], str]) -> Work:
+    counts = Counter(
+        past.get((member.path, member.identity), "changed") if member.path in known else "new" for member in members
+    )
+    reason = ", ".join(f"{counts[word]} {word}" for word in ("new", "changed", NOT_RUN, REGROUPED) if counts[word])
+    return Work(Shard(0, "", members), 1, Need.CREATE_BATCH, reason)
+
+
+def _same_content(shards: Iterable[Shard], new: Iterable[Source], known: Collection[str]) -> list[str]:
+    """Say of new files whose bytes are known under another path that they are sent all the same."""
+    first: dict[str, str] = {}
+    for shard in shards:
+        for member in shard.members:
+            if member.path:
+                first.setdefault(member.digest, member.path)
+    notes = []
+    for source in sorted(new, key=lambda source: source.path):
+        twin = first.setdefault(source.digest, source.path)
+        if twin != source.path and source.path not in known:
+            notes.append(f"{source.path}: same content as {twin}; sent all the same")
+    return notes

@@ -1,0 +1,1 @@
+"""How a job stands, in numbers, words and pages."""

@@ -1,0 +1,105 @@
+"""The page of a diff: the counts of each field, and every change in a table to search and sort."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from aihub_runner.report.overview import base_of
+from aihub_runner.report.statistics import address_of
+from aihub_runner.report.subject import Subject
+from aihub_runner.report.webpage import (
+    Column,
+    Table,
+    embed_json,
+    facts,
+    live_table,
+    note,
+    plain_table,
+    render_page,
+    section,
+    show,
+)
+from aihub_runner.results.diff import KINDS, Change, ClassChange, Diff
+from aihub_runner.results.diffwords import describe_classes, describe_sides, name_fields
+from aihub_runner.text.shown import are, count, make_visible, show_value
+
+VALUE_LENGTH = 300
+NAME_LENGTH = 100
+ROWS_BYTES = 12_000_000  # so that the page stays small enough to open
+MAX_FIELDS = 500
+COLUMNS = (
+    Column("File", "file"),
+    Column("Document", "number", 2),
+    Column("Field", at=3),
+    Column("Change", at=4),
+    Column("Before", at=5),
+    Column("After", at=6),
+)
+
+
+def render_diff_page(job: Subject, diff: Diff, output: Path) -> Iterator[bytes]:
+    """Render the page; links to local files are relative to where it is written."""
+    rows, left_out = _rows(job, diff)
+    table = Table(COLUMNS, rows, (3, 4), {"address": 1, "pick": 3})
+    title = f"{job.spec.name}: {diff.before} against {diff.after}"
+    more = note(f"{left_out:,} more changes are left out, so that the page stays small; --json lists all.")
+    changes = live_table("changes", "changes") if rows else note("Nothing differs.", "good")
+    body = [
+        f"<h1>{show(title)}</h1>",
+        section("done", "What was compared", facts(_counts(diff), "tiles"), *map(note, _notes(diff))),
+        section("fields", "Fields", *_fields(diff)),
+        section("changes", "Changes", changes, more if left_out else ""),
+    ]
+    data = {"base": base_of(job.folder, output), "threshold": 0, "tables": {"changes": table.as_json()}}
+    return render_page(title, body, data)
+
+
+def _counts(diff: Diff) -> dict[str, str]:
+    counts = {"Files": diff.files, "Documents": diff.documents, "Documents that differ": diff.documents_changed}
+    counts |= {f"Fields {kind}": diff.total(kind) for kind in KINDS}
+    return {name: f"{number:,}" for name, number in counts.items()}
+
+
+def _notes(diff: Diff) -> list[str]:
+    notes = {f"only in {diff.before}": diff.only_before, f"only in {diff.after}": diff.only_after}
+    notes["compared although their bytes had changed"] = diff.other_bytes
+    return [f"{count(len(paths), 'file')} {are(len(paths))} {text}." for text, paths in notes.items() if paths]
+
+
+def _fields(diff: Diff) -> list[str]:
+    ordered = sorted(diff.fields.items(), key=lambda item: (item[1]["same"] - item[1].total(), item[0]))
+    names = name_fields(diff.fields, NAME_LENGTH)
+    rows = [[names[name], *(counts[kind] for kind in KINDS)] for name, counts in ordered[:MAX_FIELDS]]
+    left = len(ordered) - len(rows)
+    table = plain_table(["Field", *(kind.capitalize() for kind in KINDS)], rows)
+    return [table, note(f"{left:,} more fields are left out; --json lists all.") if left else ""]
+
+
+def _rows(job: Subject, diff: Diff) -> tuple[list[list[Any]], int]:
+    rows: list[list[Any]] = []
+    names = name_fields(diff.fields, NAME_LENGTH)
+    room, total = ROWS_BYTES, len(diff.classes) + len(diff.changes)
+    present: dict[str, bool] = {}
+    every: list[Change | ClassChange] = [*diff.classes, *diff.changes]
+    for change in every:
+        path = make_visible(change.path)
+        if change.path not in present:
+            present[change.path] = (job.folder / change.path).is_file()
+        address = address_of(change.path, path) if present[change.path] else 0
+        row = [path, address, change.document_index, *_cells(change, names)]
+        room -= len(embed_json(row)) + 1
+        if room < 0:
+            break
+        rows.append(row)
+    return rows, total - len(rows)
+
+
+def _cells(change: Change | ClassChange, names: Mapping[str, str]) -> list[Any]:
+    if isinstance(change, ClassChange):
+        if change.kind == "changed":
+            return ["(class)", change.kind, *describe_classes(change, VALUE_LENGTH)]
+        return ["(document)", change.kind, *(show_value(side, VALUE_LENGTH) for side in (change.before, change.after))]
+    name = names[change.field] + f" [{change.occurrence}]" * bool(change.occurrence)
+    return [name, change.kind, *describe_sides(change, VALUE_LENGTH)]

@@ -1,0 +1,206 @@
+"""Count what documents hold, class by class and field by field, and keep of them what a page can show. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aihub_runner.report.webpage import embed_json
+from aihub_runner.results.reader import Document
+from aihub_runner.text.jsontext import read_float
+from aihub_runner.text.shown import make_visible, show_value
+
+BINS = 10
+NAME_LENGTH = 100
+VALUE_LENGTH = 160
+# How many bytes a page holds, so that it stays small enough to open: of all documents with their fields, and of that,
+# of the documents alone, the last part kept for those that a person should look at.
+DOCUMENTS_BYTES = 11_500_000
+ROWS_BYTES = {False: 6_000_000, True: 8_000_000}
+FAILED_BYTES = 1_000_000
+MAX_NAMES = 500
+OTHERS = "(others)"
+
+
+@dataclass(slots=True)
+class FieldCount:
+    """What was counted of one field; `bins` are tenths of the model's confidence, the last with 1.0."""
+
+    documents: int = 0
+    failed: int = 0
+    below: int = 0
+    lowest: float | None = None
+    confidences: int = 0
+    confidence_sum: float = 0.0
+    bins: list[int] = field(default_factory=lambda: [0] * BINS)
+
+    @property
+    def mean(self) -> float | None:
+        """The mean confidence."""
+        return self.confidence_sum / self.confidences if self.confidences else None
+
+    def add_confidence(self, confidence: float, threshold: float) -> None:
+        """Count one more confidence."""
+        self.confidences += 1
+        self.confidence_sum += confidence
+        self.below += confidence < threshold
+        self.lowest = confidence if self.lowest is None else min(self.lowest, confidence)
+        self.bins[min(BINS - 1, int(confidence * BINS))] += 1
+
+
+@dataclass(slots=True)
+class ClassCount:
+    """What was counted of one class."""
+
+    documents: int = 0
+    pages: int = 0
+    failed: int = 0
+    below: int = 0
+
+
+@dataclass(slots=True)
+class Census:
+    """Everything that was counted; documents come in once, one after the other.
+
+    `rows` holds of each document path, index, class, pages, fields, failed fields, lowest confidence, run, the
+    address of its file (1: its path; 0: it is gone), and its fields as shown, or None where there was no room.
+    """
+
+    threshold: float
+    documents: int = 0
+    to_look_at: int = 0
+    rows_left_out: int = 0
+    fields_left_out: int = 0
+    failed_left_out: int = 0
+    classes: dict[str, ClassCount] = field(default_factory=dict)
+    fields: dict[str, FieldCount] = field(default_factory=dict)
+    rows: list[list[Any]] = field(default_factory=list)
+    failed: list[list[Any]] = field(default_factory=list)
+    _rows_bytes: int = 0
+    _fields_bytes: int = 0
+    _failed_bytes: int = 0
+    _names: set[str] = field(default_factory=set)
+    # Of the rows with fields, their places and how many bytes those take: of others, and of those to look at.
+    _with_fields: dict[bool, list[tuple[int, int]]] = field(default_factory=lambda: {False: [], True: []})
+
+    @property
+    def has_confidence(self) -> bool:
+        """Whether any field came with a confidence."""
+        return any(count.confidences for count in self.fields.values())
+
+    def add(self, document: Document) -> None:
+        """Count a document, and keep its row where there is room."""
+        self.documents += 1
+        lowest, failed = self._count_fields(document)
+        is_below = lowest is not None and lowest < self.threshold
+        name = show_value(document["class"], NAME_LENGTH) or "(none)"
+        counts = _named(self.classes, name, ClassCount())
+        counts.documents += 1
+        counts.pages += len(document["pages"])
+        counts.failed += failed
+        counts.below += is_below
+        needy = bool(failed or is_below)
+        self.to_look_at += needy
+        self._keep(document, name, lowest, failed, needy)
+
+    def _count_fields(self, document: Document) -> tuple[float | None, int]:
+        lowest, failed = None, 0
+        for item in document["fields"]:
+            counts = _named(self.fields, show_value(item["name"], NAME_LENGTH) or "(none)", FieldCount())
+            counts.documents += 1
+            confidence = read_confidence(item)
+            if confidence is not None:
+                counts.add_confidence(confidence, self.threshold)
+                lowest = confidence if lowest is None else min(lowest, confidence)
+            if item["error"]:
+                failed += 1
+                counts.failed += 1
+                self._keep_failed(document, item)
+        return lowest, failed
+
+    def _keep_failed(self, document: Document, item: dict[str, Any]) -> None:
+        path = make_visible(document["path"])
+        address = address_of(document["path"], path) if document["present"] else 0
+        shown = [show_value(item["name"], NAME_LENGTH), show_value(item["error"], VALUE_LENGTH)]
+        row = [path, address, document["document_index"], *shown]
+        size = len(embed_json(row)) + 1
+        if self._failed_bytes + size > FAILED_BYTES:
+            self.failed_left_out += 1
+            return
+        self._failed_bytes += size
+        self.failed.append(row)
+
+    def _keep(self, document: Document, name: str, lowest: float | None, failed: int, needy: bool) -> None:
+        path = make_visible(document["path"])
+        address = address_of(document["path"], path) if document["present"] else 0
+        counts = [len(document["pages"]), len(document["fields"]), failed, self._round(lowest)]
+        row = [path, document["document_index"], name, *counts, show_value(document["run_id"], NAME_LENGTH), address]
+        names = {name, row[7]} - self._names  # of classes and runs; each is written once
+        size = len(embed_json([path, *counts, address])) + 16 + sum(len(embed_json(new)) + 1 for new in names)
+        if self._rows_bytes + size > ROWS_BYTES[needy]:
+            self.rows_left_out += 1
+            return
+        self._rows_bytes += size
+        self._names |= names
+        self.rows.append([*row, None])
+        self._keep_fields(document, needy)
+
+    def _round(self, confidence: float | None) -> float | None:
+        """Shorten a confidence, but never across the threshold."""
+        if confidence is None:
+            return None
+        short = round(confidence, 3)
+        return short if (short < self.threshold) == (confidence < self.threshold) else confidence
+
+    def _keep_fields(self, document: Document, needy: bool) -> None:
+        """Keep the fields of the last row; where there is no room, leave out those of others before it, from the last.
+
+        First of those that nobody has to look at.
+        """
+        shown = [show_field(item) for item in document["fields"][:MAX_NAMES]]
+        size = len(embed_json(shown))
+        self.rows[-1][-1] = shown
+        self._with_fields[needy].append((len(self.rows) - 1, size))
+        self._fields_bytes += size
+        while self._rows_bytes + self._fields_bytes > DOCUMENTS_BYTES:
+            place, size = (self._with_fields[False] or self._with_fields[True]).pop()
+            self.rows[place][-1] = None
+            self._fields_bytes -= size
+            self.fields_left_out += 1
+
+
+def address_of(path: str, shown: str) -> str | int:
+    """Give the path where it is not shown as it is, else 1."""
+    return 1 if path == shown else path
+
+
+def show_field(item: dict[str, Any]) -> list[Any]:
+    """Give name, value, confidence and error as a page shows them; what is absent at the end is left out."""
+    confidence = read_confidence(item)
+    cells: list[Any] = [show_value(item["name"], NAME_LENGTH), show_value(item["value"], VALUE_LENGTH)]
+    cells += [None if confidence is None else round(confidence, 3), show_value(item["error"], VALUE_LENGTH) or None]
+    while cells[-1] is None:
+        del cells[-1]
+    return cells
+
+
+def read_confidence(item: dict[str, Any]) -> float | None:
+    """Read the model's confidence in a field, from 0 to 1, None where it is absent or no such number."""
+    given = item.get("confidence")
+    value = given.get("model") if isinstance(given, dict) else None
+    number = read_float(value)
+    return number if number is not None and 0 <= number <= 1 else None
+
+
+def _named(counts: dict[str, Any], name: str, new: Any) -> Any:
+    """Find the counts of a name; names beyond a number of them are counted together."""
+    return counts.setdefault(name if name in counts or len(counts) < MAX_NAMES else OTHERS, new)
+
+
+def take_census(documents: Iterable[Document], threshold: float) -> Census:
+    """Count all documents; a confidence below the threshold, from 0 to 1, is one to look at."""
+    census = Census(threshold)
+    for document in documents:
+        census.add(document)
+    return census

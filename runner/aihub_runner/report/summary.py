@@ -1,0 +1,351 @@
+"""Say in numbers and words how a job stands, and which exit code that is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from aihub_runner.errors import RunnerError
+from aihub_runner.model import REVIEW_STATUS, Run, Scan, SetAside, Shard
+from aihub_runner.plan.planner import PAYS, Need, Plan, Want, Work, find_attempt, missing_uploads
+from aihub_runner.results.documents import tally_documents
+from aihub_runner.results.reader import find_lost, lost_error
+from aihub_runner.state.store import State
+from aihub_runner.text.shown import are, count, make_visible, render_size
+
+PRECEDENCE = (130, 1, 5, 7, 4, 3, 2, 6, 0)
+SHOWN = 10
+DETAILS = 5
+_WHEN_REVIEWED = "apply again when that is done, or with --wait-for-review"
+_WHEN_LAPSED = "check that the folder is there; allow_empty = true in the spec says that it may be empty"
+_HOW_TO_LEAVE_OUT = 'leave them out with "!…" in files; [limits] on_unsupported = "ignore" is for types'
+
+
+def worst_code(codes: Iterable[int]) -> int:
+    """Choose the exit code that tells most: the first that fits, in the order of the rules."""
+    present = set(codes)
+    return next(code for code in PRECEDENCE if code in present or code == 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that a person must be told of, as `RunnerError` has it."""
+
+    message: str
+    hint: str
+    exit_code: int
+
+
+def describe_error(error: RunnerError) -> Problem:
+    """Describe an error for the report."""
+    return Problem(error.message, error.hint, error.exit_code)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a job stands after an apply or by itself."""
+
+    spec: str = ""
+    name: str = ""
+    files: int = 0
+    files_done: int = 0
+    files_left: int = 0
+    files_uploaded: int = 0
+    files_sent: int = 0
+    bytes_sent: int = 0
+    batches: int = 0
+    runs: dict[str, int] = field(default_factory=dict)
+    runs_started: int = 0
+    documents: int = 0
+    documents_gone: int = 0
+    field_errors: int = 0
+    failed: tuple[str, ...] = ()
+    set_aside: tuple[SetAside, ...] = ()
+    idle: tuple[str, ...] = ()
+    lapsed: tuple[str, ...] = ()
+    unanswered: tuple[str, ...] = ()
+    without_documents: tuple[str, ...] = ()
+    unknown_answers: tuple[str, ...] = ()
+    unknown_runs: int = 0
+    failed_runs: dict[str, str] = field(default_factory=dict)
+    review: tuple[str, ...] = ()
+    going: int = 0
+    unfetched: int = 0
+    unwritten: int = 0
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    nothing_to_do: bool = False
+    interrupted: bool = False
+    fake: bool = False
+    results: str = ""
+    seconds: float = 0.0
+    upload_seconds: float = 0.0
+    at_work: str = ""
+    next: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """The state of the job, not of one invocation; while another is at work, that is not known yet."""
+        codes = [problem.exit_code for problem in self.problems]
+        codes += [130] * self.interrupted
+        if self.at_work:
+            return worst_code([6, *codes])
+        codes += [7] * bool(self.unknown_runs)
+        answers = self.unanswered or self.without_documents or self.unknown_answers
+        codes += [3] * bool(self.failed or self.set_aside or self.lapsed or answers)
+        codes += [6] * bool(self.going or self.review or self.unfetched or self.unwritten or self.files_left)
+        return worst_code(codes)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give everything as values that JSON can carry."""
+        return asdict(self) | {"exit_code": self.exit_code}
+
+
+def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, want: Want) -> Report:
+    """Describe runs and results by the recorded facts, and what is left by a plan made of them."""
+    latest = [runs[-1] for shard in shards if (runs := shard.runs_of(want.run_key)) and not runs[-1].is_given_up]
+    tally = tally_documents(state, shards, scan, want)
+    needs = Counter(work.need for work in plan.work)
+    reviews = tuple(run.remote_id or "" for run in latest if run.status == REVIEW_STATUS)
+    failed_runs = {run.remote_id or "": _describe_failed(run) for run in latest if run.has_failed}
+    refused = [work for work in plan.work if work.need is Need.FIND_RUN and _is_refused(work, want)]
+    return Report(
+        files_done=plan.done,
+        files_left=sum(len(work.shard.members) for work in plan.work if work.need in PAYS or work in refused),
+        files_uploaded=sum(
+            len(work.shard.members) - len(missing_uploads(work.shard, want.target))
+            for work in plan.work
+            if work.need in PAYS
+        ),
+        batches=sum(batch.remote_id is not None and not batch.is_gone for shard in shards for batch in shard.batches),
+        runs=dict(Counter(run.status or ("REFUSED" if run.refused else "UNKNOWN") for run in latest)),
+        documents=tally.documents,
+        documents_gone=tally.gone,
+        field_errors=tally.field_errors,
+        failed=plan.failed,
+        failed_runs=failed_runs if plan.failed else {},
+        unanswered=tally.missing,
+        without_documents=tally.empty,
+        unknown_answers=tally.unknown,
+        unknown_runs=needs[Need.FIND_RUN] - len(refused),
+        review=reviews,
+        going=needs[Need.POLL] - len(reviews),
+        unfetched=needs[Need.FETCH],
+        problems=tuple(map(describe_error, map(lost_error, find_lost(shards, want)))),
+    )
+
+
+def _describe_failed(run: Run) -> str:
+    if run.is_gone:
+        return f"{run.status or 'started'}, and gone from the server before its results were fetched"
+    return f"{run.status}, {run.message or 'no message'}"
+
+
+def _is_refused(work: Work, want: Want) -> bool:
+    """Whether the run of some work was refused: it is not started as far as anybody knows, and apply checks that."""
+    run = find_attempt(work.shard, want.run_key, work.attempt)
+    return run is not None and bool(run.refused)
+
+
+def at_work(report: Report, holder: str) -> Report:
+    """Describe a job while an apply is at work on it: what is open is under way, and not unknown."""
+    runs = Counter(report.runs)
+    going = runs.pop("UNKNOWN", 0)
+    return replace(
+        report,
+        at_work=holder,
+        runs=dict(runs + Counter({"being started": going})),
+        unknown_runs=0,
+        going=report.going + report.unknown_runs,
+    )
+
+
+def render_report(report: Report, *, applied: bool = True, verbose: bool = False) -> str:
+    """Render a report for people, a line per fact that there is; `applied` adds what was just done.
+
+    `verbose` lists all there is to list.
+    """
+    show = _Lines(verbose)
+    where = " on the FAKE AI Hub" if report.fake else ""
+    done = f"{report.files_done} done or under way"
+    if report.nothing_to_do:
+        done = f"nothing to do{where}; {done}"
+    show.lines.append(f"{report.spec}: {count(report.files, 'file')}, {done}{'' if report.nothing_to_do else where}")
+    show.listed("at work", [report.at_work] * bool(report.at_work))
+    _render_done(report, show, applied=applied and not report.nothing_to_do)
+    _render_problems(report, show)
+    show.listed("results", [report.results] * bool(report.results))
+    if report.interrupted:
+        sent = f"{count(report.files_sent, 'file')} ({render_size(report.bytes_sent)}) sent"
+        show.lines.append(f"{report.spec}: interrupted after {sent}, {count(report.runs_started, 'run')} started")
+        show.lines.append(f"  {'to go on':<10} {report.next}")
+    return "\n".join(show.lines)
+
+
+class _Lines:
+    """Lines of facts, each under its title."""
+
+    def __init__(self, verbose: bool) -> None:
+        self.lines: list[str] = []
+        self._verbose = verbose
+
+    def listed(self, title: str, items: Sequence[str], hint: str = "") -> None:
+        """List the first of some items, or all, and under them what to do about all of them."""
+        shown = items if self._verbose else items[:SHOWN]
+        self.lines += [f"  {title:<10} {make_visible(item)}" for item in shown]
+        more = len(items) - len(shown)
+        self.lines += [f"  {'':<10} and {more} more; -v lists all"] * (more > 0)
+        self.lines += [f"  {'hint':<10} {hint}"] * bool(items and hint)
+
+    def set_aside(self, items: Sequence[SetAside]) -> None:
+        """List what is set aside, by reason where there are several files of one."""
+        by_reason: dict[str, list[SetAside]] = {}
+        for item in items:
+            by_reason.setdefault(item.reason, []).append(item)
+        lines = []
+        for of_reason in by_reason.values():
+            if self._verbose or len(of_reason) == 1:
+                lines += [f"{item.path}: {_because(item)}" for item in of_reason]
+            else:
+                lines.append(_sum_up(of_reason))
+        self.listed("set aside", lines, _HOW_TO_LEAVE_OUT)
+
+
+def _because(item: SetAside) -> str:
+    return f"{item.reason}, {item.detail}" if item.detail else item.reason
+
+
+def _sum_up(items: Sequence[SetAside]) -> str:
+    details = Counter(item.detail for item in items if item.detail)
+    shown = [f"{detail} ({number})" for detail, number in details.most_common(DETAILS)]
+    why = ", ".join([items[0].reason, *shown]) + " …" * (len(details) > DETAILS)
+    return f"{items[0].path} and {len(items) - 1} more: {why}; -v lists all"
+
+
+def _render_done(report: Report, show: _Lines, *, applied: bool) -> None:
+    """Say what there is of batches, runs and documents; nothing of what there is none of."""
+    if applied and report.files_sent:
+        took = f" in {report.upload_seconds:.1f} s" if report.upload_seconds else ""
+        show.listed("sent", [f"{count(report.files_sent, 'file')} ({render_size(report.bytes_sent)}){took}"])
+    if report.nothing_to_do:
+        return
+    show.listed("batches", [str(report.batches)] * bool(report.batches))
+    runs = ", ".join(f"{number} {status}" for status, number in sorted(report.runs.items()))
+    started = f" ({report.runs_started} started now)" if applied and report.runs_started else ""
+    show.listed("runs", [runs + started] * bool(runs))
+    gone = f" ({report.documents_gone} of files that are gone)" if report.documents_gone else ""
+    errors = f", {count(report.field_errors, 'field')} with errors" if report.field_errors else ""
+    show.listed("documents", [f"{report.documents}{gone}{errors}"] * bool(report.documents))
+
+
+def _render_problems(report: Report, show: _Lines) -> None:
+    show.set_aside(report.set_aside)
+    show.listed("pattern", report.idle, _WHEN_LAPSED * bool(report.lapsed))
+    show.listed("failed", [f"run {run}: {text}" for run, text in report.failed_runs.items()])
+    show.listed("not done", report.failed, "--retry-failed pays for them again")
+    show.listed("unanswered", report.unanswered)
+    show.listed("no results", [f"{path}: answered, with no document" for path in report.without_documents])
+    show.listed("unexpected", report.unknown_answers)
+    show.listed("review", [f"run {run} waits for a person" for run in report.review], _WHEN_REVIEWED)
+    uploaded = f", {report.files_uploaded} of them {are(report.files_uploaded)} uploaded" * bool(report.files_uploaded)
+    left = {"file": (report.files_left, "to run" + uploaded), "run": (report.going, "going on")}
+    left |= {"results file": (report.unwritten, "to write again")}
+    left |= {"fetch": (report.unfetched, "of results"), "look": (report.unknown_runs, "for a run of unknown outcome")}
+    show.listed("left", [f"{count(number, what)} {rest}" for what, (number, rest) in left.items() if number])
+    show.listed("warning", report.warnings)
+    show.listed("note", report.notes)
+
+
+def render_files(scan: Scan, idle: Sequence[str], *, verbose: bool) -> str:
+    """Render which files a spec selects, to follow what is said of the spec itself."""
+    show = _Lines(verbose)
+    show.set_aside(scan.set_aside)
+    show.listed("pattern", idle)
+    return "\n".join([f", {count(len(scan.sources), 'file')} to send", *show.lines])
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What applying would do, and to what: `spec` as it was given, the app, and whose units are spent where."""
+
+    spec: str
+    app: str
+    place: str
+    target: str
+    plan: Plan
+    scan: Scan
+    at_work: str = ""
+    idle: tuple[str, ...] = ()
+    lapsed: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> int:
+        """Count all files that the spec selects."""
+        return len(self.scan.sources) + len(self.scan.set_aside)
+
+    def ask(self) -> str:
+        """Word the question that is asked before anything is paid."""
+        sent = self.plan.uploads(self.target)
+        files = f"send {count(len(sent), 'file')} ({render_size(sum(member.size for member in sent))}) and "
+        runs = f"start {count(self.plan.runs_to_pay, 'run')} of {self.app}, on {self.place}?"
+        question = files * bool(sent) + runs
+        return make_visible(question[0].upper() + question[1:])
+
+
+def render_plan(found: Preview, *, verbose: bool = False) -> str:
+    """Render what applying would do, with the reason for each batch and run."""
+    show, plan = _Lines(verbose), found.plan
+    sent = plan.uploads(found.target)
+    nothing = "" if plan.work else "nothing to do; "
+    show.lines.append(f"{found.spec}: {count(found.files, 'file')}, {nothing}{plan.done} done or under way")
+    show.listed("at work", [found.at_work] * bool(found.at_work))
+    show.listed("on", [found.place])
+    show.listed("app", [found.app])
+    if plan.work:
+        show.listed("to send", [f"{count(len(sent), 'file')} ({render_size(sum(one.size for one in sent))})"])
+        show.listed("to create", [count(plan.batches_to_create, "batch")])
+        show.listed("to pay", [count(plan.runs_to_pay, "run")])
+    show.listed("because", [_describe_work(work) for work in plan.work])
+    show.listed("moved", [f"{move.old} is now {move.new}" for move in plan.moves])
+    show.listed("failed", [f"{path}: not paid for again without --retry-failed" for path in plan.failed])
+    show.set_aside(found.scan.set_aside)
+    show.listed("pattern", found.idle, _WHEN_LAPSED * bool(found.lapsed))
+    show.listed("note", plan.notes)
+    return "\n".join(show.lines)
+
+
+def _describe_work(work: Work) -> str:
+    members = work.shard.members
+    shown = (members[0].path or members[0].name) + " …" * (len(members) > 1) if members else "none"
+    return f"{count(len(members), 'file')} ({shown}): {work.reason}; next: {work.need.value}"
+
+
+def plan_as_json(found: Preview) -> dict[str, Any]:
+    """Give a plan as values that JSON can carry."""
+    plan, sent = found.plan, found.plan.uploads(found.target)
+    return {
+        "spec": found.spec,
+        "on": found.place,
+        "app": found.app,
+        "files": found.files,
+        "done": plan.done,
+        "send": [member.path for member in sent],
+        "send_bytes": sum(member.size for member in sent),
+        "batches": plan.batches_to_create,
+        "runs": plan.runs_to_pay,
+        "open_intents": 0 if found.at_work else plan.open_intents,
+        "work": [
+            {"files": len(work.shard.members), "attempt": work.attempt, "next": work.need.value, "reason": work.reason}
+            for work in plan.work
+        ],
+        "moved": [asdict(move) for move in plan.moves],
+        "failed": list(plan.failed),
+        "set_aside": [asdict(item) for item in found.scan.set_aside],
+        "idle": list(found.idle),
+        "lapsed": list(found.lapsed),
+        "at_work": found.at_work,
+        "notes": list(plan.notes),
+    }

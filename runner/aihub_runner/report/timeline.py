@@ -1,0 +1,83 @@
+"""How long each phase of each batch took, by the facts that are recorded. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from aihub_runner.model import Batch, Run, Shard
+
+PHASES = ("upload", "wait", "run", "fetch")
+NS = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A run of a batch, and when each of its phases ended; a phase that is not over, or not known, is None.
+
+    `begun_s` is when it began, in Unix seconds of the server's clock, 0 where unknown. `ends_s` are the ends of the
+    upload, of the wait for the run's start, of the run, and of the fetch of its results.
+    """
+
+    batch: int | None
+    run: str
+    status: str
+    message: str
+    files: int
+    attempt: int
+    begun_s: float
+    ends_s: tuple[float | None, ...]
+
+    def durations_s(self) -> list[float | None]:
+        """Tell how long each phase took, in seconds; None where that is not known."""
+        moments = [self.begun_s or None, *self.ends_s]
+        return [None if a is None or b is None else max(0.0, b - a) for a, b in pairwise(moments)]
+
+
+def make_timeline(shards: Iterable[Shard], run_key: str, include: str) -> list[Bar]:
+    """Lay out the runs of a key, those that began first first.
+
+    The service's times have whole seconds in part: no phase ends before it begins. A run on files that were uploaded
+    for an earlier one has no upload of its own. Results that were fetched again, for another `include`, were there
+    when they were first: when somebody asked for more says nothing of how long it took.
+    """
+    bars = []
+    for shard in shards:
+        first = min((run.id for run in shard.runs), default=0)
+        for run in shard.runs_of(run_key):
+            batch = next((batch for batch in shard.batches if batch.id == run.batch), None)
+            bars.append(_lay_out(shard, batch, run, include, uploads=run.id == first))
+    return sorted(bars, key=lambda bar: (bar.begun_s, bar.run))
+
+
+def _lay_out(shard: Shard, batch: Batch | None, run: Run, include: str, *, uploads: bool) -> Bar:
+    sent_s = batch.sent_s if batch and uploads else 0.0
+    begun_s = batch.intent_s if batch and sent_s else run.intent_s or run.started_ns / NS
+    fetched_s = min((at for at in run.fetched.values() if at), default=0.0) if run.fetched.get(include) else 0.0
+    known = [sent_s or begun_s, run.started_ns / NS, run.finished_ns / NS, fetched_s]
+    ends: list[float | None] = []
+    latest = begun_s
+    for moment in known:
+        latest = max(latest, moment)
+        ends.append(latest if moment else None)
+    remote_id = batch.remote_id if batch else None
+    return Bar(
+        remote_id,
+        run.remote_id or "",
+        run.status or "unknown",
+        run.message,
+        len(shard.members),
+        run.attempt,
+        begun_s,
+        tuple(ends),
+    )
+
+
+def total_s(bars: Iterable[Bar]) -> dict[str, float]:
+    """Add up what is known of each phase, in seconds, over all batches."""
+    totals = dict.fromkeys(PHASES, 0.0)
+    for bar in bars:
+        for phase, duration in zip(PHASES, bar.durations_s(), strict=True):
+            totals[phase] += duration or 0.0
+    return totals

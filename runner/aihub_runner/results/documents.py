@@ -1,0 +1,148 @@
+"""Write `documents.jsonl`: the newest results of each file, a line per document, from the raw pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from aihub_runner.files import digest_file, write_file
+from aihub_runner.model import DOCUMENTS_NAME, Damage, Scan, Shard
+from aihub_runner.plan.planner import Want
+from aihub_runner.results.reader import Chosen, Document, Found, choose_runs, find_damaged
+from aihub_runner.results.writers.sink import as_line
+from aihub_runner.results.written import load_written, note_written
+from aihub_runner.state.store import State
+from aihub_runner.text.jsontext import READER, read_whole
+
+MAX_WARNINGS = 1000
+
+
+def update_documents(found: Found) -> None:
+    """Write the file again where what it is made from has changed or it is missing; never over a person's edits.
+
+    What was no JSON in the answers is remembered, see `load_warnings`. Raises ResultsError where raw pages are
+    missing, StateError where the disk is full.
+    """
+    state, path, made_from = found.state, found.folder / DOCUMENTS_NAME, found.identify()
+    if path.is_file() and state.get_meta("documents_from") == made_from:
+        return
+
+    def announce(digest: str) -> None:  # if we die between the two, the file is known to be ours all the same
+        state.record_meta("documents_next", digest)
+
+    odd: dict[str, None] = {}
+    documents = replace(found, tell=lambda text: odd.setdefault(text)).documents()
+    digest = write_file(path, map(render_document, documents), announce)
+    with state.transaction():
+        state.record_meta("documents_from", made_from)
+        state.record_meta("documents_digest", digest)
+        state.record_meta("documents_warnings", json.dumps(list(odd)[:MAX_WARNINGS]))
+    note_written(found.folder, {DOCUMENTS_NAME: digest})
+
+
+def load_warnings(state: State) -> list[str]:
+    """Load what was no JSON in the answers, and what is written in its place."""
+    found = [json.loads(state.get_meta(key) or "[]") for key in ("documents_warnings", "cases_warnings")]
+    return [*found[0], *found[1]]
+
+
+def is_edited(state: State, folder: Path) -> bool:
+    """Tell whether the file was changed by someone else since it was written."""
+    written = state.get_meta("documents_digest")
+    return bool(written) and not _is_ours(state, folder) and digest_file(folder / DOCUMENTS_NAME) != ""
+
+
+def _is_ours(state: State, folder: Path) -> bool:
+    """Tell whether the file is there as we wrote it."""
+    ours = [state.get_meta("documents_digest"), state.get_meta("documents_next")]
+    ours += [load_written(folder).get(DOCUMENTS_NAME, "")]  # by a later state than this one
+    return digest_file(folder / DOCUMENTS_NAME) in filter(None, ours)
+
+
+def without_damage(found: Found, damage: Damage) -> Found:
+    """Pass over damaged pages, and keep the documents that were made of them, where their lines are here."""
+    damaged = frozenset(path for paths in damage.values() for path in paths)
+    runs = {choice.run.remote_id for choice in found.chosen if choice.run.id in damage}
+    kept: dict[tuple[str, str], list[Document]] = {}
+    if runs and _is_ours(found.state, found.folder):
+        for line in read_documents(found.folder / DOCUMENTS_NAME, as_written=True):
+            if line["run_id"] in runs:
+                kept.setdefault((line["run_id"], line["file_name"]), []).append(line)
+    return replace(found, damaged=damaged, kept=kept)
+
+
+def find_damage(state: State, shards: Iterable[Shard], want: Want, folder: Path) -> list[str]:
+    """List the results that are not as they were fetched or written: missing, or edited by hand."""
+    damaged = []
+    if is_edited(state, folder):
+        damaged.append(f"{DOCUMENTS_NAME} was edited by hand")
+    elif is_missing(state, folder):
+        damaged.append(f"{DOCUMENTS_NAME} is missing")
+    pages = sorted(path for paths in find_damaged(state, shards, want, folder).values() for path in paths)
+    ways = {path: "is not as it was fetched" if (folder / path).exists() else "is missing" for path in pages}
+    return damaged + [f"{path} {how}" for path, how in ways.items()]
+
+
+def is_missing(state: State, folder: Path) -> bool:
+    """Tell whether the file was written, and is not there any more."""
+    return bool(state.get_meta("documents_digest")) and not (folder / DOCUMENTS_NAME).is_file()
+
+
+def render_document(document: Mapping[str, Any]) -> bytes:
+    """Render a document as a line of JSON."""
+    return as_line(document)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What `documents.jsonl` is made of, in numbers.
+
+    `gone` documents are of files that are there no more, `missing` files have no answer, `empty` ones an answer
+    without a document, `unknown` answers no file.
+    """
+
+    documents: int
+    gone: int
+    field_errors: int
+    missing: tuple[str, ...]
+    empty: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def tally_documents(state: State, shards: Iterable[Shard], scan: Scan, want: Want) -> Tally:
+    """Count what the newest results of each file hold, and what is amiss with them."""
+    members = {run.id: shard.members for shard in shards for run in shard.runs}
+    by_run: dict[int, list[Chosen]] = {}
+    for choice in choose_runs(shards, scan, want):
+        by_run.setdefault(choice.run.id, []).append(choice)
+    documents = gone = errors = 0
+    missing: list[str] = []
+    empty: list[str] = []
+    unknown: list[str] = []
+    for run, chosen in by_run.items():
+        answers = state.load_answers(run, want.include)
+        found = [(choice, answers[choice.member.name]) for choice in chosen if choice.member.name in answers]
+        documents += sum(answer.documents for _, answer in found)
+        gone += sum(answer.documents for choice, answer in found if not choice.present)
+        errors += sum(answer.field_errors for _, answer in found)
+        empty += [choice.path for choice, answer in found if choice.present and not answer.documents]
+        missing += [choice.path for choice in chosen if choice.present and choice.member.name not in answers]
+        unknown += answers.keys() - {member.name for member in members[run]}
+    return Tally(documents, gone, errors, tuple(sorted(missing)), tuple(sorted(empty)), tuple(sorted(unknown)))
+
+
+def documents_by_run(state: State, shards: Iterable[Shard]) -> dict[int, int]:
+    """Count the documents of each run (by row) whose results are here."""
+    runs = [run for shard in shards for run in shard.runs if run.fetched]
+    answers = ((run.id, state.load_answers(run.id, min(run.fetched)).values()) for run in runs)
+    return {run: sum(answer.documents for answer in of_run) for run, of_run in answers}
+
+
+def read_documents(path: Path, *, as_written: bool = False) -> Iterator[dict[str, Any]]:
+    """Read a `documents.jsonl`, a dictionary per document; `as_written` keeps the text of numbers."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield READER.decode(line) if as_written else json.loads(line, parse_int=read_whole)

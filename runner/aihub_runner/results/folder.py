@@ -1,0 +1,259 @@
+"""Keep the tables in the folder of results: each in every format asked for, whole, and never over a person's edits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aihub_runner.errors import InputError, ResultsError, RunnerError, Shortage
+from aihub_runner.files import Draft, digest_file, explain_disk
+from aihub_runner.results.naming import Names, parse_names
+from aihub_runner.results.reader import Found
+from aihub_runner.results.tables import VERSION, Layout, Row, Table, survey
+from aihub_runner.results.writers.formats import MEMORY_BYTES, open_sink
+from aihub_runner.results.writers.sink import WAITING, Sink
+from aihub_runner.results.written import load_written, note_written
+from aihub_runner.state.store import State
+from aihub_runner.system.shortage import spare_descriptors
+
+MAX_WARNINGS = 1000
+OPEN_AT_ONCE = 50  # tables that are written in one reading of the pages; each holds a file open, or two
+
+
+def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) -> list[RunnerError]:
+    """Write the tables again where what they are made from has changed or one is missing, and tell what cannot be.
+
+    A table that was edited by hand is left as it is, unless `again`; one that is not wanted any more is removed.
+    Each stands alone. Raises ResultsError where raw pages are missing, StateError where the state cannot be written.
+    """
+    state, folder = found.state, found.folder
+    made_from = f"{VERSION} {'+'.join(sorted(formats))} {found.identify()}"
+    record = _load_record(state)
+    if not again and state.get_meta("tables_from") == made_from and not list_missing(state, folder):
+        return load_refused(state)
+    state.record_meta("tables_from", "")  # if we die before the end, the next apply writes them again
+    _sweep(folder)
+    left = set() if again else set(list_edited(state, folder))
+    odd: dict[str, None] = {}
+    cases = replace(found, tell=lambda text: odd.setdefault(text)).cases()
+    layout = survey(found.documents(), cases, load_names(state))
+    state.record_meta("columns", layout.names().as_text())
+    wanted = [Target(table, format) for table in layout.tables() for format in formats]
+    todo = [target for target in wanted if target.path not in left]
+    errors: dict[str, RunnerError] = {}
+    at_once = max(1, min(OPEN_AT_ONCE, spare_descriptors() // 4))
+    for start in range(0, len(todo), at_once):
+        errors |= _write_tables(found, layout, todo[start : start + at_once])
+    broken = {path for path, error in errors.items() if isinstance(error, InputError | Shortage)}
+    kept = left | broken | ({target.path for target in todo} - errors.keys())
+    _remove(state, folder, record.keys() - kept)
+    refused: list[RunnerError] = [
+        error if isinstance(error, Shortage) else ResultsError(error.message, error.hint) for error in errors.values()
+    ]
+    with state.transaction():
+        state.record_meta("cases_warnings", json.dumps(list(odd)[:MAX_WARNINGS]))
+        state.record_meta("tables_refused", json.dumps([_as_record(error) for error in refused]))
+        state.record_meta("tables_from", "" if broken else made_from)
+    note_written(folder, {path: str(written[0]) for path, written in _load_record(state).items()})
+    return refused
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A table in one format."""
+
+    table: Table
+    format: str
+
+    @property
+    def path(self) -> str:
+        """Where it lies in the folder of results."""
+        return f"{self.table.name}.{self.format}"
+
+
+# What was written, and how it was then
+
+
+def _load_record(state: State) -> dict[str, list[Any]]:
+    """Load digest, size and time of change of each table, by its path in the folder of results."""
+    return json.loads(state.get_meta("tables") or "{}")  # type: ignore[no-any-return]
+
+
+def forget_tables(state: State) -> None:
+    """Forget what was written: the folder of results is another one."""
+    for key in ("tables", "tables_next", "tables_from", "tables_refused"):
+        state.record_meta(key, "")
+
+
+def load_names(state: State) -> Names:
+    """Load the names that columns have, so that no apply changes them."""
+    return parse_names(state.get_meta("columns"))
+
+
+def load_refused(state: State) -> list[RunnerError]:
+    """Load what could not be written of what is asked for, and why."""
+    return [
+        Shortage(message, hint) if lacking else ResultsError(message, hint)
+        for message, hint, *lacking in json.loads(state.get_meta("tables_refused") or "[]")
+    ]
+
+
+def _as_record(error: RunnerError) -> list[object]:
+    return [error.message, error.hint, *([True] if isinstance(error, Shortage) else [])]
+
+
+def list_edited(state: State, folder: Path) -> list[str]:
+    """List the tables that were changed by someone else since they were written."""
+    announced = json.loads(state.get_meta("tables_next") or "{}")
+    record, later = _load_record(state), load_written(folder)  # by a later state than this one
+    return sorted(
+        path for path in record if _is_edited(folder / path, record[path], (announced.get(path), later.get(path)))
+    )
+
+
+def _is_edited(path: Path, written: list[Any], also: tuple[str | None, ...]) -> bool:
+    digest, *stat = written
+    return _stat(path) != stat and digest_file(path) not in ("", digest, *also)
+
+
+def find_table_damage(state: State, folder: Path) -> list[str]:
+    """List the tables that are not as they were written: missing, or edited by hand."""
+    edited = [f"{path} was edited by hand" for path in list_edited(state, folder)]
+    return [*edited, *(f"{path} is missing" for path in list_missing(state, folder))]
+
+
+def list_missing(state: State, folder: Path) -> list[str]:
+    """List the tables that were written, and are not there any more."""
+    return sorted(path for path in _load_record(state) if not (folder / path).is_file())
+
+
+def _stat(path: Path) -> list[int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return []
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _remove(state: State, folder: Path, paths: Iterable[str]) -> None:
+    """Remove tables that are not wanted, or cannot be written, any more: they would tell what was."""
+    record = _load_record(state)
+    for path in paths:
+        with explain_disk(folder / path):
+            (folder / path).unlink(missing_ok=True)
+        del record[path]
+    state.record_meta("tables", json.dumps(record))
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what an apply that died left half-written."""
+    for left in [*folder.glob(".fields.*.tmp"), *folder.glob(".cases.*.tmp"), *folder.glob("documents/.*.tmp")]:
+        left.unlink(missing_ok=True)
+    for waiting in [*folder.glob(f"{WAITING}*"), *folder.glob(f"documents/{WAITING}*")]:
+        shutil.rmtree(waiting, ignore_errors=True)
+
+
+# Writing
+
+
+class _Writing:
+    """A table on its way into its file; the first error ends it, and leaves the file that is there."""
+
+    def __init__(self, target: Target, folder: Path, memory: int) -> None:
+        self.target = target
+        self.error: RunnerError | None = None
+        self._path = folder / target.path
+        self._draft: Draft | None = None
+        self._sink: Sink | None = None
+        self.digest = ""
+        self._try(lambda: self._open(memory))
+
+    def _open(self, memory: int) -> None:
+        self._draft = Draft(self._path)
+        self._sink = open_sink(self.target.format, self._draft, self.target.table, memory, self._path.parent)
+
+    def _try(self, act: Callable[[], None]) -> None:
+        try:
+            with explain_disk(self._path):
+                act()
+        except (ResultsError, InputError, Shortage) as error:
+            self.error = error
+            self.close()
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Add rows at the end."""
+        if self._sink and not self.error:
+            self._try(partial(self._sink.write, rows))
+
+    def finish(self) -> None:
+        """Complete the file, beside its place."""
+        if not self.error:
+            self._try(self._finish)
+
+    def _finish(self) -> None:
+        if self._sink and self._draft:
+            self._sink.close()
+            self.digest = self._draft.finish()
+
+    def publish(self) -> None:
+        """Let it take its place."""
+        if self._draft and not self.error:
+            self._try(self._draft.publish)
+
+    def record(self) -> list[Any]:
+        """Give what is remembered of the file."""
+        return [self.digest, *_stat(self._path)]
+
+    def close(self) -> None:
+        """Leave nothing behind but what was published."""
+        if self._sink:
+            self._sink.drop()
+        if self._draft:
+            with suppress(OSError):  # of what was given up; else it is closed by now
+                self._draft.close()
+
+
+def _write_tables(found: Found, layout: Layout, targets: Sequence[Target]) -> dict[str, RunnerError]:
+    """Write some tables in one reading of the pages, and give what went wrong, by path."""
+    with _opened(targets, found.folder) as writing:
+        _fill(found, layout, writing)
+        for one in writing:
+            one.finish()
+        _publish(found.state, [one for one in writing if not one.error])
+        return {one.target.path: one.error for one in writing if one.error}
+
+
+@contextmanager
+def _opened(targets: Sequence[Target], folder: Path) -> Iterator[list[_Writing]]:
+    memory = MEMORY_BYTES // max(1, sum(target.format == "parquet" for target in targets))
+    with ExitStack() as stack:
+        writing = []
+        for target in targets:
+            writing.append(_Writing(target, folder, memory))
+            stack.callback(writing[-1].close)
+        yield writing
+
+
+def _fill(found: Found, layout: Layout, writing: Sequence[_Writing]) -> None:
+    by_table: dict[str, list[_Writing]] = {}
+    for one in writing:
+        by_table.setdefault(one.target.table.name, []).append(one)
+    for name, rows in layout.rows(found.documents(), found.cases(), by_table.keys()):
+        for one in by_table[name]:
+            one.add(rows)
+
+
+def _publish(state: State, writing: Sequence[_Writing]) -> None:
+    """Let files take their places; if we die in between, those that did are known to be ours all the same."""
+    announced = {one.target.path: one.digest for one in writing}
+    state.record_meta("tables_next", json.dumps(announced))
+    for one in writing:
+        one.publish()
+    written = {one.target.path: one.record() for one in writing if not one.error}
+    state.record_meta("tables", json.dumps(_load_record(state) | written))

@@ -1,0 +1,103 @@
+"""Give the results again, some or all of them, as documents or as one of the tables, from the raw pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from aihub_runner.errors import InputError
+from aihub_runner.files import File
+from aihub_runner.results.documents import render_document
+from aihub_runner.results.filters import Filter
+from aihub_runner.results.folder import load_names
+from aihub_runner.results.naming import UNCLASSIFIED
+from aihub_runner.results.reader import Chosen, Found
+from aihub_runner.results.tables import CASES, FIELDS, Document, Row, Shape, Table, case_row
+from aihub_runner.results.writers.formats import open_sink
+
+NESTED = "nested"  # no table: documents as in documents.jsonl
+_Rows = Iterable[Sequence[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for: which table (or NESTED), in which format, and of which results.
+
+    `since_s` is when the run must have ended, in Unix seconds.
+    """
+
+    table: str
+    format: str
+    filter: Filter
+    since_s: float = 0.0
+
+
+def extract(found: Found, request: Request, file: File) -> tuple[int, list[str]]:
+    """Write what is asked for into a file; give the number of rows, and warnings of what was no JSON in the answers.
+
+    May be repeated.
+    Raises ResultsError where raw pages are missing or the format cannot hold the table, InputError where there is
+    nothing to choose by, OSError.
+    """
+    if request.filter.below is not None and "confidence" not in found.include.split("+"):
+        raise InputError(
+            "--below-confidence: no confidence was fetched",
+            'add "confidence" to [results] include and apply; it is free of charge',
+        )
+    if request.since_s:
+        found = replace(found, chosen=[choice for choice in found.chosen if _ended_s(choice) >= request.since_s])
+    odd: dict[str, None] = {}
+    found = replace(found, tell=lambda text: odd.setdefault(text))
+    if request.table == NESTED:
+        return _write_documents(request.filter.documents(found.documents()), file), list(odd)
+    table, parts = _TABLES[request.table](found, request.filter)
+    sink = open_sink(request.format, file, table)
+    try:
+        written = 0
+        for rows in parts:
+            sink.write(rows)
+            written += len(rows)
+        sink.close()
+    finally:
+        sink.drop()
+    return written, list(odd)
+
+
+def _write_documents(documents: Iterable[Document], file: File) -> int:
+    written = 0
+    for document in documents:
+        file.write(render_document(document))
+        written += 1
+    return written
+
+
+def _ended_s(choice: Chosen) -> float:
+    return choice.run.finished_ns / 1e9 or choice.run.intent_s
+
+
+def _fields(found: Found, chosen: Filter) -> tuple[Table, _Rows]:
+    return Table("fields", FIELDS), (chosen.field_rows(document) for document in chosen.documents(found.documents()))
+
+
+def _documents(found: Found, chosen: Filter) -> tuple[Table, _Rows]:
+    """Give a table with the fields of all classes that are meant, side by side, under the names that they have."""
+    names = load_names(found.state)
+    one = next(iter(chosen.classes)) if len(chosen.classes) == 1 else None
+    known = names.classes.get(None if one == UNCLASSIFIED else one, {}) if one else names.whole
+    shape = Shape(labels=dict(known))
+    for document in chosen.documents(found.documents()):
+        shape.add(document)
+    table = Table("documents", shape.columns(), shape.documents)
+    return table, ([shape.row(document)] for document in chosen.documents(found.documents()))
+
+
+def _cases(found: Found, chosen: Filter) -> tuple[Table, _Rows]:
+    cases = (case for case in found.cases() if not chosen.only_errors or case[1].get("error_msg"))
+    return Table("cases", CASES), ([case_row(*case)] for case in cases)
+
+
+_TABLES: dict[str, Callable[[Found, Filter], tuple[Table, _Rows]]] = {
+    "fields": _fields,
+    "documents": _documents,
+    "cases": _cases,
+}

@@ -1,0 +1,247 @@
+"""Read the newest results of each file out of the raw pages: the source that everything else is made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aihub_runner.errors import ResultsError
+from aihub_runner.files import digest_file, read_regular, write_file
+from aihub_runner.model import Damage, Member, Page, Run, Scan, Shard
+from aihub_runner.plan.planner import Want
+from aihub_runner.results.rawpage import RawPage
+from aihub_runner.state.store import State
+from aihub_runner.text.jsontext import Place, settle
+from aihub_runner.text.shown import make_visible, show_value
+
+BYTES_IN_MEMORY = 16_000_000  # of raw pages; one is kept in any case
+FETCH_AGAIN = "apply again, which fetches it again, free of charge"
+RESTORE = "restore the folder of results from a backup, or leave [results] include as it was"
+_FIELD_NAMES = {"field_name": "name", "value": "value", "type": "type", "error_msg": "error"}
+
+Document = dict[str, Any]  # a line of `documents.jsonl`
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The run whose results count for a file, and whether the file is still there."""
+
+    path: str
+    member: Member
+    run: Run
+    present: bool
+
+
+def choose_runs(shards: Iterable[Shard], scan: Scan, want: Want) -> list[Chosen]:
+    """Choose for each file the newest complete run of today's key made from today's bytes.
+
+    A file that is not there any more keeps its newest results. Sorted by path.
+    """
+    today = {source.path: source.identity for source in scan.sources}
+    aside = {item.path for item in scan.set_aside}
+    chosen: dict[str, Chosen] = {}
+    for shard in shards:
+        for run in shard.runs_of(want.run_key):
+            if run.status != "COMPLETE" or want.include not in run.fetched:
+                continue
+            for member in shard.members:
+                path = member.path
+                wanted = path in today and today[path] == member.identity
+                removed = bool(path) and path not in today and path not in aside
+                if (wanted or removed) and (path not in chosen or chosen[path].run.id < run.id):
+                    chosen[path] = Chosen(path, member, run, path in today)
+    return sorted(chosen.values(), key=lambda choice: choice.path)
+
+
+# Damage
+
+
+def find_damaged(
+    state: State, shards: Iterable[Shard], want: Want, folder: Path, among: Collection[int] | None = None
+) -> Damage:
+    """Find the pages of today's runs that are missing or not as they were fetched, by run; `among` some, or all."""
+    damaged = {}
+    for run in (run for shard in shards for run in shard.runs_of(want.run_key) if want.include in run.fetched):
+        if among is None or run.id in among:
+            pages = state.load_pages(run.id, want.include)
+            paths = frozenset(page.path for page in pages if digest_file(folder / page.path) != page.digest)
+            damaged.update({run.id: paths} if paths else {})
+    return damaged
+
+
+def find_lost(shards: Iterable[Shard], want: Want) -> list[Run]:
+    """Find the runs that the server has no more, and whose results are not here as they are wanted."""
+    complete = [[run for run in shard.runs_of(want.run_key) if run.status == "COMPLETE"] for shard in shards]
+    return [runs[-1] for runs in complete if runs and runs[-1].is_gone and want.lacks(runs[-1])]
+
+
+def lost_error(run: Run) -> ResultsError:
+    """Say of a run that its results cannot be fetched as they are wanted."""
+    return ResultsError(f"run {run.remote_id}: is not on the server any more; its results stay as they are", RESTORE)
+
+
+class _Pages:
+    """Raw pages, the last ones used kept in memory. Raises ResultsError where one is not as it was fetched.
+
+    `tell` hears of each value that is no JSON, and is given without.
+    """
+
+    def __init__(self, folder: Path, tell: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._tell = tell
+        self._kept: dict[str, tuple[int, RawPage]] = {}
+
+    def file(self, page: Page, position: int, path: str) -> Mapping[str, Any]:
+        """Load one of the files that a page answers; `path` is what it is called here."""
+        return self._read(page, lambda raw: raw.file(position), path)  # type: ignore[no-any-return]
+
+    def cases(self, page: Page, run_id: str) -> list[dict[str, Any]]:
+        """Load the cross-class fields that a page has."""
+        case = self._read(page, lambda raw: raw.member("case_info"), f"run {run_id}")
+        fields = case.get("fields") if isinstance(case, dict) else None
+        return [one for one in fields if isinstance(one, dict)] if isinstance(fields, list) else []
+
+    def _read(self, page: Page, read: Callable[[RawPage], Any], what: str) -> Any:
+        try:
+            raw = self._load(page)
+            value = read(raw)
+            for place, found in settle(value) if raw.is_odd else ():
+                self._tell(_describe_odd(what, value, place, found))
+            return value
+        except (OSError, ValueError, IndexError, RecursionError) as error:
+            raise ResultsError(f"{page.path}: is missing or damaged", FETCH_AGAIN) from error
+
+    def _load(self, page: Page) -> RawPage:
+        path = page.path
+        if path not in self._kept:
+            content = read_regular(self._folder / path)
+            if "sha256:" + hashlib.sha256(content).hexdigest() != page.digest:  # an answer may lie elsewhere by now
+                raise ResultsError(f"{path}: is not as it was fetched", FETCH_AGAIN)
+            while self._kept and sum(kept for kept, _ in self._kept.values()) + len(content) > BYTES_IN_MEMORY:
+                del self._kept[next(iter(self._kept))]
+            self._kept[path] = (len(content), RawPage(content.decode("utf-8", "surrogatepass")))
+        self._kept[path] = self._kept.pop(path)  # the last one used is the last
+        return self._kept[path][1]
+
+
+def _hear_nothing(_: str) -> None:
+    pass
+
+
+def _describe_odd(what: str, value: Any, place: Place, found: str) -> str:
+    """Say where something was that is no JSON, what it was, and what is there now."""
+    words = [what]
+    names = list(place)
+    if names[:1] == ["documents"]:
+        words.append(f"document {names[1]}")
+        value, names = value["documents"][names[1]], names[2:]
+    if len(names) > 1 and names[0] == "fields":
+        one = value["fields"][names[1]]
+        name = one.get("field_name", one.get("name")) if isinstance(one, dict) else None
+        words.append(f"field {show_value(name, 100) or names[1]}")
+        names = names[2:]
+    words += [".".join(str(name) for name in names)] * bool(names)
+    become = "U+FFFD" if "surrogate" in found else "null"
+    return make_visible(f"{', '.join(words)}: {found} is no JSON, {become} is written in its place")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The results that are here: the newest of each file, ordered by path, and where their pages lie.
+
+    Pages in `damaged` are passed over; `kept` holds the documents that were made of them before.
+    """
+
+    state: State
+    chosen: Sequence[Chosen]
+    include: str
+    folder: Path
+    damaged: frozenset[str] = frozenset()
+    kept: Mapping[tuple[str, str], Sequence[Document]] = field(default_factory=dict)
+    tell: Callable[[str], None] = field(default=_hear_nothing)  # of what is no JSON, and left out
+
+    def identify(self) -> str:
+        """Give a digest of everything that documents are made from."""
+        digest = hashlib.sha256(self.include.encode())
+        for run in {choice.run.id: choice.run for choice in self.chosen}.values():
+            pages = [
+                page.digest for page in self.state.load_pages(run.id, self.include) if page.path not in self.damaged
+            ]
+            digest.update(json.dumps(pages).encode())
+        for choice in self.chosen:
+            line = [choice.path, choice.member.name, choice.member.identity, choice.run.remote_id, choice.present]
+            digest.update(json.dumps(line).encode())
+        return digest.hexdigest()
+
+    def documents(self) -> Iterator[Document]:
+        """Load all documents, ordered by path and place in the file. Raises ResultsError where pages are missing."""
+        pages = _Pages(self.folder, self.tell)
+        for choice in self.chosen:
+            place = self.state.find_answer(choice.run.id, self.include, choice.member.name)
+            if place is not None:
+                page, position = place
+                if page.path in self.damaged:
+                    yield from self._keep(choice)
+                else:
+                    yield from _read_file(choice, pages.file(page, position, choice.path))
+
+    def _keep(self, choice: Chosen) -> Iterator[Document]:
+        """Give the documents of a file as they were made before its page was damaged."""
+        for document in self.kept.get((choice.run.remote_id or "", choice.member.name), ()):
+            yield document | {"path": choice.path, "present": choice.present}
+
+    def cases(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Load the id of each run with each of its cross-class fields, the runs in the order of their files.
+
+        Every page of a run repeats them: a page that says the same as the one before it adds nothing.
+        Raises ResultsError where pages are missing.
+        """
+        pages = _Pages(self.folder, self.tell)
+        for run in {choice.run.id: choice.run for choice in self.chosen}.values():
+            before = None
+            for page in self.state.load_pages(run.id, self.include):
+                if page.path in self.damaged:
+                    continue
+                fields = pages.cases(page, run.remote_id or "")
+                if fields != before:
+                    yield from ((run.remote_id or "", field) for field in fields)
+                before = fields or before
+
+
+def find_results(state: State, shards: Iterable[Shard], scan: Scan, want: Want, folder: Path) -> Found:
+    """Find the results that count today, for a spec's files as they are."""
+    return Found(state, choose_runs(shards, scan, want), want.include, folder)
+
+
+def carry_pages(state: State, old: Path, new: Path) -> None:
+    """Copy raw pages to another folder of results, but those that are missing or edited."""
+    for run in (run for shard in state.load_shards() for run in shard.runs):
+        for page in (page for include in sorted(run.fetched) for page in state.load_pages(run.id, include)):
+            if digest_file(new / page.path) != page.digest and digest_file(old / page.path) == page.digest:
+                write_file(new / page.path, [read_regular(old / page.path)])
+
+
+def _read_file(choice: Chosen, file: Mapping[str, Any]) -> Iterator[Document]:
+    for index, document in enumerate(file.get("documents") or []):
+        line = {
+            "path": choice.path,
+            "present": choice.present,
+            "sha256": choice.member.digest.removeprefix("sha256:"),
+            "file_name": choice.member.name,
+            "run_id": choice.run.remote_id,
+            "document_index": index,
+            "class": document.get("class_name"),
+            "pages": document.get("page_numbers") or [],
+            "fields": [_read_field(field) for field in document.get("fields") or []],
+        }
+        known = {"class_name", "page_numbers", *line}  # what the service says never takes the place of what we know
+        yield line | {key: value for key, value in document.items() if key not in known}
+
+
+def _read_field(field: Mapping[str, Any]) -> dict[str, Any]:
+    named = {ours: field.get(theirs) for theirs, ours in _FIELD_NAMES.items()}
+    return named | {key: value for key, value in field.items() if key not in _FIELD_NAMES and key not in named}

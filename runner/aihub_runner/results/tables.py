@@ -1,0 +1,315 @@
+"""Flat tables out of documents as `documents.jsonl` has them: which columns there are, and the rows. Pure.
+
+A cell holds a value of its column's kind, or None. What the service gives is never guessed at: a value that it gives as
+text stays text, whatever it looks like; what is not of the kind that a column has is left out of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from aihub_runner.results.naming import Names, Occurrence, name_classes, name_columns
+from aihub_runner.text.jsontext import Numeral, read_float, render_json
+
+VERSION = 2  # of what tables look like: another one is written anew
+
+Kind = Literal["text", "integer", "number", "flag", "integers", "json"]
+Row = Sequence[Any]
+Rows = tuple[str, Sequence[Row]]
+Document = Mapping[str, Any]  # as `documents.jsonl` has it
+Case = tuple[str, Mapping[str, Any]]  # the id of a run, and a cross-class field of its packet
+
+_INT64 = range(-(2**63), 2**63)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column, the kind of its cells, and what they mean; columns of fields have no meaning but the app's."""
+
+    name: str
+    kind: Kind
+    meaning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: its name is its path in the folder of results, without an ending; `rows` is how many it will have."""
+
+    name: str
+    columns: tuple[Column, ...]
+    rows: int = 0  # where that is not known before
+
+
+_OF_DOCUMENT = (
+    Column("path", "text", "The file, relative to the spec."),
+    Column("present", "flag", "Whether the file is still there."),
+    Column("run_id", "text", "The run that the results are of."),
+    Column("document_index", "integer", "Which document of the file it is, from 0."),
+    Column("class", "text", "The document's class; null where it was not classified."),
+    Column("pages", "integers", "The document's pages in the file, as the service counts them."),
+)
+_EDITED = (
+    Column("edited_by", "text", "Who made the last edit in a review; needs `review`."),
+    Column("edited_at", "text", "When that was, as the service writes it."),
+)
+FIELDS = (
+    *_OF_DOCUMENT,
+    Column("field_index", "integer", "Which field of the document it is, from 0."),
+    Column("field", "text", "The field's name."),
+    Column("value", "text", "The field's value, as the service gives it."),
+    Column("type", "text", "The field's type, as the service names it."),
+    Column("confidence_model", "number", "The model's confidence, from 0 to 1; needs `confidence`."),
+    Column("confidence_ocr", "number", "The confidence of the text recognition, from 0 to 1; needs `confidence`."),
+    Column("valid", "flag", "Whether the field passed its validation rules; needs `validation`."),
+    Column("alerts", "json", "The alerts of rules that it did not pass; needs `validation`."),
+    Column("error", "text", "Why the field has no value."),
+    Column("coordinates", "json", "Where the value stands, a box for each place; needs `source`."),
+    *_EDITED,
+)
+DOCUMENTS = (
+    *_OF_DOCUMENT,
+    Column("class_confidence", "number", "The model's confidence in the class, from 0 to 1; needs `confidence`."),
+    Column("valid", "flag", "Whether the document passed all validation rules; needs `validation`."),
+    Column("reviewed", "flag", "Whether a person's review is completed; needs `review`."),
+    Column("pdf", "text", "The service's path of the PDF made of it; needs `generate_post_process_pdf`."),
+    Column("errors", "integer", "How many of its fields have an error."),
+)
+CASES = (
+    Column("run_id", "text", "The run whose files are the packet."),
+    Column("field", "text", "The name of the cross-class field."),
+    Column("value", "text", "Its value, as the service gives it."),
+    Column("valid", "flag", "Whether it passed its validation rules; needs `validation`."),
+    Column("failures", "json", "The rules that it did not pass; needs `validation`."),
+    Column("error", "text", "Why it has no value."),
+    Column("chosen_document", "integer", "Of a ranked field, the index of the document that was chosen."),
+    Column("chosen_field", "text", "Of a ranked field, the field that was chosen."),
+    Column("choices", "json", "Of a ranked field, what there was to choose from."),
+    *_EDITED,
+)
+
+
+# Cells
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else render_json(value, compact=True)
+
+
+def _integer(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value in _INT64 else None
+
+
+def _number(value: Any) -> float | Numeral | None:
+    number = read_float(value)
+    if number is None or abs(number) >= 1e308:
+        return None
+    return value if isinstance(value, Numeral) else number
+
+
+def _flag(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _integers(value: Any) -> list[int]:
+    return [one for one in value if _integer(one) is not None] if isinstance(value, list) else []
+
+
+def _json(value: Any) -> Any:
+    return value or None
+
+
+def _inner(value: Any, *names: str) -> Any:
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _last_edit(value: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    history = value.get("edit_history")
+    last = history[-1] if isinstance(history, list) and history else None
+    return _text(_inner(last, "user_id")), _text(_inner(last, "timestamp"))
+
+
+# Rows
+
+
+def _document_cells(document: Document) -> tuple[Any, ...]:
+    return (
+        document["path"],
+        document["present"],
+        document["run_id"],
+        document["document_index"],
+        class_of(document),
+        _integers(document["pages"]),
+    )
+
+
+def class_of(document: Document) -> str | None:
+    """Give a document's class, None where it was not classified."""
+    return _text(document["class"])
+
+
+def field_rows(document: Document) -> list[tuple[Any, ...]]:
+    """Give the rows of FIELDS for a document, in the order of its fields."""
+    cells = _document_cells(document)
+    return [(*cells, index, *_field_cells(one)) for index, one in enumerate(document["fields"])]
+
+
+def _field_cells(one: Mapping[str, Any]) -> tuple[Any, ...]:
+    confidence, validations = one.get("confidence"), one.get("validations")
+    return (
+        _text(one["name"]),
+        _text(one["value"]),
+        _text(one["type"]),
+        _number(_inner(confidence, "model")),
+        _number(_inner(confidence, "ocr")),
+        _flag(_inner(validations, "valid")),
+        _json(_inner(validations, "alerts")),
+        _text(one["error"]) or None,
+        _json(one.get("source_coordinates")),
+        *_last_edit(one),
+    )
+
+
+def case_row(run_id: str, case: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Give the row of CASES for a cross-class field of a run."""
+    return (
+        run_id,
+        _text(case.get("name")),
+        _text(case.get("value")),
+        _flag(_inner(case, "validations", "valid")),
+        _json(_inner(case, "validations", "failures")),
+        _text(case.get("error_msg")) or None,
+        _integer(_inner(case, "chosen_field", "record_index")),
+        _text(_inner(case, "chosen_field", "refined_phrase_name")),
+        _json(case.get("input_fields")),
+        *_last_edit(case),
+    )
+
+
+@dataclass(slots=True)
+class Shape:
+    """What the documents of a class are like: how many there are, and how often each field occurs in one."""
+
+    documents: int = 0
+    fields: dict[str, int] = field(default_factory=dict)  # in the order in which they were first seen
+    labels: dict[Occurrence, str] = field(default_factory=dict)  # columns that have their names already
+    # Where each occurrence of a field goes: after the columns that every document has.
+    places: dict[Occurrence, int] = field(default_factory=dict)
+
+    def add(self, document: Document) -> None:
+        """Take a document into account."""
+        self.documents += 1
+        for name, number in Counter(_name(one) for one in document["fields"]).items():
+            if number > self.fields.get(name, 0):
+                self.fields[name] = number
+
+    def add_shape(self, other: Shape) -> None:
+        """Take the documents of another class into account, too."""
+        self.documents += other.documents
+        for name, number in other.fields.items():
+            self.fields[name] = max(number, self.fields.get(name, 0))
+
+    def columns(self) -> tuple[Column, ...]:
+        """Give the columns: those that every document has, then its fields by name, so that none moves another."""
+        occurrences = [(name, n) for name, most in self.fields.items() for n in range(1, most + 1)]
+        self.labels = name_columns(occurrences, self.labels, [column.name for column in DOCUMENTS])
+        ordered = sorted(occurrences)
+        self.places = {one: len(DOCUMENTS) + place for place, one in enumerate(ordered)}
+        return (*DOCUMENTS, *(Column(self.labels[one], "text") for one in ordered))
+
+    def row(self, document: Document) -> list[Any]:
+        """Give a document's row, in the order of `columns`, which must have been asked for."""
+        fields = document["fields"]
+        row = [
+            *_document_cells(document),
+            _number(_inner(document.get("classification_confidence"), "model")),
+            _flag(_inner(document.get("validations"), "final_result_pass")),
+            _flag(document.get("review_completed")),
+            _text(document.get("post_processed_pdf_path")),
+            sum(bool(one["error"]) for one in fields),
+        ]
+        row += [None] * len(self.places)
+        seen: Counter[str] = Counter()
+        for one in fields:
+            name = _name(one)
+            seen[name] += 1
+            row[self.places[name, seen[name]]] = _text(one["value"])
+        return row
+
+
+def _name(one: Mapping[str, Any]) -> str:
+    return _text(one["name"]) or "unnamed"
+
+
+# Tables
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The tables that there are, and which rows go where."""
+
+    fields: Table
+    cases: Table
+    classes: Mapping[str | None, Table]
+    shapes: Mapping[str | None, Shape]
+    whole: Shape  # of the documents of all classes, side by side
+    known: Names
+
+    def names(self) -> Names:
+        """Give the names of columns, by class, and those of all classes side by side, to be known from now on."""
+        return Names(
+            self.known.classes | {name: shape.labels for name, shape in self.shapes.items()}, self.whole.labels
+        )
+
+    def tables(self) -> list[Table]:
+        """List the tables: of packets there is one only where there are packets."""
+        return [self.fields, *self.classes.values(), *([self.cases] if self.cases.rows else [])]
+
+    def rows(self, documents: Iterable[Document], cases: Iterable[Case], names: Collection[str]) -> Iterator[Rows]:
+        """Give the rows of the tables that are named, as documents come, each with the name of its table."""
+        wanted = {name: table.name for name, table in self.classes.items() if table.name in names}
+        if wanted or self.fields.name in names:
+            for document in documents:
+                if self.fields.name in names:
+                    yield self.fields.name, field_rows(document)
+                if (name := class_of(document)) in wanted:
+                    yield wanted[name], [self.shapes[name].row(document)]
+        if self.cases.name in names:
+            for case in cases:
+                yield self.cases.name, [case_row(*case)]
+
+
+def survey(documents: Iterable[Document], cases: Iterable[Case], known: Names | None = None) -> Layout:
+    """Look at all results, and lay out the tables that hold them: in memory are the names of classes and fields.
+
+    Columns whose names are known keep them.
+    """
+    known = known or Names()
+    shapes: dict[str | None, Shape] = {}
+    fields = 0
+    for document in documents:
+        name = class_of(document)
+        if name not in shapes:
+            shapes[name] = Shape(labels=dict(known.classes.get(name, {})))
+        shapes[name].add(document)
+        fields += len(document["fields"])
+    files = name_classes(list(shapes))
+    whole = Shape(labels=dict(known.whole))
+    for shape in shapes.values():
+        whole.add_shape(shape)
+    whole.columns()
+    return Layout(
+        Table("fields", FIELDS, fields),
+        Table("cases", CASES, sum(1 for _ in cases)),
+        {
+            name: Table(f"documents/{files[name]}", shape.columns(), shape.documents)
+            for name, shape in sorted(shapes.items(), key=lambda item: files[item[0]])
+        },
+        shapes,
+        whole,
+        known,
+    )

@@ -1,0 +1,221 @@
+"""Who and where: the token, the root and the context, from the environment, `.env`, or a secrets folder."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from aihub_runner.errors import InputError, SpecErrors
+from aihub_runner.files import read_regular
+from aihub_runner.spec.diagnostics import Mistake, locate
+from aihub_runner.spec.model import MAX_SPEC_BYTES, Spec, check_context, is_this_machine, parse_spec
+from aihub_runner.system.extras import find_missing
+
+PUBLIC_ROOT = "https://aihub.instabase.com/api"
+SECRETS_FOLDER = Path("/run/secrets")
+_WRITE_ROOT = f"write it as {PUBLIC_ROOT}"
+
+
+class Settings(BaseSettings):
+    """What the environment says; the default root is the public one."""
+
+    model_config = SettingsConfigDict(env_prefix="AIHUB_", extra="ignore", hide_input_in_errors=True, frozen=True)
+    api_key: SecretStr | None = None
+    api_root: str = PUBLIC_ROOT
+    context: str | None = None
+
+
+def load_spec(path: Path) -> Spec:
+    """Load a spec. Raises InputError (SpecErrors: all mistakes at once)."""
+    if path.name.endswith(".lock.toml"):
+        raise InputError(f"{path}: is a lock file, not a spec", "name the spec")
+    data = _read(path, MAX_SPEC_BYTES + 1, "name a spec, such as invoices.aihub.toml")
+    if len(data) > MAX_SPEC_BYTES:
+        raise InputError(f"{path}: is too large for a spec, more than {MAX_SPEC_BYTES} bytes", "name the spec")
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise InputError(f"{path}: begins with a byte order mark", "save it as UTF-8 without one")
+    text = _decode(data, str(path))
+    spec = parse_spec(text, path)
+    _check_installed(spec, text, path)
+    return spec
+
+
+def _check_installed(spec: Spec, text: str, path: Path) -> None:
+    """Refuse formats whose extra is not installed, before anything is paid for."""
+    errors = [(place, error) for place, format in enumerate(spec.results.formats) if (error := find_missing(format))]
+    mistakes = [Mistake(("results", "formats", place), error.message, error.hint) for place, error in errors]
+    if mistakes:
+        raise SpecErrors(locate(mistakes, text.replace("\r\n", "\n"), path))
+
+
+def _read(path: Path, size: int, hint: str) -> bytes:
+    try:
+        return read_regular(path, size)
+    except OSError as error:
+        what = error.strerror or type(error).__name__
+    raise InputError(f"{path}: cannot be read, {what}", hint)
+
+
+def _decode(data: bytes, name: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        at = error.start
+    raise InputError(f"{name}: is not UTF-8, byte {at} of {len(data)}", "save it as UTF-8")
+
+
+# Where settings come from
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """A place that settings come from, and how it finds a variable."""
+
+    name: str
+    find: Callable[[str], str | None]
+
+
+def _list_origins() -> list[_Origin]:
+    """List the places, the strongest first."""
+    origins = [_Origin("the environment", os.environ.get), _Origin(".env", _read_env_file(Path(".env")).get)]
+    named = os.environ.get("AIHUB_SECRETS_DIR", "")
+    if named and not os.path.isdir(named):
+        raise InputError(f"AIHUB_SECRETS_DIR: is not a folder, {named}", "name a folder, or unset it")
+    folder = Path(named) if named else SECRETS_FOLDER
+    if os.path.isdir(folder):
+        origins.append(_Origin(str(folder), lambda name: _read_secret_file(folder, name)))
+    return origins
+
+
+def _read_env_file(path: Path) -> Mapping[str, str]:
+    """Read the variables of a `.env`, as they are written.
+
+    `${…}` stays as it is: a `.env` may come from a pull request, and could else carry any variable of the
+    environment to wherever the spec sends a secret.
+    """
+    if os.path.isdir(path) or not os.path.exists(path):  # a folder of that name is somebody's virtual environment
+        return {}
+    import io
+
+    from dotenv.parser import parse_stream
+
+    text = _decode(_read(path, MAX_SPEC_BYTES, "make it readable, or remove it").removeprefix(b"\xef\xbb\xbf"), ".env")
+    found = {}
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error:
+            raise InputError(f".env:{binding.original.line}: is not NAME=value", "mend the line, or mind its quotes")
+        if binding.key is not None and binding.value is not None:
+            found[binding.key] = binding.value
+    return found
+
+
+def _read_secret_file(folder: Path, name: str) -> str | None:
+    """Read the file of a secrets folder that is named like a variable, in upper or lower case."""
+    for path in (folder / name, folder / name.lower()):
+        if os.path.lexists(path):
+            data = _read(path, MAX_SPEC_BYTES, "make it readable")
+            return _decode(data, str(path)).removesuffix("\n").removesuffix("\r")
+    return None
+
+
+# What they say
+
+
+def load_settings() -> Settings:
+    """Load the settings. Raises InputError; a root never comes from a weaker place than the key."""
+    origins = _list_origins()
+    key, key_rank = _find(origins, "AIHUB_API_KEY")
+    root, root_rank = _find(origins, "AIHUB_API_ROOT")
+    if key and root and root_rank > key_rank:
+        raise InputError(
+            f"AIHUB_API_ROOT: comes from {origins[root_rank].name}, but AIHUB_API_KEY from {origins[key_rank].name}, "
+            "so it could send the token elsewhere",
+            "set both in one place",
+        )
+    context = next((found for origin in origins if (found := origin.find("AIHUB_CONTEXT")) is not None), None)
+    return Settings.model_construct(
+        api_key=SecretStr(_check_token(key)) if key else None,
+        api_root=normalise_root(root or PUBLIC_ROOT),
+        context=None if context is None else _check_context(context),
+    )
+
+
+def _find(origins: list[_Origin], name: str) -> tuple[str, int]:
+    """Find a variable and the rank of where it comes from; one that is set to nothing is not set."""
+    for rank, origin in enumerate(origins):
+        if found := (origin.find(name) or "").strip():
+            return found, rank
+    return "", len(origins)
+
+
+def _check_token(token: str) -> str:
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise InputError("AIHUB_API_KEY: holds characters that no token has", "copy the token again")
+    return token
+
+
+def _check_context(context: str) -> str:
+    try:
+        return check_context(context.strip())
+    except ValueError as error:
+        what = f"AIHUB_CONTEXT: {error}"
+    raise InputError(what, "copy the context again")
+
+
+def normalise_root(root: str) -> str:
+    """Write a root the one way: lower case, no default port, no slash at the end.
+
+    Raises InputError where it is not https, except to this machine itself. What is refused is not shown: it may
+    hold a password.
+    """
+    try:
+        parts = urlsplit(root.strip())
+        host, port = (parts.hostname or "").lower().rstrip("."), parts.port
+    except ValueError:
+        host = ""
+    if not host or "@" in parts.netloc or parts.query or parts.fragment or not re.fullmatch(r"[!-~]+", root.strip()):
+        raise InputError("AIHUB_API_ROOT: is not a plain https URL", _WRITE_ROOT)
+    if not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:.]+", host):
+        raise InputError("AIHUB_API_ROOT: has a host that is none", _WRITE_ROOT)
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
+        raise InputError(f"AIHUB_API_ROOT: is not https, {parts.scheme}://{host}", _WRITE_ROOT)
+    shown = f"[{host}]" if ":" in host else host
+    if port not in (None, {"https": 443, "http": 80}[parts.scheme]):
+        shown += f":{port}"
+    path = posixpath.normpath(re.sub("//+", "/", parts.path or "/")).rstrip("/")
+    return urlunsplit((parts.scheme, shown, path, "", ""))
+
+
+def identify_root(root: str) -> str:
+    """Return what makes a normalised root the same service: this machine has several names."""
+    parts = urlsplit(root)
+    host = parts.hostname or ""
+    if host not in ("localhost", "::1"):
+        return root
+    return urlunsplit((parts.scheme, "127.0.0.1" + (f":{parts.port}" if parts.port else ""), parts.path, "", ""))
+
+
+def read_secrets(names: Iterable[str]) -> dict[str, SecretStr]:
+    """Read secrets by the names of their variables (AIHUB_SECRET_…). Raises InputError for the ones not set."""
+    origins = _list_origins()
+    found = {}
+    missing = []
+    for name in names:
+        value = next((value for origin in origins if (value := origin.find(name))), "")
+        if not value:
+            missing.append(name)
+        elif not value.isprintable():
+            raise InputError(f"{name}: holds control characters", "set it again, in one line")
+        found[name] = SecretStr(value)
+    if missing:
+        what = f"{', '.join(missing)}: {'is' if len(missing) == 1 else 'are'} not set"
+        raise InputError(what, "set it in the environment, .env or the secrets folder")
+    return found

@@ -1,0 +1,115 @@
+"""Where a spec's files may lie, and what is never a source, whatever a pattern says."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
+from aihub_runner.errors import InputError
+from aihub_runner.model import SPEC_ENDING
+from aihub_runner.spec.model import APP_KEYS, MAX_SPEC_BYTES
+from aihub_runner.system.shortage import explain_shortage
+
+RESULTS_MARKER = ".aihub-results"
+MAX_LISTED = 5
+
+# Outside
+
+
+def find_work_tree(folder: Path) -> Path:
+    """Find the Git work tree that holds a folder; the folder itself where there is none."""
+    resolved = Path(os.path.realpath(folder))
+    return next((place for place in [resolved, *resolved.parents] if (place / ".git").exists()), resolved)
+
+
+def is_outside(path: Path, tree: Path) -> bool:
+    """Tell whether a path leads out of a work tree, by itself or through symlinks; it need not exist."""
+    return not Path(os.path.realpath(path)).is_relative_to(tree)
+
+
+def check_inside(path: Path, spec_path: Path, what: str, allow_outside: bool) -> None:
+    """Refuse a path that leads out of the spec's work tree; a spec may come from a pull request.
+
+    `what` is the key that names it. Raises InputError.
+    """
+    if not allow_outside and is_outside(path, find_work_tree(spec_path.parent)):
+        raise lead_outside(spec_path, what, [str(path)])
+
+
+def lead_outside(spec_path: Path, what: str, paths: Iterable[str]) -> InputError:
+    """Make the error that lists what leads out of the work tree."""
+    listed = sorted(paths)
+    more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
+    shown = ", ".join(listed[:MAX_LISTED])
+    return InputError(f"{spec_path}: {what} leads outside, {shown}{more}", "give --allow-outside to mean it")
+
+
+# Never sources
+
+
+def is_own_name(name: str) -> bool:
+    """Tell whether a file is one of ours, or one of Git's or a secret one, by its name."""
+    lower = name.lower()
+    begins, ends = (".env", RESULTS_MARKER), (".lock", ".lock.toml", SPEC_ENDING)
+    return lower.startswith(begins) or lower.endswith(ends) or ".state.db" in lower or lower == ".git"
+
+
+_LITTER = re.compile(
+    r"~\$.*|\.~lock\..*#|\._.*|~wr[ld]\d+\.tmp|.*\.(crdownload|part|partial|opdownload|download|tmp|swp|swo|bak~)|.*~"
+    r"|#.*#|\.#.*|thumbs\.db|ehthumbs(_vista)?\.db|desktop\.ini|\.ds_store|\.localized|icon\r|\.directory"
+    r"|\.(fuse_hidden|nfs|goutputstream-|syncthing\.).*"
+)
+_LITTER_FOLDERS = frozenset(
+    ("__macosx", "@eadir", "$recycle.bin", "system volume information", ".trashes", ".spotlight-v100", ".fseventsd")
+)
+
+
+def is_litter(name: str) -> bool:
+    """Tell whether a file is one that programs leave beside documents, by its name."""
+    return _LITTER.fullmatch(name.lower()) is not None
+
+
+def is_litter_folder(name: str) -> bool:
+    """Tell whether a folder is one that systems leave beside documents, by its name."""
+    lower = name.lower()
+    return lower in _LITTER_FOLDERS or lower.startswith(".trash-")
+
+
+def is_own_folder(folder: str) -> bool:
+    """Tell whether a folder is Git's, holds results or secrets, or is a fake's; nothing below it is a source."""
+    parent, name = os.path.split(folder)
+    stem = name.removesuffix(".fake")
+    if name.lower() == ".git" or name.lower().startswith(".env"):
+        return True
+    is_fake = stem != name and any(os.path.lexists(f"{parent}/{stem}{ending}") for ending in (".toml", SPEC_ENDING))
+    return is_fake or os.path.lexists(f"{folder}/{RESULTS_MARKER}")
+
+
+def is_spec(path: str) -> bool:
+    """Tell whether a TOML file has the keys of a spec; one that cannot be parsed is judged by its lines."""
+    try:
+        info = os.stat(path)
+        if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_SPEC_BYTES:
+            return False
+        with explain_shortage():
+            text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    try:
+        keys = set(tomllib.loads(text))
+    except (ValueError, RecursionError):
+        keys = set(re.findall(r"^\s*(\w+)\s*=", text, re.MULTILINE))
+    return "files" in keys and bool(keys & set(APP_KEYS))
+
+
+def leads_to_own(target: str, tree: Path) -> bool:
+    """Tell whether the target of a symlink is never a source: a link makes it none."""
+    if is_own_name(os.path.basename(target)) or (target.endswith(".toml") and is_spec(target)):
+        return True
+    places = [Path(target), *Path(target).parents]
+    below = [place for place in places if place.is_relative_to(tree)] or places
+    return any(is_own_folder(str(place)) for place in below)

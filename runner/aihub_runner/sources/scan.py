@@ -1,0 +1,252 @@
+"""Scan the local files that a spec selects: what they are, and what cannot be sent, and why."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from aihub_runner.errors import InputError
+from aihub_runner.model import MB, CachedDigest, Scan, SetAside, Source, Stat
+from aihub_runner.sources.disks import Disks
+from aihub_runner.sources.exclude import RESULTS_MARKER
+from aihub_runner.sources.walk import find_files
+from aihub_runner.spec.model import Limits, Spec
+from aihub_runner.spec.patterns import Globs, anchor_names, expand_pattern, explain_pattern, find_idle_parts
+
+_SUPPORTED = """
+    .bat .bashc .c .cc .chtml .cmake .cmd .cpp .cs .css .csv .cxx .cy .dockerfile .doc .docx .eml .gdoc .go .gsheet
+    .gslides .h++ .hpp .html .java .jpeg .jpg .js .json .mht .mhtml .mkfile .msg .pdf .perl .php .plsql .png .pptx .py
+    .pxi .pyx .r .rd .rs .rtf .ruby .tif .tiff .ts .txt .xls .xlsx .xml .yaml .yml .zsh
+"""
+SUPPORTED = frozenset(_SUPPORTED.split())
+SPREADSHEETS = frozenset({".csv", ".xls", ".xlsx"})
+RACY_NS = 2_000_000_000
+HASH_TRIES = 3
+
+Progress = Callable[[int, int, int, int], None]
+
+
+def scan_sources(
+    spec: Spec,
+    spec_path: Path,
+    cache: Mapping[str, CachedDigest],
+    *,
+    allow_outside: bool = False,
+    may_be_empty: bool = False,
+    now_ns: int,
+    on_progress: Progress | None = None,
+) -> Scan:
+    """Find and digest the files of a spec.
+
+    `cache` saves hashing files whose stat is unchanged; the digest decides. `on_progress` is told of files done, files
+    in all, bytes done and bytes in all, of those that are hashed. Raises InputError where no file matches, unless that
+    may be, or where something leads outside; StateError where a disk cannot be read. Reads only; may be repeated.
+    """
+    disks = Disks()
+    folder, judged, aside = _select(spec, spec_path, allow_outside, disks)
+    kept = {path: info for path, info in judged if isinstance(info, Stat)}
+    if not kept and not aside and not may_be_empty:
+        raise _nothing(spec, spec_path, folder, len(judged))
+    fresh = _digest_all(spec.limits, folder, kept, cache, now_ns, aside, _Meter(kept, cache, on_progress), disks)
+    disks.check(f"{folder}/{path}" for path in fresh)
+    passwords = [
+        (Globs([anchor_names(names, folder) for names in expand_pattern(pattern)], hidden=True), ref.env)
+        for pattern, ref in spec.run.pdf_passwords.items()
+    ]
+    sources = tuple(Source(path, one.stat.size, one.digest, _password(path, passwords)) for path, one in fresh.items())
+    busy, idle = find_idle_parts(spec.files, folder, (path for path, item in judged if item))
+    return Scan(sources, _in_order(aside), fresh, tuple(busy), tuple(idle))
+
+
+def check_files(spec: Spec, spec_path: Path, allow_outside: bool) -> Scan:
+    """Find the files of a spec without reading them: how many there are, what is set aside, which patterns take none.
+
+    Raises InputError as `scan_sources`.
+    """
+    folder, judged, aside = _select(spec, spec_path, allow_outside, Disks())
+    sources = tuple(Source(path, item.size, "") for path, item in judged if isinstance(item, Stat))
+    if not sources and not aside:
+        raise _nothing(spec, spec_path, folder, len(judged))
+    busy, idle = find_idle_parts(spec.files, folder, (path for path, item in judged if item))
+    return Scan(sources, _in_order(aside), {}, tuple(busy), tuple(idle))
+
+
+Judged = list[tuple[str, "Stat | SetAside | None"]]
+
+
+def _select(spec: Spec, spec_path: Path, allow_outside: bool, disks: Disks) -> tuple[str, Judged, list[SetAside]]:
+    """Give the folder of a spec, what is to be said of each file it selects, and what of them is set aside."""
+    folder = os.path.realpath(spec_path.parent)
+    found = find_files(spec.files, folder, spec_path, allow_outside)
+    judged: Judged = [(path, _judge(spec.limits, folder, path, disks)) for path in sorted(found.paths)]
+    return folder, judged, [*found.set_aside, *(item for _, item in judged if isinstance(item, SetAside))]
+
+
+def _in_order(aside: Iterable[SetAside]) -> tuple[SetAside, ...]:
+    return tuple(sorted(aside, key=lambda item: item.path))
+
+
+def _nothing(spec: Spec, spec_path: Path, folder: str, ignored: int) -> InputError:
+    left = f" but {ignored} of unsupported types, which on_unsupported ignores" if ignored else ""
+    hints = (explain_pattern(pattern) for pattern in spec.files)
+    hint = next(filter(None, hints), "check files, and that the documents are there")
+    if Path(folder, RESULTS_MARKER).exists():
+        hint = f"move the spec, {RESULTS_MARKER} says that its folder holds results"
+    for pattern in spec.files:
+        if not pattern.startswith("!") and Path(folder, pattern).is_dir():
+            hint = f'write files = "{pattern.rstrip("/")}/**" to take what that folder holds'
+    return InputError(f"{spec_path}: no file matches {', '.join(spec.files)} in {folder}{left}", hint)
+
+
+def _password(path: str, passwords: Iterable[tuple[Globs, str]]) -> str:
+    if not path.lower().endswith(".pdf"):
+        return ""
+    return next((variable for globs, variable in passwords if globs.matches(path)), "")
+
+
+# One file
+
+
+def _judge(limits: Limits, folder: str, path: str, disks: Disks) -> Stat | SetAside | None:
+    """Tell a file's stat, why it is set aside, or None where it is left out without a word."""
+    if shown := _unfit_name(path):
+        return shown
+    suffix = _suffix(path)
+    if suffix not in SUPPORTED and limits.on_unsupported != "send":
+        ignored = limits.on_unsupported == "ignore"
+        return None if ignored else SetAside(path, "unsupported type", suffix or "it has no extension")
+    try:
+        info = os.stat(f"{folder}/{path}")
+    except OSError as error:
+        return disks.explain(f"{folder}/{path}", path, error)
+    return _judge_stat(limits, path, suffix, info)
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def _unfit_name(path: str) -> SetAside | None:
+    if path.isascii() and path.isprintable():
+        return None
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        return SetAside(_escape(shown), "name", "its name is not UTF-8")
+    if _escape(path) != path:
+        return SetAside(_escape(path), "name", "its name has control characters")
+    return None
+
+
+def _escape(path: str) -> str:
+    return "".join(c if unicodedata.category(c) != "Cc" else c.encode("unicode_escape").decode() for c in path)
+
+
+def _judge_stat(limits: Limits, path: str, suffix: str, info: os.stat_result) -> Stat | SetAside:
+    size = info.st_size
+    if not stat.S_ISREG(info.st_mode):
+        return SetAside(path, "unreadable", "it is not a regular file")
+    if size == 0:
+        return SetAside(path, "empty")
+    if suffix in SPREADSHEETS and size >= limits.spreadsheet_size_mb * MB:
+        return SetAside(path, "too large", f"{size} bytes, spreadsheets stay under {limits.spreadsheet_size_mb:g} MB")
+    if size > limits.file_size_mb * MB:
+        return SetAside(path, "too large", f"{size} bytes, at most {limits.file_size_mb:g} MB")
+    return Stat(size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+
+
+# Digests
+
+
+def _cached(known: CachedDigest | None, found: Stat) -> CachedDigest | None:
+    """Use a cached digest only for the same stat, and only where the file was at rest when it was computed.
+
+    A file written within the clock's grain of the last scan may have changed once more under the same stat.
+    """
+    if known is None or known.stat != found:
+        return None
+    return None if max(found.mtime_ns, found.ctime_ns) > known.scanned_ns - RACY_NS else known
+
+
+class _Meter:
+    """Counts what is hashed, for a progress bar."""
+
+    def __init__(self, kept: Mapping[str, Stat], cache: Mapping[str, CachedDigest], tell: Progress | None) -> None:
+        sizes = [found.size for path, found in kept.items() if _cached(cache.get(path), found) is None]
+        self._tell, self._files, self._bytes = tell, len(sizes), sum(sizes)
+        self._files_done = self._bytes_done = 0
+        self.reading(0)
+
+    def reading(self, size: int) -> None:
+        """Tell how much of the file at hand is read."""
+        if self._tell and self._files:
+            self._tell(self._files_done, self._files, min(self._bytes_done + size, self._bytes), self._bytes)
+
+    def finish(self, size: int) -> None:
+        """Count a file as done."""
+        self._files_done += 1
+        self._bytes_done += size
+        self.reading(0)
+
+
+def _digest_all(
+    limits: Limits,
+    folder: str,
+    kept: Mapping[str, Stat],
+    cache: Mapping[str, CachedDigest],
+    now_ns: int,
+    aside: list[SetAside],
+    meter: _Meter,
+    disks: Disks,
+) -> dict[str, CachedDigest]:
+    """Give each file its digest; what turns out to be unusable while it is read is added to `aside`."""
+    fresh: dict[str, CachedDigest] = {}
+    for path, found in kept.items():
+        if (known := _cached(cache.get(path), found)) is not None:
+            fresh[path] = known
+            continue
+        hashed = _digest(limits, folder, path, meter, disks)
+        if isinstance(hashed, SetAside):
+            aside.append(hashed)
+        else:
+            fresh[path] = CachedDigest(hashed[0], hashed[1], now_ns)
+        meter.finish(found.size)
+    return fresh
+
+
+def _digest(limits: Limits, folder: str, path: str, meter: _Meter, disks: Disks) -> tuple[Stat, str] | SetAside:
+    """Hash a file; one that changes meanwhile is hashed again, a few times."""
+    suffix = _suffix(path)
+    try:
+        for _ in range(HASH_TRIES):
+            with open(f"{folder}/{path}", "rb", opener=_open_without_waiting) as file:
+                found = _judge_stat(limits, path, suffix, os.fstat(file.fileno()))
+                if isinstance(found, SetAside):
+                    return found
+                digest = _hash(file, meter)
+                if found == _judge_stat(limits, path, suffix, os.fstat(file.fileno())):
+                    return found, digest
+    except OSError as error:
+        return disks.explain(f"{folder}/{path}", path, error)
+    return SetAside(path, "vanished", "it keeps changing while it is read")
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open without waiting for a writer, should the file have become a FIFO since it was listed."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _hash(file: BinaryIO, meter: _Meter) -> str:
+    digest, size = hashlib.sha256(), 0
+    while chunk := file.read(MB):
+        digest.update(chunk)
+        size += len(chunk)
+        if len(chunk) == MB:
+            meter.reading(size)
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,187 @@
+"""Walk the folders that can hold a match, and no others, and find the files that the patterns select."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from aihub_runner.model import SetAside
+from aihub_runner.sources.disks import disk_error, is_of_disk
+from aihub_runner.sources.exclude import (
+    RESULTS_MARKER,
+    find_work_tree,
+    is_litter,
+    is_litter_folder,
+    is_outside,
+    is_own_folder,
+    is_own_name,
+    is_spec,
+    lead_outside,
+    leads_to_own,
+)
+from aihub_runner.spec.patterns import State, compile_globs, name_exactly
+from aihub_runner.system.shortage import explain_shortage
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Paths of the selected files, relative to the spec's folder, and the folders that cannot be listed."""
+
+    paths: set[str]
+    set_aside: set[SetAside]
+
+
+class _Place(NamedTuple):
+    """A folder, relative to the spec's, and where it stands in the patterns."""
+
+    path: str
+    take: State
+    leave: State
+
+
+def find_files(patterns: Iterable[str], folder: str, spec_path: Path, allow_outside: bool) -> Found:
+    """Find what patterns select, without our own files.
+
+    `folder` is the spec's, absolute and without symlinks. `**` and wildcards do not enter symlinked folders, so that
+    nothing is found twice; a pattern that names such a folder does. Raises InputError that lists what leads outside.
+    """
+    patterns = list(patterns)
+    absolute = {one for one in patterns if one.startswith("/") and not allow_outside}
+    walk = _Walk([one for one in patterns if one not in absolute], folder, spec_path, allow_outside)
+    outside = walk.run() | absolute
+    if outside:
+        raise lead_outside(spec_path, "files", outside)
+    return walk.found
+
+
+class _Walk:
+    def __init__(self, patterns: list[str], folder: str, spec_path: Path, allow_outside: bool) -> None:
+        self.folder, self.own = folder, spec_path.name
+        self.take, self.leave = compile_globs(patterns, folder)
+        self.exact = name_exactly(patterns)
+        self.tree = find_work_tree(spec_path.parent)
+        self.allow_outside = allow_outside
+        self.found = Found(set(), set())
+        self.outside: set[str] = set()
+
+    def run(self) -> set[str]:
+        """Walk, and give what leads outside and may not."""
+        seen: set[str] = set()
+        for prefix in self.take.prefixes:
+            stack = self._go_to(prefix)
+            while stack:
+                place = stack.pop()
+                if place.path not in seen:
+                    seen.add(place.path)
+                    stack += self._list(place)
+        return self.outside
+
+    def _go_to(self, prefix: tuple[str, ...]) -> list[_Place]:
+        """Go to where a walk begins, by names alone; the folders above need not be readable."""
+        place = _Place("", self.take.start(), self.leave.start())
+        if prefix[:1] != ("..",) and os.path.lexists(f"{self.folder}/{RESULTS_MARKER}"):
+            return []
+        for name in prefix:
+            path = f"{self.folder}/{place.path}/{name}"
+            entered = self._enter(place, name, linked=name != ".." and os.path.islink(path))
+            if entered is None:
+                return []
+            place = entered
+        return [place] if self._may_go(place.path) else []
+
+    def _may_go(self, path: str) -> bool:
+        if not self.allow_outside and is_outside(Path(self.folder, path), self.tree):
+            self.outside.add(path)
+            return False
+        return True
+
+    def _enter(self, place: _Place, name: str, *, linked: bool = False) -> _Place | None:
+        """Step into a folder, or None where nothing below it can be a source."""
+        plain = _nfc(name)
+        take = self.take.enter(place.take, plain, linked=linked)
+        if not take or (is_litter_folder(name) and plain not in self.exact):
+            return None
+        path = _join(place.path, name)
+        leave = self._leave_at(path) if ".." in path else self.leave.enter(place.leave, plain)
+        if self.leave.takes_all(leave) or (name != ".." and is_own_folder(f"{self.folder}/{path}")):
+            return None
+        if linked and (self._leads_to_own(path) or not self._may_go(path)):
+            return None
+        return _Place(path, take, leave)
+
+    def _leads_to_own(self, path: str) -> bool:
+        return leads_to_own(os.path.realpath(f"{self.folder}/{path}"), self.tree)
+
+    def _leave_at(self, path: str) -> State:
+        """Tell where a folder stands in what is left out, as it was reached and as it is written."""
+        found: State = frozenset()
+        for names in (path, self._write(path)):
+            state = self.leave.start()
+            for name in names.split("/") if names else ():
+                state = self.leave.enter(state, _nfc(name))
+            found |= state
+        return found
+
+    def _write(self, path: str) -> str:
+        """Write a path in the one way: `../specs/a` from within `specs` is `a`."""
+        if ".." not in path:
+            return path
+        written = posixpath.relpath(posixpath.normpath(f"{self.folder}/{path}"), self.folder)
+        return "" if written == "." else written
+
+    def _list(self, place: _Place) -> list[_Place]:
+        """Take the files of a folder, and give the folders to go on with."""
+        try:
+            with explain_shortage(), os.scandir(f"{self.folder}/{place.path}") as entries:
+                listed = list(entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            shown = f"{self._write(place.path) or '.'}/"
+            if is_of_disk(error):  # of several files, for all we know
+                raise disk_error(shown, error.strerror or str(error)) from error
+            self.found.set_aside.add(SetAside(shown, "unreadable", f"folder, {error.strerror}"))
+            return []
+        written, below = self._write(place.path), []
+        for entry in listed:
+            if _is_folder(entry):
+                below.append(self._enter(place, entry.name))
+            elif entry.is_symlink() and os.path.isdir(entry.path):
+                below.append(self._enter(place, entry.name, linked=True))
+            elif self._selects(place, entry):
+                self.found.paths.add(_join(written, entry.name))
+        return [one for one in below if one]
+
+    def _selects(self, place: _Place, entry: os.DirEntry[str]) -> bool:
+        name = _nfc(entry.name)
+        if not self.take.takes(place.take, name) or self.leave.takes(place.leave, name) or is_own_name(name):
+            return False
+        if is_litter(name) and name not in self.exact:
+            return False
+        if name == self.own and not self._write(place.path):
+            return False
+        if entry.is_symlink():
+            path = _join(place.path, entry.name)
+            return not self._leads_to_own(path) and self._may_go(path)
+        return not (name.lower().endswith(".toml") and is_spec(entry.path))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell whether it is a folder itself; of what cannot be asked, whoever reads it says more."""
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _nfc(name: str) -> str:
+    return name if name.isascii() else unicodedata.normalize("NFC", name)

@@ -1,0 +1,241 @@
+"""What is wrong with a spec, in words: all of it at once, each with its line, and never the value of a secret."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import PurePath
+from types import UnionType
+from typing import Any, NamedTuple, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from aihub_runner.errors import InputError
+
+Key = tuple[str | int, ...]
+
+# Where every key is allowed, and what a value there may be kept secret for.
+_FREE = (("run", "keys", "secret"), ("run", "pdf_passwords"), ("run", "webhook", "headers"))
+_SILENT = (("run", "keys"), ("run", "pdf_passwords"), ("run", "webhook"))
+_SECRET = re.compile(
+    r"(^|_)(api_?key|access_key|private_key|token|bearer|authorization|passwords?|passwd|passphrase|pwd|secrets?"
+    r"|credentials?)$"
+)
+_SHOWN = 60
+NAME_RULE = "1 to 100 letters, digits, '-', '_' and '.', not of dots alone"
+
+
+class Mistake(NamedTuple):
+    """What is wrong at a key, and what to do about it."""
+
+    key: Key
+    what: str
+    hint: str
+
+
+def list_tables(model: type[BaseModel], at: Key = ()) -> dict[Key, type[BaseModel]]:
+    """List the tables that a model describes, itself and those below it."""
+    found = {at: model}
+    for name, field in model.model_fields.items():
+        optional = get_args(field.annotation) if get_origin(field.annotation) in (Union, UnionType) else ()
+        for kind in (field.annotation, *optional):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found |= list_tables(kind, (*at, name))
+    return found
+
+
+# Lines
+
+_KEY = r"""(?:"(?:\\.|[^"\\\n])*"|'[^'\n]*'|[\w-]+)"""
+_DOTTED = rf"{_KEY}(?:[ \t]*\.[ \t]*{_KEY})*"
+_STATEMENT = re.compile(rf"[ \t]*(?:\[\[?[ \t]*(?P<table>{_DOTTED})[ \t]*\]\]?|(?P<key>{_DOTTED})[ \t]*=)")
+_TOKEN = re.compile(
+    r'"""(?:\\.|[^\\])*?"{3,5}' r"|'''.*?'{3,5}" r'|"(?:\\.|[^"\\\n])*"' r"|'[^'\n]*'|#[^\n]*|[\[\]{}\n]", re.DOTALL
+)
+
+
+def find_lines(text: str) -> dict[Key, int]:
+    """Find the line of each `[table]` and `key =` of a text that is TOML; good enough to point at, not a parser."""
+    lines: dict[Key, int] = {}
+    table: Key = ()
+    for position, number in _find_statements(text):
+        match = _STATEMENT.match(text, position)
+        if match and match["table"]:
+            table = _split_key(match["table"])
+            lines.setdefault(table, number)
+        elif match:
+            lines.setdefault(table + _split_key(match["key"]), number)
+    return lines
+
+
+def _find_statements(text: str) -> Iterator[tuple[int, int]]:
+    """Find where statements begin, and on which line: lines that are not within a list, a table, or a long text."""
+    number, depth = 1, 0
+    yield 0, number
+    for token in _TOKEN.finditer(text):
+        number += token[0].count("\n")
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if token[0] == "\n" and depth == 0:
+            yield token.end(), number
+
+
+def _split_key(text: str) -> Key:
+    return tuple(
+        str(tomllib.loads(f"key = {part}")["key"]) if part[0] in "\"'" else part for part in re.findall(_KEY, text)
+    )
+
+
+def locate(mistakes: Iterable[Mistake], text: str, path: PurePath) -> list[InputError]:
+    """Make an error of each mistake, in the order of the lines."""
+    lines = find_lines(text)
+    placed = sorted(((_line_of(mistake.key, lines), mistake) for mistake in mistakes), key=lambda pair: pair[0])
+    return [
+        InputError(f"{path}:{line}: {mistake.what}" if line else f"{path}: {mistake.what}", mistake.hint)
+        for line, mistake in placed
+    ]
+
+
+def _line_of(key: Key, lines: Mapping[Key, int]) -> int:
+    """Give the line of a key, else of what is below it, else of the table that it is in; 0 for the whole spec."""
+    for end in range(len(key), 0, -1):
+        if found := [line for known, line in lines.items() if known[:end] == key[:end]]:
+            return lines.get(key[:end], min(found))
+    return 0
+
+
+# What pydantic cannot tell
+
+
+def find_secrets(content: Any, known: Collection[Key], key: Key = ()) -> Iterator[Mistake]:
+    """Find keys that look like secrets; a spec is committed."""
+    if key and is_secret(key, known):
+        hint = "remove it, change it where it is valid, and set AIHUB_API_KEY or an AIHUB_SECRET_… variable instead"
+        if key[:3] == ("run", "keys", "custom"):
+            hint = "remove it, change it where it is valid, and give its alias in the vault in [run.keys.secret]"
+        yield Mistake(key, f"{key[-1]!r} has no place in a spec, which is committed", hint)
+    elif isinstance(content, dict):
+        for name, value in content.items():
+            yield from find_secrets(value, known, (*key, name))
+    elif isinstance(content, list):
+        for number, value in enumerate(content):
+            yield from find_secrets(value, known, (*key, number))
+
+
+def is_secret(key: Key, known: Collection[Key]) -> bool:
+    """Tell whether a key looks like a secret, and is neither a key of specs nor the name of an alias."""
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|-", "_", str(key[-1])).lower()
+    return _SECRET.search(name) is not None and key not in known and key[:-1] not in _FREE
+
+
+def find_not_json(value: Any, key: Key) -> Iterator[Mistake]:
+    """Find what TOML can say and JSON cannot."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from find_not_json(inner, (*key, name))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from find_not_json(inner, (*key, number))
+    elif isinstance(value, datetime.date | datetime.time):
+        yield Mistake(key, f"{_dotted(key)} is a date or time, which the service cannot be sent", "write it in quotes")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield Mistake(key, f"{_dotted(key)} is not a number, {value}", "write a number")
+
+
+# What pydantic tells, in our words
+
+
+def explain(error: Any, tables: Mapping[Key, type[BaseModel]]) -> Mistake:
+    """Turn one of pydantic's errors into words; values are shown only where they cannot be secrets."""
+    key: Key = tuple(part for part in error["loc"] if part != "[key]")
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return Mistake(key, f"unknown key {key[-1]!r}", _suggest(key, tables))
+    if kind == "missing":
+        return Mistake(key, f"{_dotted(key)} is missing", f"add {key[-1]}")
+    if (
+        any(key[: len(place)] == place and len(key) >= len(place) for place in _FREE[1:])
+        and "[key]" not in error["loc"]
+    ):
+        what = f"{_dotted(key)} is a secret in plain text, or names a variable that a spec may not read"
+        return Mistake(key, what, 'write { env = "AIHUB_SECRET_…" }, and set that variable')
+    if kind == "value_error":
+        return Mistake(key, f"{_dotted(key)} {context['error']}", _hint(key, str(context["error"])))
+    if key == ("name",) and kind.startswith("string_") and kind != "string_type":
+        return Mistake(key, f"name is not {NAME_RULE}{_show(key, error['input'])}", "set name in the spec")
+    words, hint = _WORDS.get(kind, ("is not valid", "see docs/reference.md"))
+    return Mistake(key, f"{_dotted(key)} {words.format(**context)}{_show(key, error['input'])}", hint.format(**context))
+
+
+_WORDS = {
+    "string_type": ("is not a text", "write it in quotes"),
+    "string_too_short": ("is empty", "fill it in, or leave the key out"),
+    "string_too_long": ("is too long", "shorten it to {max_length} characters"),
+    "string_pattern_mismatch": ("does not fit", "see docs/reference.md"),
+    "int_type": ("is not a whole number", "write a number without quotes and without a point"),
+    "float_type": ("is not a number", "write a number without quotes"),
+    "finite_number": ("is not a number", "write a number"),
+    "bool_type": ("is not true or false", "write true or false, without quotes"),
+    "dict_type": ("is not a table", "write it as a table"),
+    "model_type": ("is not a table", "write it as a table"),
+    "tuple_type": ("is not a list", "write it in brackets, [ ]"),
+    "greater_than": ("is not more than {gt:.10g}", "write a larger number"),
+    "greater_than_equal": ("is less than {ge:.10g}", "write a larger number"),
+    "less_than_equal": ("is more than {le:.10g}", "write a smaller number"),
+    "literal_error": ("is not {expected}", "write {expected}"),
+}
+_HINTS = {
+    "is blank": "fill it in, or leave the key out",
+    "holds": "take them out",
+    "has .. after": "write the folders out, or move the spec",
+    "stands for": "write fewer braces, or use * for them",
+    "leaves out": "add a pattern without ! in front",
+    "are ": "shorten or drop some",
+    "may not begin": "choose another beginning",
+    "has ": "name each once",
+    "is the folder": "name a folder of its own, such as results",
+    "have poll_min_s": "let poll_max_s be the larger one",
+}
+
+
+def _hint(key: Key, what: str) -> str:
+    if key == ("run", "webhook", "url"):
+        return "write an https:// address, without user and password"
+    return next((hint for start, hint in _HINTS.items() if what.startswith(start)), "see docs/reference.md")
+
+
+def _dotted(key: Key) -> str:
+    """Write a key as TOML does, and entries of lists by their number, from 1."""
+    if key and isinstance(key[-1], int):
+        return f"entry {key[-1] + 1} of {_dotted(key[:-1])}"
+    return ".".join(str(part) if re.fullmatch(r"[\w-]+", str(part), re.ASCII) else repr(part) for part in key)
+
+
+_SHOW: dict[type, Callable[[Any], str]] = {
+    str: lambda value: repr(value if len(value) <= _SHOWN else value[: _SHOWN - 1] + "…"),
+    bool: lambda value: str(value).lower(),
+    int: lambda value: str(value) if abs(value) < 10**_SHOWN else "a very large number",
+    float: str,
+    list: lambda value: "a list",
+    dict: lambda value: "a table",
+}
+
+
+def _show(key: Key, value: Any) -> str:
+    if any(key[: len(place)] == place for place in _SILENT) or value == "":
+        return ""
+    return f", {_SHOW.get(type(value), lambda _: 'a date or time')(value)}"
+
+
+def _suggest(key: Key, tables: Mapping[Key, type[BaseModel]]) -> str:
+    name, here = str(key[-1]), key[:-1]
+    for table, model in tables.items():
+        if name in model.model_fields and table != here:
+            where = f"in [{_dotted(table)}]" if table else "at the top, before the first table"
+            return f"it belongs {where}"
+    if here in tables and (near := difflib.get_close_matches(name, tables[here].model_fields, 1)):
+        return f"did you mean {near[0]!r}?"
+    return "remove it, or see docs/reference.md for all keys"

@@ -1,0 +1,1 @@
+"""What is remembered: the state file, its lock, and the lock file for Git."""

@@ -1,0 +1,259 @@
+"""One SQLite file: opening it, transactions, and its errors in plain words.
+
+`journal_mode=DELETE` and `synchronous=FULL`: a commit is durable, and a copied file is complete, which it is not in
+WAL mode after a kill.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from importlib import resources
+from itertools import islice
+from pathlib import Path
+
+from aihub_runner.errors import Shortage, StateError
+from aihub_runner.system.shortage import find_shortage, probe_shortage
+
+SCHEMA_VERSION = 3
+# What makes the schema of the next version of each version; columns come last, as in schema.sql.
+MIGRATIONS = {
+    1: "ALTER TABLE batches ADD COLUMN sent_s REAL; ALTER TABLE fetches ADD COLUMN fetched_s REAL;",
+    2: """
+        INSERT INTO new_batches (id, shard, target, name, intent_s, lost_s, remote_id, sent_s, verified)
+            SELECT id, shard, target, name, intent_s, lost_s, remote_id, sent_s, remote_id IS NOT NULL FROM batches;
+        INSERT INTO new_uploads (batch, name, digest) SELECT batch, name, digest FROM uploads;
+        INSERT INTO new_runs (id, shard, batch, run_key, attempt, tag, intent_s, lost_s, unknown, remote_id, status,
+                              message, started_ns, finished_ns, given_up, gone, remote_batch)
+            SELECT id, shard, batch, run_key, attempt, tag, intent_s, lost_s, unknown, nullif(remote_id, ''),
+                   replace(status, 'RESUBMITTED', ''), message, started_ns, finished_ns, status = 'RESUBMITTED',
+                   message = 'it is not on the server any more',
+                   coalesce((SELECT remote_id FROM batches WHERE batches.id = runs.batch), 0) FROM runs;
+        INSERT INTO new_members (shard, name, path, size, digest, password, stale)
+            SELECT shard, name, path, size, replace(digest, 'sha256/16:', ''), password, digest LIKE 'sha256/16:%'
+            FROM members;
+        DROP INDEX members_by_path;
+        CREATE INDEX members_by_path ON new_members (path);
+    """,
+}
+REBUILT = {
+    2: ("batches", "uploads", "runs", "members")
+}  # tables that are copied into new ones, since their constraints change
+ADDED = {2: ("foreign_batches",)}
+BUSY_TIMEOUT_S = 10.0
+
+PATIENCE_S = (0.05, 0.1, 0.2, 0.4, 0.8)  # between tries, while others of ours have too many files open
+
+_ADVICE = {
+    sqlite3.SQLITE_FULL: ("the disk is full", "make room and apply again; nothing is lost"),
+    sqlite3.SQLITE_NOMEM: ("there is not enough memory", "close other programs, and apply again"),
+    sqlite3.SQLITE_IOERR: ("it cannot be read or written", "check the disk and apply again"),
+    sqlite3.SQLITE_READONLY: ("it cannot be written", "check its permissions"),
+    sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "check that its folder exists and can be written"),
+    sqlite3.SQLITE_BUSY: ("another program holds it", "close the program that has it open, and apply again"),
+    sqlite3.SQLITE_CORRUPT: ("it is damaged", "restore it from a backup, or take up work with --adopt"),
+    sqlite3.SQLITE_NOTADB: ("it is no state file", "name another place with --state"),
+}
+
+
+def fits_column(value: object) -> bool:
+    """Tell whether a column can hold a value: a whole number has 64 bits there."""
+    return not isinstance(value, int) or -(1 << 63) <= value < 1 << 63
+
+
+# What SQLite says of a file that it cannot open because too many are open: it does not tell why.
+_MAY_LACK = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR})
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _explain(path, error) from error
+    except OverflowError as error:  # a number from outside that no column can hold
+        hint = "report this, with what the service answered"
+        raise StateError(f"{path.name}: cannot hold a number, {error}", hint) from error
+
+
+def _explain(path: Path, error: sqlite3.Error) -> StateError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _MAY_LACK and (shortage := probe_shortage()):
+        return Shortage(f"{path.name}: {shortage.message}", shortage.hint, transient=True)
+    what, hint = _ADVICE.get(code, (f"it cannot be used, {error}", "report this, with the file kept as it is"))
+    kind = Shortage if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM) else StateError
+    return kind(f"{path.name}: {what}", hint)
+
+
+def _connect(path: Path, *, write: bool) -> sqlite3.Connection:
+    if write and not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    mode = "rw" if write else "ro"
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    db = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    try:
+        _configure(db, write=write)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _configure(db: sqlite3.Connection, *, write: bool) -> None:
+    db.row_factory = sqlite3.Row
+    db.execute("PRAGMA foreign_keys = ON")
+    if write:
+        db.execute("PRAGMA journal_mode = DELETE")
+        db.execute("PRAGMA synchronous = FULL")
+
+
+def _roll_back(path: Path) -> None:
+    """Undo what a process that died left half-written: a reader that may not write cannot even read before that."""
+    journal = path.with_name(f"{path.name}-journal")
+    if path.exists() and journal.exists() and journal.stat().st_size:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S)) as db:
+            db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+
+def _open(path: Path, *, write: bool) -> sqlite3.Connection:
+    """Open a file of today's schema; one that cannot be brought there is closed again, with nothing held."""
+    db = _connect(path, write=write)
+    try:
+        return _prepare(db, path, write=write)
+    except BaseException:
+        db.close()
+        raise
+
+
+def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> sqlite3.Connection:
+    """Bring a file to today's schema; one that may not be written is copied to memory and brought there."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise StateError(
+            f"{path.name}: made by a newer version, schema {version} where this one knows {SCHEMA_VERSION}",
+            "upgrade aihub-runner",
+        )
+    if version == 0 and write:
+        if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise StateError(f"{path.name}: is no state file of aihub-runner", "name another place with --state")
+        db.executescript(f"BEGIN IMMEDIATE;{_schema()};PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+    elif 0 < version < SCHEMA_VERSION:
+        if write:
+            _keep_copy(db, path.with_name(f"{path.name}.v{version}"))
+        else:
+            db = _copy_to_memory(db)
+        steps = "".join(_migrate(old) for old in range(version, SCHEMA_VERSION))
+        db.execute("PRAGMA foreign_keys = OFF")  # or dropping a table would empty those that refer to it
+        db.executescript(f"BEGIN IMMEDIATE;{steps}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+        db.execute("PRAGMA foreign_keys = ON")
+    return db
+
+
+def _schema() -> str:
+    return resources.files("aihub_runner.state").joinpath("schema.sql").read_text(encoding="utf-8")
+
+
+def _migrate(version: int) -> str:
+    """Return the statements that bring a schema of this version to the next one."""
+    tables = REBUILT.get(version, ())
+    create = [_create(table).replace("CREATE TABLE ", "CREATE TABLE new_", 1) for table in tables]
+    replace = [f"DROP TABLE {table}; ALTER TABLE new_{table} RENAME TO {table};" for table in tables]
+    added = [_create(table) for table in ADDED.get(version, ())]
+    return "\n".join([*create, MIGRATIONS[version], *replace, *added])
+
+
+def _create(table: str) -> str:
+    """Return the statement that creates a table of today's schema."""
+    found = re.search(rf"CREATE TABLE {table} \(.*?\n\).*?;", _schema(), re.DOTALL)
+    assert found is not None, table
+    return found[0]
+
+
+def _keep_copy(db: sqlite3.Connection, path: Path) -> None:
+    """Keep the file as it was before a migration; a copy that is there is older, and stays."""
+    if path.exists():
+        return
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    with closing(sqlite3.connect(path)) as copy:
+        db.backup(copy)
+
+
+def _copy_to_memory(db: sqlite3.Connection) -> sqlite3.Connection:
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    copy.row_factory = sqlite3.Row
+    with closing(db):
+        db.backup(copy)
+    return copy
+
+
+class Database:
+    """An open database file. One thread uses it; with `write=False` nothing is created or changed."""
+
+    def __init__(self, path: Path, *, write: bool = True) -> None:
+        self.path = path
+        self.is_new = not path.exists() or path.stat().st_size == 0
+        try:
+            with _explained(path):
+                _roll_back(path)
+                self._db = _open(path, write=write)
+        except OSError as error:
+            if shortage := find_shortage(error):
+                raise shortage from error
+            raise StateError(
+                f"{path.name}: cannot be created, {error.strerror}", "check the folder, or give --state"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make all records inside durable at once, or none. May be nested."""
+        with _explained(self.path):
+            if self._db.in_transaction:
+                yield
+                return
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def write(self, sql: str, *values: object) -> sqlite3.Cursor:
+        """Run one statement that changes something, in the transaction at hand or one of its own."""
+        with self.transaction():
+            return self._execute(sql, values)
+
+    def write_all(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run one statement for each row, in the transaction at hand or one of its own."""
+        rest = iter(rows)
+        with self.transaction():
+            for first in islice(rest, 1):
+                self._execute(sql, first)  # it opens what the rest needs open, too
+            self._db.executemany(sql, rest)
+
+    def _execute(self, sql: str, values: Sequence[object]) -> sqlite3.Cursor:
+        """Run one statement; where its journal cannot be opened, since too many files are open now, in a while."""
+        pauses_s = iter(PATIENCE_S)
+        while True:
+            try:
+                return self._db.execute(sql, values)
+            except sqlite3.OperationalError as error:
+                cannot_open = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CANTOPEN
+                pause_s = next(pauses_s, None)
+                if not cannot_open or pause_s is None or not self._db.in_transaction:
+                    raise
+                time.sleep(pause_s)
+
+    def read(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        """Run a query and give all rows."""
+        with _explained(self.path):
+            return self._db.execute(sql, values).fetchall()

@@ -1,0 +1,56 @@
+"""The facts that are remembered of fetched results: which pages there are, and which answer lies where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aihub_runner.model import Answer, Page
+from aihub_runner.state.database import Database
+
+
+class Fetches(Database):
+    """The tables of fetches, pages and answers."""
+
+    def record_fetch(
+        self, run: int, include: str, pages: Iterable[Page], answers: Iterable[Answer], now_s: float
+    ) -> None:
+        """Record a complete fetch of a run's results, in place of an earlier one of the same kind."""
+        with self.transaction():
+            self.write("DELETE FROM fetches WHERE run = ? AND include = ?", run, include)
+            self.write("INSERT INTO fetches VALUES (?, ?, ?)", run, include, now_s)
+            self.write("UPDATE runs SET gone = 0 WHERE id = ?", run)
+            self.write_all(
+                "INSERT INTO pages VALUES (?, ?, ?, ?, ?)",
+                ((run, include, page.file_offset, page.path, page.digest) for page in pages),
+            )
+            self.write_all(
+                "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)",
+                ((run, include, a.name, a.file_offset, a.position, a.documents, a.field_errors) for a in answers),
+            )
+
+    def load_pages(self, run: int, include: str) -> list[Page]:
+        """Load where the raw pages of a fetch lie, in order."""
+        rows = self.read(
+            "SELECT file_offset, path, digest FROM pages WHERE run = ? AND include = ? ORDER BY file_offset",
+            run,
+            include,
+        )
+        return [Page(*row) for row in rows]
+
+    def load_answers(self, run: int, include: str) -> dict[str, Answer]:
+        """Load where the answer for each file lies, by its name in the batch (NFC)."""
+        rows = self.read(
+            "SELECT name, file_offset, position, documents, field_errors FROM answers WHERE run = ? AND include = ?",
+            run,
+            include,
+        )
+        return {row["name"]: Answer(*row) for row in rows}
+
+    def find_answer(self, run: int, include: str, name: str) -> tuple[Page, int] | None:
+        """Find the answer for a file, by its name in the batch (NFC): the page that holds it, and its place there."""
+        rows = self.read(
+            "SELECT file_offset, path, digest, position FROM answers JOIN pages USING (run, include, file_offset) "
+            "WHERE run = ? AND include = ? AND name = ?",
+            *(run, include, name),
+        )
+        return (Page(*rows[0][:3]), rows[0]["position"]) if rows else None

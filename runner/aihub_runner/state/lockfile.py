@@ -1,0 +1,170 @@
+"""The lock file for Git: which work was paid, so that a fresh clone does not pay for it again.
+
+One entry per run of a closed shard. Deterministic text; no secrets, no paths and no file names in it. `members`
+holds 16 hex digits for each file, in the order of their names in the batch: enough to recognise a file that
+is still the same when another one of its shard has changed or is gone.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from aihub_runner.errors import InputError
+from aihub_runner.files import explain_disk, read_regular, try_place, write_file
+from aihub_runner.model import Member, Run, Shard
+from aihub_runner.plan.identity import VERSION, run_tag, short_identity
+
+HEADER = "# Not a spec: the record of what was paid, written by `runner apply`. Commit it, and do not edit it.\n"
+FORMAT = 1
+GIVEN_UP = "RESUBMITTED"  # the status of an entry under which, as a person decided, no run was started
+
+
+class Entry(BaseModel):
+    """A run of a closed shard, as the lock file has it; `run_id` is empty where it is not known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    fingerprint: str
+    fingerprint_version: int = VERSION
+    target: str
+    run_key: str
+    batch_id: int
+    run_id: str = ""
+    attempt: int
+    app: str = ""
+    status: str = ""
+    files: int = 0
+    documents: int = 0
+    when: str = ""
+    members: str = ""
+
+    @property
+    def tag(self) -> str:
+        """The tag that the run carries."""
+        return run_tag(self.fingerprint, self.run_key, self.attempt)
+
+    @property
+    def identity(self) -> tuple[str, str, int, int]:
+        """What makes two entries the same, as long as no run id is known."""
+        return self.fingerprint, self.run_key, self.attempt, self.batch_id
+
+
+def member_hashes(members: Iterable[Member]) -> str:
+    """Join the shortened identities of a shard's members, in the order of their names in the batch."""
+    return "".join(short_identity(member.identity) for member in sorted(members, key=lambda member: member.name))
+
+
+def shard_entries(shard: Shard, app: str, documents: dict[int, int]) -> list[Entry]:
+    """Make the entries of a closed shard; `documents` maps run rows to how many documents were fetched."""
+    batches = {batch.id: batch for batch in shard.batches}
+    return [
+        Entry(
+            fingerprint=shard.fingerprint,
+            target=batches[run.batch].target,
+            run_key=run.run_key,
+            batch_id=run.remote_batch or batches[run.batch].remote_id or 0,
+            run_id=run.remote_id or "",
+            attempt=run.attempt,
+            app=app,
+            status=_status(run),
+            files=len(shard.members),
+            documents=documents.get(run.id, 0),
+            when=_render_time(run.finished_ns or run.started_ns),
+            members=member_hashes(shard.members),
+        )
+        for run in shard.runs
+    ]
+
+
+def _status(run: Run) -> str:
+    """Name how a run stands: what the service said last, or why it says nothing."""
+    if run.is_gone and run.status != "COMPLETE":
+        return "GONE"
+    if run.is_given_up:
+        return GIVEN_UP
+    if run.is_open:
+        return "REFUSED" if run.refused else "UNKNOWN"
+    return run.status or "RUNNING"
+
+
+def _render_time(nanoseconds: int) -> str:
+    if not nanoseconds:
+        return ""
+    return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def load_lockfile(path: Path) -> list[Entry]:
+    """Read a lock file; none gives no entries. Raises InputError where it is damaged or of a newer version."""
+    try:
+        text = read_regular(path).decode()
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        what = (isinstance(error, OSError) and error.strerror) or error
+        raise InputError(f"{path.name}: cannot be read, {what}", "restore it from Git") from error
+    try:
+        content = tomllib.loads(text)
+        if content.get("format") != FORMAT:
+            raise InputError(f"{path.name}: of format {content.get('format')}, this version knows {FORMAT}", "upgrade")
+        return [Entry.model_validate(entry) for entry in content.get("run", [])]
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        raise InputError(
+            f"{path.name}: is damaged, {str(error).splitlines()[0]}", "restore it from Git, or resolve a merge"
+        ) from None
+
+
+def render_lockfile(entries: Sequence[Entry]) -> str:
+    """Render the file, the same text for the same entries, whatever their order."""
+    ordered = sorted(entries, key=lambda entry: (entry.when, *entry.identity))
+    runs = [_present(entry) for entry in ordered]
+    return HEADER + tomli_w.dumps({"format": FORMAT, "run": runs})
+
+
+def _present(entry: Entry) -> dict[str, Any]:
+    return {key: value for key, value in entry.model_dump().items() if value not in ("", None)}
+
+
+def try_lockfile(path: Path) -> None:
+    """Try, before anything is paid, whether the lock file can be written. Raises InputError, StateError."""
+    with _elsewhere(), explain_disk(path):
+        try_place(path)
+        if path.exists():
+            write_file(path, [path.read_bytes()])  # a file may be in nobody's way, and yet not be replaced
+
+
+@contextmanager
+def _elsewhere() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"lock file {error.message}", "keep it in another place with --lock-file PATH") from error
+
+
+def update_lockfile(path: Path, entries: Sequence[Entry], dismissed: Collection[str] = ()) -> None:
+    """Write the lock file where it would change; entries in it that we do not know (a colleague's) stay.
+
+    Those that a person `dismissed`, by run id or tag, go: a fresh clone shall not ask about them again. A complete run
+    stays although another one with its tag is known here.
+    """
+    runs = {entry.run_id for entry in entries if entry.run_id}
+    complete = {entry.identity for entry in entries if entry.status == "COMPLETE"}
+    ours = {entry.identity for entry in entries}
+    kept = [
+        entry
+        for entry in load_lockfile(path)
+        if entry.run_id not in runs
+        and (entry.run_id or entry.tag) not in dismissed
+        and (entry.identity not in ours or (entry.status == "COMPLETE" and entry.identity not in complete))
+    ]
+    merged = [*kept, *entries]
+    text = render_lockfile(merged)
+    if merged and (not path.exists() or path.read_text(encoding="utf-8") != text):
+        with _elsewhere():
+            write_file(path, [text.encode()])

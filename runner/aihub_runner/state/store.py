@@ -1,0 +1,448 @@
+"""The facts that are remembered of one spec: with `fetches`, the only module that knows the tables of schema.sql.
+
+Every `record_` and `forget_` is one transaction, durable when it returns, unless it stands inside `transaction()`.
+Raises StateError for everything that can go wrong with the file.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aihub_runner.errors import StateError
+from aihub_runner.model import Batch, CachedDigest, Member, Run, Shard, Stat
+from aihub_runner.plan.identity import VERSION as FINGERPRINT_VERSION
+from aihub_runner.plan.planner import Move
+from aihub_runner.state.database import fits_column
+from aihub_runner.state.fetches import Fetches
+from aihub_runner.system.moment import Moment
+from aihub_runner.system.moment import now as moment_now
+
+# Columns of a run that are not its facts as they stand.
+_NOT_PLAIN = frozenset({"lost_s", "since_boot", "since_mono", "gone", "given_up"})
+
+
+class State(Fetches):
+    """The state of one spec. One thread uses it; with `write=False` nothing is created or changed."""
+
+    def __init__(self, path: Path, *, write: bool = True) -> None:
+        super().__init__(path, write=write)
+        self.is_exclusive = True  # whether the lock beside it keeps others away
+        self._lease = ""
+
+    # What holds the state
+
+    def get_meta(self, key: str) -> str:
+        """Get a fact about the whole, or an empty string."""
+        rows = self.read("SELECT value FROM meta WHERE key = ?", key)
+        return str(rows[0]["value"]) if rows else ""
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing of the service was ever recorded here."""
+        return not self.read("SELECT 1 FROM shards LIMIT 1")
+
+    def record_meta(self, key: str, value: str) -> None:
+        """Record a fact about the whole."""
+        self.write("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", key, value)
+
+    def record_lease(self, lease: str, holder: Mapping[str, object]) -> None:
+        """Take over the state: from here on only the process that knows this lease may record an intent."""
+        with self.transaction():
+            self.record_meta("lease", lease)
+            self.record_meta("holder", json.dumps(holder))
+        self._lease = lease
+
+    def _check_lease(self) -> None:
+        if not self.read("SELECT 1 FROM meta WHERE key = 'lease' AND value = ?", self._lease):
+            raise StateError(
+                f"{self.path.name}: another apply has taken over, {self.get_meta('holder')}",
+                "let that one finish; nothing was sent",
+            )
+
+    # Files
+
+    def load_cache(self) -> dict[str, CachedDigest]:
+        """Load the stat cache."""
+        return {
+            row["path"]: CachedDigest(
+                Stat(row["size"], row["mtime_ns"], row["ctime_ns"], row["inode"]),
+                row["digest"],
+                row["scanned_ns"],
+            )
+            for row in self.read("SELECT * FROM scanned")
+        }
+
+    def record_cache(self, cache: Mapping[str, CachedDigest]) -> None:
+        """Replace the stat cache; a file whose numbers no column can hold is hashed each time."""
+        rows = (
+            (path, c.stat.size, c.stat.mtime_ns, c.stat.ctime_ns, c.stat.inode, c.digest, c.scanned_ns)
+            for path, c in cache.items()
+        )
+        with self.transaction():
+            self.write("DELETE FROM scanned")
+            self.write_all(
+                "INSERT INTO scanned VALUES (?, ?, ?, ?, ?, ?, ?)", (row for row in rows if all(map(fits_column, row)))
+            )
+
+    def record_refused(self, path: str, identity: str, detail: str) -> None:
+        """Record that the service would not take a file as it is."""
+        self.write("INSERT OR REPLACE INTO refused_files VALUES (?, ?, ?)", path, identity, detail)
+
+    def forget_refused(self) -> None:
+        """Let files that the service would not take be tried again."""
+        self.write("DELETE FROM refused_files")
+
+    def load_refused(self) -> dict[tuple[str, str], str]:
+        """Load the (path, identity) of files that the service would not take, with what it said."""
+        rows = self.read("SELECT * FROM refused_files")
+        return {(row["path"], row["identity"]): row["detail"] for row in rows}
+
+    # Shards
+
+    def load_shards(self, shard_id: int | None = None) -> list[Shard]:
+        """Load all shards with all facts, in the order in which they were made, or one."""
+        where, values = ("", ()) if shard_id is None else ("WHERE shard = ?", (shard_id,))
+        members = _by_shard(self.read(f"SELECT * FROM members {where} ORDER BY shard, path, name", *values))
+        batches = _by_shard(self.read(f"SELECT * FROM batches {where}", *values))
+        runs = _by_shard(self.read(f"SELECT * FROM runs {where} ORDER BY id", *values))
+        where = where.replace("shard", "id")
+        return [
+            Shard(
+                row["id"],
+                row["fingerprint"] or "",
+                tuple(_member(member) for member in members.get(row["id"], ())),
+                tuple(self._batch(batch) for batch in batches.get(row["id"], ())),
+                tuple(self._run(run) for run in runs.get(row["id"], ())),
+            )
+            for row in self.read(f"SELECT * FROM shards {where} ORDER BY id", *values)
+        ]
+
+    def _batch(self, row: sqlite3.Row) -> Batch:
+        sent = self.read("SELECT name, digest, modified_s FROM uploads WHERE batch = ?", row["id"])
+        return Batch(
+            row["id"],
+            row["target"],
+            row["name"],
+            row["intent_s"],
+            row["lost_s"] or 0.0,
+            row["remote_id"],
+            {upload["name"]: upload["digest"] for upload in sent},
+            row["sent_s"] or 0.0,
+            Moment(row["since_boot"], row["since_mono"]),
+            frozenset(map(int, row["before"].split())),
+            row["created_ms"],
+            bool(row["verified"]),
+            bool(row["gone"]),
+            {upload["name"]: upload["modified_s"] for upload in sent if upload["modified_s"]},
+        )
+
+    def _run(self, row: sqlite3.Row) -> Run:
+        fetches = self.read("SELECT include, fetched_s FROM fetches WHERE run = ?", row["id"])
+        facts = {name: row[name] for name in row.keys() if name not in _NOT_PLAIN}  # noqa: SIM118
+        fetched = {fetch["include"]: fetch["fetched_s"] or 0.0 for fetch in fetches}
+        since = Moment(row["since_boot"], row["since_mono"])
+        return Run(
+            **facts,
+            lost_s=row["lost_s"] or 0.0,
+            fetched=fetched,
+            since=since,
+            is_gone=bool(row["gone"]),
+            is_given_up=bool(row["given_up"]),
+        )
+
+    def record_shard(self, members: Iterable[Member], fingerprint: str = "") -> int:
+        """Record a new shard, closed where it has a fingerprint, and give its id."""
+        with self.transaction():
+            version = FINGERPRINT_VERSION if fingerprint else None
+            cursor = self.write("INSERT INTO shards VALUES (NULL, ?, ?)", fingerprint or None, version)
+            shard_id = int(cursor.lastrowid or 0)
+            self.record_members(shard_id, members)
+        return shard_id
+
+    def record_members(self, shard_id: int, members: Iterable[Member]) -> None:
+        """Replace the members of an open shard; of a closed one only the paths may change."""
+        with self.transaction():
+            self.write("DELETE FROM members WHERE shard = ?", shard_id)
+            self.write_all(
+                "INSERT INTO members VALUES (?, ?, ?, ?, ?, ?, ?)",
+                ((shard_id, m.name, m.path, m.size, m.digest, m.password, m.is_stale) for m in members),
+            )
+
+    def record_moves(self, moves: Iterable[Move]) -> None:
+        """Re-address recorded files that were found under another path."""
+        self.write_all("UPDATE members SET path = ? WHERE path = ?", ((move.new, move.old) for move in moves))
+
+    def close_shard(self, shard_id: int, fingerprint: str) -> None:
+        """Close an open shard, for ever."""
+        self.write(
+            "UPDATE shards SET fingerprint = ?, fingerprint_version = ? WHERE id = ? AND fingerprint IS NULL",
+            *(fingerprint, FINGERPRINT_VERSION, shard_id),
+        )
+
+    def forget_shard(self, shard_id: int) -> None:
+        """Forget an open shard; its files are grouped anew."""
+        self.write("DELETE FROM shards WHERE id = ? AND fingerprint IS NULL", shard_id)
+
+    # Batches
+
+    def record_batch_intent(self, shard_id: int, target: str, name: str, now_s: float, before: Iterable[int]) -> None:
+        """Record, before the request, that a batch is about to be created; `before` are those of its name by then."""
+        with self.transaction():
+            self._check_lease()
+            moment = moment_now()
+            self.write(
+                "INSERT INTO batches (shard, target, name, intent_s, since_boot, since_mono, before) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (shard, target, gone) DO UPDATE "
+                "SET intent_s = excluded.intent_s, since_boot = excluded.since_boot, "
+                "since_mono = excluded.since_mono, before = excluded.before, lost_s = NULL",
+                *(shard_id, target, name, now_s, moment.boot, moment.mono_s, _join_ids(before)),
+            )
+
+    def record_batch(self, batch: int, remote_id: int) -> None:
+        """Record the service's id of a batch, once: another id never takes its place."""
+        moment = moment_now()
+        self.write(
+            "UPDATE batches SET remote_id = ?, since_boot = ?, since_mono = ? WHERE id = ? AND remote_id IS NULL",
+            *(remote_id, moment.boot, moment.mono_s, batch),
+        )
+
+    def record_batch_verified(self, batch: int, created_ms: int) -> None:
+        """Record that a batch was found to be ours, and when the service says it was made (milliseconds)."""
+        self.write("UPDATE batches SET verified = 1, created_ms = ? WHERE id = ?", created_ms, batch)
+
+    def record_batch_foreign(self, batch: Batch, now_s: float) -> None:
+        """Record that the answer to a batch's creation named another's batch: it counts as lost."""
+        with self.transaction():
+            self.record_batch_lost(batch.id, now_s)
+            before = batch.before | ({batch.remote_id} if batch.remote_id else set())
+            self.write("UPDATE batches SET remote_id = NULL, before = ? WHERE id = ?", _join_ids(before), batch.id)
+
+    def record_taken_batch(self, shard_id: int, target: str, remote_id: int) -> int:
+        """Record a batch that another state created, and return its row."""
+        cursor = self.write(
+            "INSERT INTO batches (shard, target, name, intent_s, remote_id, verified) VALUES (?, ?, '', 0, ?, 1)",
+            *(shard_id, target, remote_id),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def record_batch_lost(self, batch: int, now_s: float) -> None:
+        """Record when the response to a batch's creation was lost."""
+        moment = moment_now()
+        self.write(
+            "UPDATE batches SET lost_s = ?, since_boot = ?, since_mono = ? WHERE id = ?",
+            *(now_s, moment.boot, moment.mono_s, batch),
+        )
+
+    def forget_batch_intent(self, batch: int) -> None:
+        """Forget the intent of a batch whose request never left this machine."""
+        self.write("DELETE FROM batches WHERE id = ? AND remote_id IS NULL", batch)
+
+    def record_batch_gone(self, batch: int) -> None:
+        """Record that a batch is gone or superseded; its row stays for the runs on it, and is never used again."""
+        self.write("UPDATE batches SET gone = id WHERE id = ?", batch)
+
+    def record_upload(self, batch: int, name: str, digest: str) -> None:
+        """Record that a file lies in a batch."""
+        self.write("INSERT OR REPLACE INTO uploads (batch, name, digest) VALUES (?, ?, ?)", batch, name, digest)
+
+    def record_uploads_begun(self, batch: int, names: Iterable[str]) -> None:
+        """Record, before the requests, which names are sent to a batch: only these may be deleted from it."""
+        self.write_all(
+            "INSERT INTO uploads (batch, name, digest) VALUES (?, ?, '') "
+            "ON CONFLICT (batch, name) DO UPDATE SET digest = ''",
+            ((batch, name) for name in names),
+        )
+
+    def record_modified(self, batch: int, modified: Mapping[str, int]) -> None:
+        """Record what the service lists as the time of each file after it was sent."""
+        self.write_all(
+            "UPDATE uploads SET modified_s = ? WHERE batch = ? AND name = ?",
+            ((seconds, batch, name) for name, seconds in modified.items()),
+        )
+
+    def record_sent(self, batch: int, now_s: float) -> None:
+        """Record when the last file so far was sent to a batch."""
+        self.write("UPDATE batches SET sent_s = ? WHERE id = ?", now_s, batch)
+
+    def forget_uploads(self, batch: int, names: Iterable[str]) -> None:
+        """Forget which bytes lie under names that the batch's listing does not confirm."""
+        self.write_all(
+            "UPDATE uploads SET digest = '', modified_s = 0 WHERE batch = ? AND name = ?",
+            ((batch, name) for name in names),
+        )
+
+    # Runs
+
+    def record_run_intent(self, shard: Shard, run: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Record, before the request, that a run is about to be paid; this closes the shard.
+
+        `run` has run_key, attempt, tag, batch, remote_batch, bound_s and intent_s; `settings` is what the run key
+        stands for.
+        """
+        moment = moment_now()
+        with self.transaction():
+            self._check_lease()
+            self.close_shard(shard.id, run["fingerprint"])
+            self.record_run_key(run["run_key"], settings)
+            self.write(
+                "INSERT INTO runs (shard, batch, remote_batch, bound_s, run_key, attempt, tag, intent_s, since_boot, "
+                "since_mono) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (shard, run_key, attempt, twin) DO "
+                "UPDATE SET intent_s = excluded.intent_s, since_boot = excluded.since_boot, "
+                "since_mono = excluded.since_mono, batch = excluded.batch, remote_batch = excluded.remote_batch, "
+                "lost_s = NULL, unknown = '', refused = '', given_up = 0 WHERE coalesce(runs.remote_id, '') = ''",
+                *(shard.id, run["batch"], run["remote_batch"], run["bound_s"], run["run_key"], run["attempt"]),
+                *(run["tag"], run["intent_s"], moment.boot, moment.mono_s),
+            )
+
+    def known_batches(self) -> frozenset[int]:
+        """List the service's ids of all batches that were ever recorded."""
+        rows = self.read("SELECT remote_id FROM batches WHERE remote_id IS NOT NULL")
+        return frozenset(row["remote_id"] for row in rows)
+
+    def known_runs(self) -> frozenset[str]:
+        """List the service's ids of all runs that were ever recorded."""
+        return frozenset(row["remote_id"] for row in self.read("SELECT remote_id FROM runs WHERE remote_id <> ''"))
+
+    def batches_of_tag(self, tag: str, but_run: int) -> frozenset[int]:
+        """List the service's ids of the batches of all other runs with a tag: shards of the same names and bytes."""
+        rows = self.read("SELECT remote_batch FROM runs WHERE tag = ? AND id <> ?", tag, but_run)
+        return frozenset(row["remote_batch"] for row in rows)
+
+    def list_visible(self, target: str, limit: int) -> list[Run]:
+        """List the newest runs of a target that any list of its runs should hold, at most `limit`."""
+        rows = self.read(
+            "SELECT runs.* FROM runs JOIN batches ON batches.id = runs.batch WHERE target = ? "
+            "AND runs.remote_id <> '' AND NOT runs.gone ORDER BY started_ns DESC, runs.id DESC LIMIT ?",
+            *(target, limit),
+        )
+        return [self._run(row) for row in rows]
+
+    def bound_of(self, runs: Iterable[int]) -> int:
+        """Return a time (Unix seconds) before all of some runs."""
+        marks = ", ".join(str(int(run)) for run in runs)
+        return int(self.read(f"SELECT coalesce(min(bound_s), 1) AS s FROM runs WHERE id IN ({marks})")[0]["s"])
+
+    def load_foreign(self, batch: int, runs: int) -> bytes | None:
+        """Load what was listed of another's batch, as `record_foreign` got it, unless it had another number of runs."""
+        rows = self.read("SELECT marks FROM foreign_batches WHERE remote_id = ? AND runs = ?", batch, runs)
+        return bytes(rows[0]["marks"]) if rows else None
+
+    def record_foreign(self, batch: int, runs: int, marks: bytes) -> None:
+        """Record what was listed of another's batch, so that it is not asked for again at each apply."""
+        self.write("INSERT OR REPLACE INTO foreign_batches VALUES (?, ?, ?)", batch, runs, marks)
+
+    def newest_run_row(self) -> int:
+        """Return the number of the newest row of runs, 0 where there is none."""
+        return int(self.read("SELECT coalesce(max(id), 0) AS id FROM runs")[0]["id"])
+
+    def record_run_key(self, run_key: str, settings: Mapping[str, Any]) -> None:
+        """Record what a run key stands for."""
+        self.write("INSERT OR IGNORE INTO run_keys VALUES (?, ?)", run_key, json.dumps(settings, sort_keys=True))
+
+    def load_run_keys(self) -> dict[str, dict[str, Any]]:
+        """Load what each run key stands for."""
+        return {row["run_key"]: json.loads(row["settings"]) for row in self.read("SELECT * FROM run_keys")}
+
+    def record_taken_run(
+        self, shard_id: int, batch: Batch, run: tuple[str, int, str], remote_id: str | None = None
+    ) -> int:
+        """Record a run that another state started, as an intent without a time, and return its row.
+
+        `run` has run key, attempt and tag. A row that has another run's id already stays; the run gets one of its own.
+        """
+        known = "shard = ? AND run_key = ? AND attempt = ?"
+        mine = "AND coalesce(remote_id, '') IN ('', ?)"
+        found = self.read(f"SELECT id FROM runs WHERE {known} {mine}", shard_id, *run[:2], remote_id)
+        if found:
+            return int(found[0]["id"])
+        twins = self.read(f"SELECT coalesce(max(twin) + 1, 0) AS next FROM runs WHERE {known}", shard_id, *run[:2])
+        cursor = self.write(
+            "INSERT INTO runs (shard, batch, remote_batch, run_key, attempt, tag, intent_s, twin) "
+            "VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
+            *(shard_id, batch.id, batch.remote_id or 0, *run, twins[0]["next"]),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def record_run(self, run: int, remote_id: str, status: str, message: str, times: tuple[int, int]) -> None:
+        """Record what the service says of a run; `times` are its start and finish in nanoseconds, 0 if unknown.
+
+        A time that no column can hold is as good as unknown. An id once recorded is never replaced by another: then
+        nothing is recorded.
+        """
+        started_ns, finished_ns = (time if fits_column(time) else 0 for time in times)
+        moment = moment_now()
+        self.write(
+            "UPDATE runs SET since_boot = ?, since_mono = ? WHERE id = ? AND coalesce(remote_id, '') = ''",
+            *(moment.boot, moment.mono_s, run),
+        )
+        self.write(
+            "UPDATE runs SET remote_id = ?, status = ?, message = ?, started_ns = ?, finished_ns = ?, unknown = '', "
+            "refused = '', gone = 0, given_up = 0 WHERE id = ? AND coalesce(remote_id, '') IN ('', ?)",
+            *(remote_id, status, message, started_ns, finished_ns, run, remote_id),
+        )
+
+    def record_run_lost(self, run: int, now_s: float) -> None:
+        """Record when the response to a run's start was lost."""
+        moment = moment_now()
+        self.write(
+            "UPDATE runs SET lost_s = ?, since_boot = ?, since_mono = ? WHERE id = ?",
+            *(now_s, moment.boot, moment.mono_s, run),
+        )
+
+    def record_run_refused(self, run: int, why: str) -> None:
+        """Record what the service answered in place of a run; the intent stays, since a gateway may have said so."""
+        moment = moment_now()
+        self.write(
+            "UPDATE runs SET refused = ?, since_boot = ?, since_mono = ? WHERE id = ?",
+            *(why, moment.boot, moment.mono_s, run),
+        )
+
+    def record_run_gone(self, run: int) -> None:
+        """Record that the service does not have a run any more; what it said of it before stays."""
+        self.write("UPDATE runs SET gone = 1 WHERE id = ?", run)
+
+    def record_run_unknown(self, run: int, why: str) -> None:
+        """Record that it could not be found out whether a run was started."""
+        self.write("UPDATE runs SET unknown = ? WHERE id = ?", why, run)
+
+    def record_given_up(self, run: int) -> None:
+        """Record a person's decision that no run was started under an intent."""
+        self.write("UPDATE runs SET given_up = 1 WHERE id = ? AND coalesce(remote_id, '') = ''", run)
+
+    def forget_run_intent(self, run: int) -> None:
+        """Forget an intent whose request never left this machine; its shard stays closed."""
+        self.write("DELETE FROM runs WHERE id = ? AND coalesce(remote_id, '') = ''", run)
+
+
+def _join_ids(ids: Iterable[int]) -> str:
+    return " ".join(map(str, sorted(ids)))
+
+
+def _by_shard(rows: Iterable[sqlite3.Row]) -> dict[int, list[sqlite3.Row]]:
+    grouped: dict[int, list[sqlite3.Row]] = {}
+    for row in rows:
+        grouped.setdefault(row["shard"], []).append(row)
+    return grouped
+
+
+def _member(row: sqlite3.Row) -> Member:
+    return Member(row["name"], row["path"], row["size"], row["digest"], row["password"], bool(row["stale"]))
+
+
+def read_holder(path: Path) -> str:
+    """Say who holds a state file, as it was recorded, or nothing where that cannot be read."""
+    try:
+        state = State(path, write=False)
+    except StateError:
+        return ""
+    try:
+        holder = json.loads(state.get_meta("holder") or "{}")
+    except (StateError, ValueError):
+        return ""
+    finally:
+        state.close()
+    return ", ".join(f"{key} {value}" for key, value in holder.items())

@@ -1,0 +1,1 @@
+"""What this machine offers and lacks: clocks, streams, signals, room, what is installed."""

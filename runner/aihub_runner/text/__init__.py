@@ -1,0 +1,1 @@
+"""Text: what is foreign is made harmless, JSON, and what two texts have in common."""

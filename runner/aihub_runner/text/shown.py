@@ -1,0 +1,101 @@
+"""Make text from outside safe to show, on a terminal or a page: nothing in it acts, everything in it can be seen."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from typing import Any
+
+from aihub_runner.text.align import common_length
+from aihub_runner.text.jsontext import render_json
+
+_MB = 1024 * 1024
+_NEAR = 300  # how many characters about a difference are looked at
+# Control characters, line and paragraph separators, what turns the direction of text, surrogates, and invisible
+# tags; not the joiners, which scripts and emoji are written with.
+_ACTS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e0fff]"
+)
+
+
+def make_visible(text: str, keep: str = "") -> str:
+    """Write control and direction characters as escapes, such as `\\x1b`, but for those to keep."""
+
+    def escape(match: re.Match[str]) -> str:
+        char = match.group()
+        return char if char in keep else ascii(char)[1:-1]
+
+    return _ACTS.sub(escape, text)
+
+
+def show_bytes(chunk: bytes) -> bytes:
+    """Write out what would act on a terminal: control characters, and those that change the direction."""
+    text = chunk.decode("utf-8", "replace").replace("\r\n", "\n")
+    return "".join(_show_char(char) if unicodedata.category(char) in ("Cc", "Cf") else char for char in text).encode()
+
+
+def _show_char(char: str) -> str:
+    return char if char in "\n\t" else f"\\u{ord(char):04x}"
+
+
+def show_value(value: Any, limit: int) -> str:
+    """Show any value of JSON in one line of at most `limit` characters."""
+    text = value if isinstance(value, str) else "" if value is None else render_json(value)
+    shown = make_visible(text[: limit + 1])
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def count(number: int, thing: str) -> str:
+    """Say how many there are of a thing, which forms its plural with an s, or, as `batch`, with es."""
+    return f"{number:d} {thing}" + ("" if number == 1 else "es" if thing.endswith("h") else "s")
+
+
+def are(number: int) -> str:
+    """Choose the verb that goes with so many."""
+    return "is" if number == 1 else "are"
+
+
+def render_size(size_bytes: int) -> str:
+    """Render a number of bytes for people."""
+    if size_bytes < 1024:
+        return count(size_bytes, "byte")
+    if size_bytes < _MB // 10:
+        return f"{size_bytes / 1024:.1f} KB"
+    return f"{size_bytes / _MB:.1f} MB" if size_bytes < 1024 * _MB else f"{size_bytes / _MB / 1024:.1f} GB"
+
+
+def show_difference(before: str, after: str, limit: int) -> tuple[str, str]:
+    """Show two texts that differ, each in one line of at most `limit` characters, so that one can see where they do.
+
+    They begin a little before that place. Texts that look alike are written as JSON has them, and spaces as ␣.
+    """
+    left, right = make_visible(before), make_visible(after)
+    if before != after and _look_alike(left, right):
+        left, right = (json.dumps(text)[1:-1].replace(" ", "␣") for text in (before, after))
+    same, longest = common_length(left, right), max(len(left), len(right))
+    start = max(0, min(same - limit // 3, longest - limit + 1)) if left != right and same > limit // 2 else 0
+    return _window(left, start, limit), _window(right, start, limit)
+
+
+def _window(text: str, start: int, limit: int) -> str:
+    shown = "…" * bool(start) + text[start:]
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def _look_alike(left: str, right: str) -> bool:
+    """Tell whether two texts differ in nothing that one sees: spaces, invisible characters, forms, alphabets."""
+    place = common_length(left, right)
+    near = slice(max(0, place - _NEAR), place + _NEAR)
+    if _skeleton(left[near]) == _skeleton(right[near]):
+        return True
+    alphabets = {unicodedata.name(text[place], "").split(" ")[0] for text in (left, right) if place < len(text)}
+    return len(alphabets) == 2 and alphabets <= {"LATIN", "CYRILLIC", "GREEK"}
+
+
+def _skeleton(text: str) -> str:
+    if text.isascii():
+        return " ".join(text.split())
+    seen = (char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char) != "Cf")
+    return " ".join("".join(seen).split())
