@@ -25,8 +25,8 @@ contract: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m aihub_runner.spec.reference > docs/reference.md
-	$(BIN)/python -m fake_server.reference > docs/scenarios.md
-	$(BIN)/python -m fake_server.behaviours > docs/fake.md
+	$(BIN)/python -m fake_aihub.docs.scenarios > docs/scenarios.md
+	$(BIN)/python -m fake_aihub.docs.behaviours > docs/fake.md
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/bench/bench_fake.py

@@ -14,7 +14,7 @@ import requests
 from aihub import AIHub
 
 from contract import OPENAPI, load_operations
-from fake_server import FakeAIHub
+from fake_aihub import FakeAIHub
 
 GROUPS = ("batches", "apps.runs", "apps.deployments.runs", "jobs", "files", "secrets")
 SDK_AGENT = "OpenAPI-Generator/"

@@ -51,7 +51,7 @@ def upload_all(root: str) -> float:
 def main() -> None:
     """Start the fake with a folder, measure it three times, and print."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "fake_server", "--port", "0", "--data-dir", folder]
+        command = [sys.executable, "-m", "fake_aihub", "--port", "0", "--data-dir", folder]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout
             root = server.stdout.readline().strip()

@@ -172,7 +172,7 @@ class Server:
 def serving(*options: str) -> Iterator[Server]:
     """Start a fake, and wait for its first answer."""
     begun = time.perf_counter()
-    command = [sys.executable, "-m", "fake_server", "--port", "0", "--run-seconds", "0", *options]
+    command = [sys.executable, "-m", "fake_aihub", "--port", "0", "--run-seconds", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         port = int(process.stdout.readline().split(":")[2].split("/")[0])

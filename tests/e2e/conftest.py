@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from aihub_runner.cli.main import cli
 from contract import check_journal
-from fake_server import FakeAIHub
+from fake_aihub import FakeAIHub
 from support.proxy import Proxy
 from support.world import check_paid_once
 

@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from fake_server import FakeAIHub
+from fake_aihub import FakeAIHub
 
 from .conftest import SPEC, Project
 

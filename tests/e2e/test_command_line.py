@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import aihub_runner.apply.run
 import aihub_runner.cli.main
-import fake_server.__main__
+import fake_aihub.server.cli
 
 from .conftest import SPEC, Project
 
@@ -80,7 +80,7 @@ def test_what_is_not_done_is_shown_with_what_to_do_about_it(project: Project) ->
     assert "hint       apply again when that is done" in project.apply("--retry-failed").out
 
 
-@pytest.mark.parametrize("program", [aihub_runner.cli.main.cli, fake_server.__main__.main])
+@pytest.mark.parametrize("program", [aihub_runner.cli.main.cli, fake_aihub.server.cli.main])
 def test_help_is_there_by_its_short_name_and_cuts_no_sentence_off(program: click.Command) -> None:
     shown = CliRunner().invoke(program, ["-h"])
     assert shown.exit_code == 0

@@ -20,8 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from aihub_runner.plan.batching import hashed_name, plain_name
 from contract import check_journal
-from fake_server import FakeAIHub
-from fake_server.world import Batch, Run
+from fake_aihub import FakeAIHub
+from fake_aihub.world.world import Batch, Run
 from support.proxy import Proxy, shifted
 
 from .conftest import QUICK, ROOT, WRITES, Project

@@ -9,7 +9,7 @@ import pytest
 
 from aihub_runner.apply.job import Options, open_job
 from aihub_runner.errors import InputError
-from fake_server import FakeAIHub
+from fake_aihub import FakeAIHub
 from support.proxy import (
     ALWAYS,
     BATCHES,

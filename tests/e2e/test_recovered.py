@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import aihub_runner.results.documents
-import fake_server.batches
-from fake_server.extraction import Extraction
+import fake_aihub.api.batches
+from fake_aihub.extraction import Extraction
 
 from .conftest import Project
 from .test_interrupted import wait_for
@@ -61,7 +61,7 @@ def test_run_that_the_lock_file_does_not_have_yet_stops_a_fresh_clone(project: P
 
 
 def test_listing_without_sizes_is_verified_by_digests(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = fake_server.batches._render_file
+    real = fake_aihub.api.batches._render_file
 
     def without_size(*args: Any) -> dict[str, Any]:
         rendered = real(*args)
@@ -69,7 +69,7 @@ def test_listing_without_sizes_is_verified_by_digests(project: Project, monkeypa
         return rendered
 
     project.write_files(2)
-    monkeypatch.setattr(fake_server.batches, "_render_file", without_size)
+    monkeypatch.setattr(fake_aihub.api.batches, "_render_file", without_size)
     assert project.apply().code == 0
     lose_state(project)
     project.forget_requests()

@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from aihub_runner.state.store import State
-from fake_server.extraction import Extraction
+from fake_aihub.extraction import Extraction
 
 from .conftest import Project
 

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from contract import check_journal
-from fake_server import FakeAIHub
+from fake_aihub import FakeAIHub
 
 
 @pytest.fixture

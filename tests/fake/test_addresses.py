@@ -12,12 +12,12 @@ import pytest
 import requests
 from aihub import AIHub
 
-from fake_server import FakeAIHub
-from fake_server.app import create_app
-from fake_server.clock import Clock
-from fake_server.serve import Background
-from fake_server.service import Service
-from fake_server.world import World
+from fake_aihub import FakeAIHub
+from fake_aihub.api.app import create_app
+from fake_aihub.api.service import Service
+from fake_aihub.server.embedded import Background
+from fake_aihub.world.clock import Clock
+from fake_aihub.world.world import World
 
 ORIGIN = "http://localhost:5173"
 TOKEN = {"Authorization": "Bearer fake-x"}
@@ -109,7 +109,7 @@ def test_pages_may_not_ask_unless_told(fake: FakeAIHub) -> None:
 def test_address_that_is_printed_can_be_asked(host: str) -> None:
     if host == "::1" and not has_ipv6():
         pytest.skip("this machine has no IPv6")
-    command = [sys.executable, "-m", "fake_server", "--port", "0", "--host", host, "--cors", "*"]
+    command = [sys.executable, "-m", "fake_aihub", "--port", "0", "--host", host, "--cors", "*"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         root = process.stdout.readline().strip()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 
-from fake_server import FakeAIHub
+from fake_aihub import FakeAIHub
 
 
 def entries(http: requests.Session, fake: FakeAIHub, **asked: Any) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 import requests
 
-from fake_server import FakeAIHub
+from fake_aihub import FakeAIHub
 
 FILES = 1000
 PART_BYTES = 1000

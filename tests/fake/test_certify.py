@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-import fake_server.serve
+import fake_aihub.server.embedded
 from contract import OPENAPI, load_operations
 from fake.differences import DIFFERENCES, Difference
-from fake_server import FakeAIHub
-from fake_server.__main__ import main
-from fake_server.certificate import make_redaction, render_report
-from fake_server.disclosure import Redaction
-from fake_server.hub import Hub, Options
-from fake_server.promise import Promise, load_promises
-from fake_server.suite import Certificate, certify
-from fake_server.target import Target
+from fake_aihub import FakeAIHub
+from fake_aihub.certify.http import Target
+from fake_aihub.certify.promise import Promise, load_promises
+from fake_aihub.certify.redaction import Redaction
+from fake_aihub.certify.report import make_redaction, render_report
+from fake_aihub.certify.runner import Certificate, certify
+from fake_aihub.certify.session import Hub, Options
+from fake_aihub.server.cli import main
 
 FOLDER = "/acme/work/fs/drive/in"
 EVERYTHING = Options(max_runs=4, app_name="Invoice Extraction", deployment="d-1", folder=FOLDER, settle_s=5)
@@ -67,8 +67,8 @@ def test_certify_finds_all_promises_kept_by_the_fake() -> None:
 
 @pytest.mark.parametrize("planted", DIFFERENCES, ids=lambda planted: planted.name)
 def test_certify_finds_a_planted_difference(planted: Difference, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = fake_server.serve.create_app
-    monkeypatch.setattr(fake_server.serve, "create_app", lambda service: planted.wrap(original(service)))
+    original = fake_aihub.server.embedded.create_app
+    monkeypatch.setattr(fake_aihub.server.embedded, "create_app", lambda service: planted.wrap(original(service)))
     with make_fake() as fake:
         assert planted.breaks in outcomes(certify_all(make_hub(fake)), "broken")
 
@@ -134,7 +134,7 @@ def test_certify_lists_what_it_could_not_delete() -> None:
 
 def test_certify_interrupted_from_the_keyboard_deletes_what_it_made_and_exits_with_130(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    command = [sys.executable, "-m", "fake_server", "certify", "--report", str(report), "--settle-seconds", "600"]
+    command = [sys.executable, "-m", "fake_aihub", "certify", "--report", str(report), "--settle-seconds", "600"]
     with FakeAIHub() as fake:
         fake.faults.add(operation="listFiles", do="stall", seconds=60, nth=2)
         environment = os.environ | {"AIHUB_API_KEY": "fake-x", "PYTHONUNBUFFERED": "1"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from fake_server import FakeAIHub
+from fake_aihub import FakeAIHub
 
 APP = {"app_name": "Invoice Extraction"}
 SECRET = {"alias": "erp", "value": "x", "allowed_workspaces_type": "ALL"}

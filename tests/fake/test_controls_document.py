@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fake_server.__main__ import main
-from fake_server.app import CONTROLS
-from fake_server.scripts import ACTIONS, KEYS, KNOBS
-from fake_server.verify import CRITERIA
+from fake_aihub.api.app import CONTROLS
+from fake_aihub.controls.fault_scripts import ACTIONS, KEYS, KNOBS
+from fake_aihub.controls.verify import CRITERIA
+from fake_aihub.server.cli import main
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "controls.md").read_text(encoding="utf-8")

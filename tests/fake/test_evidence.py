@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fake_server.behaviours import main, render_evidence
-from fake_server.evidence import RULES, SOURCES, Rule, count_sources, render_counts
-from fake_server.operations import BY_ID
-from fake_server.promise import Promise, load_promises
+from fake_aihub.certify.promise import Promise, load_promises
+from fake_aihub.contract.evidence import RULES, SOURCES, Rule, count_sources, render_counts
+from fake_aihub.contract.operations import BY_ID
+from fake_aihub.docs.behaviours import main, render_evidence
 
 ROOT = Path(__file__).parents[2]
 # May only fall: what is new is found out first, or is not imitated.

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from fake_server import FakeAIHub
+from fake_aihub import FakeAIHub
 
 APP = {"app_name": "Invoice Extraction"}
 BINARY = {"Content-Type": "application/octet-stream"}
@@ -335,7 +335,7 @@ def test_fake_gives_the_same_bytes_for_the_same_requests() -> None:
 
 
 def test_fake_on_its_own_prints_its_root_and_answers_there() -> None:
-    command = [sys.executable, "-m", "fake_server", "--port", "0"]
+    command = [sys.executable, "-m", "fake_aihub", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         root = process.stdout.readline().strip()
@@ -346,7 +346,7 @@ def test_fake_on_its_own_prints_its_root_and_answers_there() -> None:
 
 def test_fake_on_a_port_that_is_taken_says_so(fake: FakeAIHub) -> None:
     port = fake.root.split(":")[2].split("/")[0]
-    command = [sys.executable, "-m", "fake_server", "--port", port]
+    command = [sys.executable, "-m", "fake_aihub", "--port", port]
     result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert result.returncode == 1
     assert "cannot listen" in result.stderr

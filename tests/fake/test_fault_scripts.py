@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from fake_server import FakeAIHub
-from fake_server.faults import Faults
+from fake_aihub import FakeAIHub
+from fake_aihub.controls.faults import Faults
 
 NAMES = [f"{number:02}" for number in range(8)]
 

@@ -14,7 +14,7 @@ from aihub import AIHub
 from aihub.exceptions import NotFoundException
 
 from contract import check_journal
-from fake_server import FakeAIHub
+from fake_aihub import FakeAIHub
 
 FOLDER = "acme/space/fs/drive/in"
 BINARY = {"Content-Type": "application/octet-stream"}

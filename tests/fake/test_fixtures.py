@@ -10,13 +10,13 @@ import pytest
 import requests
 
 from contract import OPENAPI, check_journal, load_operations
-from fake_server import FakeAIHub
-from fake_server.checking import ScenarioError
-from fake_server.clock import Clock
-from fake_server.extraction import Extraction
-from fake_server.fixtures import FixtureFile, load_fixtures
-from fake_server.reference import FIXTURE
-from fake_server.world import File, Run, World
+from fake_aihub import FakeAIHub
+from fake_aihub.docs.scenarios import FIXTURE
+from fake_aihub.extraction import Extraction
+from fake_aihub.extraction.recorded import FixtureFile, load_fixtures
+from fake_aihub.extraction.validation import ScenarioError
+from fake_aihub.world.clock import Clock
+from fake_aihub.world.world import File, Run, World
 
 FIELD = {"field_name": "total", "value": "1", "confidence": {"model": 1, "ocr": None}, "edit_history": []}
 DOCUMENT = {"class_name": None, "fields": [FIELD], "review_completed": True, "post_processed_pdf_path": "/a.pdf"}

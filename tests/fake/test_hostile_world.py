@@ -13,7 +13,7 @@ import pytest
 import requests
 import tomli_w
 
-from fake_server import FakeAIHub
+from fake_aihub import FakeAIHub
 
 TAGS = ["mine:a:1", "aihub:0123456789:1"]
 DAY_S = 86_400

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import requests
 
-from fake_server import FakeAIHub
-from fake_server.clock import Clock
-from fake_server.journal import Exchange, Journal
-from fake_server.nearest import describe_nearest
+from fake_aihub import FakeAIHub
+from fake_aihub.api.nearest import describe_nearest
+from fake_aihub.controls.journal import Exchange, Journal
+from fake_aihub.world.clock import Clock
 
 SECRETS = {
     "settings": {

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import requests
 
-from fake_server import FakeAIHub
-from fake_server.lifecycle import STATUSES
+from fake_aihub import FakeAIHub
+from fake_aihub.api.lifecycle import STATUSES
 
 
 def make_batch(http: requests.Session, fake: FakeAIHub, *names: str) -> int:

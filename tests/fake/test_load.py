@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from bench.load import Client, Tally, hammer, serving
 
-from fake_server import FakeAIHub
+from fake_aihub import FakeAIHub
 
 CLIENTS, ROUNDS = 32, 2
 MEGABYTE = 1_048_576
@@ -51,6 +51,7 @@ def test_fake_with_a_folder_starts_small_and_keeps_no_body_in_memory(tmp_path: P
 
 
 def test_fake_starts_without_what_it_does_not_need_at_once() -> None:
-    code = f"import sys, fake_server.__main__, fake_server.serve; print([m for m in {HEAVY!r} if m in sys.modules])"
+    start = "import sys, fake_aihub.server.cli, fake_aihub.server.embedded"
+    code = f"{start}; print([m for m in {HEAVY!r} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert found.stdout.strip() == "[]"

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 
 from contract import OPENAPI, load_operations
-from fake_server.operations import OPERATIONS, Operation
+from fake_aihub.contract.operations import OPERATIONS, Operation
 
 # Known to the fake, and not in the description: sent by the vendor's SDK, or spoken of in the prose alone.
 BEYOND = {

@@ -12,12 +12,12 @@ import pytest
 import requests
 from click.testing import CliRunner
 
-from fake_server import FakeAIHub, FolderInUseError
-from fake_server.__main__ import main
-from fake_server.clock import parse_clock
-from fake_server.options import RANGES, check_options
-from fake_server.service import Service
-from fake_server.world import ApiError, World
+from fake_aihub import FakeAIHub, FolderInUseError
+from fake_aihub.api.service import Service
+from fake_aihub.controls.options import RANGES, check_options
+from fake_aihub.server.cli import main
+from fake_aihub.world.clock import parse_clock
+from fake_aihub.world.world import ApiError, World
 
 WRONG: dict[str, list[Any]] = {
     "host": ["", "a b", "http://x", 3],
@@ -86,7 +86,7 @@ def test_folder_of_a_fake_at_work_is_refused_to_another_and_free_after_it(tmp_pa
         left.write_bytes(b"under way")
         with pytest.raises(FolderInUseError, match="another fake AI Hub"):
             FakeAIHub(tmp_path)
-        command = [sys.executable, "-m", "fake_server", "--port", "0", "--data-dir", str(tmp_path)]
+        command = [sys.executable, "-m", "fake_aihub", "--port", "0", "--data-dir", str(tmp_path)]
         found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert (found.returncode, found.stdout) == (1, "")
         assert "in use by another fake AI Hub" in found.stderr

@@ -13,7 +13,7 @@ import pytest
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[2]
-PLUGIN = "fake_server.pytest_plugin"
+PLUGIN = "fake_aihub.pytest_plugin"
 # Schemathesis takes a second to load. Where this package is installed, pytest finds the plugin by itself.
 OPTIONS = ["-p", "no:schemathesis"]
 OPTIONS += [] if any(found.value == PLUGIN for found in entry_points(group="pytest11")) else ["-p", PLUGIN]
@@ -46,7 +46,7 @@ def test_plugin_imports_nothing_of_the_fake_until_it_is_used() -> None:
         f"import sys, {PLUGIN}; print(sorted(name for name in sys.modules if name.startswith(('fake', 'starl', 'uv'))))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == f"['fake_server', '{PLUGIN}']"
+    assert out.strip() == f"['fake_aihub', '{PLUGIN}']"
 
 
 def test_plugin_gives_each_test_a_world_of_its_own(pytester: pytest.Pytester) -> None:
@@ -258,7 +258,7 @@ def test_fake_goes_on_and_ends_where_a_test_freezes_the_time_of_its_process(pyte
         ask(fake_aihub)
 
     def test_one_of_its_own(monkeypatch):
-        from fake_server import FakeAIHub
+        from fake_aihub import FakeAIHub
 
         Frozen(monkeypatch)
         with FakeAIHub() as fake:

@@ -10,8 +10,8 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from fake_server import FakeAIHub
-from fake_server.operations import OPERATIONS
+from fake_aihub import FakeAIHub
+from fake_aihub.contract.operations import OPERATIONS
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ import pytest
 import requests
 from starlette.types import Receive
 
-from fake_server import FakeAIHub
-from fake_server.app import create_app
-from fake_server.connections import _most_connections, make_server
-from fake_server.limits import LINGER_BYTES, MAX_FILE_BYTES, MAX_JSON_BYTES, limit_bodies
-from fake_server.serve import Background
+from fake_aihub import FakeAIHub
+from fake_aihub.api.app import create_app
+from fake_aihub.api.limits import LINGER_BYTES, MAX_FILE_BYTES, MAX_JSON_BYTES, limit_bodies
+from fake_aihub.server.embedded import Background
+from fake_aihub.server.http import _most_connections, make_server
 
 HEAD = "Host: fake\r\nAuthorization: Bearer fake-test\r\n"
 
@@ -288,7 +288,7 @@ def test_malformed_multipart_and_controls_are_refused_not_failed(
 
 
 def run_fake(*options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "fake_server", "--port", "0", *options]
+    command = [sys.executable, "-m", "fake_aihub", "--port", "0", *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

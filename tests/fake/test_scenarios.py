@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 from openapi_schema_validator import OAS30Validator
 
 from contract import OPENAPI, load_operations
-from fake_server import FakeAIHub
-from fake_server.checking import ScenarioError
-from fake_server.clock import Clock
-from fake_server.extraction import Extraction
-from fake_server.packs import bundled_packs, find_pack, load_packs, parse_pack
-from fake_server.reference import EXAMPLE, FIXTURE, TABLES, render_reference
-from fake_server.world import File, Run, World
+from fake_aihub import FakeAIHub
+from fake_aihub.docs.scenarios import EXAMPLE, FIXTURE, TABLES, render_reference
+from fake_aihub.extraction import Extraction
+from fake_aihub.extraction.packs import bundled_packs, find_pack, load_packs, parse_pack
+from fake_aihub.extraction.validation import ScenarioError
+from fake_aihub.world.clock import Clock
+from fake_aihub.world.world import File, Run, World
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "data" / "scenarios"
@@ -351,22 +351,26 @@ def test_folder_without_packs_is_told(tmp_path: Path, folder: str, message: str)
 @pytest.mark.parametrize(("option", "name"), [("--scenarios", "x.toml"), ("--fixtures", "a.pdf.json")])
 def test_command_with_a_mistake_in_a_pack_or_fixture_tells_it_and_ends(tmp_path: Path, option: str, name: str) -> None:
     (tmp_path / name).write_text("x")
-    command = [sys.executable, "-m", "fake_server", "--port", "0", option, str(tmp_path)]
+    command = [sys.executable, "-m", "fake_aihub", "--port", "0", option, str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert (result.returncode, result.stdout) == (1, "")
     assert f"Error: {name}: should be" in result.stderr
 
 
 def test_start_of_the_fake_leaves_packs_alone_until_results_are_asked_for() -> None:
-    code = "import sys, fake_server.app; print({'pydantic', 'pypdf', 'fake_server.packs'} & set(sys.modules))"
+    code = (
+        "import sys, fake_aihub.api.app; print({'pydantic', 'pypdf', 'fake_aihub.extraction.packs'} & set(sys.modules))"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
     assert result.stdout == "set()\n"
 
 
 def test_packs_are_installed_with_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    patterns = project["tool"]["setuptools"]["package-data"]["fake_server"]
-    found = [f"scenarios/{path.name}" for path in (ROOT / "fake_server" / "scenarios").iterdir()]
+    patterns = project["tool"]["setuptools"]["package-data"]["fake_aihub"]
+    found = [
+        f"extraction/scenarios/{path.name}" for path in (ROOT / "fake_server/fake_aihub/extraction/scenarios").iterdir()
+    ]
     assert len(found) == len(APPS)
     assert all(any(fnmatch(name, pattern) for pattern in patterns) for name in found)
 

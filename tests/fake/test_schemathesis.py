@@ -24,7 +24,7 @@ import requests
 import tomli_w
 
 from contract import OPENAPI, load_operations, needs_openapi
-from fake_server import FakeAIHub
+from fake_aihub import FakeAIHub
 from schemathesis_hooks import DRIVE, PART
 
 BASELINE = Path(__file__).with_name("schemathesis.toml")

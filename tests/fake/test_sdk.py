@@ -11,7 +11,7 @@ from aihub import AIHub
 from aihub.exceptions import NotFoundException, UnauthorizedException
 
 from contract import check_journal, needs_openapi
-from fake_server import FakeAIHub
+from fake_aihub import FakeAIHub
 from proof import drive_sdk, list_methods, open_sdk, prove, record_calls, render_proof
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import requests
 from aihub import AIHub
 from aihub.exceptions import NotFoundException
 
-from fake_server import FakeAIHub
+from fake_aihub import FakeAIHub
 
 HIDDEN = "hunter2-and-more"
 SECRET = {"alias": "erp", "value": HIDDEN, "allowed_workspaces_type": "ALL"}

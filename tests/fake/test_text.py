@@ -16,11 +16,11 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fake_server import FakeAIHub
-from fake_server.clock import Clock
-from fake_server.extraction import Extraction
-from fake_server.text import MAX_BYTES, MAX_PAIRS, MAX_VALUE, Text, normalise, read_text
-from fake_server.world import File, Run, World
+from fake_aihub import FakeAIHub
+from fake_aihub.extraction import Extraction
+from fake_aihub.extraction.text import MAX_BYTES, MAX_PAIRS, MAX_VALUE, Text, normalise, read_text
+from fake_aihub.world.clock import Clock
+from fake_aihub.world.world import File, Run, World
 
 INVOICES = Path(__file__).parents[2] / "specs" / "invoices"
 
@@ -106,7 +106,7 @@ def test_text_of_a_pdf_is_read_with_its_pages() -> None:
 def test_text_of_a_pdf_without_pypdf_is_none() -> None:
     code = (
         "import sys; sys.modules['pypdf'] = None\n"
-        "from fake_server.text import Text, read_text\n"
+        "from fake_aihub.extraction.text import Text, read_text\n"
         "print(read_text(sys.stdin.buffer.read()) == Text())"
     )
     content = make_pdf(lines_of_pdf("Total: 5"))
@@ -216,7 +216,9 @@ def test_pdf_that_is_too_long_is_not_read() -> None:
 
 
 def test_damaged_pdf_prints_nothing() -> None:
-    code = "import sys; from fake_server.text import read_text; print(read_text(sys.stdin.buffer.read()).pages)"
+    code = (
+        "import sys; from fake_aihub.extraction.text import read_text; print(read_text(sys.stdin.buffer.read()).pages)"
+    )
     content = make_pdf(lines_of_pdf("Total: 5")).replace(b"startxref\n", b"startxref\n9")
     result = subprocess.run([sys.executable, "-c", code], input=content, capture_output=True, timeout=20, check=True)
     assert (result.stdout, result.stderr) == (b"1\n", b"")

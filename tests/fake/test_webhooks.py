@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 
-from fake_server import FakeAIHub
+from fake_aihub import FakeAIHub
 
 SECRET = "hunter2-and-more"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fake_server import FakeAIHub
+    from fake_aihub import FakeAIHub
 
 NOT_IN_THE_KEY = ("batch_id", "tags", "webhook_config")
 

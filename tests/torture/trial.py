@@ -74,7 +74,7 @@ class Worker:
     """A fake, and a warm parent of the applies against it, each in a process of its own."""
 
     def __init__(self) -> None:
-        serve = [sys.executable, "-m", "fake_server", "--port", "0", "--run-seconds", "0"]
+        serve = [sys.executable, "-m", "fake_aihub", "--port", "0", "--run-seconds", "0"]
         self.server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
         assert self.server.stdout
         self.root = self.server.stdout.readline().strip()

@@ -168,7 +168,7 @@ def opened_job(spec: Path, options: Options, state: Path | None, fake: bool, off
         yield open_job(spec, options, state=state, fake_root="" if fake else None, offline=offline)
         return
     from aihub_runner.files import make_folder
-    from fake_server import FakeAIHub, FolderInUseError
+    from fake_aihub import FakeAIHub, FolderInUseError
 
     job = open_job(spec, options, state=state, fake_root="", offline=True)
     data = job.results_path.parent / "data"

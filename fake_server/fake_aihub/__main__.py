@@ -1,0 +1,5 @@
+"""`python -m fake_aihub`."""
+
+from fake_aihub.server.cli import main
+
+main()

@@ -1,0 +1,91 @@
+"""The audit log: who did what in this world."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fake_aihub.api.auth import context_of, user_of
+from fake_aihub.api.service import Service, answer
+from fake_aihub.api.validation import read_body
+from fake_aihub.contract.evidence import rule
+from fake_aihub.world.entities import ApiError, AuditEntry
+
+PAGE_ENTRIES = 100
+READS = ("GET", "HEAD")
+LOG_TYPES = {
+    "runApp": "app_v2",
+    "deleteRun": "app_v2",
+    "runDeployment": "app_deployment_run_v2",
+    "createSecret": "org_secrets_v2",
+    "updateSecret": "org_secrets_v2",
+    "deleteSecret": "org_secrets_v2",
+}
+
+
+def email_of(user: str) -> str:
+    """Tell the e-mail address of a user of this world."""
+    return f"{user}@aihub.example"
+
+
+@rule("guess", "the log holds each request that changed something, by the log type of what it changed, else api_v2")
+def note_request(service: Service, request: Request) -> None:
+    """Note a request that was granted, where it may have changed something."""
+    operation = request.scope["operation"]
+    if not operation or operation == "getAuditLogs" or request.method in READS:
+        return
+    service.world.note(
+        context=context_of(request),
+        user=user_of(request),
+        address=request.client.host if request.client else "",
+        log_type=LOG_TYPES.get(operation, "api_v2"),
+        operation=operation,
+        subject=request.scope.get("subject", request.scope["path"]),
+    )
+
+
+@rule("spec", "answers log entries, filtered by type, e-mail address and time", operation="getAuditLogs", status=200)
+@rule("spec", "start says how many to skip, size how many to answer at most", operation="getAuditLogs", status=200)
+@rule("guess", "the newest come first, 100 where size is not given; times include their ends", operation="getAuditLogs")
+@rule("guess", "the log is that of the context, though no IB-Context is described", operation="getAuditLogs")
+@rule("guess", "a negative start or size, or a time that is no number", operation="getAuditLogs", status=400)
+async def list_entries(service: Service, request: Request) -> Response:
+    """POST /v1/auditlogs"""
+    given = await read_body(service, request)
+    start, size = given.get("start", 0), given.get("size", PAGE_ENTRIES)
+    if start < 0 or size < 0:
+        raise ApiError(400, "start and size are not negative.")
+    from_ms, to_ms = _read_time(given, "start_time"), _read_time(given, "end_time")
+    context = context_of(request)
+    found = [
+        entry
+        for entry in reversed(service.world.audit)
+        if entry.context == context
+        and given.get("log_type", entry.log_type) == entry.log_type
+        and given.get("email", email_of(entry.user)) == email_of(entry.user)
+        and (from_ms is None or entry.now_ms >= from_ms)
+        and (to_ms is None or entry.now_ms <= to_ms)
+    ]
+    return answer(200, {"status": "OK", "data": {"results": [_render(one) for one in found[start : start + size]]}})
+
+
+def _read_time(given: dict[str, Any], name: str) -> int | None:
+    text = given.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise ApiError(400, f"{name} is not a number of milliseconds.")
+    return int(text[:18])
+
+
+def _render(entry: AuditEntry) -> dict[str, Any]:
+    return {
+        "timestamp_millis": str(entry.now_ms),
+        "email": email_of(entry.user),
+        "user_ip": entry.address,
+        "log_type": entry.log_type,
+        "operation": entry.operation,
+        "subject": entry.subject,
+    }

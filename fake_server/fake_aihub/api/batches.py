@@ -1,0 +1,153 @@
+"""Batches and their files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fake_aihub.api.auth import context_of, user_of
+from fake_aihub.api.mixups import meant_batch
+from fake_aihub.api.service import Service, answer
+from fake_aihub.api.validation import check_name, read_body, read_count
+from fake_aihub.contract.evidence import rule
+from fake_aihub.controls.faults import hidden_since, page_of
+from fake_aihub.world.entities import ApiError, Batch, File
+
+PAGE_BATCHES = 100
+PAGE_FILES = 100
+MAX_PAGE_FILES = 1000
+
+
+def render_batch(batch: Batch) -> dict[str, Any]:
+    """Render a batch as the API tells of it."""
+    return {
+        "id": batch.id,
+        "name": batch.name,
+        "workspace": batch.workspace,
+        "mount_point": "Instabase Drive",
+        "repo_owner": batch.owner,
+        "batch_owner": batch.owner,
+        "created_at_ms": batch.created_ms,
+        "updated_at_ms": batch.updated_ms,
+        "path_suffix": f"batches/{batch.id}",
+    }
+
+
+def find_batch(service: Service, request: Request) -> Batch:
+    """Find the batch that a path names. Raises ApiError 404."""
+    text = request.path_params["batch_id"]
+    if not (text.isascii() and text.isdigit()):
+        raise ApiError(404, f"Batch with ID {text[:50]} does not exist.")
+    return service.world.get_batch(context_of(request), int(text[:18]))
+
+
+@rule("spec", "makes a batch, and answers its id", operation="createBatch", status=200)
+@rule("docs", "a service account names no workspace", operation="createBatch", status=400)
+@rule("spec", "a batch that names no workspace is in the personal one", operation="createBatch", status=200)
+@rule("guess", "the personal workspace is called My Workspace", operation="createBatch")
+@rule("docs", "two batches may have the same name", operation="createBatch", status=200)
+async def create_batch(service: Service, request: Request) -> Response:
+    """POST /v2/batches"""
+    given = await read_body(service, request)
+    user = user_of(request)
+    if user == "service" and not given.get("workspace"):
+        raise ApiError(400, "A service account must name a workspace.")
+    if not given["name"] or len(given["name"]) > 255:
+        raise ApiError(400, "The name of a batch has 1 to 255 characters.")
+    workspace = given.get("workspace", "My Workspace")
+    batch = service.world.create_batch(context_of(request), given["name"], workspace, user)
+    return answer(200, {"id": meant_batch(service, request, batch).id})
+
+
+@rule(
+    "spec",
+    "answers batches, by workspace and username, limit of them from offset on",
+    operation="listBatches",
+    status=200,
+)
+@rule("guess", "the oldest come first; 100 where limit is not given, 1,000 at most", operation="listBatches")
+async def list_batches(service: Service, request: Request) -> Response:
+    """GET /v2/batches"""
+    limit = read_count(request, "limit", PAGE_BATCHES, 1000)
+    offset = read_count(request, "offset", 0)
+    asked, context = request.query_params, context_of(request)
+    found = [
+        batch
+        for batch in service.world.batches.values()
+        if batch.context == context
+        and asked.get("workspace", batch.workspace) == batch.workspace
+        and asked.get("username", batch.owner) == batch.owner
+    ]
+    since_ms = hidden_since(request.scope, service.clock.now_s()) * 1000
+    found = [batch for batch in found if batch.created_ms < since_ms]
+    page = page_of(request.scope, found, offset, limit)
+    return answer(200, {"batches": [render_batch(batch) for batch in page.entries]})
+
+
+@rule("spec", "answers a batch, its times in milliseconds", operation="getBatch", status=200)
+@rule("spec", "a batch that is not there, or not of this context", operation="getBatch", status=404)
+async def get_batch(service: Service, request: Request) -> Response:
+    """GET /v2/batches/{batch_id}"""
+    return answer(200, render_batch(meant_batch(service, request, find_batch(service, request))))
+
+
+@rule("spec", "deletes a batch and its files, and answers the job", operation="deleteBatch", status=202)
+@rule("spec", "a batch that is not there, or not of this context", operation="deleteBatch", status=404)
+async def delete_batch(service: Service, request: Request) -> Response:
+    """DELETE /v2/batches/{batch_id}"""
+    return answer(202, {"job_id": service.world.delete_batch(find_batch(service, request)).id})
+
+
+@rule(
+    "spec",
+    "answers names, sizes and times in seconds; next_page_token while has_more",
+    operation="listFiles",
+    status=200,
+)
+@rule("spec", "a batch that is not there, or not of this context", operation="listFiles", status=404)
+@rule("guess", "files come by name; 100 where page_size is not given, 1,000 at most", operation="listFiles")
+@rule("guess", "a start_token that no page gave", operation="listFiles", status=400)
+async def list_files(service: Service, request: Request) -> Response:
+    """GET /v2/batches/{batch_id}/files; the token of a page is the offset that it begins at."""
+    batch = meant_batch(service, request, find_batch(service, request))
+    size = max(1, read_count(request, "page_size", PAGE_FILES, MAX_PAGE_FILES))
+    start = read_count(request, "start_token", 0)
+    since_s = hidden_since(request.scope, service.clock.now_s())
+    files = sorted((file for file in batch.files.values() if file.modified_s < since_s), key=lambda file: file.name)
+    page = page_of(request.scope, files, start, size)
+    body: dict[str, Any] = {"nodes": [_render_file(batch, file) for file in page.entries], "has_more": page.has_more}
+    if page.has_more:
+        body["next_page_token"] = str(page.next_offset)
+    return answer(200, body)
+
+
+def _render_file(batch: Batch, file: File) -> dict[str, Any]:
+    return {
+        "full_path": f"/fake/batches/{batch.id}/{file.name}",
+        "metadata": {"node_type": "file", "size": file.size, "modified_timestamp": file.modified_s},
+        "perms": {"can_read": True, "can_write": True, "can_delete": True},
+        "name": file.name,
+    }
+
+
+@rule("docs", "keeps a file, over one of that name", operation="addFileToBatch", status=204)
+@rule("spec", "a batch that is not there, or not of this context", operation="addFileToBatch", status=404)
+async def put_file(service: Service, request: Request) -> Response:
+    """PUT /v2/batches/{batch_id}/files/{filename}"""
+    batch, name = find_batch(service, request), check_name(request.path_params["filename"])
+    digest, size = await service.world.blobs.store(request.stream())
+    find_batch(service, request)  # it may have been deleted while the body came in
+    service.world.put_file(batch, name, digest, size)
+    return Response(status_code=204)
+
+
+@rule("spec", "deletes a file of a batch; the answer has no body", operation="deleteFileFromBatch", status=202)
+@rule("spec", "a batch that is not there, or not of this context", operation="deleteFileFromBatch", status=404)
+@rule("guess", "a file that is not in the batch", operation="deleteFileFromBatch", status=404)
+async def delete_file(service: Service, request: Request) -> Response:
+    """DELETE /v2/batches/{batch_id}/files/{filename}"""
+    batch = find_batch(service, request)
+    service.world.delete_file(batch, check_name(request.path_params["filename"]))
+    return Response(status_code=202)

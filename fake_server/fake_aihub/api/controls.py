@@ -1,0 +1,110 @@
+"""`/_fake/…`: look at the fake, and tell it what to do. No token is needed; it is no part of the API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fake_aihub.api.lifecycle import SCRIPT, change_run, check_script
+from fake_aihub.api.service import Service, answer, read_json
+from fake_aihub.controls.fault_scripts import parse_fault
+from fake_aihub.redact import redact_url
+from fake_aihub.world.entities import ApiError
+
+
+def render_ledger(service: Service) -> dict[str, Any]:
+    """Tell how often each side effect took place."""
+    world = service.world
+    return {kind: dict(counts) for kind, counts in world.ledger.items()} | {"digests": dict(world.upload_digests)}
+
+
+async def ledger(service: Service, request: Request) -> Response:
+    """GET /_fake/ledger"""
+    return answer(200, render_ledger(service))
+
+
+async def faults(service: Service, request: Request) -> Response:
+    """GET, POST, DELETE /_fake/faults"""
+    if request.method == "DELETE":
+        service.faults.scripts.clear()
+    if request.method == "POST":
+        given = await read_json(request, {"faults": list}, ("faults",))
+        try:
+            service.faults.scripts += [parse_fault(script) for script in given["faults"]]
+        except ValueError as error:
+            raise ApiError(400, str(error)) from None
+    scripts = [fault.as_dict() for fault in service.faults.scripts]
+    return answer(200, {"faults": scripts, "unused": service.faults.unused()})
+
+
+async def clock(service: Service, request: Request) -> Response:
+    """GET, POST /_fake/clock: tell the time; move it by `advance_s`, or set by how much it is off, `offset_s`"""
+    if request.method == "POST":
+        given = await read_json(request, {"advance_s": (int, float), "offset_s": (int, float)})
+        try:
+            service.clock.set_offset(given.get("offset_s", service.clock.offset_s) + given.get("advance_s", 0))
+        except (ValueError, OverflowError):
+            raise ApiError(400, "The time would be before 1970, or too far ahead.") from None
+    return answer(200, {"now_s": service.clock.now_s(), "offset_s": service.clock.offset_s})
+
+
+async def checkpoint(service: Service, request: Request) -> Response:
+    """GET, POST /_fake/checkpoint: list the checkpoints; take one, with a `name` or without"""
+    if request.method == "GET":
+        return answer(200, {"checkpoints": list(service.checkpoints)})
+    return answer(200, {"name": service.take_checkpoint(await _read_name(request))})
+
+
+async def rewind(service: Service, request: Request) -> Response:
+    """POST /_fake/rewind: go back to the checkpoint `name`, or to the last"""
+    return answer(200, {"name": service.rewind(await _read_name(request))})
+
+
+async def _read_name(request: Request) -> str:
+    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
+        return ""
+    given = await read_json(request, {"name": str})
+    return str(given.get("name", ""))
+
+
+async def next_run(service: Service, request: Request) -> Response:
+    """GET, POST, DELETE /_fake/next-run: how runs to come go"""
+    if request.method == "POST":
+        script = await read_json(request, SCRIPT)
+        check_script(script)
+        service.world.add_script(script)
+        return Response(status_code=204)
+    if request.method == "DELETE":
+        service.world.clear_scripts()
+    return answer(200, {"scripts": service.world.next_runs, "unused": service.world.unused_scripts})
+
+
+async def set_run(service: Service, request: Request) -> Response:
+    """POST /_fake/runs/{run_id}: set its status, or release it, or refuse its review"""
+    given = await read_json(request, {"status": str, "message": str, "action": str})
+    run = service.world.runs.get(request.path_params["run_id"])
+    if run is None:
+        raise ApiError(404, "The run does not exist.")
+    change_run(service, run, given)
+    return Response(status_code=204)
+
+
+async def units(service: Service, request: Request) -> Response:
+    """POST /_fake/units: for how many runs they last, `left`; without it, for all"""
+    left = (await read_json(request, {"left": int})).get("left")
+    if left is not None and left < 0:
+        raise ApiError(400, "left is not negative.")
+    service.world.set_units(left)
+    return Response(status_code=204)
+
+
+async def webhooks(service: Service, request: Request) -> Response:
+    """GET /_fake/webhooks: each call of a webhook, and what came of it"""
+    calls = [
+        {"run_id": run.id, "url": redact_url(run.request["settings"]["webhook_config"]["url"]), **call}
+        for run in service.world.runs.values()
+        for call in run.webhook
+    ]
+    return answer(200, {"calls": calls, "due": list(service.world.due_webhooks)})

@@ -1,0 +1,131 @@
+"""What becomes of runs and jobs: pure functions of time, of polls, and of what was said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fake_aihub.api.service import Service
+from fake_aihub.contract.evidence import rule
+from fake_aihub.world.clock import END_S
+from fake_aihub.world.entities import ApiError, Job, Run
+
+MAX_FILES = 1000
+JOB_SECONDS = 0.1
+FINAL = ("COMPLETE", "FAILED", "CANCELLED")
+WAITING = ("STOPPED_AT_CHECKPOINT", "PAUSED")
+STATUSES = ("RUNNING", *WAITING, *FINAL)
+SCRIPT: Mapping[str, Any] = {
+    "status": str,
+    "message": str,
+    "after_s": int | float,
+    "after_polls": int,
+    "hold": bool,
+    "times": int,
+    "app": str,
+    "file": str,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """How a run is at some time; `finished_ns` is None while it goes on."""
+
+    status: str
+    message: str
+    finished_ns: int | None
+
+
+def check_script(script: Mapping[str, Any]) -> None:
+    """Check how runs are told to go. Raises ApiError 400 for what cannot be done."""
+    if unknown := [key for key in script if key not in SCRIPT]:
+        raise ApiError(400, f"{unknown[0]} is none of {', '.join(SCRIPT)}.")
+    for key, kind in SCRIPT.items():
+        given = script.get(key)
+        if given is not None and (not isinstance(given, kind) or isinstance(given, bool) != (kind is bool)):
+            raise ApiError(400, f"{key} is of a wrong type.")
+    if script.get("status", "COMPLETE") not in STATUSES:
+        raise ApiError(400, f"status is one of {', '.join(STATUSES)}.")
+    if min(script.get("times", 0), script.get("after_s", 0), script.get("after_polls", 0)) < 0:
+        raise ApiError(400, "times, after_s and after_polls are not negative.")
+    if not script.get("after_s", 0) < END_S:
+        raise ApiError(400, "after_s is too far ahead.")
+    if sum(key in script for key in ("after_s", "after_polls", "hold")) > 1:
+        raise ApiError(400, "Only one of after_s, after_polls and hold says when a run ends.")
+
+
+@rule("spec", "a run is RUNNING until it ends; only then it has a finish_timestamp")
+@rule("docs", "a run of more than 1,000 files fails")
+@rule("guess", "a run of too many files is accepted first, and FAILED when it ends, with the reason in msg")
+def run_phase(run: Run, now_ns: int, run_seconds: float) -> Phase:
+    """Tell how a run is: by its script if it has one, else complete after a while."""
+    end_ns = _end_ns(run, now_ns, run_seconds)
+    if end_ns is None:
+        return Phase("RUNNING", "", None)
+    if len(run.files) > MAX_FILES and "set_ns" not in run.script:
+        return Phase("FAILED", f"{len(run.files)} files are more than the {MAX_FILES} of one run", end_ns)
+    status = run.script.get("status", "COMPLETE")
+    return Phase(status, run.script.get("message", ""), end_ns if status in FINAL else None)
+
+
+def _end_ns(run: Run, now_ns: int, run_seconds: float) -> int | None:
+    script = run.script
+    for told in ("set_ns", "end_ns"):
+        if told in script:
+            return int(script[told])
+    if script.get("hold"):
+        return None
+    if "after_polls" in script:
+        return run.polled_ns if run.polls > script["after_polls"] else None
+    end_ns = run.started_ns + int(script.get("after_s", run_seconds) * 1e9)
+    return end_ns if now_ns >= end_ns else None
+
+
+def render_run(service: Service, run: Run) -> dict[str, Any]:
+    """Render a run as the API tells of it."""
+    phase = run_phase(run, service.clock.now_ns(), service.run_seconds)
+    return {
+        "id": run.id,
+        "status": phase.status,
+        "start_timestamp": run.started_ns,
+        "finish_timestamp": phase.finished_ns,
+        "msg": phase.message or None,
+        "batch_id": run.batch_id,
+        "input_dir": run.request.get("input_dir"),
+        "app_id": run.request.get("app_id"),
+        "deployment_id": run.request.get("deployment_id"),
+        "tags": (run.request.get("settings") or {}).get("tags") or [],
+    }
+
+
+def change_run(service: Service, run: Run, given: dict[str, Any]) -> None:
+    """Set a run's status, or release it, or refuse its review. Raises ApiError 400, or 409 where it is not so far."""
+    status = run_phase(run, service.clock.now_ns(), service.run_seconds).status
+    action, message = given.get("action"), given.get("message", "")
+    if (given.get("status") in STATUSES) == (action in ("release", "refuse")):
+        raise ApiError(400, f"Give a status, of {', '.join(STATUSES)}, or else an action, release or refuse.")
+    if action is None:
+        service.world.set_run(run.id, {"status": given["status"], "message": message})
+    elif status in FINAL or (action == "refuse" and status != "STOPPED_AT_CHECKPOINT"):
+        raise ApiError(409, f"The run is {status}.")
+    else:
+        _go_on(service, run, status, action, message)
+
+
+@rule("spec", "a run that is reviewed goes on, and is COMPLETE")
+@rule("guess", "a run whose review is refused is CANCELLED")
+def _go_on(service: Service, run: Run, status: str, action: str, message: str) -> None:
+    if status not in WAITING:
+        service.world.release_run(run.id)
+    elif action == "release":
+        service.world.set_run(run.id, {"status": "COMPLETE", "message": message, "reviewed": True})
+    else:
+        service.world.set_run(run.id, {"status": "CANCELLED", "message": message or "The review was refused."})
+
+
+@rule("spec", "a deletion job is RUNNING, then COMPLETE")
+@rule("guess", "a deletion takes effect at once; its job is COMPLETE a tenth of a second later")
+def job_state(job: Job, now_s: float) -> str:
+    """Tell how a deletion is."""
+    return "COMPLETE" if now_s >= job.started_s + JOB_SECONDS else "RUNNING"

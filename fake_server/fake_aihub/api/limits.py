@@ -1,0 +1,65 @@
+"""How large a body may be: a larger one is refused, and not read to its end."""
+
+from __future__ import annotations
+
+import json
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fake_aihub.contract.evidence import rule
+
+MAX_FILE_BYTES = 100 * 1_048_576  # twice what a file in a run may have
+MAX_JSON_BYTES = 10 * 1_048_576
+LINGER_BYTES = 16 * 1_048_576
+
+
+def limit_bodies(app: ASGIApp) -> ASGIApp:
+    """Wrap an app so that it never sees more of a body than is allowed."""
+
+    async def limited(scope: Scope, receive: Receive, send: Send) -> None:
+        most = MAX_FILE_BYTES if scope["method"] == "PUT" else MAX_JSON_BYTES
+        if _length_of(scope) > most:
+            await _refuse(scope, receive, send, most)
+            return
+        got = 0
+
+        async def receive_some() -> Message:
+            nonlocal got
+            message = await receive()
+            got += len(message.get("body", b""))
+            return message if got <= most else {"type": "http.disconnect"}
+
+        async def send_unless_refused(message: Message) -> None:
+            if got <= most:
+                await send(message)
+
+        await app(scope, receive_some, send_unless_refused)
+        if got > most:
+            await _refuse(scope, receive, send, most)
+
+    return limited
+
+
+def _length_of(scope: Scope) -> int:
+    text = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    return int(text) if text.isdigit() and len(text) < 20 else 0
+
+
+@rule("guess", "a file of more than 100 MB, and any other body of more than 10 MB", status=413)
+async def _refuse(scope: Scope, receive: Receive, send: Send, most: int) -> None:
+    scope["faulted"] = False
+    body = json.dumps({"message": f"The request body is larger than {most} bytes."}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    # The other side is still sending. Were the connection closed at once, it would see that, and not the answer.
+    left, more = LINGER_BYTES, not any(name == b"expect" for name, _ in scope["headers"])
+    while more and left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        more = message.get("more_body", False)
+    await send({"type": "http.response.body", "body": b""})

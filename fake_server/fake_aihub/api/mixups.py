@@ -1,0 +1,36 @@
+"""Answers about something else than what was asked: a run or a batch that is another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from starlette.requests import Request
+
+from fake_aihub.api.service import Service
+from fake_aihub.controls.faults import knobs_of
+from fake_aihub.world.entities import Batch, Run
+
+# Told of where a context has nothing else.
+NO_BATCH = 1
+NO_RUN = "ffffffff-ffff-4fff-afff-ffffffffffff"
+
+
+def meant_run(service: Service, request: Request, run: Run) -> Run:
+    """Tell which run an answer is about: this one, or what a fault takes, by its `name`, or the newest other."""
+    for fault in knobs_of(request.scope, "another"):
+        runs = service.world.runs
+        others = [key for key, other in runs.items() if other.context == run.context and key != run.id]
+        key = fault.name or (others[-1] if others else NO_RUN)
+        # One that there is not has the id alone, and is like this one otherwise.
+        return runs.get(key) or replace(run, id=key)
+    return run
+
+
+def meant_batch(service: Service, request: Request, batch: Batch) -> Batch:
+    """Tell which batch an answer is about: this one, or what a fault takes, by its `name`, or the newest other."""
+    for fault in knobs_of(request.scope, "another"):
+        batches = service.world.batches
+        others = [key for key, other in batches.items() if other.context == batch.context and key != batch.id]
+        key = int(fault.name) if fault.name else others[-1] if others else NO_BATCH
+        return batches.get(key) or replace(batch, id=key)
+    return batch

@@ -1,0 +1,64 @@
+"""`/_fake/journal`, `verify`, `coverage`: what was asked of the fake, and by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fake_aihub.api.service import Service, answer, read_json
+from fake_aihub.controls.har import render_har
+from fake_aihub.controls.verify import CRITERIA, matching, near_misses
+from fake_aihub.world.world import ApiError
+
+NUMBERS: Mapping[str, Any] = {"count": int, "at_least": int, "at_most": int}
+
+
+async def journal(service: Service, request: Request) -> Response:
+    """GET, DELETE /_fake/journal; `format=har` gives an HTTP archive."""
+    kept = service.journal
+    if request.method == "DELETE":
+        kept.clear()
+        return Response(status_code=204)
+    form = request.query_params.get("format", "json")
+    if form not in ("json", "har"):
+        raise ApiError(400, "format is json or har.")
+    if form == "har":
+        told = answer(200, render_har(kept.exchanges))
+    else:
+        entries = [exchange.as_dict() for exchange in kept.exchanges]
+        told = answer(200, {"entries": entries, "is_full": kept.dropped > 0, "dropped": kept.dropped})
+    if kept.dropped:
+        told.raw_headers.append(kept.full_header())
+    return told
+
+
+async def verify(service: Service, request: Request) -> Response:
+    """POST /_fake/verify: 200 where as many requests match as expected, else 422 with those that came near.
+
+    409 where requests are gone from the journal, so that a count would tell nothing.
+    """
+    given = await read_json(request, {**CRITERIA, **NUMBERS})
+    if service.journal.dropped:
+        raise ApiError(409, f"The journal was full: {service.journal.dropped} requests are no longer in it.")
+    criteria = {key: value for key, value in given.items() if key in CRITERIA}
+    numbers = {key: value for key, value in given.items() if key in NUMBERS} or {"at_least": 1}
+    if min(numbers.values()) < 0:
+        raise ApiError(400, f"{', '.join(NUMBERS)} are not negative.")
+    entries = [exchange.as_dict() for exchange in service.journal.exchanges]
+    count = len(matching(entries, criteria))
+    is_met = _meets(count, numbers)
+    body = {"matched": count, "expected": numbers, "is_met": is_met}
+    return answer(200 if is_met else 422, body | {"near_misses": [] if is_met else near_misses(entries, criteria)})
+
+
+def _meets(count: int, numbers: Mapping[str, int]) -> bool:
+    exact = numbers.get("count", count)
+    return count == exact and numbers.get("at_least", count) <= count <= numbers.get("at_most", count)
+
+
+async def coverage(service: Service, request: Request) -> Response:
+    """GET /_fake/coverage"""
+    return answer(200, service.coverage.as_dict())

@@ -1,0 +1,150 @@
+"""What every handler is given: the world, how it behaves, and what watches it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from fake_aihub.contract.evidence import rule
+from fake_aihub.controls.coverage import Coverage
+from fake_aihub.controls.faults import Faults
+from fake_aihub.controls.journal import SIZE as JOURNAL_SIZE
+from fake_aihub.controls.journal import Journal
+from fake_aihub.controls.options import RANGES, check_options
+from fake_aihub.extraction import Extraction
+from fake_aihub.world.clock import Clock
+from fake_aihub.world.entities import ApiError
+from fake_aihub.world.world import World
+
+OWN = {"clock"}  # here it is one, and no name of one
+MAX_JSON_BYTES = 10 * 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Everything that changes, as it was: in bytes, so that nothing that happens later reaches it."""
+
+    world: tuple[bytes, int]
+    faults: bytes
+    offset_s: float
+    journal_total: int
+    second: tuple[int, int]
+
+
+@dataclass(slots=True)
+class Service:
+    """One fake AI Hub. Times in seconds, sizes in bytes; `strict` refuses what the description does not name.
+
+    `cors` is the origin whose pages may ask, from a browser. Raises OptionError for what is out of range.
+    """
+
+    clock: Clock
+    world: World
+    faults: Faults = field(default_factory=Faults)
+    extraction: Extraction = field(default_factory=Extraction)
+    run_seconds: float = 0.0
+    latency_ms: float = 0.0
+    page_files: int = 100
+    part_size: int = 10_485_760
+    requests_per_s: int = 0
+    any_token: bool = False
+    journal_size: int = JOURNAL_SIZE
+    strict: bool = False
+    allow_webhooks: bool = False
+    cors: str = ""
+    coverage: Coverage = field(default_factory=Coverage)
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
+    journal: Journal = field(init=False)
+    webhook_task: asyncio.Task[None] | None = None
+    _second: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        check_options({one.name: getattr(self, one.name) for one in fields(self) if one.name in RANGES.keys() - OWN})
+        self.journal = Journal(self.clock, self.journal_size)
+
+    def take_checkpoint(self, name: str = "") -> str:
+        """Keep everything as it is now under a name, which is made if none is given."""
+        name = name or f"checkpoint-{len(self.checkpoints) + 1}"
+        self.checkpoints.pop(name, None)
+        self.checkpoints[name] = Checkpoint(
+            self.world.snapshot(),
+            pickle.dumps(self.faults.scripts),
+            self.clock.offset_s,
+            self.journal.total,
+            self._second,
+        )
+        return name
+
+    def rewind(self, name: str = "") -> str:
+        """Go back to a checkpoint, the last if none is named. Later ones are gone. Raises ApiError 404."""
+        names = list(self.checkpoints)
+        name = name or (names[-1] if names else "")
+        if name not in names:
+            raise ApiError(404, f"There is no checkpoint {name!r}; there are: {', '.join(names) or 'none'}.")
+        for later in names[names.index(name) + 1 :]:
+            del self.checkpoints[later]
+        kept = self.checkpoints[name]
+        self.world.restore(*kept.world)
+        self.faults.scripts[:] = pickle.loads(kept.faults)
+        self.faults.late.clear()
+        self.clock.offset_s = kept.offset_s
+        self.journal.rewind(kept.journal_total)
+        self._second = kept.second
+        return name
+
+    @rule("guess", "where told to limit the rate, a request too many in a second, with Retry-After", status=429)
+    def check_rate(self) -> None:
+        """Count a request. Raises ApiError 429 where this second has had its share."""
+        now = int(self.clock.now_s())
+        second, count = self._second
+        self._second = (now, count + 1 if second == now else 1)
+        if self.requests_per_s and self._second[1] > self.requests_per_s:
+            raise ApiError(429, "Too many requests.", {"Retry-After": "1"})
+
+
+def answer(status: int, body: Any) -> Response:
+    """Answer with JSON."""
+    return JSONResponse(body, status)
+
+
+async def read_object(request: Request) -> dict[str, Any]:
+    """Read a JSON object that can also be written. Raises ApiError 400 where a body is none, 413 for a huge one."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_JSON_BYTES:
+            raise ApiError(413, "The request body is too large.")
+    try:
+        given = json.loads(body)
+        # What JSON allows and UTF-8 or JSON itself do not: half of a surrogate pair, NaN, infinity.
+        json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise ApiError(400, "The request body is not JSON.") from None
+    if not isinstance(given, dict):
+        raise ApiError(400, "The request body is not an object.")
+    return given
+
+
+async def read_json(request: Request, types: Mapping[str, Any], required: tuple[str, ...] = ()) -> Any:
+    """Read a JSON object with some of these keys; null means not given.
+
+    Raises ApiError 400 for a key that is unknown, missing, or of a wrong type.
+    """
+    content = {key: value for key, value in (await read_object(request)).items() if value is not None}
+    for key in content:
+        if key not in types:
+            raise ApiError(400, f"unknown key {key!r}; allowed: {', '.join(types)}")
+    for key in required:
+        if key not in content:
+            raise ApiError(400, f"{key} is required.")
+    for key, kind in types.items():
+        if key in content and (not isinstance(content[key], kind) or isinstance(content[key], bool) != (kind is bool)):
+            raise ApiError(400, f"{key} is of a wrong type.")
+    return content

@@ -1,0 +1,109 @@
+"""Multipart uploads of large files."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fake_aihub.api.auth import context_of
+from fake_aihub.api.service import Service, answer
+from fake_aihub.api.validation import check_name, read_body
+from fake_aihub.contract.evidence import rule
+from fake_aihub.world.entities import ApiError, Session
+
+
+@rule(
+    "spec",
+    "starts an upload in parts of part_size, and tells its Location",
+    operation="createMultipartUploadSession",
+    status=201,
+)
+@rule("spec", "a batch that is not there, or not of this context", operation="createMultipartUploadSession", status=404)
+@rule("spec", "file_size may be a text of digits", operation="createMultipartUploadSession", status=201)
+async def open_session(service: Service, request: Request) -> Response:
+    """POST /v2/batches/multipart-upload"""
+    given = await read_body(service, request)
+    batch = service.world.get_batch(context_of(request), given["batch_id"])
+    size = str(given["file_size"])
+    if not (size.isascii() and size.isdigit()):
+        raise ApiError(400, "file_size is not a number.")
+    session = service.world.open_session(batch, check_name(given["filename"]), int(size[:18]), service.part_size)
+    made = answer(201, {"session_id": session.id, "part_size": session.part_size})
+    made.headers["Location"] = f"{str(request.url).split('?')[0]}/sessions/{session.id}"
+    return made
+
+
+def _find_session(service: Service, request: Request) -> Session:
+    session = service.world.sessions.get(request.path_params["session_id"])
+    if session is None or session.context != context_of(request):
+        raise ApiError(404, "The upload session does not exist.")
+    return session
+
+
+@rule(
+    "spec",
+    "keeps a part, over one of that number, and answers its part_id",
+    operation="uploadMultipartPart",
+    status=201,
+)
+@rule(
+    "spec",
+    "a part number below 1, or a part that is not of part_size, the last excepted",
+    operation="uploadMultipartPart",
+    status=400,
+)
+@rule(
+    "docs",
+    "a session that is not there, has ended, or is not of this context",
+    operation="uploadMultipartPart",
+    status=404,
+)
+async def put_part(service: Service, request: Request) -> Response:
+    """PUT /v2/batches/multipart-upload/sessions/{session_id}/parts/{part_num}"""
+    session, text = _find_session(service, request), request.path_params["part_num"]
+    if not (text.isascii() and text.isdigit()) or int(text[:18]) < 1:
+        raise ApiError(400, "Parts are numbered from 1.")
+    number = int(text[:18])
+    digest, size = await service.world.blobs.store(request.stream())
+    wanted = min(session.part_size, session.size - (number - 1) * session.part_size)
+    if not 0 < size == wanted:  # a part behind the last is no part, though it is empty
+        raise ApiError(400, f"Part {number} has {size} bytes, {max(wanted, 0)} are expected.")
+    part_id = service.world.put_part(_find_session(service, request), number, digest, size)
+    return answer(201, {"part_id": part_id, "part_num": number})
+
+
+@rule(
+    "spec",
+    "puts the parts together as a file of the batch, or forgets them",
+    operation="commitMultipartUploadSession",
+    status=201,
+)
+@rule(
+    "spec", "the parts are not all that were uploaded, in order", operation="commitMultipartUploadSession", status=400
+)
+@rule(
+    "docs",
+    "a session that is not there, has ended, or is not of this context",
+    operation="commitMultipartUploadSession",
+    status=404,
+)
+async def end_session(service: Service, request: Request) -> Response:
+    """POST /v2/batches/multipart-upload/sessions/{session_id}"""
+    session = _find_session(service, request)
+    given = await read_body(service, request)
+    if given["action"] == "commit":
+        _commit(service, session, given.get("parts", []))
+    service.world.end_session(session)
+    return Response(status_code=201)
+
+
+def _commit(service: Service, session: Session, parts: list[object]) -> None:
+    count = -(-session.size // session.part_size)
+    # Over what was uploaded, never up to the count: file_size may be told as 10**17.
+    uploaded = sorted((number, part_id) for number, (part_id, _, _) in session.parts.items() if number <= count)
+    wanted = [{"part_num": number, "part_id": part_id} for number, part_id in uploaded]
+    if len(wanted) != count or parts != wanted:
+        raise ApiError(400, f"The parts are not the {count} that were uploaded, in order.")
+    batch = service.world.get_batch(session.context, session.batch_id)
+    digest, size = service.world.blobs.join([session.parts[number][1] for number in range(1, count + 1)])
+    service.world.put_file(batch, session.name, digest, size)

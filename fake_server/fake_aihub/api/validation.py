@@ -1,0 +1,134 @@
+"""Read requests, by what the table of operations says that they carry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, get_args, get_origin
+from urllib.parse import quote, unquote_to_bytes
+
+from starlette.requests import Request
+
+from fake_aihub.api.service import Service, read_object
+from fake_aihub.contract.evidence import rule
+from fake_aihub.contract.operations import BY_ID, Kind, Operation
+from fake_aihub.world.entities import ApiError
+
+MAX_NAME = 255
+FLAGS = {"true": True, "false": False}
+
+
+def operation_of(request: Request) -> Operation:
+    """Tell which operation a request is for."""
+    return BY_ID[request.scope["operation"]]
+
+
+@rule("spec", "query parameters are of the described type, and flags true or false; else 400", status=400)
+def check_query(service: Service, request: Request) -> None:
+    """Check the query of a request. Raises ApiError 400."""
+    operation = operation_of(request)
+    for name, text in request.query_params.multi_items():
+        kind = operation.query.get(name)
+        if kind is None:
+            _note_unknown(service, request, name)
+        elif not _fits(kind, text):
+            raise ApiError(400, f"{name} is of a wrong type.")
+    for name in operation.required:
+        if name in operation.query and name not in request.query_params:
+            raise ApiError(400, f"{name} is required.")
+
+
+def _fits(kind: Kind, text: str) -> bool:
+    if kind is int:
+        return text.isascii() and text.isdigit()
+    if kind is bool:
+        return text.lower() in FLAGS
+    return not _is_choice(kind) or text in get_args(kind)
+
+
+def _is_choice(kind: Kind) -> bool:
+    origin: Any = get_origin(kind)
+    return origin is Literal
+
+
+@rule("guess", "an unknown parameter or property is ignored, as nothing in the description forbids it")
+def _note_unknown(service: Service, request: Request, name: str) -> None:
+    if service.strict:
+        refusal = f"{operation_of(request).id} has nothing by the name of {name[:100]}."
+        raise ApiError(400, refusal, {"X-Fake-Unsupported": quote(name[:100])})
+    request.scope.setdefault("unknown", []).append(name)
+
+
+@rule("spec", "a JSON body has the described properties, the required ones among them; else 400", status=400)
+@rule("sdk", "null means not given")
+async def read_body(service: Service, request: Request) -> dict[str, Any]:
+    """Read the JSON object of a request; null means not given. Raises ApiError 400."""
+    operation = operation_of(request)
+    body: dict[str, Any] = _without_nulls(await read_object(request), operation.body)
+    for name in operation.required:
+        if name not in body:
+            raise ApiError(400, f"{name} is required.")
+    for name in _check(operation.body, body, ""):
+        _note_unknown(service, request, name)
+    return body
+
+
+def _without_nulls(value: Any, kind: Kind) -> Any:
+    if isinstance(value, dict) and isinstance(kind, Mapping):
+        return {key: _without_nulls(item, kind.get(key)) for key, item in value.items() if item is not None}
+    return value
+
+
+def _check(kind: Kind, value: Any, where: str) -> Iterator[str]:
+    """Check a value, and give the names of all properties that are unknown. Raises ApiError 400."""
+    if isinstance(kind, Mapping) and isinstance(value, dict):
+        for name, item in value.items():
+            if name in kind:
+                yield from _check(kind[name], item, f"{where}{name}.")
+            else:
+                yield where + name
+    elif isinstance(kind, list) and isinstance(value, list):
+        for item in value:
+            yield from _check(kind[0], item, where)
+    elif _is_choice(kind):
+        if value not in get_args(kind):
+            raise ApiError(400, f"{where[:-1]} is one of {', '.join(get_args(kind))}.")
+    elif isinstance(kind, Mapping | list) or not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+        raise ApiError(400, f"{where[:-1]} is of a wrong type.")
+
+
+def read_count(request: Request, name: str, default: int, at_most: int | None = None) -> int:
+    """Read a number from the query. Raises ApiError 400 where it is none, or negative."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit()):
+        raise ApiError(400, f"{name} is not a number.")
+    return min(int(text[:18]), at_most) if at_most is not None else int(text[:18])
+
+
+def read_flag(request: Request, name: str, default: bool) -> bool:
+    """Read true or false from the query."""
+    return FLAGS.get(request.query_params.get(name, "").lower(), default)
+
+
+@rule("guess", "a path or name that is not UTF-8, or holds a NUL, is refused", status=400)
+def check_text(request: Request) -> None:
+    """Check that a path can be read as text. Raises ApiError 400."""
+    path = request.scope["path"]
+    if "\0" in path:
+        raise ApiError(400, "The path holds a NUL.")
+    if "\ufffd" in path:
+        try:
+            unquote_to_bytes(request.scope.get("raw_path", path)).decode()
+        except UnicodeDecodeError:
+            raise ApiError(400, "The path is not UTF-8.") from None
+
+
+@rule("docs", "names of batches and files have 255 characters at most", status=400)
+def check_name(name: str) -> str:
+    """Check the name of a batch or file. Raises ApiError 400."""
+    if not name or len(name) > MAX_NAME:
+        raise ApiError(400, f"A name has 1 to {MAX_NAME} characters.")
+    if "/" in name or "\0" in name or name in (".", ".."):
+        raise ApiError(400, "The name is not one of a file.")
+    return name

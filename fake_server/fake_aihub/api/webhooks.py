@@ -1,0 +1,133 @@
+"""Webhooks: an address of the caller's is called when a run ends, and again for a while where it does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import re
+from contextvars import Context
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from fake_aihub.api.lifecycle import FINAL, render_run
+from fake_aihub.api.service import Service
+from fake_aihub.contract.evidence import rule
+from fake_aihub.redact import LEFT_OUT
+from fake_aihub.world.entities import ApiError, Run
+
+TRIES = 4
+AT_ONCE = 20
+TIMEOUT_S = 5.0
+TICK_S = 0.05
+NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]{0,4000}")
+PATH = re.compile(r"[\x21-\x7e]*")
+OWN_HEADERS = ("host", "content-length", "content-type", "connection", "transfer-encoding", "expect")
+
+
+@rule("guess", "an address that is not http or https, or headers that cannot be sent, are refused", status=400)
+def check_webhook(config: dict[str, Any] | None) -> None:
+    """Check what a run says of its webhook. Raises ApiError 400."""
+    if config is None or not config.get("url"):
+        return
+    try:
+        url = urlsplit(config["url"])
+        is_good = url.scheme in ("http", "https") and bool(url.hostname) and url.username is None and url.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good or len(config["url"]) > 2000 or not PATH.fullmatch(config["url"]):
+        raise ApiError(400, "settings.webhook_config.url is no address of http or https.")
+    for name, value in (config.get("headers") or {}).items():
+        if not (isinstance(value, str) and NAME.fullmatch(name) and VALUE.fullmatch(value)):
+            raise ApiError(400, "settings.webhook_config.headers cannot be sent.")
+
+
+def watch(service: Service) -> None:
+    """See to it that webhooks are called when their runs end; returns at once."""
+    if service.world.due_webhooks and (service.webhook_task is None or service.webhook_task.done()):
+        # Not in the context of the request that happens to come, whose time may be off.
+        service.webhook_task = asyncio.create_task(_call_all(service), context=Context())
+
+
+async def _call_all(service: Service) -> None:
+    while service.world.due_webhooks:
+        runs = [service.world.runs[run_id] for run_id in list(service.world.due_webhooks)]
+        due = [run for run in runs if _is_due(service, run)]
+        await asyncio.gather(*(_call(service, run) for run in due[:AT_ONCE]))
+        # Whether a call is due is a matter of the fake's clock; how soon that is noticed is not.
+        await asyncio.sleep(TICK_S)
+
+
+@rule("sdk", "settings.webhook_config.url is called when a run is COMPLETE, with the given headers")
+@rule("guess", "a webhook is called when a run ends in any way")
+@rule("guess", "a webhook that does not answer with 2xx is called again after 1, 2 and 4 seconds")
+def _is_due(service: Service, run: Run) -> bool:
+    if render_run(service, run)["status"] not in FINAL:
+        return False
+    wait_s = 2.0 ** (len(run.webhook) - 1)
+    return not run.webhook or service.clock.now_s() >= run.webhook[-1]["at_s"] + wait_s
+
+
+async def _call(service: Service, run: Run) -> None:
+    config = run.request["settings"]["webhook_config"]
+    url, outcome, is_last = urlsplit(config["url"]), "", True
+    if not service.allow_webhooks and not _is_here(url):
+        outcome = "not called, the address is not of this machine"
+    else:
+        body = json.dumps(_payload(service, run)).encode()
+        outcome = await _post(url, config.get("headers") or {}, body)
+        is_last = outcome.startswith("2") or len(run.webhook) + 1 >= TRIES
+    service.world.note_webhook(run.id, outcome, is_last)
+
+
+@rule("guess", "the body of a webhook's call is the run, as it is read back")
+def _payload(service: Service, run: Run) -> dict[str, Any]:
+    return render_run(service, run)
+
+
+def _is_here(url: SplitResult) -> bool:
+    # Without asking any name server: the name alone must say that it is this machine.
+    if url.hostname == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(url.hostname or "").is_loopback
+    except ValueError:
+        return False
+
+
+async def _post(url: SplitResult, headers: dict[str, str], body: bytes) -> str:
+    """Send a POST, and give the status of the answer, or what went wrong. No redirection is followed."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            return await _exchange(url, _render_request(url, headers, body))
+    except TimeoutError:
+        return "no answer in time"
+    except (OSError, ValueError) as error:
+        return f"no answer, {type(error).__name__}"
+
+
+async def _exchange(url: SplitResult, request: bytes) -> str:
+    port = url.port or (443 if url.scheme == "https" else 80)
+    reader, writer = await asyncio.open_connection(url.hostname, port, ssl=url.scheme == "https" or None)
+    try:
+        writer.write(request)
+        await writer.drain()
+        line = await reader.readline()
+    finally:
+        writer.close()
+    status = re.match(rb"HTTP/1\.[01] (\d{3})", line)
+    return status[1].decode() if status else "no answer of HTTP"
+
+
+def _render_request(url: SplitResult, headers: dict[str, str], body: bytes) -> bytes:
+    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    sent = {
+        "Host": url.netloc,
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        **{key: value for key, value in headers.items() if key.lower() not in OWN_HEADERS and value != LEFT_OUT},
+    }
+    lines = [f"POST {target} HTTP/1.1", *(f"{key}: {value}" for key, value in sent.items())]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body

@@ -1,0 +1,1 @@
+"""The promises that certify tries, a module for each group."""

@@ -1,0 +1,275 @@
+"""Promises about batches and the files in them."""
+
+from __future__ import annotations
+
+from fake_aihub.certify.promise import check_equal, check_that, promise
+from fake_aihub.certify.promises.access import check_unit
+from fake_aihub.certify.session import Hub
+
+
+@promise("A batch is created with 200, and its id is a whole number.", "createBatch")
+def batch_id_is_a_whole_number(hub: Hub) -> None:
+    answer = hub.create_batch(name=hub.new_name())
+    check_equal("status", answer.status, 200)
+    check_that("id", type(answer.json()["id"]) is int, answer.json()["id"], "a whole number")
+
+
+@promise("The name of a batch comes back as it was sent, whatever is in it.", "createBatch", "getBatch", guess=True)
+def batch_names_are_kept_as_sent(hub: Hub) -> None:
+    for strange in (" 50% %2F a/b", " é e\u0301 请求书 🧾", " \"'<>&\\"):
+        name = hub.new_name(strange)
+        check_equal("name", hub.ask(200, "GET", "/v2/batches/{}", hub.new_batch(name=name))["name"], name)
+
+
+@promise("The name of a batch has at most 255 characters.", "createBatch")
+def batch_names_end_at_255(hub: Hub) -> None:
+    hub.new_batch(name=hub.new_name().ljust(255, "x"))
+    hub.refused(hub.create_batch(name=hub.new_name().ljust(256, "x")), 400)
+
+
+@promise("A batch must have a name.", "createBatch")
+def batch_without_a_name_is_400(hub: Hub) -> None:
+    hub.refused(hub.create_batch(), 400)
+
+
+@promise("A name that is null is not given.", "createBatch")
+def null_name_is_400(hub: Hub) -> None:
+    hub.refused(hub.create_batch(name=None), 400)
+
+
+@promise("A workspace that is null is not given.", "createBatch")
+def null_workspace_is_not_given(hub: Hub) -> None:
+    body = {"name": hub.new_name(), "workspace": hub.options.workspace or None}
+    check_equal("status", hub.create_batch(**body).status, 200)
+
+
+@promise("Two batches may have one name: creating is not safe to repeat.", "createBatch")
+def batches_of_one_name_are_two(hub: Hub) -> None:
+    name = hub.new_name()
+    one, two = hub.new_batch(name=name), hub.new_batch(name=name)
+    check_that("ids", one != two, [one, two], "two different ones")
+
+
+@promise("A batch tells when it was created and changed, in milliseconds.", "getBatch")
+def batch_times_are_milliseconds(hub: Hub) -> None:
+    batch = hub.ask(200, "GET", "/v2/batches/{}", hub.batch)
+    check_unit(hub, "created_at_ms", batch["created_at_ms"], 1000)
+    check_unit(hub, "updated_at_ms", batch["updated_at_ms"], 1000)
+    check_that("updated_at_ms", batch["updated_at_ms"] >= batch["created_at_ms"], batch, "not before created_at_ms")
+
+
+@promise("A batch tells its id, where it lies, and whose it is.", "getBatch")
+def batch_tells_where_it_lies(hub: Hub) -> None:
+    batch = hub.ask(200, "GET", "/v2/batches/{}", hub.batch)
+    check_equal("id", batch["id"], hub.batch)
+    for key in ("workspace", "mount_point", "repo_owner", "batch_owner", "path_suffix"):
+        check_that(key, isinstance(batch[key], str), batch[key], "a text")
+
+
+@promise("A new batch is found in the list, by its name.", "listBatches")
+def new_batch_is_listed(hub: Hub) -> None:
+    name = hub.new_name(" ü")
+    batch = hub.new_batch(name=name)
+    found = hub.eventually("a batch is in the list", lambda: hub.find_batch(batch))
+    check_equal("name", found["name"], name)
+
+
+@promise("The list tells the same of a batch as the batch itself.", "listBatches", "getBatch", guess=True)
+def list_and_batch_agree(hub: Hub) -> None:
+    batch = hub.new_batch()
+    listed = hub.eventually("a batch is in the list", lambda: hub.find_batch(batch))
+    check_equal("batch in the list", listed, hub.ask(200, "GET", "/v2/batches/{}", batch))
+
+
+@promise("limit and offset cut pages out of one list of batches.", "listBatches")
+def batches_are_paged_by_limit_and_offset(hub: Hub) -> None:
+    made = [hub.new_batch() for _ in range(3)]
+    hub.eventually("a batch is in the list", lambda: all(hub.find_batch(batch) for batch in made))
+
+    def ids(limit: int, offset: int) -> list[int]:
+        page = hub.ask(200, "GET", "/v2/batches", params={"limit": limit, "offset": offset})
+        return [item["id"] for item in page["batches"]]
+
+    def is_cut() -> bool:
+        return ids(3, 0) == ids(2, 0) + ids(1, 2) and len(set(ids(3, 0))) == 3
+
+    # Others may be creating batches at the same time.
+    hub.eventually("pages of batches fit together", is_cut)
+
+
+@promise("An offset beyond the end gives no batches.", "listBatches", guess=True)
+def offset_beyond_the_end_gives_no_batches(hub: Hub) -> None:
+    page = hub.ask(200, "GET", "/v2/batches", params={"limit": 1, "offset": 10_000_000})
+    check_equal("batches", page["batches"], [])
+
+
+@promise("A limit that is no number is refused.", "listBatches", guess=True)
+def limit_that_is_no_number_is_400(hub: Hub) -> None:
+    hub.refused(hub.target.send("GET", "/v2/batches", params={"limit": "many"}), 400)
+
+
+@promise("The list can be had for one workspace.", "listBatches")
+def batches_are_listed_by_workspace(hub: Hub) -> None:
+    workspace = hub.ask(200, "GET", "/v2/batches/{}", hub.batch)["workspace"]
+    _check_filter(hub, "workspace", workspace)
+
+
+@promise("The list can be had for one user.", "listBatches")
+def batches_are_listed_by_username(hub: Hub) -> None:
+    _check_filter(hub, "username", hub.ask(200, "GET", "/v2/batches/{}", hub.batch)["batch_owner"])
+
+
+def _check_filter(hub: Hub, key: str, value: str) -> None:
+    hub.eventually(f"a batch is in the list by {key}", lambda: hub.find_batch(hub.batch, **{key: value}))
+    answer = hub.target.send("GET", "/v2/batches", params={key: f"certify-{hub.mark}", "limit": 100})
+    if answer.status == 200:
+        ids = [item["id"] for item in answer.json()["batches"]]
+        check_that(f"batches of another {key}", hub.batch not in ids, hub.batch, "not in the list")
+
+
+@promise("A batch is deleted with 202 and a job, which ends.", "deleteBatch", "jobStatus")
+def deleted_batch_has_a_job_that_ends(hub: Hub) -> None:
+    hub.job_ends(_delete(hub, hub.new_batch()))
+
+
+@promise("The older way to poll a deletion tells the same.", "deleteBatch", "pollBatchesJob")
+def batches_job_ends_too(hub: Hub) -> None:
+    hub.job_ends(_delete(hub, hub.new_batch()), "/v2/batches/jobs/{}")
+
+
+@promise("A deleted batch is gone, and no longer listed.", "deleteBatch", "getBatch", "listBatches")
+def deleted_batch_is_gone(hub: Hub) -> None:
+    batch = hub.new_batch()
+    _delete(hub, batch)
+    hub.eventually("a deleted batch is gone", lambda: hub.target.send("GET", "/v2/batches/{}", batch).status == 404)
+    hub.eventually("a deleted batch is in no list", lambda: hub.find_batch(batch) is None)
+
+
+def _delete(hub: Hub, batch: int) -> str:
+    job = hub.ask(202, "DELETE", "/v2/batches/{}", batch)["job_id"]
+    hub.forget("batch", batch)
+    check_that("job_id", isinstance(job, str) and job != "", job, "a text")
+    return str(job)
+
+
+@promise("A file is taken with 204 and no body.", "addFileToBatch")
+def file_is_taken_with_204(hub: Hub) -> None:
+    answer = hub.target.send("PUT", "/v2/batches/{}/files/{}", hub.batch, hub.new_name(".txt"), data=b"x")
+    check_equal("status", answer.status, 204)
+    check_equal("body", answer.body, b"")
+
+
+@promise("A file that is sent again is overwritten: sending is safe to repeat.", "addFileToBatch", "listFiles")
+def file_sent_again_is_overwritten(hub: Hub) -> None:
+    batch = hub.new_batch()
+    for body in (b"the first", b"second"):
+        hub.put(batch, "a.txt", body)
+    size = hub.eventually(
+        "a file that is sent again has its new size",
+        lambda: [node["metadata"]["size"] for node in hub.files(batch)] == [6],
+    )
+    check_equal("one file, of the size last sent", size, True)
+
+
+def _check_names(hub: Hub, *names: str) -> None:
+    batch = hub.new_batch()
+    for name in names:
+        hub.put(batch, name, name.encode())
+    wanted = sorted(names)
+    hub.eventually(
+        "files are in the list under the names sent", lambda: sorted(n["name"] for n in hub.files(batch)) == wanted
+    )
+
+
+@promise("Names of files may have blanks and marks, and stay as sent.", "addFileToBatch", "listFiles", guess=True)
+def file_names_may_have_marks(hub: Hub) -> None:
+    _check_names(hub, "a b.txt", "#1?.txt", "x&y=z+w;,.txt", "it's (1) [2] {3}.txt", "...txt")
+
+
+@promise("Per cent signs in names of files are not decoded twice.", "addFileToBatch", "listFiles", guess=True)
+def file_names_are_decoded_once(hub: Hub) -> None:
+    _check_names(hub, "50%.txt", "a%20b.txt", "%41.txt", "%2F.txt")
+
+
+@promise("Names of files may be in any script.", "addFileToBatch", "listFiles", guess=True)
+def file_names_may_be_in_any_script(hub: Hub) -> None:
+    _check_names(hub, "请求书.txt", "счёт.txt", "🧾.txt")
+
+
+@promise("Two Unicode forms of one name are two files.", "addFileToBatch", "listFiles", guess=True)
+def unicode_forms_are_two_files(hub: Hub) -> None:
+    _check_names(hub, "\u00e9.txt", "e\u0301.txt")
+
+
+@promise("Upper and lower case make two files.", "addFileToBatch", "listFiles", guess=True)
+def case_makes_two_files(hub: Hub) -> None:
+    _check_names(hub, "Scan.txt", "scan.TXT")
+
+
+@promise("The name of a file has at most 255 characters.", "addFileToBatch")
+def file_names_end_at_255(hub: Hub) -> None:
+    _check_names(hub, "x" * 251 + ".txt")
+    hub.refused(hub.target.send("PUT", "/v2/batches/{}/files/{}", hub.batch, "x" * 256, data=b"x"), 400)
+
+
+@promise("A name with a slash is none of a file in a batch.", "addFileToBatch", guess=True)
+def file_name_with_a_slash_is_refused(hub: Hub) -> None:
+    hub.refused(hub.target.send("PUT", "/v2/batches/{}/files/{}", hub.batch, "a/b.txt", data=b"x"), 400, 404)
+
+
+@promise("The list tells the size of each file, in bytes.", "addFileToBatch", "listFiles", guess=True)
+def sizes_are_those_sent(hub: Hub) -> None:
+    for body in (b"", b"\x00\xff\r\n" * 2500):
+        name = hub.new_name(".bin")
+        hub.put(hub.batch, name, body)
+        check_equal("size", hub.find_file(hub.batch, name)["metadata"]["size"], len(body))
+
+
+@promise("The list tells when a file changed, in seconds.", "listFiles")
+def file_times_are_seconds(hub: Hub) -> None:
+    name = hub.new_name(".txt")
+    hub.put(hub.batch, name)
+    check_unit(hub, "modified_timestamp", hub.find_file(hub.batch, name)["metadata"]["modified_timestamp"], 1)
+
+
+@promise("The list tells what may be done with a file, and where it lies.", "listFiles")
+def listed_file_tells_its_path(hub: Hub) -> None:
+    name = hub.new_name(".txt")
+    hub.put(hub.batch, name)
+    node = hub.find_file(hub.batch, name)
+    check_equal("node_type", node["metadata"]["node_type"], "file")
+    check_that("perms", all(type(allowed) is bool for allowed in node["perms"].values()), node["perms"], "yes or no")
+    check_that("full_path", node["full_path"].endswith(f"/{name}"), node["full_path"], "a path that ends in the name")
+
+
+@promise("A batch without files has an empty list, and no more.", "listFiles")
+def empty_batch_has_no_files(hub: Hub) -> None:
+    page = hub.ask(200, "GET", "/v2/batches/{}/files", hub.new_batch())
+    check_equal("nodes", page["nodes"], [])
+    check_equal("has_more", page["has_more"], False)
+
+
+@promise("Files come in pages of page_size, each file once, until has_more is false.", "listFiles")
+def files_are_paged_without_loss(hub: Hub) -> None:
+    batch, names = hub.new_batch(), [f"{number}.txt" for number in range(5)]
+    for name in names:
+        hub.put(batch, name)
+    hub.eventually("files are in the list", lambda: len(hub.files(batch)) == len(names))
+    pages = list(hub.pages(batch, 2))
+    check_equal("names", sorted(node["name"] for page in pages for node in page["nodes"]), names)
+    check_that("pages", all(len(page["nodes"]) <= 2 for page in pages), [len(p["nodes"]) for p in pages], "at most 2")
+    check_equal("has_more of each page", [page["has_more"] for page in pages], [True] * (len(pages) - 1) + [False])
+
+
+@promise("A file is deleted with 202, and then gone.", "deleteFileFromBatch", "listFiles")
+def deleted_file_is_gone(hub: Hub) -> None:
+    batch = hub.new_batch()
+    hub.put(batch, "a.txt")
+    hub.put(batch, "b%41.txt")
+    check_equal("status", hub.target.send("DELETE", "/v2/batches/{}/files/{}", batch, "b%41.txt").status, 202)
+    hub.eventually("a deleted file is gone", lambda: [node["name"] for node in hub.files(batch)] == ["a.txt"])
+
+
+@promise("Deleting a file of a batch that is not there is 404.", "deleteFileFromBatch")
+def deleting_a_file_of_an_unknown_batch_is_404(hub: Hub) -> None:
+    hub.refused(hub.target.send("DELETE", "/v2/batches/{}/files/{}", 999_999_999_999, "a.txt"), 404)

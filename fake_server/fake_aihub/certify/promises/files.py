@@ -1,0 +1,217 @@
+"""Promises about files in drives. They write below the folder that --folder names, and nowhere else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from urllib.parse import quote
+
+from fake_aihub.certify.http import Answer
+from fake_aihub.certify.promise import check_equal, check_that, promise
+from fake_aihub.certify.promises.access import service_time
+from fake_aihub.certify.promises.uploads import end, open_session, part_size_of, put_part
+from fake_aihub.certify.session import Hub
+
+FOLDER = ("folder",)
+FILE = "/v2/files/{}"
+NEW = {"If-None-Match": "*"}
+BINARY = "application/octet-stream"
+
+
+def new_path(hub: Hub, name: str = ".bin") -> str:
+    """Make the path of a file that is not there yet, in a folder of our own."""
+    folder = f"{hub.options.folder.rstrip('/')}/certify-{hub.mark}"
+    if ("folder", folder) not in hub.everything:
+        hub.note("folder", folder)
+    return f"{folder}/{hub.new_name(name)}"
+
+
+def write(hub: Hub, path: str, body: bytes) -> None:
+    """Write a file, over one that is there."""
+    hub.ask(204, "PUT", FILE, path, data=body)
+
+
+def read(hub: Hub, path: str, byte_range: str = "", kind: str = "file") -> Answer:
+    """Read a file, or a range of its bytes."""
+    headers = {"Range": byte_range} if byte_range else {}
+    return hub.target.send("GET", FILE, path, params={"expect-node-type": kind}, headers=headers)
+
+
+@promise("A file is written with 204, and read back byte for byte.", "writeFile", "readFile", needs=FOLDER)
+def file_is_read_back(hub: Hub) -> None:
+    path, body = new_path(hub), b"\x00\xff\r\n\x1a" * 2000
+    write(hub, path, body)
+    answer = read(hub, path)
+    check_equal("status", answer.status, 200)
+    check_that("bytes", answer.body == body, len(answer.body), f"the {len(body)} bytes that were written")
+    check_equal("Content-Type", answer.headers.get("Content-Type", ""), BINARY)
+    check_equal("Content-Length", answer.headers.get("Content-Length"), str(len(body)))
+
+
+@promise("A file that is written again is overwritten.", "writeFile", "readFile", needs=FOLDER)
+def file_written_again_is_overwritten(hub: Hub) -> None:
+    path = new_path(hub)
+    write(hub, path, b"the first")
+    write(hub, path, b"second")
+    check_equal("bytes", read(hub, path).body, b"second")
+
+
+@promise("Names in drives may have marks, and be in any script.", "writeFile", "readFile", needs=FOLDER, guess=True)
+def file_paths_are_kept_as_sent(hub: Hub) -> None:
+    for name in (" 50% & #1?.txt", "%2F%41.txt", " é e\u0301 请求书.txt"):
+        path = new_path(hub, name)
+        write(hub, path, name.encode())
+        check_equal("bytes", read(hub, path).body, name.encode())
+
+
+@promise("The slashes of a path may be escaped or not.", "writeFile", "readFile", needs=FOLDER, guess=True)
+def slashes_may_be_escaped_or_not(hub: Hub) -> None:
+    path = new_path(hub)
+    write(hub, path, b"content")
+    plain = "/v2/files" + quote(path)
+    answer = hub.target.send("GET", plain, params={"expect-node-type": "file"})
+    check_equal("status", answer.status, 200)
+    check_equal("bytes", answer.body, b"content")
+
+
+@promise("Folders above a file are made when it is written.", "writeFile", "getFileMetadata", needs=FOLDER)
+def folders_are_made(hub: Hub) -> None:
+    folder = new_path(hub, "")
+    write(hub, f"{folder}/deeper/a.txt", b"content")
+    check_equal("status", hub.target.send("HEAD", FILE, folder).status, 200)
+
+
+@promise("With If-None-Match, a new file is 201 and has a Location.", "writeFile", needs=FOLDER)
+def new_file_is_201_when_it_must_be_new(hub: Hub) -> None:
+    answer = hub.target.send("PUT", FILE, new_path(hub), data=b"content", headers=NEW)
+    check_equal("status", answer.status, 201)
+    location = answer.headers.get("Location", "")
+    check_that("Location", "/v2/files/" in location, location, "where the file is")
+
+
+@promise("With If-None-Match, a file that is there is 412, and stays as it was.", "writeFile", needs=FOLDER)
+def file_that_is_there_is_412_when_it_must_be_new(hub: Hub) -> None:
+    path = new_path(hub)
+    write(hub, path, b"the first")
+    check_equal("status", hub.target.send("PUT", FILE, path, data=b"second", headers=NEW).status, 412)
+    check_equal("bytes", read(hub, path).body, b"the first")
+
+
+@promise("A Range is answered with 206, those bytes, both ends included.", "readFile", needs=FOLDER)
+def range_includes_both_ends(hub: Hub) -> None:
+    path = new_path(hub)
+    write(hub, path, b"0123456789")
+    answer = read(hub, path, "bytes=2-4")
+    check_equal("status", answer.status, 206)
+    check_equal("bytes", answer.body, b"234")
+    check_equal("Content-Range", answer.headers.get("Content-Range"), "bytes 2-4/10")
+
+
+@promise("A Range without an end goes to the end of the file.", "readFile", needs=FOLDER)
+def range_without_an_end_goes_to_the_end(hub: Hub) -> None:
+    path = new_path(hub)
+    write(hub, path, b"0123456789")
+    answer = read(hub, path, "bytes=7-")
+    check_equal("status", answer.status, 206)
+    check_equal("bytes", answer.body, b"789")
+
+
+@promise("A Range that ends behind the file ends with it.", "readFile", needs=FOLDER, guess=True)
+def range_ends_with_the_file(hub: Hub) -> None:
+    path = new_path(hub)
+    write(hub, path, b"0123456789")
+    answer = read(hub, path, "bytes=8-1000")
+    check_equal("bytes", answer.body, b"89")
+    check_equal("Content-Range", answer.headers.get("Content-Range"), "bytes 8-9/10")
+
+
+@promise("A Range that begins behind the file is 416.", "readFile", needs=FOLDER, guess=True)
+def range_behind_the_file_is_416(hub: Hub) -> None:
+    path = new_path(hub)
+    write(hub, path, b"0123456789")
+    hub.refused(read(hub, path, "bytes=10-"), 416)
+
+
+@promise("A file that is not there is 404, with a message.", "readFile", needs=FOLDER)
+def missing_file_is_404(hub: Hub) -> None:
+    hub.refused(read(hub, new_path(hub)), 404)
+
+
+@promise("A file is not read where a folder is expected.", "readFile", needs=FOLDER, guess=True)
+def file_is_no_folder(hub: Hub) -> None:
+    path = new_path(hub)
+    write(hub, path, b"content")
+    hub.refused(read(hub, path, kind="folder"))
+
+
+@promise("Metadata tells that it is a file, how long, and when it changed.", "getFileMetadata", needs=FOLDER)
+def metadata_tells_length_and_time(hub: Hub) -> None:
+    path = new_path(hub)
+    write(hub, path, b"0123456789")
+    answer = hub.target.send("HEAD", FILE, path)
+    check_equal("status", answer.status, 200)
+    check_equal("Content-Type", answer.headers.get("Content-Type", ""), BINARY)
+    check_equal("Content-Length", answer.headers.get("Content-Length"), "10")
+    modified = datetime.fromisoformat(answer.headers.get("Last-Modified", "")).timestamp()
+    check_that("Last-Modified", abs(modified - service_time(hub)) < 86_400, modified, "the time of now")
+
+
+@promise("Metadata tells that it is a folder.", "getFileMetadata", needs=FOLDER)
+def metadata_tells_that_it_is_a_folder(hub: Hub) -> None:
+    path = new_path(hub)
+    write(hub, path, b"content")
+    answer = hub.target.send("HEAD", FILE, path.rsplit("/", 1)[0])
+    check_equal("status", answer.status, 200)
+    check_equal("Content-Type", answer.headers.get("Content-Type", ""), "application/json")
+
+
+@promise("Metadata of what is not there is 404.", "getFileMetadata", needs=FOLDER)
+def metadata_of_nothing_is_404(hub: Hub) -> None:
+    check_equal("status", hub.target.send("HEAD", FILE, new_path(hub)).status, 404)
+
+
+def _delete(hub: Hub, path: str) -> None:
+    answer = hub.target.send("DELETE", FILE, path)
+    check_equal("status", answer.status, 202)
+    location = answer.headers.get("Location", "")
+    check_that("Location", "/v2/jobs/" in location, location, "where the job is")
+    hub.job_ends(location.rsplit("/", 1)[1])
+
+
+@promise("A file is deleted with 202 and a job, and then gone.", "deleteFileOrFolder", "readFile", needs=FOLDER)
+def deleted_file_in_a_drive_is_gone(hub: Hub) -> None:
+    path = new_path(hub)
+    write(hub, path, b"content")
+    _delete(hub, path)
+    hub.eventually("a deleted file in a drive is gone", lambda: read(hub, path).status == 404)
+
+
+@promise("A folder is deleted with all that is in it.", "deleteFileOrFolder", "readFile", needs=FOLDER)
+def deleted_folder_takes_its_files_along(hub: Hub) -> None:
+    folder = new_path(hub, "")
+    write(hub, f"{folder}/a.txt", b"content")
+    _delete(hub, folder)
+    hub.eventually("a deleted file in a drive is gone", lambda: read(hub, f"{folder}/a.txt").status == 404)
+
+
+@promise("Deleting what is not there is 202 all the same.", "deleteFileOrFolder", needs=FOLDER)
+def deleting_nothing_is_202(hub: Hub) -> None:
+    check_equal("status", hub.target.send("DELETE", FILE, new_path(hub)).status, 202)
+
+
+@promise("A file of a batch is read by the path that its list tells.", "listFiles", "readFile", guess=True)
+def file_of_a_batch_is_read_by_its_path(hub: Hub) -> None:
+    name, body = hub.new_name(" é.bin"), bytes(range(256)) * 10
+    hub.put(hub.batch, name, body)
+    answer = read(hub, hub.find_file(hub.batch, name)["full_path"])
+    check_equal("status", answer.status, 200)
+    check_that("bytes", answer.body == body, answer.body[:20].hex(), "those that were sent")
+
+
+@promise("Parts become one file in the order of their numbers.", "commitMultipartUploadSession", "readFile", guess=True)
+def parts_are_joined_in_order(hub: Hub) -> None:
+    name, part_size = hub.new_name(".bin"), part_size_of(hub)
+    session = open_session(hub, name, part_size + 3)
+    last, first = put_part(hub, session, 2, b"end"), put_part(hub, session, 1, b"a" * part_size)
+    check_equal("status", end(hub, session, "commit", first, last).status, 201)
+    path = hub.find_file(hub.batch, name)["full_path"]
+    check_equal("last bytes", read(hub, path, f"bytes={part_size - 2}-").body, b"aaend")

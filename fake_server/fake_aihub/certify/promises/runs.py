@@ -1,0 +1,330 @@
+"""Promises about runs and their results. What starts a run comes after what does not; deleting it, at the end."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fake_aihub.certify.promise import Skipped, check_equal, check_that, promise
+from fake_aihub.certify.promises.access import check_unit, service_time
+from fake_aihub.certify.promises.files import new_path, write
+from fake_aihub.certify.session import DOCUMENTS, FINAL, Hub
+
+STATUSES = (*FINAL, "RUNNING", "PAUSED", "STOPPED_AT_CHECKPOINT")
+APP = ("app_name",)
+TAG_FOUND = "a run is found by its tag"
+
+
+@promise("The list of runs is a list.", "listRuns")
+def runs_are_listed(hub: Hub) -> None:
+    runs = hub.ask(200, "GET", "/v2/apps/runs", params={"limit": 2})["runs"]
+    check_that("runs", isinstance(runs, list) and len(runs) <= 2, len(runs), "at most 2, as the limit says")
+
+
+@promise("A window that is not yet has no runs.", "listRuns")
+def future_window_has_no_runs(hub: Hub) -> None:
+    asked = {"from_timestamp": int(service_time(hub)) + 86_400, "to_timestamp": int(service_time(hub)) + 90_000}
+    check_equal("runs", hub.ask(200, "GET", "/v2/apps/runs", params=asked)["runs"], [])
+
+
+@promise("A sorting that there is not is refused.", "listRuns")
+def unknown_sorting_is_400(hub: Hub) -> None:
+    hub.refused(hub.target.send("GET", "/v2/apps/runs", params={"sort_by": "certify"}), 400)
+
+
+@promise("A run needs a batch or a folder.", "runApp", runs=1, needs=APP)
+def run_without_input_is_refused(hub: Hub) -> None:
+    hub.refused(hub.start_run(**hub.app()), 400)
+
+
+@promise("A run of a batch that is not there is 404.", "runApp", runs=1, needs=APP)
+def run_of_an_unknown_batch_is_404(hub: Hub) -> None:
+    hub.refused(hub.start_run(**hub.app(), batch_id=999_999_999_999), 404)
+
+
+@promise("A run needs an app.", "runApp", runs=1, needs=APP)
+def run_without_an_app_is_refused(hub: Hub) -> None:
+    hub.refused(hub.start_run(**(hub.app() | {"app_name": None}), batch_id=hub.run_batch), 400)
+
+
+@promise("The tags of a run have at most 500 characters together.", "runApp", runs=1, needs=APP)
+def tags_end_at_500(hub: Hub) -> None:
+    body = hub.app() | {"batch_id": hub.run_batch, "settings": {"tags": ["x" * 250, "y" * 251]}}
+    hub.refused(hub.start_run(**body), 400)
+
+
+@promise("A run is answered by its id, a status, and what it runs on; null in a request is not given.", "runApp",
+         runs=1, needs=APP)  # fmt: skip
+def run_is_answered_at_once(hub: Hub) -> None:
+    run = hub.run()
+    check_that("id", isinstance(run["id"], str) and run["id"] != "", run["id"], "a text")
+    check_that("status", run["status"] in STATUSES, run["status"], f"one of {STATUSES}")
+    check_equal("batch_id", run["batch_id"], hub.run_batch)
+
+
+@promise("Only a COMPLETE run has results.", "getRunResults", runs=1, needs=APP)
+def running_run_has_no_results(hub: Hub) -> None:
+    run_id = hub.run()["id"]
+    answer = hub.target.send("GET", "/v2/apps/runs/{}/results", run_id)
+    if hub.ask(200, "GET", "/v2/apps/runs/{}", run_id)["status"] == "COMPLETE":
+        raise Skipped("the run was over before it could be asked")
+    hub.refused(answer)
+
+
+@promise("A run that goes on has not finished: null or 0.", "getRunStatus", runs=1, needs=APP)
+def running_run_has_not_finished(hub: Hub) -> None:
+    run = hub.ask(200, "GET", "/v2/apps/runs/{}", hub.run()["id"])
+    if run["status"] != "RUNNING":
+        raise Skipped("the run was over before it could be asked")
+    check_that("finish_timestamp", run["finish_timestamp"] in (None, 0), run["finish_timestamp"], "null or 0")
+
+
+@promise("A run started at a time in nanoseconds.", "runApp", "getRunStatus", runs=1, needs=APP)
+def run_times_are_nanoseconds(hub: Hub) -> None:
+    run = hub.completed()
+    check_unit(hub, "start_timestamp", run["start_timestamp"], 10**9)
+    check_unit(hub, "finish_timestamp", run["finish_timestamp"], 10**9)
+    check_that("finish_timestamp", run["finish_timestamp"] >= run["start_timestamp"], run, "not before the start")
+
+
+@promise("A run keeps its tags, as they were sent and in their order.", "runApp", "getRunStatus", runs=1, needs=APP)
+def run_keeps_its_tags(hub: Hub) -> None:
+    run = hub.ask(200, "GET", "/v2/apps/runs/{}", hub.run()["id"])
+    check_equal("tags", run["tags"], [hub.run_tag(), "schlüssel=wert/1"])
+
+
+@promise("A run is found by its tag in the list of the last day.", "listRuns", runs=1, needs=APP)
+def run_is_found_by_its_tag(hub: Hub) -> None:
+    run_id = hub.run()["id"]
+
+    def found() -> bool:
+        run = hub.find_run(run_id)
+        return run is not None and hub.run_tag() in (run["tags"] or [])
+
+    hub.eventually(TAG_FOUND, found)
+
+
+@promise("The list tells the batch of a run.", "listRuns", runs=1, needs=APP)
+def listed_run_tells_its_batch(hub: Hub) -> None:
+    run_id = hub.run()["id"]
+    run = hub.eventually("a run is in the list", lambda: hub.find_run(run_id))
+    check_equal("batch_id", run["batch_id"], hub.run_batch)
+
+
+@promise("The window of the list is in seconds, at its beginning.", "listRuns", runs=1, needs=APP)
+def from_timestamp_is_heeded(hub: Hub) -> None:
+    run_id, started_s = hub.run()["id"], hub.run()["start_timestamp"] // 10**9
+    hub.eventually("a run is in its window", lambda: hub.find_run(run_id, from_timestamp=started_s - 600))
+    asked = {"from_timestamp": started_s + 600, "to_timestamp": started_s + 1200}
+    check_that("runs of a later window", hub.find_run(run_id, **asked) is None, run_id, "not in the list")
+    only_from = {"from_timestamp": started_s + 3600}
+    check_that("runs from later on", hub.find_run(run_id, **only_from) is None, run_id, "not in the list")
+
+
+@promise("The window of the list is in seconds, at its end.", "listRuns", runs=1, needs=APP)
+def to_timestamp_is_heeded(hub: Hub) -> None:
+    run_id, started_s = hub.run()["id"], hub.run()["start_timestamp"] // 10**9
+    inside = {"from_timestamp": started_s - 600, "to_timestamp": started_s + 600}
+    hub.eventually("a run is in its window", lambda: hub.find_run(run_id, **inside))
+    before = {"from_timestamp": started_s - 1200, "to_timestamp": started_s - 600}
+    check_that("runs of an earlier window", hub.find_run(run_id, **before) is None, run_id, "not in the list")
+
+
+@promise("The list can be had for one run.", "listRuns", runs=1, needs=APP)
+def runs_are_listed_by_id(hub: Hub) -> None:
+    run_id = hub.run()["id"]
+
+    def listed() -> list[str]:
+        runs = hub.ask(200, "GET", "/v2/apps/runs", params={"run_id": run_id})["runs"]
+        return [run["id"] for run in runs]
+
+    check_equal("runs", hub.eventually("a run is in the list by its id", listed), [run_id])
+
+
+@promise("The list can be had for one app.", "listRuns", runs=1, needs=APP)
+def runs_are_listed_by_app(hub: Hub) -> None:
+    run_id = hub.run()["id"]
+    own, other = hub.options.app_name, f"certify-{hub.mark}"
+    hub.eventually("a run is in the list by its app", lambda: hub.find_run(run_id, app_name=own))
+    check_that("runs of another app", hub.find_run(run_id, app_name=other) is None, run_id, "not in the list")
+
+
+@promise("The list can be had by one status or several.", "listRuns", runs=1, needs=APP)
+def runs_are_listed_by_status(hub: Hub) -> None:
+    run_id = hub.completed()["id"]
+    both, other = ["FAILED", "COMPLETE"], ["FAILED", "CANCELLED"]
+    hub.eventually("a run is in the list by its status", lambda: hub.find_run(run_id, status=both))
+    check_that("runs that failed", hub.find_run(run_id, status=other) is None, run_id, "not in the list")
+
+
+@promise("The results are of the run, COMPLETE, and name their batch by a text.", "getRunResults", runs=1, needs=APP)
+def results_tell_their_run(hub: Hub) -> None:
+    run = hub.completed()
+    page = next(hub.result_pages())
+    check_equal("id", page["id"], run["id"])
+    check_equal("status", page["status"], "COMPLETE")
+    check_equal("batch_id", page["batch_id"], str(hub.run_batch))
+    check_equal("start_timestamp", page["start_timestamp"], run["start_timestamp"])
+
+
+@promise("The results answer every file of the batch, once, under the name it was sent by.", "getRunResults",
+         runs=1, needs=APP)  # fmt: skip
+def results_answer_every_file(hub: Hub) -> None:
+    check_equal("names", sorted(file["original_file_name"] for file in hub.results()), sorted(DOCUMENTS))
+
+
+@promise("has_more is false on the last page of results, and on no other.", "getRunResults", runs=1, needs=APP)
+def results_have_more_until_the_last_page(hub: Hub) -> None:
+    pages = [page["has_more"] for page in hub.result_pages()]
+    check_equal("has_more of each page", pages, [True] * (len(pages) - 1) + [False])
+
+
+@promise("file_offset counts files: from 1 on, all but the first come.", "getRunResults", runs=1, needs=APP)
+def file_offset_counts_files(hub: Hub) -> None:
+    every = [file["original_file_name"] for file in hub.results()]
+    page = hub.ask(200, "GET", "/v2/apps/runs/{}/results", hub.run()["id"], params={"file_offset": 1})
+    told = [file["original_file_name"] for file in page["files"]]
+    check_equal("names from offset 1", told, every[1 : 1 + len(told)])
+    check_that("files from offset 1", bool(told), told, "some")
+
+
+@promise("Beyond the last file there are none, and no more.", "getRunResults", runs=1, needs=APP, guess=True)
+def results_end(hub: Hub) -> None:
+    run_id = hub.completed()["id"]
+    page = hub.ask(200, "GET", "/v2/apps/runs/{}/results", run_id, params={"file_offset": len(DOCUMENTS)})
+    check_equal("files", page["files"], [])
+    check_equal("has_more", page["has_more"], False)
+
+
+def _documents(hub: Hub, **flags: Any) -> list[dict[str, Any]]:
+    documents = [document for file in hub.results(**flags) for document in file["documents"]]
+    check_that("documents", bool(documents), documents, "some")
+    return documents
+
+
+@promise("Documents have pages, and fields with a name, a value and a type.", "getRunResults", runs=1, needs=APP)
+def documents_have_fields(hub: Hub) -> None:
+    for document in _documents(hub):
+        pages = document["page_numbers"]
+        check_that("page_numbers", all(type(page) is int for page in pages), pages, "whole numbers")
+        for field in document["fields"]:
+            told = [field[key] for key in ("field_name", "value", "type")]
+            check_that("field", all(isinstance(text, str) for text in told), told, "three texts")
+
+
+@promise("Names of fields are Python identifiers.", "getRunResults", runs=1, needs=APP)
+def field_names_are_identifiers(hub: Hub) -> None:
+    names = {field["field_name"] for document in _documents(hub) for field in document["fields"]}
+    wrong = [name for name in sorted(names) if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)]
+    check_equal("names that are none", wrong, [])
+
+
+def _check_flag(hub: Hub, flag: str, *keys: str) -> None:
+    plain, full = _documents(hub), _documents(hub, **{flag: "true"})
+    for key in keys:
+        check_that(f"{key} without {flag}", all(key not in one for one in plain), key, "not there")
+        check_that(f"{key} with {flag}", any(key in one for one in full), key, "there")
+
+
+@promise("Confidence comes when asked for, and only then.", "getRunResults", runs=1, needs=APP)
+def confidence_comes_when_asked_for(hub: Hub) -> None:
+    _check_flag(hub, "include_confidence_scores", "classification_confidence")
+
+
+@promise("What a review changed comes when asked for, and only then.", "getRunResults", runs=1, needs=APP)
+def review_comes_when_asked_for(hub: Hub) -> None:
+    _check_flag(hub, "include_review_results", "review_completed", "class_edit_history")
+
+
+@promise("Validations come when asked for, and only then.", "getRunResults", runs=1, needs=APP)
+def validations_come_when_asked_for(hub: Hub) -> None:
+    _check_flag(hub, "include_validation_results", "validations")
+
+
+@promise("Where things stand on the page comes when asked for, and only then.", "getRunResults", runs=1, needs=APP)
+def sources_come_when_asked_for(hub: Hub) -> None:
+    _check_flag(hub, "include_source_info", "page_layouts")
+
+
+@promise("The results give back the custom keys of the run.", "getRunResults", runs=1, needs=APP)
+def results_give_custom_keys_back(hub: Hub) -> None:
+    hub.completed()
+    check_equal("keys.custom", next(hub.result_pages())["keys"]["custom"], {"certify": hub.mark})
+
+
+@promise("The list of runs is sorted by start, both ways.", "listRuns", runs=2, needs=APP)
+def runs_are_sorted_by_start(hub: Hub) -> None:
+    ids = [hub.run(0)["id"], hub.run(1)["id"]]
+    window = {"from_timestamp": hub.run(0)["start_timestamp"] // 10**9 - 1}
+    hub.eventually("a run is in the list", lambda: all(hub.find_run(run_id) for run_id in ids))
+
+    def order(way: str) -> list[str]:
+        asked = window | {"sort_by": "start_timestamp", "order": way, "limit": 100}
+        runs = hub.ask(200, "GET", "/v2/apps/runs", params=asked)["runs"]
+        return [run["id"] for run in runs if run["id"] in ids]
+
+    check_equal("ascending", order("ASCENDING"), ids)
+    check_equal("descending", order("DESCENDING"), ids[::-1])
+
+
+@promise("limit and offset cut pages out of one list of runs.", "listRuns", runs=2, needs=APP)
+def runs_are_paged_by_limit_and_offset(hub: Hub) -> None:
+    window = {"from_timestamp": hub.run(0)["start_timestamp"] // 10**9 - 1}
+    ids = [hub.run(0)["id"], hub.run(1)["id"]]
+    hub.eventually("a run is in the list", lambda: all(hub.find_run(run_id) for run_id in ids))
+
+    def page(limit: int, offset: int) -> list[str]:
+        asked = window | {"limit": limit, "offset": offset}
+        return [run["id"] for run in hub.ask(200, "GET", "/v2/apps/runs", params=asked)["runs"]]
+
+    # Others may be starting runs at the same time.
+    hub.eventually("pages of runs fit together", lambda: page(2, 0) == page(1, 0) + page(1, 1) != [])
+
+
+@promise("A deployment is run with 202, and the run tells its deployment.", "runDeployment", runs=3,
+         needs=("app_name", "deployment"))  # fmt: skip
+def deployment_is_run_with_202(hub: Hub) -> None:
+    body = {"batch_id": hub.run_batch, "settings": {"tags": [hub.run_tag(2)]}, "version": None}
+    path = "/v2/apps/deployments/{}/runs"
+    answer = hub.start_run(path, hub.options.deployment, **body)
+    check_equal("status", answer.status, 202)
+    run = hub.ask(200, "GET", "/v2/apps/runs/{}", answer.json()["id"])
+    check_equal("deployment_id", run["deployment_id"], hub.options.deployment)
+    check_equal("tags", run["tags"], [hub.run_tag(2)])
+
+
+@promise("A run may be of a folder in a drive, and tells which.", "runApp", "writeFile", runs=4, needs=(*APP, "folder"))
+def folder_is_run(hub: Hub) -> None:
+    folder = new_path(hub, "")
+    write(hub, f"{folder}/a.txt", b"Invoice 4 of 2026-03-04")
+    answer = hub.start_run(**(hub.app() | {"input_dir": folder}), settings={"tags": [hub.run_tag(3)]})
+    check_equal("status", answer.status, 200)
+    run = hub.ask(200, "GET", "/v2/apps/runs/{}", answer.json()["id"])
+    check_equal("batch_id", run["batch_id"], None)
+    check_equal("input_dir", run["input_dir"].strip("/"), folder.strip("/"))
+
+
+@promise("A run can be deleted without its input, and is gone.", "deleteRun", "getRunStatus", runs=1, needs=APP)
+def deleted_run_leaves_its_batch(hub: Hub) -> None:
+    jobs = _delete(hub, hub.completed()["id"], delete_input="false")
+    check_equal("delete_input_dir_job_id", jobs["delete_input_dir_job_id"], None)
+    check_equal("files left", len(hub.files(hub.run_batch)), len(DOCUMENTS))
+
+
+@promise("A run is deleted with its input: then the batch is gone, too.", "deleteRun", "getBatch", runs=2, needs=APP)
+def deleted_run_takes_its_batch_along(hub: Hub) -> None:
+    jobs = _delete(hub, hub.completed(1)["id"])
+    check_that("jobs", isinstance(jobs["delete_input_dir_job_id"], str), jobs, "one for the input")
+    hub.eventually(
+        "a deleted batch is gone", lambda: hub.target.send("GET", "/v2/batches/{}", hub.run_batch).status == 404
+    )
+    hub.forget("batch", hub.run_batch)
+
+
+def _delete(hub: Hub, run_id: str, **asked: str) -> dict[str, Any]:
+    jobs: dict[str, Any] = hub.ask(202, "DELETE", "/v2/apps/runs/{}", run_id, params=asked)
+    hub.forget("run", run_id)
+    hub.eventually("a deleted run is gone", lambda: hub.target.send("GET", "/v2/apps/runs/{}", run_id).status == 404)
+    for job in filter(None, jobs.values()):
+        hub.job_ends(job)
+    return jobs

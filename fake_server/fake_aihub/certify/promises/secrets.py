@@ -1,0 +1,182 @@
+"""Promises about secrets and the audit log. Where the token may not use them, they are skipped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fake_aihub.certify.http import Answer
+from fake_aihub.certify.promise import Skipped, check_equal, check_that, promise
+from fake_aihub.certify.promises.access import check_unit, service_time
+from fake_aihub.certify.session import Hub
+
+SECRETS = "/v2/aihub/secrets"
+AUDIT = "/v1/auditlogs"
+
+
+def create(hub: Hub, **body: Any) -> Answer:
+    """Create a secret that no workspace may use, or as the body says. Raises Skipped where that is not allowed."""
+    value = f"certify-value-{hub.mark}"
+    hub.hidden["value"] = value
+    whole = {"alias": hub.new_name(), "value": value, "allowed_workspaces_type": "NONE"} | body
+    is_new = ("secret", whole["alias"]) not in hub.made
+    if is_new:  # Before the answer, which may be lost.
+        hub.note("secret", whole["alias"])
+    answer = hub.target.send("POST", SECRETS, json=whole)
+    if is_new and 400 <= answer.status < 500:
+        hub.forget("secret", whole["alias"])
+    if answer.status in (401, 403):
+        raise Skipped("this token may not create secrets")
+    return answer
+
+
+def new_secret(hub: Hub, **body: Any) -> str:
+    """Create a secret, and give its alias."""
+    alias = hub.new_name()
+    check_equal("status", create(hub, alias=alias, **body).status, 200)
+    return alias
+
+
+def listed(hub: Hub, alias: str) -> list[dict[str, Any]]:
+    """List the secrets of an alias."""
+    found: list[dict[str, Any]] = hub.ask(200, "GET", SECRETS, params={"alias": alias})["secrets"]
+    return found
+
+
+def find(hub: Hub, alias: str) -> dict[str, Any]:
+    """Look for a secret until it shows."""
+    found: dict[str, Any] = hub.eventually("a secret is in the list", lambda: next(iter(listed(hub, alias)), None))
+    return found
+
+
+@promise("A secret is created, and found by its alias.", "createSecret", "listSecrets")
+def secret_is_found_by_its_alias(hub: Hub) -> None:
+    alias = new_secret(hub, description="A secret of certify")
+    secret = find(hub, alias)
+    check_equal("alias", secret["alias"], alias)
+    check_equal("description", secret["description"], "A secret of certify")
+    check_equal("allowed_workspaces_type", secret["allowed_workspaces_type"], "NONE")
+
+
+@promise("The value of a secret is never given back.", "createSecret", "updateSecret", "listSecrets")
+def secret_values_are_never_given_back(hub: Hub) -> None:
+    alias = hub.new_name()
+    answers = [create(hub, alias=alias)]
+    find(hub, alias)
+    answers.append(hub.target.send("PATCH", SECRETS, json={"alias": alias, "value": hub.hidden["value"]}))
+    answers.append(hub.target.send("GET", SECRETS, params={"alias": alias}))
+    told = [hub.hidden["value"].encode() in answer.body for answer in answers]
+    check_equal("answers that tell the value", told, [False, False, False])
+
+
+@promise("A secret tells when it was created and changed, in milliseconds.", "createSecret", "listSecrets")
+def secret_times_are_milliseconds(hub: Hub) -> None:
+    secret = find(hub, new_secret(hub))
+    check_unit(hub, "created_at", int(secret["created_at"]), 1000)
+    check_unit(hub, "updated_at", int(secret["updated_at"]), 1000)
+
+
+@promise("A change of a secret leaves what it does not name.", "updateSecret", "listSecrets")
+def changed_secret_keeps_the_rest(hub: Hub) -> None:
+    alias = new_secret(hub, description="before")
+    hub.ask(200, "PATCH", SECRETS, json={"alias": alias, "description": "after", "value": None})
+    secret = hub.eventually(
+        "a secret shows its change",
+        lambda: next((one for one in listed(hub, alias) if one["description"] == "after"), None),
+    )
+    check_equal("allowed_workspaces_type", secret["allowed_workspaces_type"], "NONE")
+
+
+@promise("A secret that is there is not created again.", "createSecret", guess=True)
+def second_secret_of_an_alias_is_refused(hub: Hub) -> None:
+    alias = new_secret(hub)
+    hub.refused(create(hub, alias=alias))
+
+
+@promise("A secret needs a value.", "createSecret")
+def secret_without_a_value_is_400(hub: Hub) -> None:
+    hub.refused(create(hub, value=None), 400)
+
+
+@promise("Which workspaces may use a secret is ALL, SOME or NONE.", "createSecret")
+def unknown_kind_of_workspaces_is_400(hub: Hub) -> None:
+    hub.refused(create(hub, allowed_workspaces_type="CERTIFY"), 400)
+
+
+@promise("Where SOME workspaces may use a secret, they are named.", "createSecret")
+def some_workspaces_are_named(hub: Hub) -> None:
+    hub.refused(create(hub, allowed_workspaces_type="SOME"), 400)
+
+
+@promise("A deleted secret is gone.", "deleteSecret", "listSecrets")
+def deleted_secret_is_gone(hub: Hub) -> None:
+    alias = new_secret(hub)
+    find(hub, alias)
+    hub.ask(200, "DELETE", SECRETS, json={"alias": alias})
+    hub.forget("secret", alias)
+    hub.eventually("a deleted secret is in no list", lambda: not listed(hub, alias))
+
+
+@promise("Changing a secret that is not there is refused.", "updateSecret")
+def changing_an_unknown_secret_is_refused(hub: Hub) -> None:
+    body = {"alias": f"certify-{hub.mark}-none", "description": "x"}
+    hub.refused(hub.target.send("PATCH", SECRETS, json=body))
+
+
+@promise("Deleting a secret that is not there is refused.", "deleteSecret")
+def deleting_an_unknown_secret_is_refused(hub: Hub) -> None:
+    hub.refused(hub.target.send("DELETE", SECRETS, json={"alias": f"certify-{hub.mark}-none"}))
+
+
+def entries(hub: Hub, **body: Any) -> list[dict[str, Any]]:
+    """List entries of the audit log. Raises Skipped where that is not allowed."""
+    answer = hub.target.send("POST", AUDIT, json=body)
+    if answer.status in (401, 403, 404):
+        raise Skipped("this token may not read the audit log, or there is none")
+    check_equal("status", answer.status, 200)
+    check_equal("status in the answer", answer.json()["status"], "OK")
+    found: list[dict[str, Any]] = answer.json()["data"]["results"]
+    return found
+
+
+@promise("The audit log tells when, who, from where, and of what type; null is not given.", "getAuditLogs")
+def audit_log_tells_who_and_when(hub: Hub) -> None:
+    for entry in entries(hub, start=0, size=3, log_type=None, email=None):
+        told = [entry[key] for key in ("timestamp_millis", "email", "user_ip", "log_type")]
+        check_that("entry", all(isinstance(value, str) for value in told), list(entry), "four texts")
+        check_unit_of_log(entry["timestamp_millis"])
+
+
+def check_unit_of_log(text: str) -> None:
+    """Check that a time is in milliseconds: of this century, which no other unit is."""
+    is_milliseconds = text.isascii() and text.isdigit() and 946_684_800_000 <= int(text) < 4_102_444_800_000
+    check_that("timestamp_millis", is_milliseconds, text, "milliseconds since 1970, as a text")
+
+
+@promise("size limits the entries of the audit log.", "getAuditLogs")
+def audit_log_is_limited_by_size(hub: Hub) -> None:
+    found = entries(hub, size=2)
+    check_that("entries", len(found) <= 2, len(found), "at most 2")
+
+
+@promise("start and size cut pages out of one audit log.", "getAuditLogs")
+def audit_log_is_paged_by_start(hub: Hub) -> None:
+    until = {"end_time": str(int(service_time(hub) * 1000))}
+
+    def is_cut() -> bool:
+        return entries(hub, start=0, size=1, **until) + entries(hub, start=1, size=2, **until) == entries(
+            hub, start=0, size=3, **until
+        )
+
+    # Entries may come into the log late.
+    hub.eventually("pages of the audit log fit together", is_cut)
+
+
+@promise("The audit log can be had for one type.", "getAuditLogs")
+def audit_log_is_filtered_by_type(hub: Hub) -> None:
+    types = {entry["log_type"] for entry in entries(hub, log_type="org_secrets_v2", size=50)}
+    check_that("log_type", types <= {"org_secrets_v2"}, sorted(types), "org_secrets_v2 only")
+
+
+@promise("The audit log can be had for one window, in milliseconds.", "getAuditLogs")
+def audit_log_is_filtered_by_time(hub: Hub) -> None:
+    check_equal("entries of 2001", entries(hub, start_time="978307200000", end_time="978307260000"), [])

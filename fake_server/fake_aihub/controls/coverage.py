@@ -1,0 +1,125 @@
+"""Which operations, parameters, body properties and statuses were exercised, and by which clients."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fake_aihub.contract.operations import BY_ID, Kind
+from fake_aihub.controls.journal import Exchange
+
+MAX_NAMES = 100  # of what others may name as they like
+MAX_NAME = 100
+NO_ROUTE = (404, 405, 501)
+
+
+@dataclass(slots=True)
+class Seen:
+    """How often each part of an operation was exercised."""
+
+    calls: int = 0
+    faulted: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    query: Counter[str] = field(default_factory=Counter)
+    headers: Counter[str] = field(default_factory=Counter)
+    body: Counter[str] = field(default_factory=Counter)
+    clients: Counter[str] = field(default_factory=Counter)
+
+
+class Coverage:
+    """What was exercised since the start. Rewinding leaves it as it is: it is about clients, not about the world."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, Seen] = {operation: Seen() for operation in BY_ID}
+        self._unknown: Counter[str] = Counter()
+
+    def note(self, exchange: Exchange) -> None:
+        """Count an exchange that is over."""
+        operation = BY_ID.get(exchange.operation)
+        if operation is None:
+            if exchange.status in NO_ROUTE:
+                _count(self._unknown, f"{exchange.method} {exchange.path}")
+            return
+        for name in exchange.scope.get("unknown", ()):
+            _count(self._unknown, f"{operation.id}: {name}")
+        seen = self._seen[operation.id]
+        seen.calls += 1
+        if exchange.scope.get("faulted"):
+            seen.faulted += 1
+        else:
+            seen.statuses[str(exchange.status)] += 1
+        headers = {name.lower(): value for name, value in exchange.raw_request_headers}
+        _count(seen.clients, headers.get(b"user-agent", b"").decode("latin-1"))
+        seen.headers.update(name for name in operation.headers if name.lower().encode() in headers)
+        if exchange.query:
+            given = {name for name, _ in parse_qsl(exchange.query, keep_blank_values=True)}
+            seen.query.update(given & operation.query.keys())
+        if operation.body is not None and exchange.request_body:
+            seen.body.update(_used(operation.body, exchange.request_body))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give it as values that JSON can carry, with what was never exercised."""
+        never = [operation for operation, seen in self._seen.items() if not seen.calls]
+        return {
+            "operations": {operation: _tell(operation, seen) for operation, seen in self._seen.items() if seen.calls},
+            "exercised": len(self._seen) - len(never),
+            "of": len(self._seen),
+            "never": never,
+            "unknown": dict(self._unknown),
+        }
+
+
+def _tell(name: str, seen: Seen) -> dict[str, Any]:
+    operation = BY_ID[name]
+    known: Mapping[str, Iterator[str]] = {
+        "statuses": map(str, operation.statuses),
+        "query": iter(operation.query),
+        "headers": iter(operation.headers),
+        "body": _names(operation.body, ""),
+    }
+    parts: dict[str, Counter[str]] = {part: getattr(seen, part) for part in known}
+    return {
+        "calls": seen.calls,
+        "faulted": seen.faulted,
+        **{part: dict(counts) for part, counts in parts.items()},
+        "clients": dict(seen.clients),
+        "never": {part: [one for one in names if not parts[part][one]] for part, names in known.items()},
+    }
+
+
+def _count(counts: Counter[str], name: str) -> None:
+    name = name[:MAX_NAME]
+    counts[name if name in counts or len(counts) < MAX_NAMES else "(others)"] += 1
+
+
+def _used(kind: Kind, text: bytes) -> set[str]:
+    try:
+        return set(_walk(kind, json.loads(text), ""))
+    except (ValueError, RecursionError):
+        return set()
+
+
+def _walk(kind: Kind, value: Any, where: str) -> Iterator[str]:
+    """Name the properties that are declared and given; null means not given."""
+    if isinstance(kind, list) and isinstance(value, list):
+        for item in value:
+            yield from _walk(kind[0], item, where)
+    elif isinstance(kind, Mapping) and isinstance(value, dict):
+        for key in kind:
+            if value.get(key) is not None:
+                yield where + key
+                yield from _walk(kind[key], value[key], f"{where}{key}.")
+
+
+def _names(kind: Kind, where: str) -> Iterator[str]:
+    """Name all properties that are declared."""
+    if isinstance(kind, list):
+        yield from _names(kind[0], where)
+    elif isinstance(kind, Mapping):
+        for key in kind:
+            yield where + key
+            yield from _names(kind[key], f"{where}{key}.")

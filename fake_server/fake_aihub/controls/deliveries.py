@@ -1,0 +1,178 @@
+"""Faults of what lies between: a request that is delivered twice or late, an answer that is announced or changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from http.client import responses as REASONS
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fake_aihub.controls.fault_scripts import REWRITES, Fault
+from fake_aihub.controls.rewrites import rewrite
+from fake_aihub.world.clock import SKEW_S
+
+NOT_KEPT = ("knobs", "faulted", "transport")
+
+
+@dataclass(slots=True)
+class Late:
+    """A request that comes to the service later, before the next call of the operation `until`."""
+
+    until: str
+    scope: Scope
+    body: bytes
+    seconds: float
+
+    async def deliver(self, app: ASGIApp) -> None:
+        """Let the service act, so many seconds later by its clock; nobody sees the answer."""
+        skew = SKEW_S.set(self.seconds)
+        try:
+            await _collect(app, self.scope, self.body)
+        finally:
+            SKEW_S.reset(skew)
+
+
+@dataclass(slots=True)
+class Answer:
+    """A whole answer, kept."""
+
+    start: Message = field(default_factory=lambda: {"type": "http.response.start", "status": 500, "headers": []})
+    body: bytes = b""
+
+    async def take(self, message: Message) -> None:
+        """Take a part of it."""
+        if message["type"] == "http.response.start":
+            self.start = message
+        else:
+            self.body += message.get("body", b"")
+
+    async def give(self, send: Send) -> None:
+        """Give it, with the length that its body has."""
+        headers = [(key, value) for key, value in self.start.get("headers", []) if key.lower() != b"content-length"]
+        if self.start["status"] != 204:
+            headers.append((b"content-length", str(len(self.body)).encode()))
+        await send({**self.start, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+async def read_whole(receive: Receive) -> bytes:
+    """Read a request to its end."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
+
+
+def with_deliveries(app: ASGIApp, striking: Sequence[Fault], late: list[Late]) -> ASGIApp:
+    """Put what lies between before an app: first what changes answers, then how requests come to it."""
+    for fault in striking:
+        if fault.do == "twice":
+            app = _twice(app, fault)
+        elif fault.do == "late":
+            app = _postponed(app, fault, late)
+    if rewrites := [fault for fault in striking if fault.do in REWRITES]:
+        app = _rewritten(app, rewrites)
+    for fault in striking:
+        if fault.do == "interim":
+            app = _announced(app, fault)
+        elif fault.do == "surplus":
+            app = _given_twice(app)
+    return app
+
+
+def _twice(app: ASGIApp, fault: Fault) -> ASGIApp:
+    async def twice(scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_whole(receive)
+        # What is noted in the scope is of the answer that counts.
+        scopes = [scope, _copy(scope)] if fault.items == 1 else [_copy(scope), scope]
+        answers = [await _collect(app, one, body) for one in scopes]
+        await answers[fault.items - 1].give(send)
+
+    return twice
+
+
+def _postponed(app: ASGIApp, fault: Fault, late: list[Late]) -> ASGIApp:
+    async def postponed(scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_whole(receive)
+        if fault.when == "after":
+            answer = await _collect(app, scope, body)
+        else:
+            scope["faulted"] = True
+            headers = [(b"content-type", b"application/json")] if fault.body else []
+            headers += [(key.lower().encode(), value.encode()) for key, value in fault.headers.items()]
+            start = {"type": "http.response.start", "status": fault.status, "headers": headers}
+            answer = Answer(start, b"" if fault.status == 204 else fault.body.encode(errors="replace"))
+        late.append(Late(fault.until, _copy(scope), body, fault.seconds))
+        await answer.give(send)
+
+    return postponed
+
+
+def _rewritten(app: ASGIApp, faults: Sequence[Fault]) -> ASGIApp:
+    async def rewritten(scope: Scope, receive: Receive, send: Send) -> None:
+        answer = Answer()
+        await app(scope, receive, answer.take)
+        for fault in faults:
+            status, body = rewrite(fault, scope["operation"], scope["path"], answer.start["status"], answer.body)
+            scope["faulted"] = scope.get("faulted", False) or body != answer.body
+            answer = Answer({**answer.start, "status": status}, body)
+        await answer.give(send)
+
+    return rewritten
+
+
+def _announced(app: ASGIApp, fault: Fault) -> ASGIApp:
+    async def announced(scope: Scope, receive: Receive, send: Send) -> None:
+        # Servers of this kind know no interim answers: they are written past them.
+        reason = REASONS.get(fault.status, "Interim")
+        lines = [f"HTTP/1.1 {fault.status} {reason}", *(f"{key}: {value}" for key, value in fault.headers.items())]
+        has_begun = False
+
+        async def announce(message: Message) -> None:
+            nonlocal has_begun
+            if not has_begun:
+                has_begun = True
+                for _ in range(fault.items):
+                    scope["transport"].write("\r\n".join([*lines, "", ""]).encode())
+                await asyncio.sleep(fault.seconds)
+            await send(message)
+
+        await app(scope, receive, announce)
+
+    return announced
+
+
+def _given_twice(app: ASGIApp) -> ASGIApp:
+    async def given_twice(scope: Scope, receive: Receive, send: Send) -> None:
+        answer = Answer()
+        await app(scope, receive, answer.take)
+        await answer.give(send)
+        status, body = answer.start["status"], answer.body
+        head = f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}\r\nContent-Type: application/json\r\n"
+        head += "\r\n" if status == 204 else f"Content-Length: {len(body)}\r\n\r\n"
+        scope["transport"].write(head.encode() + body)
+
+    return given_twice
+
+
+def _copy(scope: Scope) -> Scope:
+    return {key: value for key, value in scope.items() if key not in NOT_KEPT}
+
+
+async def _collect(app: ASGIApp, scope: Scope, body: bytes) -> Answer:
+    is_read = False
+
+    async def receive() -> Message:
+        nonlocal is_read
+        if is_read:
+            await asyncio.Event().wait()  # the end of the connection, which does not come
+        is_read = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    answer = Answer()
+    await app(scope, receive, answer.take)
+    return answer

@@ -1,0 +1,288 @@
+"""Fault scripts: what they may say, and how a wrong one is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fake_aihub.contract.operations import BY_ID
+from fake_aihub.redact import LEFT_OUT
+
+# What is done to the exchange; one of them at a time.
+ACTIONS = ("reset", "truncate", "cut", "stall", "slow", "garbage", "status")
+LISTINGS = ("listBatches", "listFiles", "listRuns")
+PAGED = (*LISTINGS, "getRunResults")
+TAGGED = ("runApp", "runDeployment", "getRunStatus", "listRuns")
+HIDEABLE = ("listBatches", "getBatch", "listFiles", "listRuns", "getRunStatus", "getRunResults")
+NAMING_BATCHES = ("createBatch", "getBatch", "listFiles")
+NAMING_RUNS = ("runApp", "runDeployment", "getRunStatus", "getRunResults")
+# What happens within the call, and the operations whose handlers can do it; none means all.
+KNOBS: Mapping[str, tuple[str, ...]] = {
+    "lag": LISTINGS,
+    "drop_answer": ("getRunResults",),
+    "repeat_page": PAGED,
+    "shift_page": PAGED,
+    "short_pages": PAGED,
+    "cap": PAGED,
+    "another": (*NAMING_BATCHES, *NAMING_RUNS),
+    "skew": (),
+    "date": (),
+    "no_date": (),
+    "expire": (),
+}
+# How the request comes to the service, and what comes before its answer.
+DELIVERIES: Mapping[str, tuple[str, ...]] = {"twice": (), "late": (), "interim": (), "surplus": ()}
+# What becomes of what an answer says, and the operations that this is for; none means all.
+REWRITES: Mapping[str, tuple[str, ...]] = {
+    "set": (),
+    "leave_out": (),
+    "replace": (),
+    "hide": HIDEABLE,
+    "cut_tags": TAGGED,
+    "drop_tags": TAGGED,
+    "dash_tags": TAGGED,
+    "join_tags": TAGGED,
+}
+PLACES: Mapping[str, tuple[str, ...]] = {**dict.fromkeys(ACTIONS, ()), **KNOBS, **DELIVERIES, **REWRITES}
+DOS = tuple(PLACES)
+# What is left out of a script is as in `Fault`, but for these.
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "cap": {"status": 200},
+    "hide": {"status": 404},
+    "interim": {"status": 103},
+    "late": {"status": 202, "body": ""},
+}
+EXPIRING = ("batches", "runs", "results")
+FIELD_VALUE = re.compile(r"[\x20-\x7e]*")
+FRAMING = ("content-length", "transfer-encoding")  # the server's own
+FIELD_NAME = re.compile(r"[A-Za-z0-9-]+")
+LONGEST_S = 1e9
+
+
+@dataclass(slots=True)
+class Fault:
+    """One script: from the `nth` matching call on, each `every`-th one, for `times` calls; all of them where that is 0.
+
+    `when` is "before" (the service does not act) or "after" (it has acted, and the answer is lost). What each `do`
+    does, and what it takes, is told in docs/controls.md; `calls` and `used` count.
+    """
+
+    operation: str = "*"
+    nth: int = 1
+    times: int = 1
+    every: int = 1
+    match: str = ""
+    token: str = ""
+    when: str = "before"
+    do: str = "reset"
+    status: int = 503
+    headers: dict[str, str] = field(default_factory=dict)
+    body: str = '{"message": "scripted"}'
+    bytes: int = 20
+    seconds: float = 0.0
+    items: int = 1
+    name: str = ""
+    fields: dict[str, Any] | list[str] = field(default_factory=dict)
+    old: str = ""
+    new: str = ""
+    until: str = "*"
+    calls: int = 0
+    used: int = 0
+
+    def strikes(self, operation: str, path: str, token: str = "") -> bool:
+        """Count a call, and tell whether it goes wrong."""
+        if self.operation not in ("*", operation) or self.match not in path or self.token not in ("", token):
+            return False
+        if operation not in (PLACES[self.do] or (operation,)):
+            return False
+        self.calls += 1
+        is_turn = self.calls >= self.nth and (self.calls - self.nth) % self.every == 0
+        hit = is_turn and (not self.times or self.used < self.times)
+        self.used += hit
+        return hit
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give it as values that JSON can carry; the token is left out."""
+        told: dict[str, Any] = _finite(asdict(self))
+        return told | ({"token": LEFT_OUT} if self.token else {})
+
+
+def _finite(value: Any) -> Any:
+    """Give a value with texts for the numbers that JSON has not."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
+
+
+def _one_of(*allowed: str) -> tuple[type, Callable[[Any], bool], str]:
+    return str, lambda value: value in allowed, ", ".join(allowed)
+
+
+def _number(kind: Any, least: float, most: float, what: str) -> tuple[Any, Callable[[Any], bool], str]:
+    return kind, lambda value: least <= value <= most, what
+
+
+def _are_fields(value: dict[Any, Any] | list[Any]) -> bool:
+    return all(isinstance(name, str) for name in value)
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError):
+        return False
+    return True
+
+
+def _are_headers(value: dict[Any, Any]) -> bool:
+    return all(
+        FIELD_NAME.fullmatch(name)
+        and name.lower() not in FRAMING
+        and isinstance(text, str)
+        and FIELD_VALUE.fullmatch(text)
+        for name, text in value.items()
+    )
+
+
+# Each key: the type of its value, what else is asked of it, and what is allowed, in words.
+KEYS: Mapping[str, tuple[Any, Callable[[Any], Any], str]] = {
+    "operation": _one_of("*", *BY_ID),
+    "nth": _number(int, 1, math.inf, "a whole number from 1"),
+    "times": _number(int, 0, math.inf, "a whole number from 1, or 0 for all calls"),
+    "every": _number(int, 1, math.inf, "a whole number from 1"),
+    "match": (str, lambda _: True, "a part of the path"),
+    "token": (str, lambda _: True, "a token"),
+    "when": _one_of("before", "after"),
+    "do": _one_of(*DOS),
+    "status": _number(int, 100, 599, "a status from 200 to 599; for interim, one from 102 to 199"),
+    "headers": (dict, _are_headers, "a table of header names and ASCII texts"),
+    "body": (str, lambda _: True, "a text"),
+    "bytes": _number(int, 0, math.inf, "a whole number from 0"),
+    "seconds": _number(int | float, -LONGEST_S, LONGEST_S, "a number of seconds"),
+    "items": _number(int, -math.inf, math.inf, "a whole number"),
+    "name": (str, lambda _: True, "a text"),
+    "fields": (dict | list, _are_fields, "a table of names and values for set, a list of names for leave_out"),
+    "old": (str, _is_pattern, "a regular expression"),
+    "new": (str, lambda _: True, "a text"),
+    "until": _one_of("*", *BY_ID),
+}
+# What a `do` asks of its keys beyond their types: the key, the check, and what is allowed, in words.
+DEMANDS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
+    "set": ("fields", lambda value: isinstance(value, dict) and value, "a table of names and values"),
+    "leave_out": ("fields", lambda value: isinstance(value, list) and value, "a list of names"),
+    "replace": ("old", bool, "a regular expression"),
+    "twice": ("items", lambda value: value in (1, 2), "1 or 2, whose answer counts"),
+    "cap": ("items", lambda value: value >= 0, "a whole number from 0"),
+    "cut_tags": ("items", lambda value: value >= 0, "a whole number from 0"),
+    "short_pages": ("items", lambda value: value >= 1, "a whole number from 1"),
+    "interim": ("items", lambda value: 1 <= value <= 100, "a whole number from 1 to 100"),
+    "expire": ("name", lambda value: value in ("", *EXPIRING), f"{', '.join(EXPIRING)}, or nothing for all"),
+    "date": ("name", FIELD_VALUE.fullmatch, "the text of a header, in ASCII"),
+}
+NOT_IN_A_HEADER = ("operation", "nth", "times", "every", "match", "token")
+
+
+def parse_fault(script: Any) -> Fault:
+    """Turn a script into a fault. Raises ValueError, which names the key and what is allowed."""
+    if not isinstance(script, dict):
+        raise ValueError(f"a fault is a table with some of the keys {', '.join(KEYS)}")
+    for key, value in script.items():
+        if key not in KEYS:
+            raise ValueError(f"unknown key {key!r}; allowed: {', '.join(KEYS)}")
+        kind, fits, allowed = KEYS[key]
+        if not isinstance(value, kind) or isinstance(value, bool) or not fits(value):
+            raise ValueError(f"{key} is {value!r}; allowed: {allowed}")
+    fault = Fault(**{**DEFAULTS.get(script.get("do", ""), {}), **script})
+    _check_place(fault)
+    key, fits, allowed = DEMANDS.get(fault.do, ("do", bool, ""))
+    if not fits(getattr(fault, key)):
+        raise ValueError(f"{key} is {getattr(fault, key)!r} for {fault.do}; allowed: {allowed}")
+    if fault.seconds < 0 and fault.do not in ("skew", "date"):
+        raise ValueError(f"seconds is {fault.seconds}; allowed: a number of seconds from 0")
+    least, most = (102, 199) if fault.do == "interim" else (200, 599)
+    if not least <= fault.status <= most:
+        raise ValueError(f"status is {fault.status}; allowed: a status from {least} to {most}")
+    return fault
+
+
+def _check_place(fault: Fault) -> None:
+    """Check that an operation can go wrong in this way. Raises ValueError."""
+    places = PLACES[fault.do]
+    # What is only read wherever it stands may be asked of all operations at once.
+    wide = ("*",) if fault.do in REWRITES else ()
+    if places and fault.operation not in (*places, *wide):
+        raise ValueError(f"{fault.do} is not for the operation {fault.operation!r}; allowed: {', '.join(places)}")
+    is_of_batches = fault.do == "another" and fault.operation in NAMING_BATCHES
+    if is_of_batches and fault.name and not re.fullmatch("[0-9]{1,18}", fault.name):
+        raise ValueError(f"name is {fault.name!r} for another; allowed: the id of a batch, or nothing")
+
+
+def parse_header(text: str, operation: str) -> Fault:
+    """Turn the header of one request into its fault: `after reset`, `status status=429`, or a JSON object.
+
+    Raises ValueError, which names what is wrong and what is allowed.
+    """
+    script = _parse_json(text) if text.startswith("{") else _parse_words(text)
+    for key in NOT_IN_A_HEADER:
+        if key in script:
+            raise ValueError(f"{key} is not for a header, which is for its own request")
+    return parse_fault({**script, "operation": operation or "*"})
+
+
+def _parse_json(text: str) -> dict[str, Any]:
+    try:
+        script: dict[str, Any] = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("not a JSON object") from None
+    return script
+
+
+def _parse_words(text: str) -> dict[str, Any]:
+    script: dict[str, Any] = {}
+    for word in text.split():
+        key, is_pair, value = word.partition("=")
+        if is_pair:
+            script[key] = _parse_number(value) if key in KEYS and KEYS[key][0] is not str else value
+        elif word in ("before", "after"):
+            script["when"] = word
+        elif word in DOS:
+            script["do"] = word
+        else:
+            raise ValueError(f"{word!r} is none of before, after, {', '.join(DOS)}, key=value")
+    return script
+
+
+def _parse_number(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def load_faults(path: Path) -> list[Fault]:
+    """Load the `[[fault]]` tables of a TOML file. Raises ValueError, which names the table, and OSError."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    unknown = [key for key in content if key != "fault"]
+    tables = content.get("fault", [])
+    if unknown or not isinstance(tables, list):
+        raise ValueError(f"{path}: unknown key {(unknown or ['fault'])[0]!r}; allowed: [[fault]]")
+    faults = []
+    for number, table in enumerate(tables, 1):
+        try:
+            faults.append(parse_fault(table))
+        except ValueError as error:
+            raise ValueError(f"{path}: fault {number}: {error}") from None
+    return faults

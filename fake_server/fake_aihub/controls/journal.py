@@ -1,0 +1,196 @@
+"""Requests and answers, as they were: what tests look at, and what is checked against the API description."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fake_aihub.redact import redact_body, redact_headers, redact_query
+from fake_aihub.world.clock import Clock
+
+SIZE = 200_000
+MAX_BODY_BYTES = 4 * 1_048_576
+MAX_BYTES = 64 * 1_048_576  # of all bodies together
+KEPT_OF_SCOPE = ("operation", "faulted", "unknown")
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and its answer; bodies are kept where they are JSON. Times in Unix seconds."""
+
+    scope: Scope
+    method: str
+    path: str
+    query: str
+    begun_s: float
+    raw_request_headers: Headers
+    request_body: bytes = b""
+    request_bytes: int = 0
+    status: int = 0
+    raw_response_headers: Headers | None = None
+    response_body: bytes = b""
+    response_bytes: int = 0
+    ended_s: float = 0.0
+    is_kept: bool = True
+    weight: int = 0
+
+    @property
+    def operation(self) -> str:
+        """The operation's id, known once the request is routed."""
+        return str(self.scope.get("operation", ""))
+
+    @property
+    def request_headers(self) -> list[tuple[str, str]]:
+        """The headers that were sent, without what is secret."""
+        return redact_headers(_decode(self.raw_request_headers))
+
+    @property
+    def response_headers(self) -> list[tuple[str, str]]:
+        """The headers that were answered, without what is secret."""
+        return redact_headers(_decode(self.raw_response_headers or []))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give it as values that JSON can carry; secrets are left out."""
+        return {
+            "method": self.method,
+            "path": self.path,
+            "query": redact_query(self.query),
+            "operation": self.operation,
+            "status": self.status,
+            "request_headers": dict(self.request_headers),
+            "request_bytes": self.request_bytes,
+            "request_json": redact_body(self.path, _parse(self.request_body)),
+            "response_headers": dict(self.response_headers),
+            "response_json": redact_body(self.path, _parse(self.response_body)),
+            "faulted": self.scope.get("faulted", False),
+            "unknown": list(self.scope.get("unknown", ())),
+            "begun_s": self.begun_s,
+            "took_s": max(0.0, self.ended_s - self.begun_s),
+        }
+
+
+def _decode(headers: Headers) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return json.loads(body) if body else None
+    except (ValueError, RecursionError):
+        return None
+
+
+class Journal:
+    """The last `size` exchanges, the oldest first; `dropped` counts those that are gone."""
+
+    def __init__(self, clock: Clock, size: int = SIZE, max_bytes: int = MAX_BYTES) -> None:
+        self.exchanges: deque[Exchange] = deque()
+        self.total = 0
+        self.size = size
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._bytes = 0
+
+    @property
+    def dropped(self) -> int:
+        """How many exchanges are no longer there, since the journal was full."""
+        return self.total - len(self.exchanges)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.rewind(0)
+
+    def rewind(self, total: int) -> None:
+        """Forget what came after the first `total` exchanges."""
+        while self.exchanges and self.total > total:
+            self._forget(self.exchanges.pop())
+            self.total -= 1
+        self.total = min(self.total, total)
+
+    def watch(self, app: ASGIApp, note: Callable[[Exchange], None]) -> ASGIApp:
+        """Wrap an app so that what passes through it is written down, and noted when it is over."""
+
+        async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http" or scope["path"].startswith("/_fake/"):
+                await app(scope, receive, send)
+                return
+            exchange = self._begin(scope)
+
+            async def receive_and_note() -> Message:
+                message = await receive()
+                _note_request(exchange, message)
+                return message
+
+            async def send_and_note(message: Message) -> None:
+                _note_response(exchange, message)
+                if self.dropped and message["type"] == "http.response.start":
+                    message["headers"] = [*message.get("headers", []), self.full_header()]
+                await send(message)
+
+            try:
+                await app(scope, receive_and_note, send_and_note)
+            finally:
+                self._end(exchange)
+                note(exchange)
+
+        return watched
+
+    def full_header(self) -> tuple[bytes, bytes]:
+        """Make the header that says that exchanges are missing."""
+        return b"x-fake-journal", f"full; dropped={self.dropped}".encode()
+
+    def _begin(self, scope: Scope) -> Exchange:
+        path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+        query = scope["query_string"].decode("latin-1")
+        exchange = Exchange(scope, scope["method"], path, query, self._clock.now_s(), scope["headers"])
+        self.exchanges.append(exchange)
+        self.total += 1
+        self._make_room()
+        return exchange
+
+    def _end(self, exchange: Exchange) -> None:
+        exchange.ended_s = self._clock.now_s()
+        # Of the scope, only what is told is kept.
+        exchange.scope = {key: exchange.scope[key] for key in KEPT_OF_SCOPE if key in exchange.scope}
+        if exchange.is_kept:
+            exchange.weight = len(exchange.request_body) + len(exchange.response_body)
+            self._bytes += exchange.weight
+            self._make_room()
+
+    def _make_room(self) -> None:
+        while self.exchanges and (len(self.exchanges) > self.size or self._bytes > self._max_bytes):
+            self._forget(self.exchanges.popleft())
+
+    def _forget(self, exchange: Exchange) -> None:
+        exchange.is_kept = False
+        self._bytes -= exchange.weight
+
+
+def _note_request(exchange: Exchange, message: Message) -> None:
+    body = message.get("body", b"")
+    if not body:
+        return
+    exchange.request_bytes += len(body)
+    if exchange.request_bytes <= MAX_BODY_BYTES and _is_json(exchange.raw_request_headers):
+        exchange.request_body += body
+
+
+def _note_response(exchange: Exchange, message: Message) -> None:
+    if message["type"] == "http.response.start":
+        exchange.status = message["status"]
+        exchange.raw_response_headers = list(message.get("headers", []))
+        return
+    body = message.get("body", b"")
+    exchange.response_bytes += len(body)
+    if exchange.response_bytes <= MAX_BODY_BYTES and _is_json(exchange.raw_response_headers or []):
+        exchange.response_body += body
+
+
+def _is_json(headers: Headers) -> bool:
+    return any(name.lower() == b"content-type" and value.startswith(b"application/json") for name, value in headers)

@@ -1,0 +1,91 @@
+"""How a fake may behave: every option with its range, wherever it is given: command line, mark, or in code."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LONGEST_S = 1e9
+ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-_\[\]:]+")
+# What a mark of a test may say; a server for many tests has no address, folder, or tokens of one of them.
+OF_A_TEST = (
+    *("run_seconds", "latency_ms", "page_files", "part_size", "requests_per_s", "journal_size", "clock", "seed"),
+    *("scenarios", "fixtures", "strict", "allow_webhooks", "allow_unused_faults"),
+)
+
+
+class OptionError(ValueError):
+    """An option that cannot be: `name`, and what is wrong with it."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name} {problem}")
+        self.name = name
+        self.problem = problem
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What a value may be: its type, what else is asked of it, and that in words."""
+
+    kind: Any
+    fits: Callable[[Any], Any]
+    allowed: str
+
+    def takes(self, value: Any) -> bool:
+        """Tell whether a value is in the range."""
+        is_of_kind = isinstance(value, self.kind) and (self.kind is bool or not isinstance(value, bool))
+        return is_of_kind and bool(self.fits(value))
+
+
+def _number(kind: Any, least: float, most: float, allowed: str) -> Range:
+    return Range(kind, lambda value: least <= value <= most, allowed)
+
+
+def _is_clock(text: str) -> bool:
+    from fake_aihub.world.clock import parse_clock
+
+    try:
+        parse_clock(text)
+    except ValueError:
+        return False
+    return True
+
+
+FLAG = Range(bool, lambda _: True, "True or False")
+FOLDER = Range(str | Path | None, lambda path: path is None or str(path), "the path of a folder")
+RANGES: Mapping[str, Range] = {
+    "host": Range(str, lambda text: text and not re.search(r"[\s/]", text), "an address, as 127.0.0.1"),
+    "port": _number(int, 0, 65535, "a whole number from 0 to 65535"),
+    "data_dir": FOLDER,
+    "run_seconds": _number(int | float, 0, LONGEST_S, "a number of seconds from 0"),
+    "latency_ms": _number(int | float, 0, 3_600_000, "a number of milliseconds from 0 to 3600000"),
+    "requests_per_s": _number(int, 0, math.inf, "a whole number from 0"),
+    "page_files": _number(int, 1, math.inf, "a whole number from 1"),
+    "part_size": _number(int, 1, math.inf, "a whole number from 1"),
+    "journal_size": _number(int, 1, math.inf, "a whole number from 1"),
+    "clock": Range(str, _is_clock, "real, frozen, 2026-01-31T12:00:00Z"),
+    "seed": _number(int, -math.inf, math.inf, "a whole number"),
+    "cors": Range(str, lambda text: text in ("", "*") or ORIGIN.fullmatch(text), "an origin, as http://localhost:5173"),
+    "scenarios": FOLDER,
+    "fixtures": FOLDER,
+    "any_token": FLAG,
+    "strict": FLAG,
+    "allow_webhooks": FLAG,
+    "allow_unused_faults": FLAG,
+}
+
+
+def check_options(given: Mapping[str, Any], known: Iterable[str] = RANGES) -> None:
+    """Check options by their names. Raises OptionError, which tells what was seen and what is allowed."""
+    known = list(known)
+    for name, value in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1) or known
+            raise OptionError(name, f"is not an option; allowed: {', '.join(near)}")
+        if not RANGES[name].takes(value):
+            raise OptionError(name, f"is {value!r}; allowed: {RANGES[name].allowed}")

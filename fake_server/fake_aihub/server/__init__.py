@@ -1,0 +1,1 @@
+"""How the fake is run: as a program, in a process, in tests."""

@@ -1,0 +1,105 @@
+"""`fake-aihub` and `python -m fake_aihub`: a fake AI Hub on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fake_aihub.certify.cli import certify
+
+if TYPE_CHECKING:
+    from fake_aihub.api.service import Service
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--port", default=8800, show_default=True, help="The port to listen on; 0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Keep the world here across restarts.")
+@click.option("--run-seconds", default=1.0, show_default=True, help="How long a run takes.")
+@click.option("--latency-ms", default=0.0, show_default=True, help="How long every answer is held back.")
+@click.option("--requests-per-s", default=0, help="Refuse more than this with 429; 0 refuses none.")
+@click.option("--page-files", default=100, show_default=True, help="Files on a page of results.")
+@click.option("--clock", default="real", show_default=True, help="real, frozen, or an ISO time to stand at.")
+@click.option("--seed", default=0, show_default=True, help="Another number gives other ids.")
+@click.option(
+    "--faults", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A TOML file of fault scripts."
+)
+@click.option("--journal-size", default=10_000, show_default=True, help="How many requests are remembered.")
+@click.option("--cors", metavar="ORIGIN", default="", help="Let pages of this origin ask, from a browser; * is all.")
+@click.option("--any-token", is_flag=True, help="Take tokens that do not begin with fake- too.")
+@click.option("--strict", is_flag=True, help="Refuse what the API's description does not name.")
+@click.option("--allow-webhooks", is_flag=True, help="Call webhooks on other machines too.")
+@click.option("--scenarios", type=click.Path(path_type=Path), help="A folder with scenario packs of one's own.")
+@click.option("--fixtures", type=click.Path(path_type=Path), help="A folder with results for file names.")
+@click.pass_context
+def main(context: click.Context, /, host: str, port: int, **options: Any) -> None:
+    """Serve a fake AI Hub until it is stopped. Unless told, it takes tokens that begin with fake-, and no others."""
+    if context.invoked_subcommand is not None:
+        return
+    from fake_aihub.controls.options import OptionError, check_options
+
+    faults = options.pop("faults")
+    try:
+        check_options({"host": host, "port": port, **options})
+        service = _make_service(**options, faults=faults)
+    except OptionError as error:
+        raise click.UsageError(f"--{error.name.replace('_', '-')} {error.problem}") from None
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host}:{port}, {error.strerror}") from error
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"http://{shown}:{listener.getsockname()[1]}/api")
+    _serve(service, host, port, listener)
+
+
+def _make_service(
+    data_dir: Path | None,
+    clock: str,
+    seed: int,
+    faults: Path | None,
+    scenarios: Path | None,
+    fixtures: Path | None,
+    **behaviour: Any,
+) -> Service:
+    from fake_aihub.api.service import Service
+    from fake_aihub.extraction import Extraction
+    from fake_aihub.world.clock import parse_clock
+    from fake_aihub.world.world import World
+
+    time = parse_clock(clock)
+    if data_dir is not None:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    service = Service(time, World(time, data_dir), extraction=Extraction(scenarios, fixtures), **behaviour)
+    service.world.set_seed(seed)
+    if faults is not None:
+        service.faults.load(faults)
+    return service
+
+
+def _serve(service: Service, host: str, port: int, listener: socket.socket) -> None:
+    from fake_aihub.api.app import create_app
+    from fake_aihub.server.http import make_server, raise_open_files
+
+    raise_open_files()
+    # The signal is raised once more when the server has stopped in order; what is left to do here comes after that.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        make_server(create_app(service), host, port).run([listener])
+    service.world.close()
+    for fault in service.faults.unused():
+        click.echo(f"unused fault: {fault['operation']} {fault['when']} {fault['do']}", err=True)
+    for script in service.world.unused_scripts:
+        click.echo(f"unused next run: {json.dumps(script)}", err=True)
+
+
+main.add_command(certify)

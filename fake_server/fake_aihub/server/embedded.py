@@ -1,0 +1,106 @@
+"""Run a fake AI Hub: in this process for tests and `runner apply --fake`, or for good."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import warnings
+from pathlib import Path
+from typing import Any, Self
+
+from starlette.types import ASGIApp
+
+from fake_aihub.api.app import create_app
+from fake_aihub.api.service import Service
+from fake_aihub.controls.journal import SIZE as JOURNAL_SIZE
+from fake_aihub.controls.options import check_options
+from fake_aihub.extraction import Extraction
+from fake_aihub.server.handle import Handle
+from fake_aihub.server.http import PATIENCE_S, make_server
+from fake_aihub.world.clock import Clock, ticks_s
+from fake_aihub.world.world import World
+
+JOIN_S = 10.0
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """An event loop whose time goes on when a test freezes that of its process."""
+
+    def time(self) -> float:
+        """Tell the time by which the loop waits."""
+        return ticks_s()
+
+
+class Background:
+    """A server in a thread of this process, on a free port of this machine, from entering to leaving."""
+
+    def __init__(self, app: ASGIApp, patience_s: float = PATIENCE_S) -> None:
+        self._server = make_server(app, patience_s=patience_s)
+        self.root = ""
+
+    def __enter__(self) -> Self:
+        listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+        self.root = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        self._thread = threading.Thread(target=self._serve, args=(listener,), name="fake-aihub", daemon=True)
+        self._thread.start()
+        return self
+
+    def _serve(self, listener: socket.socket) -> None:
+        # The listener takes connections from the start; they are answered as soon as the loop runs.
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(self._server.serve([listener]))
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
+        self._thread.join(JOIN_S)
+        if self._thread.is_alive():
+            warnings.warn(f"the fake AI Hub did not stop within {JOIN_S:g} s", ResourceWarning, stacklevel=2)
+
+
+class FakeAIHub(Handle):
+    """A fake in this process, on a free port of this machine, from entering to leaving.
+
+    With `data_dir` its world is kept there, and bodies on disk. `scenarios` and `fixtures` are folders with packs and
+    results of one's own; raises ScenarioError for mistakes in them, OptionError for what is out of range, and
+    FolderInUseError. `root` is for AIHUB_API_ROOT.
+    """
+
+    token = "fake-embedded"
+
+    def __init__(
+        self,
+        data_dir: str | Path | None = None,
+        run_seconds: float = 0.0,
+        latency_ms: float = 0.0,
+        page_files: int = 100,
+        part_size: int = 10_485_760,
+        scenarios: str | Path | None = None,
+        fixtures: str | Path | None = None,
+        journal_size: int = JOURNAL_SIZE,
+    ) -> None:
+        behaviour: dict[str, Any] = {
+            "run_seconds": run_seconds,
+            "latency_ms": latency_ms,
+            "page_files": page_files,
+            "part_size": part_size,
+            "journal_size": journal_size,
+        }
+        # Before anything is opened.
+        check_options(behaviour | {"data_dir": data_dir, "scenarios": scenarios, "fixtures": fixtures})
+        extraction, clock = Extraction(_folder(scenarios), _folder(fixtures)), Clock()
+        super().__init__(Service(clock, World(clock, _folder(data_dir)), extraction=extraction, **behaviour))
+        self.root = ""
+
+    def __enter__(self) -> FakeAIHub:
+        self._background = Background(create_app(self.service)).__enter__()
+        self.root = self._background.root
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._background.__exit__()
+        self.world.close()
+
+
+def _folder(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)

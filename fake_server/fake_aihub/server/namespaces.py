@@ -1,0 +1,38 @@
+"""Several fakes behind one address: the token of a request says which of them answers."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fake_aihub.api.service import answer
+
+
+class Namespaces:
+    """An ASGI application over others, each with tokens of its own. Neither sees what another has."""
+
+    def __init__(self) -> None:
+        self._apps: dict[str, ASGIApp] = {}
+
+    def add(self, app: ASGIApp, *tokens: str) -> None:
+        """Let an application answer the requests with these tokens."""
+        self._apps |= dict.fromkeys(tokens, app)
+
+    def remove(self, *tokens: str) -> None:
+        """Refuse these tokens from now on."""
+        for token in tokens:
+            self._apps.pop(token, None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._apps.get(_token_of(scope), _refuse)(scope, receive, send)
+
+
+def _token_of(scope: Scope) -> str:
+    given = next((value for key, value in scope["headers"] if key == b"authorization"), b"")
+    scheme, _, token = given.decode("latin-1").partition(" ")
+    return token if scheme.lower() == "bearer" else ""
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    refused = answer(401, {"message": "Unauthorized. Use the token of the test that is running, fake_aihub.token."})
+    refused.headers["X-Fake-AIHub"] = "1"
+    await refused(scope, receive, send)

@@ -1,0 +1,63 @@
+"""What the pytest plugin gives: one server for all tests of a process, and a namespace on it for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fake_aihub.api.app import create_app
+from fake_aihub.api.service import Service
+from fake_aihub.extraction import Extraction
+from fake_aihub.server.embedded import Background
+from fake_aihub.server.handle import Handle
+from fake_aihub.server.namespaces import Namespaces
+from fake_aihub.world.clock import parse_clock
+from fake_aihub.world.world import World
+
+
+class Fixture(Handle):
+    """A fake of one test. `url` is the API root; `service_token` is that of a service account in the same world."""
+
+    def __init__(self, service: Service, url: str, name: str) -> None:
+        super().__init__(service)
+        self.url = url
+        self.token = f"fake-{name}"
+        self.service_token = f"fake-service-{name}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header that requests without a client of their own need."""
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+class Session(Background):
+    """All fakes of a process, behind one server."""
+
+    def __init__(self) -> None:
+        self._namespaces = Namespaces()
+        super().__init__(self._namespaces)
+
+    @contextmanager
+    def open(
+        self,
+        name: str,
+        clock: str = "real",
+        seed: int = 0,
+        scenarios: str | Path | None = None,
+        fixtures: str | Path | None = None,
+        **behaviour: Any,
+    ) -> Iterator[Fixture]:
+        """Open a namespace, until leaving; options that `check_options` takes for a test."""
+        time = parse_clock(clock)
+        folders = [None if folder is None else Path(folder) for folder in (scenarios, fixtures)]
+        service = Service(time, World(time), extraction=Extraction(*folders), **behaviour)
+        service.world.set_seed(seed)
+        fixture = Fixture(service, self.root, name)
+        tokens = (fixture.token, fixture.service_token)
+        self._namespaces.add(create_app(service), *tokens)
+        try:
+            yield fixture
+        finally:
+            self._namespaces.remove(*tokens)

@@ -1,0 +1,1 @@
+"""All remote state, and what happened to it."""

@@ -1,0 +1,123 @@
+"""What happens is an event; the state is what the events so far make of it.
+
+With a folder the events are kept in `events.jsonl`, a line each, written before they count: after a kill the world is
+as its last whole line left it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from fake_aihub.redact import redact_body
+from fake_aihub.world.clock import Clock
+
+# Bytes are found by their digest, and bytes that nothing names do no harm.
+NOT_STATE = ("clock", "blobs", "_log", "_lock")
+
+
+class FolderInUseError(ValueError):
+    """Another fake keeps its world in this folder."""
+
+
+def lock_folder(folder: Path) -> Any:
+    """Lock a folder for one fake, until the lock is released, or gone with its process. Raises FolderInUseError."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / "lock", timeout=0, mode=0o600, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise FolderInUseError(f"{folder}: is in use by another fake AI Hub; stop it, or take another folder") from None
+    except NotImplementedError:
+        return None  # a file system without locks
+    return lock
+
+
+class History:
+    """The events of a world, and the ids that follow from them alone."""
+
+    _lock: Any = None
+
+    def __init__(self, clock: Clock, folder: Path | None = None) -> None:
+        self.clock = clock
+        self.seed = 0
+        self._counter = 0
+        self._log: TextIO | None = None
+        if folder is not None:
+            log = folder / "events.jsonl"
+            for event in _read_events(log):
+                self._take(event)
+            self._log = log.open("a", encoding="utf-8")
+
+    def close(self) -> None:
+        """Close the log of events, and let another fake have the folder."""
+        if self._log is not None:
+            self._log.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def set_seed(self, seed: int) -> None:
+        """Let the ids from here on follow from a seed; those that were made stay as they are."""
+        if seed != self.seed:
+            self._happen("seed", seed=seed)
+
+    def _on_seed(self, seed: int) -> None:
+        self.seed = seed
+
+    def snapshot(self) -> tuple[bytes, int]:
+        """Give the whole state, and the length of the log that leads to it."""
+        state = {name: value for name, value in vars(self).items() if name not in NOT_STATE}
+        return pickle.dumps(state, pickle.HIGHEST_PROTOCOL), self._log_bytes()
+
+    def restore(self, state: bytes, log_bytes: int) -> None:
+        """Go back to a state; what happened since is cut off the log."""
+        vars(self).update(pickle.loads(state))
+        if self._log is not None:
+            os.truncate(self._log.fileno(), log_bytes)
+
+    def _log_bytes(self) -> int:
+        return 0 if self._log is None else os.fstat(self._log.fileno()).st_size
+
+    def _happen(self, what: str, **facts: Any) -> Any:
+        """Let something happen: write it down, then make it so."""
+        event = {"what": what, **facts}
+        if self._log is not None:
+            kept = {**event, "request": redact_body("", event["request"])} if "request" in event else event
+            self._log.write(json.dumps(kept) + "\n")
+            self._log.flush()
+        return self._take(event)
+
+    def _take(self, event: dict[str, Any]) -> Any:
+        facts = {key: value for key, value in event.items() if key != "what"}
+        return getattr(self, f"_on_{event['what']}")(**facts)
+
+    def _next(self) -> int:
+        self._counter += 1
+        return self._counter
+
+    def _make_id(self, kind: str) -> str:
+        """Make an id that looks like a UUID, and is the same for the same seed and history."""
+        seeded = f"{self.seed}:{kind}" if self.seed else kind
+        text = hashlib.sha256(f"{seeded}:{self._next()}".encode()).hexdigest()
+        return "-".join((text[:8], text[8:12], "4" + text[13:16], "a" + text[17:20], text[20:32]))
+
+
+def _read_events(log: Path) -> Iterator[dict[str, Any]]:
+    """Read the whole lines of a log, and cut off what a kill left of another."""
+    if not log.exists():
+        return
+    whole = 0
+    with log.open("rb") as lines:
+        for line in lines:
+            if not line.endswith(b"\n"):
+                break
+            whole += len(line)
+            yield json.loads(line)
+    with log.open("rb+") as file:
+        file.truncate(whole)

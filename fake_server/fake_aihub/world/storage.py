@@ -1,0 +1,185 @@
+"""The part of the world that stores: batches, multipart uploads, the tree of files, and jobs that delete."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from fake_aihub.world.blobs import Blobs
+from fake_aihub.world.clock import Clock
+from fake_aihub.world.entities import ApiError, Batch, File, Job, Session
+from fake_aihub.world.event_log import History, lock_folder
+
+BATCH_PATH = re.compile(r"/fake/batches/([0-9]{1,18})/([^/]+)")
+
+MAX_JOBS = 10_000
+MAX_DIGESTS = 20
+
+
+class Storage(History):
+    """What holds bytes. The bytes themselves lie in `blobs`; `trees` maps a context's paths to its files."""
+
+    def __init__(self, clock: Clock, folder: Path | None = None) -> None:
+        # Before the first look at what is there: a folder of another fake that is at work is left alone.
+        self._lock = lock_folder(folder) if folder else None
+        self.blobs = Blobs(folder / "blobs" if folder else None)
+        self.batches: dict[int, Batch] = {}
+        self.sessions: dict[str, Session] = {}
+        self.trees: dict[str, dict[str, File]] = {}
+        self.jobs: dict[str, Job] = {}
+        kinds = ("batches", "uploads", "runs", "tags", "deletions")
+        self.ledger: dict[str, Counter[str]] = {kind: Counter() for kind in kinds}
+        self.upload_digests: dict[str, list[str]] = {}
+        super().__init__(clock, folder)
+
+    # Batches
+
+    def create_batch(self, context: str, name: str, workspace: str, owner: str) -> Batch:
+        """Create a batch."""
+        now_ms = self.clock.now_ns() // 1_000_000
+        batch: Batch = self._happen(
+            "batch", context=context, name=name, workspace=workspace, owner=owner, now_ms=now_ms
+        )
+        return batch
+
+    def _on_batch(self, context: str, name: str, workspace: str, owner: str, now_ms: int) -> Batch:
+        batch = Batch(1000 + self._next(), context, name, workspace, owner, now_ms, now_ms)
+        self.batches[batch.id] = batch
+        self.ledger["batches"][f"{context}/{name}"] += 1
+        return batch
+
+    def get_batch(self, context: str, batch_id: int) -> Batch:
+        """Get a batch; raises ApiError 404 where this context has none."""
+        batch = self.batches.get(batch_id)
+        if batch is None or batch.context != context:
+            raise ApiError(404, f"Batch with ID {batch_id} does not exist.")
+        return batch
+
+    def delete_batch(self, batch: Batch) -> Job:
+        """Delete a batch, and give the job that does it."""
+        self._happen("batch_gone", batch_id=batch.id)
+        return self.start_job(batch.context)
+
+    def _on_batch_gone(self, batch_id: int) -> None:
+        self.batches.pop(batch_id, None)
+        self.ledger["deletions"][f"batch {batch_id}"] += 1
+
+    def start_job(self, context: str) -> Job:
+        """Start a deletion, which is over a moment later."""
+        job: Job = self._happen("job", context=context, now_s=self.clock.now_s())
+        return job
+
+    def _on_job(self, context: str, now_s: float) -> Job:
+        job = Job(self._make_id("job"), context, now_s)
+        self.jobs[job.id] = job
+        if len(self.jobs) > MAX_JOBS:
+            del self.jobs[next(iter(self.jobs))]  # over long ago
+        return job
+
+    # Files
+
+    def put_file(self, batch: Batch, name: str, digest: str, size: int) -> None:
+        """Put a file into a batch, over one of that name."""
+        self._happen("file", batch_id=batch.id, name=name, digest=digest, size=size, now_s=self.clock.now_s())
+
+    def _on_file(self, batch_id: int, name: str, digest: str, size: int, now_s: float) -> None:
+        batch = self.batches[batch_id]
+        batch.files[name] = File(name, digest, size, int(now_s))
+        batch.updated_ms = int(now_s * 1000)
+        self._count_upload(f"{batch_id}/{name}", digest)
+
+    def _count_upload(self, key: str, digest: str) -> None:
+        """Count in the ledger; of what is written over and over, the last digests alone, so that memory stays flat."""
+        self.ledger["uploads"][key] += 1
+        digests = self.upload_digests.setdefault(key, [])
+        digests.append(digest)
+        del digests[:-MAX_DIGESTS]
+
+    def delete_file(self, batch: Batch, name: str) -> None:
+        """Delete a file of a batch."""
+        if name not in batch.files:
+            raise ApiError(404, f"File {name} does not exist in batch {batch.id}.")
+        self._happen("file_gone", batch_id=batch.id, name=name)
+
+    def _on_file_gone(self, batch_id: int, name: str) -> None:
+        self.batches[batch_id].files.pop(name, None)
+        self.ledger["deletions"][f"{batch_id}/{name}"] += 1
+
+    # Multipart uploads
+
+    def open_session(self, batch: Batch, name: str, size: int, part_size: int) -> Session:
+        """Start a multipart upload."""
+        session: Session = self._happen(
+            "session", context=batch.context, batch_id=batch.id, name=name, size=size, part_size=part_size
+        )
+        return session
+
+    def _on_session(self, **facts: Any) -> Session:
+        session = Session(self._make_id("session"), **facts)
+        self.sessions[session.id] = session
+        return session
+
+    def put_part(self, session: Session, number: int, digest: str, size: int) -> str:
+        """Keep a part, over one of that number, and give its id."""
+        part_id: str = self._happen("part", session_id=session.id, number=number, digest=digest, size=size)
+        return part_id
+
+    def _on_part(self, session_id: str, number: int, digest: str, size: int) -> str:
+        part_id = f"part-{number}-{digest[:16]}"
+        self.sessions[session_id].parts[number] = (part_id, digest, size)
+        return part_id
+
+    def end_session(self, session: Session) -> None:
+        """Forget a multipart upload, which was committed or aborted."""
+        self._happen("session_end", session_id=session.id)
+
+    def _on_session_end(self, session_id: str) -> None:
+        self.sessions.pop(session_id, None)
+
+    # The tree of files
+
+    def get_node(self, context: str, path: str) -> File | None:
+        """Get the file at a path, or None for a folder; raises ApiError 404 where there is neither."""
+        file = self.trees.get(context, {}).get(path) or self._find_in_batch(context, path)
+        if file is None and not self.list_tree(context, path):
+            raise ApiError(404, "No file or folder was found at this path.")
+        return file
+
+    def _find_in_batch(self, context: str, path: str) -> File | None:
+        """Find the file of a batch at the path by which listings and results tell of it."""
+        match = BATCH_PATH.fullmatch(path)
+        batch = self.batches.get(int(match[1])) if match else None
+        return batch.files.get(match[2]) if match and batch and batch.context == context else None
+
+    def list_tree(self, context: str, folder: str) -> list[str]:
+        """List the paths of all files below a folder, by name."""
+        return sorted(path for path in self.trees.get(context, {}) if path.startswith(f"{folder}/"))
+
+    def write_node(self, context: str, path: str, digest: str, size: int) -> None:
+        """Write a file, over one at that path; raises ApiError 409 where a folder is in the way, or a file."""
+        tree = self.trees.get(context, {})
+        above = path
+        while above := above.rpartition("/")[0]:
+            if above in tree:
+                raise ApiError(409, "A file is where a folder of this path would be.")
+        if path not in tree and self.list_tree(context, path):
+            raise ApiError(409, "There is a folder at this path.")
+        self._happen("node", context=context, path=path, digest=digest, size=size, now_s=self.clock.now_s())
+
+    def _on_node(self, context: str, path: str, digest: str, size: int, now_s: float) -> None:
+        file = File(path.rpartition("/")[2], digest, size, int(now_s))
+        self.trees.setdefault(context, {})[path] = file
+        self._count_upload(path, digest)
+
+    def delete_node(self, context: str, path: str) -> Job:
+        """Delete a file, or a folder and all below it, if there is any, and give the job that does it."""
+        self._happen("node_gone", context=context, path=path)
+        return self.start_job(context)
+
+    def _on_node_gone(self, context: str, path: str) -> None:
+        tree = self.trees.get(context, {})
+        for gone in [path, *self.list_tree(context, path)]:
+            if tree.pop(gone, None):
+                self.ledger["deletions"][gone] += 1

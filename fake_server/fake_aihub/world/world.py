@@ -1,0 +1,228 @@
+"""All remote state: what is stored, the runs on it, secrets, and the audit log."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from fake_aihub.world.clock import Clock
+from fake_aihub.world.entities import ApiError, AuditEntry, Batch, File, Job, Run, Secret, Session
+from fake_aihub.world.storage import Storage
+
+__all__ = ["ApiError", "AuditEntry", "Batch", "File", "Job", "Run", "Secret", "Session", "World"]
+
+MAX_AUDIT = 10_000
+
+
+class World(Storage):
+    """Everything that the fake knows. One thread, that of the event loop, changes it."""
+
+    def __init__(self, clock: Clock, folder: Path | None = None) -> None:
+        self.runs: dict[str, Run] = {}
+        self.next_runs: list[dict[str, Any]] = []
+        self.unused_scripts: list[dict[str, Any]] = []
+        self.units_left: int | None = None
+        self.due_webhooks: dict[str, None] = {}
+        self.secrets: dict[tuple[str, str], Secret] = {}
+        self.audit: deque[AuditEntry] = deque(maxlen=MAX_AUDIT)
+        super().__init__(clock, folder)
+
+    # Runs
+
+    def start_run(self, context: str, batch_id: int | None, request: dict[str, Any], user: str = "fake-user") -> Run:
+        """Start a run on a batch, or else on the folder `input_dir`; raises ApiError 403 where no units are left."""
+        if self.units_left == 0:
+            raise ApiError(403, "Not enough consumption units.")
+        chosen = self._find_script(request, self._input_of(context, batch_id, request))
+        script = {} if chosen is None else self.next_runs[chosen]
+        run: Run = self._happen(
+            "run",
+            context=context,
+            batch_id=batch_id,
+            request=request,
+            now_ns=self.clock.now_ns(),
+            script={key: value for key, value in script.items() if key not in ("app", "file", "times")},
+            user=user,
+            chosen=chosen,
+        )
+        return run
+
+    def _input_of(self, context: str, batch_id: int | None, request: dict[str, Any]) -> list[File]:
+        if batch_id is not None:
+            return list(self.batches[batch_id].files.values())
+        folder, tree = request["input_dir"], self.trees.get(context, {})
+        return [replace(tree[path], name=path[len(folder) + 1 :]) for path in self.list_tree(context, folder)]
+
+    def _on_run(
+        self,
+        batch_id: int | None,
+        request: dict[str, Any],
+        now_ns: int,
+        script: dict[str, Any],
+        context: str | None = None,
+        user: str = "fake-user",
+        chosen: int | None = None,
+    ) -> Run:
+        if context is None:  # as events of 0.1.0 are
+            context = self.batches[batch_id or 0].context
+        files = self._input_of(context, batch_id, request)
+        run = Run(self._make_id("run"), context, batch_id, now_ns, request, files, script, user)
+        self.runs[run.id] = run
+        self.ledger["runs"][str(batch_id or request.get("input_dir"))] += 1
+        for tag in (request.get("settings") or {}).get("tags") or []:
+            self.ledger["tags"][tag] += 1
+        if ((request.get("settings") or {}).get("webhook_config") or {}).get("url"):
+            self.due_webhooks[run.id] = None
+        if self.units_left is not None:
+            self.units_left -= 1
+        if chosen is not None:
+            self._use_script(chosen)
+        return run
+
+    def get_run(self, context: str, run_id: str) -> Run:
+        """Get a run; raises ApiError 404 where this context has none."""
+        run = self.runs.get(run_id)
+        if run is None or run.context != context:
+            raise ApiError(404, f"Run {run_id} does not exist.")
+        return run
+
+    def delete_run(self, run: Run, *, with_record: bool = True) -> None:
+        """Delete a run's output, and the run itself `with_record`."""
+        self._happen("run_gone", run_id=run.id, with_record=with_record)
+
+    def _on_run_gone(self, run_id: str, with_record: bool = True) -> None:
+        self.runs[run_id].has_output = False
+        if with_record:
+            self.runs.pop(run_id)
+            self.due_webhooks.pop(run_id, None)
+        self.ledger["deletions"][f"run {run_id}"] += 1
+
+    def expire(self, kind: str, before_s: float) -> None:
+        """Let what was made before a time vanish by itself: batches, runs, or results; batches and runs if not told."""
+        batches = [key for key, batch in self.batches.items() if batch.created_ms < before_s * 1000]
+        runs = [key for key, run in self.runs.items() if run.started_ns < before_s * 1e9]
+        facts = {
+            "batches": batches if kind in ("batches", "") else [],
+            "runs": runs if kind in ("runs", "") else [],
+            "results": [key for key in runs if self.runs[key].has_output] if kind == "results" else [],
+        }
+        if any(facts.values()):
+            self._happen("expired", **facts)
+
+    def _on_expired(self, batches: list[int], runs: list[str], results: list[str]) -> None:
+        for run_id in results:
+            self.runs[run_id].has_output = False
+        for run_id in runs:
+            del self.runs[run_id]
+            self.due_webhooks.pop(run_id, None)
+        for batch_id in batches:
+            del self.batches[batch_id]
+
+    def set_units(self, left: int | None) -> None:
+        """Say how many runs the consumption units are enough for; None is without end."""
+        self._happen("units", left=left)
+
+    def _on_units(self, left: int | None) -> None:
+        self.units_left = left
+
+    # How runs go
+
+    def add_script(self, script: dict[str, Any]) -> None:
+        """Say how runs to come go: the next `times`, all where that is 0, of an `app` or with a `file`, if given."""
+        self._happen("script", script=script)
+
+    def _on_script(self, script: dict[str, Any]) -> None:
+        self.next_runs.append(script)
+        self.unused_scripts.append(script)
+
+    def clear_scripts(self) -> None:
+        """Let all runs to come go by themselves."""
+        self._happen("scripts_gone")
+
+    def _on_scripts_gone(self) -> None:
+        self.next_runs.clear()
+        self.unused_scripts.clear()
+
+    def _find_script(self, request: dict[str, Any], files: list[File]) -> int | None:
+        names = [request.get(key) for key in ("app_name", "app_id", "deployment_id")]
+        for index, script in enumerate(self.next_runs):
+            of_app = "app" not in script or script["app"] in names
+            if of_app and ("file" not in script or any(fnmatchcase(file.name, script["file"]) for file in files)):
+                return index
+        return None
+
+    def _use_script(self, index: int) -> None:
+        if (script := self.next_runs[index]) in self.unused_scripts:
+            self.unused_scripts.remove(script)
+        times = script.get("times", 1)
+        if times == 1:
+            self.next_runs.pop(index)
+        elif times > 1:
+            self.next_runs[index] = {**script, "times": times - 1}
+
+    def poll_run(self, run: Run) -> None:
+        """Count that the status of a run was asked for, where that makes it end."""
+        if run.polls <= run.script.get("after_polls", -1):
+            self._happen("poll", run_id=run.id, now_ns=self.clock.now_ns())
+
+    def _on_poll(self, run_id: str, now_ns: int) -> None:
+        self.runs[run_id].polls += 1
+        self.runs[run_id].polled_ns = now_ns
+
+    def set_run(self, run_id: str, script: dict[str, Any]) -> None:
+        """Say how a run goes from here: its status, and the message."""
+        self._happen("run_set", run_id=run_id, script={"set_ns": self.clock.now_ns(), **script})
+
+    def release_run(self, run_id: str) -> None:
+        """Let a held run end as its script says."""
+        script = {key: value for key, value in self.runs[run_id].script.items() if key not in ("hold", "after_polls")}
+        self._happen("run_set", run_id=run_id, script=script | {"end_ns": self.clock.now_ns()})
+
+    def _on_run_set(self, run_id: str, script: dict[str, Any]) -> None:
+        self.runs[run_id].script = script
+
+    def note_webhook(self, run_id: str, outcome: str, is_last: bool) -> None:
+        """Note that the webhook of a run was called: the status that it answered, or why there is none."""
+        if run_id in self.runs:
+            self._happen("webhook", run_id=run_id, outcome=outcome, is_last=is_last, now_s=self.clock.now_s())
+
+    def _on_webhook(self, run_id: str, outcome: str, is_last: bool, now_s: float) -> None:
+        self.runs[run_id].webhook.append({"at_s": now_s, "outcome": outcome})
+        if is_last:
+            self.due_webhooks.pop(run_id, None)
+
+    # Secrets
+
+    def get_secret(self, context: str, alias: str) -> Secret:
+        """Get a secret; raises ApiError 404 where this context has none."""
+        if (context, alias) not in self.secrets:
+            raise ApiError(404, "There is no secret with this alias.")
+        return self.secrets[context, alias]
+
+    def set_secret(self, context: str, user: str, facts: dict[str, Any]) -> None:
+        """Make a secret, or change the one with that alias. What it contains is not kept."""
+        self._happen("secret", context=context, user=user, facts=facts, now_ms=self.clock.now_ns() // 1_000_000)
+
+    def _on_secret(self, context: str, user: str, facts: dict[str, Any], now_ms: int) -> None:
+        key = (context, facts["alias"])
+        old = self.secrets.get(key) or Secret(facts["alias"], context, "", "ALL", [], now_ms, user, now_ms, user)
+        self.secrets[key] = replace(old, **facts, updated_ms=now_ms, updated_by=user)
+
+    def delete_secret(self, secret: Secret) -> None:
+        """Delete a secret."""
+        self._happen("secret_gone", context=secret.context, alias=secret.alias)
+
+    def _on_secret_gone(self, context: str, alias: str) -> None:
+        self.secrets.pop((context, alias), None)
+
+    # The audit log
+
+    def note(self, **facts: Any) -> None:
+        """Note in the audit log who did what."""
+        self._happen("audit", now_ms=self.clock.now_ns() // 1_000_000, **facts)
+
+    def _on_audit(self, **facts: Any) -> None:
+        self.audit.append(AuditEntry(**facts))
