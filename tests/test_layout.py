@@ -1,127 +1,131 @@
-"""The architecture, checked: imports go down the layers only, and nothing grows too large."""
+"""The architecture, checked: packages import only those before them, nothing in a circle, and nothing too large."""
+
+from __future__ import annotations
 
 import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = [
-    {"jsontext", "align", "moment"},
-    {"arguments", "errors", "extras", "model", "naming", "shortage", "shown", "tables", "streams"},
-    {
-        "spec",
-        "globs",
-        "mistakes",
-        "fingerprint",
-        "wire",
-        "events",
-        "interrupt",
-        "bodies",
-        "files",
-        "pace",
-        "response",
-        "rawpage",
-        "sink",
-        "filters",
-    }
-    | {"plots", "timeline", "webpage"},
-    {"subject", "shards", "steps", "written", "listing", "reasons", "xlsx", "parquet"},
-    {"plan", "formats", "stdout"},
-    {"settings", "sources", "walk", "boundaries", "disks"}
-    | {"outfile"}
-    | {"lock", "database", "fetches", "state", "lockfile", "session", "transport", "api", "progress"},
-    {"upload", "look", "results", "pages", "jsonl", "reference"},
-    {"engine", "job", "takeup", "report", "census", "exports", "extract"},
-    {"lapsed", "places", "reconcile", "recorder", "diff", "overview"},
-    {"coordinator", "delivery", "diffwords"},
-    {"diffpage"},
-    {"apply"},
-    {"inspection"},
-    {"resolve"},
-    {"commands", "views"},
-    {"insights", "outputs"},
-    {"cli", "__init__"},
-    {"__main__"},
-]
-# Within a layer, these stand on those.
-WITHIN = {
-    ("shortage", "errors"),
-    ("extras", "errors"),
-    ("spec", "globs"),
-    ("spec", "mistakes"),
-    ("fingerprint", "spec"),
-    ("fetches", "database"),
-    ("state", "database"),
-    ("state", "fetches"),
-    ("api", "transport"),
-    ("transport", "session"),
-    ("sources", "boundaries"),
-    ("sources", "disks"),
-    ("sources", "walk"),
-    ("walk", "disks"),
-    ("walk", "boundaries"),
-    ("results", "look"),
-    ("jsonl", "pages"),
-    ("extract", "exports"),
-    ("tables", "naming"),
+SOURCES = {"aihub_runner": ROOT / "runner", "fake_aihub": ROOT / "fake_server"}
+# Packages and the modules beside them: each imports those before it, and itself. `certify` judges the fake from
+# outside; all that it imports is itself.
+ORDER = {
+    "aihub_runner": (
+        *("errors", "text", "system", "model", "files", "outfile"),
+        *("spec", "settings", "sources", "plan", "state", "aihub", "results", "report", "apply", "cli"),
+        *("__init__", "__main__"),
+    ),
+    "fake_aihub": (
+        *("redact", "contract", "world", "extraction", "controls", "api", "certify", "server"),
+        *("pytest_plugin", "docs", "__init__", "__main__"),
+    ),
 }
-# What judges the fake, and knows nothing of how it is made.
-CERTIFY = {"certificate", "certify", "deletion", "disclosure", "hub", "promise", "suite", "target"}
+OUTSIDE = {"certify": {"certify"}}
+# The fake is embedded in one place only.
+CROSSING = {("aihub_runner.cli.options", "fake_aihub")}
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 50
 
 
-def modules(package: str) -> list[Path]:
-    return sorted((ROOT / package).glob("*.py"))
+def paths(package: str) -> list[Path]:
+    return sorted((SOURCES[package] / package).rglob("*.py"))
 
 
-def imported(path: Path) -> set[str]:
-    """Module names that a file imports of this project, such as `aihub_runner.spec.model`."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def name_of(path: Path) -> str:
+    """The name of a module, such as `aihub_runner.spec.model`; of a package, that of its `__init__.py`."""
+    package = next(package for package, source in SOURCES.items() if path.is_relative_to(source))
+    return ".".join(path.relative_to(SOURCES[package]).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name_of(path): path for package in SOURCES for path in paths(package)}
+
+
+def imported(path: Path, *, types: bool = True) -> Iterator[str]:
+    """The modules of this project that a file imports, also in functions, and with `types` also for types only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for block in [] if types else ast.walk(tree):
+        if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING":
+            block.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from {name if name in MODULES else node.module for name in names} & MODULES.keys()
         elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-    return {name for name in found if name.split(".")[0] in ("runner", "fake_server")}
+            yield from {alias.name for alias in node.names} & MODULES.keys()
 
 
-@pytest.mark.parametrize("path", modules("runner"), ids=lambda path: path.stem)
-def test_layers_of_the_runner_import_downwards_only(path: Path) -> None:
-    level = next((index for index, layer in enumerate(LAYERS) if path.stem in layer), None)
-    assert level is not None, f"{path.name} has no layer"
-    for name in imported(path):
-        part = name.split(".")[1] if name.startswith("runner.") else ""
-        target = next((index for index, layer in enumerate(LAYERS) if part in layer), None)
-        if target is not None and path.stem != "__init__":
-            assert target < level or (path.stem, part) in WITHIN, f"{path.name} imports {name}"
+IMPORTS = {name: set(imported(path)) for name, path in MODULES.items()}
+
+
+def room_of(name: str) -> tuple[str, str]:
+    """The package of a module, and the room in it: the subpackage, or the module itself where it stands in none."""
+    package, _, rest = name.partition(".")
+    return package, rest.split(".")[0] or "__init__"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_packages_import_only_those_before_them(name: str) -> None:
+    package, room = room_of(name)
+    order = ORDER[package]
+    assert room in order, f"{name} has no place in the order of packages"
+    allowed = OUTSIDE.get(room) or {*order[: order.index(room) + 1]} - ({"__init__"} if room != "__main__" else set())
+    for other in IMPORTS[name]:
+        if room_of(other)[0] == package:
+            assert room_of(other)[1] in allowed, f"{name} imports {other}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {name: set(imported(path, types=False)) for name, path in MODULES.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_packages_import_each_other_only_where_the_fake_is_embedded() -> None:
-    crossing = {
-        (path.parent.name, path.stem)
-        for package, other in (("runner", "fake_server"), ("fake_server", "runner"))
-        for path in modules(package)
-        if any(name.split(".")[0] == other for name in imported(path))
-    }
-    assert crossing == {("runner", "commands")}
+    pairs = {(name, other) for name, others in IMPORTS.items() for other in others}
+    assert {pair for pair in pairs if room_of(pair[0])[0] != room_of(pair[1])[0]} == CROSSING
 
 
-def test_certify_judges_the_fake_from_outside() -> None:
-    suite = CERTIFY | {path.stem for path in modules("fake_server") if path.stem.startswith("promises_")}
-    for stem in suite:
-        found = {name.split(".")[1] for name in imported(ROOT / "fake_server" / f"{stem}.py") if "." in name}
-        assert found <= suite, f"{stem}.py imports {found - suite}"
+def test_every_folder_is_a_package_and_every_other_file_is_installed_with_one() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert [ROOT / place for place in settings["packages"]["find"]["where"]] == list(SOURCES.values())
+    for package, source in SOURCES.items():
+        home = source / package
+        assert [path for path in source.rglob("*.py") if not path.is_relative_to(home)] == []
+        for path in home.rglob("*"):
+            if path.suffix == ".py":
+                assert (path.parent / "__init__.py").exists(), f"{path.parent} would not be installed"
+            elif path.is_file() and path.suffix != ".pyc":
+                patterns = settings["package-data"][package]
+                assert any(fnmatch(path.relative_to(home).as_posix(), one) for one in patterns), path
 
 
-@pytest.mark.parametrize(
-    "path", modules("runner") + modules("fake_server"), ids=lambda path: f"{path.parent.name}.{path.stem}"
-)
-def test_sizes_stay_readable(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", MODULES)
+def test_sizes_stay_readable(name: str) -> None:
+    text = MODULES[name].read_text(encoding="utf-8")
     assert text.count("\n") <= MAX_FILE_LINES
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
-            assert length <= MAX_FUNCTION_LINES, f"{path.name}: {node.name} has {length} lines"
+            assert length <= MAX_FUNCTION_LINES, f"{name}: {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("package", SOURCES)
+def test_architecture_shows_the_tree_as_it_is_on_the_disk(package: str) -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    [tree] = re.findall(rf"^```text\n{package}/\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    shown, folders = set(), [package]
+    for line in tree.splitlines():
+        indent, name = re.match(r"( *)(\S+)", line).groups()  # type: ignore[union-attr]
+        folders = [*folders[: len(indent) // 2], name.removesuffix("/")]
+        if not name.endswith("/"):
+            shown.add("/".join(folders))
+    home = SOURCES[package] / package
+    there = {path.relative_to(home.parent).as_posix() for path in home.rglob("*") if path.suffix != ".pyc"}
+    there = {path for path in there if (home.parent / path).is_file() and not path.endswith("__init__.py")}
+    assert shown == there - {f"{package}/py.typed"}

@@ -300,3 +300,21 @@ def test_plugin_is_safe_in_parallel(pytester: pytest.Pytester) -> None:
             assert fake_aihub.ledger["batches"] == {f"/{number}": 5}
     """
     run(pytester, code, "-n", "8").assert_outcomes(passed=40)
+
+
+def test_plugin_leaves_modules_of_a_user_alone_that_have_the_names_of_our_folders(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        runner="MINE = 'runner'",
+        fake_server="MINE = 'fake_server'",
+        test_names="""
+            import fake_server, runner
+            import aihub_runner, fake_aihub as package
+            from aihub_runner import documents
+
+            def test_names(fake_aihub):
+                assert (runner.MINE, fake_server.MINE) == ("runner", "fake_server")
+                assert callable(documents) and package.FakeAIHub
+                assert fake_aihub.url.startswith("http://127.0.0.1:")
+        """,
+    )
+    pytester.runpytest_subprocess(*OPTIONS, "-W", "error").assert_outcomes(passed=1)
