@@ -11,7 +11,7 @@ from typing import Any
 
 from aihub_runner.files import write_file
 from aihub_runner.model import Answer, Member, Page, Scan, Source
-from aihub_runner.plan.planner import Want
+from aihub_runner.plan.planner import Goal
 from aihub_runner.results.reader import Found, find_results
 from aihub_runner.state.store import State
 
@@ -47,19 +47,19 @@ def record_run(
         state.record_batch_intent(shard, TARGET, f"batch {run_id}", 0.0, ())
         [batch] = state.load_shards(shard)[0].batches
         state.record_batch(batch.id, number)
-        run = state.record_taken_run(shard, batch, (RUN_KEY, 1, f"tag {run_id}"))
+        run = state.record_imported_run(shard, batch, (RUN_KEY, 1, f"tag {run_id}"))
         state.record_run(run, run_id, "COMPLETE", "", (0, FINISHED_NS))
         state.record_fetch(run, include, recorded, answers, 0.0)
     return members
 
 
-def want(include: str = "plain") -> Want:
-    """Tell what the runs of `record_run` are found by."""
-    return Want(RUN_KEY, TARGET, include, 1000, {})
+def goal(include: str = "plain") -> Goal:
+    """Return what the runs of `record_run` are found by."""
+    return Goal(RUN_KEY, TARGET, include, 1000, {})
 
 
 def scan_of(members: Iterable[Member]) -> Scan:
-    """Give a scan that finds these files as they were sent."""
+    """Return a scan that finds these files as they were sent."""
     return Scan(tuple(Source(member.path, member.size, member.digest) for member in members), (), {})
 
 
@@ -71,4 +71,4 @@ def made_results(folder: Path, *runs: Sequence[Any], include: str = "plain") -> 
         for number, pages in enumerate(runs, 1):
             bodies = (json.dumps(page).encode() for page in pages)
             members += record_run(state, folder, f"run-{number}", bodies, include, number)
-        yield find_results(state, state.load_shards(), scan_of(members), want(include), folder)
+        yield find_results(state, state.load_shards(), scan_of(members), goal(include), folder)

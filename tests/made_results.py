@@ -87,18 +87,18 @@ def make_results(
 
 
 def _record_run(job: Job, state: State, files: list[MadeFile], number: int, remote_id: str) -> None:
-    want, begun_s = job.want(), BEGUN_S + number * 40
+    goal, begun_s = job.goal(), BEGUN_S + number * 40
     members = [_member(job, file, index) for index, file in enumerate(files)]
     shard_id = state.record_shard(members)
-    state.record_batch_intent(shard_id, want.target, f"job-{number}", begun_s, ())
+    state.record_batch_intent(shard_id, goal.target, f"job-{number}", begun_s, ())
     [batch] = state.load_shards(shard_id)[0].batches
     state.record_batch(batch.id, 1000 + number)
     state.record_sent(batch.id, begun_s + 20 + number % 5)
     fingerprint = fingerprint_members(members)
-    intent = {"fingerprint": fingerprint, "run_key": want.run_key, "attempt": 1, "batch": batch.id, "bound_s": 1}
-    intent |= {"tag": run_tag(fingerprint, want.run_key, 1), "intent_s": begun_s + 26, "remote_batch": 1000 + number}
+    intent = {"fingerprint": fingerprint, "run_key": goal.run_key, "attempt": 1, "batch": batch.id, "bound_s": 1}
+    intent |= {"tag": run_tag(fingerprint, goal.run_key, 1), "intent_s": begun_s + 26, "remote_batch": 1000 + number}
     shard = state.load_shards(shard_id)[0]
-    state.record_run_intent(shard, intent, want.settings)
+    state.record_run_intent(shard, intent, goal.settings)
     run = state.load_shards(shard_id)[0].runs[-1]
     times = (int((begun_s + 27) * 1e9), int((begun_s + 80 + number % 7 * 9) * 1e9))
     state.record_run(run.id, remote_id, "COMPLETE", "", times)
@@ -109,7 +109,7 @@ def _record_run(job: Job, state: State, files: list[MadeFile], number: int, remo
             {"original_file_name": member.name, "documents": file.documents}
             for member, file in zip(members[offset:], part, strict=False)
         ]
-        path = f"raw/r{number}/{want.include}/{offset}.json"
+        path = f"raw/r{number}/{goal.include}/{offset}.json"
         target = job.results_path / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps({"files": body, "has_more": False}))
@@ -117,7 +117,7 @@ def _record_run(job: Job, state: State, files: list[MadeFile], number: int, remo
         for position, file in enumerate(part):
             errors = sum(bool(item.get("error_msg")) for doc in file.documents for item in doc.get("fields") or ())
             answers.append(Answer(members[offset + position].name, offset, position, len(file.documents), errors))
-    state.record_fetch(run.id, want.include, pages, answers, begun_s + 150 + number % 7 * 9)
+    state.record_fetch(run.id, goal.include, pages, answers, begun_s + 150 + number % 7 * 9)
 
 
 def _member(job: Job, file: MadeFile, index: int) -> Member:

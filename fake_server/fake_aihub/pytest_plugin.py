@@ -42,19 +42,19 @@ def _fake_aihub_server() -> Iterator[Session]:
 
 @pytest.fixture
 def fake_aihub(_fake_aihub_server: Session, request: pytest.FixtureRequest) -> Iterator[Fixture]:
-    """Give a fake AI Hub that this test alone sees, by its token. Faults that were never used fail the test."""
+    """Return a fake AI Hub that this test alone sees, by its token. Faults that were never used fail the test."""
     yield from _open(_fake_aihub_server, request)
 
 
 @pytest.fixture(scope="module")
 def fake_aihub_module(_fake_aihub_server: Session, request: pytest.FixtureRequest) -> Iterator[Fixture]:
-    """Give a fake AI Hub that the tests of this module share; its `pytestmark` says how it behaves."""
+    """Return a fake AI Hub that the tests of this module share; its `pytestmark` says how it behaves."""
     yield from _open(_fake_aihub_server, request)
 
 
 @pytest.fixture(scope="session")
 def fake_aihub_session(_fake_aihub_server: Session, request: pytest.FixtureRequest) -> Iterator[Fixture]:
-    """Give a fake AI Hub that all tests of this process share; no mark is for it."""
+    """Return a fake AI Hub that all tests of this process share; no mark is for it."""
     yield from _open(_fake_aihub_server, request)
 
 

@@ -88,7 +88,7 @@ class ResultsError(RunnerError):
 
 
 class UnknownOutcome(RunnerError):
-    """It is not known whether something was paid for; nothing more is paid until it is."""
+    """It is unconfirmed whether something was paid for; nothing more is paid until it is."""
 
     exit_code = 7
 

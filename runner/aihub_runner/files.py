@@ -123,13 +123,13 @@ class Draft:
 
 
 def _short(name: str) -> str:
-    """Give a name that can be made longer: itself, or where it is near the limit a hash of it."""
+    """Return a name that can be made longer: itself, or where it is near the limit a hash of it."""
     raw = os.fsencode(name)
     return name if len(raw) <= _LONGEST_NAME else hashlib.sha256(raw).hexdigest()
 
 
 def _keep_mode(descriptor: int, path: Path) -> None:
-    """Give a new file the mode and, where we may, the owner of the one whose place it takes."""
+    """Return a new file the mode and, where we may, the owner of the one whose place it takes."""
     try:
         found = path.lstat()
     except OSError:

@@ -19,7 +19,7 @@ REVIEW_STATUS = "STOPPED_AT_CHECKPOINT"
 
 
 def stem_of(spec: PurePath) -> str:
-    """Give what the files beside a spec are named by: its name without `.aihub.toml`, else without its extension."""
+    """Return what the files beside a spec are named by: its name without `.aihub.toml`, else without its extension."""
     return spec.name.removesuffix(SPEC_ENDING) if spec.name.endswith(SPEC_ENDING) else spec.stem
 
 
@@ -73,7 +73,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class SetAside:
+class SkippedFile:
     """A selected file that cannot be sent, and why.
 
     `reason` is one of: empty, too large, unsupported type, unreadable, vanished, name, refused.
@@ -92,7 +92,7 @@ class Scan:
     """
 
     sources: tuple[Source, ...]
-    set_aside: tuple[SetAside, ...]
+    skipped: tuple[SkippedFile, ...]
     cache: dict[str, CachedDigest]
     busy: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
@@ -253,7 +253,7 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class Goal:
     """What the spec asks for, as far as planning needs it; `include` is the name of a kind of fetch.
 
     `damaged` are the rows of the runs whose results are not on disk as they were fetched. `again_after` is the newest
@@ -272,7 +272,7 @@ class Want:
     again_after: int = ALL
 
     def lacks(self, run: Run) -> bool:
-        """Tell whether the results of a run are not here as they are wanted."""
+        """Return whether the results of a run are not here as they are wanted."""
         return self.include not in run.fetched or run.id in self.damaged
 
 

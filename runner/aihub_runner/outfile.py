@@ -95,7 +95,7 @@ def find_descriptor(path: Path) -> int | None:
 
 
 def is_standard_output(path: Path | None) -> bool:
-    """Tell whether a path stands for standard output: what else is said must not go there."""
+    """Return whether a path stands for standard output: what else is said must not go there."""
     return path is not None and find_descriptor(path) == 1
 
 

@@ -111,7 +111,7 @@ def _read_env_file(path: Path) -> Mapping[str, str]:
     found = {}
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
-            raise InputError(f".env:{binding.original.line}: is not NAME=value", "mend the line, or mind its quotes")
+            raise InputError(f".env:{binding.original.line}: is not NAME=value", "fix the line, or mind its quotes")
         if binding.key is not None and binding.value is not None:
             found[binding.key] = binding.value
     return found

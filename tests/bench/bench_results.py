@@ -22,7 +22,7 @@ from aihub_runner.results.documents import update_documents
 from aihub_runner.results.folder import update_tables
 from aihub_runner.results.reader import find_results
 from aihub_runner.state.store import State
-from made import open_state, record_run, scan_of, want
+from made import goal, open_state, record_run, scan_of
 
 FIELDS, FILES_IN_RUN, FILES_IN_PAGE = 20, 1000, 100
 FORMATS = ["jsonl", "csv", "parquet"]
@@ -70,7 +70,7 @@ def write(folder: Path, formats: list[str]) -> None:
     with closing(State(folder / "job.state.db")) as state:
         shards = state.load_shards()
         scan = scan_of(member for shard in shards for member in shard.members)
-        found = find_results(state, shards, scan, want(), folder)
+        found = find_results(state, shards, scan, goal(), folder)
         ready = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         update_documents(found)
         documents_s = time.perf_counter() - begun

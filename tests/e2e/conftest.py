@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import shutil
 import subprocess
 import sys
+import termios
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -53,6 +55,57 @@ class Outcome:
     @property
     def text(self) -> str:
         return self.out + self.err
+
+
+class Terminal:
+    """The command line on a terminal of its own, of 80 columns and 24 lines."""
+
+    def __init__(self, project: Project, *args: str) -> None:
+        environment = {k: v for k, v in (os.environ | project.env).items() if v is not None} | {"TERM": "xterm"}
+        self.main, terminal = pty.openpty()
+        termios.tcsetwinsize(terminal, (24, 80))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "aihub_runner", *args],
+            cwd=project.folder,
+            env=environment,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(terminal)
+        self._shown = b""
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.main)
+
+    @property
+    def shown(self) -> str:
+        return self._shown.decode(errors="replace")
+
+    def type(self, keys: str) -> None:
+        """Press keys; `\\x03` is Ctrl-C."""
+        os.write(self.main, keys.encode())
+
+    def read_until(self, text: str) -> None:
+        """Read what is shown until there is a text in it."""
+        while text not in self.shown:
+            self._shown += os.read(self.main, 65536)
+
+    def end(self) -> tuple[int, str]:
+        """Read to the end, and give the exit code and all that was shown."""
+        try:
+            while chunk := os.read(self.main, 65536):
+                self._shown += chunk
+        except OSError:
+            pass  # the other side is closed
+        return self.process.wait(timeout=20), self.shown
 
 
 @dataclass
@@ -110,24 +163,11 @@ class Project:
 
     def on_terminal(self, *args: str, answer: str) -> tuple[int, str]:
         """Run the command line on a terminal of its own, answer its question, and give all it showed."""
-        environment = {k: v for k, v in (os.environ | self.env).items() if v is not None} | {"TERM": "xterm"}
-        main, terminal = pty.openpty()
-        command = [sys.executable, "-m", "aihub_runner", *args]
-        process = subprocess.Popen(
-            command, cwd=self.folder, env=environment, stdin=terminal, stdout=terminal, stderr=terminal
-        )
-        os.close(terminal)
-        shown = b""
-        try:
-            while chunk := os.read(main, 65536):
-                shown += chunk
-                if b"[y/N]" in shown and answer:
-                    os.write(main, answer.encode())
-                    answer = ""
-        except OSError:
-            pass  # the other side is closed
-        os.close(main)
-        return process.wait(timeout=20), shown.decode(errors="replace")
+        with Terminal(self, *args) as terminal:
+            if answer:
+                terminal.read_until("[y/N]")
+                terminal.type(answer)
+            return terminal.end()
 
     @property
     def documents(self) -> list[dict[str, Any]]:
@@ -201,7 +241,7 @@ def project(tmp_path: Path, fake: FakeAIHub, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def proxy(project: Project) -> Iterator[Proxy]:
-    """Give the project a proxy that tampers, between it and the fake."""
+    """Return the project a proxy that tampers, between it and the fake."""
     with Proxy(project.fake.root) as made:
         project.env["AIHUB_API_ROOT"] = made.root
         yield made

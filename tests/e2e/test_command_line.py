@@ -56,7 +56,7 @@ def test_status_of_a_fresh_clone_tells_what_the_lock_file_holds(project: Project
     outcome = project.run("status")
     assert outcome.code == 6
     assert "3 files, 2 done or under way" in outcome.out
-    assert "1 run of the lock file, with 2 of these files, is taken up first" in outcome.out
+    assert "1 run of the lock file, with 2 of these files, is imported first" in outcome.out
     assert "nothing was applied yet" not in outcome.out
 
 

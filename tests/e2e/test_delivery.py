@@ -88,7 +88,7 @@ READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && cd "$0" 
 
 
 def can_mount() -> bool:
-    """Tell whether a folder can be made read-only for one process, which binds root, too."""
+    """Return whether a folder can be made read-only for one process, which binds root, too."""
     command = ["unshare", "-rm", "sh", "-c", READ_ONLY, "/tmp", "true"]
     return bool(shutil.which("unshare")) and subprocess.run(command, check=False, capture_output=True).returncode == 0
 
@@ -155,7 +155,7 @@ def test_lock_file_elsewhere_is_written_and_taken_up_from_there(project: Project
     assert not (project.folder / "job.lock.toml").exists()
     (project.folder / "job.state.db").unlink()
     project.forget_requests()
-    assert "taken up first" in project.run("plan", "--lock-file", "keep/paid.toml").out
+    assert "imported first" in project.run("plan", "--lock-file", "keep/paid.toml").out
     assert project.apply("--lock-file", "keep/paid.toml").code == 0
     assert project.sent() == []
 

@@ -73,7 +73,7 @@ def settings_of(run: Run, request: dict[str, Any], _: object, *path: str) -> Any
 
 
 def variant_of(run: Run, batch: Batch) -> str:
-    """Tell with which settings a run was started, by what was sent."""
+    """Return with which settings a run was started, by what was sent."""
     return next(name for name, (_, is_so) in VARIANTS.items() if is_so(run, run.request, batch))
 
 

@@ -113,7 +113,7 @@ def hostile(project: Project) -> Project:
 
     def file(number: int, turn: int) -> MadeFile:
         name = HOSTILE[number].encode("utf-8", "replace").decode().replace("\0", "")[:60]
-        gone = "\n" in name  # such a file is set aside where it is found
+        gone = "\n" in name  # such a file is skipped where it is found
         return MadeFile(f"in/{number} #?%41{name}.txt", documents(number, turn), None if gone else b"%d" % number)
 
     for turn, version in enumerate(("1", "2")):

@@ -37,7 +37,7 @@ def leave_a_paid_run(project: Project, name: str = "in/00000.txt") -> str:
 
 
 def fetched(project: Project) -> set[str]:
-    """Tell of which runs results lie on disk, where people look for them."""
+    """Return of which runs results lie on disk, where people look for them."""
     path = project.folder / "results" / "job" / "documents.jsonl"
     return {line["run_id"] for line in project.documents} if path.exists() else set()
 

@@ -27,7 +27,7 @@ def test_real_documents_arrive_whole_and_have_results_of_their_own(project: Proj
     project.change_spec('files = "in/**/*"', 'files = ["**/*", "!SOURCES.md"]')
     first = project.apply("--json")
     assert first.code == 3, first.text
-    aside = {item["path"]: item["reason"] for item in first.json["set_aside"]}
+    aside = {item["path"]: item["reason"] for item in first.json["skipped"]}
     assert aside == {
         "inbox/README": "unsupported type",
         "office/CantinaBand3.wav": "unsupported type",

@@ -59,7 +59,7 @@ def test_too_few_descriptors_end_with_5_and_name_the_limit_and_blame_no_file(
         pytest.skip("the interpreter itself cannot begin")
     assert outcome.code == 5, outcome.text
     assert "ulimit -n" in outcome.err
-    assert "set aside" not in outcome.text
+    assert "skipped" not in outcome.text
     assert project.sent() == []
     assert project.apply().code == 0
     assert list(project.fake.ledger["runs"].values()) == [1]
@@ -173,7 +173,7 @@ def test_shortage_that_stays_while_files_are_sent_ends_with_5_and_the_next_apply
         outcome = project.apply()
     assert outcome.code == 5, outcome.text
     assert "ulimit -n" in outcome.err
-    assert "set aside" not in outcome.text
+    assert "skipped" not in outcome.text
     assert project.fake.runs() == []
     assert project.apply().code == 0
     assert len({line["path"] for line in project.documents}) == 8

@@ -56,7 +56,7 @@ def change_first_fields(project: Project, **change: object) -> None:
 
 
 def lines_of(table: bytes) -> str:
-    """Give a table as click's runner shows what was printed: with other ends of lines."""
+    """Return a table as click's runner shows what was printed: with other ends of lines."""
     return table.decode().replace("\r\n", "\n")
 
 

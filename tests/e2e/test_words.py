@@ -112,7 +112,7 @@ def test_files_set_aside_are_one_line_by_reason_and_all_with_v(project: Project)
         assert "in/film.mov and 12 more: unsupported type, .wav (12), .mov (1); -v lists all" in shown
         assert "in/empty.txt: empty" in shown
         assert project.run(command, "-v").out.count("unsupported type") == 13
-        assert len(project.run(command, "--json").json["set_aside"]) == 14
+        assert len(project.run(command, "--json").json["skipped"]) == 14
 
 
 @pytest.mark.parametrize("operation", ["createBatch", "addFileToBatch", "runApp"])

@@ -164,7 +164,7 @@ def load_baseline() -> dict[Finding, str]:
 
 
 def covers(known: Finding, found: Finding) -> bool:
-    """Tell whether a line of the baseline is for what was found."""
+    """Return whether a line of the baseline is for what was found."""
     return replace(known, message="") == replace(found, message="") and bool(re.search(known.message, found.message))
 
 

@@ -175,7 +175,7 @@ class Trial:
         ]
 
     def mark(self) -> str:
-        """Tell the facts on both sides, but for ids, times, and what they are part of."""
+        """Return the facts on both sides, but for ids, times, and what they are part of."""
         files = sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*"))
         lock = self.folder / "job.lock.toml"
         text = repr([*_rows(self.folder / "job.state.db"), *self._server_facts(), files, self.documents])
@@ -205,7 +205,7 @@ class Trial:
 
 
 def _rows(path: Path) -> Iterator[object]:
-    """Read all rows of a state, from a copy: opening the file itself would already mend what a crash has left."""
+    """Read all rows of a state, from a copy: opening the file itself would already fix what a crash has left."""
     if not path.exists():
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -101,9 +101,9 @@ def test_file_whose_numbers_no_column_can_hold_is_not_in_the_cache(tmp_path: Pat
 def test_times_of_a_run_that_no_column_can_hold_are_unknown(tmp_path: Path) -> None:
     with closing(State(tmp_path / "job.state.db")) as state:
         shard = state.record_shard([])
-        state.record_taken_batch(shard, "target", 1)
+        state.record_imported_batch(shard, "target", 1)
         [batch] = state.load_shards()[0].batches
-        run = state.record_taken_run(shard, batch, ("key", 1, "tag"))
+        run = state.record_imported_run(shard, batch, ("key", 1, "tag"))
         state.record_run(run, "run-1", "COMPLETE", "", (1 << 63, 5))
         [found] = state.load_shards()[0].runs
     assert (found.started_ns, found.finished_ns) == (0, 5)
@@ -111,7 +111,7 @@ def test_times_of_a_run_that_no_column_can_hold_are_unknown(tmp_path: Path) -> N
 
 def test_number_that_no_column_can_hold_is_an_error_of_the_state(tmp_path: Path) -> None:
     with closing(State(tmp_path / "job.state.db")) as state, pytest.raises(StateError, match="cannot hold a number"):
-        state.record_taken_batch(state.record_shard([]), "target", 1 << 64)
+        state.record_imported_batch(state.record_shard([]), "target", 1 << 64)
 
 
 @contextmanager

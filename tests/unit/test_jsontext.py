@@ -15,7 +15,7 @@ from aihub_runner.results.documents import load_warnings, read_documents, render
 from aihub_runner.results.folder import update_tables
 from aihub_runner.results.reader import find_results
 from aihub_runner.text.jsontext import READER, Numeral, render_json, settle
-from made import open_state, record_run, scan_of, want
+from made import goal, open_state, record_run, scan_of
 
 NUMBERS = [
     *("1.10", "12345678901234567.89", "-0", "-0.0", "0", "1", "-17", "1e5", "1E400", "1.0", "100.00", "0.1e-7"),
@@ -90,7 +90,7 @@ def test_page_of_odd_numbers_and_names_is_read_and_written_by_the_letter(tmp_pat
     page = tmp_path / "raw/run-1/plain/0.json"
     page.write_bytes(PAGE)
     state.write("UPDATE pages SET digest = ?", digest_file(page))
-    found = find_results(state, state.load_shards(), scan_of(members), want(), tmp_path)
+    found = find_results(state, state.load_shards(), scan_of(members), goal(), tmp_path)
     update_documents(found)
     assert update_tables(found, ("jsonl", "csv", "xlsx", "parquet")) == []
     warnings = load_warnings(state)

@@ -26,7 +26,7 @@ def hand() -> Hand:
 
 def test_pace_holds_all_back_for_as_long_as_asked(hand: Hand) -> None:
     pace = Pace(8, hand.pause, lambda: hand.now)
-    pace.hold_back(7)
+    pace.slow_down(7)
     with pace.turn():
         assert hand.waited == [7]
 
@@ -34,10 +34,10 @@ def test_pace_holds_all_back_for_as_long_as_asked(hand: Hand) -> None:
 def test_pace_halves_once_for_refusals_that_come_together_and_grows_step_by_step(hand: Hand) -> None:
     pace = Pace(8, hand.pause, lambda: hand.now)
     for _ in range(5):
-        pace.hold_back(1)
+        pace.slow_down(1)
     assert pace.limit == 4
     hand.now += 2
-    pace.hold_back(None)
+    pace.slow_down(None)
     assert pace.limit == 2
     for _ in range(2):
         pace.succeed()
@@ -51,7 +51,7 @@ def test_pace_never_stops_altogether(hand: Hand) -> None:
     pace = Pace(8, hand.pause, lambda: hand.now)
     for _ in range(10):
         hand.now += 10
-        pace.hold_back(0)
+        pace.slow_down(0)
     assert pace.limit == 1
     with pace.turn():
         pass

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from aihub_runner.model import Batch, Member, Run, Scan, Shard, Source
 from aihub_runner.plan.identity import fingerprint_members
-from aihub_runner.plan.planner import Need, Plan, Want, find_moves, make_plan
+from aihub_runner.plan.planner import Action, Goal, Plan, find_moves, make_plan
 
-WANT = Want("key", "target", "plain", 1000, {"version": "1"})
+WANT = Goal("key", "target", "plain", 1000, {"version": "1"})
 
 
 def source(path: str, content: str = "") -> Source:
@@ -33,13 +33,13 @@ def shard_of(*members: Member, runs: tuple[Run, ...] = (), number: int = 1, clos
     return Shard(number, fingerprint, members, (batch,), runs)
 
 
-def needs(plan: Plan) -> list[tuple[int, int, Need]]:
-    return [(work.shard.id, len(work.shard.members), work.need) for work in plan.work]
+def needs(plan: Plan) -> list[tuple[int, int, Action]]:
+    return [(work.shard.id, len(work.shard.members), work.action) for work in plan.work]
 
 
 def test_plan_of_new_files_makes_a_batch_and_a_run() -> None:
     plan = make_plan(WANT, scan(source("a"), source("b")), [])
-    assert needs(plan) == [(0, 2, Need.CREATE_BATCH)]
+    assert needs(plan) == [(0, 2, Action.CREATE_BATCH)]
     assert plan.runs_to_pay == 1
     assert plan.work[0].reason == "2 new"
 
@@ -69,7 +69,7 @@ def test_plan_of_another_run_key_runs_whole_shards_again_and_regroups_stale_ones
     stale = shard_of(member("b", "1"), member("c"), runs=(run_of("COMPLETE", "old", number=2),), number=2)
     settings = {"old": {"version": "0"}}
     plan = make_plan(WANT, scan(source("a"), source("b", "2"), source("c")), [whole, stale], settings)
-    assert needs(plan) == [(1, 1, Need.CHECK), (0, 2, Need.CREATE_BATCH)]
+    assert needs(plan) == [(1, 1, Action.CHECK), (0, 2, Action.CREATE_BATCH)]
     assert plan.work[0].reason == "changed: version"
     assert plan.work[1].reason == "1 changed, 1 to run again, since other files of their batch have changed or gone"
 
@@ -78,7 +78,7 @@ def test_plan_never_covers_a_file_twice_under_one_key() -> None:
     stale_then = shard_of(member("a"), member("b", "1"), runs=(run_of("COMPLETE", "old"),))
     since = shard_of(member("a"), runs=(run_of("COMPLETE", number=2),), number=2)
     plan = make_plan(WANT, scan(source("a"), source("b", "1")), [stale_then, since])
-    assert needs(plan) == [(0, 1, Need.CREATE_BATCH)]
+    assert needs(plan) == [(0, 1, Action.CREATE_BATCH)]
 
 
 def test_plan_holds_failed_files_until_told_to_retry() -> None:
@@ -87,40 +87,40 @@ def test_plan_holds_failed_files_until_told_to_retry() -> None:
     held = make_plan(WANT, files, [failed])
     assert (held.work, held.failed) == ((), ("a", "b"))
     again = make_plan(replace(WANT, retry_failed=True), files, [failed])
-    assert [(work.shard.id, work.attempt, work.need) for work in again.work] == [(1, 2, Need.CHECK)]
+    assert [(work.shard.id, work.attempt, work.action) for work in again.work] == [(1, 2, Action.CHECK)]
 
 
 def test_plan_dissolves_a_failed_shard_with_a_changed_member_on_retry() -> None:
     failed = shard_of(member("a", "1"), member("b"), runs=(run_of("FAILED"),))
     plan = make_plan(replace(WANT, retry_failed=True), scan(source("a", "2"), source("b")), [failed])
-    assert needs(plan) == [(0, 2, Need.CREATE_BATCH)]
+    assert needs(plan) == [(0, 2, Action.CREATE_BATCH)]
 
 
 def test_plan_waits_for_going_runs_and_fetches_complete_ones() -> None:
     going = shard_of(member("a"), runs=(run_of("RUNNING"),))
     complete = shard_of(member("b"), runs=(run_of("COMPLETE", number=2, fetched=""),), number=2)
     plan = make_plan(WANT, scan(source("a"), source("b")), [going, complete])
-    assert needs(plan) == [(1, 1, Need.POLL), (2, 1, Need.FETCH)]
+    assert needs(plan) == [(1, 1, Action.POLL), (2, 1, Action.FETCH)]
     assert plan.runs_to_pay == 0
 
 
 def test_plan_of_other_includes_only_fetches() -> None:
     done = shard_of(member("a"), runs=(run_of("COMPLETE"),))
     plan = make_plan(replace(WANT, include="confidence"), scan(source("a")), [done])
-    assert needs(plan) == [(1, 1, Need.FETCH)]
+    assert needs(plan) == [(1, 1, Action.FETCH)]
 
 
 def test_plan_looks_for_a_run_whose_answer_is_not_known() -> None:
     unknown = replace(run_of(""), remote_id=None)
     plan = make_plan(WANT, scan(source("a")), [shard_of(member("a"), runs=(unknown,))])
-    assert needs(plan) == [(1, 1, Need.FIND_RUN)]
+    assert needs(plan) == [(1, 1, Action.FIND_RUN)]
     assert (plan.runs_to_pay, plan.open_intents) == (0, 1)
 
 
 def test_plan_keeps_an_open_shard_sends_changes_in_place_and_lets_go_of_the_vanished() -> None:
     begun = shard_of(member("a", "1"), member("b"), member("c"), closed=False)
     plan = make_plan(WANT, scan(source("a", "2"), source("b")), [begun])
-    assert needs(plan) == [(1, 2, Need.UPLOAD)]
+    assert needs(plan) == [(1, 2, Action.UPLOAD)]
     assert [m.digest for m in plan.members[1]] == ["sha256:2", "sha256:b"]
     assert [m.path for m in plan.uploads("target")] == ["a"]
 
@@ -129,7 +129,7 @@ def test_plan_regroups_what_was_never_begun() -> None:
     planned = replace(shard_of(member("a"), closed=False), batches=())
     plan = make_plan(WANT, scan(source("a"), source("b")), [planned])
     assert plan.dissolved == (1,)
-    assert needs(plan) == [(0, 2, Need.CREATE_BATCH)]
+    assert needs(plan) == [(0, 2, Action.CREATE_BATCH)]
 
 
 def test_plan_of_a_smaller_batch_limit_trims_open_shards_only() -> None:
@@ -137,13 +137,13 @@ def test_plan_of_a_smaller_batch_limit_trims_open_shards_only() -> None:
     begun = shard_of(member("c"), member("d"), closed=False, number=2)
     files = scan(*(source(name) for name in "abcd"))
     plan = make_plan(replace(WANT, files_per_batch=1), files, [done, begun])
-    assert needs(plan) == [(2, 1, Need.CHECK), (0, 1, Need.CREATE_BATCH)]
+    assert needs(plan) == [(2, 1, Action.CHECK), (0, 1, Action.CREATE_BATCH)]
 
 
 def test_plan_with_again_pays_for_complete_work_once_more() -> None:
     done = shard_of(member("a"), runs=(run_of("COMPLETE"),))
     plan = make_plan(replace(WANT, again=True), scan(source("a")), [done])
-    assert [(work.shard.id, work.attempt, work.need) for work in plan.work] == [(1, 2, Need.CHECK)]
+    assert [(work.shard.id, work.attempt, work.action) for work in plan.work] == [(1, 2, Action.CHECK)]
 
 
 def test_plan_says_of_a_copy_that_its_content_is_known() -> None:

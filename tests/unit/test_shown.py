@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aihub_runner.text.shown import make_visible, show_difference, show_value
+from aihub_runner.text.shown import escape_control_chars, show_difference, show_value
 
 JOINERS = "\u200b\u200c\u200d"
 
 
 @given(st.text(st.characters(exclude_categories=[]), max_size=200))
 def test_shown_text_has_nothing_that_acts(text: str) -> None:
-    shown = make_visible(text)
+    shown = escape_control_chars(text)
     shown.encode()
     assert not {unicodedata.bidirectional(char) for char in shown} & {
         *("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI", "B", "S"),
@@ -23,11 +23,11 @@ def test_shown_text_has_nothing_that_acts(text: str) -> None:
 
 def test_shown_text_keeps_scripts_and_emoji_as_they_are() -> None:
     for text in ("Ünïcödé £ 12,50", "می‌خواهم", "👩‍💻", "שלום", "日本"):
-        assert make_visible(text) == text
+        assert escape_control_chars(text) == text
 
 
 def test_shown_text_keeps_what_it_is_told_to() -> None:
-    assert make_visible("a\n\x1b", keep="\n") == "a\n\\x1b"
+    assert escape_control_chars("a\n\x1b", keep="\n") == "a\n\\x1b"
 
 
 def test_shown_value_is_short_whatever_it_was() -> None:

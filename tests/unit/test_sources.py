@@ -1,4 +1,4 @@
-"""Scanning local files: what is taken, what is set aside, what is never a source."""
+"""Scanning local files: what is taken, what is skipped, what is never a source."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_our_own_files_are_never_sources(tmp_path: Path) -> None:
     write(tmp_path, "data.toml", content="x = 1\n")
     found = scan(tmp_path, '["**/*", "**/.*"]', extra='[limits]\non_unsupported = "send"\n')
     assert paths(found) == ["a.txt", "data.toml"]
-    assert found.set_aside == ()
+    assert found.skipped == ()
 
 
 def test_what_cannot_be_sent_is_set_aside_with_its_reason(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_what_cannot_be_sent_is_set_aside_with_its_reason(tmp_path: Path) -> Non
     (tmp_path / "gone.txt").symlink_to("nowhere.txt")
     found = scan(tmp_path, '"**/*"', extra="[limits]\nspreadsheet_size_mb = 0.001\n")
     assert paths(found) == ["a.txt"]
-    assert [(item.path, item.reason) for item in found.set_aside] == [
+    assert [(item.path, item.reason) for item in found.skipped] == [
         ("README", "unsupported type"),
         ("b.wav", "unsupported type"),
         ("empty.txt", "empty"),
@@ -97,7 +97,7 @@ def test_limits_are_exact(tmp_path: Path) -> None:
     assert paths(scan(tmp_path, '"*.txt"', extra="[limits]\nfile_size_mb = 1\n")) == ["a.txt"]
     write(tmp_path, "a.csv", content="x" * 1024 * 1024)
     found = scan(tmp_path, '"*.csv"', extra="[limits]\nspreadsheet_size_mb = 1\n")
-    assert [item.reason for item in found.set_aside] == ["too large"]
+    assert [item.reason for item in found.skipped] == ["too large"]
 
 
 def test_pipes_and_folders_are_not_opened(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_walk_finds_exactly_what_the_patterns_match(
         }
         found = find_files([*patterns, *left_out], str(folder), folder / "job.toml", allow_outside=True)
         assert found.paths == expected
-        assert found.set_aside == set()
+        assert found.skipped == set()
 
 
 @pytest.mark.parametrize("files", ['["in/*", "in/../in/*", "./in/*.txt"]', '["in/*", "../job/in/*", "../*/in/*"]'])
@@ -247,7 +247,7 @@ def test_pipe_that_looks_like_a_spec_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.toml")
     os.mkfifo(tmp_path / "pipe.txt")
     found = scan(tmp_path, '"*"')
-    assert [(item.path, item.reason) for item in found.set_aside] == [
+    assert [(item.path, item.reason) for item in found.skipped] == [
         ("pipe.toml", "unsupported type"),
         ("pipe.txt", "unreadable"),
     ]
@@ -257,7 +257,7 @@ def test_links_that_lead_nowhere_or_to_themselves_are_set_aside(tmp_path: Path) 
     (tmp_path / "gone.txt").symlink_to("nowhere.txt")
     (tmp_path / "self.txt").symlink_to("self.txt")
     found = scan(tmp_path, '"*"')
-    assert [(item.path, item.reason) for item in found.set_aside] == [
+    assert [(item.path, item.reason) for item in found.skipped] == [
         ("gone.txt", "vanished"),
         ("self.txt", "unreadable"),
     ]
@@ -287,7 +287,7 @@ def test_folder_that_cannot_be_listed_is_told(tmp_path: Path) -> None:
     (tmp_path / "c.txt").chmod(0)
     found = scan(tmp_path, '"**/*"')
     assert paths(found) == ["in/a.txt"]
-    assert [(item.path, item.reason) for item in found.set_aside] == [("c.txt", "unreadable"), ("shut/", "unreadable")]
+    assert [(item.path, item.reason) for item in found.skipped] == [("c.txt", "unreadable"), ("shut/", "unreadable")]
 
 
 def test_folder_that_cannot_be_listed_for_its_name_is_told(tmp_path: Path) -> None:
@@ -301,14 +301,14 @@ def test_folder_that_cannot_be_listed_for_its_name_is_told(tmp_path: Path) -> No
     write(tmp_path, "a.txt")
     found = scan(tmp_path, '"**/*"')
     assert paths(found) == ["a.txt"]
-    assert [item.reason for item in found.set_aside] == ["unreadable"]
+    assert [item.reason for item in found.skipped] == ["unreadable"]
 
 
 def test_names_that_cannot_be_shown_are_escaped(tmp_path: Path) -> None:
     write(tmp_path, os.fsdecode(b"a\xff.txt"), "b\x1b[31m.txt", "c\n.txt", "d ü.txt")
     found = scan(tmp_path, '"*"')
     assert paths(found) == ["d ü.txt"]
-    assert [(item.path, item.reason) for item in found.set_aside] == [
+    assert [(item.path, item.reason) for item in found.skipped] == [
         ("a\\xff.txt", "name"),
         ("b\\x1b[31m.txt", "name"),
         ("c\\n.txt", "name"),
@@ -324,7 +324,7 @@ def test_unsupported_types_are_treated_as_the_spec_says(
 ) -> None:
     write(tmp_path, "a.txt", "b.wav", "c")
     found = scan(tmp_path, '"*"', extra=f'[limits]\non_unsupported = "{choice}"\n')
-    assert (paths(found), [item.path for item in found.set_aside]) == (sources, aside)
+    assert (paths(found), [item.path for item in found.skipped]) == (sources, aside)
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_file_that_keeps_changing_is_set_aside_and_one_that_rests_is_not(tmp_pat
 
     spec = parse_spec('files = "*.txt"\napp_name = "A"\n', Path("job.toml"))
     found = scan_sources(spec, tmp_path / "job.toml", {}, now_ns=NOW_NS, on_progress=grow)
-    assert [(item.path, item.reason) for item in found.set_aside] == [("a.txt", "vanished")]
+    assert [(item.path, item.reason) for item in found.skipped] == [("a.txt", "vanished")]
     assert paths(found) == ["b.txt"]
     assert list(found.cache) == ["b.txt"]
 
@@ -379,7 +379,7 @@ def test_file_that_vanishes_or_becomes_a_pipe_while_others_are_read_is_set_aside
 
     spec = parse_spec('files = "*.txt"\napp_name = "A"\n', Path("job.toml"))
     found = scan_sources(spec, tmp_path / "job.toml", {}, now_ns=NOW_NS, on_progress=remove)
-    assert [(item.path, item.reason) for item in found.set_aside] == [("b.txt", "vanished"), ("c.txt", "unreadable")]
+    assert [(item.path, item.reason) for item in found.skipped] == [("b.txt", "vanished"), ("c.txt", "unreadable")]
     assert paths(found) == ["a.txt", "d.txt"]
 
 
@@ -440,4 +440,4 @@ def test_entry_whose_kind_its_disk_does_not_tell_is_set_aside(tmp_path: Path, mo
     monkeypatch.setattr(os, "scandir", lambda path: contextlib.nullcontext(map(Entry, scandir(path))))
     found = scan(tmp_path, '"*.txt"')
     assert paths(found) == ["a.txt"]
-    assert [(item.path, item.reason) for item in found.set_aside] == [("b.txt", "unreadable")]
+    assert [(item.path, item.reason) for item in found.skipped] == [("b.txt", "unreadable")]

@@ -266,7 +266,7 @@ def test_example_spec_is_in_order_and_all_its_documents_can_be_sent(path: Path) 
     assert 'name = "' in path.read_text(encoding="utf-8")
     scan = scan_sources(spec, path, {}, now_ns=0)
     assert len(scan.sources) > 2
-    assert scan.set_aside == ()
+    assert scan.skipped == ()
 
 
 @pytest.mark.parametrize("path", sorted(SPECS.glob("*/*.pdf")), ids=lambda path: path.stem)

@@ -28,7 +28,7 @@ from aihub_runner.results.tables import FIELDS, Column, Shape, Table, survey
 from aihub_runner.results.writers.formats import guard, open_sink, unguard
 from aihub_runner.state.store import State
 from aihub_runner.text.jsontext import as_unicode
-from made import made_results, record_run, scan_of, want
+from made import goal, made_results, record_run, scan_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FORMATS = ("jsonl", "csv", "xlsx", "parquet")
@@ -209,7 +209,7 @@ CLASS = st.sampled_from([None, "Invoice", "invoice", "..", "/etc/passwd", "a" * 
 
 
 def objects(**properties: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Give objects of which any property may be missing or null."""
+    """Return objects of which any property may be missing or null."""
     return st.fixed_dictionaries({}, optional={name: st.none() | value for name, value in properties.items()})
 
 
@@ -550,7 +550,7 @@ def test_column_seen_first_keeps_its_name_at_later_applies(tmp_path: Path) -> No
         members = record_run(state, tmp_path, "run-0", pages, number=2)
         every = scan_of([*members, *state.load_shards()[0].members])
         for formats in (FORMATS, ("csv",), FORMATS):
-            update_tables(find_results(state, state.load_shards(), every, want(), tmp_path), formats)
+            update_tables(find_results(state, state.load_shards(), every, goal(), tmp_path), formats)
     head, rows = read_jsonl(tmp_path / "documents/Invoice.jsonl")
     check_tables(tmp_path)
     by_name = {row[head.index("path")]: dict(zip(head[11:], row[11:], strict=True)) for row in rows}

@@ -26,7 +26,7 @@ LOG_TYPES = {
 
 
 def email_of(user: str) -> str:
-    """Tell the e-mail address of a user of this world."""
+    """Return the e-mail address of a user of this world."""
     return f"{user}@aihub.example"
 
 

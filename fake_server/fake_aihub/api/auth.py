@@ -19,12 +19,12 @@ def check_token(request: Request, any_token: bool) -> None:
 
 @rule("docs", "IB-Context names the account or organisation; what one made, another does not see", status=404)
 def context_of(request: Request) -> str:
-    """Tell the context that a request is made in; the community account's is empty."""
+    """Return the context that a request is made in; the community account's is empty."""
     return str(request.headers.get("IB-Context", ""))
 
 
 @rule("guess", "a token that begins with fake-service- is that of a service account")
 def user_of(request: Request) -> str:
-    """Tell who asks, by the token: `fake-service-…` is a service account."""
+    """Return who asks, by the token: `fake-service-…` is a service account."""
     token = request.headers.get("Authorization", "").partition(" ")[2]
     return "service" if token.startswith("fake-service-") else "fake-user"

@@ -15,7 +15,7 @@ from fake_aihub.world.entities import ApiError
 
 
 def render_ledger(service: Service) -> dict[str, Any]:
-    """Tell how often each side effect took place."""
+    """Return how often each side effect took place."""
     world = service.world
     return {kind: dict(counts) for kind, counts in world.ledger.items()} | {"digests": dict(world.upload_digests)}
 

@@ -31,7 +31,7 @@ MAX_RETRY_S = 60.0  # a fake that holds back an answer for longer is taken for d
 @rule("sdk", "a path may be sent with its leading slash, escaped or not, or without it")
 @rule("guess", "empty segments, . and .., and paths of more than 4,096 characters are refused", status=400)
 def normalise(path: str) -> str:
-    """Give a path as the tree has it, with a leading slash and no trailing one. Raises ApiError 400."""
+    """Return a path as the tree has it, with a leading slash and no trailing one. Raises ApiError 400."""
     inner = path.removeprefix("/").removesuffix("/")
     segments = inner.split("/")
     if len(inner) > MAX_PATH or any(not segment or len(segment) > MAX_SEGMENT for segment in segments):

@@ -27,6 +27,6 @@ async def get_job(service: Service, request: Request) -> Response:
 
 
 def job_url(request: Request, job: Job) -> str:
-    """Give the address at which the state of a job can be read."""
+    """Return the address at which the state of a job can be read."""
     root = str(request.url).partition("/v2/")[0]
     return f"{root}/v2/jobs/{job.id}"

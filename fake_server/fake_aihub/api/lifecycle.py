@@ -59,7 +59,7 @@ def check_script(script: Mapping[str, Any]) -> None:
 @rule("docs", "a run of more than 1,000 files fails")
 @rule("guess", "a run of too many files is accepted first, and FAILED when it ends, with the reason in msg")
 def run_phase(run: Run, now_ns: int, run_seconds: float) -> Phase:
-    """Tell how a run is: by its script if it has one, else complete after a while."""
+    """Return how a run is: by its script if it has one, else complete after a while."""
     end_ns = _end_ns(run, now_ns, run_seconds)
     if end_ns is None:
         return Phase("RUNNING", "", None)
@@ -127,5 +127,5 @@ def _go_on(service: Service, run: Run, status: str, action: str, message: str) -
 @rule("spec", "a deletion job is RUNNING, then COMPLETE")
 @rule("guess", "a deletion takes effect at once; its job is COMPLETE a tenth of a second later")
 def job_state(job: Job, now_s: float) -> str:
-    """Tell how a deletion is."""
+    """Return how a deletion is."""
     return "COMPLETE" if now_s >= job.started_s + JOB_SECONDS else "RUNNING"

@@ -16,7 +16,7 @@ NO_RUN = "ffffffff-ffff-4fff-afff-ffffffffffff"
 
 
 def meant_run(service: Service, request: Request, run: Run) -> Run:
-    """Tell which run an answer is about: this one, or what a fault takes, by its `name`, or the newest other."""
+    """Return which run an answer is about: this one, or what a fault takes, by its `name`, or the newest other."""
     for fault in knobs_of(request.scope, "another"):
         runs = service.world.runs
         others = [key for key, other in runs.items() if other.context == run.context and key != run.id]
@@ -27,7 +27,7 @@ def meant_run(service: Service, request: Request, run: Run) -> Run:
 
 
 def meant_batch(service: Service, request: Request, batch: Batch) -> Batch:
-    """Tell which batch an answer is about: this one, or what a fault takes, by its `name`, or the newest other."""
+    """Return which batch an answer is about: this one, or what a fault takes, by its `name`, or the newest other."""
     for fault in knobs_of(request.scope, "another"):
         batches = service.world.batches
         others = [key for key, other in batches.items() if other.context == batch.context and key != batch.id]

@@ -18,7 +18,7 @@ FLAGS = {"true": True, "false": False}
 
 
 def operation_of(request: Request) -> Operation:
-    """Tell which operation a request is for."""
+    """Return which operation a request is for."""
     return BY_ID[request.scope["operation"]]
 
 

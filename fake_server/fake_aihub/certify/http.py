@@ -165,7 +165,7 @@ class Target:
 
 
 def is_loopback(root: str) -> bool:
-    """Tell whether a root is of this machine."""
+    """Return whether a root is of this machine."""
     return urlsplit(root).hostname in ("127.0.0.1", "::1", "localhost")
 
 
@@ -187,7 +187,7 @@ def _parse(body: bytes) -> Any:
 
 
 def _depth(body: bytes) -> int:
-    """Tell how deep brackets are nested at most; those in texts count, too."""
+    """Return how deep brackets are nested at most; those in texts count, too."""
     steps = (1 if byte in b"[{" else -1 for byte in body if byte in b"[]{}")
     return max(accumulate(steps))
 

@@ -30,7 +30,7 @@ class Promise:
 
     @property
     def source(self) -> str:
-        """Tell where it is known from."""
+        """Return where it is known from."""
         return "guess" if self.is_guess else "documented"
 
 

@@ -129,7 +129,7 @@ class Hub:
         self.ask(204, "PUT", "/v2/batches/{}/files/{}", batch, name, data=body)
 
     def pages(self, batch: int, page_size: int) -> Iterator[dict[str, Any]]:
-        """Give the pages of a batch's files. Raises Broken where they never end."""
+        """Return the pages of a batch's files. Raises Broken where they never end."""
         asked: dict[str, Any] = {"page_size": page_size}
         for _ in range(MAX_PAGES):
             page = self.ask(200, "GET", "/v2/batches/{}/files", batch, params=asked)
@@ -182,7 +182,7 @@ class Hub:
         return answer
 
     def app(self) -> dict[str, Any]:
-        """Tell which app to run; what is null there means not given."""
+        """Return which app to run; what is null there means not given."""
         named = {"owner": self.options.owner or None, "output_workspace": self.options.workspace or None}
         return {"app_name": self.options.app_name, **named, "version": None, "input_dir": None}
 
@@ -197,11 +197,11 @@ class Hub:
         return self._run_batch
 
     def run_tag(self, index: int = 0) -> str:
-        """Tell the tag of a shared run."""
+        """Return the tag of a shared run."""
         return f"certify-{self.mark}-run-{index}"
 
     def run(self, index: int = 0) -> dict[str, Any]:
-        """Give a shared run as it was answered when it started, and start it first if it is not yet there."""
+        """Return a shared run as it was answered when it started, and start it first if it is not yet there."""
         while len(self.runs) <= index:
             if self.refusal:
                 raise Skipped(self.refusal)
@@ -216,7 +216,7 @@ class Hub:
         return self.runs[index]
 
     def completed(self, index: int = 0) -> dict[str, Any]:
-        """Give a shared run as it is when it has ended. Raises Skipped unless that is COMPLETE."""
+        """Return a shared run as it is when it has ended. Raises Skipped unless that is COMPLETE."""
         run_id, begun, pause = self.run(index)["id"], self.target.now(), 0.2
         while True:
             run: dict[str, Any] = self.ask(200, "GET", "/v2/apps/runs/{}", run_id)
@@ -234,7 +234,7 @@ class Hub:
         return [file for page in self.result_pages(index, **flags) for file in page["files"]]
 
     def result_pages(self, index: int = 0, **flags: Any) -> Iterator[dict[str, Any]]:
-        """Give the pages of a shared run's results. Raises Broken where they never end."""
+        """Return the pages of a shared run's results. Raises Broken where they never end."""
         run_id, offset = self.completed(index)["id"], 0
         while True:
             asked = flags | {"file_offset": offset}

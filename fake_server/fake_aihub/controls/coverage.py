@@ -62,7 +62,7 @@ class Coverage:
             seen.body.update(_used(operation.body, exchange.request_body))
 
     def as_dict(self) -> dict[str, Any]:
-        """Give it as values that JSON can carry, with what was never exercised."""
+        """Return it as values that JSON can carry, with what was never exercised."""
         never = [operation for operation, seen in self._seen.items() if not seen.calls]
         return {
             "operations": {operation: _tell(operation, seen) for operation, seen in self._seen.items() if seen.calls},

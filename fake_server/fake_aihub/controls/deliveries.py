@@ -49,7 +49,7 @@ class Answer:
             self.body += message.get("body", b"")
 
     async def give(self, send: Send) -> None:
-        """Give it, with the length that its body has."""
+        """Return it, with the length that its body has."""
         headers = [(key, value) for key, value in self.start.get("headers", []) if key.lower() != b"content-length"]
         if self.start["status"] != 204:
             headers.append((b"content-length", str(len(self.body)).encode()))

@@ -108,13 +108,13 @@ class Fault:
         return hit
 
     def as_dict(self) -> dict[str, Any]:
-        """Give it as values that JSON can carry; the token is left out."""
+        """Return it as values that JSON can carry; the token is left out."""
         told: dict[str, Any] = _finite(asdict(self))
         return told | ({"token": LEFT_OUT} if self.token else {})
 
 
 def _finite(value: Any) -> Any:
-    """Give a value with texts for the numbers that JSON has not."""
+    """Return a value with texts for the numbers that JSON has not."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list):

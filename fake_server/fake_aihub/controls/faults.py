@@ -98,7 +98,7 @@ def knobs_of(scope: Scope, do: str) -> list[Fault]:
 
 
 def hidden_since(scope: Scope, now_s: float) -> float:
-    """Tell from when on, in Unix seconds, a listing does not show what was made: now and later unless it lags."""
+    """Return from when on, in Unix seconds, a listing does not show what was made: now and later unless it lags."""
     return min((now_s - fault.seconds for fault in knobs_of(scope, "lag")), default=math.inf)
 
 
@@ -112,7 +112,7 @@ class Page(Generic[Entry]):
 
 
 def page_of(scope: Scope, entries: list[Entry], offset: int, size: int) -> Page[Entry]:
-    """Give the page of `size` from `offset` on, unless a fault moves or ends it. Raises ApiError beyond a cap."""
+    """Return the page of `size` from `offset` on, unless a fault moves or ends it. Raises ApiError beyond a cap."""
     for fault in knobs_of(scope, "cap"):
         if fault.status == 200:
             entries = entries[: fault.items]
@@ -126,7 +126,7 @@ def page_of(scope: Scope, entries: list[Entry], offset: int, size: int) -> Page[
 
 
 def date_of(scope: Scope, now_s: float) -> bytes | None:
-    """Tell what the `Date` of an answer says; None where it has none."""
+    """Return what the `Date` of an answer says; None where it has none."""
     if knobs_of(scope, "no_date"):
         return None
     faults = knobs_of(scope, "date")

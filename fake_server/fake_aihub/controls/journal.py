@@ -56,7 +56,7 @@ class Exchange:
         return redact_headers(_decode(self.raw_response_headers or []))
 
     def as_dict(self) -> dict[str, Any]:
-        """Give it as values that JSON can carry; secrets are left out."""
+        """Return it as values that JSON can carry; secrets are left out."""
         return {
             "method": self.method,
             "path": self.path,

@@ -37,7 +37,7 @@ class Range:
     allowed: str
 
     def takes(self, value: Any) -> bool:
-        """Tell whether a value is in the range."""
+        """Return whether a value is in the range."""
         is_of_kind = isinstance(value, self.kind) and (self.kind is bool or not isinstance(value, bool))
         return is_of_kind and bool(self.fits(value))
 

@@ -42,7 +42,7 @@ def _hide(fault: Fault, operation: str, path: str, status: int, content: dict[st
 
 
 def _changes(fault: Fault) -> Change:
-    """Tell what a fault does to an object."""
+    """Return what a fault does to an object."""
     fields = fault.fields if isinstance(fault.fields, dict) else dict.fromkeys(fault.fields)
 
     def change(thing: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ def _likeness(path: str, wanted: str) -> int:
 
 
 def differences(entry: dict[str, Any], criteria: Mapping[str, Any]) -> dict[str, Any]:
-    """Tell in what an entry is not as the criteria say: what was wanted, and what it was."""
+    """Return in what an entry is not as the criteria say: what was wanted, and what it was."""
     was = {
         **entry,
         "query": dict(parse_qsl(entry["query"], keep_blank_values=True)),
@@ -65,7 +65,7 @@ def _fits(key: str, wanted: Any, was: Any) -> bool:
 
 
 def _is_like(text: str, pattern: str) -> bool:
-    """Tell whether a text is like a pattern, in which * is anything; in one pass, whatever the pattern."""
+    """Return whether a text is like a pattern, in which * is anything; in one pass, whatever the pattern."""
     first, *rest = pattern.split("*")
     if not rest:
         return text == first
@@ -82,14 +82,14 @@ def _is_like(text: str, pattern: str) -> bool:
 
 
 def _contains(was: Any, wanted: Any) -> bool:
-    """Tell whether an object has all that is wanted; it may have more."""
+    """Return whether an object has all that is wanted; it may have more."""
     if isinstance(wanted, dict) and isinstance(was, dict):
         return all(key in was and _contains(was[key], value) for key, value in wanted.items())
     return bool(was == wanted)
 
 
 def _part(was: Any, wanted: Any) -> Any:
-    """Give of an object what was asked for."""
+    """Return of an object what was asked for."""
     if isinstance(wanted, dict) and isinstance(was, dict):
         return {key: value for key, value in was.items() if key.lower() in {name.lower() for name in wanted}}
     return was

@@ -123,7 +123,7 @@ def _read_text(blobs: Blobs, digest: str) -> Text:
 
 
 def _hidden(include: frozenset[str], run: Run) -> frozenset[str]:
-    """Tell which properties a request did not ask for."""
+    """Return which properties a request did not ask for."""
     hidden = frozenset().union(*(names for part, names in OPTIONAL.items() if part not in include))
     config = (run.request.get("settings") or {}).get("runtime_config")
     pdf = isinstance(config, dict) and config.get("generate_post_process_pdf") is True

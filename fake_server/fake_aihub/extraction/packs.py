@@ -175,7 +175,7 @@ class Pack(Table):
         }
 
     def answers_for(self, names: Iterable[str]) -> bool:
-        """Tell whether one of an app's names and ids fits one of the patterns."""
+        """Return whether one of an app's names and ids fits one of the patterns."""
         return any(fnmatchcase(name.casefold(), app.casefold()) for name in names for app in self.apps)
 
 

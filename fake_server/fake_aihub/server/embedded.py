@@ -28,7 +28,7 @@ class Loop(asyncio.SelectorEventLoop):
     """An event loop whose time goes on when a test freezes that of its process."""
 
     def time(self) -> float:
-        """Tell the time by which the loop waits."""
+        """Return the time by which the loop waits."""
         return ticks_s()
 
 

@@ -86,5 +86,5 @@ class Handle:
         return [render_run(self.service, run) for run in list(self.world.runs.values())]
 
     def files(self, batch_id: int) -> dict[str, str]:
-        """Tell the names and SHA-256 of what lies in a batch."""
+        """Return the names and SHA-256 of what lies in a batch."""
         return {file.name: file.digest for file in list(self.world.batches[batch_id].files.values())}

@@ -76,7 +76,7 @@ class Blobs:
         return joined.hexdigest(), size
 
     def stream(self, digest: str, start: int, end: int) -> Iterator[bytes]:
-        """Give the bytes of a blob from `start` to before `end`, in pieces."""
+        """Return the bytes of a blob from `start` to before `end`, in pieces."""
         if self._folder is None:
             yield self._memory[digest][start:end]
             return

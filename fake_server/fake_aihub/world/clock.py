@@ -22,7 +22,7 @@ class Clock:
         self.offset_s = 0.0
 
     def now_s(self) -> float:
-        """Tell the time in Unix seconds."""
+        """Return the time in Unix seconds."""
         return self._base_s() + self.offset_s + SKEW_S.get()
 
     def _base_s(self) -> float:
@@ -31,7 +31,7 @@ class Clock:
         return time.time() if REAL_CLOCK is None else time.clock_gettime(REAL_CLOCK)
 
     def now_ns(self) -> int:
-        """Tell the time in Unix nanoseconds."""
+        """Return the time in Unix nanoseconds."""
         return int(self.now_s() * 1e9)
 
     def advance(self, seconds: float) -> None:
@@ -46,7 +46,7 @@ class Clock:
 
 
 def ticks_s() -> float:
-    """Tell a time that only goes on, in seconds, whatever tests do to the clocks of their process."""
+    """Return a time that only goes on, in seconds, whatever tests do to the clocks of their process."""
     return time.monotonic() if MONOTONIC_CLOCK is None else time.clock_gettime(MONOTONIC_CLOCK)
 
 

@@ -71,7 +71,7 @@ class History:
         self.seed = seed
 
     def snapshot(self) -> tuple[bytes, int]:
-        """Give the whole state, and the length of the log that leads to it."""
+        """Return the whole state, and the length of the log that leads to it."""
         state = {name: value for name, value in vars(self).items() if name not in NOT_STATE}
         return pickle.dumps(state, pickle.HIGHEST_PROTOCOL), self._log_bytes()
 

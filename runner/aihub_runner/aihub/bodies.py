@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import IO
 
 
-class PaidBody(io.BytesIO):
+class SingleUseBody(io.BytesIO):
     """The body of a request that must not be sent twice; it knows whether any of it was asked for.
 
     The HTTP stack reads a body only after the connection stands and the headers are written. So a request

@@ -24,7 +24,7 @@ class AIHub(Transport):
     """A client of one root, token and context; see `Transport`."""
 
     def _compared(self, answer: R, what: str, differs: str) -> R:
-        """Give an answer that is about what was asked."""
+        """Return an answer that is about what was asked."""
         if not differs:
             return answer
         raise schemas.Unreadable(

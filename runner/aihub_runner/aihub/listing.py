@@ -94,7 +94,7 @@ def _read_window(ask: AskRuns, since: int, newest: set[str], runs: dict[str, Run
 
 
 def _is_ascending(runs: Sequence[RunInfo]) -> bool:
-    """Tell whether runs surely came in the order that was asked for, so that the newest ones are the last."""
+    """Return whether runs surely came in the order that was asked for, so that the newest ones are the last."""
     times = [run.start_timestamp for run in runs]
     known = [time for time in times if time]
     if len(known) < len(times) or any(second < first for first, second in pairwise(known)):

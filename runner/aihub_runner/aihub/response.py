@@ -80,7 +80,7 @@ class _Incoming(io.RawIOBase):
             self._sock.settimeout(self._limit_s)
 
     def _wait_s(self, silent_s: float) -> float:
-        """Tell how long to wait for bytes before the next look around."""
+        """Return how long to wait for bytes before the next look around."""
         now_s = time.monotonic()
         left_s = SLICE_S
         if self._limit_s is not None:

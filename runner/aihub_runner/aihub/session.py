@@ -59,7 +59,7 @@ def _find_authorities() -> str:
 
 
 def name_authorities(session: requests.Session) -> str:
-    """Tell which file of authorities a session's certificates are checked against."""
+    """Return which file of authorities a session's certificates are checked against."""
     return session.verify if isinstance(session.verify, str) else DEFAULT_CA_BUNDLE_PATH
 
 

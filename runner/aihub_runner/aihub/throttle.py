@@ -57,7 +57,7 @@ class Pace:
                 self.limit += 1
                 self._free.notify()
 
-    def hold_back(self, seconds: float | None) -> None:
+    def slow_down(self, seconds: float | None) -> None:
         """Learn that the service wants less: all wait, and half as many requests run at once from then on.
 
         Refusals of requests that were under way together count once.

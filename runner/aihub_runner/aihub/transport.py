@@ -23,7 +23,7 @@ import urllib3
 from pydantic import BaseModel
 
 from aihub_runner.aihub import schemas
-from aihub_runner.aihub.bodies import FileSlice, PaidBody, SourceUnreadable
+from aihub_runner.aihub.bodies import FileSlice, SingleUseBody, SourceUnreadable
 from aihub_runner.aihub.reasons import (
     describe_answer,
     describe_failure,
@@ -56,7 +56,7 @@ MAX_ANSWER_BYTES = 512 * 1_048_576
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
-Body = bytes | FileSlice | PaidBody | None
+Body = bytes | FileSlice | SingleUseBody | None
 
 
 def _nothing() -> None:
@@ -109,7 +109,7 @@ class Transport:
         self._session.close()
 
     def server_now_s(self) -> float:
-        """Tell the service's time in Unix seconds, as far as its last answer told it, for display only.
+        """Return the service's time in Unix seconds, as far as its last answer told it, for display only.
 
         The `Date` of an answer is whatever the nearest gateway thinks, and our own clock may jump. No decision rests
         on it: no bound of a search, no proof of an absence, no end of a wait.
@@ -157,7 +157,7 @@ class Transport:
             if self.stop.is_set():
                 raise Interrupted("interrupted")
             check()
-            grace_s = PAID_GRACE_S if isinstance(body, PaidBody) else GRACE_S
+            grace_s = PAID_GRACE_S if isinstance(body, SingleUseBody) else GRACE_S
             with (
                 watching(Watch(self.stop, grace_s)),
                 (session or self._session).request(
@@ -187,7 +187,7 @@ class Transport:
 
     def _keep_pace(self, answer: Answer) -> None:
         if answer.status in PRESSED:
-            self._pace.hold_back(read_retry_after(answer.headers))
+            self._pace.slow_down(read_retry_after(answer.headers))
         else:
             self._pace.succeed()
 
@@ -281,7 +281,7 @@ class Transport:
     def _create_once(
         self, read: Callable[[bytes], T], path: str, what: str, data: bytes, check: Callable[[], None]
     ) -> T:
-        body = PaidBody(data)
+        body = SingleUseBody(data)
         session = self._make_session(self.connection)
         try:
             answer = self.send("POST", path, session=session, body=body, content_type="application/json", check=check)
@@ -303,7 +303,7 @@ class Transport:
 
 
 def _awake_and_asleep_s() -> float:
-    """Tell seconds by a clock that nobody can set, and that goes on while the machine sleeps."""
+    """Return seconds by a clock that nobody can set, and that goes on while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 

@@ -32,7 +32,7 @@ from aihub_runner.apply.steps import (
 from aihub_runner.errors import ServiceError, UnknownOutcome
 from aihub_runner.model import MB, REVIEW_STATUS, Batch, Run, Shard
 from aihub_runner.plan.identity import batch_name, fingerprint_members, run_tag
-from aihub_runner.plan.planner import PAYS, Need, Work, find_attempt, missing_uploads, next_before_run, next_need
+from aihub_runner.plan.planner import PAYS, Action, Work, find_attempt, missing_uploads, next_action, next_before_run
 from aihub_runner.state.store import State
 from aihub_runner.system.moment import Moment
 
@@ -89,7 +89,7 @@ class Coordinator:
         self.state = state
         self.engine = engine
         self.reporter = reporter
-        self.want = job.want()
+        self.goal = job.goal()
         self.counts = Counts()
         self.recorder = Recorder(job, state, engine, reporter, self.counts)
         self._attempts: dict[int, int] = {}
@@ -112,7 +112,7 @@ class Coordinator:
             self._attempts[item.shard.id] = item.attempt
             if item.is_stale:
                 self._stale.add(item.shard.id)
-            if item.need in PAYS:
+            if item.action in PAYS:
                 self._waiting.append(item)
                 self._count_uploads(item.shard)
             else:
@@ -129,7 +129,7 @@ class Coordinator:
                 self.engine.drop_timers()
 
     def _count_uploads(self, shard: Shard) -> None:
-        missing = missing_uploads(shard, self.want.target)
+        missing = missing_uploads(shard, self.goal.target)
         self.counts.files_to_send += len(missing)
         self.counts.bytes_to_send += sum(member.size for member in missing)
 
@@ -176,19 +176,19 @@ class Coordinator:
             return
         shard, attempt = found[0], self._attempts[shard_id]
         checked, fetched = shard_id in recorder.checked, (shard_id, attempt) in self._fetching
-        need = next_need(shard, self.want, attempt, checked=checked, fetched=fetched)
-        if need in PAYS and recorder.stopped_paying:
+        action = next_action(shard, self.goal, attempt, checked=checked, fetched=fetched)
+        if action in PAYS and recorder.stopped_paying:
             return
-        if need is not Need.NOTHING:
-            self._handlers[need](self, shard)
+        if action is not Action.NOTHING:
+            self._handlers[action](self, shard)
 
     def _batch(self, shard: Shard) -> Batch:
-        batch = shard.batch_in(self.want.target)
+        batch = shard.batch_in(self.goal.target)
         assert batch is not None
         return batch
 
     def _run(self, shard: Shard) -> Run:
-        run = find_attempt(shard, self.want.run_key, self._attempts[shard.id])
+        run = find_attempt(shard, self.goal.run_key, self._attempts[shard.id])
         assert run is not None
         return run
 
@@ -204,17 +204,17 @@ class Coordinator:
         before = self._ground.batches.get(name, frozenset()) | self._before(shard)
         now_s = self.engine.client.server_now_s()
         self._asked.add((BATCH, shard.id))
-        self.state.record_batch_intent(shard.id, self.want.target, name, now_s, before)
+        self.state.record_batch_intent(shard.id, self.goal.target, name, now_s, before)
         batch = self._batch(self.state.load_shards(shard.id)[0])
         self._submit(CreateBatch(shard.id, batch.id, name, self.job.target.workspace))
 
     def _before(self, shard: Shard) -> frozenset[int]:
         """List the batches of a shard's name that are known not to be the one that is about to be made."""
-        batch = shard.batch_in(self.want.target)
+        batch = shard.batch_in(self.goal.target)
         return batch.before if batch else frozenset()
 
     def _batch_name(self, shard: Shard) -> str:
-        batch = shard.batch_in(self.want.target)
+        batch = shard.batch_in(self.goal.target)
         if batch is not None and batch.name:
             return batch.name
         return batch_name(self.job.spec.name, shard.fingerprint or fingerprint_members(shard.members))
@@ -258,7 +258,7 @@ class Coordinator:
     def _upload(self, shard: Shard) -> None:
         batch, limits = self._batch(shard), self.job.spec.limits
         assert batch.remote_id is not None
-        missing = missing_uploads(shard, self.want.target)
+        missing = missing_uploads(shard, self.goal.target)
         # From here on it is unknown which bytes lie under these names, until an answer says so.
         self.state.record_uploads_begun(batch.id, [member.name for member in missing])
         for member in missing:
@@ -310,10 +310,10 @@ class Coordinator:
             self.recorder.park(shard.id, ServiceError(what, "check the context, and that the account may see its runs"))
             return
         fingerprint = shard.fingerprint or fingerprint_members(shard.members)
-        tag = run_tag(fingerprint, self.want.run_key, attempt)
+        tag = run_tag(fingerprint, self.goal.run_key, attempt)
         intent = {
             "fingerprint": fingerprint,
-            "run_key": self.want.run_key,
+            "run_key": self.goal.run_key,
             "attempt": attempt,
             "tag": tag,
             "batch": batch.id,
@@ -322,7 +322,7 @@ class Coordinator:
             "intent_s": self.engine.client.server_now_s(),
         }
         self._asked.add((RUN, shard.id))
-        self.state.record_run_intent(shard, intent, self.want.settings)
+        self.state.record_run_intent(shard, intent, self.goal.settings)
         shard = self.state.load_shards(shard.id)[0]
         run = self._run(shard)
         self.recorder.checked.discard(shard.id)
@@ -339,7 +339,7 @@ class Coordinator:
         [shard] = self.state.load_shards(shard_id)
         batch = self._batch(shard)
         fingerprint = shard.fingerprint or fingerprint_members(shard.members)
-        tag = run_tag(fingerprint, self.want.run_key, self._attempts[shard_id])
+        tag = run_tag(fingerprint, self.goal.run_key, self._attempts[shard_id])
         settled_at_s = self.engine.clock() + self.job.spec.limits.settle_s
         if shard_id in self._awaited and self.job.options.adopt:
             self.recorder.elders.pop(shard_id)
@@ -352,7 +352,7 @@ class Coordinator:
 
     def _bound_s(self, batch: Batch) -> int:
         """Return a time before any run on a batch, in Unix seconds, that rests on no clock but the service's own."""
-        newest = next(iter(self.state.list_visible(self.want.target, 1)), None)
+        newest = next(iter(self.state.list_visible(self.goal.target, 1)), None)
         base_s = batch.created_ms // 1000 or (newest.started_ns // 10**9 if newest else 0)
         return max(1, base_s - DAY_S)
 
@@ -367,16 +367,16 @@ class Coordinator:
             else None
         )
         tags = [tag, *self.job.spec.run.tags]
-        return run_body(self.want.settings, batch.remote_id, tags, passwords, webhook)
+        return run_body(self.goal.settings, batch.remote_id, tags, passwords, webhook)
 
     def _find_run(self, shard: Shard) -> None:
         run = self._run(shard)
         if run.id in self.recorder.absent_runs:
             self._start_absent(shard, run)
             return
-        newest = next(iter(self.state.list_visible(self.want.target, 1)), None)
+        newest = next(iter(self.state.list_visible(self.goal.target, 1)), None)
         settled_at_s = self._settled_at_s(shard.id, RUN, run.since, newest.since if newest else None)
-        self._submit(find_step(self.state, self.want.target, shard, run, settled_at_s))
+        self._submit(find_step(self.state, self.goal.target, shard, run, settled_at_s))
 
     def _start_absent(self, shard: Shard, run: Run) -> None:
         """Start a run that is confirmed absent, if it is still wanted and may be paid."""
@@ -391,16 +391,16 @@ class Coordinator:
 
     def _start_again(self, shard: Shard, run: Run) -> None:
         """Start a run again, once its batch is found to hold the same files; on another batch it is another attempt."""
-        batch = shard.batch_in(self.want.target)
+        batch = shard.batch_in(self.goal.target)
         if batch is None or batch.id != run.batch:
             self.state.record_given_up(run.id)
             self._attempts[shard.id] = run.attempt + 1
             self._advance(shard.id)
             return
-        need = next_before_run(shard, self.want.target, checked=shard.id in self.recorder.checked)
-        if need is Need.START_RUN:
+        action = next_before_run(shard, self.goal.target, checked=shard.id in self.recorder.checked)
+        if action is Action.START_RUN:
             self.recorder.absent_runs.discard(run.id)
-        self._handlers[need](self, shard)
+        self._handlers[action](self, shard)
 
     def _poll(self, shard: Shard) -> None:
         run, limits = self._run(shard), self.job.spec.limits
@@ -421,7 +421,7 @@ class Coordinator:
 
     def _others(self, run: Run) -> frozenset[str]:
         """List some runs that any list of runs of today's target should hold, besides one."""
-        visible = self.state.list_visible(self.want.target, OTHERS)
+        visible = self.state.list_visible(self.goal.target, OTHERS)
         return frozenset(other.remote_id for other in visible if other.remote_id and other.id != run.id)
 
     def _fetch(self, shard: Shard) -> None:
@@ -437,7 +437,7 @@ class Coordinator:
                 run.remote_id,
                 run.bound_s,
                 until_s,
-                self.want.include,
+                self.goal.include,
                 folder,
                 names,
                 others,
@@ -446,14 +446,14 @@ class Coordinator:
             )
         )
 
-    _handlers: Mapping[Need, Callable[[Coordinator, Shard], None]] = {
-        Need.CREATE_BATCH: _create_batch,
-        Need.FIND_BATCH: _find_batch,
-        Need.VERIFY: _verify,
-        Need.UPLOAD: _upload,
-        Need.CHECK: _check,
-        Need.START_RUN: _start_run,
-        Need.FIND_RUN: _find_run,
-        Need.POLL: _poll,
-        Need.FETCH: _fetch,
+    _handlers: Mapping[Action, Callable[[Coordinator, Shard], None]] = {
+        Action.CREATE_BATCH: _create_batch,
+        Action.FIND_BATCH: _find_batch,
+        Action.VERIFY: _verify,
+        Action.UPLOAD: _upload,
+        Action.CHECK: _check,
+        Action.START_RUN: _start_run,
+        Action.FIND_RUN: _find_run,
+        Action.POLL: _poll,
+        Action.FETCH: _fetch,
     }

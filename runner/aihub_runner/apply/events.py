@@ -25,7 +25,7 @@ class Reporter(Protocol):
     """Where progress goes: a terminal, lines, or nowhere."""
 
     def say(self, text: str) -> None:
-        """Tell of a change, in one line."""
+        """Return of a change, in one line."""
 
     def show(self, counts: Counts) -> None:
         """Show how far the work is; called about once a second at least."""

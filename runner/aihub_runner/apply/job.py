@@ -16,7 +16,7 @@ from aihub_runner.errors import InputError
 from aihub_runner.model import ALL, DOCUMENTS_NAME, Damage, Target, stem_of
 from aihub_runner.outfile import require_file
 from aihub_runner.plan.identity import name_include, run_key, run_settings, target_key
-from aihub_runner.plan.planner import Want
+from aihub_runner.plan.planner import Goal
 from aihub_runner.settings import identify_root, load_settings, load_spec, read_secrets
 from aihub_runner.sources.exclude import is_spec
 from aihub_runner.spec.model import Spec
@@ -109,10 +109,10 @@ class Job:
         """List everything that changes the outcome of a run."""
         return run_settings(self.spec, self.target)
 
-    def want(self) -> Want:
-        """Tell what is asked for, as planning needs it."""
+    def goal(self) -> Goal:
+        """Return what is asked for, as planning needs it."""
         run, results = self.spec.run, self.spec.results
-        return Want(
+        return Goal(
             run_key=run_key(self.settings()),
             target=target_key(self.target),
             include=name_include(results.include, post_process_pdf=run.generate_post_process_pdf),
@@ -127,7 +127,7 @@ class Job:
 
 
 def _home(spec_path: Path, *, fake: bool) -> Path:
-    """Tell the folder of a spec's state and lock file, where no other is named."""
+    """Return the folder of a spec's state and lock file, where no other is named."""
     return spec_path.parent / f"{stem_of(spec_path)}.fake" if fake else spec_path.parent
 
 

@@ -26,7 +26,7 @@ def find_lapsed(job: Job, state: State | None, scan: Scan) -> tuple[str, ...]:
     return tuple(part for part in scan.idle if part in before)
 
 
-def record_taken(job: Job, state: State, scan: Scan) -> None:
+def record_matched(job: Job, state: State, scan: Scan) -> None:
     """Record which parts of the spec's patterns take files; one that lapsed stays, until the spec allows it."""
     taken = sorted({*scan.busy, *find_lapsed(job, state, scan)})
     if json.dumps(taken) != state.get_meta(_TAKEN):
@@ -44,7 +44,9 @@ def describe_idle(scan: Scan, lapsed: Iterable[str]) -> list[str]:
     return told
 
 
-def hold_back(job: Job, plan: Plan, shards: Iterable[Shard], lapsed: Iterable[str]) -> tuple[Plan, list[RunnerError]]:
+def exclude_lapsed(
+    job: Job, plan: Plan, shards: Iterable[Shard], lapsed: Iterable[str]
+) -> tuple[Plan, list[RunnerError]]:
     """Leave alone the batches from which files would be deleted only since a pattern takes none any more."""
     folder = os.path.realpath(job.folder)
     names = [one for pattern in job.spec.files for one in _names_of(pattern, set(lapsed))]
@@ -69,7 +71,7 @@ def _names_of(pattern: str, lapsed: set[str]) -> list[list[str]]:
 
 
 def _is_lost(member: Member, shard: Shard, plan: Plan) -> bool:
-    """Tell whether a file is in a batch, and would not be a member of its shard any more."""
+    """Return whether a file is in a batch, and would not be a member of its shard any more."""
     after = plan.members.get(shard.id)
     sent = any(member.name in batch.uploads for batch in shard.batches)
     return after is not None and sent and all(member.name != one.name for one in after)

@@ -272,13 +272,13 @@ def _is_named(source: Source, name: str) -> bool:
     return name in (plain_name(source.path), hashed_name(source.path))
 
 
-def record_taken(state: State, found: Inspected, members: tuple[Member, ...]) -> None:
+def record_imported(state: State, found: Inspected, members: tuple[Member, ...]) -> None:
     """Record a verified entry: its shard, batch and run."""
     entry = found.entry
     with state.transaction():
         shard_id, batch = _ensure_shard(state, found, members)
         identity = entry.run_key, entry.attempt, entry.tag
-        run = state.record_taken_run(shard_id, batch, identity, entry.run_id or None)
+        run = state.record_imported_run(shard_id, batch, identity, entry.run_id or None)
         if entry.status == GIVEN_UP:
             state.record_given_up(run)
         if found.run is not None:
@@ -296,7 +296,7 @@ def _ensure_shard(state: State, found: Inspected, members: tuple[Member, ...]) -
             if shard.fingerprint == entry.fingerprint and batch.remote_id == entry.batch_id:
                 return shard.id, batch
     shard_id = state.record_shard(members, entry.fingerprint)
-    row = state.record_taken_batch(shard_id, entry.target, entry.batch_id)
+    row = state.record_imported_batch(shard_id, entry.target, entry.batch_id)
     for member in members:
         state.record_upload(row, member.name, member.digest)
     if found.files is None:

@@ -41,7 +41,7 @@ def check_lock_target(job: Job) -> None:
     """
     if job.is_fake or job.state_path.exists() or job.state_path != job.own_state_path:
         return
-    entries, target = load_lockfile(job.lock_path), job.want().target
+    entries, target = load_lockfile(job.lock_path), job.goal().target
     if entries and all(entry.target != target for entry in entries):
         raise InputError(
             f"{job.lock_path.name}: lists work of another root, context or workspace only, not of {job.target.root}",
@@ -141,7 +141,7 @@ def is_on_network(job: Job) -> bool:
 
 
 def _file_system(folder: Path) -> str:
-    """Tell the type of the file system that holds a folder, as Linux knows it; elsewhere nothing is known."""
+    """Return the type of the file system that holds a folder, as Linux knows it; elsewhere nothing is known."""
     try:
         lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

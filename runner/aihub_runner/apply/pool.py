@@ -223,7 +223,7 @@ class Engine:
         return [(step, outcome)]
 
     def _may_repeat(self, step: Step) -> bool:
-        """Tell whether a step is tried again for which the machine lacked something: with fewer others it may do."""
+        """Return whether a step is tried again for which the machine lacked something: with fewer others it may do."""
         self._short += 1
         tries = TRIES_SHORT + self._in_flight * TRIES_SHORT_BESIDE
         return self._short <= tries and not isinstance(step, CreateBatch | StartRun) and not self.client.stop.is_set()

@@ -41,7 +41,7 @@ from aihub_runner.apply.steps import (
     VerifyBatch,
 )
 from aihub_runner.errors import RunnerError, ServiceError, StateError, UnknownOutcome
-from aihub_runner.model import REVIEW_STATUS, Batch, SetAside
+from aihub_runner.model import REVIEW_STATUS, Batch, SkippedFile
 from aihub_runner.plan.identity import parse_run_tag
 from aihub_runner.results.reader import lost_error
 from aihub_runner.sources.disks import disk_error, find_mount
@@ -80,7 +80,7 @@ class Recorder:
         self.elders: dict[int, int] = {}
         self.not_before_s: dict[int, float] = {}
         self.outstanding: dict[int, int] = {}
-        self.aside: dict[str, SetAside] = {}
+        self.aside: dict[str, SkippedFile] = {}
         self.changed: dict[str, tuple[int, str]] = {}
         self.halted = False
         self.stopped_paying = False
@@ -212,7 +212,7 @@ class Recorder:
             case Unsendable("disk", detail):
                 self._record_unreadable(step, detail)
             case Unsendable(reason, detail):
-                self._set_aside(step, reason, detail)
+                self._skip(step, reason, detail)
             case Gone():
                 self._forget_batch(step)
             case _:
@@ -239,9 +239,9 @@ class Recorder:
             self._record_failed(step, Failed(disk_error(step.member.path, detail)))
         else:
             self._bad_disks.add(mount)
-            self._set_aside(step, "unreadable", detail)
+            self._skip(step, "unreadable", detail)
 
-    def _set_aside(self, step: SendFile, reason: str, detail: str) -> None:
+    def _skip(self, step: SendFile, reason: str, detail: str) -> None:
         member = step.member
         shard = self.state.load_shards(step.shard)[0]
         if reason == "refused":
@@ -249,8 +249,8 @@ class Recorder:
         if shard.is_closed:
             self.park(step.shard, ServiceError(f"{member.path}: cannot be sent again, {detail}", "apply again"))
             return
-        self.reporter.say(f"{member.path}: set aside, {reason}: {detail}")
-        self.aside[member.path] = SetAside(member.path, reason, clean_text(detail))
+        self.reporter.say(f"{member.path}: skipped, {reason}: {detail}")
+        self.aside[member.path] = SkippedFile(member.path, reason, clean_text(detail))
         rest = [other for other in shard.members if other.name != member.name]
         self.state.record_members(step.shard, rest)
         self.counts.files_to_send -= 1
@@ -336,13 +336,13 @@ class Recorder:
             case RunSeen(info, twins):
                 batch, [shard] = self._batch(step), self.state.load_shards(step.shard)
                 self.state.record_batch_gone(batch.id)
-                row = self.state.record_taken_batch(shard.id, batch.target, step.elder)
+                row = self.state.record_imported_batch(shard.id, batch.target, step.elder)
                 for member in shard.members:
                     self.state.record_upload(row, member.name, member.digest)
                 fingerprint, key, attempt = parse_run_tag(step.tag) or ("", "", 0)
                 self.state.close_shard(shard.id, fingerprint)
                 taken = replace(batch, id=row, remote_id=step.elder)
-                run = self.state.record_taken_run(shard.id, taken, (key, attempt, step.tag), info.id)
+                run = self.state.record_imported_run(shard.id, taken, (key, attempt, step.tag), info.id)
                 self.reporter.say(f"run {info.id} on batch {step.elder} of another clone is imported")
                 if twins:
                     self._say_twins(info, twins)

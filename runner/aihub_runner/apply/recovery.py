@@ -26,7 +26,7 @@ from aihub_runner.apply.matching import (
     mark_files,
     mark_sources,
     new_entries,
-    record_taken,
+    record_imported,
     survey_entries,
 )
 from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
@@ -81,10 +81,10 @@ def dismiss(state: State, entries: Iterable[Entry]) -> None:
     state.record_meta(DISMISSED, json.dumps(sorted(load_dismissed(state) | names)))
 
 
-def entries_to_take_up(job: Job, state: State | None) -> list[Entry]:
+def entries_to_import(job: Job, state: State | None) -> list[Entry]:
     """List what the lock file, or an earlier look at the server, names and the state lacks."""
     locked = load_lockfile(job.lock_path)
-    target = job.want().target
+    target = job.goal().target
     if state is None:
         return [entry for entry in locked if entry.target == target]
     entries = {entry.identity: entry for entry in [*load_pending(state), *locked]}
@@ -93,22 +93,22 @@ def entries_to_take_up(job: Job, state: State | None) -> list[Entry]:
     return new_entries(state, wanted, target)
 
 
-def take_up(job: Job, state: State, client: AIHub, scan: Scan, reporter: Reporter) -> list[Inspected]:
+def import_paid(job: Job, state: State, client: AIHub, scan: Scan, reporter: Reporter) -> list[Inspected]:
     """Import what can be verified, free of charge, and return the rest of today's run key: it must not be paid."""
-    entries = entries_to_take_up(job, state)
+    entries = entries_to_import(job, state)
     if not entries:
         return []
     runs = f"{count(len(entries), 'run')} that {'was' if len(entries) == 1 else 'were'}"
     reporter.say(f"importing {runs} paid before, by {job.lock_path.name}")
     known = state.known_runs()
-    return take_up_entries(job, state, in_thread(lambda: inspect_entries(client, entries, known)), scan, reporter)
+    return import_entries(job, state, in_thread(lambda: inspect_entries(client, entries, known)), scan, reporter)
 
 
-def take_up_entries(
+def import_entries(
     job: Job, state: State, inspected: Iterable[Inspected], scan: Scan, reporter: Reporter
 ) -> list[Inspected]:
     """Record the entries that agree with the local files, and return those of today's run key that do not."""
-    left, today = [], job.want().run_key
+    left, today = [], job.goal().run_key
     finder, shards = Finder(scan.sources), dict[tuple[str, int], tuple[Member, ...]]()
     for found in inspected:
         shard = found.entry.fingerprint, found.entry.batch_id  # several runs of one shard have the same members
@@ -116,7 +116,7 @@ def take_up_entries(
             shards[shard] = () if found.why else finder.match(found)
         members = () if found.why else shards[shard]
         if members:
-            record_taken(state, found, members)
+            record_imported(state, found, members)
         elif found.entry.run_key == today and found.entry.status not in NEVER_PAID:
             left.append(found if found.why else replace(found, why="its files and the local ones differ"))
     taken = [found.entry.identity for found in left]
@@ -135,7 +135,7 @@ def unverified_error(job: Job, left: Sequence[Inspected]) -> UnknownOutcome:
 
 def ask_for_gone(job: Job, state: State, client: AIHub) -> None:
     """Ask once more for runs that were gone before their results were fetched: a token may not have seen them."""
-    today = job.want().run_key
+    today = job.goal().run_key
     gone = [run for shard in state.load_shards() for run in shard.runs if run.is_gone and not run.fetched]
     for run in gone:
         if run.run_key == today and run.remote_id:
@@ -185,7 +185,7 @@ def look_before_paying(job: Job, state: State, client: AIHub, scan: Scan, plan: 
     lock file knows hold files that are about to be paid for, or where the listing cannot be trusted.
     """
     reporter.say("checking the service for earlier work of this spec")
-    is_new = all(batch.target != job.want().target for shard in state.load_shards() for batch in shard.batches)
+    is_new = all(batch.target != job.goal().target for shard in state.load_shards() for batch in shard.batches)
     found = _survey(job, client)
     found, blind_since_ns = _check_visible(job, state, client, found, reporter)
     if job.options.again:
@@ -195,17 +195,17 @@ def look_before_paying(job: Job, state: State, client: AIHub, scan: Scan, plan: 
         reporter.say(f"a batch of what is about to be paid is there already; checking once more in {settle_s:g} s")
         client.pause(settle_s)
         found = _survey(job, client)
-    taken = _take_up_planned(job, state, client, found, plan, reporter)
+    taken = _import_planned(job, state, client, found, plan, reporter)
     if taken:
         plan = replan(job, state, scan)
-    strangers = Strangers(job, state, client, found, reporter, is_new=is_new)
-    taken = strangers.face(scan, plan) or taken
+    unknown_batches = UnknownBatches(job, state, client, found, reporter, is_new=is_new)
+    taken = unknown_batches.resolve(scan, plan) or taken
     return Paying(_by_name(found), taken, blind_since_ns, found.runs)
 
 
 def replan(job: Job, state: State, scan: Scan) -> Plan:
     """Plan again, after something was imported."""
-    return make_plan(job.want(), scan, state.load_shards(), state.load_run_keys())
+    return make_plan(job.goal(), scan, state.load_shards(), state.load_run_keys())
 
 
 def _survey(job: Job, client: AIHub) -> Survey:
@@ -231,7 +231,7 @@ def _check_visible(job: Job, state: State, client: AIHub, found: Survey, reporte
     Runs that the service deleted are no reproach, where another known one shows. Where none does, it is one only as
     long as something paid was not fetched: returns when the newest began, for a check against the service's own times.
     """
-    visible = state.list_visible(job.want().target, VISIBLE)
+    visible = state.list_visible(job.goal().target, VISIBLE)
     if not visible or visible[0].remote_id in _ids(found):
         return found, 0
     newest = visible[0]
@@ -271,7 +271,7 @@ def _ids(found: Survey) -> set[str]:
 def _is_begun(job: Job, state: State, found: Survey, plan: Plan) -> bool:
     """Whether a batch of planned work is there without a run: one may have been started a moment ago."""
     known = _known_batches(state) | {run.batch_id for run in found.runs}
-    planned = {batch_name(job.spec.name, _fingerprint(work)) for work in plan.work if work.need in PAYS}
+    planned = {batch_name(job.spec.name, _fingerprint(work)) for work in plan.work if work.action in PAYS}
     return any(batch.name in planned and not known & {batch.id, batch.name} for batch in found.batches)
 
 
@@ -281,24 +281,24 @@ def _known_batches(state: State) -> set[int | str | None]:
     return {batch.remote_id for batch in ours} | {batch.name for batch in ours if batch.remote_id is None}
 
 
-def _take_up_planned(job: Job, state: State, client: AIHub, found: Survey, plan: Plan, reporter: Reporter) -> bool:
+def _import_planned(job: Job, state: State, client: AIHub, found: Survey, plan: Plan, reporter: Reporter) -> bool:
     """Import runs whose tag says that they are exactly what is about to be paid, or an earlier attempt of it."""
-    want = job.want()
+    goal = job.goal()
     planned: dict[str, list[Work]] = {}
     for work in plan.work:
-        if work.need in PAYS:
+        if work.action in PAYS:
             planned.setdefault(_fingerprint(work), []).append(work)
     known = state.known_runs() | load_dismissed(state)
-    runs = {run.id: run for run in found.runs if run.id not in known and _is_planned(run, planned, want.run_key)}
+    runs = {run.id: run for run in found.runs if run.id not in known and _is_planned(run, planned, goal.run_key)}
     runs = {run_id: _with_batch(job, client, run) for run_id, run in runs.items()}
-    entries, twins = choose_twins(survey_entries(runs.values(), want.target))
+    entries, twins = choose_twins(survey_entries(runs.values(), goal.target))
     members: dict[int, tuple[Member, ...]] = {}  # by batch: the attempts on one are of one shard, twins have their own
     for entry in entries:
         works = planned[entry.fingerprint]
         if entry.batch_id not in members and works:
-            members[entry.batch_id] = _take_work(works, entry.batch_id, want.target).shard.members
+            members[entry.batch_id] = _take_work(works, entry.batch_id, goal.target).shard.members
         if entry.batch_id in members:
-            record_taken(state, Inspected(entry, {}, runs[entry.run_id]), members[entry.batch_id])
+            record_imported(state, Inspected(entry, {}, runs[entry.run_id]), members[entry.batch_id])
             reporter.say(f"run {entry.run_id} on batch {entry.batch_id} is what was about to be paid; it is imported")
     for twin in twins:
         reporter.say(
@@ -351,7 +351,7 @@ def _fingerprint(work: Work) -> str:
     return work.shard.fingerprint or fingerprint_members(work.shard.members)
 
 
-class Strangers:
+class UnknownBatches:
     """Batches that neither state nor lock file knows, and that may hold files which are about to be paid for.
 
     These are batches of this spec's name, and those of any run of today's run key: the spec may have had another name.
@@ -362,24 +362,24 @@ class Strangers:
         self, job: Job, state: State, client: AIHub, found: Survey, reporter: Reporter, *, is_new: bool
     ) -> None:
         self.job, self.state, self.client, self.found, self.reporter = job, state, client, found, reporter
-        target = job.want().target
+        target = job.goal().target
         self._is_new = is_new
-        today = job.want().run_key
+        today = job.goal().run_key
         self._of_today = {entry.batch_id for entry in survey_entries(found.runs, target) if entry.run_key == today}
         self._locked = [entry for entry in load_lockfile(job.lock_path) if entry.target == target]
 
-    def face(self, scan: Scan, plan: Plan) -> bool:
+    def resolve(self, scan: Scan, plan: Plan) -> bool:
         """Deal with them, and return whether something was imported. Raises UnknownOutcome."""
-        strangers = self._list()
+        unknown_batches = self._list()
         if self.job.options.adopt:
-            return self._adopt(strangers, scan)
-        for batch in self._fitting(strangers, plan):
+            return self._adopt(unknown_batches, scan)
+        for batch in self._fitting(unknown_batches, plan):
             raise UnknownOutcome(
                 f"{self.job.shown}: batch {batch.id} on the server holds files of this spec, "
                 "but neither the state file nor the lock file here knows of it",
                 "apply with --adopt to import what was paid, or with --again to pay for it again",
             )
-        for batch in strangers if self._is_new else ():
+        for batch in unknown_batches if self._is_new else ():
             self.reporter.say(f"batch {batch.id} has this spec's name, but holds other files; it is left alone")
         return False
 
@@ -388,34 +388,34 @@ class Strangers:
         dismissed = load_dismissed(self.state)
         paid = {run.batch_id for run in self.found.runs if run.id not in dismissed}
         known |= {run.batch_id for run in self.found.runs} - paid  # a person decided of them
-        strangers = [b for b in self.found.batches if self._may_be_ours(b) and not known & {b.id, b.name}]
+        unknown_batches = [b for b in self.found.batches if self._may_be_ours(b) and not known & {b.id, b.name}]
         doubtful = {run.batch_id for run in self.found.runs if run.id not in dismissed and self._may_be_paid(run)}
-        return [b for b in strangers if b.id in doubtful or (self._is_new and not self._locked)]
+        return [b for b in unknown_batches if b.id in doubtful or (self._is_new and not self._locked)]
 
     def _may_be_paid(self, run: RunInfo) -> bool:
         """Whether a run may be today's work: it is, unless its tag says that it was started with other settings."""
         keys = [parsed[1] for tag in run.tags or () if (parsed := parse_run_tag(tag))]
-        return not keys or self.job.want().run_key in keys
+        return not keys or self.job.goal().run_key in keys
 
     def _may_be_ours(self, batch: BatchInfo) -> bool:
         if re.fullmatch(re.escape(self.job.spec.name) + "-[0-9a-f]{64}", batch.name):
             return True
         return batch.id in self._of_today
 
-    def _fitting(self, strangers: Sequence[BatchInfo], plan: Plan) -> list[BatchInfo]:
+    def _fitting(self, unknown_batches: Sequence[BatchInfo], plan: Plan) -> list[BatchInfo]:
         """List those that hold a file, by name and size, that is about to be paid for."""
-        members = [member for work in plan.work if work.need in PAYS for member in work.shard.members]
-        if not strangers or not members:
+        members = [member for work in plan.work if work.action in PAYS for member in work.shard.members]
+        if not unknown_batches or not members:
             return []
 
-        ours, marks = mark_sources(members), self._load_marks(strangers)
-        return [batch for batch in strangers if ours & marks[batch.id]]
+        ours, marks = mark_sources(members), self._load_marks(unknown_batches)
+        return [batch for batch in unknown_batches if ours & marks[batch.id]]
 
-    def _load_marks(self, strangers: Sequence[BatchInfo]) -> dict[int, frozenset[bytes]]:
+    def _load_marks(self, unknown_batches: Sequence[BatchInfo]) -> dict[int, frozenset[bytes]]:
         """List the files of batches, as marks; each is asked for once, as long as no other run is started on it."""
         runs = Counter(run.batch_id for run in self.found.runs)
-        known = {batch.id: self.state.load_foreign(batch.id, runs[batch.id]) for batch in strangers}
-        unknown = [batch for batch in strangers if known[batch.id] is None or not runs[batch.id]]
+        known = {batch.id: self.state.load_foreign(batch.id, runs[batch.id]) for batch in unknown_batches}
+        unknown = [batch for batch in unknown_batches if known[batch.id] is None or not runs[batch.id]]
 
         def ask(batch: BatchInfo) -> frozenset[bytes]:
             return mark_files({name: file.size for name, file in self.client.list_files(batch.id).items()})
@@ -426,21 +426,21 @@ class Strangers:
                 self.state.record_foreign(batch.id, runs[batch.id], known[batch.id] or b"")
         return {batch: _split_marks(marks or b"") for batch, marks in known.items()}
 
-    def _adopt(self, strangers: Sequence[BatchInfo], scan: Scan) -> bool:
+    def _adopt(self, unknown_batches: Sequence[BatchInfo], scan: Scan) -> bool:
         """Import what runs on them paid for. Raises UnknownOutcome for what fits, and cannot be told."""
-        batches = {batch.id for batch in strangers}
+        batches = {batch.id for batch in unknown_batches}
         runs = [run for run in self.found.runs if run.batch_id in batches]
-        entries, twins = choose_twins(survey_entries(runs, self.job.want().target))
+        entries, twins = choose_twins(survey_entries(runs, self.job.goal().target))
         record_pending(self.state, entries)
         known_runs = self.state.known_runs()
         inspected = in_thread(lambda: inspect_entries(self.client, entries, known_runs))
-        left = take_up_entries(self.job, self.state, inspected, scan, self.reporter)
+        left = import_entries(self.job, self.state, inspected, scan, self.reporter)
         for twin in twins:
             self.reporter.say(f"warning: run {twin.run_id} on batch {twin.batch_id} carries the same tag as another")
         if left:
             raise unverified_error(self.job, left)
         known = self.state.known_batches()
-        rest = [batch for batch in strangers if batch.id not in known]
+        rest = [batch for batch in unknown_batches if batch.id not in known]
         for batch in self._fitting(rest, replan(self.job, self.state, scan)):
             if run := self._find_run_on(batch):
                 raise UnknownOutcome(
@@ -466,13 +466,15 @@ def _split_marks(marks: bytes) -> frozenset[bytes]:
 
 def raise_attempts(plan: Plan, job: Job, runs: Iterable[RunInfo]) -> Plan:
     """Number the attempts of `--again` after those that the server knows, so that no two runs share a tag."""
-    key = job.want().run_key
+    key = job.goal().run_key
     highest: dict[str, int] = {}
     for entry in survey_entries(runs, ""):
         if entry.run_key == key:
             highest[entry.fingerprint] = max(entry.attempt, highest.get(entry.fingerprint, 0))
     work = tuple(
-        replace(item, attempt=max(item.attempt, highest.get(_fingerprint(item), 0) + 1)) if item.need in PAYS else item
+        replace(item, attempt=max(item.attempt, highest.get(_fingerprint(item), 0) + 1))
+        if item.action in PAYS
+        else item
         for item in plan.work
     )
     return replace(plan, work=work)

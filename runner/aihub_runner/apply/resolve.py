@@ -17,8 +17,8 @@ from aihub_runner.apply.coordinator import find_step
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.look import find_run
-from aihub_runner.apply.matching import Finder, Inspected, record_taken, result_names
-from aihub_runner.apply.recovery import dismiss, entries_to_take_up, in_thread, take_up
+from aihub_runner.apply.matching import Finder, Inspected, record_imported, result_names
+from aihub_runner.apply.recovery import dismiss, entries_to_import, import_paid, in_thread
 from aihub_runner.apply.run import hold_state, scan_files
 from aihub_runner.apply.steps import RunSeen
 from aihub_runner.errors import InputError, ServiceError
@@ -69,11 +69,11 @@ def _find_open(job: Job, state: State, client: AIHub, open_progress: Callable[[]
     """Import what can be verified, as apply does, and return the rest: only of that is there something to decide."""
     left: list[Inspected] = []
     scan = None
-    if entries := entries_to_take_up(job, state):
+    if entries := entries_to_import(job, state):
         with closing(open_progress()) as progress:
             scan = scan_files(job, state, progress, Event())
             try:
-                left = take_up(job, state, client, scan, progress)
+                left = import_paid(job, state, client, scan, progress)
             except ServiceError as error:
                 if error.status != 404:
                     raise
@@ -106,7 +106,7 @@ def _resubmit(job: Job, state: State, client: AIHub, found: _Open) -> None:
         )
     for shard, run in given_up:
         settled_at_s = time.monotonic() + run.since.left_s(job.spec.limits.settle_s)
-        step = find_step(state, job.want().target, shard, run, settled_at_s)
+        step = find_step(state, job.goal().target, shard, run, settled_at_s)
         outcome = in_thread(lambda step=step: find_run(client, step))  # type: ignore[misc]
         if isinstance(outcome, RunSeen):
             _record(state, run, outcome.info)
@@ -146,7 +146,7 @@ def _adopt_left(state: State, left: Inspected, scan: Scan) -> None:
         raise InputError(
             f"run {left.entry.run_id}: the lock file does not say which files it had", "restore the state file"
         )
-    record_taken(state, left, members)
+    record_imported(state, left, members)
 
 
 def _misfit(info: RunInfo, run: Run) -> str:

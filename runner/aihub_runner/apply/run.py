@@ -18,7 +18,7 @@ from aihub_runner.apply.coordinator import Coordinator, Ground
 from aihub_runner.apply.delivery import deliver
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
-from aihub_runner.apply.lapsed import describe_idle, find_lapsed, hold_back, record_taken
+from aihub_runner.apply.lapsed import describe_idle, exclude_lapsed, find_lapsed, record_matched
 from aihub_runner.apply.matching import find_held, recognise_stale
 from aihub_runner.apply.places import (
     check_lock_target,
@@ -33,16 +33,16 @@ from aihub_runner.apply.pool import Engine
 from aihub_runner.apply.recorder import Recorder
 from aihub_runner.apply.recovery import (
     ask_for_gone,
+    import_paid,
     in_thread,
     load_dismissed,
     look_before_paying,
     raise_attempts,
-    take_up,
     unverified_error,
 )
 from aihub_runner.apply.upload import PARTS_AT_ONCE
 from aihub_runner.errors import InputError, Interrupted, RunnerError, ServiceError, StateError, UnknownOutcome
-from aihub_runner.model import MB, CachedDigest, Scan, SetAside, Source
+from aihub_runner.model import MB, CachedDigest, Scan, SkippedFile, Source
 from aihub_runner.plan.planner import PAYS, Plan, Work, make_plan
 from aihub_runner.report.summary import Problem, Report, describe, describe_error
 from aihub_runner.results.documents import load_warnings
@@ -59,7 +59,7 @@ Confirm = Callable[[Plan, Scan], bool]
 
 
 def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor: Executor | None = None) -> Report:
-    """Scan the files, take up what was paid, plan what is missing, do it, write the results, and report.
+    """Scan the files, import what was paid, plan what is missing, do it, write the results, and report.
 
     May be repeated at any time, after any end of an earlier one. `confirm` is shown the plan before anything is paid.
     Raises RunnerError where the work cannot begin; what goes wrong later is in the report.
@@ -76,7 +76,7 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
         scan, problems = _scan_what_is_there(job, state, reporter, stop)
         prepared = _prepare(job, state, client, scan, reporter, confirm, problems)
         with ended_in_order(reporter.say):
-            record_taken(job, state, scan)
+            record_matched(job, state, scan)
             work = _record_plan(state, prepared.plan)
             done = _work(job, state, client, work, reporter, executor, prepared)
             _record_again(job, state, work, is_begun=False)
@@ -172,7 +172,7 @@ def _tell_of_others(state: State, client: AIHub, done: Recorder, stop: Event) ->
 
 
 def _again_key(job: Job) -> str:
-    return f"again {job.want().target} {job.want().run_key}"
+    return f"again {job.goal().target} {job.goal().run_key}"
 
 
 def _with_again(job: Job, state: State, reporter: Reporter) -> Job:
@@ -194,7 +194,7 @@ def _record_again(job: Job, state: State, work: Sequence[Work], *, is_begun: boo
     if is_begun:
         state.record_meta(_again_key(job), str(after))
         return
-    run_key = job.want().run_key
+    run_key = job.goal().run_key
     shards = [shard for item in work for shard in state.load_shards(item.shard.id)]
     if all(any(run.id > after and not run.is_open for run in shard.runs_of(run_key)) for shard in shards):
         state.record_meta(_again_key(job), "")
@@ -229,7 +229,7 @@ def check_root(job: Job, state: State) -> None:
 def scan_files(job: Job, state: State | None, reporter: Reporter, stop: Event, *, may_be_empty: bool = False) -> Scan:
     """Scan the spec's files, and record it where there is a state to record it in.
 
-    Files that the service would not take as they are count as set aside.
+    Files that the service would not take as they are count as skipped.
     """
 
     def on_progress(files: int, files_total: int, size: int, size_total: int) -> None:
@@ -249,7 +249,7 @@ def scan_files(job: Job, state: State | None, reporter: Reporter, stop: Event, *
     )
     scan = _without_state(scan, job)
     refused = state.load_refused() if state and not job.options.retry_failed else {}
-    return replace(scan, set_aside=_with_refused(scan, refused), sources=_without_refused(scan, refused))
+    return replace(scan, skipped=_with_refused(scan, refused), sources=_without_refused(scan, refused))
 
 
 def _without_state(scan: Scan, job: Job) -> Scan:
@@ -259,17 +259,17 @@ def _without_state(scan: Scan, job: Job) -> Scan:
     return replace(
         scan,
         sources=tuple(source for source in scan.sources if source.path not in names),
-        set_aside=tuple(item for item in scan.set_aside if item.path not in names),
+        skipped=tuple(item for item in scan.skipped if item.path not in names),
     )
 
 
-def _with_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> tuple[SetAside, ...]:
+def _with_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> tuple[SkippedFile, ...]:
     items = [
-        SetAside(source.path, "refused", refused[source.path, source.identity])
+        SkippedFile(source.path, "refused", refused[source.path, source.identity])
         for source in scan.sources
         if (source.path, source.identity) in refused
     ]
-    return tuple(sorted([*scan.set_aside, *items], key=lambda item: item.path))
+    return tuple(sorted([*scan.skipped, *items], key=lambda item: item.path))
 
 
 def _without_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> tuple[Source, ...]:
@@ -279,8 +279,8 @@ def _without_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> tuple[S
 def plan_job(job: Job, state: State | None, scan: Scan, held: Collection[str] = ()) -> Plan:
     """Plan what is missing by the recorded facts; nothing is planned for the files at the paths of `held`."""
     if state is None:
-        return make_plan(job.want(), scan, [], held=held)
-    return make_plan(job.want(), scan, state.load_shards(), state.load_run_keys(), held)
+        return make_plan(job.goal(), scan, [], held=held)
+    return make_plan(job.goal(), scan, state.load_shards(), state.load_run_keys(), held)
 
 
 def _follow_results(job: Job, state: State) -> None:
@@ -296,7 +296,7 @@ def _follow_results(job: Job, state: State) -> None:
 
 def look_for_damage(job: Job, state: State, among: Collection[int] | None = None) -> Job:
     """Look which results are not on disk as they were fetched, `among` those of some runs or of all."""
-    damaged = find_damaged(state, state.load_shards(), job.want(), job.results_path, among)
+    damaged = find_damaged(state, state.load_shards(), job.goal(), job.results_path, among)
     return replace(job, damaged=damaged)
 
 
@@ -312,7 +312,7 @@ class Prepared:
 
 def _only_free(plan: Plan) -> Plan:
     """Leave of a plan what costs nothing: to wait for what was paid, and to fetch it."""
-    return replace(plan, work=tuple(work for work in plan.work if work.need not in PAYS))
+    return replace(plan, work=tuple(work for work in plan.work if work.action not in PAYS))
 
 
 def _prepare(
@@ -335,7 +335,7 @@ def _prepare(
     held: frozenset[str] = frozenset()
     try:
         ask_for_gone(job, state, client)
-        left = take_up(job, state, client, scan, reporter)
+        left = import_paid(job, state, client, scan, reporter)
         if left:
             held = find_held(left, scan.sources)
             problems = [*problems, unverified_error(job, left)]
@@ -344,7 +344,7 @@ def _prepare(
         if problems and not left:  # there are no files, so that nothing can be paid
             raise problems[0]
         plan, ground = _allow_paying(job, state, client, scan, plan, reporter, held)
-        plan, lapsed = hold_back(job, plan, state.load_shards(), find_lapsed(job, state, scan))
+        plan, lapsed = exclude_lapsed(job, plan, state.load_shards(), find_lapsed(job, state, scan))
         problems = [*problems, *lapsed]
         if plan.runs_to_pay and not confirm(plan, scan):
             raise InputError(f"{job.shown}: apply cancelled", "nothing was paid")
@@ -413,12 +413,12 @@ def _as_sent(scan: Scan, done: Recorder) -> Scan:
     sources = {source.path: source for source in scan.sources}
     for path in done.aside:
         sources.pop(path, None)
-    for path in done.changed.keys() & sources.keys():  # one that changed may have been set aside after that
+    for path in done.changed.keys() & sources.keys():  # one that changed may have been skipped after that
         size, digest = done.changed[path]
         sources[path] = replace(sources[path], size=size, digest=digest)
-    aside = {item.path: item for item in scan.set_aside} | done.aside
+    aside = {item.path: item for item in scan.skipped} | done.aside
     ordered = tuple(sorted(aside.values(), key=lambda item: item.path))
-    return replace(scan, sources=tuple(sources.values()), set_aside=ordered)
+    return replace(scan, sources=tuple(sources.values()), skipped=ordered)
 
 
 def _each_once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
@@ -438,15 +438,15 @@ def _finish(job: Job, state: State, scan: Scan, told: Sequence[str]) -> tuple[Re
 def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) -> Report:
     """Describe how a job stands by its recorded facts and its files."""
     lapsed = find_lapsed(job, state, scan)
-    shards, want = state.load_shards(), replace(job.want(), retry_failed=False, again=False, refetch=False)
-    plan = make_plan(want, scan, shards, state.load_run_keys())
-    report = describe(state, shards, scan, plan, want)
+    shards, goal = state.load_shards(), replace(job.goal(), retry_failed=False, again=False, refetch=False)
+    plan = make_plan(goal, scan, shards, state.load_run_keys())
+    report = describe(state, shards, scan, plan, goal)
     return replace(
         report,
         spec=job.shown,
         name=job.spec.name,
-        files=len(scan.sources) + len(scan.set_aside),
-        set_aside=scan.set_aside,
+        files=len(scan.sources) + len(scan.skipped),
+        skipped=scan.skipped,
         idle=tuple(describe_idle(scan, lapsed)),
         lapsed=lapsed,
         notes=(*notes, *plan.notes),

@@ -77,7 +77,7 @@ def send_file(client: AIHub, step: SendFile) -> Outcome:
 
 
 def _explain(error: OSError) -> Unsendable:
-    """Tell why a file cannot be sent. Raises Shortage where it is not the file's fault."""
+    """Return why a file cannot be sent. Raises Shortage where it is not the file's fault."""
     if shortage := find_shortage(error):
         raise shortage from error
     what = error.strerror or str(error)
@@ -87,7 +87,7 @@ def _explain(error: OSError) -> Unsendable:
 
 
 def _identify(path: Path) -> Stat:
-    """Tell what changes with a file's content: what was sent while this changed is perhaps of two files."""
+    """Return what changes with a file's content: what was sent while this changed is perhaps of two files."""
     info = path.stat()
     return Stat(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
 
@@ -170,9 +170,9 @@ def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
     """List a batch and compare names and sizes; what this job sent there and does not want any more is deleted."""
     try:
         listed = _list(client, step.remote_id)
-        strangers = sorted(listed.keys() - step.sizes.keys())
-        _check_strangers(step, strangers)
-        for plain in strangers:
+        unknown_batches = sorted(listed.keys() - step.sizes.keys())
+        _check_strangers(step, unknown_batches)
+        for plain in unknown_batches:
             client.delete_file(step.remote_id, listed[plain].name)
         listed = _wait_until_right(client, step, listed)
     except ServiceError as error:

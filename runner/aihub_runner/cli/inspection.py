@@ -11,15 +11,15 @@ from typing import Any
 
 from aihub_runner.apply.delivery import lacks_news
 from aihub_runner.apply.job import Job
-from aihub_runner.apply.lapsed import describe_idle, find_lapsed, hold_back
+from aihub_runner.apply.lapsed import describe_idle, exclude_lapsed, find_lapsed
 from aihub_runner.apply.places import check_lock_target, check_renamed
-from aihub_runner.apply.recovery import entries_to_take_up
+from aihub_runner.apply.recovery import entries_to_import
 from aihub_runner.apply.run import check_root, describe_job, look_for_damage, plan_job, scan_files
 from aihub_runner.cli.progress import open_progress
 from aihub_runner.errors import RunnerError
 from aihub_runner.model import FINAL_STATUSES, Scan
 from aihub_runner.plan.identity import short_identity
-from aihub_runner.plan.planner import Need, Plan
+from aihub_runner.plan.planner import Action, Plan
 from aihub_runner.report.summary import Preview, Report, at_work, describe_error, render_files
 from aihub_runner.results.documents import find_damage, is_edited, is_missing, without_damage
 from aihub_runner.results.folder import find_table_damage, list_missing, load_refused
@@ -52,7 +52,7 @@ def scan_quietly(job: Job, state: State | None, *, may_be_empty: bool = False) -
 
 
 def find_holder(job: Job) -> str:
-    """Tell which other process applies this job at the moment; empty where none does."""
+    """Return which other process applies this job at the moment; empty where none does."""
     if not is_locked(job.state_path):
         return ""
     return f"apply at work, {read_holder(job.state_path) or 'by a process that is not known'}"
@@ -65,7 +65,7 @@ def opened_results(job: Job) -> Iterator[Found]:
         if state is None:
             raise job.no_results()
         scan = scan_quietly(job, state, may_be_empty=True)  # what was fetched is there, whatever became of the files
-        yield find_results(state, state.load_shards(), scan, job.want(), job.results_path)
+        yield find_results(state, state.load_shards(), scan, job.goal(), job.results_path)
 
 
 def preview(job: Job) -> Preview:
@@ -76,11 +76,11 @@ def preview(job: Job) -> Preview:
     with read_state(job) as state:
         damaged = look_for_damage(job, state).damaged if state else {}
         scan = scan_quietly(job, state)
-        entries = entries_to_take_up(job, state)
+        entries = entries_to_import(job, state)
         left, recognised = _without_paid(job, scan, entries)
         planned = plan_job(job, state, left)
         lapsed = find_lapsed(job, state, scan)
-        planned, held = hold_back(job, planned, state.load_shards() if state else [], lapsed)
+        planned, held = exclude_lapsed(job, planned, state.load_shards() if state else [], lapsed)
     if damaged:
         note = (
             f"the results of {count(len(damaged), 'run')} are not here as they were fetched; apply fetches them again"
@@ -92,26 +92,27 @@ def preview(job: Job) -> Preview:
     holder = find_holder(job) or holder
     planned = _while_at_work(planned) if holder else planned
     planned = replace(planned, notes=(*planned.notes, *(error.message for error in held)))
-    found = Preview(job.shown, job.app_and_version, job.place, job.want().target, planned, scan, holder)
+    found = Preview(job.shown, job.app_and_version, job.place, job.goal().target, planned, scan, holder)
     return replace(found, idle=tuple(describe_idle(scan, lapsed)), lapsed=lapsed)
 
 
 def _while_at_work(planned: Plan) -> Plan:
     """Say of an open intent what it is while its process lives."""
     work = [
-        replace(one, reason="its run is being started") if one.need is Need.FIND_RUN else one for one in planned.work
+        replace(one, reason="its run is being started") if one.action is Action.FIND_RUN else one
+        for one in planned.work
     ]
     return replace(planned, work=tuple(work))
 
 
 def _tell_of(entries: list[Entry], files: int) -> str:
     runs = f"{count(len(entries), 'run')} of the lock file, with {files} of these files,"
-    return f"{runs} {'is' if len(entries) == 1 else 'are'} taken up first, for free"
+    return f"{runs} {'is' if len(entries) == 1 else 'are'} imported first, for free"
 
 
 def _without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int]:
     """Leave out the files that a lock file's entries of today's key hold as paid; apply verifies it."""
-    key = job.want().run_key
+    key = job.goal().run_key
     paid = [e.members for e in entries if e.run_key == key and e.status not in UNPAID]
     marks = {members[i : i + 16] for members in paid for i in range(0, len(members), 16)}
     sources = tuple(source for source in scan.sources if short_identity(source.identity) not in marks)
@@ -123,9 +124,9 @@ def describe_files(spec: Spec, path: Path, allow_outside: bool, verbose: bool) -
     scan = check_files(spec, path, allow_outside)
     idle = describe_idle(scan, ())
     data = {
-        "files": len(scan.sources) + len(scan.set_aside),
+        "files": len(scan.sources) + len(scan.skipped),
         "idle": idle,
-        "set_aside": list(map(asdict, scan.set_aside)),
+        "skipped": list(map(asdict, scan.skipped)),
     }
     return render_files(scan, idle, verbose=verbose), data
 
@@ -148,29 +149,29 @@ def _inspect_state(job: Job, state: State, *, is_at_work: bool) -> Report:
     if is_at_work:  # what lies on the disk is just being written
         return describe_job(job, state, scan_quietly(job, state))
     job, folder, shards = look_for_damage(job, state), job.results_path, state.load_shards()
-    damaged = find_damage(state, shards, job.want(), folder) + find_table_damage(state, folder)
+    damaged = find_damage(state, shards, job.goal(), folder) + find_table_damage(state, folder)
     scan = scan_quietly(job, state)
     report = describe_job(job, state, scan, damaged)
     errors: list[RunnerError] = [*load_refused(state)]
     if is_edited(state, folder):
-        errors += lacks_news(without_damage(find_results(state, shards, scan, job.want(), folder), job.damaged))
+        errors += lacks_news(without_damage(find_results(state, shards, scan, job.goal(), folder), job.damaged))
     unwritten = is_missing(state, folder) + len(list_missing(state, folder))
     return replace(report, unwritten=unwritten, problems=(*map(describe_error, errors), *report.problems))
 
 
 def _inspect_without_state(job: Job) -> Report:
     """Describe a job of which nothing is recorded, or whose state is lost: then its lock file tells what was paid."""
-    scan, entries = scan_quietly(job, None), entries_to_take_up(job, None)
+    scan, entries = scan_quietly(job, None), entries_to_import(job, None)
     left, recognised = _without_paid(job, scan, entries)
     note = f"there is no state here; at the next apply, {_tell_of(entries, recognised)}"
     return Report(
         job.shown,
         job.spec.name,
-        files=len(scan.sources) + len(scan.set_aside),
+        files=len(scan.sources) + len(scan.skipped),
         files_done=recognised,
         files_left=len(left.sources),
         unfetched=len(entries),
-        set_aside=scan.set_aside,
+        skipped=scan.skipped,
         idle=tuple(describe_idle(scan, ())),
         notes=(note if entries else "nothing was applied yet",),
         fake=job.is_fake,

@@ -226,7 +226,7 @@ def _apply_one(job: Job, *, ask: bool, verbose: bool) -> Answer:
             from aihub_runner.report.summary import Preview, render_plan
 
             progress.close()
-            found = Preview(job.shown, job.app_and_version, job.place, job.want().target, planned, scan)
+            found = Preview(job.shown, job.app_and_version, job.place, job.goal().target, planned, scan)
             say(render_plan(found, verbose=verbose), err=True)
             agreed = _ask(found.ask())
             progress.resume()
@@ -274,7 +274,7 @@ def resolve(
 ) -> None:
     """Decide what became of lost runs.
 
-    Shows runs of which it is not known whether they were started, and takes a person's decision.
+    Shows runs of which it is unconfirmed whether they were started, and takes a person's decision.
     """
     from aihub_runner.apply.job import Options
 

@@ -16,7 +16,7 @@ import click
 from aihub_runner.errors import InputError, Interrupted, RunnerError, SpecErrors, StateError
 from aihub_runner.system.streams import explain, find_output_error
 from aihub_runner.text.jsontext import render_json
-from aihub_runner.text.shown import make_visible
+from aihub_runner.text.shown import escape_control_chars
 
 if TYPE_CHECKING:
     from aihub_runner.apply.job import Job, Options
@@ -116,7 +116,7 @@ def each(given: tuple[Path, ...], as_json: bool, act: Callable[[Path], Answer]) 
 
 
 def _with_output(code: int, *, is_product: bool) -> int:
-    """Tell of output that could not be written; it changes the exit code only where it is what was asked for.
+    """Return of output that could not be written; it changes the exit code only where it is what was asked for.
 
     Who reads a pipe only in part, as `head` does, makes nothing fail.
     """
@@ -134,7 +134,7 @@ def _with_output(code: int, *, is_product: bool) -> int:
 
 
 @contextmanager
-def reader_may_leave() -> Iterator[None]:
+def ignore_broken_pipe() -> Iterator[None]:
     """Print something; who reads a pipe only in part, as `head` does, makes nothing fail and changes no exit code."""
     with suppress(BrokenPipeError):
         yield
@@ -148,7 +148,7 @@ def _error_as_json(error: RunnerError) -> list[dict[str, str]]:
 def say(text: str, *, err: bool = False) -> None:
     """Print lines, so that nothing that came from outside acts on the terminal."""
     stream = sys.stderr if err else sys.stdout
-    stream.write(make_visible(text, keep="\n") + "\n")
+    stream.write(escape_control_chars(text, keep="\n") + "\n")
     stream.flush()
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from aihub_runner.apply.events import Counts
-from aihub_runner.text.shown import count, make_visible, render_size
+from aihub_runner.text.shown import count, escape_control_chars, render_size
 
 HEARTBEAT_S = 30.0
 
@@ -41,7 +41,7 @@ class LineProgress:
     def say(self, text: str) -> None:
         """Write a line."""
         self._last = self._clock()
-        self._stream.write(make_visible(text, keep="\n") + "\n")
+        self._stream.write(escape_control_chars(text, keep="\n") + "\n")
         self._stream.flush()
 
     def show(self, counts: Counts) -> None:
@@ -82,7 +82,9 @@ class LiveProgress:
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
-        self._progress.console.print(make_visible(text, keep="\n"), markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(
+            escape_control_chars(text, keep="\n"), markup=False, highlight=False, soft_wrap=True
+        )
 
     def show(self, counts: Counts) -> None:
         """Move the bars."""

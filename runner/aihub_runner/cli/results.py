@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from aihub_runner.cli.options import Answer, each, opened_job, placed_one, reader_may_leave, say
+from aihub_runner.cli.options import Answer, each, ignore_broken_pipe, opened_job, placed_one, say
 from aihub_runner.cli.types import Moment, Share
 from aihub_runner.text.jsontext import render_json
 from aihub_runner.text.shown import count
@@ -136,7 +136,7 @@ def _print(about: dict[str, str], as_json: bool, write: Callable[[File], int], c
     from aihub_runner.cli.output import JsonArray, StandardOutput
 
     out, rows = StandardOutput(), 1
-    with reader_may_leave():
+    with ignore_broken_pipe():
         if as_json:
             begin = render_json({"specs": [about | {"rows": []}]}, only_ascii=True).removesuffix("]}]}")
             array = JsonArray(out, begin.encode(), f'], "exit_code": {code}}}], "exit_code": {code}}}\n'.encode())

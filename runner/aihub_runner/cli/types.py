@@ -16,7 +16,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
     name = "90s|10m|2h"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Give it in seconds."""
+        """Return it in seconds."""
         text = str(value)
         unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
         try:
@@ -31,7 +31,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg]
     name = "DATE|TIME|2h|7d"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Give it in Unix seconds."""
+        """Return it in Unix seconds."""
         text = str(value)
         unit = {"s": 1, "m": 60, "h": 3600, "d": 86_400}.get(text[-1:], 0)
         try:
@@ -50,7 +50,7 @@ class Share(click.FloatRange):
         super().__init__(0, 1)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Give it as a number; what is none, though Python calls it a float, is refused."""
+        """Return it as a number; what is none, though Python calls it a float, is refused."""
         share = float(super().convert(value, param, ctx))
         if math.isnan(share):
             self.fail(f"{value!r} is no number from 0 to 1", param, ctx)

@@ -34,7 +34,7 @@ from aihub_runner.results.diffwords import render_diff
 from aihub_runner.results.documents import find_damage
 from aihub_runner.results.reader import Chosen, Document, Found, find_results
 from aihub_runner.state.store import State
-from aihub_runner.text.shown import count, make_visible
+from aihub_runner.text.shown import count, escape_control_chars
 
 FILE_NAME = "report.html"
 SHOWN = 10
@@ -52,18 +52,18 @@ def write_report(job: Job, output: Path | None, threshold: float) -> tuple[Path,
     with read_state(job) as state:
         if state is None:
             raise job.no_results()
-        shards, want, scan = state.load_shards(), job.want(), scan_quietly(job, state, may_be_empty=True)
-        damaged = find_damage(state, shards, want, job.results_path)
-        results = find_results(state, shards, scan, want, job.results_path)
+        shards, goal, scan = state.load_shards(), job.goal(), scan_quietly(job, state, may_be_empty=True)
+        damaged = find_damage(state, shards, goal, job.results_path)
+        results = find_results(state, shards, scan, goal, job.results_path)
         found = Facts(
             job,
             as_at_work(job, describe_job(job, state, scan, damaged)),
-            make_timeline(shards, want.run_key, want.include),
+            make_timeline(shards, goal.run_key, goal.include),
             take_census(results.documents(), threshold),
         )
     write(output, render_overview(found, output, datetime.now(UTC)))
     text = f"{job.shown}: {count(found.census.documents, 'document')}, {found.census.to_look_at} to look at"
-    return output, make_visible(f"{text}\n  report     {output}", keep="\n"), dict(as_json(found, output))
+    return output, escape_control_chars(f"{text}\n  report     {output}", keep="\n"), dict(as_json(found, output))
 
 
 def compare_results(
@@ -89,7 +89,7 @@ def compare_results(
             only_after=tuple(sorted(new.keys() - old.keys())),
             other_bytes=tuple(a.path for a, b in pairs if a.member.identity != b.member.identity),
         )
-        include = job.want().include
+        include = job.goal().include
         compare(
             diff,
             _load(state, [a for a, _ in pairs], include, job.results_path),
@@ -97,7 +97,7 @@ def compare_results(
         )
     if page:
         write_output(page, render_diff_page(job, diff, page))
-    more = f"\n\n  page       {make_visible(str(page))}" if page else ""
+    more = f"\n\n  page       {escape_control_chars(str(page))}" if page else ""
     return render_diff(job.shown, diff) + more, _as_json(job, diff, page)
 
 

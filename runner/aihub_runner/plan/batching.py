@@ -20,7 +20,7 @@ def fold_name(name: str) -> str:
 
 
 def plain_name(path: str) -> str:
-    """Give the basename of a path, in NFC."""
+    """Return the basename of a path, in NFC."""
     return unicodedata.normalize("NFC", PurePosixPath(path).name)
 
 
@@ -43,7 +43,7 @@ def _fits(name: str) -> bool:
 
 
 def assign_names(paths: Sequence[str]) -> dict[str, str]:
-    """Give each path of one shard its name in the batch: the basename where that is unique and fits."""
+    """Return each path of one shard its name in the batch: the basename where that is unique and fits."""
     plain = {path: plain_name(path) for path in paths}
     seen = Counter(fold_name(name) for name in plain.values())
     names = {path: name for path, name in plain.items() if seen[fold_name(name)] == 1 and _fits(name)}

@@ -10,12 +10,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from aihub_runner.model import REVIEW_STATUS, Member, Run, Scan, Shard, Source
-from aihub_runner.model import Want as Want
+from aihub_runner.model import Goal as Goal
 from aihub_runner.plan.batching import group_sources
 from aihub_runner.text.shown import count
 
 
-class Need(Enum):
+class Action(Enum):
     """The next thing that is missing for a shard."""
 
     NOTHING = "nothing"
@@ -32,7 +32,7 @@ class Need(Enum):
 
 NOT_RUN = "not run yet"
 REGROUPED = "to run again, since other files of their batch have changed or gone"
-PAYS = frozenset({Need.CREATE_BATCH, Need.FIND_BATCH, Need.VERIFY, Need.UPLOAD, Need.CHECK, Need.START_RUN})
+PAYS = frozenset({Action.CREATE_BATCH, Action.FIND_BATCH, Action.VERIFY, Action.UPLOAD, Action.CHECK, Action.START_RUN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Work:
 
     shard: Shard
     attempt: int
-    need: Need
+    action: Action
     reason: str
     is_stale: bool = False
 
@@ -76,21 +76,21 @@ class Plan:
     @property
     def runs_to_pay(self) -> int:
         """Count the runs that applying this would start."""
-        return sum(work.need in PAYS for work in self.work)
+        return sum(work.action in PAYS for work in self.work)
 
     @property
     def open_intents(self) -> int:
-        """Count the runs of which it is not known whether they were started."""
-        return sum(work.need is Need.FIND_RUN for work in self.work)
+        """Count the runs of which it is unconfirmed whether they were started."""
+        return sum(work.action is Action.FIND_RUN for work in self.work)
 
     @property
     def batches_to_create(self) -> int:
         """Count the batches that applying this would create."""
-        return sum(work.need in (Need.CREATE_BATCH, Need.FIND_BATCH) for work in self.work)
+        return sum(work.action in (Action.CREATE_BATCH, Action.FIND_BATCH) for work in self.work)
 
     def uploads(self, target: str) -> list[Member]:
         """List the files that applying this would send."""
-        paying = (work.shard for work in self.work if work.need in PAYS)
+        paying = (work.shard for work in self.work if work.action in PAYS)
         return [member for shard in paying for member in missing_uploads(shard, target)]
 
 
@@ -106,52 +106,52 @@ def find_attempt(shard: Shard, run_key: str, attempt: int) -> Run | None:
     return next((run for run in shard.runs_of(run_key) if run.attempt == attempt), None)
 
 
-def next_need(shard: Shard, want: Want, attempt: int, *, checked: bool = False, fetched: bool = False) -> Need:
-    """Tell the next thing that is missing until this attempt's results are here.
+def next_action(shard: Shard, goal: Goal, attempt: int, *, checked: bool = False, fetched: bool = False) -> Action:
+    """Return the next thing that is missing until this attempt's results are here.
 
     `checked` says that the batch was just found to hold what the shard holds, `fetched` that the results were just
     fetched, if that was asked for although they were here.
     """
-    run = find_attempt(shard, want.run_key, attempt)
+    run = find_attempt(shard, goal.run_key, attempt)
     if run is None:
-        return next_before_run(shard, want.target, checked=checked)
+        return next_before_run(shard, goal.target, checked=checked)
     if run.is_open:
-        return Need.FIND_RUN
+        return Action.FIND_RUN
     if run.is_gone and not run.fetched:
-        return Need.NOTHING
+        return Action.NOTHING
     if not run.is_final:
-        return Need.POLL
-    if run.status != "COMPLETE" or not _lacks_results(run, want, fetched):
-        return Need.NOTHING
-    return Need.FETCH
+        return Action.POLL
+    if run.status != "COMPLETE" or not _lacks_results(run, goal, fetched):
+        return Action.NOTHING
+    return Action.FETCH
 
 
-def _lacks_results(run: Run, want: Want, fetched: bool) -> bool:
-    """Tell whether there is something to fetch; of a run that the server has no more, only when that is asked for."""
-    if want.include in run.fetched and fetched:
+def _lacks_results(run: Run, goal: Goal, fetched: bool) -> bool:
+    """Return whether there is something to fetch; of a run that the server has no more, only when that is asked for."""
+    if goal.include in run.fetched and fetched:
         return False
-    return want.refetch or (not run.is_gone and want.lacks(run))
+    return goal.refetch or (not run.is_gone and goal.lacks(run))
 
 
-def next_before_run(shard: Shard, target: str, *, checked: bool) -> Need:
+def next_before_run(shard: Shard, target: str, *, checked: bool) -> Action:
     """Return the next thing that is missing until a run can be started."""
     batch = shard.batch_in(target)
     if batch is None:
-        return Need.CREATE_BATCH
+        return Action.CREATE_BATCH
     if batch.remote_id is None:
-        return Need.FIND_BATCH
+        return Action.FIND_BATCH
     if not batch.is_verified:
-        return Need.VERIFY
+        return Action.VERIFY
     if missing_uploads(shard, target):
-        return Need.UPLOAD
-    return Need.START_RUN if checked else Need.CHECK
+        return Action.UPLOAD
+    return Action.START_RUN if checked else Action.CHECK
 
 
 def find_moves(shards: Sequence[Shard], scan: Scan) -> list[Move]:
     """Pair recorded paths that vanished with new paths of the same bytes and extension, both sorted."""
     recorded = {(member.path, member.digest) for shard in shards for member in shard.members if member.path}
     known = {path for path, _ in recorded}
-    present = {source.path for source in scan.sources} | {item.path for item in scan.set_aside}
+    present = {source.path for source in scan.sources} | {item.path for item in scan.skipped}
     gone: dict[tuple[str, str], list[str]] = {}
     for path, digest in sorted(recorded):
         if path not in present:
@@ -166,30 +166,30 @@ def find_moves(shards: Sequence[Shard], scan: Scan) -> list[Move]:
 
 
 def move_members(shard: Shard, moves: Mapping[str, str]) -> Shard:
-    """Give the members of a shard their new paths, whatever their bytes were; `moves` maps old to new paths."""
+    """Return the members of a shard their new paths, whatever their bytes were; `moves` maps old to new paths."""
     if not any(member.path in moves for member in shard.members):
         return shard
     members = tuple(replace(member, path=moves.get(member.path, member.path)) for member in shard.members)
     return replace(shard, members=members)
 
 
-def _covers(run: Run, want: Want) -> bool:
-    return not run.has_failed and not _is_superseded(run, want)
+def _covers(run: Run, goal: Goal) -> bool:
+    return not run.has_failed and not _is_superseded(run, goal)
 
 
-def _is_superseded(run: Run, want: Want) -> bool:
+def _is_superseded(run: Run, goal: Goal) -> bool:
     """Whether `--again` pays for this run's work once more: it is older than that wish, and complete."""
-    return want.again and run.status == "COMPLETE" and run.id <= want.again_after
+    return goal.again and run.status == "COMPLETE" and run.id <= goal.again_after
 
 
-def _cover(shards: Iterable[Shard], want: Want) -> dict[tuple[str, str], str]:
-    """Tell for each (path, identity) that was run under today's key whether it is done or failed."""
+def _cover(shards: Iterable[Shard], goal: Goal) -> dict[tuple[str, str], str]:
+    """Return for each (path, identity) that was run under today's key whether it is done or failed."""
     cover: dict[tuple[str, str], str] = {}
     for shard in shards:
-        runs = [run for run in shard.runs_of(want.run_key) if not run.is_given_up]
-        if not runs or all(_is_superseded(run, want) for run in runs):
+        runs = [run for run in shard.runs_of(goal.run_key) if not run.is_given_up]
+        if not runs or all(_is_superseded(run, goal) for run in runs):
             continue
-        verdict = "done" if any(_covers(run, want) for run in runs) else "failed"
+        verdict = "done" if any(_covers(run, goal) for run in runs) else "failed"
         for member in shard.members:
             key = (member.path, member.identity)
             if cover.get(key) != "done":
@@ -198,7 +198,7 @@ def _cover(shards: Iterable[Shard], want: Want) -> dict[tuple[str, str], str]:
 
 
 def make_plan(
-    want: Want,
+    goal: Goal,
     scan: Scan,
     shards: Sequence[Shard],
     settings_of: Mapping[str, Mapping[str, Any]] | None = None,
@@ -212,18 +212,18 @@ def make_plan(
     moves = find_moves(shards, scan)
     by_old = {move.old: move.new for move in moves}
     shards = [move_members(shard, by_old) for shard in shards]
-    cover = _cover(shards, want)
-    repeats = want.retry_failed or want.again
+    cover = _cover(shards, goal)
+    repeats = goal.retry_failed or goal.again
     takes = ("failed", None) if repeats else (None,)
     sources = scan.sources
     pending = {s.path: s for s in sources if cover.get((s.path, s.identity)) in takes and s.path not in held}
-    work = _finish(shards, want, {source.path: source for source in sources})
-    work += _rerun(shards, want, pending, settings_of or {})
-    members, dissolved, reopened = _reopen(shards, want, pending)
+    work = _finish(shards, goal, {source.path: source for source in sources})
+    work += _rerun(shards, goal, pending, settings_of or {})
+    members, dissolved, reopened = _reopen(shards, goal, pending)
     past = _tell_past(shards)
     known = {path for path, _ in past}
     notes = _same_content(shards, pending.values(), known)
-    new = group_sources(pending.values(), want.files_per_batch)
+    new = group_sources(pending.values(), goal.files_per_batch)
     work += reopened + [_start_new(group, known, past) for group in new]
     return Plan(
         moves=tuple(moves),
@@ -236,22 +236,22 @@ def make_plan(
     )
 
 
-def _finish(shards: Iterable[Shard], want: Want, present: Mapping[str, Source]) -> list[Work]:
+def _finish(shards: Iterable[Shard], goal: Goal, present: Mapping[str, Source]) -> list[Work]:
     """Bring what was paid for to its end: of each shard the newest run that is not at its end yet."""
     work = []
     for shard in shards:
-        runs = shard.runs_of(want.run_key)
+        runs = shard.runs_of(goal.run_key)
         newest = max((run.attempt for run in runs if run.status == "COMPLETE"), default=0)
-        needs = [(run, next_need(shard, want, run.attempt)) for run in runs]
+        needs = [(run, next_action(shard, goal, run.attempt)) for run in runs]
         unfinished = [
-            (run, need)
-            for run, need in needs
-            if need is not Need.NOTHING and (need is not Need.FETCH or run.attempt == newest)
+            (run, action)
+            for run, action in needs
+            if action is not Action.NOTHING and (action is not Action.FETCH or run.attempt == newest)
         ]
         if unfinished:
-            run, need = unfinished[-1]
-            why = _describe_run(run, run.id in want.damaged)
-            work.append(Work(shard, run.attempt, need, why, not _is_whole(shard, present)))
+            run, action = unfinished[-1]
+            why = _describe_run(run, run.id in goal.damaged)
+            work.append(Work(shard, run.attempt, action, why, not _is_whole(shard, present)))
     return work
 
 
@@ -269,7 +269,7 @@ def _describe_run(run: Run, is_damaged: bool) -> str:
 
 def _rerun(
     shards: Iterable[Shard],
-    want: Want,
+    goal: Goal,
     pending: dict[str, Source],
     settings_of: Mapping[str, Mapping[str, Any]],
 ) -> list[Work]:
@@ -280,10 +280,10 @@ def _rerun(
             continue
         for member in shard.members:
             del pending[member.path]
-        runs = shard.runs_of(want.run_key)
+        runs = shard.runs_of(goal.run_key)
         attempt = runs[-1].attempt + 1 if runs else 1
-        reason = _why_again(shard, runs, want, settings_of)
-        work.append(Work(shard, attempt, next_need(shard, want, attempt), reason))
+        reason = _why_again(shard, runs, goal, settings_of)
+        work.append(Work(shard, attempt, next_action(shard, goal, attempt), reason))
     return work
 
 
@@ -294,7 +294,7 @@ def _is_whole(shard: Shard, pending: Mapping[str, Source]) -> bool:
     )
 
 
-def _why_again(shard: Shard, runs: Sequence[Run], want: Want, settings_of: Mapping[str, Mapping[str, Any]]) -> str:
+def _why_again(shard: Shard, runs: Sequence[Run], goal: Goal, settings_of: Mapping[str, Mapping[str, Any]]) -> str:
     if runs and runs[-1].is_given_up:
         return "no run was started before, as was decided"
     if runs:
@@ -304,20 +304,20 @@ def _why_again(shard: Shard, runs: Sequence[Run], want: Want, settings_of: Mappi
         return "its run was not started yet"
     before = settings_of.get(ran[-1].run_key, {})
     changed = sorted(
-        name for name in before.keys() | want.settings.keys() if before.get(name) != want.settings.get(name)
+        name for name in before.keys() | goal.settings.keys() if before.get(name) != goal.settings.get(name)
     )
     return f"changed: {', '.join(changed) or 'settings'}"
 
 
 def _reopen(
-    shards: Iterable[Shard], want: Want, pending: dict[str, Source]
+    shards: Iterable[Shard], goal: Goal, pending: dict[str, Source]
 ) -> tuple[dict[int, tuple[Member, ...]], list[int], list[Work]]:
     """Keep open shards that have a batch, with the files as they are now; dissolve the others."""
     members, dissolved, work = {}, [], []
     for shard in shards:
         if shard.is_closed:
             continue
-        kept = _refresh(shard, pending)[: want.files_per_batch] if shard.batches else ()
+        kept = _refresh(shard, pending)[: goal.files_per_batch] if shard.batches else ()
         if not kept:
             dissolved.append(shard.id)
             continue
@@ -326,9 +326,9 @@ def _reopen(
         if kept != shard.members:
             members[shard.id] = kept
         shard = replace(shard, members=kept)
-        sent = len(kept) - len(missing_uploads(shard, want.target))
+        sent = len(kept) - len(missing_uploads(shard, goal.target))
         reason = f"not finished before: {sent} of {count(len(kept), 'file')} uploaded"
-        work.append(Work(shard, 1, next_need(shard, want, 1), reason))
+        work.append(Work(shard, 1, next_action(shard, goal, 1), reason))
     return members, dissolved, work
 
 
@@ -342,7 +342,7 @@ def _refresh(shard: Shard, pending: Mapping[str, Source]) -> tuple[Member, ...]:
 
 
 def _tell_past(shards: Iterable[Shard]) -> dict[tuple[str, str], str]:
-    """Tell of each recorded (path, identity) what was done with it: only what was run can be run again."""
+    """Return of each recorded (path, identity) what was done with it: only what was run can be run again."""
     past: dict[tuple[str, str], str] = {}
     for shard in shards:
         word = REGROUPED if any(run.remote_id for run in shard.runs) else NOT_RUN
@@ -357,7 +357,7 @@ def _start_new(members: tuple[Member, ...], known: Collection[str], past: Mappin
         past.get((member.path, member.identity), "changed") if member.path in known else "new" for member in members
     )
     reason = ", ".join(f"{counts[word]} {word}" for word in ("new", "changed", NOT_RUN, REGROUPED) if counts[word])
-    return Work(Shard(0, "", members), 1, Need.CREATE_BATCH, reason)
+    return Work(Shard(0, "", members), 1, Action.CREATE_BATCH, reason)
 
 
 def _same_content(shards: Iterable[Shard], new: Iterable[Source], known: Collection[str]) -> list[str]:

@@ -23,7 +23,7 @@ from aihub_runner.report.webpage import (
 )
 from aihub_runner.results.diff import KINDS, Change, ClassChange, Diff
 from aihub_runner.results.diffwords import describe_classes, describe_sides, name_fields
-from aihub_runner.text.shown import are, count, make_visible, show_value
+from aihub_runner.text.shown import are, count, escape_control_chars, show_value
 
 VALUE_LENGTH = 300
 NAME_LENGTH = 100
@@ -84,7 +84,7 @@ def _rows(job: Subject, diff: Diff) -> tuple[list[list[Any]], int]:
     present: dict[str, bool] = {}
     every: list[Change | ClassChange] = [*diff.classes, *diff.changes]
     for change in every:
-        path = make_visible(change.path)
+        path = escape_control_chars(change.path)
         if change.path not in present:
             present[change.path] = (job.folder / change.path).is_file()
         address = address_of(change.path, path) if present[change.path] else 0

@@ -27,7 +27,7 @@ from aihub_runner.report.webpage import (
     section,
     show,
 )
-from aihub_runner.text.shown import count, make_visible
+from aihub_runner.text.shown import count, escape_control_chars
 
 MAX_HISTOGRAMS = 60
 BATCHES_BYTES = 600_000
@@ -76,7 +76,7 @@ def render_overview(found: Facts, output: Path, now: datetime) -> Iterator[bytes
 
 
 def base_of(folder: Path, output: Path) -> str:
-    """Give the address of a folder as seen from a file, with a slash at its end."""
+    """Return the address of a folder as seen from a file, with a slash at its end."""
     return quote(Path(os.path.relpath(folder.absolute(), output.absolute().parent)).as_posix()) + "/"
 
 
@@ -114,7 +114,7 @@ def _head(found: Facts, now: datetime, diffs: Sequence[str]) -> str:
 def _describe_state(report: Report) -> tuple[str, str]:
     words = {
         0: ("All that the spec asks for is done.", "good"),
-        3: ("Ended, but some files or runs failed, or were set aside.", "bad"),
+        3: ("Ended, but some files or runs failed, or were skipped.", "bad"),
         6: ("Not finished: runs are going, wait for a review, or are still to be started.", "warn"),
         7: ("It is unknown whether a run was started: see runner resolve.", "bad"),
     }
@@ -141,7 +141,7 @@ def _done(report: Report, census: Census) -> str:
     done: dict[str, Any] = {
         "Files": f"{report.files:,}",
         "Done or under way": f"{report.files_done:,}",
-        "Set aside": f"{len(report.set_aside):,}",
+        "Skipped": f"{len(report.skipped):,}",
         "Batches": f"{report.batches:,}",
         **{f"Runs {status}": f"{number:,}" for status, number in sorted(report.runs.items())},
         "Documents": f"{census.documents:,}",
@@ -169,7 +169,7 @@ def _batch_columns() -> list[Column]:
 
 
 def _batch_rows(bars: Sequence[Bar]) -> list[Sequence[Any]]:
-    """Give the rows that fit, of the last batches."""
+    """Return the rows that fit, of the last batches."""
     return fitting([_batch_row(bar) for bar in reversed(bars)], BATCHES_BYTES)[::-1]
 
 
@@ -177,7 +177,15 @@ def _batch_row(bar: Bar) -> list[Any]:
     begun = f"{_moment(bar.begun_s):%Y-%m-%d %H:%M:%S}" if bar.begun_s else None
     phases = [None if duration is None else round(duration, 1) for duration in bar.durations_s()]
     batch = None if bar.batch is None else str(bar.batch)
-    return [batch, make_visible(bar.run), make_visible(bar.status), bar.files, bar.attempt, begun, *phases]
+    return [
+        batch,
+        escape_control_chars(bar.run),
+        escape_control_chars(bar.status),
+        bar.files,
+        bar.attempt,
+        begun,
+        *phases,
+    ]
 
 
 def _moment(seconds: float) -> datetime:
@@ -229,19 +237,19 @@ def _duration(seconds: float) -> str:
 
 
 def _list_problems(report: Report) -> list[list[str]]:
-    rows = [["set aside", item.path, ", ".join(filter(None, (item.reason, item.detail)))] for item in report.set_aside]
+    rows = [["skipped", item.path, ", ".join(filter(None, (item.reason, item.detail)))] for item in report.skipped]
     rows += [["run failed", run, text] for run, text in report.failed_runs.items()]
     rows += [["not done", path, "its run failed"] for path in report.failed]
     rows += [["unanswered", path, "the results have no answer for it"] for path in report.unanswered]
     rows += [["unexpected", name, "an answer for a file that was not sent"] for name in report.unknown_answers]
     rows += [["review", run, "the run waits for a person"] for run in report.review]
-    return [[make_visible(cell[:1000]) for cell in row] for row in rows]
+    return [[escape_control_chars(cell[:1000]) for cell in row] for row in rows]
 
 
 def _problems(found: Facts) -> str:
     problems, census = _list_problems(found.report), found.census
     parts = ["<h3>Files and runs</h3>"]
-    parts.append(live_table("problems", "files and runs") if problems else note("None was set aside, none failed."))
+    parts.append(live_table("problems", "files and runs") if problems else note("None was skipped, none failed."))
     parts.append("<h3>Fields</h3>")
     parts.append(live_table("failed", "fields that failed") if census.failed else note("No field failed."))
     left_out = census.failed_left_out + len(problems) - len(fitting(problems, PROBLEMS_BYTES))
@@ -320,7 +328,7 @@ def _documents(census: Census) -> str:
 
 
 def as_json(found: Facts, output: Path) -> Mapping[str, Any]:
-    """Give in numbers what the page shows, as values that JSON can carry."""
+    """Return in numbers what the page shows, as values that JSON can carry."""
     census = found.census
     return {
         "spec": found.job.shown,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
-from aihub_runner.text.shown import make_visible
+from aihub_runner.text.shown import escape_control_chars
 
 MAX_BARS = 40
 _SVG = "http://www.w3.org/2000/svg"
@@ -18,7 +18,7 @@ _LEFT_OUT = frozenset({"defs", "desc", "title", "tooltip", "text-overlay", "cros
 
 
 def can_plot() -> bool:
-    """Tell whether the library is installed."""
+    """Return whether the library is installed."""
     try:
         import pygal  # noqa: F401
     except ImportError:
@@ -31,7 +31,7 @@ def _draw(kind: str, title: str, series: Sequence[tuple[str, list[Any]]], labels
 
     common = {"js": (), "css": (), "no_prefix": True, "show_legend": False, "strict": False}
     chart = getattr(pygal, kind)(**(common | options))
-    chart.x_labels = [make_visible(label) for label in labels]
+    chart.x_labels = [escape_control_chars(label) for label in labels]
     for name, values in series:
         chart.add(name, values)
     return _strip(ElementTree.fromstring(chart.render()), title)
@@ -48,7 +48,7 @@ def _strip(root: ElementTree.Element, title: str) -> str:
         for name in ("style", "id"):
             parent.attrib.pop(name, None)
     root.set("role", "img")
-    root.set("aria-label", make_visible(title))
+    root.set("aria-label", escape_control_chars(title))
     return ElementTree.tostring(root, encoding="unicode")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from aihub_runner.report.webpage import embed_json
 from aihub_runner.results.reader import Document
 from aihub_runner.text.jsontext import read_float
-from aihub_runner.text.shown import make_visible, show_value
+from aihub_runner.text.shown import escape_control_chars, show_value
 
 BINS = 10
 NAME_LENGTH = 100
@@ -120,7 +120,7 @@ class Census:
         return lowest, failed
 
     def _keep_failed(self, document: Document, item: dict[str, Any]) -> None:
-        path = make_visible(document["path"])
+        path = escape_control_chars(document["path"])
         address = address_of(document["path"], path) if document["present"] else 0
         shown = [show_value(item["name"], NAME_LENGTH), show_value(item["error"], VALUE_LENGTH)]
         row = [path, address, document["document_index"], *shown]
@@ -132,7 +132,7 @@ class Census:
         self.failed.append(row)
 
     def _keep(self, document: Document, name: str, lowest: float | None, failed: int, needy: bool) -> None:
-        path = make_visible(document["path"])
+        path = escape_control_chars(document["path"])
         address = address_of(document["path"], path) if document["present"] else 0
         counts = [len(document["pages"]), len(document["fields"]), failed, self._round(lowest)]
         row = [path, document["document_index"], name, *counts, show_value(document["run_id"], NAME_LENGTH), address]
@@ -171,12 +171,12 @@ class Census:
 
 
 def address_of(path: str, shown: str) -> str | int:
-    """Give the path where it is not shown as it is, else 1."""
+    """Return the path where it is not shown as it is, else 1."""
     return 1 if path == shown else path
 
 
 def show_field(item: dict[str, Any]) -> list[Any]:
-    """Give name, value, confidence and error as a page shows them; what is absent at the end is left out."""
+    """Return name, value, confidence and error as a page shows them; what is absent at the end is left out."""
     confidence = read_confidence(item)
     cells: list[Any] = [show_value(item["name"], NAME_LENGTH), show_value(item["value"], VALUE_LENGTH)]
     cells += [None if confidence is None else round(confidence, 3), show_value(item["error"], VALUE_LENGTH) or None]

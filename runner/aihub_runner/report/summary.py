@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from aihub_runner.errors import RunnerError
-from aihub_runner.model import REVIEW_STATUS, Run, Scan, SetAside, Shard
-from aihub_runner.plan.planner import PAYS, Need, Plan, Want, Work, find_attempt, missing_uploads
+from aihub_runner.model import REVIEW_STATUS, Run, Scan, Shard, SkippedFile
+from aihub_runner.plan.planner import PAYS, Action, Goal, Plan, Work, find_attempt, missing_uploads
 from aihub_runner.results.documents import tally_documents
 from aihub_runner.results.reader import find_lost, lost_error
 from aihub_runner.state.store import State
-from aihub_runner.text.shown import are, count, make_visible, render_size
+from aihub_runner.text.shown import are, count, escape_control_chars, render_size
 
 PRECEDENCE = (130, 1, 5, 7, 4, 3, 2, 6, 0)
 SHOWN = 10
@@ -62,7 +62,7 @@ class Report:
     documents_gone: int = 0
     field_errors: int = 0
     failed: tuple[str, ...] = ()
-    set_aside: tuple[SetAside, ...] = ()
+    skipped: tuple[SkippedFile, ...] = ()
     idle: tuple[str, ...] = ()
     lapsed: tuple[str, ...] = ()
     unanswered: tuple[str, ...] = ()
@@ -95,30 +95,30 @@ class Report:
             return worst_code([6, *codes])
         codes += [7] * bool(self.unknown_runs)
         answers = self.unanswered or self.without_documents or self.unknown_answers
-        codes += [3] * bool(self.failed or self.set_aside or self.lapsed or answers)
+        codes += [3] * bool(self.failed or self.skipped or self.lapsed or answers)
         codes += [6] * bool(self.going or self.review or self.unfetched or self.unwritten or self.files_left)
         return worst_code(codes)
 
     def as_json(self) -> dict[str, Any]:
-        """Give everything as values that JSON can carry."""
+        """Return everything as values that JSON can carry."""
         return asdict(self) | {"exit_code": self.exit_code}
 
 
-def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, want: Want) -> Report:
+def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, goal: Goal) -> Report:
     """Describe runs and results by the recorded facts, and what is left by a plan made of them."""
-    latest = [runs[-1] for shard in shards if (runs := shard.runs_of(want.run_key)) and not runs[-1].is_given_up]
-    tally = tally_documents(state, shards, scan, want)
-    needs = Counter(work.need for work in plan.work)
+    latest = [runs[-1] for shard in shards if (runs := shard.runs_of(goal.run_key)) and not runs[-1].is_given_up]
+    tally = tally_documents(state, shards, scan, goal)
+    needs = Counter(work.action for work in plan.work)
     reviews = tuple(run.remote_id or "" for run in latest if run.status == REVIEW_STATUS)
     failed_runs = {run.remote_id or "": _describe_failed(run) for run in latest if run.has_failed}
-    refused = [work for work in plan.work if work.need is Need.FIND_RUN and _is_refused(work, want)]
+    refused = [work for work in plan.work if work.action is Action.FIND_RUN and _is_refused(work, goal)]
     return Report(
         files_done=plan.done,
-        files_left=sum(len(work.shard.members) for work in plan.work if work.need in PAYS or work in refused),
+        files_left=sum(len(work.shard.members) for work in plan.work if work.action in PAYS or work in refused),
         files_uploaded=sum(
-            len(work.shard.members) - len(missing_uploads(work.shard, want.target))
+            len(work.shard.members) - len(missing_uploads(work.shard, goal.target))
             for work in plan.work
-            if work.need in PAYS
+            if work.action in PAYS
         ),
         batches=sum(batch.remote_id is not None and not batch.is_gone for shard in shards for batch in shard.batches),
         runs=dict(Counter(run.status or ("REFUSED" if run.refused else "UNKNOWN") for run in latest)),
@@ -130,11 +130,11 @@ def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, want
         unanswered=tally.missing,
         without_documents=tally.empty,
         unknown_answers=tally.unknown,
-        unknown_runs=needs[Need.FIND_RUN] - len(refused),
+        unknown_runs=needs[Action.FIND_RUN] - len(refused),
         review=reviews,
-        going=needs[Need.POLL] - len(reviews),
-        unfetched=needs[Need.FETCH],
-        problems=tuple(map(describe_error, map(lost_error, find_lost(shards, want)))),
+        going=needs[Action.POLL] - len(reviews),
+        unfetched=needs[Action.FETCH],
+        problems=tuple(map(describe_error, map(lost_error, find_lost(shards, goal)))),
     )
 
 
@@ -144,9 +144,9 @@ def _describe_failed(run: Run) -> str:
     return f"{run.status}, {run.message or 'no message'}"
 
 
-def _is_refused(work: Work, want: Want) -> bool:
+def _is_refused(work: Work, goal: Goal) -> bool:
     """Whether the run of some work was refused: it is not started as far as anybody knows, and apply checks that."""
-    run = find_attempt(work.shard, want.run_key, work.attempt)
+    run = find_attempt(work.shard, goal.run_key, work.attempt)
     return run is not None and bool(run.refused)
 
 
@@ -195,14 +195,14 @@ class _Lines:
     def listed(self, title: str, items: Sequence[str], hint: str = "") -> None:
         """List the first of some items, or all, and under them what to do about all of them."""
         shown = items if self._verbose else items[:SHOWN]
-        self.lines += [f"  {title:<10} {make_visible(item)}" for item in shown]
+        self.lines += [f"  {title:<10} {escape_control_chars(item)}" for item in shown]
         more = len(items) - len(shown)
         self.lines += [f"  {'':<10} and {more} more; -v lists all"] * (more > 0)
         self.lines += [f"  {'hint':<10} {hint}"] * bool(items and hint)
 
-    def set_aside(self, items: Sequence[SetAside]) -> None:
-        """List what is set aside, by reason where there are several files of one."""
-        by_reason: dict[str, list[SetAside]] = {}
+    def skipped(self, items: Sequence[SkippedFile]) -> None:
+        """List what is skipped, by reason where there are several files of one."""
+        by_reason: dict[str, list[SkippedFile]] = {}
         for item in items:
             by_reason.setdefault(item.reason, []).append(item)
         lines = []
@@ -211,14 +211,14 @@ class _Lines:
                 lines += [f"{item.path}: {_because(item)}" for item in of_reason]
             else:
                 lines.append(_sum_up(of_reason))
-        self.listed("set aside", lines, _HOW_TO_LEAVE_OUT)
+        self.listed("skipped", lines, _HOW_TO_LEAVE_OUT)
 
 
-def _because(item: SetAside) -> str:
+def _because(item: SkippedFile) -> str:
     return f"{item.reason}, {item.detail}" if item.detail else item.reason
 
 
-def _sum_up(items: Sequence[SetAside]) -> str:
+def _sum_up(items: Sequence[SkippedFile]) -> str:
     details = Counter(item.detail for item in items if item.detail)
     shown = [f"{detail} ({number})" for detail, number in details.most_common(DETAILS)]
     why = ", ".join([items[0].reason, *shown]) + " …" * (len(details) > DETAILS)
@@ -242,7 +242,7 @@ def _render_done(report: Report, show: _Lines, *, applied: bool) -> None:
 
 
 def _render_problems(report: Report, show: _Lines) -> None:
-    show.set_aside(report.set_aside)
+    show.skipped(report.skipped)
     show.listed("pattern", report.idle, _WHEN_LAPSED * bool(report.lapsed))
     show.listed("failed", [f"run {run}: {text}" for run, text in report.failed_runs.items()])
     show.listed("not done", report.failed, "--retry-failed pays for them again")
@@ -262,7 +262,7 @@ def _render_problems(report: Report, show: _Lines) -> None:
 def render_files(scan: Scan, idle: Sequence[str], *, verbose: bool) -> str:
     """Render which files a spec selects, to follow what is said of the spec itself."""
     show = _Lines(verbose)
-    show.set_aside(scan.set_aside)
+    show.skipped(scan.skipped)
     show.listed("pattern", idle)
     return "\n".join([f", {count(len(scan.sources), 'file')} to send", *show.lines])
 
@@ -284,7 +284,7 @@ class Preview:
     @property
     def files(self) -> int:
         """Count all files that the spec selects."""
-        return len(self.scan.sources) + len(self.scan.set_aside)
+        return len(self.scan.sources) + len(self.scan.skipped)
 
     def ask(self) -> str:
         """Word the question that is asked before anything is paid."""
@@ -292,7 +292,7 @@ class Preview:
         files = f"send {count(len(sent), 'file')} ({render_size(sum(member.size for member in sent))}) and "
         runs = f"start {count(self.plan.runs_to_pay, 'run')} of {self.app}, on {self.place}?"
         question = files * bool(sent) + runs
-        return make_visible(question[0].upper() + question[1:])
+        return escape_control_chars(question[0].upper() + question[1:])
 
 
 def render_plan(found: Preview, *, verbose: bool = False) -> str:
@@ -311,7 +311,7 @@ def render_plan(found: Preview, *, verbose: bool = False) -> str:
     show.listed("because", [_describe_work(work) for work in plan.work])
     show.listed("moved", [f"{move.old} is now {move.new}" for move in plan.moves])
     show.listed("failed", [f"{path}: not paid for again without --retry-failed" for path in plan.failed])
-    show.set_aside(found.scan.set_aside)
+    show.skipped(found.scan.skipped)
     show.listed("pattern", found.idle, _WHEN_LAPSED * bool(found.lapsed))
     show.listed("note", plan.notes)
     return "\n".join(show.lines)
@@ -320,11 +320,11 @@ def render_plan(found: Preview, *, verbose: bool = False) -> str:
 def _describe_work(work: Work) -> str:
     members = work.shard.members
     shown = (members[0].path or members[0].name) + " …" * (len(members) > 1) if members else "none"
-    return f"{count(len(members), 'file')} ({shown}): {work.reason}; next: {work.need.value}"
+    return f"{count(len(members), 'file')} ({shown}): {work.reason}; next: {work.action.value}"
 
 
 def plan_as_json(found: Preview) -> dict[str, Any]:
-    """Give a plan as values that JSON can carry."""
+    """Return a plan as values that JSON can carry."""
     plan, sent = found.plan, found.plan.uploads(found.target)
     return {
         "spec": found.spec,
@@ -338,12 +338,17 @@ def plan_as_json(found: Preview) -> dict[str, Any]:
         "runs": plan.runs_to_pay,
         "open_intents": 0 if found.at_work else plan.open_intents,
         "work": [
-            {"files": len(work.shard.members), "attempt": work.attempt, "next": work.need.value, "reason": work.reason}
+            {
+                "files": len(work.shard.members),
+                "attempt": work.attempt,
+                "next": work.action.value,
+                "reason": work.reason,
+            }
             for work in plan.work
         ],
         "moved": [asdict(move) for move in plan.moves],
         "failed": list(plan.failed),
-        "set_aside": [asdict(item) for item in found.scan.set_aside],
+        "skipped": [asdict(item) for item in found.scan.skipped],
         "idle": list(found.idle),
         "lapsed": list(found.lapsed),
         "at_work": found.at_work,

@@ -30,7 +30,7 @@ class Bar:
     ends_s: tuple[float | None, ...]
 
     def durations_s(self) -> list[float | None]:
-        """Tell how long each phase took, in seconds; None where that is not known."""
+        """Return how long each phase took, in seconds; None where that is not known."""
         moments = [self.begun_s or None, *self.ends_s]
         return [None if a is None or b is None else max(0.0, b - a) for a, b in pairwise(moments)]
 

@@ -31,7 +31,7 @@ class Column:
     down: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """Give it as the script reads it."""
+        """Return it as the script reads it."""
         given = {"name": self.name, "kind": self.kind, "at": self.at, "down": self.down}
         return {key: value for key, value in given.items() if value not in (None, False)}
 
@@ -51,7 +51,7 @@ class Table:
     places: Mapping[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Give it as the script reads it."""
+        """Return it as the script reads it."""
         known: dict[int, dict[Any, int]] = {place: {} for place in self.lists}
         rows = [list(row) for row in self.rows]
         for row in rows:
@@ -94,7 +94,7 @@ def embed_json(value: Any) -> bytes:
 
 
 def fitting(rows: Sequence[Sequence[Any]], room_bytes: int) -> list[Sequence[Any]]:
-    """Give the rows, from the first on, that fit into so many bytes of a page."""
+    """Return the rows, from the first on, that fit into so many bytes of a page."""
     kept = []
     for row in rows:
         room_bytes -= len(embed_json(row)) + 1

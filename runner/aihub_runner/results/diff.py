@@ -154,7 +154,7 @@ def _class(document: Document | None) -> Any:
 
 
 def _content(document: Document) -> str:
-    """Give all that is compared of a document, as text."""
+    """Return all that is compared of a document, as text."""
     return render_json([document["class"], [[str(item["name"]), _side(item)] for item in document["fields"]]])
 
 
@@ -176,7 +176,7 @@ def _side(item: Mapping[str, Any]) -> Side:
 
 
 def _fields(document: Document | None) -> dict[str, list[Side]]:
-    """Give the fields of a document by name, in the order in which they occur."""
+    """Return the fields of a document by name, in the order in which they occur."""
     fields: dict[str, list[Side]] = {}
     for item in document["fields"] if document else ():
         fields.setdefault(str(item["name"]), []).append(_side(item))

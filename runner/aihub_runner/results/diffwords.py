@@ -7,7 +7,7 @@ from typing import Any
 
 from aihub_runner.results.diff import KINDS, Change, ClassChange, Diff
 from aihub_runner.text.jsontext import render_json
-from aihub_runner.text.shown import count, make_visible, show_difference, show_value
+from aihub_runner.text.shown import count, escape_control_chars, show_difference, show_value
 
 SHOWN = 20
 VALUE_LENGTH = 60
@@ -33,7 +33,7 @@ def render_diff(name: str, diff: Diff) -> str:
     shown += [_describe_change(change, names) for change in diff.changes[: SHOWN - len(shown)]]
     lines += [""] * bool(shown) + shown
     lines += [f"  and {total - SHOWN} more; --json lists all"] * (total > SHOWN)
-    return "\n".join(make_visible(line) for line in lines)
+    return "\n".join(escape_control_chars(line) for line in lines)
 
 
 def _render_table(diff: Diff, names: Sequence[str]) -> list[str]:
@@ -51,7 +51,9 @@ def name_fields(names: Iterable[str], limit: int) -> dict[str, str]:
     given: dict[str, list[str]] = {}
     for name in names:
         given.setdefault(show_value(name, limit), []).append(name)
-    return {name: shown if len(same) == 1 else make_visible(name) for shown, same in given.items() for name in same}
+    return {
+        name: shown if len(same) == 1 else escape_control_chars(name) for shown, same in given.items() for name in same
+    }
 
 
 def _describe_change(change: Change, names: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from aihub_runner.files import digest_file, write_file
 from aihub_runner.model import DOCUMENTS_NAME, Damage, Scan, Shard
-from aihub_runner.plan.planner import Want
+from aihub_runner.plan.planner import Goal
 from aihub_runner.results.reader import Chosen, Document, Found, choose_runs, find_damaged
 from aihub_runner.results.writers.sink import as_line
 from aihub_runner.results.written import load_written, note_written
@@ -50,13 +50,13 @@ def load_warnings(state: State) -> list[str]:
 
 
 def is_edited(state: State, folder: Path) -> bool:
-    """Tell whether the file was changed by someone else since it was written."""
+    """Return whether the file was changed by someone else since it was written."""
     written = state.get_meta("documents_digest")
     return bool(written) and not _is_ours(state, folder) and digest_file(folder / DOCUMENTS_NAME) != ""
 
 
 def _is_ours(state: State, folder: Path) -> bool:
-    """Tell whether the file is there as we wrote it."""
+    """Return whether the file is there as we wrote it."""
     ours = [state.get_meta("documents_digest"), state.get_meta("documents_next")]
     ours += [load_written(folder).get(DOCUMENTS_NAME, "")]  # by a later state than this one
     return digest_file(folder / DOCUMENTS_NAME) in filter(None, ours)
@@ -74,20 +74,20 @@ def without_damage(found: Found, damage: Damage) -> Found:
     return replace(found, damaged=damaged, kept=kept)
 
 
-def find_damage(state: State, shards: Iterable[Shard], want: Want, folder: Path) -> list[str]:
+def find_damage(state: State, shards: Iterable[Shard], goal: Goal, folder: Path) -> list[str]:
     """List the results that are not as they were fetched or written: missing, or edited by hand."""
     damaged = []
     if is_edited(state, folder):
         damaged.append(f"{DOCUMENTS_NAME} was edited by hand")
     elif is_missing(state, folder):
         damaged.append(f"{DOCUMENTS_NAME} is missing")
-    pages = sorted(path for paths in find_damaged(state, shards, want, folder).values() for path in paths)
+    pages = sorted(path for paths in find_damaged(state, shards, goal, folder).values() for path in paths)
     ways = {path: "is not as it was fetched" if (folder / path).exists() else "is missing" for path in pages}
     return damaged + [f"{path} {how}" for path, how in ways.items()]
 
 
 def is_missing(state: State, folder: Path) -> bool:
-    """Tell whether the file was written, and is not there any more."""
+    """Return whether the file was written, and is not there any more."""
     return bool(state.get_meta("documents_digest")) and not (folder / DOCUMENTS_NAME).is_file()
 
 
@@ -112,18 +112,18 @@ class Tally:
     unknown: tuple[str, ...]
 
 
-def tally_documents(state: State, shards: Iterable[Shard], scan: Scan, want: Want) -> Tally:
+def tally_documents(state: State, shards: Iterable[Shard], scan: Scan, goal: Goal) -> Tally:
     """Count what the newest results of each file hold, and what is amiss with them."""
     members = {run.id: shard.members for shard in shards for run in shard.runs}
     by_run: dict[int, list[Chosen]] = {}
-    for choice in choose_runs(shards, scan, want):
+    for choice in choose_runs(shards, scan, goal):
         by_run.setdefault(choice.run.id, []).append(choice)
     documents = gone = errors = 0
     missing: list[str] = []
     empty: list[str] = []
     unknown: list[str] = []
     for run, chosen in by_run.items():
-        answers = state.load_answers(run, want.include)
+        answers = state.load_answers(run, goal.include)
         found = [(choice, answers[choice.member.name]) for choice in chosen if choice.member.name in answers]
         documents += sum(answer.documents for _, answer in found)
         gone += sum(answer.documents for choice, answer in found if not choice.present)

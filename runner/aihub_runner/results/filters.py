@@ -29,21 +29,21 @@ class Filter:
         return self.only_errors or self.below is not None
 
     def takes_class(self, document: Document) -> bool:
-        """Tell whether a document is of a class that is meant."""
+        """Return whether a document is of a class that is meant."""
         return not self.classes or (class_of(document) or UNCLASSIFIED) in self.classes
 
     def takes_field(self, one: Mapping[str, Any]) -> bool:
-        """Tell whether a field is meant."""
+        """Return whether a field is meant."""
         return (not self.only_errors or bool(one["error"])) and (self.below is None or _lowest(one) < self.below)
 
     def documents(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """Give the documents that are meant, whole: of a class that is, with a field that is."""
+        """Return the documents that are meant, whole: of a class that is, with a field that is."""
         for document in documents:
             if self.takes_class(document) and (not self.is_of_fields or any(map(self.takes_field, document["fields"]))):
                 yield document
 
     def field_rows(self, document: Document) -> Sequence[Row]:
-        """Give the rows of the fields that are meant."""
+        """Return the rows of the fields that are meant."""
         rows = field_rows(document)
         return [row for row, one in zip(rows, document["fields"], strict=True) if self.takes_field(one)]
 

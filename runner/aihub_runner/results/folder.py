@@ -207,7 +207,7 @@ class _Writing:
             self._try(self._draft.publish)
 
     def record(self) -> list[Any]:
-        """Give what is remembered of the file."""
+        """Return what is remembered of the file."""
         return [self.digest, *_stat(self._path)]
 
     def close(self) -> None:

@@ -54,7 +54,7 @@ def name_columns(
 
 
 def fold_name(name: str) -> str:
-    """Give what names have in common that a reader may take for the same."""
+    """Return what names have in common that a reader may take for the same."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", as_unicode(name)).casefold())
 
 
@@ -91,7 +91,7 @@ def _labels(listed: Iterable[tuple[str, int, str]]) -> dict[Occurrence, str]:
 
 
 def name_classes(classes: Sequence[str | None]) -> dict[str | None, str]:
-    """Give each class the name of its file, which stays in its folder on every system, and is no other's.
+    """Return each class the name of its file, which stays in its folder on every system, and is no other's.
 
     A harmless name is kept. Else what is harmless of it, and a hash; likewise where names differ in case only.
     """

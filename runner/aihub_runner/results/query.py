@@ -1,4 +1,4 @@
-"""Give the results again, some or all of them, as documents or as one of the tables, from the raw pages."""
+"""Return the results again, some or all of them, as documents or as one of the tables, from the raw pages."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _fields(found: Found, chosen: Filter) -> tuple[Table, _Rows]:
 
 
 def _documents(found: Found, chosen: Filter) -> tuple[Table, _Rows]:
-    """Give a table with the fields of all classes that are meant, side by side, under the names that they have."""
+    """Return a table with the fields of all classes that are meant, side by side, under the names that they have."""
     names = load_names(found.state)
     one = next(iter(chosen.classes)) if len(chosen.classes) == 1 else None
     known = names.classes.get(None if one == UNCLASSIFIED else one, {}) if one else names.whole

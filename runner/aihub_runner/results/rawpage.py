@@ -57,7 +57,7 @@ class RawPage:
 
 
 def _members(text: str) -> Iterator[tuple[str, int]]:
-    """Give the name of each member of an object, and where its value begins."""
+    """Return the name of each member of an object, and where its value begins."""
     place = _after(text, 0, "{")
     while text[place] != "}":
         name, place = SKIPPER.raw_decode(text, place)
@@ -77,7 +77,7 @@ def _end(text: str, start: int) -> int:
 
 
 def _elements(text: str, start: int) -> Iterator[tuple[int, Any]]:
-    """Give each element of an array: where it begins, and its value."""
+    """Return each element of an array: where it begins, and its value."""
     place = _after(text, start, "[")
     while text[place] != "]":
         value, end = READER.raw_decode(text, place)

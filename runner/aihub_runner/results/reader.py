@@ -12,11 +12,11 @@ from typing import Any
 from aihub_runner.errors import ResultsError
 from aihub_runner.files import digest_file, read_regular, write_file
 from aihub_runner.model import Damage, Member, Page, Run, Scan, Shard
-from aihub_runner.plan.planner import Want
+from aihub_runner.plan.planner import Goal
 from aihub_runner.results.rawpage import RawPage
 from aihub_runner.state.store import State
 from aihub_runner.text.jsontext import Place, settle
-from aihub_runner.text.shown import make_visible, show_value
+from aihub_runner.text.shown import escape_control_chars, show_value
 
 BYTES_IN_MEMORY = 16_000_000  # of raw pages; one is kept in any case
 FETCH_AGAIN = "apply again, which fetches it again, free of charge"
@@ -36,17 +36,17 @@ class Chosen:
     present: bool
 
 
-def choose_runs(shards: Iterable[Shard], scan: Scan, want: Want) -> list[Chosen]:
+def choose_runs(shards: Iterable[Shard], scan: Scan, goal: Goal) -> list[Chosen]:
     """Choose for each file the newest complete run of today's key made from today's bytes.
 
     A file that is not there any more keeps its newest results. Sorted by path.
     """
     today = {source.path: source.identity for source in scan.sources}
-    aside = {item.path for item in scan.set_aside}
+    aside = {item.path for item in scan.skipped}
     chosen: dict[str, Chosen] = {}
     for shard in shards:
-        for run in shard.runs_of(want.run_key):
-            if run.status != "COMPLETE" or want.include not in run.fetched:
+        for run in shard.runs_of(goal.run_key):
+            if run.status != "COMPLETE" or goal.include not in run.fetched:
                 continue
             for member in shard.members:
                 path = member.path
@@ -61,22 +61,22 @@ def choose_runs(shards: Iterable[Shard], scan: Scan, want: Want) -> list[Chosen]
 
 
 def find_damaged(
-    state: State, shards: Iterable[Shard], want: Want, folder: Path, among: Collection[int] | None = None
+    state: State, shards: Iterable[Shard], goal: Goal, folder: Path, among: Collection[int] | None = None
 ) -> Damage:
     """Find the pages of today's runs that are missing or not as they were fetched, by run; `among` some, or all."""
     damaged = {}
-    for run in (run for shard in shards for run in shard.runs_of(want.run_key) if want.include in run.fetched):
+    for run in (run for shard in shards for run in shard.runs_of(goal.run_key) if goal.include in run.fetched):
         if among is None or run.id in among:
-            pages = state.load_pages(run.id, want.include)
+            pages = state.load_pages(run.id, goal.include)
             paths = frozenset(page.path for page in pages if digest_file(folder / page.path) != page.digest)
             damaged.update({run.id: paths} if paths else {})
     return damaged
 
 
-def find_lost(shards: Iterable[Shard], want: Want) -> list[Run]:
+def find_lost(shards: Iterable[Shard], goal: Goal) -> list[Run]:
     """Find the runs that the server has no more, and whose results are not here as they are wanted."""
-    complete = [[run for run in shard.runs_of(want.run_key) if run.status == "COMPLETE"] for shard in shards]
-    return [runs[-1] for runs in complete if runs and runs[-1].is_gone and want.lacks(runs[-1])]
+    complete = [[run for run in shard.runs_of(goal.run_key) if run.status == "COMPLETE"] for shard in shards]
+    return [runs[-1] for runs in complete if runs and runs[-1].is_gone and goal.lacks(runs[-1])]
 
 
 def lost_error(run: Run) -> ResultsError:
@@ -146,7 +146,7 @@ def _describe_odd(what: str, value: Any, place: Place, found: str) -> str:
         names = names[2:]
     words += [".".join(str(name) for name in names)] * bool(names)
     become = "U+FFFD" if "surrogate" in found else "null"
-    return make_visible(f"{', '.join(words)}: {found} is no JSON, {become} is written in its place")
+    return escape_control_chars(f"{', '.join(words)}: {found} is no JSON, {become} is written in its place")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Found:
     tell: Callable[[str], None] = field(default=_hear_nothing)  # of what is no JSON, and left out
 
     def identify(self) -> str:
-        """Give a digest of everything that documents are made from."""
+        """Return a digest of everything that documents are made from."""
         digest = hashlib.sha256(self.include.encode())
         for run in {choice.run.id: choice.run for choice in self.chosen}.values():
             pages = [
@@ -190,7 +190,7 @@ class Found:
                     yield from _read_file(choice, pages.file(page, position, choice.path))
 
     def _keep(self, choice: Chosen) -> Iterator[Document]:
-        """Give the documents of a file as they were made before its page was damaged."""
+        """Return the documents of a file as they were made before its page was damaged."""
         for document in self.kept.get((choice.run.remote_id or "", choice.member.name), ()):
             yield document | {"path": choice.path, "present": choice.present}
 
@@ -212,9 +212,9 @@ class Found:
                 before = fields or before
 
 
-def find_results(state: State, shards: Iterable[Shard], scan: Scan, want: Want, folder: Path) -> Found:
+def find_results(state: State, shards: Iterable[Shard], scan: Scan, goal: Goal, folder: Path) -> Found:
     """Find the results that count today, for a spec's files as they are."""
-    return Found(state, choose_runs(shards, scan, want), want.include, folder)
+    return Found(state, choose_runs(shards, scan, goal), goal.include, folder)
 
 
 def carry_pages(state: State, old: Path, new: Path) -> None:

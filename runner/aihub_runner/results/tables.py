@@ -148,12 +148,12 @@ def _document_cells(document: Document) -> tuple[Any, ...]:
 
 
 def class_of(document: Document) -> str | None:
-    """Give a document's class, None where it was not classified."""
+    """Return a document's class, None where it was not classified."""
     return _text(document["class"])
 
 
 def field_rows(document: Document) -> list[tuple[Any, ...]]:
-    """Give the rows of FIELDS for a document, in the order of its fields."""
+    """Return the rows of FIELDS for a document, in the order of its fields."""
     cells = _document_cells(document)
     return [(*cells, index, *_field_cells(one)) for index, one in enumerate(document["fields"])]
 
@@ -175,7 +175,7 @@ def _field_cells(one: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def case_row(run_id: str, case: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Give the row of CASES for a cross-class field of a run."""
+    """Return the row of CASES for a cross-class field of a run."""
     return (
         run_id,
         _text(case.get("name")),
@@ -214,7 +214,7 @@ class Shape:
             self.fields[name] = max(number, self.fields.get(name, 0))
 
     def columns(self) -> tuple[Column, ...]:
-        """Give the columns: those that every document has, then its fields by name, so that none moves another."""
+        """Return the columns: those that every document has, then its fields by name, so that none moves another."""
         occurrences = [(name, n) for name, most in self.fields.items() for n in range(1, most + 1)]
         self.labels = name_columns(occurrences, self.labels, [column.name for column in DOCUMENTS])
         ordered = sorted(occurrences)
@@ -222,7 +222,7 @@ class Shape:
         return (*DOCUMENTS, *(Column(self.labels[one], "text") for one in ordered))
 
     def row(self, document: Document) -> list[Any]:
-        """Give a document's row, in the order of `columns`, which must have been asked for."""
+        """Return a document's row, in the order of `columns`, which must have been asked for."""
         fields = document["fields"]
         row = [
             *_document_cells(document),
@@ -260,7 +260,7 @@ class Layout:
     known: Names
 
     def names(self) -> Names:
-        """Give the names of columns, by class, and those of all classes side by side, to be known from now on."""
+        """Return the names of columns, by class, and those of all classes side by side, to be known from now on."""
         return Names(
             self.known.classes | {name: shape.labels for name, shape in self.shapes.items()}, self.whole.labels
         )
@@ -270,7 +270,7 @@ class Layout:
         return [self.fields, *self.classes.values(), *([self.cases] if self.cases.rows else [])]
 
     def rows(self, documents: Iterable[Document], cases: Iterable[Case], names: Collection[str]) -> Iterator[Rows]:
-        """Give the rows of the tables that are named, as documents come, each with the name of its table."""
+        """Return the rows of the tables that are named, as documents come, each with the name of its table."""
         wanted = {name: table.name for name, table in self.classes.items() if table.name in names}
         if wanted or self.fields.name in names:
             for document in documents:

@@ -1,4 +1,4 @@
-"""Tell a file that cannot be read from a disk that cannot, and from what this machine lacks."""
+"""Return a file that cannot be read from a disk that cannot, and from what this machine lacks."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import os
 from collections.abc import Iterable
 
 from aihub_runner.errors import StateError
-from aihub_runner.model import SetAside
+from aihub_runner.model import SkippedFile
 from aihub_runner.system.shortage import find_shortage
 
 _OF_A_DISK = frozenset({errno.EIO, errno.ESTALE})
 
 
 def is_of_disk(error: OSError) -> bool:
-    """Tell whether an error speaks of the disk or the server behind a mount."""
+    """Return whether an error speaks of the disk or the server behind a mount."""
     return error.errno in _OF_A_DISK
 
 
 def find_mount(place: str) -> int:
-    """Tell the device that holds a file, by the nearest folder above it that can be asked."""
+    """Return the device that holds a file, by the nearest folder above it that can be asked."""
     while True:
         try:
             return os.stat(place).st_dev
@@ -41,8 +41,8 @@ class Disks:
     def __init__(self) -> None:
         self._failed: dict[int, tuple[str, str]] = {}  # by device: the file, and what was said of it
 
-    def explain(self, place: str, path: str, error: OSError) -> SetAside:
-        """Tell why a file is set aside. Raises Shortage, and StateError where it is not the first one of its disk."""
+    def explain(self, place: str, path: str, error: OSError) -> SkippedFile:
+        """Return why a file is skipped. Raises Shortage, and StateError where it is not the first one of its disk."""
         if shortage := find_shortage(error):
             raise shortage from error
         what = error.strerror or str(error)
@@ -52,7 +52,7 @@ class Disks:
                 raise disk_error(path, f"like {self._failed[mount][0]}: {what}") from error
             self._failed[mount] = (path, what)
         reason = "vanished" if isinstance(error, FileNotFoundError | NotADirectoryError) else "unreadable"
-        return SetAside(path, reason, what)
+        return SkippedFile(path, reason, what)
 
     def check(self, read: Iterable[str]) -> None:
         """Raise StateError for a disk of which no file could be read; `read` are those that were."""

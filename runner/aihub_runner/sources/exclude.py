@@ -27,7 +27,7 @@ def find_work_tree(folder: Path) -> Path:
 
 
 def is_outside(path: Path, tree: Path) -> bool:
-    """Tell whether a path leads out of a work tree, by itself or through symlinks; it need not exist."""
+    """Return whether a path leads out of a work tree, by itself or through symlinks; it need not exist."""
     return not Path(os.path.realpath(path)).is_relative_to(tree)
 
 
@@ -52,7 +52,7 @@ def lead_outside(spec_path: Path, what: str, paths: Iterable[str]) -> InputError
 
 
 def is_own_name(name: str) -> bool:
-    """Tell whether a file is one of ours, or one of Git's or a secret one, by its name."""
+    """Return whether a file is one of ours, or one of Git's or a secret one, by its name."""
     lower = name.lower()
     begins, ends = (".env", RESULTS_MARKER), (".lock", ".lock.toml", SPEC_ENDING)
     return lower.startswith(begins) or lower.endswith(ends) or ".state.db" in lower or lower == ".git"
@@ -69,18 +69,18 @@ _LITTER_FOLDERS = frozenset(
 
 
 def is_litter(name: str) -> bool:
-    """Tell whether a file is one that programs leave beside documents, by its name."""
+    """Return whether a file is one that programs leave beside documents, by its name."""
     return _LITTER.fullmatch(name.lower()) is not None
 
 
 def is_litter_folder(name: str) -> bool:
-    """Tell whether a folder is one that systems leave beside documents, by its name."""
+    """Return whether a folder is one that systems leave beside documents, by its name."""
     lower = name.lower()
     return lower in _LITTER_FOLDERS or lower.startswith(".trash-")
 
 
 def is_own_folder(folder: str) -> bool:
-    """Tell whether a folder is Git's, holds results or secrets, or is a fake's; nothing below it is a source."""
+    """Return whether a folder is Git's, holds results or secrets, or is a fake's; nothing below it is a source."""
     parent, name = os.path.split(folder)
     stem = name.removesuffix(".fake")
     if name.lower() == ".git" or name.lower().startswith(".env"):
@@ -90,7 +90,7 @@ def is_own_folder(folder: str) -> bool:
 
 
 def is_spec(path: str) -> bool:
-    """Tell whether a TOML file has the keys of a spec; one that cannot be parsed is judged by its lines."""
+    """Return whether a TOML file has the keys of a spec; one that cannot be parsed is judged by its lines."""
     try:
         info = os.stat(path)
         if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_SPEC_BYTES:
@@ -107,7 +107,7 @@ def is_spec(path: str) -> bool:
 
 
 def leads_to_own(target: str, tree: Path) -> bool:
-    """Tell whether the target of a symlink is never a source: a link makes it none."""
+    """Return whether the target of a symlink is never a source: a link makes it none."""
     if is_own_name(os.path.basename(target)) or (target.endswith(".toml") and is_spec(target)):
         return True
     places = [Path(target), *Path(target).parents]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aihub_runner.errors import InputError
-from aihub_runner.model import MB, CachedDigest, Scan, SetAside, Source, Stat
+from aihub_runner.model import MB, CachedDigest, Scan, SkippedFile, Source, Stat
 from aihub_runner.sources.disks import Disks
 from aihub_runner.sources.exclude import RESULTS_MARKER
 from aihub_runner.sources.walk import find_files
@@ -64,7 +64,7 @@ def scan_sources(
 
 
 def check_files(spec: Spec, spec_path: Path, allow_outside: bool) -> Scan:
-    """Find the files of a spec without reading them: how many there are, what is set aside, which patterns take none.
+    """Find the files of a spec without reading them: how many there are, what is skipped, which patterns take none.
 
     Raises InputError as `scan_sources`.
     """
@@ -76,18 +76,18 @@ def check_files(spec: Spec, spec_path: Path, allow_outside: bool) -> Scan:
     return Scan(sources, _in_order(aside), {}, tuple(busy), tuple(idle))
 
 
-Judged = list[tuple[str, "Stat | SetAside | None"]]
+Judged = list[tuple[str, "Stat | SkippedFile | None"]]
 
 
-def _select(spec: Spec, spec_path: Path, allow_outside: bool, disks: Disks) -> tuple[str, Judged, list[SetAside]]:
-    """Give the folder of a spec, what is to be said of each file it selects, and what of them is set aside."""
+def _select(spec: Spec, spec_path: Path, allow_outside: bool, disks: Disks) -> tuple[str, Judged, list[SkippedFile]]:
+    """Return the folder of a spec, what is to be said of each file it selects, and what of them is skipped."""
     folder = os.path.realpath(spec_path.parent)
     found = find_files(spec.files, folder, spec_path, allow_outside)
     judged: Judged = [(path, _judge(spec.limits, folder, path, disks)) for path in sorted(found.paths)]
-    return folder, judged, [*found.set_aside, *(item for _, item in judged if isinstance(item, SetAside))]
+    return folder, judged, [*found.skipped, *(item for _, item in judged if isinstance(item, SkippedFile))]
 
 
-def _in_order(aside: Iterable[SetAside]) -> tuple[SetAside, ...]:
+def _in_order(aside: Iterable[SkippedFile]) -> tuple[SkippedFile, ...]:
     return tuple(sorted(aside, key=lambda item: item.path))
 
 
@@ -112,14 +112,14 @@ def _password(path: str, passwords: Iterable[tuple[Globs, str]]) -> str:
 # One file
 
 
-def _judge(limits: Limits, folder: str, path: str, disks: Disks) -> Stat | SetAside | None:
-    """Tell a file's stat, why it is set aside, or None where it is left out without a word."""
+def _judge(limits: Limits, folder: str, path: str, disks: Disks) -> Stat | SkippedFile | None:
+    """Return a file's stat, why it is skipped, or None where it is left out without a word."""
     if shown := _unfit_name(path):
         return shown
     suffix = _suffix(path)
     if suffix not in SUPPORTED and limits.on_unsupported != "send":
         ignored = limits.on_unsupported == "ignore"
-        return None if ignored else SetAside(path, "unsupported type", suffix or "it has no extension")
+        return None if ignored else SkippedFile(path, "unsupported type", suffix or "it has no extension")
     try:
         info = os.stat(f"{folder}/{path}")
     except OSError as error:
@@ -131,16 +131,16 @@ def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def _unfit_name(path: str) -> SetAside | None:
+def _unfit_name(path: str) -> SkippedFile | None:
     if path.isascii() and path.isprintable():
         return None
     try:
         path.encode()
     except UnicodeEncodeError:
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-        return SetAside(_escape(shown), "name", "its name is not UTF-8")
+        return SkippedFile(_escape(shown), "name", "its name is not UTF-8")
     if _escape(path) != path:
-        return SetAside(_escape(path), "name", "its name has control characters")
+        return SkippedFile(_escape(path), "name", "its name has control characters")
     return None
 
 
@@ -148,16 +148,18 @@ def _escape(path: str) -> str:
     return "".join(c if unicodedata.category(c) != "Cc" else c.encode("unicode_escape").decode() for c in path)
 
 
-def _judge_stat(limits: Limits, path: str, suffix: str, info: os.stat_result) -> Stat | SetAside:
+def _judge_stat(limits: Limits, path: str, suffix: str, info: os.stat_result) -> Stat | SkippedFile:
     size = info.st_size
     if not stat.S_ISREG(info.st_mode):
-        return SetAside(path, "unreadable", "it is not a regular file")
+        return SkippedFile(path, "unreadable", "it is not a regular file")
     if size == 0:
-        return SetAside(path, "empty")
+        return SkippedFile(path, "empty")
     if suffix in SPREADSHEETS and size >= limits.spreadsheet_size_mb * MB:
-        return SetAside(path, "too large", f"{size} bytes, spreadsheets stay under {limits.spreadsheet_size_mb:g} MB")
+        return SkippedFile(
+            path, "too large", f"{size} bytes, spreadsheets stay under {limits.spreadsheet_size_mb:g} MB"
+        )
     if size > limits.file_size_mb * MB:
-        return SetAside(path, "too large", f"{size} bytes, at most {limits.file_size_mb:g} MB")
+        return SkippedFile(path, "too large", f"{size} bytes, at most {limits.file_size_mb:g} MB")
     return Stat(size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
 
 
@@ -184,7 +186,7 @@ class _Meter:
         self.reading(0)
 
     def reading(self, size: int) -> None:
-        """Tell how much of the file at hand is read."""
+        """Return how much of the file at hand is read."""
         if self._tell and self._files:
             self._tell(self._files_done, self._files, min(self._bytes_done + size, self._bytes), self._bytes)
 
@@ -201,18 +203,18 @@ def _digest_all(
     kept: Mapping[str, Stat],
     cache: Mapping[str, CachedDigest],
     now_ns: int,
-    aside: list[SetAside],
+    aside: list[SkippedFile],
     meter: _Meter,
     disks: Disks,
 ) -> dict[str, CachedDigest]:
-    """Give each file its digest; what turns out to be unusable while it is read is added to `aside`."""
+    """Return each file its digest; what turns out to be unusable while it is read is added to `aside`."""
     fresh: dict[str, CachedDigest] = {}
     for path, found in kept.items():
         if (known := _cached(cache.get(path), found)) is not None:
             fresh[path] = known
             continue
         hashed = _digest(limits, folder, path, meter, disks)
-        if isinstance(hashed, SetAside):
+        if isinstance(hashed, SkippedFile):
             aside.append(hashed)
         else:
             fresh[path] = CachedDigest(hashed[0], hashed[1], now_ns)
@@ -220,21 +222,21 @@ def _digest_all(
     return fresh
 
 
-def _digest(limits: Limits, folder: str, path: str, meter: _Meter, disks: Disks) -> tuple[Stat, str] | SetAside:
+def _digest(limits: Limits, folder: str, path: str, meter: _Meter, disks: Disks) -> tuple[Stat, str] | SkippedFile:
     """Hash a file; one that changes meanwhile is hashed again, a few times."""
     suffix = _suffix(path)
     try:
         for _ in range(HASH_TRIES):
             with open(f"{folder}/{path}", "rb", opener=_open_without_waiting) as file:
                 found = _judge_stat(limits, path, suffix, os.fstat(file.fileno()))
-                if isinstance(found, SetAside):
+                if isinstance(found, SkippedFile):
                     return found
                 digest = _hash(file, meter)
                 if found == _judge_stat(limits, path, suffix, os.fstat(file.fileno())):
                     return found, digest
     except OSError as error:
         return disks.explain(f"{folder}/{path}", path, error)
-    return SetAside(path, "vanished", "it keeps changing while it is read")
+    return SkippedFile(path, "vanished", "it keeps changing while it is read")
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

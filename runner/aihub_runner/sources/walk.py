@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from aihub_runner.model import SetAside
+from aihub_runner.model import SkippedFile
 from aihub_runner.sources.disks import disk_error, is_of_disk
 from aihub_runner.sources.exclude import (
     RESULTS_MARKER,
@@ -33,7 +33,7 @@ class Found:
     """Paths of the selected files, relative to the spec's folder, and the folders that cannot be listed."""
 
     paths: set[str]
-    set_aside: set[SetAside]
+    skipped: set[SkippedFile]
 
 
 class _Place(NamedTuple):
@@ -118,7 +118,7 @@ class _Walk:
         return leads_to_own(os.path.realpath(f"{self.folder}/{path}"), self.tree)
 
     def _leave_at(self, path: str) -> State:
-        """Tell where a folder stands in what is left out, as it was reached and as it is written."""
+        """Return where a folder stands in what is left out, as it was reached and as it is written."""
         found: State = frozenset()
         for names in (path, self._write(path)):
             state = self.leave.start()
@@ -145,7 +145,7 @@ class _Walk:
             shown = f"{self._write(place.path) or '.'}/"
             if is_of_disk(error):  # of several files, for all we know
                 raise disk_error(shown, error.strerror or str(error)) from error
-            self.found.set_aside.add(SetAside(shown, "unreadable", f"folder, {error.strerror}"))
+            self.found.skipped.add(SkippedFile(shown, "unreadable", f"folder, {error.strerror}"))
             return []
         written, below = self._write(place.path), []
         for entry in listed:
@@ -172,7 +172,7 @@ class _Walk:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Tell whether it is a folder itself; of what cannot be asked, whoever reads it says more."""
+    """Return whether it is a folder itself; of what cannot be asked, whoever reads it says more."""
     try:
         return entry.is_dir(follow_symlinks=False)
     except OSError:

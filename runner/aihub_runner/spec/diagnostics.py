@@ -100,7 +100,7 @@ def locate(mistakes: Iterable[Mistake], text: str, path: PurePath) -> list[Input
 
 
 def _line_of(key: Key, lines: Mapping[Key, int]) -> int:
-    """Give the line of a key, else of what is below it, else of the table that it is in; 0 for the whole spec."""
+    """Return the line of a key, else of what is below it, else of the table that it is in; 0 for the whole spec."""
     for end in range(len(key), 0, -1):
         if found := [line for known, line in lines.items() if known[:end] == key[:end]]:
             return lines.get(key[:end], min(found))
@@ -126,7 +126,7 @@ def find_secrets(content: Any, known: Collection[Key], key: Key = ()) -> Iterato
 
 
 def is_secret(key: Key, known: Collection[Key]) -> bool:
-    """Tell whether a key looks like a secret, and is neither a key of specs nor the name of an alias."""
+    """Return whether a key looks like a secret, and is neither a key of specs nor the name of an alias."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|-", "_", str(key[-1])).lower()
     return _SECRET.search(name) is not None and key not in known and key[:-1] not in _FREE
 

@@ -48,7 +48,7 @@ OWN_TAG = "aihub-runner:"
 
 
 def is_this_machine(host: str) -> bool:
-    """Tell whether a host of a URL, in lower case, is this machine itself."""
+    """Return whether a host of a URL, in lower case, is this machine itself."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -56,7 +56,7 @@ def is_this_machine(host: str) -> bool:
 
 
 def check_context(context: str) -> str:
-    """Give a context back that a header can carry. Raises ValueError."""
+    """Return a context back that a header can carry. Raises ValueError."""
     if not (context.isascii() and context.isprintable()) or context != context.strip():
         raise ValueError("holds characters or blanks that no context has")
     return context
@@ -194,7 +194,7 @@ class Results(_Table):
     )
 
     def dir_for(self, name: str) -> str:
-        """Give the folder of the results, relative to the spec's folder."""
+        """Return the folder of the results, relative to the spec's folder."""
         return self.dir or f"results/{name}"
 
 
@@ -294,7 +294,7 @@ def _hint_of(what: str) -> str:
 
 
 def _is_deep(content: dict[str, Any]) -> bool:
-    """Tell whether tables nest deeper than any spec needs, and than can be walked; dotted keys make it easy."""
+    """Return whether tables nest deeper than any spec needs, and than can be walked; dotted keys make it easy."""
     level: list[Any] = [content]
     for _ in range(MAX_DEPTH):
         inner = [value for one in level for value in (one.values() if isinstance(one, dict) else one)]
@@ -334,7 +334,7 @@ def _check_results(spec: Spec) -> Iterator[Mistake]:
 
 
 def _table(content: Any, *names: str) -> dict[str, Any]:
-    """Give a table as it was written, empty where there is none."""
+    """Return a table as it was written, empty where there is none."""
     for name in names:
         content = content.get(name, {}) if isinstance(content, dict) else {}
     return content if isinstance(content, dict) else {}

@@ -172,7 +172,7 @@ class Globs:
         return not (wanted.literal or linked or name == "..")
 
     def takes(self, state: State, name: str) -> bool:
-        """Tell whether a file in the folder where a walk stands matches."""
+        """Return whether a file in the folder where a walk stands matches."""
         files = self._files.get(state)
         if files is None:
             names = (name for branch in self._ended(state) for name in branch.files)
@@ -180,7 +180,7 @@ class Globs:
         return files.match(name)
 
     def takes_all(self, state: State) -> bool:
-        """Tell whether everything below the folder where a walk stands matches, hidden or not."""
+        """Return whether everything below the folder where a walk stands matches, hidden or not."""
         return self._hidden and any(
             "*" in branch.files and branch.folders[-1:] == (None,) for branch in self._ended(state)
         )
@@ -190,7 +190,7 @@ class Globs:
         return [self._branches[number] for number, depth in state if depth == len(self._branches[number].folders)]
 
     def matches(self, path: str) -> bool:
-        """Tell whether a whole path matches, relative to the folder that the patterns are relative to."""
+        """Return whether a whole path matches, relative to the folder that the patterns are relative to."""
         *folders, name = unicodedata.normalize("NFC", path).split("/")
         state = self.start()
         for folder in folders:
@@ -210,7 +210,7 @@ class Globs:
 
 
 def _literal_prefix(folders: Sequence[str]) -> tuple[str, ...]:
-    """Give the folders that can be gone to without listing; names beyond ASCII may be written otherwise on disk."""
+    """Return the folders that can be gone to without listing; names beyond ASCII may be written otherwise on disk."""
     count = next((i for i, name in enumerate(folders) if not _is_literal(name) or not name.isascii()), len(folders))
     return tuple(_plain(name) for name in folders[:count])
 
@@ -234,7 +234,7 @@ def _name_part(folders: tuple[str, ...], names: Sequence[Sequence[str]]) -> str:
 
 
 def find_idle_parts(patterns: Iterable[str], folder: str, paths: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Tell which parts of patterns take some of these paths, and which take none, in their order."""
+    """Return which parts of patterns take some of these paths, and which take none, in their order."""
     left = {}
     for pattern in patterns:
         if not pattern.startswith("!"):

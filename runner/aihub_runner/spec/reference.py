@@ -31,7 +31,7 @@ EXIT_CODES = {
     0: "All that the spec asks for is done.",
     1: "A bug of ours; a report file is named.",
     2: "Command line, spec, settings or sources are wrong; nothing was sent.",
-    3: "Ended, but some files or runs failed, or were set aside.",
+    3: "Ended, but some files or runs failed, or were skipped.",
     4: "The service refused, or stayed unreachable.",
     5: "The state is locked, damaged, or newer than this version; a disk is full or fails; or too many files are open.",
     6: "Nothing failed, but runs go on or wait for a person's review, or results are to be fetched; apply again later.",

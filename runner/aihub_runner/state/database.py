@@ -55,13 +55,13 @@ _ADVICE = {
     sqlite3.SQLITE_READONLY: ("it cannot be written", "check its permissions"),
     sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "check that its folder exists and can be written"),
     sqlite3.SQLITE_BUSY: ("another program holds it", "close the program that has it open, and apply again"),
-    sqlite3.SQLITE_CORRUPT: ("it is damaged", "restore it from a backup, or take up work with --adopt"),
+    sqlite3.SQLITE_CORRUPT: ("it is damaged", "restore it from a backup, or import work with --adopt"),
     sqlite3.SQLITE_NOTADB: ("it is no state file", "name another place with --state"),
 }
 
 
 def fits_column(value: object) -> bool:
-    """Tell whether a column can hold a value: a whole number has 64 bits there."""
+    """Return whether a column can hold a value: a whole number has 64 bits there."""
     return not isinstance(value, int) or -(1 << 63) <= value < 1 << 63
 
 

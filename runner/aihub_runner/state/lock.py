@@ -30,7 +30,7 @@ def _lock_path(state_path: Path) -> Path:
 
 
 def is_locked(state_path: Path) -> bool:
-    """Tell whether a process holds the lock beside a state file, without keeping another from taking it."""
+    """Return whether a process holds the lock beside a state file, without keeping another from taking it."""
     try:
         descriptor = os.open(_lock_path(state_path), os.O_RDONLY | os.O_NONBLOCK)
     except OSError:

@@ -221,7 +221,7 @@ class State(Fetches):
             before = batch.before | ({batch.remote_id} if batch.remote_id else set())
             self.write("UPDATE batches SET remote_id = NULL, before = ? WHERE id = ?", _join_ids(before), batch.id)
 
-    def record_taken_batch(self, shard_id: int, target: str, remote_id: int) -> int:
+    def record_imported_batch(self, shard_id: int, target: str, remote_id: int) -> int:
         """Record a batch that another state created, and return its row."""
         cursor = self.write(
             "INSERT INTO batches (shard, target, name, intent_s, remote_id, verified) VALUES (?, ?, '', 0, ?, 1)",
@@ -347,7 +347,7 @@ class State(Fetches):
         """Load what each run key stands for."""
         return {row["run_key"]: json.loads(row["settings"]) for row in self.read("SELECT * FROM run_keys")}
 
-    def record_taken_run(
+    def record_imported_run(
         self, shard_id: int, batch: Batch, run: tuple[str, int, str], remote_id: str | None = None
     ) -> int:
         """Record a run that another state started, as an intent without a time, and return its row.

@@ -1,4 +1,4 @@
-"""Tell what the machine lacks from what is wrong with a file, the state or the service."""
+"""Return what the machine lacks from what is wrong with a file, the state or the service."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _describe(number: int) -> Shortage:
 
 
 def descriptor_limit() -> int:
-    """Tell how many descriptors this process may have."""
+    """Return how many descriptors this process may have."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return PLENTY if limit == resource.RLIM_INFINITY else limit
 
@@ -91,7 +91,7 @@ def fit_parallel(uploads: int, runs: int, spare: int, *, upload: int, run: int) 
 
 
 def spare_descriptors() -> int:
-    """Tell how many more descriptors this process may open."""
+    """Return how many more descriptors this process may open."""
     try:
         used = len(os.listdir("/dev/fd"))
     except OSError:

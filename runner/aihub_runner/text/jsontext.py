@@ -102,7 +102,7 @@ def read_json(body: bytes) -> Any:
 
 
 def may_be_odd(text: str) -> bool:
-    """Tell whether a text may have what `settle` looks for."""
+    """Return whether a text may have what `settle` looks for."""
     return "NaN" in text or "Infinity" in text or "\\ud" in text or "\\uD" in text or not _is_unicode(text)
 
 

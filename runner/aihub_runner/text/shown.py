@@ -20,7 +20,7 @@ _ACTS = re.compile(
 )
 
 
-def make_visible(text: str, keep: str = "") -> str:
+def escape_control_chars(text: str, keep: str = "") -> str:
     """Write control and direction characters as escapes, such as `\\x1b`, but for those to keep."""
 
     def escape(match: re.Match[str]) -> str:
@@ -43,7 +43,7 @@ def _show_char(char: str) -> str:
 def show_value(value: Any, limit: int) -> str:
     """Show any value of JSON in one line of at most `limit` characters."""
     text = value if isinstance(value, str) else "" if value is None else render_json(value)
-    shown = make_visible(text[: limit + 1])
+    shown = escape_control_chars(text[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
@@ -71,7 +71,7 @@ def show_difference(before: str, after: str, limit: int) -> tuple[str, str]:
 
     They begin a little before that place. Texts that look alike are written as JSON has them, and spaces as ␣.
     """
-    left, right = make_visible(before), make_visible(after)
+    left, right = escape_control_chars(before), escape_control_chars(after)
     if before != after and _look_alike(left, right):
         left, right = (json.dumps(text)[1:-1].replace(" ", "␣") for text in (before, after))
     same, longest = common_length(left, right), max(len(left), len(right))
@@ -85,7 +85,7 @@ def _window(text: str, start: int, limit: int) -> str:
 
 
 def _look_alike(left: str, right: str) -> bool:
-    """Tell whether two texts differ in nothing that one sees: spaces, invisible characters, forms, alphabets."""
+    """Return whether two texts differ in nothing that one sees: spaces, invisible characters, forms, alphabets."""
     place = common_length(left, right)
     near = slice(max(0, place - _NEAR), place + _NEAR)
     if _skeleton(left[near]) == _skeleton(right[near]):

@@ -13,7 +13,7 @@ NO_UUID = "00000000-0000-4000-8000-000000000000"
 
 
 def service_time(hub: Hub) -> float:
-    """Tell what time the service says it is, in Unix seconds."""
+    """Return what time the service says it is, in Unix seconds."""
     date = hub.target.send("GET", "/v2/batches", params={"limit": 1}).headers["Date"]
     return parsedate_to_datetime(date).timestamp()
 

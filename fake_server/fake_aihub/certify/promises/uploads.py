@@ -24,7 +24,7 @@ def open_session(hub: Hub, name: str, size: Any) -> dict[str, Any]:
 
 
 def part_size_of(hub: Hub) -> int:
-    """Tell how large parts are. Raises Skipped where they are too large to try."""
+    """Return how large parts are. Raises Skipped where they are too large to try."""
     size: int = open_session(hub, hub.new_name(".bin"), 5)["part_size"]
     if size > MAX_PART_BYTES:
         raise Skipped(f"parts of {size} bytes are too large to try")

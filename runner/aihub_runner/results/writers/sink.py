@@ -23,7 +23,7 @@ class Sink(Protocol):
         """Write what is left; without it the file is not complete."""
 
     def drop(self) -> None:
-        """Give up what has not been written; may be repeated, and after `close`."""
+        """Return up what has not been written; may be repeated, and after `close`."""
 
 
 def as_line(value: Mapping[str, Any]) -> bytes:
