@@ -34,10 +34,9 @@ from aihub_runner.model import MB, REVIEW_STATUS, Batch, Run, Shard
 from aihub_runner.plan.identity import batch_name, fingerprint_members, run_tag
 from aihub_runner.plan.planner import PAYS, Action, Work, find_attempt, missing_uploads, next_action, next_before_run
 from aihub_runner.state.store import State
-from aihub_runner.system.moment import Moment
+from aihub_runner.system.moment import DAY_S, Moment, is_to_come
 
 TICK_S = 1.0
-DAY_S = 86_400
 POLL_GROWTH = 1.5
 MAX_BATCHES = 2  # of one shard in one apply: where what was made never shows, more of them help nobody
 BATCH, RUN = "a batch", "a run"
@@ -354,7 +353,7 @@ class Coordinator:
         """Return a time before any run on a batch, in Unix seconds, that rests on no clock but the service's own."""
         newest = next(iter(self.state.list_visible(self.goal.target, 1)), None)
         base_s = batch.created_ms // 1000 or (newest.started_ns // 10**9 if newest else 0)
-        return max(1, base_s - DAY_S)
+        return 1 if is_to_come(base_s) else max(1, base_s - DAY_S)
 
     def _body(self, shard: Shard, batch: Batch, tag: str) -> dict[str, object]:
         assert batch.remote_id is not None

@@ -27,6 +27,7 @@ from aihub_runner.plan.identity import parse_run_tag
 
 READINGS = 20
 LOOK_EVERY_S = 1.0
+DAY_MS = 86_400_000
 
 T = TypeVar("T")
 
@@ -119,8 +120,8 @@ def _doubt(run: RunInfo, step: FindRun) -> str:
 
 
 def _is_after(run: RunInfo, created_ms: int) -> bool:
-    """Whether a run may have been started since a batch was made, both by the service's own answers."""
-    return not run.start_timestamp or not created_ms or run.start_timestamp // 1_000_000 >= created_ms - 1000
+    """Whether a run may have been started since a batch was made, as far as two clocks of the service agree."""
+    return not run.start_timestamp or not created_ms or run.start_timestamp // 1_000_000 >= created_ms - DAY_MS
 
 
 def preference(run: RunInfo) -> tuple[int, int]:

@@ -389,8 +389,11 @@ class UnknownBatches:
         paid = {run.batch_id for run in self.found.runs if run.id not in dismissed}
         known |= {run.batch_id for run in self.found.runs} - paid  # a person decided of them
         unknown_batches = [b for b in self.found.batches if self._may_be_ours(b) and not known & {b.id, b.name}]
-        doubtful = {run.batch_id for run in self.found.runs if run.id not in dismissed and self._may_be_paid(run)}
-        return [b for b in unknown_batches if b.id in doubtful or (self._is_new and not self._locked)]
+        decided = dismissed | self.state.known_runs()
+        doubtful = {run.batch_id for run in self.found.runs if run.id not in decided and self._may_be_paid(run)}
+        if None in doubtful or (self._is_new and not self._locked):  # a run that names no batch may be on any
+            return unknown_batches
+        return [batch for batch in unknown_batches if batch.id in doubtful]
 
     def _may_be_paid(self, run: RunInfo) -> bool:
         """Whether a run may be today's work: it is, unless its tag says that it was started with other settings."""

@@ -29,6 +29,7 @@ from aihub_runner.errors import ServiceError
 from aihub_runner.files import open_regular, read_regular
 from aihub_runner.model import MB, Stat
 from aihub_runner.sources.disks import is_of_disk
+from aihub_runner.system.moment import is_to_come
 from aihub_runner.system.shortage import find_shortage
 from aihub_runner.text.shown import count
 
@@ -163,7 +164,8 @@ def verify_batch(client: AIHub, step: VerifyBatch) -> Outcome:
         return Foreign("it has another name")
     if files and client.list_files(step.remote_id):  # one listing may have been of another batch
         return Foreign(f"it holds {count(len(files), 'file')} already")
-    return Verified(info.created_at_ms or 0)
+    created_ms = info.created_at_ms or 0
+    return Verified(0 if is_to_come(created_ms / 1000) else created_ms)
 
 
 def check_batch(client: AIHub, step: CheckBatch) -> Outcome:

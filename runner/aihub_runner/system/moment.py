@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+DAY_S = 86_400
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -40,3 +41,11 @@ UNKNOWN = Moment()
 def now() -> Moment:
     """Return this moment."""
     return Moment(_boot_id(), time.monotonic())
+
+
+def is_to_come(seconds: float) -> bool:
+    """Whether a time that the service told (Unix seconds) is no past one: a search from there on would find nothing.
+
+    Our own clock only takes belief away here: where it is wrong, a search begins earlier than it need.
+    """
+    return seconds > time.time() + DAY_S
