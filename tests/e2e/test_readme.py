@@ -1,4 +1,4 @@
-"""The README's own commands, in a copy of this project's examples."""
+"""The README's own commands and their output, in a copy of this project's examples."""
 
 from __future__ import annotations
 
@@ -9,33 +9,90 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from aihub_runner.cli.main import cli
+from aihub_runner.spec.model import parse_spec
+
 from .conftest import ROOT
 
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SPEC = "specs/invoices.aihub.toml"
 
-def test_readme_commands_do_what_they_say(tmp_path: Path) -> None:
-    shutil.copytree(
-        ROOT / "specs", tmp_path / "specs", ignore=shutil.ignore_patterns("*.fake", "results", "*.state.db*")
-    )
-    (tmp_path / ".venv").symlink_to(sys.prefix)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    [block] = re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """Return a folder with the examples, and with this environment as its `.venv`."""
+    unwanted = shutil.ignore_patterns("*.fake", "results", "*.state.db*")
+    shutil.copytree(ROOT / "specs", tmp_path / "specs", ignore=unwanted)
+    commands = tmp_path / ".venv" / "bin"
+    commands.mkdir(parents=True)
+    runner = commands / "runner"
+    runner.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m aihub_runner "$@"\n')
+    runner.chmod(0o755)
+    return tmp_path
+
+
+def run(command: str, folder: Path) -> str:
+    """Run a command line, and return all that it printed."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("AIHUB_")}
-    printed = []
-    for line in block.strip().splitlines():
-        result = subprocess.run(
-            line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
-        assert result.returncode == 0, f"{line}\n{result.stdout}{result.stderr}"
-        printed.append(result.stdout)
-    assert "specs/invoices.aihub.toml: ok" in printed[0]
-    assert "to pay     1 run" in printed[1]
-    assert "nothing to do" in printed[3]
-    assert "'path': 'invoices/" in printed[7]
+    result = subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, f"{command}\n{result.stdout}"
+    return result.stdout
+
+
+def recipe_of(target: str) -> str:
+    """Return what the Makefile runs for a target."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(BIN)", ".venv/bin")
+    [recipe] = re.findall(rf"^{target}:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    return " && ".join(line.strip() for line in recipe.splitlines())
+
+
+def test_readme_commands_print_what_it_shows(clone: Path) -> None:
+    [session] = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for part in session.removeprefix("$ ").split("\n$ "):
+        command, *shown = part.strip("\n").splitlines()
+        printed = run(recipe_of("demo") if command == "make demo" else command, clone).splitlines()
+        for line in shown:  # in this order; the README leaves lines out
+            assert line in printed, f"{command}: {line!r} is not in, or not in this order:\n" + "\n".join(printed)
+            printed = printed[printed.index(line) + 1 :]
+
+
+def test_readme_lists_every_command_and_each_works(clone: Path) -> None:
+    listed = re.findall(r"^\| `runner (\w+) SPEC` \|", README, re.MULTILINE)
+    assert sorted(listed) == sorted(cli.list_commands(None))  # type: ignore[arg-type]
+    run(f".venv/bin/runner validate {SPEC}", clone)
+    assert "to pay     1 run" in run(f".venv/bin/runner plan {SPEC} --fake", clone)
+    run(f".venv/bin/runner apply {SPEC} --fake --yes", clone)
+    for command in ("status", "results", "report", "resolve"):
+        run(f".venv/bin/runner {command} {SPEC} --fake", clone)
 
 
 def test_readme_spec_is_a_spec() -> None:
-    from aihub_runner.spec.model import parse_spec
-
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    [spec] = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    [spec] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     assert parse_spec(spec, Path("invoices.toml")).context == "acme"
+
+
+def test_python_example_reads_documents(clone: Path) -> None:
+    run(recipe_of("demo"), clone)
+    text = (ROOT / "docs" / "apply.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (clone / "example.py").write_text(example)
+    assert "invoices/alder-1180.txt" in run(f"{sys.executable} example.py", clone)
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_links_of_the_documentation_lead_to_files(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:\s]+)\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+        assert ((ROOT / page).parent / target).exists(), target
