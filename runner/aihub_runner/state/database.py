@@ -253,6 +253,11 @@ class Database:
                     raise
                 time.sleep(pause_s)
 
+    @property
+    def changes(self) -> int:
+        """Count the rows that this connection has changed so far; it never falls."""
+        return self._db.total_changes
+
     def read(self, sql: str, *values: object) -> list[sqlite3.Row]:
         """Run a query and give all rows."""
         with _explained(self.path):

@@ -7,9 +7,14 @@ from collections.abc import Iterable
 from aihub_runner.model import Answer, Page
 from aihub_runner.state.database import Database
 
+KEPT_RUNS = 16  # whose answers are kept in memory, of at most 1,000 files each
+
 
 class Fetches(Database):
     """The tables of fetches, pages and answers."""
+
+    _answers: dict[tuple[int, str], dict[str, tuple[Page, int]]]
+    _answers_of = -1
 
     def record_fetch(
         self, run: int, include: str, pages: Iterable[Page], answers: Iterable[Answer], now_s: float
@@ -47,10 +52,21 @@ class Fetches(Database):
         return {row["name"]: Answer(*row) for row in rows}
 
     def find_answer(self, run: int, include: str, name: str) -> tuple[Page, int] | None:
-        """Find the answer for a file, by its name in the batch (NFC): the page that holds it, and its place there."""
-        rows = self.read(
-            "SELECT file_offset, path, digest, position FROM answers JOIN pages USING (run, include, file_offset) "
-            "WHERE run = ? AND include = ? AND name = ?",
-            *(run, include, name),
-        )
-        return (Page(*rows[0][:3]), rows[0]["position"]) if rows else None
+        """Find the answer for a file by its name in the batch (NFC): the page that holds it, and its place there.
+
+        The answers of a few runs are kept, as long as nothing is written: one query for each file took a minute for
+        100,000.
+        """
+        if self._answers_of != self.changes:
+            self._answers, self._answers_of = {}, self.changes
+        key = run, include
+        if key not in self._answers:
+            if len(self._answers) >= KEPT_RUNS:
+                del self._answers[next(iter(self._answers))]
+            self._answers[key] = self._find_answers(run, include)
+        return self._answers[key].get(name)
+
+    def _find_answers(self, run: int, include: str) -> dict[str, tuple[Page, int]]:
+        pages = {page.file_offset: page for page in self.load_pages(run, include)}
+        answers = self.load_answers(run, include).values()
+        return {one.name: (pages[one.file_offset], one.position) for one in answers if one.file_offset in pages}
