@@ -1,4 +1,4 @@
-"""A fake AI Hub: the same requests, the same answers, faults on demand. Nothing here ever costs anything."""
+"""A fake AI Hub: the same requests, the same responses, faults on demand. It never costs anything."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The pytest plugin: the fixture `fake_aihub`, a fake AI Hub of its own for each test, module or session.
+"""The pytest plugin: the fixture `fake_aihub`, a separate fake AI Hub for each test, module or session.
 
-It is loaded into every pytest of an environment that has this package, so it imports the fake only when it is used.
+pytest loads the plugin in every environment that has this package, so it imports the fake only on first use.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 MARK = """\
 fake_aihub(allow_unused_faults=False, run_seconds=0, page_files=100, part_size=10485760, clock="frozen", …): \
-how the fake AI Hub of a test behaves; times in seconds, sizes in bytes"""
+configure the fake AI Hub of a test; times in seconds, sizes in bytes"""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the mark known."""
+    """Register the mark."""
     config.addinivalue_line("markers", MARK)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Refuse a mark that says what cannot be, whether its test asks for the fake or not."""
+    """Fail a test that has an invalid mark, even if the test does not use the fake."""
     _read_marks(item)
 
 
@@ -42,19 +42,19 @@ def _fake_aihub_server() -> Iterator[Session]:
 
 @pytest.fixture
 def fake_aihub(_fake_aihub_server: Session, request: pytest.FixtureRequest) -> Iterator[Fixture]:
-    """Return a fake AI Hub that this test alone sees, by its token. Faults that were never used fail the test."""
+    """Return a fake AI Hub that only this test can access, by its token. Unused faults fail the test."""
     yield from _open(_fake_aihub_server, request)
 
 
 @pytest.fixture(scope="module")
 def fake_aihub_module(_fake_aihub_server: Session, request: pytest.FixtureRequest) -> Iterator[Fixture]:
-    """Return a fake AI Hub that the tests of this module share; its `pytestmark` says how it behaves."""
+    """Return a fake AI Hub that the tests of this module share. Configure it in `pytestmark`."""
     yield from _open(_fake_aihub_server, request)
 
 
 @pytest.fixture(scope="session")
 def fake_aihub_session(_fake_aihub_server: Session, request: pytest.FixtureRequest) -> Iterator[Fixture]:
-    """Return a fake AI Hub that all tests of this process share; no mark is for it."""
+    """Return a fake AI Hub that all tests of this process share. Marks do not apply to it."""
     yield from _open(_fake_aihub_server, request)
 
 
@@ -66,15 +66,15 @@ def _open(server: Session, request: pytest.FixtureRequest) -> Iterator[Fixture]:
         yield fake
         unused = [] if allow_unused_faults else fake.unused()
     if unused:
-        pytest.fail(f"faults that were never used: {unused}", pytrace=False)
+        pytest.fail(f"unused faults: {unused}", pytrace=False)
 
 
 def _read_marks(node: Any) -> dict[str, Any]:
-    """Read what all marks of a node say, the nearest first. Fails the test where one says what cannot be."""
+    """Return the options from all marks of a node; the nearest mark wins. Fail the test on an invalid option."""
     options: dict[str, Any] = {}
     for mark in reversed(list(node.iter_markers("fake_aihub"))):
         if mark.args:
-            pytest.fail(f"mark fake_aihub: takes options by name, not {mark.args[0]!r}", pytrace=False)
+            pytest.fail(f"mark fake_aihub: expected keyword arguments, got {mark.args[0]!r}", pytrace=False)
         options |= mark.kwargs
     if options:
         from fake_aihub.controls.options import OF_A_TEST, OptionError, check_options

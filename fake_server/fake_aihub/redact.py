@@ -1,4 +1,4 @@
-"""What the journal never shows: tokens, cookies, passwords, the values of secrets."""
+"""Remove what the journal never shows: tokens, cookies, passwords, the values of secrets."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl, unquote, urlencode
 
 LEFT_OUT = "…"
 SECRET_NAME = re.compile(r"auth|cookie|token|secret|password|api[-_]?key", re.IGNORECASE)
-PAGE_TOKENS = ("start_token", "next_page_token")  # of pages, not of people
-# Where in a body secrets stand; * is every key.
+PAGE_TOKENS = ("start_token", "next_page_token")  # page tokens, not credentials
+# The paths of secrets in a body; * matches every key.
 SECRET_PLACES = (
     ("settings", "webhook_config", "headers", "*"),
     ("settings", "runtime_config", "instabase", "pdf", "passwords", "*"),
@@ -21,12 +21,12 @@ SECRETS_PATH = "/v2/aihub/secrets"
 
 
 def redact_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Leave out the values of headers that carry secrets."""
+    """Return headers without the values of those that carry secrets."""
     return [(name, LEFT_OUT if SECRET_NAME.search(name) else value) for name, value in headers]
 
 
 def redact_query(query: str) -> str:
-    """Leave out the values of parameters that carry secrets; a query with none stays as it is."""
+    """Return a query without the values of parameters that carry secrets. A query without secrets is unchanged."""
     pairs = parse_qsl(query, keep_blank_values=True)
     if not any(_is_secret(name) for name, _ in pairs):
         return query
@@ -34,7 +34,7 @@ def redact_query(query: str) -> str:
 
 
 def redact_url(url: Any) -> Any:
-    """Leave out the values of parameters of an address that carry secrets."""
+    """Return a URL without the values of parameters that carry secrets."""
     before, mark, query = url.partition("?") if isinstance(url, str) else (url, "", "")
     return f"{before}?{redact_query(query)}" if mark else url
 
@@ -44,7 +44,7 @@ def _is_secret(parameter: str) -> bool:
 
 
 def redact_body(path: str, body: Any) -> Any:
-    """Leave out what is secret in a body; the rest is as it was."""
+    """Return a body without its secrets. Everything else is unchanged."""
     if SECRETS_PATH in unquote(path):
         body = _without(body, ("value",))
     for place in SECRET_PLACES:

@@ -152,7 +152,7 @@ def test_plugin_takes_options_from_marks_the_nearest_first(pytester: pytest.Pyte
         ("scenarios=3", "scenarios is 3; allowed: the path of a folder"),
         ("allow_unused_faults='no'", "allow_unused_faults is 'no'; allowed: True or False"),
         ("any_token=True", "any_token is not an option; allowed: *"),
-        ("3", "takes options by name, not 3"),
+        ("3", "expected keyword arguments, got 3"),
     ],
 )
 def test_mark_that_says_what_cannot_be_fails_its_test(pytester: pytest.Pytester, mark: str, message: str) -> None:
@@ -201,7 +201,7 @@ def test_plugin_fails_a_test_whose_next_run_never_came_unless_that_is_allowed(py
     """
     result = run(pytester, code)
     result.assert_outcomes(passed=6, errors=2)
-    result.stdout.fnmatch_lines(["*never used: *'next_run': {'status': 'FAILED'}*"])
+    result.stdout.fnmatch_lines(["*unused faults: *'next_run': {'status': 'FAILED'}*"])
 
 
 def test_fakes_of_modules_and_of_the_session_are_shared_and_fail_for_unused_faults(pytester: pytest.Pytester) -> None:
@@ -228,7 +228,7 @@ def test_fakes_of_modules_and_of_the_session_are_shared_and_fail_for_unused_faul
     )
     result = run(pytester, code)
     result.assert_outcomes(passed=3, errors=2)
-    result.stdout.fnmatch_lines_random(["*never used: *runApp*", "*never used: *next_run*"])
+    result.stdout.fnmatch_lines_random(["*unused faults: *runApp*", "*unused faults: *next_run*"])
 
 
 FROZEN = """

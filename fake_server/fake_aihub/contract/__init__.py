@@ -1,1 +1,1 @@
-"""The API as it is documented, and where each behaviour is known from."""
+"""The API as documented, and the source of each behaviour."""

@@ -1,7 +1,7 @@
-"""Where each behaviour of the fake is known from: a mark on the code that implements it, collected in `RULES`.
+"""The source of each behaviour of the fake: a mark on the code that implements it, collected in `RULES`.
 
-`spec` is the vendor's OpenAPI description, `docs` its public documentation, `sdk` the code of its Python SDK, and
-`guess` is ours: nothing public says so.
+`spec` is the vendor's OpenAPI description, `docs` its public documentation, `sdk` the code of its Python SDK. `guess`
+is our assumption: nothing public confirms it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Marked = TypeVar("Marked")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One behaviour. Without an operation it holds for all, without a status for each answer."""
+    """One behaviour. An empty operation means every operation; a status of None means every response."""
 
     source: Source
     text: str
@@ -31,7 +31,7 @@ RULES: list[Rule] = []
 
 
 def rule(source: Source, text: str, *, operation: str = "", status: int | None = None) -> Callable[[Marked], Marked]:
-    """Mark a function or class with a behaviour that it implements, and where that is known from."""
+    """Mark a function or class with a behaviour that it implements and the source of that behaviour."""
 
     def mark(marked: Marked) -> Marked:
         where = f"{getattr(marked, '__module__', '')}.{getattr(marked, '__name__', '')}"
@@ -48,7 +48,7 @@ def count_sources(rules: Iterable[Rule]) -> dict[Source, int]:
 
 
 def render_counts(rules: Iterable[Rule]) -> str:
-    """Render in one sentence how many behaviours have which source, as the README tells it."""
+    """Return one sentence with the number of behaviours per source, as shown in the README."""
     counts = count_sources(rules)
     return (
         f"Of its {sum(counts.values())} marked behaviours, {counts['spec']} are from the OpenAPI description, "

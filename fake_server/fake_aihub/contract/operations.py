@@ -1,7 +1,7 @@
-"""The operations of the API, each with everything that it is documented to take: declared here, once.
+"""The operations of the API, each with its documented parameters, headers and properties.
 
-A kind says what a value is: a type, a union of types, a `Literal` of texts, `[kind]` for a list, or a mapping for an
-object with properties of its own. `dict` is an object whose keys are the caller's.
+A kind is the type of a value: a type, a union of types, a `Literal` of texts, `[kind]` for a list, or a mapping for an
+object with known properties. `dict` is an object with arbitrary keys.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Kind = Any
 class Operation:
     """One operation: its query parameters, request headers and body properties by name, and its statuses.
 
-    `statuses` are those that the description names; where `default_error`, it admits every other one as an error.
+    `statuses` are those that the description names. With `default_error`, every other error status is allowed, too.
     """
 
     id: str
@@ -32,7 +32,7 @@ class Operation:
     default_error: bool = True
 
 
-# The description of an app run has no webhook_config; the SDK has a model of it.
+# The description of an app run has no webhook_config. The SDK has a model for it.
 SETTINGS: Mapping[str, Kind] = {
     "keys": {"custom": dict, "secret": dict},
     "runtime_config": {"generate_post_process_pdf": bool, "instabase": {"pdf": {"passwords": dict}}},
@@ -47,7 +47,7 @@ RUN_BODY: Mapping[str, Kind] = {
     "settings": SETTINGS,
 }
 APP_BODY: Mapping[str, Kind] = {**RUN_BODY, "app_name": str, "app_id": str, "owner": str, "output_workspace": str}
-# The SDK's method for deployments takes an output_workspace too, which the description leaves out.
+# The SDK's method for deployments also takes an output_workspace, which the description omits.
 DEPLOYMENT_BODY: Mapping[str, Kind] = {
     **RUN_BODY,
     "manual_upstream_integration": bool,
@@ -144,7 +144,7 @@ OPERATIONS: tuple[Operation, ...] = (
         headers=(*RETRY, "Range"),
         required=("expect-node-type",),
     ),
-    # Its description speaks of If-None-Match, and does not list it.
+    # Its description mentions If-None-Match without listing it.
     Operation(
         "writeFile",
         "PUT",

@@ -1,1 +1,1 @@
-"""How the fake is run: as a program, in a process, in tests."""
+"""Run the fake: as a program, inside a process, or in tests."""

@@ -1,4 +1,4 @@
-"""`fake-aihub` and `python -m fake_aihub`: a fake AI Hub on this machine."""
+"""The commands `fake-aihub` and `python -m fake_aihub`: serve a fake AI Hub on this machine."""
 
 from __future__ import annotations
 
@@ -18,28 +18,30 @@ if TYPE_CHECKING:
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--port", default=8800, show_default=True, help="The port to listen on; 0 takes a free one.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Keep the world here across restarts.")
-@click.option("--run-seconds", default=1.0, show_default=True, help="How long a run takes.")
-@click.option("--latency-ms", default=0.0, show_default=True, help="How long every answer is held back.")
-@click.option("--requests-per-s", default=0, help="Refuse more than this with 429; 0 refuses none.")
-@click.option("--page-files", default=100, show_default=True, help="Files on a page of results.")
-@click.option("--clock", default="real", show_default=True, help="real, frozen, or an ISO time to stand at.")
-@click.option("--seed", default=0, show_default=True, help="Another number gives other ids.")
+@click.option("--port", default=8800, show_default=True, help="Port to listen on; 0 picks a free port.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder that keeps the fake's data across restarts.")
+@click.option("--run-seconds", default=1.0, show_default=True, help="Duration of a run.")
+@click.option("--latency-ms", default=0.0, show_default=True, help="Delay of every response.")
+@click.option("--requests-per-s", default=0, help="Answer 429 above this rate; 0 means no limit.")
+@click.option("--page-files", default=100, show_default=True, help="Number of files on a page of results.")
+@click.option("--clock", default="real", show_default=True, help="real, frozen, or an ISO time to freeze at.")
+@click.option("--seed", default=0, show_default=True, help="Seed of all generated ids.")
 @click.option(
-    "--faults", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A TOML file of fault scripts."
+    "--faults", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="TOML file with fault scripts."
 )
-@click.option("--journal-size", default=10_000, show_default=True, help="How many requests are remembered.")
-@click.option("--cors", metavar="ORIGIN", default="", help="Let pages of this origin ask, from a browser; * is all.")
-@click.option("--any-token", is_flag=True, help="Take tokens that do not begin with fake- too.")
-@click.option("--strict", is_flag=True, help="Refuse what the API's description does not name.")
-@click.option("--allow-webhooks", is_flag=True, help="Call webhooks on other machines too.")
-@click.option("--scenarios", type=click.Path(path_type=Path), help="A folder with scenario packs of one's own.")
-@click.option("--fixtures", type=click.Path(path_type=Path), help="A folder with results for file names.")
+@click.option("--journal-size", default=10_000, show_default=True, help="Number of requests to keep in the journal.")
+@click.option("--cors", metavar="ORIGIN", default="", help="Allow requests from pages of this origin; * allows all.")
+@click.option("--any-token", is_flag=True, help="Accept every token, not only those that start with fake-.")
+@click.option("--strict", is_flag=True, help="Reject parameters and properties that the API description does not name.")
+@click.option("--allow-webhooks", is_flag=True, help="Call webhooks on other machines, too.")
+@click.option("--scenarios", type=click.Path(path_type=Path), help="Folder with your own scenario packs.")
+@click.option(
+    "--fixtures", type=click.Path(path_type=Path), help="Folder with your own results, one JSON file per file name."
+)
 @click.pass_context
 def main(context: click.Context, /, host: str, port: int, **options: Any) -> None:
-    """Serve a fake AI Hub until it is stopped. Unless told, it takes tokens that begin with fake-, and no others."""
+    """Serve a fake AI Hub until you stop it. By default it accepts only tokens that start with fake-."""
     if context.invoked_subcommand is not None:
         return
     from fake_aihub.controls.options import OptionError, check_options
@@ -56,7 +58,7 @@ def main(context: click.Context, /, host: str, port: int, **options: Any) -> Non
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise click.ClickException(f"cannot listen on {host}:{port}, {error.strerror}") from error
+        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"http://{shown}:{listener.getsockname()[1]}/api")
     _serve(service, host, port, listener)
@@ -91,7 +93,7 @@ def _serve(service: Service, host: str, port: int, listener: socket.socket) -> N
     from fake_aihub.server.http import make_server, raise_open_files
 
     raise_open_files()
-    # The signal is raised once more when the server has stopped in order; what is left to do here comes after that.
+    # uvicorn raises the signal again after a clean shutdown. The reports below must still be printed after that.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         make_server(create_app(service), host, port).run([listener])

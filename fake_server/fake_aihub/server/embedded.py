@@ -1,4 +1,4 @@
-"""Run a fake AI Hub: in this process for tests and `runner apply --fake`, or for good."""
+"""Run a fake AI Hub inside this process, for tests and `runner apply --fake`."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ JOIN_S = 10.0
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """An event loop whose time goes on when a test freezes that of its process."""
+    """An event loop whose time continues when a test freezes the clock of its process."""
 
     def time(self) -> float:
-        """Return the time by which the loop waits."""
+        """Return the time that the loop uses for waiting."""
         return ticks_s()
 
 
 class Background:
-    """A server in a thread of this process, on a free port of this machine, from entering to leaving."""
+    """A context manager that runs a server in a thread of this process, on a free local port."""
 
     def __init__(self, app: ASGIApp, patience_s: float = PATIENCE_S) -> None:
         self._server = make_server(app, patience_s=patience_s)
@@ -47,7 +47,7 @@ class Background:
         return self
 
     def _serve(self, listener: socket.socket) -> None:
-        # The listener takes connections from the start; they are answered as soon as the loop runs.
+        # The listener accepts connections from the start. The server answers them as soon as the loop runs.
         with asyncio.Runner(loop_factory=Loop) as runner:
             runner.run(self._server.serve([listener]))
 
@@ -59,11 +59,11 @@ class Background:
 
 
 class FakeAIHub(Handle):
-    """A fake in this process, on a free port of this machine, from entering to leaving.
+    """A context manager that runs a fake in this process, on a free local port.
 
-    With `data_dir` its world is kept there, and bodies on disk. `scenarios` and `fixtures` are folders with packs and
-    results of one's own; raises ScenarioError for mistakes in them, OptionError for what is out of range, and
-    FolderInUseError. `root` is for AIHUB_API_ROOT.
+    With `data_dir`, the world and all bodies are stored in that folder. `scenarios` and `fixtures` are folders with
+    your own packs and results. `root` is the value for AIHUB_API_ROOT. Raises ScenarioError for invalid packs or
+    fixtures, OptionError for a value out of range, and FolderInUseError.
     """
 
     token = "fake-embedded"
@@ -86,7 +86,7 @@ class FakeAIHub(Handle):
             "part_size": part_size,
             "journal_size": journal_size,
         }
-        # Before anything is opened.
+        # Check before opening anything.
         check_options(behaviour | {"data_dir": data_dir, "scenarios": scenarios, "fixtures": fixtures})
         extraction, clock = Extraction(_folder(scenarios), _folder(fixtures)), Clock()
         super().__init__(Service(clock, World(clock, _folder(data_dir)), extraction=extraction, **behaviour))

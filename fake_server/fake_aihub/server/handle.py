@@ -1,4 +1,4 @@
-"""What a test holds of a fake: its world, its clock, its faults, and what was sent."""
+"""The handle that a test has on a fake: its world, clock, faults and journal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fake_aihub.world.entities import ApiError, Run
 
 
 class Handle:
-    """One fake, looked at and told what to do without requests."""
+    """One fake. Inspect and control it without sending requests."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -27,49 +27,49 @@ class Handle:
 
     @property
     def journal(self) -> list[dict[str, Any]]:
-        """Every request and answer so far."""
+        """Every request and response so far."""
         return [exchange.as_dict() for exchange in list(self.service.journal.exchanges)]
 
     def clear_journal(self) -> None:
-        """Forget the requests so far."""
+        """Clear the journal."""
         self.service.journal.clear()
 
     def checkpoint(self, name: str = "") -> str:
-        """Keep everything as it is now under a name, and give that."""
+        """Save a checkpoint of the current state and return its name."""
         return self.service.take_checkpoint(name)
 
     def rewind(self, name: str = "") -> None:
-        """Take everything back that happened since a checkpoint, the last if none is named."""
+        """Rewind to a checkpoint, by default to the last one."""
         self.service.rewind(name)
 
     @property
     def ledger(self) -> dict[str, Any]:
-        """How often each side effect took place."""
+        """The number of times each side effect happened."""
         return render_ledger(self.service)
 
     def unused(self) -> list[dict[str, Any]]:
-        """List what was said and never came about: fault scripts, and how runs go."""
+        """List unused fault scripts and unused run scripts."""
         return [*self.faults.unused(), *({"next_run": script} for script in self.world.unused_scripts)]
 
     def next_run(self, **script: Any) -> None:
-        """Say how the next run goes: status, message; after_s, after_polls or hold; `times` for more than one.
+        """Script the next run: status, message; after_s, after_polls or hold; `times` for more than one run.
 
-        With `times` 0 it is said of all runs to come;
-        of an `app` or with a `file` (a pattern of its name) only, if given. Raises ApiError for what cannot be done.
+        `times` 0 applies to all future runs. `app` and `file` (a file name pattern) restrict the script to matching
+        runs. Raises ApiError for an invalid script.
         """
         check_script(script)
         self.world.add_script(script)
 
     def set_run(self, run_id: str, status: str, message: str = "") -> None:
-        """Say how a run is from now on."""
+        """Set the status of a run."""
         change_run(self.service, self._find_run(run_id), {"status": status, "message": message})
 
     def release(self, run_id: str) -> None:
-        """Let a run that is held or waits for review go on. Raises ApiError where it does neither."""
+        """Release a run that is held or waits for review. Raises ApiError if it does neither."""
         change_run(self.service, self._find_run(run_id), {"action": "release"})
 
     def refuse(self, run_id: str, message: str = "") -> None:
-        """Refuse the review that a run waits for. Raises ApiError where it does not wait."""
+        """Reject the review that a run waits for. Raises ApiError if it does not wait for one."""
         change_run(self.service, self._find_run(run_id), {"action": "refuse", "message": message})
 
     def _find_run(self, run_id: str) -> Run:
@@ -78,13 +78,13 @@ class Handle:
         return self.world.runs[run_id]
 
     def batches(self) -> list[dict[str, Any]]:
-        """List all batches of all contexts."""
+        """List the batches of all contexts."""
         return [render_batch(batch) for batch in list(self.world.batches.values())]
 
     def runs(self) -> list[dict[str, Any]]:
-        """List all runs of all contexts, the oldest first."""
+        """List the runs of all contexts, oldest first."""
         return [render_run(self.service, run) for run in list(self.world.runs.values())]
 
     def files(self, batch_id: int) -> dict[str, str]:
-        """Return the names and SHA-256 of what lies in a batch."""
+        """Return the names and SHA-256 digests of the files in a batch."""
         return {file.name: file.digest for file in list(self.world.batches[batch_id].files.values())}

@@ -1,4 +1,4 @@
-"""HTTP/1.1 connections that no client can do harm with, and that a fault can break."""
+"""HTTP/1.1 connections that withstand hostile clients and that a fault can break."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 PATIENCE_S = 30.0
 KEEP_ALIVE_S = 75
-TICK_S = 0.1  # how often a server of uvicorn's ticks
-END_TICK_S = 0.005  # how often a server that stops checks whether all has ended
+TICK_S = 0.1  # the tick interval of uvicorn's server
+END_TICK_S = 0.005  # how often a stopping server checks for open work
 OPEN_FILES = 65_536
 ABSOLUTE = re.compile(rb"https?://([^/]*)", re.IGNORECASE)
-SPARE_FILES = 100  # for bodies, the log, and whatever else is not a connection
+SPARE_FILES = 100  # for bodies, the log, and everything else that is not a connection
 
 
 def make_server(app: ASGIApp, host: str = "127.0.0.1", port: int = 0, patience_s: float = PATIENCE_S) -> Server:
-    """Make a server that answers with an application.
+    """Create a server for an application.
 
-    A client that sends nothing for `patience_s` in the midst of a body, or takes longer for the head of a request, or
-    does not read its answer for so long, is cut off.
+    The server disconnects a client that stalls for `patience_s` seconds: while it sends a request body, sends the
+    request head, or reads the response.
     """
     protocol: Any = partial(_Protocol, patience_ticks=round(patience_s / TICK_S), most=_most_connections())
     config = uvicorn.Config(
@@ -53,7 +53,7 @@ def make_server(app: ASGIApp, host: str = "127.0.0.1", port: int = 0, patience_s
 
 
 def _make_relative(scope: Any) -> None:
-    """Turn the absolute form of a request's target, which proxies are sent, into the usual one; its host counts."""
+    """Convert an absolute request target, as proxies get it, to the origin form. The target's host replaces `Host`."""
     raw = scope["raw_path"]
     if absolute := ABSOLUTE.match(raw):
         scope["raw_path"] = raw[absolute.end() :] or b"/"
@@ -63,7 +63,7 @@ def _make_relative(scope: Any) -> None:
 
 
 def raise_open_files() -> None:
-    """Let this process have as many connections open as the system lets it, up to `OPEN_FILES`."""
+    """Raise this process's limit of open files as far as the system allows, up to `OPEN_FILES`."""
     try:
         import resource
     except ImportError:  # not on Windows
@@ -84,12 +84,12 @@ def _most_connections() -> int:
 
 
 class Server(uvicorn.Server):
-    """A server that looks after its connections, and can be stopped by another thread."""
+    """A server that times out its connections and that another thread can stop."""
 
     _stop: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
 
     async def main_loop(self) -> None:
-        """Tick until told to stop."""
+        """Tick until the server stops."""
         loop, stopped = self._stop = (asyncio.get_running_loop(), asyncio.Event())
         counter = 0
         while not await self.on_tick(counter):
@@ -100,15 +100,15 @@ class Server(uvicorn.Server):
             tick.cancel()
 
     def stop(self) -> None:
-        """Stop soon; called by another thread."""
+        """Request a stop. Safe to call from another thread."""
         self.should_exit = True
         if self._stop is not None:
             loop, stopped = self._stop
-            with contextlib.suppress(RuntimeError):  # it has ended by itself
+            with contextlib.suppress(RuntimeError):  # the loop has already ended
                 loop.call_soon_threadsafe(stopped.set)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish what is under way, and end at once where nothing is: uvicorn waits 100 ms in any case."""
+        """Finish requests in flight. Return at once if there are none; uvicorn always waits 100 ms."""
         for server in self.servers:
             server.close()
         for listener in sockets or []:
@@ -126,7 +126,7 @@ class Server(uvicorn.Server):
                 task.cancel()
 
     async def on_tick(self, counter: int) -> bool:
-        """Let every connection know that time has passed."""
+        """Tell every connection that time has passed."""
         for protocol in list(self.server_state.connections):
             if isinstance(protocol, _Protocol):
                 protocol.tick()
@@ -143,10 +143,10 @@ class _Protocol(H11Protocol):
         self._ticks = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Put the transport where faults find it; refuse a connection too many."""
+        """Expose the transport to faults, and reject connections above the limit."""
         super().connection_made(transport)
-        # An answer is two writes. Without this the second waits 40 ms for the other side's acknowledgement;
-        # asyncio sees to it only for sockets that were made with their protocol's number.
+        # A response is two writes. Without TCP_NODELAY the second one waits 40 ms for the peer's acknowledgement;
+        # asyncio sets it only for sockets that were created with an explicit protocol number.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         app = self.app
 
@@ -160,20 +160,20 @@ class _Protocol(H11Protocol):
             self._end(503, "Too many connections.")
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come; of a head the time goes on, however slowly it comes."""
+        """Process received data. The timeout of a request head keeps running, however slowly the head arrives."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._ticks = 0
         super().data_received(data)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP."""
+        """Respond to data that is not HTTP."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             self._end(400, msg)
-        else:  # an answer is under way already, or done
+        else:  # a response has already started, or is complete
             self.transport.abort()
 
     def tick(self) -> None:
-        """Count the time in which nothing has come that should; cut off who lets it become too long."""
+        """Count the time without expected data, and disconnect a client that exceeds the limit."""
         is_idle = self.cycle is None or self.cycle.response_complete
         if is_idle:
             waits = self.timeout_keep_alive_task is None or bool(self.conn.trailing_data[0])

@@ -1,4 +1,4 @@
-"""Several fakes behind one address: the token of a request says which of them answers."""
+"""Several fakes behind one address: the token of a request selects the fake."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from fake_aihub.api.service import answer
 
 
 class Namespaces:
-    """An ASGI application over others, each with tokens of its own. Neither sees what another has."""
+    """An ASGI application that routes to other applications by token. They are isolated from each other."""
 
     def __init__(self) -> None:
         self._apps: dict[str, ASGIApp] = {}
 
     def add(self, app: ASGIApp, *tokens: str) -> None:
-        """Let an application answer the requests with these tokens."""
+        """Route requests with these tokens to an application."""
         self._apps |= dict.fromkeys(tokens, app)
 
     def remove(self, *tokens: str) -> None:
-        """Refuse these tokens from now on."""
+        """Reject these tokens from now on."""
         for token in tokens:
             self._apps.pop(token, None)
 

@@ -1,4 +1,4 @@
-"""What the pytest plugin gives: one server for all tests of a process, and a namespace on it for each."""
+"""The objects behind the pytest plugin: one server for all tests of a process, with a namespace for each test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fake_aihub.world.world import World
 
 
 class Fixture(Handle):
-    """A fake of one test. `url` is the API root; `service_token` is that of a service account in the same world."""
+    """The fake of one test. `url` is the API root; `service_token` belongs to a service account in the same world."""
 
     def __init__(self, service: Service, url: str, name: str) -> None:
         super().__init__(service)
@@ -28,7 +28,7 @@ class Fixture(Handle):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The header that requests without a client of their own need."""
+        """The authorization header for requests that you send without a client library."""
         return {"Authorization": f"Bearer {self.token}"}
 
 
@@ -49,7 +49,7 @@ class Session(Background):
         fixtures: str | Path | None = None,
         **behaviour: Any,
     ) -> Iterator[Fixture]:
-        """Open a namespace, until leaving; options that `check_options` takes for a test."""
+        """Open a namespace as a context manager. Accepts the options that `check_options` allows for a test."""
         time = parse_clock(clock)
         folders = [None if folder is None else Path(folder) for folder in (scenarios, fixtures)]
         service = Service(time, World(time), extraction=Extraction(*folders), **behaviour)

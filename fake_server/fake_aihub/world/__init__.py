@@ -1,1 +1,1 @@
-"""All remote state, and what happened to it."""
+"""All remote state and its history."""

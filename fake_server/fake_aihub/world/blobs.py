@@ -1,4 +1,4 @@
-"""Where the bytes of files lie: in memory, or on disk under the name of their digest."""
+"""Storage for file contents: in memory, or on disk under the digest as name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHUNK_BYTES = 1 << 20
 
 
 class Blobs:
-    """Content-addressed bytes. With a folder, no body is kept in memory, and none is ever half-written."""
+    """Content-addressed storage. With a folder, bodies are written to disk atomically and not kept in memory."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -26,7 +26,7 @@ class Blobs:
                 left.unlink()
 
     async def store(self, stream: AsyncIterator[bytes]) -> tuple[str, int]:
-        """Store what a request sends, and give its digest and size."""
+        """Store the body of a request, and return its digest and size."""
         if self._folder is None:
             body = b"".join([chunk async for chunk in stream])
             return self._remember(body), len(body)
@@ -41,7 +41,7 @@ class Blobs:
             temporary.replace(self._folder / digest.hexdigest())
         finally:
             temporary.unlink(missing_ok=True)
-        # The ledger keeps one digest per upload: of the same bytes, it is the same text in memory.
+        # The ledger keeps one digest per upload. Interning shares the text between uploads of the same bytes.
         return sys.intern(digest.hexdigest()), size
 
     def _remember(self, body: bytes) -> str:
@@ -50,7 +50,7 @@ class Blobs:
         return digest
 
     def read(self, digest: str, at_most: int) -> bytes:
-        """Read the first bytes of a blob; of one that is not there, none."""
+        """Return the first bytes of a blob, or no bytes if it does not exist."""
         if self._folder is None:
             return self._memory.get(digest, b"")[:at_most]
         try:
@@ -60,7 +60,7 @@ class Blobs:
             return b""
 
     def join(self, digests: list[str]) -> tuple[str, int]:
-        """Store the bytes of several blobs, one after another, as one, and give its digest and size."""
+        """Concatenate several blobs into a new one, and return its digest and size."""
         if self._folder is None:
             body = b"".join(self._memory[digest] for digest in digests)
             return self._remember(body), len(body)
@@ -76,7 +76,7 @@ class Blobs:
         return joined.hexdigest(), size
 
     def stream(self, digest: str, start: int, end: int) -> Iterator[bytes]:
-        """Return the bytes of a blob from `start` to before `end`, in pieces."""
+        """Yield the bytes of a blob from `start` up to but not including `end`, in chunks."""
         if self._folder is None:
             yield self._memory[digest][start:end]
             return

@@ -1,4 +1,4 @@
-"""What the world is made of, and how it refuses."""
+"""The objects in the world, and the error that it raises."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class ApiError(Exception):
-    """The service's refusal: a status, a message, and headers if any."""
+    """An error response of the service: a status, a message, and optional headers."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -19,7 +19,7 @@ class ApiError(Exception):
 
 @dataclass(slots=True)
 class File:
-    """A file in a batch, or in the tree of files; times in Unix seconds."""
+    """A file in a batch or in a drive. Times are in Unix seconds."""
 
     name: str
     digest: str
@@ -43,7 +43,7 @@ class Batch:
 
 @dataclass(slots=True)
 class Session:
-    """A multipart upload under way; `parts` maps numbers to (part id, digest, size)."""
+    """An open multipart upload. `parts` maps part numbers to (part id, digest, size)."""
 
     id: str
     context: str
@@ -56,10 +56,10 @@ class Session:
 
 @dataclass(slots=True)
 class Run:
-    """A run on the files as they were when it started.
+    """A run on a snapshot of the files at its start.
 
-    `script` says how it goes, if not by itself. `polls` counts how often its status was asked for, and `polled_ns` is
-    when that was last; both only where its script ends it after polls. `webhook` are the calls of its webhook so far.
+    `script` overrides the default course of the run. `polls` is the number of status requests and `polled_ns` the time
+    of the last one; both are tracked only if the script ends the run after polls. `webhook` lists its webhook calls.
     """
 
     id: str
@@ -77,7 +77,7 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """Where its files come from."""
+        """The source of its files."""
         return str(self.request.get("input_dir") or f"/fake/batches/{self.batch_id}")
 
 
@@ -92,7 +92,7 @@ class Job:
 
 @dataclass(slots=True)
 class Secret:
-    """A secret of an organisation's vault; what it contains is not kept."""
+    """A secret in an organisation's vault. Its value is not stored."""
 
     alias: str
     context: str
@@ -107,7 +107,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """Who did what, and when."""
+    """An entry of the audit log: who did what, and when."""
 
     context: str
     now_ms: int

@@ -1,7 +1,7 @@
-"""What happens is an event; the state is what the events so far make of it.
+"""Event sourcing: every change is an event, and the state is the result of all events so far.
 
-With a folder the events are kept in `events.jsonl`, a line each, written before they count: after a kill the world is
-as its last whole line left it.
+With a folder, each event is a line in `events.jsonl`, written before it takes effect. After a kill, the world is in
+the state of the last complete line.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from typing import Any, TextIO
 from fake_aihub.redact import redact_body
 from fake_aihub.world.clock import Clock
 
-# Bytes are found by their digest, and bytes that nothing names do no harm.
+# Bytes are found by digest, and unreferenced bytes do no harm.
 NOT_STATE = ("clock", "blobs", "_log", "_lock")
 
 
 class FolderInUseError(ValueError):
-    """Another fake keeps its world in this folder."""
+    """Another fake uses this folder."""
 
 
 def lock_folder(folder: Path) -> Any:
-    """Lock a folder for one fake, until the lock is released, or gone with its process. Raises FolderInUseError."""
+    """Lock a folder for one fake until release or process exit. Raises FolderInUseError."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / "lock", timeout=0, mode=0o600, thread_local=False)
     try:
         lock.acquire()
     except Timeout:
-        raise FolderInUseError(f"{folder}: is in use by another fake AI Hub; stop it, or take another folder") from None
+        raise FolderInUseError(f"{folder}: in use by another fake AI Hub; stop it or choose another folder") from None
     except NotImplementedError:
         return None  # a file system without locks
     return lock
 
 
 class History:
-    """The events of a world, and the ids that follow from them alone."""
+    """The events of a world, and the ids that are derived from them."""
 
     _lock: Any = None
 
@@ -56,14 +56,14 @@ class History:
             self._log = log.open("a", encoding="utf-8")
 
     def close(self) -> None:
-        """Close the log of events, and let another fake have the folder."""
+        """Close the event log and release the folder."""
         if self._log is not None:
             self._log.close()
         if self._lock is not None:
             self._lock.release()
 
     def set_seed(self, seed: int) -> None:
-        """Let the ids from here on follow from a seed; those that were made stay as they are."""
+        """Set the seed for future ids. Existing ids do not change."""
         if seed != self.seed:
             self._happen("seed", seed=seed)
 
@@ -71,12 +71,12 @@ class History:
         self.seed = seed
 
     def snapshot(self) -> tuple[bytes, int]:
-        """Return the whole state, and the length of the log that leads to it."""
+        """Return the whole state and the length of its event log."""
         state = {name: value for name, value in vars(self).items() if name not in NOT_STATE}
         return pickle.dumps(state, pickle.HIGHEST_PROTOCOL), self._log_bytes()
 
     def restore(self, state: bytes, log_bytes: int) -> None:
-        """Go back to a state; what happened since is cut off the log."""
+        """Restore a state and truncate the log to its length."""
         vars(self).update(pickle.loads(state))
         if self._log is not None:
             os.truncate(self._log.fileno(), log_bytes)
@@ -85,7 +85,7 @@ class History:
         return 0 if self._log is None else os.fstat(self._log.fileno()).st_size
 
     def _happen(self, what: str, **facts: Any) -> Any:
-        """Let something happen: write it down, then make it so."""
+        """Record an event, then apply it."""
         event = {"what": what, **facts}
         if self._log is not None:
             kept = {**event, "request": redact_body("", event["request"])} if "request" in event else event
@@ -102,14 +102,14 @@ class History:
         return self._counter
 
     def _make_id(self, kind: str) -> str:
-        """Make an id that looks like a UUID, and is the same for the same seed and history."""
+        """Return an id that looks like a UUID. The same seed and history give the same id."""
         seeded = f"{self.seed}:{kind}" if self.seed else kind
         text = hashlib.sha256(f"{seeded}:{self._next()}".encode()).hexdigest()
         return "-".join((text[:8], text[8:12], "4" + text[13:16], "a" + text[17:20], text[20:32]))
 
 
 def _read_events(log: Path) -> Iterator[dict[str, Any]]:
-    """Read the whole lines of a log, and cut off what a kill left of another."""
+    """Read the complete lines of a log and truncate a partial line that a kill left behind."""
     if not log.exists():
         return
     whole = 0

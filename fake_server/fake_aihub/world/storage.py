@@ -1,4 +1,4 @@
-"""The part of the world that stores: batches, multipart uploads, the tree of files, and jobs that delete."""
+"""The stored part of the world: batches, multipart uploads, files in drives, and deletion jobs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MAX_DIGESTS = 20
 
 
 class Storage(History):
-    """What holds bytes. The bytes themselves lie in `blobs`; `trees` maps a context's paths to its files."""
+    """Batches and files. `blobs` holds their contents; `trees` maps each context's paths to its files."""
 
     def __init__(self, clock: Clock, folder: Path | None = None) -> None:
-        # Before the first look at what is there: a folder of another fake that is at work is left alone.
+        # Lock before reading anything: another running fake may use the folder.
         self._lock = lock_folder(folder) if folder else None
         self.blobs = Blobs(folder / "blobs" if folder else None)
         self.batches: dict[int, Batch] = {}
@@ -51,14 +51,14 @@ class Storage(History):
         return batch
 
     def get_batch(self, context: str, batch_id: int) -> Batch:
-        """Get a batch; raises ApiError 404 where this context has none."""
+        """Return a batch. Raises ApiError 404 if it does not exist in this context."""
         batch = self.batches.get(batch_id)
         if batch is None or batch.context != context:
             raise ApiError(404, f"Batch with ID {batch_id} does not exist.")
         return batch
 
     def delete_batch(self, batch: Batch) -> Job:
-        """Delete a batch, and give the job that does it."""
+        """Delete a batch and return the deletion job."""
         self._happen("batch_gone", batch_id=batch.id)
         return self.start_job(batch.context)
 
@@ -67,7 +67,7 @@ class Storage(History):
         self.ledger["deletions"][f"batch {batch_id}"] += 1
 
     def start_job(self, context: str) -> Job:
-        """Start a deletion, which is over a moment later."""
+        """Start a deletion job, which completes a moment later."""
         job: Job = self._happen("job", context=context, now_s=self.clock.now_s())
         return job
 
@@ -75,13 +75,13 @@ class Storage(History):
         job = Job(self._make_id("job"), context, now_s)
         self.jobs[job.id] = job
         if len(self.jobs) > MAX_JOBS:
-            del self.jobs[next(iter(self.jobs))]  # over long ago
+            del self.jobs[next(iter(self.jobs))]  # completed long ago
         return job
 
     # Files
 
     def put_file(self, batch: Batch, name: str, digest: str, size: int) -> None:
-        """Put a file into a batch, over one of that name."""
+        """Add a file to a batch, or overwrite the file of that name."""
         self._happen("file", batch_id=batch.id, name=name, digest=digest, size=size, now_s=self.clock.now_s())
 
     def _on_file(self, batch_id: int, name: str, digest: str, size: int, now_s: float) -> None:
@@ -91,7 +91,7 @@ class Storage(History):
         self._count_upload(f"{batch_id}/{name}", digest)
 
     def _count_upload(self, key: str, digest: str) -> None:
-        """Count in the ledger; of what is written over and over, the last digests alone, so that memory stays flat."""
+        """Count a side effect in the ledger. Only the last digests of each file are kept, to bound memory."""
         self.ledger["uploads"][key] += 1
         digests = self.upload_digests.setdefault(key, [])
         digests.append(digest)
@@ -122,7 +122,7 @@ class Storage(History):
         return session
 
     def put_part(self, session: Session, number: int, digest: str, size: int) -> str:
-        """Keep a part, over one of that number, and give its id."""
+        """Store a part, or overwrite the part of that number, and return its id."""
         part_id: str = self._happen("part", session_id=session.id, number=number, digest=digest, size=size)
         return part_id
 
@@ -132,40 +132,40 @@ class Storage(History):
         return part_id
 
     def end_session(self, session: Session) -> None:
-        """Forget a multipart upload, which was committed or aborted."""
+        """Remove a multipart upload after its commit or abort."""
         self._happen("session_end", session_id=session.id)
 
     def _on_session_end(self, session_id: str) -> None:
         self.sessions.pop(session_id, None)
 
-    # The tree of files
+    # Files in drives
 
     def get_node(self, context: str, path: str) -> File | None:
-        """Get the file at a path, or None for a folder; raises ApiError 404 where there is neither."""
+        """Return the file at a path, or None for a folder. Raises ApiError 404 if neither exists."""
         file = self.trees.get(context, {}).get(path) or self._find_in_batch(context, path)
         if file is None and not self.list_tree(context, path):
             raise ApiError(404, "No file or folder was found at this path.")
         return file
 
     def _find_in_batch(self, context: str, path: str) -> File | None:
-        """Find the file of a batch at the path by which listings and results tell of it."""
+        """Return the file of a batch at its full path, as listings and results show it, or None."""
         match = BATCH_PATH.fullmatch(path)
         batch = self.batches.get(int(match[1])) if match else None
         return batch.files.get(match[2]) if match and batch and batch.context == context else None
 
     def list_tree(self, context: str, folder: str) -> list[str]:
-        """List the paths of all files below a folder, by name."""
+        """List the paths of all files below a folder, sorted by name."""
         return sorted(path for path in self.trees.get(context, {}) if path.startswith(f"{folder}/"))
 
     def write_node(self, context: str, path: str, digest: str, size: int) -> None:
-        """Write a file, over one at that path; raises ApiError 409 where a folder is in the way, or a file."""
+        """Write a file, or overwrite the one at that path. Raises ApiError 409 if a file or folder is in the way."""
         tree = self.trees.get(context, {})
         above = path
         while above := above.rpartition("/")[0]:
             if above in tree:
-                raise ApiError(409, "A file is where a folder of this path would be.")
+                raise ApiError(409, "A parent folder of this path is a file.")
         if path not in tree and self.list_tree(context, path):
-            raise ApiError(409, "There is a folder at this path.")
+            raise ApiError(409, "A folder exists at this path.")
         self._happen("node", context=context, path=path, digest=digest, size=size, now_s=self.clock.now_s())
 
     def _on_node(self, context: str, path: str, digest: str, size: int, now_s: float) -> None:
@@ -174,7 +174,7 @@ class Storage(History):
         self._count_upload(path, digest)
 
     def delete_node(self, context: str, path: str) -> Job:
-        """Delete a file, or a folder and all below it, if there is any, and give the job that does it."""
+        """Delete the file or the folder with its contents, if any, and return the deletion job."""
         self._happen("node_gone", context=context, path=path)
         return self.start_job(context)
 

@@ -1,4 +1,4 @@
-"""All remote state: what is stored, the runs on it, secrets, and the audit log."""
+"""All remote state: files, runs, secrets, and the audit log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_AUDIT = 10_000
 
 
 class World(Storage):
-    """Everything that the fake knows. One thread, that of the event loop, changes it."""
+    """The whole state of the fake. Only the event loop's thread changes it."""
 
     def __init__(self, clock: Clock, folder: Path | None = None) -> None:
         self.runs: dict[str, Run] = {}
@@ -33,7 +33,7 @@ class World(Storage):
     # Runs
 
     def start_run(self, context: str, batch_id: int | None, request: dict[str, Any], user: str = "fake-user") -> Run:
-        """Start a run on a batch, or else on the folder `input_dir`; raises ApiError 403 where no units are left."""
+        """Start a run on a batch or on the folder `input_dir`. Raises ApiError 403 if no consumption units are left."""
         if self.units_left == 0:
             raise ApiError(403, "Not enough consumption units.")
         chosen = self._find_script(request, self._input_of(context, batch_id, request))
@@ -66,7 +66,7 @@ class World(Storage):
         user: str = "fake-user",
         chosen: int | None = None,
     ) -> Run:
-        if context is None:  # as events of 0.1.0 are
+        if context is None:  # the form of events in 0.1.0
             context = self.batches[batch_id or 0].context
         files = self._input_of(context, batch_id, request)
         run = Run(self._make_id("run"), context, batch_id, now_ns, request, files, script, user)
@@ -83,14 +83,14 @@ class World(Storage):
         return run
 
     def get_run(self, context: str, run_id: str) -> Run:
-        """Get a run; raises ApiError 404 where this context has none."""
+        """Return a run. Raises ApiError 404 if it does not exist in this context."""
         run = self.runs.get(run_id)
         if run is None or run.context != context:
             raise ApiError(404, f"Run {run_id} does not exist.")
         return run
 
     def delete_run(self, run: Run, *, with_record: bool = True) -> None:
-        """Delete a run's output, and the run itself `with_record`."""
+        """Delete a run's output. `with_record` also deletes the run itself."""
         self._happen("run_gone", run_id=run.id, with_record=with_record)
 
     def _on_run_gone(self, run_id: str, with_record: bool = True) -> None:
@@ -101,7 +101,7 @@ class World(Storage):
         self.ledger["deletions"][f"run {run_id}"] += 1
 
     def expire(self, kind: str, before_s: float) -> None:
-        """Let what was made before a time vanish by itself: batches, runs, or results; batches and runs if not told."""
+        """Remove what is older than a time: batches, runs, or results. The default is batches and runs."""
         batches = [key for key, batch in self.batches.items() if batch.created_ms < before_s * 1000]
         runs = [key for key, run in self.runs.items() if run.started_ns < before_s * 1e9]
         facts = {
@@ -122,16 +122,16 @@ class World(Storage):
             del self.batches[batch_id]
 
     def set_units(self, left: int | None) -> None:
-        """Say how many runs the consumption units are enough for; None is without end."""
+        """Set the number of runs that the consumption units cover. None means unlimited."""
         self._happen("units", left=left)
 
     def _on_units(self, left: int | None) -> None:
         self.units_left = left
 
-    # How runs go
+    # Run scripts
 
     def add_script(self, script: dict[str, Any]) -> None:
-        """Say how runs to come go: the next `times`, all where that is 0, of an `app` or with a `file`, if given."""
+        """Script the next `times` runs (0: all future runs), optionally only those of an `app` or with a `file`."""
         self._happen("script", script=script)
 
     def _on_script(self, script: dict[str, Any]) -> None:
@@ -139,7 +139,7 @@ class World(Storage):
         self.unused_scripts.append(script)
 
     def clear_scripts(self) -> None:
-        """Let all runs to come go by themselves."""
+        """Remove all scripts for future runs."""
         self._happen("scripts_gone")
 
     def _on_scripts_gone(self) -> None:
@@ -164,7 +164,7 @@ class World(Storage):
             self.next_runs[index] = {**script, "times": times - 1}
 
     def poll_run(self, run: Run) -> None:
-        """Count that the status of a run was asked for, where that makes it end."""
+        """Count a status request, if the run's script ends it after polls."""
         if run.polls <= run.script.get("after_polls", -1):
             self._happen("poll", run_id=run.id, now_ns=self.clock.now_ns())
 
@@ -173,11 +173,11 @@ class World(Storage):
         self.runs[run_id].polled_ns = now_ns
 
     def set_run(self, run_id: str, script: dict[str, Any]) -> None:
-        """Say how a run goes from here: its status, and the message."""
+        """Set the status and message of a run from now on."""
         self._happen("run_set", run_id=run_id, script={"set_ns": self.clock.now_ns(), **script})
 
     def release_run(self, run_id: str) -> None:
-        """Let a held run end as its script says."""
+        """Release a held run. It ends as its script says."""
         script = {key: value for key, value in self.runs[run_id].script.items() if key not in ("hold", "after_polls")}
         self._happen("run_set", run_id=run_id, script=script | {"end_ns": self.clock.now_ns()})
 
@@ -185,7 +185,7 @@ class World(Storage):
         self.runs[run_id].script = script
 
     def note_webhook(self, run_id: str, outcome: str, is_last: bool) -> None:
-        """Note that the webhook of a run was called: the status that it answered, or why there is none."""
+        """Record a webhook call of a run: the response status, or why there is none."""
         if run_id in self.runs:
             self._happen("webhook", run_id=run_id, outcome=outcome, is_last=is_last, now_s=self.clock.now_s())
 
@@ -197,13 +197,13 @@ class World(Storage):
     # Secrets
 
     def get_secret(self, context: str, alias: str) -> Secret:
-        """Get a secret; raises ApiError 404 where this context has none."""
+        """Return a secret. Raises ApiError 404 if it does not exist in this context."""
         if (context, alias) not in self.secrets:
-            raise ApiError(404, "There is no secret with this alias.")
+            raise ApiError(404, "No secret has this alias.")
         return self.secrets[context, alias]
 
     def set_secret(self, context: str, user: str, facts: dict[str, Any]) -> None:
-        """Make a secret, or change the one with that alias. What it contains is not kept."""
+        """Create a secret, or update the one with that alias. Its value is not stored."""
         self._happen("secret", context=context, user=user, facts=facts, now_ms=self.clock.now_ns() // 1_000_000)
 
     def _on_secret(self, context: str, user: str, facts: dict[str, Any], now_ms: int) -> None:
@@ -221,7 +221,7 @@ class World(Storage):
     # The audit log
 
     def note(self, **facts: Any) -> None:
-        """Note in the audit log who did what."""
+        """Add an entry to the audit log."""
         self._happen("audit", now_ms=self.clock.now_ns() // 1_000_000, **facts)
 
     def _on_audit(self, **facts: Any) -> None:
