@@ -84,20 +84,20 @@ def test_fixture_of_the_documentation_holds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"{", "a.pdf.json: should be JSON in UTF-8"),
-        (b"\xff", "a.pdf.json: should be JSON in UTF-8"),
-        (b"[" * 100_000, "a.pdf.json: should be JSON in UTF-8"),
-        (b'["\\ud800"]', "a.pdf.json: should be JSON in UTF-8"),
-        (b"{}", "a.pdf.json: documents: is missing"),
-        (b"1", "a.pdf.json: the whole file: should be a table, seen: 1"),
+        (b"{", "a.pdf.json: not valid JSON in UTF-8"),
+        (b"\xff", "a.pdf.json: not valid JSON in UTF-8"),
+        (b"[" * 100_000, "a.pdf.json: not valid JSON in UTF-8"),
+        (b'["\\ud800"]', "a.pdf.json: not valid JSON in UTF-8"),
+        (b"{}", "a.pdf.json: documents: missing key"),
+        (b"1", "a.pdf.json: the whole file: must be a table, got 1"),
         (
             b'[{"fields": [{"field_name": "a", "value": null}]}]',
-            "documents[1].fields[1].value: should be a valid string",
+            "documents[1].fields[1].value: must be a valid string",
         ),
-        (b'[{"fields": [{"field_name": "a"}]}]', "a.pdf.json: documents[1].fields[1].value: is missing"),
-        (b'[{"fields": [], "clas_name": "x"}]', "documents[1].clas_name: unknown key, did you mean class_name?"),
-        (b'[{"fields": [], "classification_confidence": {"model": NaN}}]', "NaN is no number"),
-        (b'{"documents": [], "original_file_name": "b.pdf"}', "original_file_name: should be 'a.pdf', seen: 'b.pdf'"),
+        (b'[{"fields": [{"field_name": "a"}]}]', "a.pdf.json: documents[1].fields[1].value: missing key"),
+        (b'[{"fields": [], "clas_name": "x"}]', "documents[1].clas_name: unknown key; did you mean class_name?"),
+        (b'[{"fields": [], "classification_confidence": {"model": NaN}}]', "NaN is not a number"),
+        (b'{"documents": [], "original_file_name": "b.pdf"}', "original_file_name: must be 'a.pdf', got 'b.pdf'"),
     ],
 )
 def test_mistake_in_a_fixture_is_told_at_the_start(tmp_path: Path, content: bytes, message: str) -> None:
@@ -108,7 +108,7 @@ def test_mistake_in_a_fixture_is_told_at_the_start(tmp_path: Path, content: byte
 
 
 def test_folder_of_fixtures_that_is_none_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ScenarioError, match="should be a folder"):
+    with pytest.raises(ScenarioError, match="not a folder"):
         FakeAIHub(fixtures=tmp_path / "none")
 
 

@@ -1,1 +1,1 @@
-"""What a person does to the fake, and sees of it."""
+"""The controls of the fake, and what you can observe of it."""

@@ -1,4 +1,4 @@
-"""Which operations, parameters, body properties and statuses were exercised, and by which clients."""
+"""Coverage: which operations, parameters, body properties and statuses were used, and by which clients."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from urllib.parse import parse_qsl
 from fake_aihub.contract.operations import BY_ID, Kind
 from fake_aihub.controls.journal import Exchange
 
-MAX_NAMES = 100  # of what others may name as they like
+MAX_NAMES = 100  # for names that clients choose freely
 MAX_NAME = 100
 NO_ROUTE = (404, 405, 501)
 
 
 @dataclass(slots=True)
 class Seen:
-    """How often each part of an operation was exercised."""
+    """How often each part of an operation was used."""
 
     calls: int = 0
     faulted: int = 0
@@ -31,14 +31,14 @@ class Seen:
 
 
 class Coverage:
-    """What was exercised since the start. Rewinding leaves it as it is: it is about clients, not about the world."""
+    """Coverage since the start. A rewind does not change it: it is about clients, not about the world."""
 
     def __init__(self) -> None:
         self._seen: dict[str, Seen] = {operation: Seen() for operation in BY_ID}
         self._unknown: Counter[str] = Counter()
 
     def note(self, exchange: Exchange) -> None:
-        """Count an exchange that is over."""
+        """Count a completed exchange."""
         operation = BY_ID.get(exchange.operation)
         if operation is None:
             if exchange.status in NO_ROUTE:
@@ -62,7 +62,7 @@ class Coverage:
             seen.body.update(_used(operation.body, exchange.request_body))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as values that JSON can carry, with what was never exercised."""
+        """Return it as JSON values, including what was never used."""
         never = [operation for operation, seen in self._seen.items() if not seen.calls]
         return {
             "operations": {operation: _tell(operation, seen) for operation, seen in self._seen.items() if seen.calls},
@@ -104,7 +104,7 @@ def _used(kind: Kind, text: bytes) -> set[str]:
 
 
 def _walk(kind: Kind, value: Any, where: str) -> Iterator[str]:
-    """Name the properties that are declared and given; null means not given."""
+    """Return the declared properties that are present in a body. A null property counts as absent."""
     if isinstance(kind, list) and isinstance(value, list):
         for item in value:
             yield from _walk(kind[0], item, where)
@@ -116,7 +116,7 @@ def _walk(kind: Kind, value: Any, where: str) -> Iterator[str]:
 
 
 def _names(kind: Kind, where: str) -> Iterator[str]:
-    """Name all properties that are declared."""
+    """Return all declared properties."""
     if isinstance(kind, list):
         yield from _names(kind[0], where)
     elif isinstance(kind, Mapping):

@@ -1,4 +1,4 @@
-"""Faults of what lies between: a request that is delivered twice or late, an answer that is announced or changed."""
+"""Faults between client and service: requests delivered twice or late, interim responses, changed responses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOT_KEPT = ("knobs", "faulted", "transport")
 
 @dataclass(slots=True)
 class Late:
-    """A request that comes to the service later, before the next call of the operation `until`."""
+    """A request that reaches the service later, before the next call of the operation `until`."""
 
     until: str
     scope: Scope
@@ -26,7 +26,7 @@ class Late:
     seconds: float
 
     async def deliver(self, app: ASGIApp) -> None:
-        """Let the service act, so many seconds later by its clock; nobody sees the answer."""
+        """Deliver the request, with the service's clock advanced by `seconds`. The response is discarded."""
         skew = SKEW_S.set(self.seconds)
         try:
             await _collect(app, self.scope, self.body)
@@ -36,20 +36,20 @@ class Late:
 
 @dataclass(slots=True)
 class Answer:
-    """A whole answer, kept."""
+    """A complete, buffered response."""
 
     start: Message = field(default_factory=lambda: {"type": "http.response.start", "status": 500, "headers": []})
     body: bytes = b""
 
     async def take(self, message: Message) -> None:
-        """Take a part of it."""
+        """Add a part of the response."""
         if message["type"] == "http.response.start":
             self.start = message
         else:
             self.body += message.get("body", b"")
 
     async def give(self, send: Send) -> None:
-        """Return it, with the length that its body has."""
+        """Send it, with the actual length of its body."""
         headers = [(key, value) for key, value in self.start.get("headers", []) if key.lower() != b"content-length"]
         if self.start["status"] != 204:
             headers.append((b"content-length", str(len(self.body)).encode()))
@@ -68,7 +68,7 @@ async def read_whole(receive: Receive) -> bytes:
 
 
 def with_deliveries(app: ASGIApp, striking: Sequence[Fault], late: list[Late]) -> ASGIApp:
-    """Put what lies between before an app: first what changes answers, then how requests come to it."""
+    """Wrap an app with these faults: response faults on the outside, delivery faults inside."""
     for fault in striking:
         if fault.do == "twice":
             app = _twice(app, fault)
@@ -87,7 +87,7 @@ def with_deliveries(app: ASGIApp, striking: Sequence[Fault], late: list[Late]) -
 def _twice(app: ASGIApp, fault: Fault) -> ASGIApp:
     async def twice(scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_whole(receive)
-        # What is noted in the scope is of the answer that counts.
+        # The scope describes the response that the client gets.
         scopes = [scope, _copy(scope)] if fault.items == 1 else [_copy(scope), scope]
         answers = [await _collect(app, one, body) for one in scopes]
         await answers[fault.items - 1].give(send)
@@ -127,7 +127,7 @@ def _rewritten(app: ASGIApp, faults: Sequence[Fault]) -> ASGIApp:
 
 def _announced(app: ASGIApp, fault: Fault) -> ASGIApp:
     async def announced(scope: Scope, receive: Receive, send: Send) -> None:
-        # Servers of this kind know no interim answers: they are written past them.
+        # ASGI servers do not support interim responses, so write to the transport directly.
         reason = REASONS.get(fault.status, "Interim")
         lines = [f"HTTP/1.1 {fault.status} {reason}", *(f"{key}: {value}" for key, value in fault.headers.items())]
         has_begun = False
@@ -169,7 +169,7 @@ async def _collect(app: ASGIApp, scope: Scope, body: bytes) -> Answer:
     async def receive() -> Message:
         nonlocal is_read
         if is_read:
-            await asyncio.Event().wait()  # the end of the connection, which does not come
+            await asyncio.Event().wait()  # wait for the end of the connection, which never comes
         is_read = True
         return {"type": "http.request", "body": body, "more_body": False}
 

@@ -1,4 +1,4 @@
-"""Fault scripts: what they may say, and how a wrong one is refused."""
+"""Fault scripts: their keys and their validation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from fake_aihub.contract.operations import BY_ID
 from fake_aihub.redact import LEFT_OUT
 
-# What is done to the exchange; one of them at a time.
+# Faults of the exchange. Only one applies at a time.
 ACTIONS = ("reset", "truncate", "cut", "stall", "slow", "garbage", "status")
 LISTINGS = ("listBatches", "listFiles", "listRuns")
 PAGED = (*LISTINGS, "getRunResults")
@@ -22,7 +22,7 @@ TAGGED = ("runApp", "runDeployment", "getRunStatus", "listRuns")
 HIDEABLE = ("listBatches", "getBatch", "listFiles", "listRuns", "getRunStatus", "getRunResults")
 NAMING_BATCHES = ("createBatch", "getBatch", "listFiles")
 NAMING_RUNS = ("runApp", "runDeployment", "getRunStatus", "getRunResults")
-# What happens within the call, and the operations whose handlers can do it; none means all.
+# Faults inside a call, with the operations that support them; an empty tuple means all.
 KNOBS: Mapping[str, tuple[str, ...]] = {
     "lag": LISTINGS,
     "drop_answer": ("getRunResults",),
@@ -36,9 +36,9 @@ KNOBS: Mapping[str, tuple[str, ...]] = {
     "no_date": (),
     "expire": (),
 }
-# How the request comes to the service, and what comes before its answer.
+# Faults of the delivery, and interim responses.
 DELIVERIES: Mapping[str, tuple[str, ...]] = {"twice": (), "late": (), "interim": (), "surplus": ()}
-# What becomes of what an answer says, and the operations that this is for; none means all.
+# Changes to a response, with the operations that support them; an empty tuple means all.
 REWRITES: Mapping[str, tuple[str, ...]] = {
     "set": (),
     "leave_out": (),
@@ -51,7 +51,7 @@ REWRITES: Mapping[str, tuple[str, ...]] = {
 }
 PLACES: Mapping[str, tuple[str, ...]] = {**dict.fromkeys(ACTIONS, ()), **KNOBS, **DELIVERIES, **REWRITES}
 DOS = tuple(PLACES)
-# What is left out of a script is as in `Fault`, but for these.
+# Defaults that differ from those of `Fault`.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "cap": {"status": 200},
     "hide": {"status": 404},
@@ -60,17 +60,17 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 EXPIRING = ("batches", "runs", "results")
 FIELD_VALUE = re.compile(r"[\x20-\x7e]*")
-FRAMING = ("content-length", "transfer-encoding")  # the server's own
+FRAMING = ("content-length", "transfer-encoding")  # set by the server
 FIELD_NAME = re.compile(r"[A-Za-z0-9-]+")
 LONGEST_S = 1e9
 
 
 @dataclass(slots=True)
 class Fault:
-    """One script: from the `nth` matching call on, each `every`-th one, for `times` calls; all of them where that is 0.
+    """One script: from the `nth` matching call, every `every`-th one, for `times` calls (0 means all).
 
-    `when` is "before" (the service does not act) or "after" (it has acted, and the answer is lost). What each `do`
-    does, and what it takes, is told in docs/controls.md; `calls` and `used` count.
+    `when` is "before" (the service does not act) or "after" (it acts, and the response is lost). docs/controls.md
+    describes each `do` and its keys. `calls` and `used` are counters.
     """
 
     operation: str = "*"
@@ -96,7 +96,7 @@ class Fault:
     used: int = 0
 
     def strikes(self, operation: str, path: str, token: str = "") -> bool:
-        """Count a call, and tell whether it goes wrong."""
+        """Count a call, and return whether the fault applies to it."""
         if self.operation not in ("*", operation) or self.match not in path or self.token not in ("", token):
             return False
         if operation not in (PLACES[self.do] or (operation,)):
@@ -108,13 +108,13 @@ class Fault:
         return hit
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as values that JSON can carry; the token is left out."""
+        """Return it as JSON values, without the token."""
         told: dict[str, Any] = _finite(asdict(self))
         return told | ({"token": LEFT_OUT} if self.token else {})
 
 
 def _finite(value: Any) -> Any:
-    """Return a value with texts for the numbers that JSON has not."""
+    """Return a value with NaN and infinities as texts, because JSON has no such numbers."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -152,17 +152,17 @@ def _are_headers(value: dict[Any, Any]) -> bool:
     )
 
 
-# Each key: the type of its value, what else is asked of it, and what is allowed, in words.
+# Each key: its type, a further check, and a description of the allowed values.
 KEYS: Mapping[str, tuple[Any, Callable[[Any], Any], str]] = {
     "operation": _one_of("*", *BY_ID),
     "nth": _number(int, 1, math.inf, "a whole number from 1"),
     "times": _number(int, 0, math.inf, "a whole number from 1, or 0 for all calls"),
     "every": _number(int, 1, math.inf, "a whole number from 1"),
-    "match": (str, lambda _: True, "a part of the path"),
+    "match": (str, lambda _: True, "part of a path"),
     "token": (str, lambda _: True, "a token"),
     "when": _one_of("before", "after"),
     "do": _one_of(*DOS),
-    "status": _number(int, 100, 599, "a status from 200 to 599; for interim, one from 102 to 199"),
+    "status": _number(int, 100, 599, "a status from 200 to 599; for interim, from 102 to 199"),
     "headers": (dict, _are_headers, "a table of header names and ASCII texts"),
     "body": (str, lambda _: True, "a text"),
     "bytes": _number(int, 0, math.inf, "a whole number from 0"),
@@ -174,26 +174,26 @@ KEYS: Mapping[str, tuple[Any, Callable[[Any], Any], str]] = {
     "new": (str, lambda _: True, "a text"),
     "until": _one_of("*", *BY_ID),
 }
-# What a `do` asks of its keys beyond their types: the key, the check, and what is allowed, in words.
+# Further requirements of a `do`: the key, the check, and a description of the allowed values.
 DEMANDS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
     "set": ("fields", lambda value: isinstance(value, dict) and value, "a table of names and values"),
     "leave_out": ("fields", lambda value: isinstance(value, list) and value, "a list of names"),
     "replace": ("old", bool, "a regular expression"),
-    "twice": ("items", lambda value: value in (1, 2), "1 or 2, whose answer counts"),
+    "twice": ("items", lambda value: value in (1, 2), "1 or 2, the delivery whose response is returned"),
     "cap": ("items", lambda value: value >= 0, "a whole number from 0"),
     "cut_tags": ("items", lambda value: value >= 0, "a whole number from 0"),
     "short_pages": ("items", lambda value: value >= 1, "a whole number from 1"),
     "interim": ("items", lambda value: 1 <= value <= 100, "a whole number from 1 to 100"),
-    "expire": ("name", lambda value: value in ("", *EXPIRING), f"{', '.join(EXPIRING)}, or nothing for all"),
-    "date": ("name", FIELD_VALUE.fullmatch, "the text of a header, in ASCII"),
+    "expire": ("name", lambda value: value in ("", *EXPIRING), f"{', '.join(EXPIRING)}, or empty for batches and runs"),
+    "date": ("name", FIELD_VALUE.fullmatch, "a header value in ASCII"),
 }
 NOT_IN_A_HEADER = ("operation", "nth", "times", "every", "match", "token")
 
 
 def parse_fault(script: Any) -> Fault:
-    """Turn a script into a fault. Raises ValueError, which names the key and what is allowed."""
+    """Return the fault of a script. Raises ValueError, which names the key and the allowed values."""
     if not isinstance(script, dict):
-        raise ValueError(f"a fault is a table with some of the keys {', '.join(KEYS)}")
+        raise ValueError(f"a fault must be a table; allowed keys: {', '.join(KEYS)}")
     for key, value in script.items():
         if key not in KEYS:
             raise ValueError(f"unknown key {key!r}; allowed: {', '.join(KEYS)}")
@@ -214,26 +214,26 @@ def parse_fault(script: Any) -> Fault:
 
 
 def _check_place(fault: Fault) -> None:
-    """Check that an operation can go wrong in this way. Raises ValueError."""
+    """Check that an operation supports this fault. Raises ValueError."""
     places = PLACES[fault.do]
-    # What is only read wherever it stands may be asked of all operations at once.
+    # Changes to responses can apply to all operations at once.
     wide = ("*",) if fault.do in REWRITES else ()
     if places and fault.operation not in (*places, *wide):
-        raise ValueError(f"{fault.do} is not for the operation {fault.operation!r}; allowed: {', '.join(places)}")
+        raise ValueError(f"{fault.do} does not support the operation {fault.operation!r}; allowed: {', '.join(places)}")
     is_of_batches = fault.do == "another" and fault.operation in NAMING_BATCHES
     if is_of_batches and fault.name and not re.fullmatch("[0-9]{1,18}", fault.name):
-        raise ValueError(f"name is {fault.name!r} for another; allowed: the id of a batch, or nothing")
+        raise ValueError(f"name is {fault.name!r} for another; allowed: a batch id, or empty")
 
 
 def parse_header(text: str, operation: str) -> Fault:
-    """Turn the header of one request into its fault: `after reset`, `status status=429`, or a JSON object.
+    """Return the fault in the header of a request: `after reset`, `status status=429`, or a JSON object.
 
-    Raises ValueError, which names what is wrong and what is allowed.
+    Raises ValueError, which names the mistake and the allowed values.
     """
     script = _parse_json(text) if text.startswith("{") else _parse_words(text)
     for key in NOT_IN_A_HEADER:
         if key in script:
-            raise ValueError(f"{key} is not for a header, which is for its own request")
+            raise ValueError(f"{key} is not allowed in a header, which applies to its own request only")
     return parse_fault({**script, "operation": operation or "*"})
 
 
@@ -241,7 +241,7 @@ def _parse_json(text: str) -> dict[str, Any]:
     try:
         script: dict[str, Any] = json.loads(text)
     except (ValueError, RecursionError):
-        raise ValueError("not a JSON object") from None
+        raise ValueError("invalid JSON object") from None
     return script
 
 
@@ -256,7 +256,7 @@ def _parse_words(text: str) -> dict[str, Any]:
         elif word in DOS:
             script["do"] = word
         else:
-            raise ValueError(f"{word!r} is none of before, after, {', '.join(DOS)}, key=value")
+            raise ValueError(f"unknown word {word!r}; allowed: before, after, {', '.join(DOS)}, key=value")
     return script
 
 
@@ -270,7 +270,7 @@ def _parse_number(text: str) -> Any:
 
 
 def load_faults(path: Path) -> list[Fault]:
-    """Load the `[[fault]]` tables of a TOML file. Raises ValueError, which names the table, and OSError."""
+    """Return the faults in a TOML file, from its `[[fault]]` tables. Raises ValueError and OSError."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Faults on demand: scripted calls of operations go wrong, before the service acts or after."""
+"""Faults on demand: scripted calls fail, before or after the service acts."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ class Faults:
         self.late: list[Late] = []
 
     def add(self, **script: Any) -> None:
-        """Add a script. Raises ValueError where it is none."""
+        """Add a script. Raises ValueError if it is invalid."""
         self.scripts.append(parse_fault(script))
 
     def load(self, path: Path) -> None:
-        """Add the scripts of a TOML file, an array of tables `[[fault]]`. Raises ValueError and OSError."""
+        """Add the `[[fault]]` scripts of a TOML file. Raises ValueError and OSError."""
         self.scripts += load_faults(path)
 
     __call__ = add
 
     def unused(self) -> list[dict[str, Any]]:
-        """List the scripts that never struck."""
+        """List the scripts that never applied to a call."""
         return [fault.as_dict() for fault in self.scripts if not fault.used]
 
     def guard(self, app: ASGIApp, name_operation: Callable[[Scope], str]) -> ASGIApp:
-        """Wrap an app so that scripted calls go wrong."""
+        """Wrap an app so that scripted calls fail."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http" or scope["path"].startswith("/_fake/"):
@@ -77,7 +77,7 @@ class Faults:
     def _strike(self, scope: Scope, asked: bytes | None) -> list[Fault]:
         header = [parse_header(asked.decode("latin-1"), scope["operation"])] if asked is not None else []
         token = _token_of(scope)
-        # Every script counts every call, whichever of them strikes.
+        # Every script counts every call, even if another script applies.
         return header + [fault for fault in self.scripts if fault.strikes(scope["operation"], scope["path"], token)]
 
     async def _deliver_late(self, app: ASGIApp, operation: str) -> None:
@@ -93,18 +93,18 @@ def _token_of(scope: Scope) -> str:
 
 
 def knobs_of(scope: Scope, do: str) -> list[Fault]:
-    """List the faults of a kind that a handler itself has to make for this call."""
+    """List the faults of a kind that the handler must apply to this call."""
     return [fault for fault in scope.get("knobs", ()) if fault.do == do]
 
 
 def hidden_since(scope: Scope, now_s: float) -> float:
-    """Return from when on, in Unix seconds, a listing does not show what was made: now and later unless it lags."""
+    """Return the Unix time from which a listing hides new entries; `math.inf` unless the listing lags."""
     return min((now_s - fault.seconds for fault in knobs_of(scope, "lag")), default=math.inf)
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Entry]):
-    """A page of entries, and whether more follow, which begin at `next_offset`."""
+    """A page of entries, and whether more follow from `next_offset`."""
 
     entries: list[Entry]
     has_more: bool
@@ -112,12 +112,12 @@ class Page(Generic[Entry]):
 
 
 def page_of(scope: Scope, entries: list[Entry], offset: int, size: int) -> Page[Entry]:
-    """Return the page of `size` from `offset` on, unless a fault moves or ends it. Raises ApiError beyond a cap."""
+    """Return `size` entries from `offset`, unless a fault moves or shortens the page. Raises ApiError beyond a cap."""
     for fault in knobs_of(scope, "cap"):
         if fault.status == 200:
             entries = entries[: fault.items]
         elif offset >= fault.items:
-            raise ApiError(fault.status, f"Nothing is listed from {fault.items} on.", fault.headers)
+            raise ApiError(fault.status, f"Offsets from {fault.items} are not supported.", fault.headers)
     size = min([size, *(fault.items for fault in knobs_of(scope, "short_pages"))])
     moved = -size * len(knobs_of(scope, "repeat_page"))
     moved += sum(fault.items for fault in knobs_of(scope, "shift_page"))
@@ -126,7 +126,7 @@ def page_of(scope: Scope, entries: list[Entry], offset: int, size: int) -> Page[
 
 
 def date_of(scope: Scope, now_s: float) -> bytes | None:
-    """Return what the `Date` of an answer says; None where it has none."""
+    """Return the `Date` header of a response, or None for no header."""
     if knobs_of(scope, "no_date"):
         return None
     faults = knobs_of(scope, "date")
@@ -192,7 +192,7 @@ async def _go_wrong(fault: Fault, scope: Scope, send: Send, kept: list[Message])
 
 
 async def _reset(scope: Scope, send: Send) -> None:
-    # Without lingering the other side is told of a reset, and not of an end.
+    # With a linger time of 0, the peer gets a reset instead of an orderly close.
     scope["transport"].get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
     scope["transport"].abort()
     await _answer(send, 500, {}, b"")
@@ -220,7 +220,7 @@ async def _answer(send: Send, status: int, headers: dict[str, str], body: bytes)
 
 
 def _start(status: int, headers: dict[str, str], length: int) -> Message:
-    # A 204 has no length, by the grammar of HTTP.
+    # HTTP forbids Content-Length in a 204 response.
     everything = headers if status == 204 else headers | {"content-length": str(length)}
     return {
         "type": "http.response.start",

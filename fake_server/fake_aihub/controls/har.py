@@ -1,4 +1,4 @@
-"""The journal as an HTTP archive, HAR 1.2, which browsers and proxies open."""
+"""Export the journal as an HTTP archive (HAR 1.2), which browsers and proxies can open."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fake_aihub.controls.journal import Exchange
 
 
 def render_har(exchanges: Iterable[Exchange]) -> dict[str, Any]:
-    """Render exchanges; secrets are left out, and bodies that are not JSON are not kept."""
+    """Render exchanges as HAR, without secrets and without bodies that are not JSON."""
     creator = {"name": "fake-aihub", "version": _version()}
     return {"log": {"version": "1.2", "creator": creator, "entries": [_entry(exchange) for exchange in exchanges]}}
 

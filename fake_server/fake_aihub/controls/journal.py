@@ -1,4 +1,4 @@
-"""Requests and answers, as they were: what tests look at, and what is checked against the API description."""
+"""The journal of requests and responses, for tests and for checks against the API description."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fake_aihub.world.clock import Clock
 
 SIZE = 200_000
 MAX_BODY_BYTES = 4 * 1_048_576
-MAX_BYTES = 64 * 1_048_576  # of all bodies together
+MAX_BYTES = 64 * 1_048_576  # for all bodies together
 KEPT_OF_SCOPE = ("operation", "faulted", "unknown")
 Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One request and its answer; bodies are kept where they are JSON. Times in Unix seconds."""
+    """One request and its response. Only JSON bodies are kept. Times are in Unix seconds."""
 
     scope: Scope
     method: str
@@ -42,21 +42,21 @@ class Exchange:
 
     @property
     def operation(self) -> str:
-        """The operation's id, known once the request is routed."""
+        """The operation id, set after routing."""
         return str(self.scope.get("operation", ""))
 
     @property
     def request_headers(self) -> list[tuple[str, str]]:
-        """The headers that were sent, without what is secret."""
+        """The request headers, without secrets."""
         return redact_headers(_decode(self.raw_request_headers))
 
     @property
     def response_headers(self) -> list[tuple[str, str]]:
-        """The headers that were answered, without what is secret."""
+        """The response headers, without secrets."""
         return redact_headers(_decode(self.raw_response_headers or []))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as values that JSON can carry; secrets are left out."""
+        """Return it as JSON values, without secrets."""
         return {
             "method": self.method,
             "path": self.path,
@@ -87,7 +87,7 @@ def _parse(body: bytes) -> Any:
 
 
 class Journal:
-    """The last `size` exchanges, the oldest first; `dropped` counts those that are gone."""
+    """The last `size` exchanges, oldest first. `dropped` counts those that were removed."""
 
     def __init__(self, clock: Clock, size: int = SIZE, max_bytes: int = MAX_BYTES) -> None:
         self.exchanges: deque[Exchange] = deque()
@@ -99,7 +99,7 @@ class Journal:
 
     @property
     def dropped(self) -> int:
-        """How many exchanges are no longer there, since the journal was full."""
+        """The number of exchanges that were removed because the journal was full."""
         return self.total - len(self.exchanges)
 
     def clear(self) -> None:
@@ -107,14 +107,14 @@ class Journal:
         self.rewind(0)
 
     def rewind(self, total: int) -> None:
-        """Forget what came after the first `total` exchanges."""
+        """Remove all exchanges after the first `total`."""
         while self.exchanges and self.total > total:
             self._forget(self.exchanges.pop())
             self.total -= 1
         self.total = min(self.total, total)
 
     def watch(self, app: ASGIApp, note: Callable[[Exchange], None]) -> ASGIApp:
-        """Wrap an app so that what passes through it is written down, and noted when it is over."""
+        """Wrap an app so that every exchange is recorded in the journal when it ends."""
 
         async def watched(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http" or scope["path"].startswith("/_fake/"):
@@ -142,7 +142,7 @@ class Journal:
         return watched
 
     def full_header(self) -> tuple[bytes, bytes]:
-        """Make the header that says that exchanges are missing."""
+        """Return the header that reports dropped exchanges."""
         return b"x-fake-journal", f"full; dropped={self.dropped}".encode()
 
     def _begin(self, scope: Scope) -> Exchange:
@@ -156,7 +156,7 @@ class Journal:
 
     def _end(self, exchange: Exchange) -> None:
         exchange.ended_s = self._clock.now_s()
-        # Of the scope, only what is told is kept.
+        # Keep only the parts of the scope that the journal shows.
         exchange.scope = {key: exchange.scope[key] for key in KEPT_OF_SCOPE if key in exchange.scope}
         if exchange.is_kept:
             exchange.weight = len(exchange.request_body) + len(exchange.response_body)

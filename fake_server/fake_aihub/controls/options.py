@@ -1,4 +1,4 @@
-"""How a fake may behave: every option with its range, wherever it is given: command line, mark, or in code."""
+"""The options of a fake and their ranges, for the command line, marks and code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 LONGEST_S = 1e9
 ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-_\[\]:]+")
-# What a mark of a test may say; a server for many tests has no address, folder, or tokens of one of them.
+# The options of a test's mark. Tests share a server, so its address, folder and token rules are not among them.
 OF_A_TEST = (
     *("run_seconds", "latency_ms", "page_files", "part_size", "requests_per_s", "journal_size", "clock", "seed"),
     *("scenarios", "fixtures", "strict", "allow_webhooks", "allow_unused_faults"),
@@ -20,7 +20,7 @@ OF_A_TEST = (
 
 
 class OptionError(ValueError):
-    """An option that cannot be: `name`, and what is wrong with it."""
+    """An invalid option: its `name` and the problem."""
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(f"{name} {problem}")
@@ -30,7 +30,7 @@ class OptionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """What a value may be: its type, what else is asked of it, and that in words."""
+    """The allowed values of an option: the type, a further check, and a description."""
 
     kind: Any
     fits: Callable[[Any], Any]
@@ -59,7 +59,7 @@ def _is_clock(text: str) -> bool:
 FLAG = Range(bool, lambda _: True, "True or False")
 FOLDER = Range(str | Path | None, lambda path: path is None or str(path), "the path of a folder")
 RANGES: Mapping[str, Range] = {
-    "host": Range(str, lambda text: text and not re.search(r"[\s/]", text), "an address, as 127.0.0.1"),
+    "host": Range(str, lambda text: text and not re.search(r"[\s/]", text), "an address such as 127.0.0.1"),
     "port": _number(int, 0, 65535, "a whole number from 0 to 65535"),
     "data_dir": FOLDER,
     "run_seconds": _number(int | float, 0, LONGEST_S, "a number of seconds from 0"),
@@ -70,7 +70,9 @@ RANGES: Mapping[str, Range] = {
     "journal_size": _number(int, 1, math.inf, "a whole number from 1"),
     "clock": Range(str, _is_clock, "real, frozen, 2026-01-31T12:00:00Z"),
     "seed": _number(int, -math.inf, math.inf, "a whole number"),
-    "cors": Range(str, lambda text: text in ("", "*") or ORIGIN.fullmatch(text), "an origin, as http://localhost:5173"),
+    "cors": Range(
+        str, lambda text: text in ("", "*") or ORIGIN.fullmatch(text), "an origin such as http://localhost:5173"
+    ),
     "scenarios": FOLDER,
     "fixtures": FOLDER,
     "any_token": FLAG,
@@ -81,11 +83,11 @@ RANGES: Mapping[str, Range] = {
 
 
 def check_options(given: Mapping[str, Any], known: Iterable[str] = RANGES) -> None:
-    """Check options by their names. Raises OptionError, which tells what was seen and what is allowed."""
+    """Check options by name. Raises OptionError with the value and the allowed values."""
     known = list(known)
     for name, value in given.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, 1) or known
-            raise OptionError(name, f"is not an option; allowed: {', '.join(near)}")
+            raise OptionError(name, f"is not a known option; allowed: {', '.join(near)}")
         if not RANGES[name].takes(value):
             raise OptionError(name, f"is {value!r}; allowed: {RANGES[name].allowed}")

@@ -1,4 +1,4 @@
-"""What becomes of an answer on its way: properties set or left out, tags altered, entries hidden."""
+"""Faults that change a response: properties set or removed, tags altered, entries hidden."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Change = Callable[[dict[str, Any]], None]
 
 
 def rewrite(fault: Fault, operation: str, path: str, status: int, body: bytes) -> tuple[int, bytes]:
-    """Change an answer as a fault says, and give its status and body; what is no JSON, or a refusal, stays."""
+    """Return the status and body of a response, changed by a fault. Errors and bodies other than JSON are unchanged."""
     if fault.do == "replace":
         text = body.decode("utf-8", "surrogateescape")
         return status, re.sub(fault.old, lambda _: fault.new, text).encode("utf-8", "surrogateescape")
@@ -37,12 +37,12 @@ def _hide(fault: Fault, operation: str, path: str, status: int, content: dict[st
         key = LISTED[operation]
         content[key] = [entry for entry in content[key] if fault.name not in ("", str(entry["id"]))]
     elif fault.name == "" or fault.name in path.split("/"):
-        status, content = fault.status, {"message": "There is nothing of this id."}
+        status, content = fault.status, {"message": "The id does not exist."}
     return status, json.dumps(content).encode()
 
 
 def _changes(fault: Fault) -> Change:
-    """Return what a fault does to an object."""
+    """Return the function that applies a fault to an object."""
     fields = fault.fields if isinstance(fault.fields, dict) else dict.fromkeys(fault.fields)
 
     def change(thing: dict[str, Any]) -> None:
@@ -70,7 +70,7 @@ def _alter(fault: Fault, tags: list[str]) -> list[str]:
 
 
 def _change(value: Any, change: Change, name: str) -> None:
-    """Change each object in a value, or, where a name is given, those that are about it, and what is in them."""
+    """Change each object in a value, or only those that contain a given name and the objects inside them."""
     if isinstance(value, list):
         for item in value:
             _change(item, change, name)

@@ -1,4 +1,4 @@
-"""Find requests in a journal by what they were to be, and tell of those that came near."""
+"""Find the requests in a journal that match criteria, and the nearest misses."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ NEAR_MISSES = 3
 
 
 def matching(entries: Iterable[dict[str, Any]], criteria: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """List the entries that are as the criteria say."""
+    """List the entries that match the criteria."""
     return [entry for entry in entries if not differences(entry, criteria)]
 
 
 def near_misses(entries: Iterable[dict[str, Any]], criteria: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """List the entries that differ in least, but in something, with what they differ in."""
+    """List the nearest misses: the entries with the fewest differences, and those differences."""
     found = [
         {"method": entry["method"], "path": entry["path"], "operation": entry["operation"], "differs_in": differs}
         for entry in entries
@@ -41,7 +41,7 @@ def _likeness(path: str, wanted: str) -> int:
 
 
 def differences(entry: dict[str, Any], criteria: Mapping[str, Any]) -> dict[str, Any]:
-    """Return in what an entry is not as the criteria say: what was wanted, and what it was."""
+    """Return the differences between an entry and the criteria: the expected and the actual values."""
     was = {
         **entry,
         "query": dict(parse_qsl(entry["query"], keep_blank_values=True)),
@@ -65,7 +65,7 @@ def _fits(key: str, wanted: Any, was: Any) -> bool:
 
 
 def _is_like(text: str, pattern: str) -> bool:
-    """Return whether a text is like a pattern, in which * is anything; in one pass, whatever the pattern."""
+    """Return whether a text matches a pattern with `*` wildcards. Runs in one pass for every pattern."""
     first, *rest = pattern.split("*")
     if not rest:
         return text == first
@@ -82,14 +82,14 @@ def _is_like(text: str, pattern: str) -> bool:
 
 
 def _contains(was: Any, wanted: Any) -> bool:
-    """Return whether an object has all that is wanted; it may have more."""
+    """Return whether an object contains everything expected. It may contain more."""
     if isinstance(wanted, dict) and isinstance(was, dict):
         return all(key in was and _contains(was[key], value) for key, value in wanted.items())
     return bool(was == wanted)
 
 
 def _part(was: Any, wanted: Any) -> Any:
-    """Return of an object what was asked for."""
+    """Return the part of an object that the criteria name."""
     if isinstance(wanted, dict) and isinstance(was, dict):
         return {key: value for key, value in was.items() if key.lower() in {name.lower() for name in wanted}}
     return was

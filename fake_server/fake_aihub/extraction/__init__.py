@@ -1,7 +1,7 @@
-"""Documents and fields of a run: from its app's scenario pack, the bytes of its files, and fixtures.
+"""The documents and fields of a run: from its app's scenario pack, the bytes of its files, and fixtures.
 
-The same bytes, pack and seed always give the same documents, whatever else is in the run. Documents are made whole,
-and what a request did not ask for is taken out of them afterwards.
+The same bytes, pack and seed always give the same documents, whatever else is in the run. Documents are generated in
+full. Properties that a request does not ask for are removed afterwards.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from fake_aihub.extraction.packets import PACKET_FILES, make_case
 from fake_aihub.extraction.text import MAX_BYTES, Text, read_text
 from fake_aihub.world.world import File, Run, World
 
-if TYPE_CHECKING:  # packs are checked by pydantic, which is imported only when results are asked for
+if TYPE_CHECKING:  # packs use pydantic, which is imported only when results are requested
     from fake_aihub.extraction.packs import Pack, Packs
     from fake_aihub.extraction.recorded import Fixtures
     from fake_aihub.world.blobs import Blobs
 
-# What comes only if it is asked for; the names mean the same at every level.
+# Properties that are returned only on request. The names mean the same at every level.
 OPTIONAL = {
     "review": frozenset({"review_completed", "class_edit_history", "edit_history"}),
     "confidence": frozenset({"classification_confidence", "confidence"}),
@@ -35,7 +35,7 @@ MAX_NAME = 300
 
 
 class Extraction:
-    """What runs extract. One's own packs and fixtures are checked here; raises ScenarioError."""
+    """The results of runs. Checks your own packs and fixtures; raises ScenarioError for invalid ones."""
 
     def __init__(self, scenarios: Path | None = None, fixtures: Path | None = None) -> None:
         self._scenarios = scenarios
@@ -51,18 +51,18 @@ class Extraction:
 
     @cached_property
     def packs(self) -> Packs:
-        """The packs by name, one's own first."""
+        """The packs by name, your own first."""
         from fake_aihub.extraction.packs import load_packs
 
         return load_packs(self._scenarios)
 
     def find_pack(self, run: Run) -> tuple[str, Pack]:
-        """Find the pack that answers for a run, with its name."""
+        """Return the name and the pack that applies to a run."""
         given = (run.request.get(key) for key in ("app_name", "app_id", "deployment_id"))
         return self._find_pack(tuple(name[:MAX_NAME] for name in given if isinstance(name, str)))
 
     def render_file(self, run: Run, file: File, include: frozenset[str], world: World) -> dict[str, Any]:
-        """Render what a file of a run holds."""
+        """Return the results of one file of a run."""
         rendered = {"original_file_name": file.name, "input_file_path": f"{run.folder}/{file.name}"}
         if fixture := self._find_fixture(file):
             rendered |= {key: value for key, value in fixture.items() if value and key != "documents"}
@@ -71,10 +71,15 @@ class Extraction:
         documents = [_without(document | over, hidden) for document in self._documents(run, file, world)]
         return {**rendered, "documents": documents}
 
-    @rule("spec", "case_info has the cross-class fields of a packet", operation="getRunResults", status=200)
-    @rule("guess", "a run's review is complete when those of all its files are", operation="getRunResults", status=200)
+    @rule("spec", "case_info holds the cross-class fields of a packet", operation="getRunResults", status=200)
+    @rule(
+        "guess",
+        "a run's review is complete when the reviews of all its files are complete",
+        operation="getRunResults",
+        status=200,
+    )
     def render_whole(self, run: Run, include: frozenset[str], world: World) -> dict[str, Any]:
-        """Render what is said of a run as a whole: its cross-class fields, and whether its review is complete."""
+        """Return the results of a run as a whole: its cross-class fields, and whether its review is complete."""
         name, pack = self.find_pack(run)
         files = sorted(run.files, key=lambda file: file.name)
         whole: dict[str, Any] = {}
@@ -91,7 +96,7 @@ class Extraction:
     def _find_fixture(self, file: File) -> dict[str, Any] | None:
         if not self._fixtures:
             return None
-        name = file.name.rpartition("/")[2]  # in a run on a folder, the names of its subfolders stand before it
+        name = file.name.rpartition("/")[2]  # in a run on a folder, the name starts with the subfolders
         return self._fixtures.get(unicodedata.normalize("NFC", name))
 
     def _documents(self, run: Run, file: File, world: World) -> list[Document]:
@@ -123,14 +128,14 @@ def _read_text(blobs: Blobs, digest: str) -> Text:
 
 
 def _hidden(include: frozenset[str], run: Run) -> frozenset[str]:
-    """Return which properties a request did not ask for."""
+    """Return the properties that a request did not ask for."""
     hidden = frozenset().union(*(names for part, names in OPTIONAL.items() if part not in include))
     config = (run.request.get("settings") or {}).get("runtime_config")
     pdf = isinstance(config, dict) and config.get("generate_post_process_pdf") is True
     return hidden if pdf else hidden | {"post_processed_pdf_path"}
 
 
-@rule("spec", "what include_* does not ask for is not there", operation="getRunResults", status=200)
+@rule("spec", "properties without their include_* flag are left out", operation="getRunResults", status=200)
 def _without(part: dict[str, Any], hidden: frozenset[str]) -> dict[str, Any]:
     kept = {key: value for key, value in part.items() if key not in hidden}
     if "fields" in kept:

@@ -1,4 +1,4 @@
-"""The documents of a file, made whole from a scenario pack, chance, and what the file says."""
+"""The documents of a file, generated in full from a scenario pack, a random source and the text of the file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fake_aihub.contract.evidence import rule
 from fake_aihub.extraction.text import Text, normalise
 
-if TYPE_CHECKING:  # they need pydantic, which is imported only when results are asked for
+if TYPE_CHECKING:  # they need pydantic, which is imported only when results are requested
     from fake_aihub.extraction.packs import Edit, Pack, PackClass, PackField
 
 MAX_PDF_PAGES = 100
@@ -20,14 +20,14 @@ Document = dict[str, Any]
 
 
 def draw_review(chance: Random, pack: Pack) -> bool:
-    """Draw whether the review of a file is complete: the first that is drawn for it."""
+    """Draw whether the review of a file is complete. This must be the first draw for the file."""
     return chance.random() < pack.reviewed
 
 
-@rule("spec", "a file holds one document or, split, several", operation="getRunResults", status=200)
-@rule("guess", "pages are counted through the file, from 0", operation="getRunResults", status=200)
+@rule("spec", "a file holds one document, or several if it is split", operation="getRunResults", status=200)
+@rule("guess", "pages are numbered from 0 across the file", operation="getRunResults", status=200)
 def make_documents(pack: Pack, chance: Random, digest: str, text: Text) -> Iterator[Document]:
-    """Make the documents of a file, whole. What the file's text says fills the fields of the first one."""
+    """Generate the documents of a file in full. Values from the file's text fill the fields of the first one."""
     reviewed = draw_review(chance, pack)
     count = chance.choice(pack.documents)
     if text.pages is not None:
@@ -37,7 +37,7 @@ def make_documents(pack: Pack, chance: Random, digest: str, text: Text) -> Itera
         found = text if index == 0 else None
         one = _choose_class(chance, pack, found)
         pages = chance.choice(one.pages)
-        if text.pages is not None:  # the file's own pages: each document has one or more, the last all that are left
+        if text.pages is not None:  # at least one page for each document, the rest for the last one
             left = text.pages - start - (count - index - 1)
             pages = left if index == count - 1 else min(pages, left)
         document = _document(chance, pack, one, range(start, start + pages), found)
@@ -46,7 +46,7 @@ def make_documents(pack: Pack, chance: Random, digest: str, text: Text) -> Itera
 
 
 def _choose_class(chance: Random, pack: Pack, text: Text | None) -> PackClass:
-    """Choose the class whose fields the text names most of, else by chance."""
+    """Choose the class with the most labels in the text, else a random one."""
     drawn = chance.choices(pack.classes, [one.weight for one in pack.classes])[0]
     if text is None or not text.pairs:
         return drawn
@@ -55,7 +55,7 @@ def _choose_class(chance: Random, pack: Pack, text: Text | None) -> PackClass:
 
 
 @rule("spec", "documents of 100 pages or more have no post-processed PDF", operation="getRunResults", status=200)
-@rule("guess", "a document has one post-processed path, of a text", operation="getRunResults", status=200)
+@rule("guess", "a document has one post-processed path, to a text file", operation="getRunResults", status=200)
 def _describe_output(digest: str, index: int, pages: int) -> Document:
     path = f"/fake/processed/{digest[:16]}-{index}"
     output: Document = {"post_processed_paths": [f"{path}.txt"]}
@@ -78,7 +78,7 @@ def _document(chance: Random, pack: Pack, one: PackClass, pages: range, text: Te
     }
 
 
-@rule("spec", "a field that failed has the value ERROR and an error_msg", operation="getRunResults", status=200)
+@rule("spec", "a failed field has the value ERROR and an error_msg", operation="getRunResults", status=200)
 def _field(chance: Random, pack: Pack, one: PackClass, spec: PackField, pages: range, text: Text | None) -> Document:
     made = _value(chance, spec)
     found = text.find(_labels(spec)) if text is not None else None
@@ -97,8 +97,8 @@ def _field(chance: Random, pack: Pack, one: PackClass, spec: PackField, pages: r
     }
 
 
-@rule("guess", "a field that failed fails its validation", operation="getRunResults", status=200)
-@rule("spec", "alerts have the level FAILURE, and come where valid is false", operation="getRunResults", status=200)
+@rule("guess", "a failed field fails its validation", operation="getRunResults", status=200)
+@rule("spec", "alerts have the level FAILURE and appear where valid is false", operation="getRunResults", status=200)
 def _validations(spec: PackField, failed: bool, alerted: bool) -> Document:
     alerts = []
     if spec.error is not None and failed:
@@ -115,7 +115,7 @@ def _validations(spec: PackField, failed: bool, alerted: bool) -> Document:
 
 
 def _boxes(chance: Random, one: PackClass, pages: range, value: str) -> list[Document]:
-    """Place a value on one of the pages; what has no value is nowhere."""
+    """Return the position of a value on one of the pages. An empty value has no position."""
     page, left, top = chance.choice(pages), chance.random(), chance.random()
     if not value:
         return []
@@ -130,7 +130,7 @@ def _edits(chance: Random, pack: Pack, edit: Edit | None) -> list[Document]:
 
 
 def make_edits(chance: Random, reviewers: Sequence[str], edit: Edit | None) -> list[Document]:
-    """Make the history of edits that something has: none, or one; its time is drawn, so that it stays the same."""
+    """Generate an edit history with zero or one edits. The time is drawn from the seed, so that it is repeatable."""
     if edit is None or chance.random() >= edit.rate:
         return []
     seconds = chance.randrange(86_400)
@@ -168,8 +168,8 @@ def _labels(spec: PackField) -> tuple[str, ...]:
 
 
 @lru_cache(4096)
-@rule("spec", "field names come back as Python identifiers", operation="getRunResults", status=200)
+@rule("spec", "field names are returned as Python identifiers", operation="getRunResults", status=200)
 def python_name(name: str) -> str:
-    """Turn a field's name into a Python identifier, as the results do."""
+    """Convert a field name to a Python identifier, as the results do."""
     doubled = re.sub(r"[^A-Za-z0-9_]", "_", name.replace("_", "__"))
     return doubled if re.match(r"[A-Za-z_]", doubled) else f"_{doubled}"

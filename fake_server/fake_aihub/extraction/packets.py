@@ -1,4 +1,4 @@
-"""Cross-class fields of a packet: each draws on fields of the documents in a run."""
+"""Cross-class fields of a packet. Each is derived from fields of the documents in a run."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ MAX_OPTIONS = 10
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A value that a cross-class field may take; `record_index` is the place of its document among all."""
+    """A candidate value of a cross-class field. `record_index` is the index of its document in the run."""
 
     record_index: int
     phrase: str
     value: str
 
     def render(self) -> Document:
-        """Render it as the results do."""
+        """Return it in the format of the results."""
         return {"record_index": self.record_index, "refined_phrase_name": self.phrase}
 
 
 def make_case(chance: Random, pack: Pack, documents: Sequence[Document]) -> list[Document]:
-    """Make the cross-class fields of the documents of a run's first files by name, whole."""
+    """Generate the cross-class fields in full, from the documents of a run's first files by name."""
     return [_make_field(chance, pack, cross, _list_options(pack, cross, documents)) for cross in pack.cross_class]
 
 
 def _list_options(pack: Pack, cross: CrossField, documents: Sequence[Document]) -> list[Option]:
-    """List the values of the sources, those of the first source first; what failed or is empty is none."""
+    """List the values in order of the sources. Failed and empty fields are skipped."""
     options = []
     sources = pack.sources()
     for source in cross.sources:
@@ -51,8 +51,13 @@ def _list_options(pack: Pack, cross: CrossField, documents: Sequence[Document]) 
     return options[:MAX_OPTIONS]
 
 
-@rule("guess", "a cross-class field without any source is an ERROR", operation="getRunResults", status=200)
-@rule("guess", "record_index counts the documents of a run, its files by name", operation="getRunResults", status=200)
+@rule("guess", "a cross-class field without any source value is an ERROR", operation="getRunResults", status=200)
+@rule(
+    "guess",
+    "record_index counts the documents of a run, with files sorted by name",
+    operation="getRunResults",
+    status=200,
+)
 def _make_field(chance: Random, pack: Pack, cross: CrossField, options: Sequence[Option]) -> Document:
     field: Document = {"name": cross.name, "value": options[0].value if options else "ERROR"}
     if not options:
@@ -67,9 +72,7 @@ def _make_field(chance: Random, pack: Pack, cross: CrossField, options: Sequence
     return field
 
 
-@rule(
-    "spec", "Cross-class validation tells of its failures where valid is false.", operation="getRunResults", status=200
-)
+@rule("spec", "cross-class validation lists its failures where valid is false", operation="getRunResults", status=200)
 def _validations(cross: CrossField, options: Sequence[Option], alerted: bool) -> dict[str, Any]:
     failures = []
     if cross.all_inputs_match is not None and len({option.value for option in options}) > 1:

@@ -1,4 +1,4 @@
-"""Fixtures: a person's own results for a file name, one JSON file each, checked before they are served."""
+"""Fixtures: your own results for a file name. Each is a JSON file that is checked before it is served."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Whole = Annotated[int, Field(ge=0)]
 
 
 class Modification(Table):
-    """What was changed in an edit."""
+    """A change in an edit."""
 
     message: str | None = None
 
 
 class Edited(Table):
-    """An edit of a person."""
+    """An edit by a reviewer."""
 
     timestamp: str
     user_id: str
@@ -29,19 +29,19 @@ class Edited(Table):
 
 
 class Score(Table):
-    """How sure the model is of a class, or the model and the OCR of a field."""
+    """The confidence of the model in a class."""
 
     model: float | None = None
 
 
 class FieldScore(Score):
-    """How sure the model and the OCR are of a field."""
+    """The confidence of the model and the OCR in a field."""
 
     ocr: float | None = None
 
 
 class FieldAlert(Table):
-    """What is wrong with a field."""
+    """A validation failure of a field."""
 
     alert_level: str = ""
     msg: str = ""
@@ -51,20 +51,20 @@ class FieldAlert(Table):
 
 
 class FieldValidations(Table):
-    """Whether a field is in order."""
+    """Whether a field is valid."""
 
     valid: bool = True
     alerts: list[FieldAlert] = Field([])
 
 
 class DocumentValidations(Table):
-    """Whether a document is in order."""
+    """Whether a document is valid."""
 
     final_result_pass: bool = True
 
 
 class Box(Table):
-    """Where on a page a value stands."""
+    """The position of a value on a page."""
 
     top_x: float = 0.0
     top_y: float = 0.0
@@ -110,7 +110,7 @@ class FixtureDocument(Table):
 
 
 class FixtureFile(Table):
-    """What a fixture holds: the documents, or all that results say of a file."""
+    """The content of a fixture: a list of documents, or a whole file object of the results."""
 
     documents: list[FixtureDocument]
     original_file_name: str = ""
@@ -121,9 +121,9 @@ Fixtures = dict[str, dict[str, Any]]
 
 
 def load_fixtures(folder: Path) -> Fixtures:
-    """Load what is served for each file name, in NFC. Raises ScenarioError with all mistakes."""
+    """Return the fixtures by file name, in NFC. Raises ScenarioError with all mistakes."""
     if not folder.is_dir():
-        raise ScenarioError(f"{folder}: should be a folder with fixtures")
+        raise ScenarioError(f"{folder}: not a folder with fixtures")
     found: Fixtures = {}
     mistakes: list[str] = []
     for path in sorted(folder.iterdir()):
@@ -139,21 +139,21 @@ def load_fixtures(folder: Path) -> Fixtures:
 
 
 def _load(path: Path, name: str) -> dict[str, Any]:
-    """Load a fixture as it is written: what it does not say stays unsaid."""
+    """Return a fixture exactly as written. Missing properties are not filled in."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         json.dumps(content, ensure_ascii=False).encode()
     except OSError as error:
         raise ScenarioError(f"{path.name}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise ScenarioError(f"{path.name}: should be JSON in UTF-8, {error}") from None
+        raise ScenarioError(f"{path.name}: not valid JSON in UTF-8, {error}") from None
     whole: dict[str, Any] = {"documents": content} if isinstance(content, list) else content
     checked = check(FixtureFile, whole, path.name)
     given = unicodedata.normalize("NFC", checked.original_file_name or name)
     if given != name:
-        raise ScenarioError(f"{path.name}: original_file_name: should be {name!r}, seen: {given!r}")
+        raise ScenarioError(f"{path.name}: original_file_name: must be {name!r}, got {given!r}")
     return whole
 
 
 def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")

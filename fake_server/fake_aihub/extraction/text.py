@@ -1,7 +1,7 @@
-"""What a file says, as labels and values: from text, CSV, mail, JSON, and PDF files with a text layer.
+"""Read labels and values from files: text, CSV, mail, JSON, and PDF files with a text layer.
 
-Files are hostile: only so many bytes of one are read, only so many calls are spent on it, and nothing is raised. The
-kind is told by the bytes, not by the name, so that the same bytes always say the same.
+Files may be hostile: the number of bytes and of function calls per file is limited, and nothing is raised. The file
+type is detected from the bytes, not the name, so that the same bytes always give the same result.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 MAX_BYTES = 1 << 20
 MAX_CALLS = 2_000_000
-MAX_MAIL_BYTES = 1 << 16  # some of the standard library's work on headers grows with the square of their length
+MAX_MAIL_BYTES = 1 << 16  # some header parsing in the standard library takes quadratic time
 MAX_HEADER = 1000
 MAX_LINES = 5000
 MAX_PAIRS = 200
@@ -45,24 +45,24 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Values by their normalised labels, and the number of pages, where they are known."""
+    """Values by normalised label, and the number of pages if known."""
 
     pairs: Mapping[str, str] = field(default_factory=dict)
     pages: int | None = None
 
     def find(self, labels: Iterable[str]) -> str | None:
-        """Find the value under the first of some normalised labels that has one."""
+        """Return the value of the first of some normalised labels that has one."""
         return next((self.pairs[label] for label in labels if label in self.pairs), None)
 
 
 class _TooMuch(BaseException):
-    """More calls than may be spent; not an Exception, so that no parser takes it for a mistake of the file."""
+    """The call limit was exceeded. Not an Exception, so that no parser catches it as a file error."""
 
 
 def read_text(head: bytes) -> Text:
-    """Read what the first bytes of a file say, one more than MAX_BYTES if there are so many. Never raises."""
+    """Return the text of a file's first bytes: at most MAX_BYTES + 1 of them. Never raises."""
     if head.startswith(b"%PDF-"):
-        whole = len(head) <= MAX_BYTES  # what finds the pages stands at the end of a PDF
+        whole = len(head) <= MAX_BYTES  # the page index is at the end of a PDF
         return (_spend(_read_pdf, head) if whole and _has_pypdf() else None) or Text()
     if b"\0" in head or head.lstrip().startswith(b"<"):
         return Text()
@@ -70,15 +70,15 @@ def read_text(head: bytes) -> Text:
 
 
 def normalise(label: str) -> str:
-    """Normalise a label: `Invoice No.`, `invoice_no` and `invoiceNo` are one."""
+    """Return a normalised label: `Invoice No.`, `invoice_no` and `invoiceNo` become equal."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", label)
     return " ".join(re.findall(r"\w+", words.casefold()))
 
 
 def _spend(work: Callable[[bytes], Result], content: bytes) -> Result | None:
-    """Do work with a bounded number of calls, counted rather than timed so that the outcome is the same everywhere."""
+    """Run work with a limited number of function calls. Counting instead of timing makes the result repeatable."""
     left = MAX_CALLS
-    profiled = sys.getprofile() is not None  # by somebody who is not to be disturbed, and looks on
+    profiled = sys.getprofile() is not None  # a debugger or coverage tool is tracing; leave it in place
 
     def count(frame: Any, event: str, argument: Any) -> None:
         nonlocal left
@@ -90,7 +90,7 @@ def _spend(work: Callable[[bytes], Result], content: bytes) -> Result | None:
         sys.setprofile(count)
     try:
         return work(content)
-    except (Exception, _TooMuch):  # whatever a parser makes of hostile bytes
+    except (Exception, _TooMuch):  # a parser may raise anything on hostile bytes
         return None
     finally:
         if not profiled:
@@ -98,7 +98,7 @@ def _spend(work: Callable[[bytes], Result], content: bytes) -> Result | None:
 
 
 def _keep(pairs: Iterable[Pair]) -> dict[str, str]:
-    """Keep the first value of each label, in pieces that are short, and that UTF-8 can say."""
+    """Keep the first value of each label, shortened and valid in UTF-8."""
     kept: dict[str, str] = {}
     for label, value in pairs:
         name, text = normalise(label[:MAX_LABEL]), value.strip()[:MAX_VALUE]
@@ -129,7 +129,7 @@ def _read_lines(text: str) -> Iterator[Pair]:
 
 
 def _read_bare(words: list[str]) -> Iterator[Pair]:
-    """Read a line such as `Invoice 2041` or `Total 12.50 EUR`: labels of up to three words, then one with a digit."""
+    """Read a line such as `Invoice 2041` or `Total 12.50 EUR`: up to three words as label, then one with a digit."""
     for count in range(1, min(4, len(words))):
         if any(character.isdigit() for character in words[count]):
             yield " ".join(words[:count]), " ".join(words[count:])
@@ -137,7 +137,7 @@ def _read_bare(words: list[str]) -> Iterator[Pair]:
 
 
 def _read_csv(text: str) -> list[Pair]:
-    """Read the first row under the header."""
+    """Read the first row below the header."""
     header = text.partition("\n")[0]
     delimiter = max(",;\t", key=header.count)
     rows = list(islice(csv.reader(io.StringIO(text), delimiter=delimiter), 2))
@@ -145,7 +145,7 @@ def _read_csv(text: str) -> list[Pair]:
 
 
 def _read_json(text: str) -> list[Pair]:
-    """Read every value under its key, wherever it is."""
+    """Read every value by its key, at any depth."""
     try:
         waiting = deque([("", json.loads(text, parse_int=str, parse_float=str))])
     except (ValueError, RecursionError):
@@ -179,14 +179,14 @@ def _read_mail(content: bytes) -> list[Pair]:
 
 
 def _has_pypdf() -> bool:
-    """Import pypdf, if it is installed, before calls are counted: the first file has as many as the next."""
+    """Import pypdf, if installed, before counting calls: the import must not count for the first file."""
     try:
         import pypdf
     except ImportError:
         return False
     logger = logging.getLogger(pypdf.__name__)
     if not logger.handlers:
-        logger.addHandler(logging.NullHandler())  # else its complaints about a file come on our standard error
+        logger.addHandler(logging.NullHandler())  # otherwise pypdf's warnings about a file go to our standard error
     return True
 
 

@@ -1,4 +1,4 @@
-"""Check what people write for the fake, packs and fixtures: every mistake at once, each with what is allowed there."""
+"""Validate packs and fixtures. Report all mistakes at once, each with the allowed values."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SHOWN = 60
 
 
 class ScenarioError(ValueError):
-    """What is wrong with packs or fixtures; a line for each mistake, with its file and key."""
+    """Invalid packs or fixtures. The message has a line for each mistake, with its file and key."""
 
 
 class Table(BaseModel):
-    """A table that takes its own keys alone, of the right types, and stays as it is."""
+    """A strict, frozen table: unknown keys and wrong types are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -26,7 +26,7 @@ Checked = TypeVar("Checked", bound=Table)
 
 
 def check(kind: type[Checked], content: Any, file: str) -> Checked:
-    """Check the content of a file. Raises ScenarioError with the file, key, value seen and what is allowed."""
+    """Return the validated content of a file. Raises ScenarioError with the file, key, value and what is allowed."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:
@@ -39,18 +39,18 @@ def _explain(kind: type[Table], mistake: Any) -> str:
     if mistake["type"] == "extra_forbidden":
         known = _known_keys(kind, mistake["loc"][:-1])
         near = difflib.get_close_matches(str(mistake["loc"][-1]), known, 1)
-        return f"{key}: unknown key, " + (f"did you mean {near[0]}? " if near else "") + f"Known: {', '.join(known)}"
+        return f"{key}: unknown key; " + (f"did you mean {near[0]}? " if near else "") + f"allowed: {', '.join(known)}"
     if mistake["type"] == "missing":
-        return f"{key}: is missing"
+        return f"{key}: missing key"
     if mistake["type"] == "value_error" and isinstance(mistake["input"], dict):
-        return f"{key}: {mistake['ctx']['error']}"  # what is wrong is between keys, and is told
-    said = "should be a table" if mistake["type"] == "model_type" else mistake["msg"]
-    said = said.removeprefix("Value error, ").removeprefix("Input ")
-    return f"{key}: {said}, seen: {_show(mistake['input'])}"
+        return f"{key}: {mistake['ctx']['error']}"  # the error is about several keys and names them
+    said = "must be a table" if mistake["type"] == "model_type" else mistake["msg"]
+    said = said.removeprefix("Value error, ").removeprefix("Input ").replace("should ", "must ", 1)
+    return f"{key}: {said}, got {_show(mistake['input'])}"
 
 
 def _render_key(loc: tuple[str | int, ...]) -> str:
-    """Write a key as TOML does, and entries of lists by their number, from 1."""
+    """Return a key in TOML notation. List entries are numbered from 1."""
     text = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in loc)
     return text.removeprefix(".") or "the whole file"
 
@@ -71,7 +71,7 @@ def _known_keys(kind: type[Table], loc: tuple[str | int, ...]) -> list[str]:
 
 
 def _tables(annotation: Any) -> Iterator[type[Table]]:
-    """Find the tables that an annotation admits, such as those of `list[X] | None`."""
+    """Yield the table types in an annotation such as `list[X] | None`."""
     if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, Table):
         yield annotation
     if get_origin(annotation) in (list, Union, UnionType):
