@@ -1,8 +1,8 @@
-"""Every error that this project raises on purpose; the exit code sits on the class."""
+"""Errors that this project raises on purpose. The exit code sits on the class."""
 
 
 class RunnerError(Exception):
-    """Something that a person must be told: `message` says what is wrong, `hint` what to do next."""
+    """An error to report to the user: `message` says what is wrong, `hint` what to do next."""
 
     exit_code = 1
 
@@ -21,8 +21,8 @@ class InputError(RunnerError):
 class ServiceError(RunnerError):
     """The service refused, or could not be reached.
 
-    `transient` says whether another attempt may help, `status` is the HTTP status (0 where there was no answer),
-    and `retry_after_s` what the service asked us to wait.
+    `transient` says whether another attempt may help. `status` is the HTTP status (0 without a response).
+    `retry_after_s` is how long the service asked us to wait.
     """
 
     exit_code = 4
@@ -43,23 +43,23 @@ class ServiceError(RunnerError):
 
 
 class AnswerLost(ServiceError):
-    """A request that must not be repeated was sent, and what became of it is not known."""
+    """A request that must not be repeated was sent, and its response was lost. Its outcome is unconfirmed."""
 
 
 class Refused(ServiceError):
-    """The answer to a request that creates says that nothing was created; somebody in between may have said so.
+    """A request that creates something was refused. A gateway may have refused it, and delivered it all the same.
 
-    `status` is 400, 401, 403, 404, 409, 413, 415, 422, 425, 429, 301, 302, 307 or 308. It is never transient: who
-    wants to send the request again looks first for what it may have created.
+    `status` is 400, 401, 403, 404, 409, 413, 415, 422, 425, 429, 301, 302, 307 or 308. It is never transient: before
+    you repeat the request, check what it may have created.
     """
 
 
 class ListingCut(ServiceError):
-    """A list on the server breaks off before its end: an absence from it proves nothing."""
+    """A list from the service ends early, so absence from it proves nothing."""
 
 
 class Interrupted(RunnerError):
-    """A person or the system asked us to stop; what was finished is recorded."""
+    """The user or the system asked us to stop. Whatever finished is recorded."""
 
     exit_code = 130
 
@@ -71,9 +71,9 @@ class StateError(RunnerError):
 
 
 class Shortage(StateError):
-    """The machine lacks something: room on a disk, descriptors, memory. No file and no service is at fault.
+    """The machine lacks disk space, descriptors or memory. No file and no service is at fault.
 
-    `transient` says whether it may be there again as soon as others of ours have ended.
+    `transient` says whether the resource may be free again when other steps of ours end.
     """
 
     def __init__(self, message: str, hint: str = "", *, transient: bool = False) -> None:
@@ -82,19 +82,19 @@ class Shortage(StateError):
 
 
 class ResultsError(RunnerError):
-    """What was paid for is not on disk as it should be: results that are not as they were, or cannot be written."""
+    """Paid results are missing, changed on disk, or cannot be written."""
 
     exit_code = 3
 
 
 class UnknownOutcome(RunnerError):
-    """It is unconfirmed whether something was paid for; nothing more is paid until it is."""
+    """It is unconfirmed whether something was paid for. Nothing more is paid until it is confirmed."""
 
     exit_code = 7
 
 
 class SpecErrors(InputError):
-    """All mistakes of one spec, each an `InputError` of its own."""
+    """All mistakes of one spec, each as an `InputError`."""
 
     def __init__(self, mistakes: list[InputError]) -> None:
         super().__init__(mistakes[0].message, mistakes[0].hint)

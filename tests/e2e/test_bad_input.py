@@ -21,7 +21,7 @@ def test_no_token_is_told_before_anything_is_sent(filled: Project) -> None:
     filled.env["AIHUB_API_KEY"] = None
     outcome = filled.apply()
     assert (outcome.code, filled.fake.journal) == (2, [])
-    assert "error: AIHUB_API_KEY: is not set" in outcome.err
+    assert "error: AIHUB_API_KEY: not set" in outcome.err
     assert "hint: " in outcome.err
 
 

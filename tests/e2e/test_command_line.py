@@ -45,7 +45,7 @@ def test_resolve_says_what_there_is_to_decide_by(project: Project) -> None:
     assert re.search(r"a run on batch \d+ of 2 files \(in/00000.txt …\), begun 20.. ?", outcome.out)
     assert f"runner resolve {project.spec_path} --resubmit" in outcome.out
     assert project.run("resolve", "--resubmit").code == 0
-    assert project.run("resolve").out.strip() == "nothing is unknown"
+    assert project.run("resolve").out.strip() == "nothing is unconfirmed"
 
 
 def test_status_of_a_fresh_clone_tells_what_the_lock_file_holds(project: Project) -> None:
@@ -130,7 +130,7 @@ def test_state_on_a_network_file_system_is_warned_of(project: Project, monkeypat
     project.write_files(1)
     outcome = project.apply()
     assert outcome.code == 0
-    assert "lies on a network file system (nfs4)" in outcome.err
+    assert "is on a network file system (nfs4)" in outcome.err
 
 
 def test_report_of_a_bug_holds_no_secret(

@@ -34,7 +34,7 @@ def test_cache_that_cannot_be_written_fails_nothing(project: Project) -> None:
     project.write_files(1, start=2)
     outcome = project.apply()
     assert outcome.code == 0, outcome.text
-    assert "all files are read again at the next apply" in outcome.out
+    assert "the next apply reads all files again" in outcome.out
     assert len(project.documents) == 3
     assert len(project.lock) == 2
 

@@ -141,7 +141,7 @@ def test_full_disk_tells_of_open_intents_and_the_next_apply_finds_them(
             break
         assert outcome.code == 5, outcome.text
         for tag in open_intents(project):
-            assert f"with tag {tag} may have been started; the next apply looks for it" in outcome.err
+            assert f"with tag {tag} may have been started; the next apply checks" in outcome.err
             told += 1
         room += 1
     assert told

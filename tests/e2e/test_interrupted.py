@@ -147,7 +147,7 @@ def test_file_that_changes_between_scan_and_upload_is_sent_as_it_is(project: Pro
     project.write("in/00000.txt", "changed meanwhile, and longer")
     _, err = process.communicate(timeout=20)
     assert process.returncode == 0, err
-    assert "changed since it was scanned" in err
+    assert "changed since the scan" in err
     project.forget_requests()
     assert project.apply().code == 0
     assert project.fake.journal == []

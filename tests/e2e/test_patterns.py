@@ -44,9 +44,9 @@ def test_pattern_that_takes_nothing_is_named(project: Project, command: tuple[st
     project.write_files(1)
     outcome = project.run(*command)
     assert outcome.code in (0, 6), outcome.text
-    assert "more/*.txt takes nothing" in outcome.out
+    assert "more/*.txt matches no files" in outcome.out
     assert "in/*.txt" not in outcome.out
-    assert json.loads(project.run(*command, "--json").out)["specs"][0]["idle"] == ["more/*.txt takes nothing"]
+    assert json.loads(project.run(*command, "--json").out)["specs"][0]["idle"] == ["more/*.txt matches no files"]
 
 
 def test_pattern_that_took_files_and_takes_none_is_warned_of_until_the_spec_allows_it(pair: Project) -> None:
@@ -56,7 +56,7 @@ def test_pattern_that_took_files_and_takes_none_is_warned_of_until_the_spec_allo
     for _ in range(2):
         outcome = pair.apply()
         assert outcome.code == 3, outcome.text
-        assert "more/*.txt took files before, and takes none now" in outcome.out
+        assert "more/*.txt matched files before, and matches none now" in outcome.out
     assert len(pair.fake.runs()) == 2
     assert pair.run("status").code == 3
     assert pair.run("plan", "--json").json["lapsed"] == ["more/*.txt"]
@@ -84,7 +84,7 @@ def test_nothing_is_deleted_from_a_batch_for_a_folder_that_is_not_there(pair: Pr
     pair.write("in/late.txt", "late")
     outcome = pair.apply()
     assert outcome.code == 3, outcome.text
-    assert "is left alone, 1 file would be deleted from it, more/a.txt" in outcome.err
+    assert "is skipped, 1 file would be deleted from it, more/a.txt" in outcome.err
     assert not any(line.startswith("DELETE") for line in pair.sent())
     assert set(pair.arrived()) == {"00000.txt", "00001.txt", "a.txt"} | {"late.txt"} & set(pair.arrived())
     find_again(pair, "more")
@@ -171,7 +171,7 @@ def test_two_specs_of_one_stem_are_an_error(project: Project) -> None:
     project.write("job.aihub.toml", SPEC)
     outcome = project.apply()
     assert outcome.code == 2
-    assert "job.aihub.toml is a spec of the same stem" in outcome.err
+    assert "would share the state job.state.db with job.aihub.toml" in outcome.err
     assert project.fake.journal == []
 
 

@@ -233,7 +233,7 @@ def test_run_that_is_known_is_not_adopted_for_another(project: Project) -> None:
     project.fake.faults.add(operation="runApp", do="reset", when="before")
     assert project.apply().code == 7
     outcome = project.run("resolve", "--adopt", project.fake.runs()[0]["id"])
-    assert (outcome.code, "is known already" in outcome.err) == (2, True)
+    assert (outcome.code, "belongs to other work already" in outcome.err) == (2, True)
 
 
 def test_run_that_does_not_show_yet_is_waited_for_by_a_fresh_clone(project: Project) -> None:

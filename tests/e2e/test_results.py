@@ -70,7 +70,7 @@ def test_results_file_that_was_edited_and_lacks_newer_results_is_no_success(proj
     for _ in range(2):
         outcome = project.apply()
         assert outcome.code == 3
-        assert "was edited by hand, so that newer results are not in it" in outcome.err
+        assert "was edited by hand and lacks newer results" in outcome.err
     assert documents.read_text() == "my own\n"
     assert project.apply("--refetch").code == 0
     assert len(project.documents) == 2

@@ -31,7 +31,7 @@ def test_uploads_are_lowered_to_what_may_be_open(project: Project, descriptors: 
     project.change_spec("[limits]", "[limits]\nfiles_per_batch = 10\nparallel_uploads = 60\nparallel_runs = 20")
     outcome = apply_limited(project, descriptors)
     assert outcome.code == 0, outcome.text
-    assert f"in place of 60, since `ulimit -n` is {descriptors}" in outcome.err
+    assert f"instead of 60, because `ulimit -n` is {descriptors}" in outcome.err
     assert len({line["path"] for line in project.documents}) == 60
     ledger = project.fake.ledger
     assert list(ledger["runs"].values()) == [1] * 6

@@ -114,7 +114,7 @@ def test_table_that_was_edited_is_told_of_and_replaced_only_when_told(project: P
     path.write_text("mine\n")
     outcome = project.apply()
     assert (outcome.code, path.read_text()) == (0, "mine\n")
-    assert "job/fields.csv was edited by hand and is left as it is" in outcome.out
+    assert "job/fields.csv was edited by hand and is not overwritten" in outcome.out
     assert "fields.csv was edited by hand" in project.run("status").out
     project.write_files(1, start=2)
     project.apply()

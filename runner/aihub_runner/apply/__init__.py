@@ -1,1 +1,1 @@
-"""Do what a spec asks for, and nothing twice."""
+"""Apply a spec: work out what is missing, do it, and never pay for it twice."""

@@ -1,7 +1,7 @@
-"""Bring a plan to its end: decide what a shard needs next, have it done, record what came of it.
+"""Work through a plan: decide what a shard needs next, submit it, and record the outcome.
 
-All of this runs in the main thread, which never does HTTP. An intent is committed before its request is handed out;
-facts are recorded before the next thing is decided.
+All of this runs in the main thread, which never does HTTP. An intent is committed before its request is submitted,
+and facts are recorded before the next decision.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from aihub_runner.system.moment import DAY_S, Moment, is_to_come
 
 TICK_S = 1.0
 POLL_GROWTH = 1.5
-MAX_BATCHES = 2  # of one shard in one apply: where what was made never shows, more of them help nobody
+MAX_BATCHES = 2  # per shard and apply: if new batches never show in the listing, more of them do not help
 BATCH, RUN = "a batch", "a run"
-OTHERS = 50  # known runs that tell an empty listing from a listing that hides
+OTHERS = 50  # known runs, to distinguish an empty listing from one that hides runs
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What is known of the service and of this machine before work begins.
+    """What is known of the service and of this machine before work starts.
 
-    `batches` maps names to the ids of batches that were there; `dismissed_batches` are those that a person decided to
-    leave alone; `held` are the paths of files that may have been paid for, which cannot be verified. `is_lock_weak`
-    says that another process may hold the state, too. `blind_since_ns` is when the newest run that is known began
-    (nanoseconds, the service's word) where none is listed any more, else 0.
+    `batches` maps names to the ids of existing batches. `dismissed_batches` are those that the user decided to skip.
+    `held` are the paths of files that may have been paid for, which is unconfirmed. `is_lock_weak` says that another
+    process may hold the state, too. `blind_since_ns` is when the newest known run started (nanoseconds, as the service
+    reports it) where no known run is listed any more, else 0.
     """
 
     batches: Mapping[str, frozenset[int]] = field(default_factory=dict)
@@ -64,7 +64,7 @@ NOTHING = Ground()
 
 
 def find_step(state: State, target: str, shard: Shard, run: Run, settled_at_s: float) -> FindRun:
-    """Make the step that checks whether the run of an intent exists; see `FindRun`."""
+    """Return the step that checks whether the run of an intent exists; see `FindRun`."""
     newest = next(iter(state.list_visible(target, 1)), None)
     return FindRun(
         shard.id,
@@ -100,11 +100,11 @@ class Coordinator:
         self._ground = ground
         self._stale: set[int] = set()
         self._created: Counter[int] = Counter()
-        self._asked: set[tuple[str, int]] = set()  # what this process itself asked for, by shard
+        self._asked: set[tuple[str, int]] = set()  # (shard, kind) of what this process requested
         self._deadline = float("inf")
 
     def run(self, work: Iterable[Work]) -> None:
-        """Work until nothing is left that can be done now; raises only what is a bug, or the state's errors."""
+        """Work until nothing is left that can be done now. Raises only bugs and StateError."""
         if self.job.options.wait_timeout_s is not None:
             self._deadline = self.engine.clock() + self.job.options.wait_timeout_s
         for item in work:
@@ -124,7 +124,7 @@ class Coordinator:
                 self._waiting.clear()
                 self.engine.drop_all()
             if self.engine.clock() >= self._deadline:
-                self._starting.clear()  # there may never be room for them, since nobody waits for the others
+                self._starting.clear()  # nothing is in flight, so no room will be freed for them
                 self.engine.drop_timers()
 
     def _count_uploads(self, shard: Shard) -> None:
@@ -133,7 +133,7 @@ class Coordinator:
         self.counts.bytes_to_send += sum(member.size for member in missing)
 
     def _begin_more(self) -> bool:
-        """Begin shards while there is room for more uploads, and runs while there is room for more of them."""
+        """Start shards while there is room for uploads, and runs while there is room for runs."""
         if self.recorder.stopped_paying:
             self._waiting.clear()
             self._starting.clear()
@@ -195,9 +195,9 @@ class Coordinator:
         name = self._batch_name(shard)
         self._created[shard.id] += 1
         if self._created[shard.id] > MAX_BATCHES:
-            what = f"shard {shard.id}: {MAX_BATCHES} batches were created, and none of them can be used"
+            what = f"shard {shard.id}: created {MAX_BATCHES} batches, and none of them is usable"
             self.recorder.park(
-                shard.id, ServiceError(what, "check the context, and that the account may see its batches")
+                shard.id, ServiceError(what, "check the context, and whether the account can see its batches")
             )
             return
         before = self._ground.batches.get(name, frozenset()) | self._before(shard)
@@ -208,7 +208,7 @@ class Coordinator:
         self._submit(CreateBatch(shard.id, batch.id, name, self.job.target.workspace))
 
     def _before(self, shard: Shard) -> frozenset[int]:
-        """List the batches of a shard's name that are known not to be the one that is about to be made."""
+        """Return the ids of batches of a shard's name that existed before its intent."""
         batch = shard.batch_in(self.goal.target)
         return batch.before if batch else frozenset()
 
@@ -230,10 +230,10 @@ class Coordinator:
         self._submit(FindBatch(shard.id, batch.id, self._batch_name(shard), workspace, known, settled_at_s))
 
     def _settled_at_s(self, shard_id: int, what: str, since: Moment, newest: Moment | None = None) -> float:
-        """Return when the effect of a request must show in a listing, by our monotonic clock; and say what we do.
+        """Return when a request must be visible in a listing, by the monotonic clock, and report the check.
 
-        The newest run that is known has to show by then, too. Where the lock of the state may have failed, its sender
-        may be alive, and it may be sent as late as any request.
+        The newest known run must be visible by then, too. If the state's lock may have failed, the process that sent
+        the request may still be alive, and may send it as late as any request.
         """
         settle_s = self.job.spec.limits.settle_s
         late_s = SENT_WITHIN_S if self._ground.is_lock_weak and (what, shard_id) not in self._asked else 0.0
@@ -244,7 +244,7 @@ class Coordinator:
         return now_s + wait_s
 
     def _young_until_s(self, since: Moment) -> float:
-        """Return until when a 404 on something made at a moment may pass, by our monotonic clock."""
+        """Return until when a 404 on something new proves nothing, by the monotonic clock."""
         return self.engine.clock() + since.left_s(self.job.spec.limits.settle_s) if since.boot else 0.0
 
     def _verify(self, shard: Shard) -> None:
@@ -258,7 +258,7 @@ class Coordinator:
         batch, limits = self._batch(shard), self.job.spec.limits
         assert batch.remote_id is not None
         missing = missing_uploads(shard, self.goal.target)
-        # From here on it is unknown which bytes lie under these names, until an answer says so.
+        # From here on, the bytes under these names are unknown until a response confirms them.
         self.state.record_uploads_begun(batch.id, [member.name for member in missing])
         for member in missing:
             self._submit(
@@ -298,15 +298,17 @@ class Coordinator:
 
     def _start_run(self, shard: Shard) -> None:
         if not self._has_room():
-            self.recorder.checked.discard(shard.id)  # much may happen to the batch until there is room
+            self.recorder.checked.discard(shard.id)  # the batch may change until there is room
             self._starting.append(shard.id)
             return
         if (elder := self.recorder.elders.get(shard.id)) and not self._takes_over(shard.id, elder):
             return
         batch, attempt = self._batch(shard), self._attempts[shard.id]
         if self._is_blind(batch):
-            what = f"{self.job.spec_path.name}: none of the runs that are recorded here is on the server any more"
-            self.recorder.park(shard.id, ServiceError(what, "check the context, and that the account may see its runs"))
+            what = f"{self.job.spec_path.name}: none of the recorded runs exists on the service any more"
+            self.recorder.park(
+                shard.id, ServiceError(what, "check the context, and whether the account can see its runs")
+            )
             return
         fingerprint = shard.fingerprint or fingerprint_members(shard.members)
         tag = run_tag(fingerprint, self.goal.run_key, attempt)
@@ -329,7 +331,7 @@ class Coordinator:
         self._submit(StartRun(shard.id, run.id, self.job.spec.deployment_id or "", self._body(shard, batch, tag)))
 
     def _is_blind(self, batch: Batch) -> bool:
-        """Whether known runs are hidden from us: none shows, although the newest is younger than any retention."""
+        """Whether the service hides known runs: none is listed, although the newest is younger than any retention."""
         since_ms = self._ground.blind_since_ns // 10**6
         return bool(since_ms) and batch.created_ms - since_ms < DAY_S * 1000
 
@@ -342,15 +344,15 @@ class Coordinator:
         settled_at_s = self.engine.clock() + self.job.spec.limits.settle_s
         if shard_id in self._awaited and self.job.options.adopt:
             self.recorder.elders.pop(shard_id)
-            self.reporter.say(f"batch {elder} of the same name has no run, and is left alone, as --adopt says")
+            self.reporter.say(f"batch {elder} of the same name has no run; skipped because of --adopt")
             return True
         self._awaited.add(shard_id)
-        self.reporter.say(f"batch {elder} of the same name is older; waiting for the run of its owner")
+        self.reporter.say(f"batch {elder} of the same name is older; waiting for its run")
         self._submit(AwaitTwin(shard_id, batch.id, tag, elder, 1, settled_at_s, self.job.options.adopt))
         return False
 
     def _bound_s(self, batch: Batch) -> int:
-        """Return a time before any run on a batch, in Unix seconds, that rests on no clock but the service's own."""
+        """Return a time before any run on a batch, in Unix seconds. It relies on the service's clock only."""
         newest = next(iter(self.state.list_visible(self.goal.target, 1)), None)
         base_s = batch.created_ms // 1000 or (newest.started_ns // 10**9 if newest else 0)
         return 1 if is_to_come(base_s) else max(1, base_s - DAY_S)
@@ -380,16 +382,16 @@ class Coordinator:
     def _start_absent(self, shard: Shard, run: Run) -> None:
         """Start a run that is confirmed absent, if it is still wanted and may be paid."""
         if self._ground.held & {member.path for member in shard.members}:
-            what = f"shard {shard.id}: its files may have been paid for before, which cannot be verified"
+            what = f"shard {shard.id}: its files may already be paid for, which is unconfirmed"
             self.recorder.park(shard.id, UnknownOutcome(what, f"see `{self.job.command('resolve')}`"))
         elif shard.id in self._stale:
             self.state.record_given_up(run.id)
-            self.reporter.say(f"shard {shard.id}: no run was started, and its files have changed; apply again")
+            self.reporter.say(f"shard {shard.id}: no run was started, and its files changed; apply again")
         elif not self.recorder.stopped_paying:
             self._start_again(shard, run)
 
     def _start_again(self, shard: Shard, run: Run) -> None:
-        """Start a run again, once its batch is found to hold the same files; on another batch it is another attempt."""
+        """Start a run again once its batch holds the same files; on another batch it is another attempt."""
         batch = shard.batch_in(self.goal.target)
         if batch is None or batch.id != run.batch:
             self.state.record_given_up(run.id)
@@ -419,7 +421,7 @@ class Coordinator:
         self._submit(step, delay_s)
 
     def _others(self, run: Run) -> frozenset[str]:
-        """List some runs that any list of runs of today's target should hold, besides one."""
+        """Return known runs, other than this one, that any list of runs of the target should contain."""
         visible = self.state.list_visible(self.goal.target, OTHERS)
         return frozenset(other.remote_id for other in visible if other.remote_id and other.id != run.id)
 

@@ -1,6 +1,6 @@
-"""Deliver what was paid: first the documents, then the tables, and last what only helps later applies.
+"""Deliver what was paid for: first the documents, then the tables, then the lock file and the cache.
 
-Each step stands alone: one that fails is told of, and keeps no other from being done.
+Each step is independent: if one fails, the error is reported and the others still run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aihub_runner.state.store import State
 
 
 def deliver(job: Job, state: State, scan: Scan) -> tuple[list[str], list[RunnerError]]:
-    """Write what was recorded where people look for it; give notes, and what could not be written."""
+    """Write results, lock file and cache. Return notes, and errors for what could not be written."""
     shards, steps = state.load_shards(), _Steps()
     found = find_results(state, shards, scan, job.goal(), job.results_path)
     notes = _write_results(job, without_damage(found, job.damaged) if job.damaged else found, steps)
@@ -33,14 +33,14 @@ def deliver(job: Job, state: State, scan: Scan) -> tuple[list[str], list[RunnerE
 
 
 class _Steps:
-    """Steps that follow what was paid, of which none stops another; `errors` holds what failed."""
+    """Independent delivery steps; `errors` holds those that failed."""
 
     def __init__(self) -> None:
         self.errors: list[RunnerError] = []
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Do one step."""
+        """Run one step, and keep its error."""
         try:
             with explain_late():
                 yield
@@ -56,21 +56,21 @@ def _write_lockfile(job: Job, state: State, shards: Sequence[Shard]) -> None:
 
 
 def _keep_cache(state: State, scan: Scan) -> list[str]:
-    """Record the stat cache; a cache fails nothing, but say that the files are to be hashed again.
+    """Record the stat cache. A failure is only a note: the next apply hashes the files again.
 
-    Raises Shortage: what the state lacks, the next apply lacks, too.
+    Raises Shortage: the next apply would lack the same.
     """
     try:
         state.record_cache(scan.cache)
     except Shortage:
         raise
     except StateError as error:
-        return [f"all files are read again at the next apply, {error.message}"]
+        return [f"the next apply reads all files again, {error.message}"]
     return []
 
 
 def _write_results(job: Job, found: Found, steps: _Steps) -> list[str]:
-    """Write the documents and the tables made of them, and give what was left as it is."""
+    """Write the documents and the tables. Return notes on files that were edited by hand."""
     refetch, edited = job.options.refetch, list[str]()
     with steps.one():
         if is_edited(found.state, found.folder) and not refetch:
@@ -81,12 +81,12 @@ def _write_results(job: Job, found: Found, steps: _Steps) -> list[str]:
     with steps.one():
         edited += [] if refetch else list_edited(found.state, found.folder)
         steps.errors += update_tables(found, job.spec.results.formats, again=refetch)
-    return [f"{found.folder.name}/{name} was edited by hand and is left as it is; see --refetch" for name in edited]
+    return [f"{found.folder.name}/{name} was edited by hand and is not overwritten; see --refetch" for name in edited]
 
 
 def lacks_news(found: Found) -> list[RunnerError]:
-    """Say of documents that a person has edited where they are not those of today any more."""
+    """Return an error where the user edited the documents and they are out of date."""
     if found.state.get_meta("documents_from") == found.identify():
         return []
-    what = f"{found.folder.name}/{DOCUMENTS_NAME}: was edited by hand, so that newer results are not in it"
-    return [ResultsError(what, "keep your edits elsewhere and apply with --refetch")]
+    what = f"{found.folder.name}/{DOCUMENTS_NAME}: was edited by hand and lacks newer results"
+    return [ResultsError(what, "save your edits elsewhere and apply with --refetch")]

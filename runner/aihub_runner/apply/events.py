@@ -1,4 +1,4 @@
-"""What is told while the work goes on."""
+"""Progress of an apply, as it is reported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 @dataclass(slots=True)
 class Counts:
-    """How far an apply is. `runs` counts runs by the status they were last seen in."""
+    """Progress of an apply. `runs` counts runs by their last known status."""
 
     files_to_send: int = 0
     files_sent: int = 0
@@ -22,16 +22,16 @@ class Counts:
 
 
 class Reporter(Protocol):
-    """Where progress goes: a terminal, lines, or nowhere."""
+    """Where progress goes: a terminal, plain lines, or nowhere."""
 
     def say(self, text: str) -> None:
-        """Return of a change, in one line."""
+        """Report a change, in one line."""
 
     def show(self, counts: Counts) -> None:
-        """Show how far the work is; called about once a second at least."""
+        """Show the progress. Called at least about once a second."""
 
     def digesting(self, files: int, files_total: int, size: int, size_total: int) -> None:
-        """Show how far the reading of local files is."""
+        """Show how much of the local files was read."""
 
     def close(self) -> None:
         """End the display."""

@@ -1,4 +1,4 @@
-"""Fetch the results of a run, every page of them, byte for byte. May be repeated; costs nothing."""
+"""Fetch the results of a run, every page, byte for byte. May be repeated, and costs nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _parameters(include: str) -> Mapping[str, str]:
 
 
 def fetch_results(client: AIHub, step: FetchResults) -> Fetched | Gone:
-    """Fetch all results, or tell that their run is not on the server any more."""
+    """Fetch all results, or return Gone where the run does not exist on the service any more."""
     try:
         return _fetch_until_sure(client, step)
     except ServiceError as error:
@@ -41,10 +41,11 @@ def fetch_results(client: AIHub, step: FetchResults) -> Fetched | Gone:
 
 
 def _fetch_until_sure(client: AIHub, step: FetchResults) -> Fetched:
-    """Fetch all pages, until every file that was sent is answered once, or two whole fetches agree.
+    """Fetch all pages until each file sent has exactly one answer, or two complete fetches agree.
 
-    They agree if they answer the same files, in the same places, with as many documents; their bytes may differ, by
-    a time or a signed address. Raises ServiceError where they never do, or a page is empty with more to come.
+    Two fetches agree if they have the same files, in the same places, with as many documents. Their bytes may differ,
+    by a time or a signed address. Raises ServiceError where they never agree, or where an empty page says that more
+    follow.
     """
     before: tuple[Answer, ...] | None = None
     for _ in range(MAX_FETCHES):
@@ -54,7 +55,7 @@ def _fetch_until_sure(client: AIHub, step: FetchResults) -> Fetched:
             return fetched
         before = fetched.answers
     raise ServiceError(
-        f"run {step.remote_id}: its results are never the same twice, or name a file twice", "apply again in a while"
+        f"run {step.remote_id}: its results change with every fetch, or name a file twice", "apply again in a while"
     )
 
 
@@ -74,10 +75,10 @@ def _fetch_once(client: AIHub, step: FetchResults) -> Fetched:
             return Fetched(tuple(pages), tuple(answers))
         if not files:
             raise ServiceError(
-                f"run {step.remote_id}: an empty page with more to come, at file {offset}", "apply again"
+                f"run {step.remote_id}: an empty page says that more follow, at file {offset}", "apply again"
             )
         if len(answers) > 2 * len(step.names) + 1000:
-            raise ServiceError(f"run {step.remote_id}: its pages have no end, file {offset}", "apply again")
+            raise ServiceError(f"run {step.remote_id}: its pages never end, at file {offset}", "apply again")
         offset += len(files)
 
 

@@ -1,4 +1,4 @@
-"""One spec, ready to be worked on: where everything lies, and what it is compared by."""
+"""One spec, ready to apply: its places, its identity and its connection."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from aihub_runner.sources.exclude import is_spec
 from aihub_runner.spec.model import Spec
 
 FAKE_TOKEN = "fake-embedded"
-FAKE_ROOT = "fake"  # stands for the embedded fake, whose port is another one each time
+FAKE_ROOT = "fake"  # the embedded fake, whose port changes each time
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a person asked for on the command line of one apply."""
+    """Command-line options of one apply."""
 
     retry_failed: bool = False
     again: bool = False
@@ -44,7 +44,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A spec with its places, its identity, and the connection that serves it."""
+    """A spec with its places, its identity and its connection."""
 
     spec: Spec
     spec_path: Path
@@ -56,7 +56,7 @@ class Job:
     connection: Connection
     options: Options
     secrets: Mapping[str, SecretStr] = field(repr=False, default_factory=dict)
-    damaged: Damage = field(default_factory=dict)  # as it was found when last looked
+    damaged: Damage = field(default_factory=dict)  # as found at the last check
 
     @property
     def folder(self) -> Path:
@@ -65,12 +65,12 @@ class Job:
 
     @property
     def shown(self) -> str:
-        """The spec by the path that was given; there may be several of one name."""
+        """The path of the spec, as given; several specs may have the same name."""
         return str(self.spec_path)
 
     @property
     def is_fake(self) -> bool:
-        """Whether it is applied to the embedded fake."""
+        """Whether this job runs against the embedded fake."""
         return self.target.root == FAKE_ROOT
 
     @property
@@ -80,7 +80,7 @@ class Job:
 
     @property
     def place(self) -> str:
-        """Where its runs are started, and whose units they spend."""
+        """Where runs are started, and whose units they spend."""
         if self.is_fake:
             return "the FAKE AI Hub, where nothing is paid"
         context = f"context {self.target.context}" if self.target.context else "the community account"
@@ -88,7 +88,7 @@ class Job:
 
     @property
     def app_and_version(self) -> str:
-        """The app, whose it is, and which version of it is run."""
+        """The app, its owner, and its version."""
         spec = self.spec
         kind = "" if spec.app_name else "app " if spec.app_id else "deployment "
         owner = f" of {spec.owner}" if spec.owner else ""
@@ -96,21 +96,21 @@ class Job:
         return f"{kind}{self.app}{owner}, {version}"
 
     def command(self, name: str) -> str:
-        """Write a command for this job as a person would have to type it, in the folder they are in."""
+        """Return a command for this job, as you would type it in the current folder."""
         places = [] if self.state_path == self.own_state_path else ["--state", str(self.state_path)]
         places += ["--lock-file", str(self.options.lock_file)] if self.options.lock_file else []
         return shlex.join(["runner", name, str(self.spec_path), *places, *(["--fake"] if self.is_fake else [])])
 
     def no_results(self) -> InputError:
-        """Say that nothing was fetched yet, and what would fetch it."""
-        return InputError(f"{self.shown}: has no results yet", self.command("apply"))
+        """Return an error for a job without results, with the command that fetches them."""
+        return InputError(f"{self.shown}: has no results yet", f"run `{self.command('apply')}`")
 
     def settings(self) -> dict[str, Any]:
-        """List everything that changes the outcome of a run."""
+        """Return everything that changes the outcome of a run."""
         return run_settings(self.spec, self.target)
 
     def goal(self) -> Goal:
-        """Return what is asked for, as planning needs it."""
+        """Return the goal to plan for."""
         run, results = self.spec.run, self.spec.results
         return Goal(
             run_key=run_key(self.settings()),
@@ -127,19 +127,19 @@ class Job:
 
 
 def _home(spec_path: Path, *, fake: bool) -> Path:
-    """Return the folder of a spec's state and lock file, where no other is named."""
+    """Return the default folder of a spec's state and lock file."""
     return spec_path.parent / f"{stem_of(spec_path)}.fake" if fake else spec_path.parent
 
 
 def _refuse_twin(spec_path: Path) -> None:
-    """Refuse a spec beside which another would have the same state and lock file."""
+    """Raise InputError where another spec would have the same state and lock file."""
     stem = stem_of(spec_path)
     for other in sorted(spec_path.parent.glob(f"{glob.escape(stem)}.*")):
         is_other = other.name != spec_path.name and stem_of(other) == stem
         if is_other and is_spec(str(other)) and not other.samefile(spec_path):
             raise InputError(
-                f"{spec_path}: {other.name} is a spec of the same stem, both would have the state {stem}.state.db",
-                "rename one of them, and move it elsewhere if it is a copy",
+                f"{spec_path}: would share the state {stem}.state.db with {other.name}",
+                "rename one of them, or move it elsewhere",
             )
 
 
@@ -151,10 +151,10 @@ def open_job(
     fake_root: str | None = None,
     offline: bool = False,
 ) -> Job:
-    """Load a spec and the settings, and lay out its places.
+    """Load a spec and the settings, and determine the job's places.
 
-    `fake_root` is the root of the embedded fake: then all lies in `<stem>.fake/` and no setting counts.
-    `offline` needs no token and no secrets. Raises InputError.
+    `fake_root` is the root of the embedded fake: then all files are in `<stem>.fake/` and no setting counts. `offline`
+    needs no token and no secrets. Raises InputError.
     """
     spec = load_spec(spec_path)
     _refuse_twin(spec_path)
@@ -170,7 +170,7 @@ def open_job(
         token, root = settings.api_key or SecretStr(""), settings.api_root
         if not offline and settings.api_key is None:
             raise InputError(
-                "AIHUB_API_KEY: is not set", "set it in the environment, .env or a secrets folder; or try with --fake"
+                "AIHUB_API_KEY: not set", "set it in the environment, .env or a secrets folder; or use --fake"
             )
     secrets = {} if offline else _read_secrets(spec, fake=fake_root is not None)
     return Job(
@@ -200,7 +200,7 @@ def _read_secrets(spec: Spec, *, fake: bool) -> Mapping[str, SecretStr]:
 
 
 def find_documents(spec_path: Path, *, fake: bool) -> Path:
-    """Find the documents of a spec. Raises InputError where there are none yet."""
+    """Return the documents of a spec. Raises InputError where there are none yet."""
     job = open_job(spec_path, Options(), fake_root="" if fake else None, offline=True)
     path = job.results_path / DOCUMENTS_NAME
     if not path.exists():
@@ -209,10 +209,10 @@ def find_documents(spec_path: Path, *, fake: bool) -> Path:
 
 
 def warn_of_context(job: Job) -> str:
-    """Say whose units are spent where nothing says so; empty where something does."""
+    """Return a warning where no context is set, so that the community account pays; else empty."""
     if job.target.context or job.spec.context is not None or job.is_fake:
         return ""
     return (
-        "warning: no context: the units of the community account are spent; "
-        'set context in the spec or AIHUB_CONTEXT, or context = "" to mean it'
+        "warning: no context: runs spend the units of the community account; "
+        'set context in the spec or AIHUB_CONTEXT, or context = "" to confirm'
     )

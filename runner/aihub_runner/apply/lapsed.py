@@ -1,4 +1,4 @@
-"""Patterns that took files before and take none today: a folder that is not there must not pass for an empty one."""
+"""Detect patterns that matched files before and match none now: a missing folder must not pass for an empty one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TAKEN = "patterns that took files"
 
 
 def find_lapsed(job: Job, state: State | None, scan: Scan) -> tuple[str, ...]:
-    """List the parts of patterns that took files at an earlier apply and take none now, unless the spec allows it."""
+    """List the parts of patterns that matched files before and match none now, unless the spec allows it."""
     if state is None or job.spec.allow_empty:
         return ()
     before = set(json.loads(state.get_meta(_TAKEN) or "[]"))
@@ -27,18 +27,18 @@ def find_lapsed(job: Job, state: State | None, scan: Scan) -> tuple[str, ...]:
 
 
 def record_matched(job: Job, state: State, scan: Scan) -> None:
-    """Record which parts of the spec's patterns take files; one that lapsed stays, until the spec allows it."""
+    """Record which parts of the spec's patterns match files. A lapsed part stays until the spec allows it."""
     taken = sorted({*scan.busy, *find_lapsed(job, state, scan)})
     if json.dumps(taken) != state.get_meta(_TAKEN):
         state.record_meta(_TAKEN, json.dumps(taken))
 
 
 def describe_idle(scan: Scan, lapsed: Iterable[str]) -> list[str]:
-    """Say of each pattern that takes nothing what that may mean."""
+    """Return a line for each pattern that matches nothing, with the likely reason."""
     known = set(lapsed)
     told = []
     for part in scan.idle:
-        what = "took files before, and takes none now" if part in known else "takes nothing"
+        what = "matched files before, and matches none now" if part in known else "matches no files"
         hint = explain_pattern(part)
         told.append(f"{part} {what}{'; ' * bool(hint)}{hint}")
     return told
@@ -47,7 +47,7 @@ def describe_idle(scan: Scan, lapsed: Iterable[str]) -> list[str]:
 def exclude_lapsed(
     job: Job, plan: Plan, shards: Iterable[Shard], lapsed: Iterable[str]
 ) -> tuple[Plan, list[RunnerError]]:
-    """Leave alone the batches from which files would be deleted only since a pattern takes none any more."""
+    """Skip the batches from which files would be deleted only because a pattern matches none any more."""
     folder = os.path.realpath(job.folder)
     names = [one for pattern in job.spec.files for one in _names_of(pattern, set(lapsed))]
     if not names:
@@ -56,7 +56,7 @@ def exclude_lapsed(
     forgotten = set(plan.dissolved)
     for shard in shards:
         if any(missed.matches(member.path) for member in shard.members if member.path):
-            forgotten.discard(shard.id)  # when the folder is there again, its batch goes on
+            forgotten.discard(shard.id)  # its batch continues when the folder is back
         lost = [member for member in shard.members if _is_lost(member, shard, plan) and missed.matches(member.path)]
         if lost:
             del kept[shard.id]
@@ -71,7 +71,7 @@ def _names_of(pattern: str, lapsed: set[str]) -> list[list[str]]:
 
 
 def _is_lost(member: Member, shard: Shard, plan: Plan) -> bool:
-    """Return whether a file is in a batch, and would not be a member of its shard any more."""
+    """Whether a file is in a batch and would leave its shard."""
     after = plan.members.get(shard.id)
     sent = any(member.name in batch.uploads for batch in shard.batches)
     return after is not None and sent and all(member.name != one.name for one in after)
@@ -81,6 +81,6 @@ def _error(job: Job, shard: Shard, lost: list[Member]) -> RunnerError:
     batch = next((batch.remote_id for batch in shard.batches if batch.remote_id), "of unknown id")
     files = f"{count(len(lost), 'file')} would be deleted from it, {lost[0].path}"
     return ResultsError(
-        f"{job.shown}: batch {batch} is left alone, {files}",
-        "let the folder be there again, or write allow_empty = true",
+        f"{job.shown}: batch {batch} is skipped, {files}",
+        "restore the folder, or set allow_empty = true",
     )

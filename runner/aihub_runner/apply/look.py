@@ -1,4 +1,4 @@
-"""Check what exists already, before making another. All of it only reads."""
+"""Check what exists already before creating anything. All of it only reads."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ T = TypeVar("T")
 def _settle(
     client: AIHub, read: Callable[[], Mapping[T, object]], settled_at_s: float, found: Callable[[], bool]
 ) -> bool:
-    """Read a listing until two readings agree, the second begun when the effect of the request must show.
+    """Read a listing until two readings agree, the second started when the effect of the request must show.
 
-    They agree where nothing went missing: others may start runs all the time. Stops as soon as what is looked for was
-    found; False where the readings never agree.
+    They agree if nothing disappeared; others may start runs at any time. Stops as soon as the target is found. Returns
+    False where the readings never agree.
     """
     first = set(read())
     if found():
@@ -56,7 +56,7 @@ def _settle(
 def find_batch(client: AIHub, step: FindBatch) -> Outcome:
     """Find a batch by its exact name; the oldest, where there are several.
 
-    One that holds files, or that a run was started on, is another's: nothing of ours was sent to it yet.
+    A batch that holds files, or that has a run, belongs to somebody else: we have sent nothing to ours yet.
     """
     seen: dict[int, BatchInfo] = {}
 
@@ -68,7 +68,7 @@ def find_batch(client: AIHub, step: FindBatch) -> Outcome:
 
     try:
         if not _settle(client, read, step.settled_at_s, lambda: bool(seen)):
-            return Unsure("the list of batches does not come to rest")
+            return Unsure("the list of batches keeps changing")
         used = {run.batch_id for run in client.list_runs(1)} if seen else set()
     except ListingCut as error:
         return Unsure(error.message)
@@ -78,7 +78,7 @@ def find_batch(client: AIHub, step: FindBatch) -> Outcome:
 
 
 def find_run(client: AIHub, step: FindRun) -> Outcome:
-    """Find a run by its exact tag, and say where its absence proves nothing."""
+    """Find a run by its exact tag, and return Unsure where its absence proves nothing."""
     seen: dict[str, RunInfo] = {}
 
     def read() -> Mapping[str, RunInfo]:
@@ -93,44 +93,44 @@ def find_run(client: AIHub, step: FindRun) -> Outcome:
 
     try:
         if not _settle(client, read, step.settled_at_s, lambda: bool(ours())):
-            return Unsure("the list of runs does not come to rest")
+            return Unsure("the list of runs keeps changing")
     except ListingCut as error:
         return Unsure(error.message)
     if found := ours():
         return RunSeen(found[0], tuple(run.id for run in found[1:]))
     if step.newest and step.newest not in seen:
-        return Unsure(f"run {step.newest}, which is known, is missing from the list of runs")
+        return Unsure(f"known run {step.newest} is missing from the list of runs")
     doubts = (_doubt(run, step) for run in seen.values() if run.id not in step.known)
     why = next(filter(None, doubts), "")
     return Unsure(why) if why else NotThere()
 
 
 def _doubt(run: RunInfo, step: FindRun) -> str:
-    """Say why a run of unknown id may be the one that is looked for, although it does not carry its tag and batch."""
+    """Return why an unrecorded run may be the wanted one although tag or batch differ; empty where it cannot be."""
     if step.tag in (run.tags or ()):
         is_siblings = run.batch_id in step.siblings
-        return "" if is_siblings else f"run {run.id} carries its tag, but is on batch {run.batch_id}"
+        return "" if is_siblings else f"run {run.id} has the same tag, but is on batch {run.batch_id}"
     if any(parse_run_tag(tag) for tag in run.tags or ()):
         return ""  # it is another of ours
     if run.batch_id == step.remote_batch:
-        return f"run {run.id} on batch {step.remote_batch} carries no tag of ours to tell it by"
+        return f"run {run.id} on batch {step.remote_batch} has no tag of ours to identify it"
     if run.batch_id is None and _is_after(run, step.created_ms):
-        return f"run {run.id} names no batch and carries no tag of ours to tell it by"
+        return f"run {run.id} has neither a batch nor a tag of ours to identify it"
     return ""
 
 
 def _is_after(run: RunInfo, created_ms: int) -> bool:
-    """Whether a run may have been started since a batch was made, as far as two clocks of the service agree."""
+    """Whether a run may have started after a batch was created, as far as two clocks of the service agree."""
     return not run.start_timestamp or not created_ms or run.start_timestamp // 1_000_000 >= created_ms - DAY_MS
 
 
 def preference(run: RunInfo) -> tuple[int, int]:
-    """Order runs that carry one tag: complete ones, then those still going, the oldest first."""
+    """Return a sort key for runs with the same tag: complete runs first, then those in progress, the oldest first."""
     return rank_status(run.status), run.start_timestamp or 0
 
 
 def await_twin(client: AIHub, step: AwaitTwin) -> Outcome:
-    """Wait until the run of an older batch of our name shows; NotThere where none does in time."""
+    """Wait until the run of an older batch of our name shows. Return NotThere where none does in time."""
     while True:
         try:
             runs = client.list_runs(step.from_s)
@@ -150,7 +150,7 @@ def _is_twins(run: RunInfo, step: AwaitTwin) -> bool:
 
 
 def poll_run(client: AIHub, step: PollRun) -> Outcome:
-    """Ask how a run is; it is gone only if runs can be listed and it is not among them."""
+    """Get the status of a run. It is gone only if runs can be listed and it is not among them."""
     try:
         return RunSeen(client.get_run(step.remote_id, batch_id=step.remote_batch or None, tag=step.tag))
     except ServiceError as error:
@@ -161,33 +161,32 @@ def poll_run(client: AIHub, step: PollRun) -> Outcome:
 
 
 def check_gone(client: AIHub, run_id: str, from_s: float, others: Collection[str] | None) -> None:
-    """Make sure that a run which answered 404 is not there any more.
+    """Check that a run which returned 404 does not exist any more.
 
-    Two readings of the listing must agree on it, and each hold another run that is known: a token that may not see
-    gets empty listings, too. None for `others` says that nothing depends on it. Raises ServiceError where that is not
-    so.
+    Two listings must agree, and each must hold another known run: an account that may not see runs gets empty listings,
+    too. None for `others` says that nothing depends on the answer. Raises ServiceError where the check fails.
     """
     for _ in range(2):
         listed = {run.id for run in client.list_runs(from_s)}
         if run_id in listed:
-            raise ServiceError(f"run {run_id}: answered 404, but is listed", "apply again in a while", status=404)
+            raise ServiceError(f"run {run_id}: returned 404, but is listed", "apply again in a while", status=404)
         if others is not None and listed.isdisjoint(others):
             raise ServiceError(
-                f"run {run_id}: answered 404, and no other run that is known is listed either",
-                "check the context, and that the account may see its runs",
+                f"run {run_id}: returned 404, and no other known run is listed either",
+                "check the context, and whether the account can see its runs",
                 status=404,
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What was found on the service before paying: all batches of the workspace, and all runs."""
+    """What exists on the service before paying: all batches of the workspace, and all runs."""
 
     batches: tuple[BatchInfo, ...]
     runs: tuple[RunInfo, ...]
 
 
 def survey(client: AIHub, workspace: str) -> Survey:
-    """List all batches and runs, before anything is paid, for what another state may have paid for."""
+    """List all batches and runs before paying, to find what another state may have paid for."""
     batches = tuple(client.list_batches(workspace))
     return Survey(batches, tuple(client.list_runs(1)))

@@ -1,7 +1,7 @@
-"""Take up work that another state did: from a lock file, or from what is found on the server. It only reads there.
+"""Import work that another state did, from a lock file or from what exists on the service. It only reads there.
 
-Nothing is believed that cannot be verified: the batch's listing and the digests of local files must agree with the
-fingerprint, and the run must carry the tag.
+Everything is verified: the batch's listing and the digests of local files must match the fingerprint, and the run
+must carry the tag.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from aihub_runner.state.store import State
 
 THREADS = 8
 MARK_BYTES = 8
-MAX_TRIES = 1000  # of files that fit a batch by name and size; with a lock file, none are needed
+MAX_TRIES = 1000  # combinations of files that fit by name and size; a lock file needs none
 
 Listed = Sequence[tuple[str, int | None]]  # the names (NFC) and sizes in a batch
 
@@ -36,10 +36,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What the service says of an entry, and `why` it cannot be verified.
+    """What the service reports about an entry, and `why` it cannot be verified.
 
-    `files` are the names and sizes in its batch, None where the batch is gone; then `names` are those in the results
-    of its run, if they could be had. `is_gone` says that its run is gone.
+    `files` are the names and sizes in its batch, None where the batch is gone. Then `names` are those in the results of
+    its run, if available. `is_gone` says that its run is gone.
     """
 
     entry: Entry
@@ -51,9 +51,9 @@ class Inspected:
 
 
 def inspect_entries(client: AIHub, entries: Sequence[Entry], known: Collection[str] = ()) -> list[Inspected]:
-    """Ask the service about entries, several at once; `known` are runs that this state knows besides.
+    """Ask the service about entries, several at once; `known` are other runs that this state knows.
 
-    Raises ServiceError where it cannot be asked at all, or where nothing that is known shows.
+    Raises ServiceError where the service cannot be asked, or lists nothing that is known.
     """
     with ThreadPoolExecutor(THREADS) as pool:
         inspected = list(pool.map(lambda entry: _inspect(client, entry), entries))
@@ -72,15 +72,15 @@ def _hidden(found: Inspected) -> Inspected:
 
 
 def _list_twice(client: AIHub, others: Collection[str], missing: Collection[str]) -> set[str]:
-    """List runs twice, and return those that either reading holds. Raises ServiceError where one holds none we know."""
+    """List runs twice, and return those in either listing. Raises ServiceError where one lists no known run."""
     listed: set[str] = set()
     for _ in range(2):
         reading = {run.id for run in client.list_runs(1)}
         if reading.isdisjoint(others) and reading.isdisjoint(missing):
             raise ServiceError(
-                f"{len(missing)} runs that were paid before answer 404, and none that is known is listed",
-                "check the context, and that the account may see its runs; "
-                "if they were deleted, `runner resolve --adopt` takes the lock file's word",
+                f"{len(missing)} runs that were paid before return 404, and no known run is listed",
+                "check the context, and whether the account can see its runs; "
+                "if they were deleted, run `runner resolve --adopt` to trust the lock file",
                 status=404,
             )
         listed |= reading
@@ -90,18 +90,18 @@ def _list_twice(client: AIHub, others: Collection[str], missing: Collection[str]
 def _inspect(client: AIHub, entry: Entry) -> Inspected:
     files = _or_none(lambda: {name: file.size for name, file in client.list_files(entry.batch_id).items()})
     if not entry.run_id:
-        why = f"batch {entry.batch_id} is not on the server" if files is None else ""
+        why = f"batch {entry.batch_id} does not exist on the service" if files is None else ""
         return Inspected(entry, files, None, why)
     run = _or_none(lambda: client.get_run(entry.run_id))
     if run is None:
         return Inspected(entry, files, None, is_gone=True)
-    why = "" if _fits_entry(run, entry) else f"run {entry.run_id} carries another tag, or is on another batch"
+    why = "" if _fits_entry(run, entry) else f"run {entry.run_id} has another tag or another batch"
     names = result_names(client, run) if files is None and not why else ()
     return Inspected(entry, files, run, why, names)
 
 
 def _or_none(ask: Callable[[], T]) -> T | None:
-    """Return an answer, or None where it is 404."""
+    """Return a response, or None for a 404."""
     try:
         return ask()
     except ServiceError as error:
@@ -111,7 +111,7 @@ def _or_none(ask: Callable[[], T]) -> T | None:
 
 
 def _fits_entry(run: RunInfo, entry: Entry) -> bool:
-    """Whether a run is that of an entry: by its tag, or, where no tag of ours is left on it, by its batch."""
+    """Whether a run belongs to an entry: by its tag, or by its batch where it carries no tag of ours."""
     tags = run.tags or ()
     if entry.tag in tags:
         return True
@@ -119,7 +119,7 @@ def _fits_entry(run: RunInfo, entry: Entry) -> bool:
 
 
 def result_names(client: AIHub, run: RunInfo) -> tuple[str, ...]:
-    """List the names of files (NFC) in the results of a run; none where there are no results."""
+    """List the names of files (NFC) in the results of a run; empty where there are no results."""
     names: list[str] = []
     while run.status == "COMPLETE":
         body = _or_none(partial(client.get_results, run.id, {}, len(names)))
@@ -133,7 +133,7 @@ def result_names(client: AIHub, run: RunInfo) -> tuple[str, ...]:
 
 
 class Finder:
-    """Finds the local files that lie in batches; of twins, the one of the right name, then one not found before."""
+    """Finds local files for those in batches. Of twins, it prefers the one of the same name, then an unused one."""
 
     def __init__(self, sources: Iterable[Source]) -> None:
         self._by_size: dict[int, list[Source]] = {}
@@ -143,10 +143,10 @@ class Finder:
             self._by_size.setdefault(source.size, []).append(source)
 
     def match(self, found: Inspected) -> tuple[Member, ...]:
-        """Find all files of a batch; empty where fingerprint and files do not agree.
+        """Find all files of a batch. Empty where fingerprint and files do not match.
 
-        With the entry's `members`, files that are not here any more as they were become stale members. Without a
-        batch, these and the names in the results of its run say which files it held; or the fingerprint does.
+        With the entry's `members`, files that are missing or changed locally become stale members. Without a batch, the
+        entry's `members`, the names in the run's results, or the fingerprint say which files it held.
         """
         entry = found.entry
         if found.files is None and not found.names:
@@ -164,7 +164,7 @@ class Finder:
         return tuple(members)
 
     def trust(self, found: Inspected) -> tuple[Member, ...]:
-        """Take an entry's marks for its files; those that are not here any more as they were are stale."""
+        """Trust an entry's marks for its files. Files that are missing or changed locally are stale."""
         members: list[Member] = []
         for mark in split_marks(found.entry):
             here = {member.path for member in members}
@@ -176,7 +176,7 @@ class Finder:
         return tuple(members)
 
     def _match_marks(self, entry: Entry) -> tuple[Member, ...]:
-        """Find the files of an entry by its marks alone: their names are those that the fingerprint agrees with."""
+        """Find the files of an entry by its marks alone; the fingerprint confirms their names."""
         chosen: list[Source] = []
         for mark in split_marks(entry):
             source = next((source for source in self._marked(mark) if source not in chosen), None)
@@ -199,7 +199,7 @@ class Finder:
         return self._by_mark.get(mark, [])
 
     def _recognise(self, listed: Listed, marks: Iterable[str]) -> list[Member]:
-        """Find the files that the marks recognise; those that are not here as they were become stale."""
+        """Find the files that the marks identify. Files that are missing or changed locally become stale."""
         members: list[Member] = []
         for (name, size), mark in zip(listed, marks, strict=True):
             here = {member.path for member in members}
@@ -209,7 +209,7 @@ class Finder:
         return members
 
     def _try(self, listed: Listed, fingerprint: str) -> list[Member]:
-        """Find the files by name and size alone; where several fit, try them until the fingerprint agrees."""
+        """Find the files by name and size alone. Where several fit, try them until the fingerprint matches."""
         choices = [
             [_member(name, source) for source in self._fitting(name, size, partial(_is_named, name=name))]
             for name, size in listed
@@ -220,7 +220,7 @@ class Finder:
         return []
 
     def _fitting(self, name: str, size: int | None, fits: Callable[[Source], bool]) -> list[Source]:
-        """List the files of a size that fit, the likeliest first."""
+        """List the files of a size that fit, the most likely first."""
         sized = chain.from_iterable(self._by_size.values()) if size is None else self._by_size.get(size, ())
         return self._likeliest(filter(fits, sized), name)
 
@@ -234,7 +234,7 @@ def split_marks(entry: Entry) -> list[str]:
 
 
 def find_held(left: Iterable[Inspected], sources: Iterable[Source]) -> frozenset[str]:
-    """List the paths of files that unverified entries may have paid for; all, where an entry does not say which."""
+    """List the paths of files that unverified entries may have paid for; all, where an entry lists no files."""
     entries = [found.entry for found in left]
     marks = {mark for entry in entries for mark in split_marks(entry)}
     knows_all = all(entry.members for entry in entries)
@@ -246,7 +246,7 @@ def _member(name: str, source: Source) -> Member:
 
 
 def recognise_stale(state: State, sources: Sequence[Source]) -> None:
-    """Record files that were not here as they had been paid for, and are so again."""
+    """Record stale files that match their paid version again."""
     for shard in state.load_shards():
         stale = [member for member in shard.members if member.is_stale]
         taken = {member.path for member in shard.members}
@@ -264,7 +264,7 @@ def recognise_stale(state: State, sources: Sequence[Source]) -> None:
 
 
 def _stale(name: str, size: int, mark: str) -> Member:
-    """Make a member of which only the lock file's mark is known."""
+    """Return a member of which only the lock file's mark is known."""
     return Member(name, "", size, mark, is_stale=True)
 
 
@@ -306,7 +306,7 @@ def _ensure_shard(state: State, found: Inspected, members: tuple[Member, ...]) -
 
 
 def new_entries(state: State, entries: Iterable[Entry], target: str) -> list[Entry]:
-    """List the entries of this target that the state does not have."""
+    """List the entries of this target that the state lacks."""
     shards = state.load_shards()
     runs = {run.remote_id for shard in shards for run in shard.runs if run.remote_id}
     open_tags = {run.tag for shard in shards for run in shard.runs}
@@ -318,7 +318,7 @@ def new_entries(state: State, entries: Iterable[Entry], target: str) -> list[Ent
 
 
 def survey_entries(runs: Iterable[RunInfo], target: str) -> list[Entry]:
-    """Make entries of runs that were found on the service by their tags; of twins, the one to go by comes first."""
+    """Return entries for runs found on the service by their tags. Of twins, the one to use comes first."""
     entries = []
     for run in sorted(runs, key=preference):
         parsed = next(filter(None, map(parse_run_tag, run.tags or ())), None)
@@ -338,7 +338,7 @@ def survey_entries(runs: Iterable[RunInfo], target: str) -> list[Entry]:
 
 
 def choose_twins(entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """Split entries into the first of each (fingerprint, key, attempt, batch), and the others: its twins."""
+    """Split entries into the first of each (fingerprint, key, attempt, batch), and its twins."""
     first: dict[tuple[str, str, int, int], Entry] = {}
     twins = []
     for entry in entries:
@@ -348,12 +348,12 @@ def choose_twins(entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
 
 
 def mark_files(files: Mapping[str, int | None]) -> frozenset[bytes]:
-    """Mark each file of a batch, by name (NFC) and size (None where it is not listed)."""
+    """Return a mark for each file of a batch, by name (NFC) and size (None where it is not listed)."""
     return frozenset(_mark_file(unicodedata.normalize("NFC", name), size) for name, size in files.items())
 
 
 def mark_sources(sources: Iterable[Source | Member]) -> frozenset[bytes]:
-    """Mark local files as a batch may have them; see `mark_files`."""
+    """Return marks for local files as a batch may hold them; see `mark_files`."""
     return frozenset(
         _mark_file(name, size)
         for s in sources

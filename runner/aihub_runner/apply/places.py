@@ -1,4 +1,4 @@
-"""Where things lie, and whether they may lie there: results folder, renamed specs, network file systems."""
+"""Check where files are written: the results folder, renamed specs, network file systems."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p"
 
 
 def check_renamed(job: Job) -> None:
-    """Refuse a spec without state beside a state or lock file whose spec is gone: it was probably renamed."""
+    """Raise InputError for a spec without state beside a state whose spec is gone: it was probably renamed."""
     if job.state_path.exists() or job.lock_path.exists():
         return
     for left in sorted([*job.folder.glob("*.state.db"), *job.folder.glob("*.lock.toml")]):
@@ -29,30 +29,30 @@ def check_renamed(job: Job) -> None:
         if not any((job.folder / f"{stem}{ending}").exists() for ending in (".toml", SPEC_ENDING)):
             raise InputError(
                 f"{job.shown}: has no state, but {left.name} is here and {stem}.toml is not",
-                f"if the spec was renamed, `mv` {stem}.state.db and {stem}.lock.toml too; else move them away",
+                f"if you renamed the spec, rename {stem}.state.db and {stem}.lock.toml too; else move them away",
             )
 
 
 def check_lock_target(job: Job) -> None:
-    """Refuse to begin a new state beside a lock file that knows of other targets only.
+    """Raise InputError where a new state would start beside a lock file that lists other targets only.
 
-    It was made with another root, context or workspace: what it lists as paid would be paid for again. Naming a new
-    state with --state says that this is meant.
+    The lock file was written for another root, context or workspace, so its work would be paid for again. A state named
+    by --state is taken as consent.
     """
     if job.is_fake or job.state_path.exists() or job.state_path != job.own_state_path:
         return
     entries, target = load_lockfile(job.lock_path), job.goal().target
     if entries and all(entry.target != target for entry in entries):
         raise InputError(
-            f"{job.lock_path.name}: lists work of another root, context or workspace only, not of {job.target.root}",
+            f"{job.lock_path.name}: lists only work of another root, context or workspace, not of {job.target.root}",
             "check AIHUB_API_ROOT, the context and the workspace; use --state OTHER.db to work with another target",
         )
 
 
 def claim_results(job: Job) -> None:
-    """Make the results folder, make sure that it can be written and is this spec's, and mark it.
+    """Create the results folder, check that it is writable, and mark it as this spec's.
 
-    Raises InputError where it is outside, cannot be written, or is another spec's.
+    Raises InputError where it is outside, cannot be written, or belongs to another spec.
     """
     folder = job.results_path
     if not job.is_fake:
@@ -65,7 +65,7 @@ def claim_results(job: Job) -> None:
     if owner and owner != name and (folder / owner).exists():
         raise InputError(
             f"{job.shown}: the results folder {folder.name} belongs to {Path(owner).name}",
-            "give each spec a results.dir of its own",
+            "set a different results.dir in each spec",
         )
     if owner != name:
         write_file(marker, [os.fsencode(f"{name}\n")])
@@ -74,16 +74,16 @@ def claim_results(job: Job) -> None:
 
 
 def try_state(job: Job) -> None:
-    """Try, before anything else, whether the state can be written where it lies. Raises InputError, StateError."""
+    """Check first of all that the state can be written at its place. Raises InputError, StateError."""
     try:
         try_place(job.state_path.with_name(f"{job.state_path.name}.tried"))
     except InputError as error:
         shown = error.message.replace(".tried", "", 1)
-        raise InputError(f"state {shown}", "keep it in another place with --state PATH") from error
+        raise InputError(f"state {shown}", "use --state PATH to keep it elsewhere") from error
 
 
 def try_places(job: Job) -> None:
-    """Try, before anything is paid, every place that is written afterwards. Raises InputError, StateError."""
+    """Check, before anything is paid, every place that is written afterwards. Raises InputError, StateError."""
     try_lockfile(job.lock_path)
     try_place(job.results_path / DOCUMENTS_NAME)
     try_place(job.results_path / "raw" / DOCUMENTS_NAME)
@@ -97,9 +97,9 @@ def _read_marker(marker: Path) -> str:
 
 
 def check_output(job: Job, output: Path | None) -> None:
-    """Refuse a file to write that the next apply would send, and pay for, or that is one of our own. Raises InputError.
+    """Raise InputError for an output file that the next apply would send and pay for, or that is one of our own.
 
-    What a link leads to counts as well. What lies in the results folder is never sent, nor is a pipe or device.
+    The target of a link counts as well. Files in the results folder are never sent, nor are pipes and devices.
     """
     if output is None:
         return
@@ -112,7 +112,7 @@ def check_output(job: Job, output: Path | None) -> None:
 def _check_place(job: Job, output: Path, place: Path) -> None:
     own = {path.resolve() for path in (job.spec_path, job.state_path, job.lock_path)}
     if is_own_name(place.name) or place.resolve() in own or is_spec(str(place)):
-        raise InputError(f"{output}: is a file of aihub-runner's own", "give another name")
+        raise InputError(f"{output}: is one of aihub-runner's own files", "choose another name")
     if any(place.is_relative_to(folder) for folder in (job.results_path.absolute(), job.results_path.resolve())):
         return
     take, leave = compile_globs(job.spec.files, str(job.folder.absolute()))
@@ -120,28 +120,28 @@ def _check_place(job: Job, output: Path, place: Path) -> None:
     paths = [Path(os.path.relpath(place, folder)).as_posix() for folder in folders]
     if any(take.matches(path) and not leave.matches(path) for path in paths):
         raise InputError(
-            f"{output}: matches files of {job.shown}, the next apply would send it",
-            f"give a place outside of them, in {job.results_path.name} for instance",
+            f"{output}: matches files of {job.shown}, so the next apply would send it",
+            f"choose another folder, for example {job.results_path.name}",
         )
 
 
 def warn_of_network(job: Job, reporter: Reporter) -> None:
-    """Warn where the state lies on a network file system, whose locks cannot be relied on."""
+    """Warn where the state is on a network file system, whose locks are unreliable."""
     kind = _file_system(job.state_path.parent)
     if is_on_network(job):
         reporter.say(
-            f"warning: {job.state_path.name} lies on a network file system ({kind}); "
-            "let only one machine apply this spec, or give --state a local place"
+            f"warning: {job.state_path.name} is on a network file system ({kind}); "
+            "apply this spec from one machine only, or use --state with a local path"
         )
 
 
 def is_on_network(job: Job) -> bool:
-    """Whether the state lies on a network file system."""
+    """Whether the state is on a network file system."""
     return _file_system(job.state_path.parent) in _NETWORK
 
 
 def _file_system(folder: Path) -> str:
-    """Return the type of the file system that holds a folder, as Linux knows it; elsewhere nothing is known."""
+    """Return the type of a folder's file system, as Linux reports it; empty elsewhere."""
     try:
         lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,8 +1,8 @@
-"""Do steps in threads and hand their outcomes to the main thread, which alone decides and records.
+"""Do steps in threads, and pass their outcomes to the main thread, which alone decides and records.
 
-Pools: `executor` does what may be repeated, and may be an engine beyond this machine; the others, always in this
-process, do the requests that create something, and the looks for what they may have created. Runs that are started
-have threads of their own, as many as may be under way, so that none waits in a queue after its intent was recorded.
+`executor` does what may be repeated, and may be an engine beyond this machine. The other pools are always in this
+process: they send the requests that create something, and check what those may have created. Runs have threads of
+their own, one for each run that may be in flight, so that none waits in a queue after its intent was recorded.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from aihub_runner.system.shortage import find_shortage
 LOOKING_THREADS = 4
 YOUNG_WAIT_S = 0.5
 
-# Where the machine lacks something: how often in a row a step is tried, and how often more for each other under way.
+# If the machine lacks something: how often in a row to try a step, and how often more for each step in flight.
 TRIES_SHORT = 5
 TRIES_SHORT_BESIDE = 5
 SHORT_WAIT_S = 0.5
@@ -79,7 +79,7 @@ LOOKING = (CreateBatch, FindBatch, FindRun, AwaitTwin)
 
 
 def do_step(client: AIHub, step: Step) -> Outcome:
-    """Do a step and tell what came of it; a 404 on something just made is waited out."""
+    """Do a step and return its outcome. Retry a 404 on something new."""
     try:
         while True:
             try:
@@ -105,9 +105,9 @@ def do_step(client: AIHub, step: Step) -> Outcome:
 
 
 class Engine:
-    """Keep steps going: uploads a few at a time, everything else at once or when it is due.
+    """Keep steps running: uploads a few at a time, everything else at once or when it is due.
 
-    `upload_s` is how long files were on their way so far.
+    `upload_s` is the time spent on uploads so far.
     """
 
     def __init__(
@@ -132,42 +132,42 @@ class Engine:
         self._done: SimpleQueue[tuple[Step, Future[Outcome]]] = SimpleQueue()
         self._timers: list[tuple[float, int, Step]] = []
         self._counter = itertools.count()
-        self._short = 0  # outcomes in a row for which the machine lacked something
+        self._short = 0  # outcomes in a row that failed for a lack of resources
         self._resume_s = 0.0
 
     @property
     def wants_uploads(self) -> bool:
-        """Whether the threads that upload will soon have nothing to do."""
+        """Whether the upload threads will soon run out of work."""
         return len(self._uploads) < self._parallel_uploads
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is under way or due."""
+        """Whether nothing is in flight or due."""
         return not (self._in_flight or self._uploads or self._timers)
 
     def submit(self, step: Step) -> None:
-        """Do a step as soon as there is a thread for it."""
+        """Do a step as soon as a thread is free."""
         if isinstance(step, SendFile):
             self._uploads.append(step)
         else:
             self._start(step)
 
     def submit_later(self, step: Step, delay_s: float) -> None:
-        """Do a step after a while."""
+        """Do a step after a delay."""
         heapq.heappush(self._timers, (self.clock() + delay_s, next(self._counter), step))
 
     def drop_uploads(self, shard: int | None = None) -> int:
-        """Drop the uploads of a shard, or of all, that were not begun, and tell how many that were."""
+        """Drop the uploads that have not started, of one shard or of all, and return their number."""
         kept = deque(step for step in self._uploads if shard is not None and step.shard != shard)
         dropped, self._uploads = len(self._uploads) - len(kept), kept
         return dropped
 
     def drop_timers(self) -> None:
-        """Drop what was to be done later."""
+        """Drop the steps that are due later."""
         self._timers.clear()
 
     def drop_all(self) -> None:
-        """Drop everything that was not begun."""
+        """Drop every step that has not started."""
         self.drop_uploads()
         self.drop_timers()
 
@@ -192,7 +192,7 @@ class Engine:
             self._start(heapq.heappop(self._timers)[2])
 
     def wait(self, at_most_s: float) -> list[Done]:
-        """Start what is due, wait for outcomes, and give all there are; none after a while."""
+        """Start what is due, wait for outcomes, and return them all; none after `at_most_s`."""
         if not self.client.stop.is_set():
             self._start_due()
             if self._timers:
@@ -223,7 +223,7 @@ class Engine:
         return [(step, outcome)]
 
     def _may_repeat(self, step: Step) -> bool:
-        """Return whether a step is tried again for which the machine lacked something: with fewer others it may do."""
+        """Whether to retry a step that failed for a lack of resources: with fewer in flight it may work."""
         self._short += 1
         tries = TRIES_SHORT + self._in_flight * TRIES_SHORT_BESIDE
         return self._short <= tries and not isinstance(step, CreateBatch | StartRun) and not self.client.stop.is_set()
@@ -237,7 +237,7 @@ class Engine:
             self.submit_later(step, SHORT_WAIT_S)
 
     def close(self) -> None:
-        """Wait for what is under way, and end the threads."""
+        """Wait for what is in flight, and end the threads."""
         self._executor.shutdown(wait=True, cancel_futures=True)
         self._looking.shutdown(wait=True, cancel_futures=True)
         self._paying.shutdown(wait=True, cancel_futures=True)

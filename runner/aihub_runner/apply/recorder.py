@@ -1,4 +1,4 @@
-"""Turn outcomes into recorded facts, and remember for this apply what is not a fact: what to leave alone."""
+"""Turn outcomes into recorded facts, and remember for this apply which shards to skip."""
 
 from __future__ import annotations
 
@@ -50,22 +50,21 @@ from aihub_runner.text.shown import are, count
 
 MAX_CHECKS = 3
 MAX_STARTS = 3
-MAX_PATIENCE = 20  # refusals for now, of one shard
-MAX_YOUNG = 2  # each is followed by a look, which lasts as long as a batch may take to show
+MAX_PATIENCE = 20  # temporary refusals of one shard
+MAX_YOUNG = 2  # a check follows each, as long as a batch may take to show
 REFUSED_FOR_NOW = frozenset({425, 429})
-YOUNG_S = 10.0  # a batch may not be there for a run yet; an app that is not there is a 404, too, and is told of sooner
+YOUNG_S = 10.0  # a new batch may be a 404 at first; so is an app that does not exist, which must be reported soon
 MAX_TROUBLED_SHARDS = 3
-CONCERNS_ONE = frozenset({400, 409, 413, 415, 422})  # a refusal that another shard need not meet
+CONCERNS_ONE = frozenset({400, 409, 413, 415, 422})  # refusals that concern one shard only
 
 
 class Recorder:
-    """Records what came of steps.
+    """Records the outcomes of steps.
 
-    `parked` holds the shards that are left alone for the rest of this apply; `checked` those whose batch was just
-    found right; `absent_…` rows of what was looked for and is confirmed absent; `elders` older batches of another
-    clone, by shard; `not_before_s` when a service that asked for patience may be asked again; `going` the runs under
-    way;
-    `unrecorded` those started of which nothing is committed yet.
+    `parked` holds the shards to skip for the rest of this apply. `checked` holds those whose batch was just found
+    right. `absent_…` holds rows that are confirmed absent. `elders` holds older batches of another clone, by shard.
+    `not_before_s` says when to ask again after a temporary refusal. `going` holds the runs in flight. `unrecorded`
+    holds started runs that are not committed yet.
     """
 
     def __init__(self, job: Job, state: State, engine: Engine, reporter: Reporter, counts: Counts) -> None:
@@ -93,12 +92,12 @@ class Recorder:
         self._bad_disks: set[int] = set()
 
     def record(self, step: Step, outcome: Outcome) -> None:
-        """Record what came of a step; inside a transaction."""
+        """Record the outcome of a step. Needs an open transaction."""
         self.outstanding[step.shard] -= 1
         if self._is_taken(step, outcome):
             if isinstance(step, FindBatch | FindRun):
-                return  # by a twin with the same names and bytes, and so it is looked for again
-            what = "the answer names something that is known already, and is another's"
+                return  # by a twin with the same names and bytes; the check is repeated
+            what = "the response names an id that is already recorded for another shard"
             outcome = Lost(self._now_s(), ServiceError(f"{step.__class__.__name__}: {what}"))
         self._record(step, outcome)
 
@@ -125,13 +124,14 @@ class Recorder:
                 self.absent_batches.add(step.batch)
             case FindBatch(), Unsure(why):
                 self.park(
-                    step.shard, ServiceError(f"it cannot be checked whether its batch exists, {why}", "apply again")
+                    step.shard,
+                    ServiceError(f"shard {step.shard}: cannot check whether its batch exists, {why}", "apply again"),
                 )
             case _, _:
                 self._record_failed(step, outcome)
 
     def _is_taken(self, step: Step, found: Outcome) -> bool:
-        """Whether an id that is new to this step is recorded for another already."""
+        """Whether an id that is new to this step is already recorded for another."""
         if isinstance(found, BatchCreated):
             return found.remote_id in self.state.known_batches()
         is_new = isinstance(step, StartRun | FindRun)
@@ -140,7 +140,7 @@ class Recorder:
     def _say_batch(self, step: CreateBatch | FindBatch, remote_id: int) -> None:
         made = isinstance(step, CreateBatch)
         self.counts.batches_made += made
-        self.reporter.say(f"batch {remote_id} {'created' if made else 'found, and imported'}")
+        self.reporter.say(f"batch {remote_id} {'created' if made else 'found and imported'}")
 
     def _record_verified(self, step: VerifyBatch, outcome: Outcome) -> None:
         match outcome:
@@ -149,9 +149,11 @@ class Recorder:
             case Foreign(why):
                 self.state.record_batch_foreign(self._batch(step), self._now_s())
                 what = (
-                    f"POST /v2/batches: answered with batch {step.remote_id}, which is not the one that was made, {why}"
+                    f"POST /v2/batches: the response names batch {step.remote_id}, which is not the one created, {why}"
                 )
-                self._count_lost(step, ServiceError(what, "check whether a proxy or gateway answers in its place"))
+                self._count_lost(
+                    step, ServiceError(what, "check whether a proxy or gateway answers in place of the service")
+                )
             case Gone():
                 self._forget_batch(step)
             case _:
@@ -162,9 +164,9 @@ class Recorder:
         return next(batch for batch in shard.batches if batch.id == step.batch)
 
     def _record_declined(self, step: CreateBatch | StartRun, error: ServiceError) -> None:
-        """Keep the intent of what was refused: a gateway may have delivered it, and answered by itself.
+        """Keep the intent of a refused request: a gateway may have refused it and delivered it all the same.
 
-        It is asked for again only after a look, and in this apply only where the refusal may pass.
+        The request is repeated only after a check, and in this apply only if the refusal may be temporary.
         """
         if isinstance(step, StartRun):
             self.going.discard(step.run)
@@ -174,7 +176,7 @@ class Recorder:
         self._refused[step.shard] = self._refused.get(step.shard, 0) + 1
         if self._may_pass(step, error) and self._refused[step.shard] <= MAX_PATIENCE:
             self.not_before_s[step.shard] = self.engine.clock() + (error.retry_after_s or 0.0)
-            self.reporter.say(f"refused for now: {error.message}; checking whether it exists before asking again")
+            self.reporter.say(f"refused for now: {error.message}; checking whether it exists before the next attempt")
         else:
             self._leave(step, error)
 
@@ -190,7 +192,7 @@ class Recorder:
         return bool(batch.since.boot) and batch.since.left_s(YOUNG_S) > 0
 
     def _count_lost(self, step: CreateBatch | VerifyBatch | StartRun, error: RunnerError) -> None:
-        """Check what exists after a lost response, but do not go round for ever."""
+        """Check what exists after a lost response, at most MAX_STARTS times."""
         self.reporter.say(f"response lost: {error.message}")
         self._lost[step.shard] = self._lost.get(step.shard, 0) + 1
         if self._lost[step.shard] > MAX_STARTS:
@@ -219,21 +221,21 @@ class Recorder:
                 self._record_failed(step, outcome)
 
     def _accept_digest(self, step: SendFile, digest: str, size: int) -> None:
-        """Take what was sent for the member, where the file changed since it was scanned."""
+        """Accept the digest of what was sent for a member, where the file changed since the scan."""
         if digest == step.member.digest:
             return
         shard = self.state.load_shards(step.shard)[0]
         if shard.is_closed:
-            self.park(step.shard, ServiceError(f"{step.member.path}: changed while it was sent again", "apply again"))
+            self.park(step.shard, ServiceError(f"{step.member.path}: changed while being sent again", "apply again"))
             return
-        self.reporter.say(f"{step.member.path}: changed since it was scanned; sent as it is now")
+        self.reporter.say(f"{step.member.path}: changed since the scan; the new content was sent")
         self.changed[step.member.path] = (size, digest)
         changed = replace(step.member, digest=digest, size=size)
         members = [changed if member.name == changed.name else member for member in shard.members]
         self.state.record_members(step.shard, members)
 
     def _record_unreadable(self, step: SendFile, detail: str) -> None:
-        """Set one file aside that its disk does not give; with a second one, it is the disk that fails."""
+        """Skip one file that its disk cannot read. At a second one on that disk, report the disk as failing."""
         mount = find_mount(str(step.path))
         if mount in self._bad_disks:
             self._record_failed(step, Failed(disk_error(step.member.path, detail)))
@@ -259,7 +261,7 @@ class Recorder:
             self.state.forget_shard(step.shard)
 
     def _forget_batch(self, step: SendFile | CheckBatch | VerifyBatch) -> None:
-        self.reporter.say(f"batch {step.remote_id} is not on the server any more; its files are sent again")
+        self.reporter.say(f"batch {step.remote_id} does not exist on the service any more; sending its files again")
         self._drop_uploads(step.shard)
         self.state.record_batch_gone(step.batch)
 
@@ -326,11 +328,11 @@ class Recorder:
 
     def _say_twins(self, info: RunInfo, twins: tuple[str, ...]) -> None:
         self.reporter.say(
-            f"warning: run {info.id} is imported; {', '.join(twins)} carry the same tag, so it was paid twice"
+            f"warning: run {info.id} was imported; {', '.join(twins)} carry the same tag, so it was paid twice"
         )
 
     def _record_twin(self, step: AwaitTwin, outcome: Outcome) -> None:
-        """Import the run of another clone's older batch; where none shows, a person decides."""
+        """Import the run of another clone's older batch; where none shows, let the user decide."""
         self.elders.pop(step.shard, None)
         match outcome:
             case RunSeen(info, twins):
@@ -343,24 +345,24 @@ class Recorder:
                 self.state.close_shard(shard.id, fingerprint)
                 taken = replace(batch, id=row, remote_id=step.elder)
                 run = self.state.record_imported_run(shard.id, taken, (key, attempt, step.tag), info.id)
-                self.reporter.say(f"run {info.id} on batch {step.elder} of another clone is imported")
+                self.reporter.say(f"run {info.id} on batch {step.elder} of another clone was imported")
                 if twins:
                     self._say_twins(info, twins)
                 self.record_seen(run, info)
             case NotThere() if step.may_take_over:
                 self.elders[step.shard] = step.elder
             case NotThere() | Unsure():
-                why = f"batch {step.elder} of the same name is older than ours, and no run on it shows"
+                why = f"batch {step.elder} of the same name is older than ours and has no run"
                 message = f"shard {step.shard}: {why}{f', {outcome.why}' if isinstance(outcome, Unsure) else ''}"
                 hint = (
-                    f"if nobody works on that batch any more, `{self.job.command('apply')} --adopt`; else apply later"
+                    f"if nobody uses that batch any more, run `{self.job.command('apply')} --adopt`; else apply later"
                 )
                 self.park(step.shard, UnknownOutcome(message, hint))
             case _:
                 self._record_failed(step, outcome)
 
     def _record_gone(self, step: PollRun | FetchResults) -> None:
-        """Record that a run is gone; before any of its results were fetched, it has failed."""
+        """Record that a run is gone. If none of its results were fetched, it has failed."""
         self.state.record_run_gone(step.run)
         self.going.discard(step.run)
         shard = self.state.load_shards(step.shard)[0]
@@ -368,24 +370,24 @@ class Recorder:
         if run.fetched:
             self.park(step.shard, lost_error(run))
         else:
-            self.reporter.say(f"run {step.remote_id} is not on the server any more")
+            self.reporter.say(f"run {step.remote_id} does not exist on the service any more")
 
     def _record_absent(self, step: FindRun, outcome: NotThere | Unsure) -> None:
-        """Let a run be started again that is confirmed absent; else leave the decision to a person."""
+        """Allow a run that is confirmed absent to be started again; else let the user decide."""
         if isinstance(outcome, Unsure):
             self._park_unknown(step, outcome.why)
         elif self.job.spec.run.on_lost == "stop" and self._is_lost(step):
-            self._park_unknown(step, 'it was not found, and the spec says on_lost = "stop"')
+            self._park_unknown(step, 'not found, and the spec says on_lost = "stop"')
         else:
             self.absent_runs.add(step.run)
 
     def _is_lost(self, step: FindRun) -> bool:
-        """Whether no answer came at all: what was refused is repeated once it is confirmed absent."""
+        """Whether no response came at all. A refused request is repeated once it is confirmed absent."""
         [shard] = self.state.load_shards(step.shard)
         return not any(run.id == step.run and run.refused for run in shard.runs)
 
     def record_seen(self, run: int, info: RunInfo) -> None:
-        """Record what the service says of a run."""
+        """Record what the service reports about a run."""
         message = clean_text(info.msg or "")
         self.state.record_run(
             run, info.id, info.status, message, (info.start_timestamp or 0, info.finish_timestamp or 0)
@@ -400,18 +402,18 @@ class Recorder:
 
     def _park_unknown(self, step: FindRun, why: str) -> None:
         self.state.record_run_unknown(step.run, why)
-        message = f"shard {step.shard}: it is unconfirmed whether its run was started, {why}"
+        message = f"shard {step.shard}: unconfirmed whether its run was started, {why}"
         self.park(step.shard, UnknownOutcome(message, f"see `{self.job.command('resolve')}`"))
 
     def describe_open(self) -> list[str]:
-        """Say what is open or was not recorded, where the state cannot be written any more."""
-        lines = [f"run {info.id} was started, and is not recorded" for info in self.unrecorded]
+        """Return what is open or not recorded, one line each, for when the state cannot be written."""
+        lines = [f"run {info.id} was started but is not recorded" for info in self.unrecorded]
         with suppress(StateError):
             for shard in self.state.load_shards():
                 places = {batch.id: batch.remote_id for batch in shard.batches}
                 lines += [
                     f"a run on batch {places[run.batch]} with tag {run.tag} may have been started; "
-                    "the next apply looks for it"
+                    "the next apply checks"
                     for run in shard.runs
                     if run.is_open
                 ]
@@ -420,20 +422,20 @@ class Recorder:
     # Failures
 
     def park(self, shard: int, error: RunnerError) -> None:
-        """Leave a shard alone for the rest of this apply, and say why."""
+        """Skip a shard for the rest of this apply, and report why."""
         self.parked.add(shard)
         self.errors.append(error)
         self.reporter.say(error.message)
 
     def _record_failed(self, step: Step, outcome: Outcome) -> None:
         error = outcome.error if isinstance(outcome, Failed) else ServiceError(f"{step}: unexpected {outcome}")
-        if isinstance(error, StateError):  # the disk is full: record what is under way, and begin nothing more
+        if isinstance(error, StateError):  # the disk is full: record what is in flight, and start nothing more
             self.halted = True
         self._forget_unsent(step)
         self._leave(step, error)
 
     def _leave(self, step: Step, error: RunnerError) -> None:
-        """Leave a shard alone for the rest of this apply, and perhaps others with it."""
+        """Skip a shard for the rest of this apply, and perhaps others with it."""
         if step.shard not in self.parked:
             self.park(step.shard, error)
         self._drop_uploads(step.shard)
@@ -447,10 +449,10 @@ class Recorder:
             self.state.forget_run_intent(step.run)
 
     def _consider_halting(self, step: Step, error: RunnerError) -> None:
-        """Stop everything where the account is refused, and paying where the service refuses that or is in trouble."""
+        """Halt where the account is refused. Stop paying where the service refuses that or has trouble."""
         status = error.status if isinstance(error, ServiceError) else 0
         creates = isinstance(step, (CreateBatch, StartRun))
-        if status not in CONCERNS_ONE:  # else the same few would keep all others from ever being done
+        if status not in CONCERNS_ONE:  # else the same few shards would block all others for ever
             self._troubled.add(step.shard)
         if status == 401 or (status == 403 and not creates):
             self.halted = True

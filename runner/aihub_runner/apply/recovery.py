@@ -1,4 +1,4 @@
-"""Before anything is paid: import what was paid already, by a lock file or by what is on the service."""
+"""Import what was paid for already, from a lock file or from the service, before anything is paid."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ from aihub_runner.text.shown import count
 
 PENDING = "pending entries"
 DISMISSED = "dismissed entries"
-NEVER_PAID = frozenset({GIVEN_UP, "REFUSED"})  # statuses of entries under which no run is known to have been started
+NEVER_PAID = frozenset({GIVEN_UP, "REFUSED"})  # statuses of entries without a known run
 VISIBLE = 50  # known runs that a listing is compared with
-LOOKS = 8  # at batches, at once
+LOOKS = 8  # batches that are checked in parallel
 
 T = TypeVar("T")
 
 
 def in_thread(act: Callable[[], T]) -> T:
-    """Do HTTP outside the main thread, which must stay free to be interrupted; nobody waits for it then."""
+    """Run HTTP outside the main thread, which must stay free for Ctrl-C. After Ctrl-C nobody waits for it."""
     result = Future[T]()
 
     def work() -> None:
@@ -61,28 +61,28 @@ def in_thread(act: Callable[[], T]) -> T:
 
 
 def load_pending(state: State) -> list[Entry]:
-    """Load what was found on the server and could not be verified yet."""
+    """Load the entries found on the service that are not verified yet."""
     return [Entry.model_validate(entry) for entry in json.loads(state.get_meta(PENDING) or "[]")]
 
 
 def record_pending(state: State, entries: Iterable[Entry]) -> None:
-    """Record what was found on the server and could not be verified."""
+    """Record the entries found on the service that are not verified."""
     state.record_meta(PENDING, json.dumps([entry.model_dump() for entry in entries]))
 
 
 def load_dismissed(state: State) -> set[str]:
-    """Load the run ids (or tags) of entries that a person decided to leave alone."""
+    """Load the run ids (or tags) of entries that the user dismissed."""
     return set(json.loads(state.get_meta(DISMISSED) or "[]"))
 
 
 def dismiss(state: State, entries: Iterable[Entry]) -> None:
-    """Leave entries alone from now on: a person decided to pay for their files again."""
+    """Skip entries from now on: the user decided to pay for their files again."""
     names = {entry.run_id or entry.tag for entry in entries}
     state.record_meta(DISMISSED, json.dumps(sorted(load_dismissed(state) | names)))
 
 
 def entries_to_import(job: Job, state: State | None) -> list[Entry]:
-    """List what the lock file, or an earlier look at the server, names and the state lacks."""
+    """List the entries that the lock file or an earlier check names and the state lacks."""
     locked = load_lockfile(job.lock_path)
     target = job.goal().target
     if state is None:
@@ -94,12 +94,12 @@ def entries_to_import(job: Job, state: State | None) -> list[Entry]:
 
 
 def import_paid(job: Job, state: State, client: AIHub, scan: Scan, reporter: Reporter) -> list[Inspected]:
-    """Import what can be verified, free of charge, and return the rest of today's run key: it must not be paid."""
+    """Import what can be verified, free of charge. Return today's other entries, which must not be paid for again."""
     entries = entries_to_import(job, state)
     if not entries:
         return []
-    runs = f"{count(len(entries), 'run')} that {'was' if len(entries) == 1 else 'were'}"
-    reporter.say(f"importing {runs} paid before, by {job.lock_path.name}")
+    runs = f"{count(len(entries), 'run')}"
+    reporter.say(f"importing {runs} paid before, from {job.lock_path.name}")
     known = state.known_runs()
     return import_entries(job, state, in_thread(lambda: inspect_entries(client, entries, known)), scan, reporter)
 
@@ -107,7 +107,7 @@ def import_paid(job: Job, state: State, client: AIHub, scan: Scan, reporter: Rep
 def import_entries(
     job: Job, state: State, inspected: Iterable[Inspected], scan: Scan, reporter: Reporter
 ) -> list[Inspected]:
-    """Record the entries that agree with the local files, and return those of today's run key that do not."""
+    """Record the entries that match the local files, and return those of today's run key that do not."""
     left, today = [], job.goal().run_key
     finder, shards = Finder(scan.sources), dict[tuple[str, int], tuple[Member, ...]]()
     for found in inspected:
@@ -118,23 +118,23 @@ def import_entries(
         if members:
             record_imported(state, found, members)
         elif found.entry.run_key == today and found.entry.status not in NEVER_PAID:
-            left.append(found if found.why else replace(found, why="its files and the local ones differ"))
+            left.append(found if found.why else replace(found, why="its files differ from the local files"))
     taken = [found.entry.identity for found in left]
     record_pending(state, [entry for entry in load_pending(state) if entry.identity in taken])
     return left
 
 
 def unverified_error(job: Job, left: Sequence[Inspected]) -> UnknownOutcome:
-    """Say which paid runs could not be verified, and that their files are not paid for until a person decides."""
+    """Return an error that lists the unverified runs. Their files are not paid for until the user decides."""
     shown = "; ".join(f"run {item.entry.run_id or 'of unknown id'}: {item.why}" for item in left[:5])
     return UnknownOutcome(
-        f"{job.shown}: {count(len(left), 'run')} paid before cannot be verified, {shown}",
-        f"see `{job.command('resolve')}`; the files of these runs are not paid for until then",
+        f"{job.shown}: cannot verify {count(len(left), 'run')} paid before, {shown}",
+        f"run `{job.command('resolve')}` to decide; until then these files are not paid for again",
     )
 
 
 def ask_for_gone(job: Job, state: State, client: AIHub) -> None:
-    """Ask once more for runs that were gone before their results were fetched: a token may not have seen them."""
+    """Ask again for runs that were gone before their results were fetched: the account may see them now."""
     today = job.goal().run_key
     gone = [run for shard in state.load_shards() for run in shard.runs if run.is_gone and not run.fetched]
     for run in gone:
@@ -146,7 +146,7 @@ def ask_for_gone(job: Job, state: State, client: AIHub) -> None:
 
 
 def find_info(client: AIHub, run_id: str) -> RunInfo | None:
-    """Find what the service says of a run, None where it is not there."""
+    """Return what the service reports about a run, None for a 404."""
     try:
         return client.get_run(run_id)
     except ServiceError as error:
@@ -156,7 +156,7 @@ def find_info(client: AIHub, run_id: str) -> RunInfo | None:
 
 
 def forget_gone(state: State, missing: Iterable[Run]) -> None:
-    """Record that runs are gone, which another known run in the same listings proves."""
+    """Record that runs are gone. Another known run in the same listing proves it."""
     for run in missing:
         state.record_run_gone(run.id)
 
@@ -166,10 +166,9 @@ def forget_gone(state: State, missing: Iterable[Run]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Paying:
-    """What was found before paying: the batches that are there, by name, and whether anything was imported.
+    """What was found before paying: the existing batches, by name, and whether anything was imported.
 
-    `blind_since_ns` is when the newest run that we know of began (nanoseconds) where none of them is listed any more,
-    else 0.
+    `blind_since_ns` is when the newest known run started (nanoseconds) where no known run is listed any more, else 0.
     """
 
     batches: Mapping[str, frozenset[int]]
@@ -179,10 +178,10 @@ class Paying:
 
 
 def look_before_paying(job: Job, state: State, client: AIHub, scan: Scan, plan: Plan, reporter: Reporter) -> Paying:
-    """List what is on the service before each apply that would pay: a state may be restored, or be one of several.
+    """List what exists on the service before each apply that would pay: the state may be a copy, or one of several.
 
-    Runs that carry the tags about to be paid are imported. Raises UnknownOutcome where batches that neither state nor
-    lock file knows hold files that are about to be paid for, or where the listing cannot be trusted.
+    Runs with the tags about to be paid are imported. Raises UnknownOutcome where batches that neither state nor lock
+    file knows hold files about to be paid for, or where the listing cannot be trusted.
     """
     reporter.say("checking the service for earlier work of this spec")
     is_new = all(batch.target != job.goal().target for shard in state.load_shards() for batch in shard.batches)
@@ -192,7 +191,7 @@ def look_before_paying(job: Job, state: State, client: AIHub, scan: Scan, plan: 
         return Paying(_by_name(found), blind_since_ns=blind_since_ns, runs=found.runs)
     if _is_begun(job, state, found, plan):
         settle_s = job.spec.limits.settle_s
-        reporter.say(f"a batch of what is about to be paid is there already; checking once more in {settle_s:g} s")
+        reporter.say(f"a batch for this work exists already; checking again in {settle_s:g} s")
         client.pause(settle_s)
         found = _survey(job, client)
     taken = _import_planned(job, state, client, found, plan, reporter)
@@ -204,7 +203,7 @@ def look_before_paying(job: Job, state: State, client: AIHub, scan: Scan, plan: 
 
 
 def replan(job: Job, state: State, scan: Scan) -> Plan:
-    """Plan again, after something was imported."""
+    """Plan again after an import."""
     return make_plan(job.goal(), scan, state.load_shards(), state.load_run_keys())
 
 
@@ -213,8 +212,8 @@ def _survey(job: Job, client: AIHub) -> Survey:
         return in_thread(lambda: survey(client, job.target.workspace))
     except ListingCut as error:
         raise UnknownOutcome(
-            f"{job.spec_path.name}: it cannot be checked what was paid before, {error.message}",
-            "nothing was paid; apply again in a while",
+            f"{job.spec_path.name}: cannot check what was paid before, {error.message}",
+            "apply again in a while; nothing was paid",
         ) from None
 
 
@@ -226,17 +225,17 @@ def _by_name(found: Survey) -> dict[str, frozenset[int]]:
 
 
 def _check_visible(job: Job, state: State, client: AIHub, found: Survey, reporter: Reporter) -> tuple[Survey, int]:
-    """Make sure that the listing shows the newest run that is known here; else it proves no absence.
+    """Check that the listing shows the newest known run; else it proves no absence.
 
-    Runs that the service deleted are no reproach, where another known one shows. Where none does, it is one only as
-    long as something paid was not fetched: returns when the newest began, for a check against the service's own times.
+    Runs that the service deleted are no problem if another known run shows. If none shows, they are a problem only
+    while a paid run is not fetched. Returns when the newest started, for a check against the service's own times.
     """
     visible = state.list_visible(job.goal().target, VISIBLE)
     if not visible or visible[0].remote_id in _ids(found):
         return found, 0
     newest = visible[0]
     if newest.since.boot and (left_s := newest.since.left_s(job.spec.limits.settle_s)):
-        client.pause(left_s)  # it may not show yet
+        client.pause(left_s)  # it may not be listed yet
     found = _survey(job, client)
     if newest.remote_id in _ids(found):
         return found, 0
@@ -245,22 +244,22 @@ def _check_visible(job: Job, state: State, client: AIHub, found: Survey, reporte
     for run in missing:
         if in_thread(partial(find_info, client, run.remote_id or "")) is not None:
             raise UnknownOutcome(
-                f"{job.spec_path.name}: run {run.remote_id} is there, but missing from the list of runs, "
-                "so that it cannot be checked what was paid before",
-                "nothing was paid; apply again in a while, and check what the account may see",
+                f"{job.spec_path.name}: run {run.remote_id} exists, but is missing from the list of runs, "
+                "so past payments cannot be checked",
+                "check what the account can see, then apply again in a while; nothing was paid",
             )
     if first < len(visible):
         forget_gone(state, missing)
         return found, 0
     if not all(run.fetched or run.has_failed for run in visible):
         raise ServiceError(
-            f"{job.spec_path.name}: none of the runs that are recorded here is on the server any more",
-            "check the context, and that the account may see its runs; nothing was paid",
+            f"{job.spec_path.name}: none of the recorded runs exists on the service any more",
+            "check the context, and whether the account can see its runs; nothing was paid",
         )
     known = state.known_batches()
     if any(batch.id in known for batch in found.batches):
-        return found, 0  # the account sees what it made: the runs were deleted
-    reporter.say("warning: none of the runs that are recorded here is listed any more; they may have been deleted")
+        return found, 0  # the account sees its batches, so the runs were deleted
+    reporter.say("warning: none of the recorded runs is listed any more; they may have been deleted")
     return found, newest.started_ns
 
 
@@ -269,20 +268,20 @@ def _ids(found: Survey) -> set[str]:
 
 
 def _is_begun(job: Job, state: State, found: Survey, plan: Plan) -> bool:
-    """Whether a batch of planned work is there without a run: one may have been started a moment ago."""
+    """Whether a batch of planned work exists without a run: one may have been started a moment ago."""
     known = _known_batches(state) | {run.batch_id for run in found.runs}
     planned = {batch_name(job.spec.name, _fingerprint(work)) for work in plan.work if work.action in PAYS}
     return any(batch.name in planned and not known & {batch.id, batch.name} for batch in found.batches)
 
 
 def _known_batches(state: State) -> set[int | str | None]:
-    """List the ids of our batches, and the names of those whose id is not known, on which no run can be."""
+    """Return the ids of our batches. Where an id is unknown, no run can be on the batch: return its name."""
     ours = [batch for shard in state.load_shards() for batch in shard.batches]
     return {batch.remote_id for batch in ours} | {batch.name for batch in ours if batch.remote_id is None}
 
 
 def _import_planned(job: Job, state: State, client: AIHub, found: Survey, plan: Plan, reporter: Reporter) -> bool:
-    """Import runs whose tag says that they are exactly what is about to be paid, or an earlier attempt of it."""
+    """Import runs whose tag matches what is about to be paid, or an earlier attempt of it."""
     goal = job.goal()
     planned: dict[str, list[Work]] = {}
     for work in plan.work:
@@ -292,18 +291,18 @@ def _import_planned(job: Job, state: State, client: AIHub, found: Survey, plan: 
     runs = {run.id: run for run in found.runs if run.id not in known and _is_planned(run, planned, goal.run_key)}
     runs = {run_id: _with_batch(job, client, run) for run_id, run in runs.items()}
     entries, twins = choose_twins(survey_entries(runs.values(), goal.target))
-    members: dict[int, tuple[Member, ...]] = {}  # by batch: the attempts on one are of one shard, twins have their own
+    members: dict[
+        int, tuple[Member, ...]
+    ] = {}  # by batch: all attempts on one have the same shard; twins have their own
     for entry in entries:
         works = planned[entry.fingerprint]
         if entry.batch_id not in members and works:
             members[entry.batch_id] = _take_work(works, entry.batch_id, goal.target).shard.members
         if entry.batch_id in members:
             record_imported(state, Inspected(entry, {}, runs[entry.run_id]), members[entry.batch_id])
-            reporter.say(f"run {entry.run_id} on batch {entry.batch_id} is what was about to be paid; it is imported")
+            reporter.say(f"run {entry.run_id} on batch {entry.batch_id} matches this work; imported")
     for twin in twins:
-        reporter.say(
-            f"warning: run {twin.run_id} on batch {twin.batch_id} carries the same tag as one that is imported"
-        )
+        reporter.say(f"warning: run {twin.run_id} on batch {twin.batch_id} has the same tag as an imported run")
     return bool(members)
 
 
@@ -313,7 +312,7 @@ def _is_planned(run: RunInfo, planned: Mapping[str, object], run_key: str) -> bo
 
 
 def _take_work(works: list[Work], batch_id: int, target: str) -> Work:
-    """Take the work whose batch it is; of others with the same names and bytes, any."""
+    """Take the work that has this batch, else any with the same names and bytes."""
     own = next((work for work in works if (batch := work.shard.batch_in(target)) and batch.remote_id == batch_id), None)
     if own is None:
         return works.pop(0)
@@ -322,20 +321,20 @@ def _take_work(works: list[Work], batch_id: int, target: str) -> Work:
 
 
 def _with_batch(job: Job, client: AIHub, run: RunInfo) -> RunInfo:
-    """Return a run with its batch, which a listing may leave out. Raises UnknownOutcome where nothing tells it."""
+    """Return a run with its batch, which a listing may omit. Raises UnknownOutcome where it cannot be found."""
     if run.batch_id:
         return run
     batch_id = in_thread(partial(find_batch_of, client, run.id))
     if batch_id:
         return run.model_copy(update={"batch_id": batch_id})
     raise UnknownOutcome(
-        f"{job.spec_path.name}: run {run.id} carries a tag that is about to be paid, and names no batch",
-        f"see `{job.command('resolve')}`",
+        f"{job.spec_path.name}: run {run.id} has the tag of work about to be paid, but no batch",
+        f"run `{job.command('resolve')}` to decide",
     )
 
 
 def find_batch_of(client: AIHub, run_id: str) -> int:
-    """Find the batch of a run, which a listing left out, from the run or its results; 0 where neither tells."""
+    """Find the batch of a run from the run itself or its results; 0 where neither has it."""
     info = find_info(client, run_id)
     if info is not None and info.batch_id:
         return info.batch_id
@@ -352,10 +351,10 @@ def _fingerprint(work: Work) -> str:
 
 
 class UnknownBatches:
-    """Batches that neither state nor lock file knows, and that may hold files which are about to be paid for.
+    """Batches that neither state nor lock file knows, and that may hold files about to be paid for.
 
-    These are batches of this spec's name, and those of any run of today's run key: the spec may have had another name.
-    `is_new` says that nothing was recorded of today's target before.
+    These are batches of this spec's name, and those of runs of today's run key: the spec may have been renamed.
+    `is_new` says that nothing was recorded for today's target before.
     """
 
     def __init__(
@@ -369,25 +368,25 @@ class UnknownBatches:
         self._locked = [entry for entry in load_lockfile(job.lock_path) if entry.target == target]
 
     def resolve(self, scan: Scan, plan: Plan) -> bool:
-        """Deal with them, and return whether something was imported. Raises UnknownOutcome."""
+        """Resolve them, and return whether something was imported. Raises UnknownOutcome."""
         unknown_batches = self._list()
         if self.job.options.adopt:
             return self._adopt(unknown_batches, scan)
         for batch in self._fitting(unknown_batches, plan):
             raise UnknownOutcome(
-                f"{self.job.shown}: batch {batch.id} on the server holds files of this spec, "
-                "but neither the state file nor the lock file here knows of it",
-                "apply with --adopt to import what was paid, or with --again to pay for it again",
+                f"{self.job.shown}: batch {batch.id} on the service holds files of this spec, "
+                "but neither the state nor the lock file lists it",
+                "apply with --adopt to import what was paid, or with --again to pay again",
             )
         for batch in unknown_batches if self._is_new else ():
-            self.reporter.say(f"batch {batch.id} has this spec's name, but holds other files; it is left alone")
+            self.reporter.say(f"batch {batch.id} has this spec's name, but holds other files; skipped")
         return False
 
     def _list(self) -> list[BatchInfo]:
         known = _known_batches(self.state) | {entry.batch_id for entry in self._locked}
         dismissed = load_dismissed(self.state)
         paid = {run.batch_id for run in self.found.runs if run.id not in dismissed}
-        known |= {run.batch_id for run in self.found.runs} - paid  # a person decided of them
+        known |= {run.batch_id for run in self.found.runs} - paid  # the user decided about these
         unknown_batches = [b for b in self.found.batches if self._may_be_ours(b) and not known & {b.id, b.name}]
         decided = dismissed | self.state.known_runs()
         doubtful = {run.batch_id for run in self.found.runs if run.id not in decided and self._may_be_paid(run)}
@@ -396,7 +395,7 @@ class UnknownBatches:
         return [batch for batch in unknown_batches if batch.id in doubtful]
 
     def _may_be_paid(self, run: RunInfo) -> bool:
-        """Whether a run may be today's work: it is, unless its tag says that it was started with other settings."""
+        """Whether a run may be today's work: yes, unless its tag says that its settings differ."""
         keys = [parsed[1] for tag in run.tags or () if (parsed := parse_run_tag(tag))]
         return not keys or self.job.goal().run_key in keys
 
@@ -406,7 +405,7 @@ class UnknownBatches:
         return batch.id in self._of_today
 
     def _fitting(self, unknown_batches: Sequence[BatchInfo], plan: Plan) -> list[BatchInfo]:
-        """List those that hold a file, by name and size, that is about to be paid for."""
+        """List the batches that hold a file, by name and size, that is about to be paid for."""
         members = [member for work in plan.work if work.action in PAYS for member in work.shard.members]
         if not unknown_batches or not members:
             return []
@@ -415,7 +414,7 @@ class UnknownBatches:
         return [batch for batch in unknown_batches if ours & marks[batch.id]]
 
     def _load_marks(self, unknown_batches: Sequence[BatchInfo]) -> dict[int, frozenset[bytes]]:
-        """List the files of batches, as marks; each is asked for once, as long as no other run is started on it."""
+        """Return the files of batches, as marks. Each batch is listed once, until another run starts on it."""
         runs = Counter(run.batch_id for run in self.found.runs)
         known = {batch.id: self.state.load_foreign(batch.id, runs[batch.id]) for batch in unknown_batches}
         unknown = [batch for batch in unknown_batches if known[batch.id] is None or not runs[batch.id]]
@@ -430,7 +429,7 @@ class UnknownBatches:
         return {batch: _split_marks(marks or b"") for batch, marks in known.items()}
 
     def _adopt(self, unknown_batches: Sequence[BatchInfo], scan: Scan) -> bool:
-        """Import what runs on them paid for. Raises UnknownOutcome for what fits, and cannot be told."""
+        """Import what their runs paid for. Raises UnknownOutcome where files fit but the run is unconfirmed."""
         batches = {batch.id for batch in unknown_batches}
         runs = [run for run in self.found.runs if run.batch_id in batches]
         entries, twins = choose_twins(survey_entries(runs, self.job.goal().target))
@@ -439,7 +438,7 @@ class UnknownBatches:
         inspected = in_thread(lambda: inspect_entries(self.client, entries, known_runs))
         left = import_entries(self.job, self.state, inspected, scan, self.reporter)
         for twin in twins:
-            self.reporter.say(f"warning: run {twin.run_id} on batch {twin.batch_id} carries the same tag as another")
+            self.reporter.say(f"warning: run {twin.run_id} on batch {twin.batch_id} has the same tag as another run")
         if left:
             raise unverified_error(self.job, left)
         known = self.state.known_batches()
@@ -447,14 +446,14 @@ class UnknownBatches:
         for batch in self._fitting(rest, replan(self.job, self.state, scan)):
             if run := self._find_run_on(batch):
                 raise UnknownOutcome(
-                    f"{self.job.spec_path.name}: batch {batch.id} holds files that are about to be paid for, and run "
-                    f"{run.id} on it may have paid for them",
-                    "nothing was paid; apply with --again to pay for them again",
+                    f"{self.job.spec_path.name}: batch {batch.id} holds files about to be paid for, and run "
+                    f"{run.id} may have paid for them",
+                    "apply with --again to pay for them again; nothing was paid yet",
                 )
         return bool(entries)
 
     def _find_run_on(self, batch: BatchInfo) -> RunInfo | None:
-        """Find a run on a batch, whatever its tags; one that names no batch, and cannot be asked, may be on it."""
+        """Find a run on a batch, whatever its tags. A run whose batch cannot be found may be on it."""
         for run in self.found.runs:
             if run.batch_id == batch.id:
                 return run
@@ -468,7 +467,7 @@ def _split_marks(marks: bytes) -> frozenset[bytes]:
 
 
 def raise_attempts(plan: Plan, job: Job, runs: Iterable[RunInfo]) -> Plan:
-    """Number the attempts of `--again` after those that the server knows, so that no two runs share a tag."""
+    """Number the attempts of `--again` after those on the service, so that no two runs share a tag."""
     key = job.goal().run_key
     highest: dict[str, int] = {}
     for entry in survey_entries(runs, ""):

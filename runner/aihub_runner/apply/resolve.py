@@ -1,4 +1,4 @@
-"""Let a person decide about runs of unknown outcome, and about paid work that cannot be verified."""
+"""Let the user decide about unconfirmed runs, and about paid work that cannot be verified."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from aihub_runner.text.shown import count
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """What waits for a decision: runs of unknown outcome with their shards, and entries that cannot be verified."""
+    """What waits for a decision: unconfirmed runs with their shards, and entries that cannot be verified."""
 
     unknown: Sequence[tuple[Shard, Run]]
     left: Sequence[Inspected]
@@ -40,12 +40,12 @@ class _Open:
 def resolve_unknown(
     job: Job, adopt: str | None, resubmit: bool, open_progress: Callable[[], Reporter]
 ) -> tuple[str, dict[str, Any], int]:
-    """Show runs of unknown outcome, or take a decision: this run is it, or none was started.
+    """List unconfirmed runs, or record a decision: this run is it, or none was started.
 
-    Raises InputError where the decision does not fit what is known.
+    Raises InputError where the decision contradicts what is known.
     """
     if adopt and resubmit:
-        raise InputError("resolve: --adopt and --resubmit exclude each other", "use one of them")
+        raise InputError("resolve: --adopt and --resubmit cannot be combined", "use one of them")
     with hold_state(job, Event()) as state, closing(AIHub(job.connection)) as client:
         found = _find_open(job, state, client, open_progress)
         lines = [_describe_unknown(shard, run) for shard, run in found.unknown]
@@ -54,19 +54,19 @@ def resolve_unknown(
             _adopt(state, client, found, adopt)
         if resubmit:
             _resubmit(job, state, client, found)
-    decided = "imported" if adopt else "to be paid for at the next apply" if resubmit else ""
+    decided = "imported" if adopt else "will be paid for at the next apply" if resubmit else ""
     resolve = job.command("resolve")
     ways = [
         f"if a run is among these: {resolve} --adopt RUN_ID",
         f"if none was started: {resolve} --resubmit",
     ]
-    text = "\n".join([*lines, *([decided] if decided else ways)]) if lines else "nothing is unknown"
+    text = "\n".join([*lines, *([decided] if decided else ways)]) if lines else "nothing is unconfirmed"
     data = {"spec": job.spec_path.name, "unknown": lines, "decided": decided}
     return text, data, 7 if lines and not decided else 0
 
 
 def _find_open(job: Job, state: State, client: AIHub, open_progress: Callable[[], Reporter]) -> _Open:
-    """Import what can be verified, as apply does, and return the rest: only of that is there something to decide."""
+    """Import what can be verified, as apply does, and return the rest, which needs a decision."""
     left: list[Inspected] = []
     scan = None
     if entries := entries_to_import(job, state):
@@ -91,18 +91,18 @@ def _describe_unknown(shard: Shard, run: Run) -> str:
     when = datetime.fromtimestamp(run.intent_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if run.intent_s else "unknown"
     first = shard.members[0].path or shard.members[0].name if shard.members else "none"
     files = f"{count(len(shard.members), 'file')} ({first}{' …' * (len(shard.members) > 1)})"
-    refused = f"refused, {run.refused}; apply checks whether it exists, and starts it" if run.refused else ""
-    why = run.unknown or refused or "its intent is open; apply checks whether it exists"
+    refused = f"refused, {run.refused}; apply checks whether it exists, and starts it if not" if run.refused else ""
+    why = run.unknown or refused or "its start is unconfirmed; apply checks whether it exists"
     return f"a run on batch {run.remote_batch or None} of {files}, begun {when}, with tag {run.tag}: {why}"
 
 
 def _resubmit(job: Job, state: State, client: AIHub, found: _Open) -> None:
-    """Let runs be paid for that apply could not find, after one more check. Raises InputError where one is found."""
+    """Allow unconfirmed runs to be paid for, after one more check. Raises InputError where one exists."""
     given_up = [(shard, run) for shard, run in found.unknown if run.unknown]
     if not given_up and not found.left:
         raise InputError(
-            "resolve: nothing is unknown that apply has looked for",
-            f"run `{job.command('apply')}` first; it checks whether what is open exists",
+            "resolve: apply has not checked any unconfirmed run yet",
+            f"run `{job.command('apply')}` first to check what exists",
         )
     for shard, run in given_up:
         settled_at_s = time.monotonic() + run.since.left_s(job.spec.limits.settle_s)
@@ -111,7 +111,7 @@ def _resubmit(job: Job, state: State, client: AIHub, found: _Open) -> None:
         if isinstance(outcome, RunSeen):
             _record(state, run, outcome.info)
             raise InputError(
-                f"resolve: run {outcome.info.id} was started after all, and is imported",
+                f"resolve: run {outcome.info.id} was started after all, and was imported",
                 f"run `{job.command('apply')}` to fetch its results",
             )
         state.record_given_up(run.id)
@@ -125,14 +125,14 @@ def _adopt(state: State, client: AIHub, found: _Open, run_id: str) -> None:
         return
     info = in_thread(lambda: client.get_run(run_id))
     if run_id in state.known_runs():
-        raise InputError(f"run {run_id}: is known already, and is another one", "look for the right run")
+        raise InputError(f"run {run_id}: belongs to other work already", "choose another run")
     fitting = [(shard, run) for shard, run in found.unknown if not _misfit(info, run)]
     if len(fitting) != 1:
         known = ", ".join(f"{run.remote_batch} (tag {run.tag})" for _, run in found.unknown) or "none"
         why = next((_misfit(info, run) for _, run in found.unknown), "")
         raise InputError(
-            f"run {run_id}: is of batch {info.batch_id}{why and ', ' + why}; unknown runs are on batches {known}",
-            "look for the right run",
+            f"run {run_id}: is on batch {info.batch_id}{why and ', ' + why}; unconfirmed runs are on batches {known}",
+            "choose another run",
         )
     [(shard, run)] = fitting
     _check_names(client, info, run, {member.name for member in shard.members})
@@ -140,17 +140,15 @@ def _adopt(state: State, client: AIHub, found: _Open, run_id: str) -> None:
 
 
 def _adopt_left(state: State, left: Inspected, scan: Scan) -> None:
-    """Take the lock file's word for a run that cannot be verified any more."""
+    """Trust the lock file for a run that can no longer be verified."""
     members = Finder(scan.sources).trust(left)
     if not members:
-        raise InputError(
-            f"run {left.entry.run_id}: the lock file does not say which files it had", "restore the state file"
-        )
+        raise InputError(f"run {left.entry.run_id}: the lock file does not list its files", "restore the state file")
     record_imported(state, left, members)
 
 
 def _misfit(info: RunInfo, run: Run) -> str:
-    """Say why a run is not the one of an intent, by its batch and its tag; empty where it may be."""
+    """Return why a run does not match an intent, by its batch and its tag; empty where it may match."""
     ours = [tag for tag in info.tags or () if parse_run_tag(tag)]
     if info.batch_id not in (None, run.remote_batch):
         return "on another batch"
@@ -158,17 +156,17 @@ def _misfit(info: RunInfo, run: Run) -> str:
 
 
 def _check_names(client: AIHub, info: RunInfo, run: Run, names: Collection[str]) -> None:
-    """Check that a run has the files of an intent: by its results, or by the batch that it names.
+    """Check that a run has the files of an intent: by its results, or by its batch.
 
-    Raises InputError where it has others, or where neither they nor its tag say that it is the one.
+    Raises InputError where its files differ, or where neither files nor tag identify it.
     """
     seen: Collection[str] = in_thread(lambda: result_names(client, info))
     if not seen and info.batch_id:
         seen = {unicodedata.normalize("NFC", name) for name in in_thread(lambda: client.list_files(run.remote_batch))}
     others = set(seen) - set(names)
     if others or (not seen and run.tag not in (info.tags or ())):
-        what = f"it has other files, {min(others)!r}" if others else "nothing says which files it has"
-        raise InputError(f"run {info.id}: {what}", "look for the right run")
+        what = f"its files differ, {min(others)!r}" if others else "its files are unknown"
+        raise InputError(f"run {info.id}: {what}", "choose another run")
 
 
 def _record(state: State, run: Run, info: RunInfo) -> None:

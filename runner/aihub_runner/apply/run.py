@@ -1,4 +1,4 @@
-"""Do what a spec asks for, and nothing twice."""
+"""Apply a spec: work out what is missing, do it, and never pay for it twice."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ Confirm = Callable[[Plan, Scan], bool]
 
 
 def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor: Executor | None = None) -> Report:
-    """Scan the files, import what was paid, plan what is missing, do it, write the results, and report.
+    """Apply a spec: scan the files, import paid work, plan what is missing, do it, and return a report.
 
-    May be repeated at any time, after any end of an earlier one. `confirm` is shown the plan before anything is paid.
-    Raises RunnerError where the work cannot begin; what goes wrong later is in the report.
+    You can repeat this at any time, however an earlier apply ended. `confirm` receives the plan before anything is
+    paid. Raises RunnerError where the work cannot start; later problems are in the report.
     """
     begun = time.monotonic()
     check_renamed(job)
@@ -98,7 +98,7 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
 
 
 def _scan_what_is_there(job: Job, state: State, reporter: Reporter, stop: Event) -> tuple[Scan, list[RunnerError]]:
-    """Scan the files; where there are none, but something paid is not fetched yet, that is finished first."""
+    """Scan the files. Where there are none, still finish the runs that were paid and not fetched yet."""
     try:
         return scan_files(job, state, reporter, stop), []
     except InputError as error:
@@ -117,7 +117,7 @@ def _work(
     executor: Executor | None,
     prepared: Prepared,
 ) -> Recorder:
-    """Bring all work to its end, as far as that is possible now."""
+    """Do all work that can be done now, and return the recorder with what came of it."""
     uploads, runs = _fit_limits(job, work, reporter)
     with closing(Engine(client, uploads, runs, executor)) as engine:
         coordinator = Coordinator(job, state, engine, reporter, prepared.ground)
@@ -126,7 +126,7 @@ def _work(
         try:
             coordinator.run(work)
         except StateError:
-            client.may_create = False  # what waits for its turn to pay shall not be sent any more
+            client.may_create = False  # requests that wait for their turn must not be sent
             for text in coordinator.recorder.describe_open():
                 reporter.say(text)
             raise
@@ -134,10 +134,10 @@ def _work(
 
 
 def _fit_limits(job: Job, work: Sequence[Work], reporter: Reporter) -> tuple[int, int]:
-    """Lower what is done at once to what this process may have open. Raises Shortage where that is too little."""
+    """Lower parallelism to the descriptors this process may open. Raises Shortage where even that is too little."""
     limits = job.spec.limits
     in_parts = any(member.size > limits.part_threshold_mb * MB for item in work for member in item.shard.members)
-    sides = 2 if job.is_fake else 1  # of a connection: the embedded fake has the other one open, in this process
+    sides = 2 if job.is_fake else 1  # the embedded fake holds the other end of each connection in this process
     upload = (1 + sides) * (PARTS_AT_ONCE if in_parts else 1)
     uploads, runs = fit_parallel(
         limits.parallel_uploads, limits.parallel_runs, spare_descriptors(), upload=upload, run=1 + 2 * sides
@@ -145,30 +145,30 @@ def _fit_limits(job: Job, work: Sequence[Work], reporter: Reporter) -> tuple[int
     for name, now in (("parallel_uploads", uploads), ("parallel_runs", runs)):
         if now < getattr(limits, name):
             reporter.say(
-                f"{name}: {now} in place of {getattr(limits, name)}, since `ulimit -n` is {descriptor_limit()}"
+                f"{name}: {now} instead of {getattr(limits, name)}, because `ulimit -n` is {descriptor_limit()}"
             )
     return uploads, runs
 
 
 def _tell_of_others(state: State, client: AIHub, done: Recorder, stop: Event) -> list[str]:
-    """Say which runs on our batches this state does not know: a gateway delivered twice, or somebody else paid."""
+    """Return a note for each run on our batches that this state does not know: it may have been paid twice."""
     if not done.started or stop.is_set():
         return []
     bound_s = state.bound_of(done.started)
     try:
         runs = in_thread(lambda: client.list_runs(bound_s))
     except RunnerError as error:
-        return [f"it could not be checked whether anything was paid for twice: {error.message}"]
+        return [f"cannot check for double payments: {error.message}"]
     known, ours = state.known_runs() | load_dismissed(state), state.known_batches()
     others = [run for run in runs if run.batch_id in ours and run.id not in known]
     return [
-        f"run {run.id} on batch {run.batch_id} was not started by this job, or a gateway delivered a request twice: "
-        "it was paid for, too"
+        f"run {run.id} on batch {run.batch_id} is not recorded here and was paid for too: "
+        "another client started it, or a gateway delivered a request twice"
         for run in others
     ]
 
 
-# An --again that was interrupted is finished by the next one
+# The next --again finishes one that was interrupted
 
 
 def _again_key(job: Job) -> str:
@@ -176,18 +176,18 @@ def _again_key(job: Job) -> str:
 
 
 def _with_again(job: Job, state: State, reporter: Reporter) -> Job:
-    """Let --again pay for what is older than the wish; one that was interrupted is finished, not begun anew."""
+    """Return the job with the newest run that --again must pay for again; an interrupted --again keeps its own."""
     if not job.options.again:
         return job
     mark = state.get_meta(_again_key(job))
     if mark:
-        reporter.say("finishing the --again that was interrupted")
+        reporter.say("finishing the interrupted --again")
     after = int(mark) if mark else state.newest_run_row()
     return replace(job, options=replace(job.options, again_after=after))
 
 
 def _record_again(job: Job, state: State, work: Sequence[Work], *, is_begun: bool) -> None:
-    """Record the wish of --again before it pays, and forget it once all its work has a run of its own."""
+    """Record --again before it pays, and forget it once every shard has a new run."""
     after = job.options.again_after
     if not job.options.again or after is None:
         return
@@ -202,7 +202,7 @@ def _record_again(job: Job, state: State, work: Sequence[Work], *, is_begun: boo
 
 @contextmanager
 def hold_state(job: Job, stop: Event) -> Iterator[State]:
-    """Hold the lock and an open state that is of this root, under a lease of our own."""
+    """Hold the lock and open the state, under a new lease. Raises InputError where the state has another root."""
     paths = (job.spec_path, job.own_state_path, job.state_path)
     with hold_locks(paths, job.options.lock_timeout_s, lambda: read_holder(job.state_path), stop) as is_exclusive:
         state = State(job.state_path)
@@ -217,24 +217,24 @@ def hold_state(job: Job, stop: Event) -> Iterator[State]:
 
 
 def check_root(job: Job, state: State) -> None:
-    """Refuse a state that was made with another root."""
+    """Raise InputError where the state was created for another API root."""
     root = state.get_meta("root")
     if root not in ("", job.target.root) and not state.is_unused:
         raise InputError(
-            f"{state.path.name}: made with the root {root}, not {job.target.root}",
-            "give --state OTHER.db to work with another root",
+            f"{state.path.name}: created for the root {root}, not {job.target.root}",
+            "use --state OTHER.db to work with another root",
         )
 
 
 def scan_files(job: Job, state: State | None, reporter: Reporter, stop: Event, *, may_be_empty: bool = False) -> Scan:
-    """Scan the spec's files, and record it where there is a state to record it in.
+    """Scan the spec's files, and record the digests where there is a state.
 
-    Files that the service would not take as they are count as skipped.
+    Files that the service refused before count as skipped.
     """
 
     def on_progress(files: int, files_total: int, size: int, size_total: int) -> None:
         if stop.is_set():
-            raise Interrupted("interrupted while reading the files")
+            raise Interrupted("interrupted while reading files")
         reporter.digesting(files, files_total, size, size_total)
 
     cache: dict[str, CachedDigest] = state.load_cache() if state else {}
@@ -253,7 +253,7 @@ def scan_files(job: Job, state: State | None, reporter: Reporter, stop: Event, *
 
 
 def _without_state(scan: Scan, job: Job) -> Scan:
-    """Leave out the state file and what lies beside it, and the lock file: they may have been given any name."""
+    """Leave out the state file, its companions and the lock file: --state and --lock-file allow any name."""
     own, lock = (Path(os.path.relpath(path, job.folder)).as_posix() for path in (job.state_path, job.lock_path))
     names = {own, f"{own}-journal", f"{own}.lock", lock}
     return replace(
@@ -277,14 +277,14 @@ def _without_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> tuple[S
 
 
 def plan_job(job: Job, state: State | None, scan: Scan, held: Collection[str] = ()) -> Plan:
-    """Plan what is missing by the recorded facts; nothing is planned for the files at the paths of `held`."""
+    """Plan what is missing by the recorded facts. `held` are paths of files to plan nothing for."""
     if state is None:
         return make_plan(job.goal(), scan, [], held=held)
     return make_plan(job.goal(), scan, state.load_shards(), state.load_run_keys(), held)
 
 
 def _follow_results(job: Job, state: State) -> None:
-    """Take what was fetched along to another folder of results; what is lacking there is fetched again."""
+    """Copy fetched pages to a new results folder; whatever is missing there is fetched again."""
     place = Path(os.path.relpath(job.results_path, job.folder)).as_posix()
     if state.get_meta("results") not in ("", place):
         carry_pages(state, job.folder / state.get_meta("results"), job.results_path)
@@ -295,14 +295,14 @@ def _follow_results(job: Job, state: State) -> None:
 
 
 def look_for_damage(job: Job, state: State, among: Collection[int] | None = None) -> Job:
-    """Look which results are not on disk as they were fetched, `among` those of some runs or of all."""
+    """Return the job with the results that are damaged on disk, of the runs in `among` or of all."""
     damaged = find_damaged(state, state.load_shards(), job.goal(), job.results_path, among)
     return replace(job, damaged=damaged)
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What is to be done, what speaks against the rest of it, and what was found before."""
+    """The plan, the problems found so far, what is known of the service, and whether the job may pay."""
 
     plan: Plan
     problems: Sequence[RunnerError]
@@ -311,7 +311,7 @@ class Prepared:
 
 
 def _only_free(plan: Plan) -> Plan:
-    """Leave of a plan what costs nothing: to wait for what was paid, and to fetch it."""
+    """Keep only the free work of a plan: waiting for paid runs, and fetching their results."""
     return replace(plan, work=tuple(work for work in plan.work if work.action not in PAYS))
 
 
@@ -324,9 +324,9 @@ def _prepare(
     confirm: Confirm,
     problems: list[RunnerError],
 ) -> Prepared:
-    """Import what was paid before, and plan the rest.
+    """Import paid work, and plan the rest.
 
-    Where something speaks against paying, what was paid already is finished and fetched all the same.
+    A problem that forbids paying does not stop free work: paid runs are still finished and fetched.
     """
     if job.options.retry_failed:
         state.forget_refused()
@@ -341,7 +341,7 @@ def _prepare(
             problems = [*problems, unverified_error(job, left)]
         recognise_stale(state, scan.sources)
         plan = plan_job(job, state, scan, held)
-        if problems and not left:  # there are no files, so that nothing can be paid
+        if problems and not left:  # without files nothing can be paid
             raise problems[0]
         plan, ground = _allow_paying(job, state, client, scan, plan, reporter, held)
         plan, lapsed = exclude_lapsed(job, plan, state.load_shards(), find_lapsed(job, state, scan))
@@ -360,7 +360,7 @@ def _prepare(
 def _allow_paying(
     job: Job, state: State, client: AIHub, scan: Scan, plan: Plan, reporter: Reporter, held: frozenset[str]
 ) -> tuple[Plan, Ground]:
-    """Check everything that may speak against paying, and plan again where earlier work was imported."""
+    """Check whether the job may pay, and plan again where earlier work was imported."""
     check_max_runs(job, plan)
     ground = Ground(held=held, is_lock_weak=is_on_network(job) or not state.is_exclusive)
     if not plan.runs_to_pay:
@@ -383,7 +383,7 @@ def _allow_paying(
 
 
 def check_max_runs(job: Job, plan: Plan) -> None:
-    """Refuse a plan that would pay for more runs than is allowed; runs of unknown outcome count."""
+    """Raise InputError where a plan pays for more runs than allowed; unconfirmed runs count."""
     limits = [limit for limit in (job.options.max_runs, job.spec.limits.max_runs) if limit is not None]
     runs = plan.runs_to_pay + plan.open_intents
     if limits and runs > min(limits):
@@ -394,7 +394,7 @@ def check_max_runs(job: Job, plan: Plan) -> None:
 
 
 def _record_plan(state: State, plan: Plan) -> list[Work]:
-    """Record moves and groups, and give the work with the ids of the new shards."""
+    """Record moves and groups, and return the work with the ids of the new shards."""
     work = []
     with state.transaction():
         state.record_moves(plan.moves)
@@ -409,11 +409,11 @@ def _record_plan(state: State, plan: Plan) -> list[Work]:
 
 
 def _as_sent(scan: Scan, done: Recorder) -> Scan:
-    """Correct a scan by what was found while the files were sent."""
+    """Return the scan, corrected by what was found while the files were sent."""
     sources = {source.path: source for source in scan.sources}
     for path in done.aside:
         sources.pop(path, None)
-    for path in done.changed.keys() & sources.keys():  # one that changed may have been skipped after that
+    for path in done.changed.keys() & sources.keys():  # a changed file may have been skipped later
         size, digest = done.changed[path]
         sources[path] = replace(sources[path], size=size, digest=digest)
     aside = {item.path: item for item in scan.skipped} | done.aside
@@ -422,7 +422,7 @@ def _as_sent(scan: Scan, done: Recorder) -> Scan:
 
 
 def _each_once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """Say each thing once, as it was met first."""
+    """Return the problems without duplicates, in order."""
     first: dict[str, Problem] = {}
     for problem in problems:
         first.setdefault(problem.message, problem)
@@ -430,13 +430,13 @@ def _each_once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 
 def _finish(job: Job, state: State, scan: Scan, told: Sequence[str]) -> tuple[Report, list[RunnerError]]:
-    """Write what was recorded where people look for it, and describe how the job stands."""
+    """Write results, lock file and cache, and return the report and what could not be written."""
     notes, errors = deliver(job, state, scan)
     return describe_job(job, state, scan, [*told, *notes]), errors
 
 
 def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) -> Report:
-    """Describe how a job stands by its recorded facts and its files."""
+    """Return the report on a job, from its recorded facts and its files."""
     lapsed = find_lapsed(job, state, scan)
     shards, goal = state.load_shards(), replace(job.goal(), retry_failed=False, again=False, refetch=False)
     plan = make_plan(goal, scan, shards, state.load_run_keys())

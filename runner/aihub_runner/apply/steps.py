@@ -1,7 +1,7 @@
-"""What workers are asked to do, and what came of it: values that can travel to another process.
+"""Steps that workers do, and their outcomes: values that can travel to another process.
 
-A step is done by a function from (client, step) to an outcome. Only `CreateBatch` and `StartRun` must not be done
-twice.
+A function from (client, step) to an outcome does a step. Every step may be repeated, except `CreateBatch` and
+`StartRun`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aihub_runner.model import Answer, Member, Page
 
 @dataclass(frozen=True, slots=True)
 class CreateBatch:
-    """Create the batch of a shard; its intent is recorded as row `batch`."""
+    """Create the batch of a shard. Row `batch` records the intent."""
 
     shard: int
     batch: int
@@ -28,10 +28,10 @@ class CreateBatch:
 
 @dataclass(frozen=True, slots=True)
 class FindBatch:
-    """Check whether a batch exists whose creation may have taken effect.
+    """Check whether a batch exists after its creation was unconfirmed.
 
-    `known` are ids that it cannot be: those that the state has, and those of its name from before the intent. The
-    effect of the request shows in a listing by `settled_at_s` (monotonic clock of this process).
+    `known` are ids that it cannot have: those in the state, and those of its name from before the intent. A listing
+    shows the batch by `settled_at_s` (monotonic clock of this process).
     """
 
     shard: int
@@ -44,7 +44,7 @@ class FindBatch:
 
 @dataclass(frozen=True, slots=True)
 class VerifyBatch:
-    """Check, before the first upload, that a batch has our name and is empty. Until `young_until_s` a 404 may pass."""
+    """Check, before the first upload, that a batch has our name and is empty. Until `young_until_s`, retry a 404."""
 
     shard: int
     batch: int
@@ -57,10 +57,10 @@ class VerifyBatch:
 
 @dataclass(frozen=True, slots=True)
 class SendFile:
-    """Put a file into a batch. Until `young_until_s` (monotonic clock) a 404 may pass.
+    """Put a file into a batch. Until `young_until_s` (monotonic clock), retry a 404.
 
-    `is_older` says that the batch was made by an earlier apply: then even an empty list of batches says that it is
-    gone. Of one made by this apply that proves nothing: the account may not see what it makes.
+    `is_older` says that an earlier apply created the batch: then even an empty list of batches proves that it is gone.
+    For a batch of this apply it proves nothing: the account may not see what it creates.
     """
 
     shard: int
@@ -76,11 +76,11 @@ class SendFile:
 
 @dataclass(frozen=True, slots=True)
 class CheckBatch:
-    """Compare a batch with the sizes (by NFC name) that it shall hold, and delete what this job put there besides.
+    """Compare a batch with the sizes (by NFC name) that it should hold, and delete this job's surplus files.
 
-    What was done to it shows in its listing within `settle_s`. `sent` are the names that this state ever sent to it:
-    nothing else is ever deleted. `modified` are times (Unix seconds) that were listed after earlier uploads. `name` is
-    the batch's name, empty where batches of the same name do not matter, and `known` are those of them that are known.
+    A listing shows changes within `settle_s`. `sent` are the names that this state ever sent to the batch: nothing
+    else is ever deleted. `modified` are times (Unix seconds) listed after earlier uploads. `name` is the batch's name,
+    empty where batches of the same name do not matter; `known` are the known batches of that name.
     """
 
     shard: int
@@ -99,7 +99,7 @@ class CheckBatch:
 
 @dataclass(frozen=True, slots=True)
 class StartRun:
-    """Start a run, which costs money; its intent is recorded as row `run`. The body may hold passwords."""
+    """Start a run, which costs money. Row `run` records the intent. The body may hold passwords."""
 
     shard: int
     run: int
@@ -109,12 +109,11 @@ class StartRun:
 
 @dataclass(frozen=True, slots=True)
 class FindRun:
-    """Check whether a run exists whose start may have taken effect, among all since `from_s`.
+    """Check whether a run exists after its start was unconfirmed, among all runs since `from_s`.
 
-    `known` are the ids that the state has, `newest` the newest of them (empty where there is none): a
-    listing without it cannot be trusted. `siblings` are the batches of our other open intents with the same tag,
-    `created_ms` is when the batch was made (0 where unknown). The effect shows in a listing by `settled_at_s`
-    (monotonic clock of this process).
+    `known` are the ids in the state, `newest` is the newest of them (or empty): a listing without it cannot be trusted.
+    `siblings` are the batches of our other open intents with the same tag. `created_ms` is when the batch was created
+    (0 where unknown). A listing shows the run by `settled_at_s` (monotonic clock of this process).
     """
 
     shard: int
@@ -131,9 +130,9 @@ class FindRun:
 
 @dataclass(frozen=True, slots=True)
 class AwaitTwin:
-    """Wait for the run of another clone's batch of the same name, which is older than ours and so the one to pay.
+    """Wait for the run of another clone's batch of the same name. That batch is older, so its owner pays.
 
-    `may_take_over` says that a person decided to pay where no such run shows.
+    `may_take_over` says that the user decided to pay where no such run shows.
     """
 
     shard: int
@@ -147,7 +146,7 @@ class AwaitTwin:
 
 @dataclass(frozen=True, slots=True)
 class PollRun:
-    """Ask once how a run is. `others` are runs that are known: a listing without any proves no absence."""
+    """Get the status of a run once. `others` are known runs: a listing without any of them proves no absence."""
 
     shard: int
     run: int
@@ -163,8 +162,8 @@ class PollRun:
 class FetchResults:
     """Fetch every page of a run's results into `folder`; `names` (NFC) are the files that were sent.
 
-    `from_s` is a time before the run began; until `young_until_s` (monotonic clock) a 404 may pass; `others` as for
-    `PollRun`. `was_fetched` says that its results were fetched before: then it stays done whatever shows.
+    `from_s` is a time before the run started. Until `young_until_s` (monotonic clock), retry a 404. `others` as for
+    `PollRun`. `was_fetched` says that the results were fetched before: then the run stays done in any case.
     """
 
     shard: int
@@ -196,14 +195,14 @@ Step = (
 
 @dataclass(frozen=True, slots=True)
 class BatchCreated:
-    """The batch is there, made or found."""
+    """The batch exists, created or found."""
 
     remote_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The batch is ours and empty; the service says that it was made at `created_ms` (0 where it does not say)."""
+    """The batch is ours and empty. The service created it at `created_ms` (0 where it does not say)."""
 
     created_ms: int
 
@@ -217,7 +216,7 @@ class Foreign:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """A request that must not be repeated was answered with a refusal, perhaps by a gateway that delivered it."""
+    """A request that must not be repeated was refused, perhaps by a gateway that delivered it."""
 
     error: ServiceError
 
@@ -232,19 +231,19 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class NotThere:
-    """Looked for, and confirmed absent."""
+    """Checked, and confirmed absent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unsure:
-    """Looked for, not found, but the look cannot be trusted."""
+    """Not found, but the check cannot be trusted."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A file lies in the batch; the digest and size are those of the bytes that were sent."""
+    """A batch contains the file; digest and size are those of the bytes sent."""
 
     digest: str
     size: int
@@ -252,7 +251,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Unsendable:
-    """A file cannot be sent as it is: it vanished, changed for the worse, or the service would not take it."""
+    """The file cannot be sent as it is: it vanished, became unusable, or the service refuses it."""
 
     reason: str
     detail: str
@@ -260,7 +259,7 @@ class Unsendable:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The batch holds what the shard holds, but for the files named.
+    """The batch holds what the shard holds, except for the `missing` files.
 
     `modified` are the times (Unix seconds) that the service lists, `elders` older batches of the same name.
     """
@@ -272,12 +271,12 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The batch or run is not on the server any more."""
+    """The batch or run does not exist on the service any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunSeen:
-    """What the service says of a run; `twins` are the ids of others that carry the same tag."""
+    """What the service reports about a run; `twins` are the ids of other runs with the same tag."""
 
     info: RunInfo
     twins: tuple[str, ...] = ()
@@ -285,7 +284,7 @@ class RunSeen:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """All pages lie on disk."""
+    """All pages are on disk."""
 
     pages: tuple[Page, ...]
     answers: tuple[Answer, ...]
@@ -300,7 +299,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The step was given up because we were asked to stop."""
+    """The step was cancelled because the job is stopping."""
 
 
 Outcome = (

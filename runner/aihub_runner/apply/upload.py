@@ -1,4 +1,4 @@
-"""Put files into a batch, and check what it holds. Everything here may be repeated."""
+"""Put files into a batch, and check its content. Everything here may be repeated."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from aihub_runner.text.shown import count
 IN_MEMORY_BYTES = MB // 4  # sent as bytes, which is faster; 256 of them at once stay within 64 MB
 PARTS_AT_ONCE = 4
 TRIES = 3
-DISK = "disk"  # why a file cannot be sent that the disk, or the server behind a mount, does not give
+DISK = "disk"  # the reason where the disk, or the server behind a mount, cannot read a file
 # Refusals that concern one file, not the batch or the account.
 FILE_REFUSED = frozenset({400, 413, 415, 422})
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file as a batch's listing has it: its name there, size in bytes, and time (Unix seconds)."""
+    """A file as a batch's listing has it: name, size in bytes, and time (Unix seconds)."""
 
     name: str
     size: int | None
@@ -54,7 +54,7 @@ Listed = dict[str, _File]  # by names in NFC
 
 
 def send_file(client: AIHub, step: SendFile) -> Outcome:
-    """Send a file as it is now, and tell the digest of exactly the bytes that were sent."""
+    """Send a file as it is now, and return the digest of exactly the bytes that were sent."""
     for _ in range(TRIES):
         try:
             before = _identify(step.path)
@@ -78,7 +78,7 @@ def send_file(client: AIHub, step: SendFile) -> Outcome:
 
 
 def _explain(error: OSError) -> Unsendable:
-    """Return why a file cannot be sent. Raises Shortage where it is not the file's fault."""
+    """Return why a file cannot be sent. Raises Shortage where the file is not at fault."""
     if shortage := find_shortage(error):
         raise shortage from error
     what = error.strerror or str(error)
@@ -88,7 +88,7 @@ def _explain(error: OSError) -> Unsendable:
 
 
 def _identify(path: Path) -> Stat:
-    """Return what changes with a file's content: what was sent while this changed is perhaps of two files."""
+    """Return what changes with a file's content. If it changes during an upload, the bytes may be of two versions."""
     info = path.stat()
     return Stat(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
 
@@ -106,7 +106,7 @@ def _send_whole(client: AIHub, step: SendFile, size: int) -> Sent:
 
 
 def _send_parts(client: AIHub, step: SendFile, size: int) -> Sent:
-    """Send a file in parts, several at once; raises SourceChanged where the parts are not of one file."""
+    """Send a file in parts, several at once. Raises SourceChanged where the parts are of different versions."""
     session = client.open_upload(step.remote_id, step.member.name, size)
 
     def send(number: int) -> tuple[UploadPart, str]:
@@ -130,7 +130,7 @@ def _send_parts(client: AIHub, step: SendFile, size: int) -> Sent:
 
 
 def _digest_parts(path: Path, part_size: int, digests: list[str]) -> str:
-    """Hash a file whose parts were hashed as they were sent; raises SourceChanged where they differ."""
+    """Hash a file whose parts were hashed while being sent. Raises SourceChanged where they differ."""
     whole = hashlib.sha256()
     with open_regular(path) as file:
         for digest in digests:
@@ -152,7 +152,7 @@ def _is_gone(client: AIHub, step: SendFile | CheckBatch | VerifyBatch) -> bool:
 
 
 def verify_batch(client: AIHub, step: VerifyBatch) -> Outcome:
-    """Check that a batch is the one that we made: an answer may have been about another."""
+    """Check that a batch is the one we created: a response may name another."""
     try:
         info = client.get_batch(step.remote_id)
         files = client.list_files(step.remote_id)
@@ -161,15 +161,15 @@ def verify_batch(client: AIHub, step: VerifyBatch) -> Outcome:
             return Gone()
         raise
     if info.name != step.name:
-        return Foreign("it has another name")
-    if files and client.list_files(step.remote_id):  # one listing may have been of another batch
-        return Foreign(f"it holds {count(len(files), 'file')} already")
+        return Foreign("its name is different")
+    if files and client.list_files(step.remote_id):  # one listing may be of another batch
+        return Foreign(f"it already holds {count(len(files), 'file')}")
     created_ms = info.created_at_ms or 0
     return Verified(0 if is_to_come(created_ms / 1000) else created_ms)
 
 
 def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
-    """List a batch and compare names and sizes; what this job sent there and does not want any more is deleted."""
+    """List a batch, delete surplus files that this job sent, and compare names and sizes."""
     try:
         listed = _list(client, step.remote_id)
         unknown_batches = sorted(listed.keys() - step.sizes.keys())
@@ -183,7 +183,7 @@ def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
         raise
     if left := listed.keys() - step.sizes.keys():
         raise ServiceError(
-            f"batch {step.remote_id}: holds {count(len(left), 'file')} that shall not be run",
+            f"batch {step.remote_id}: holds {count(len(left), 'file')} that must not be run",
             "apply again in a while",
         )
     missing = tuple(_missing(step, listed))
@@ -192,7 +192,7 @@ def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
 
 
 def _check_strangers(step: CheckBatch, names: list[str]) -> None:
-    """Refuse to touch files that this job did not send: somebody else put them there, or the batch is another's."""
+    """Raise ServiceError where a batch holds files that this job did not send: never delete those."""
     foreign = [name for name in names if name not in step.sent]
     if foreign:
         raise ServiceError(
@@ -202,7 +202,7 @@ def _check_strangers(step: CheckBatch, names: list[str]) -> None:
 
 
 def _elders(client: AIHub, step: CheckBatch) -> tuple[int, ...]:
-    """List older batches of the same name that are not ours: of two clones that began at once, one pays."""
+    """List older batches of the same name that are not ours: of two clones that start at once, only one pays."""
     if not step.name:
         return ()
     batches = client.list_batches(step.workspace)
@@ -211,7 +211,7 @@ def _elders(client: AIHub, step: CheckBatch) -> tuple[int, ...]:
 
 
 def _wait_until_right(client: AIHub, step: CheckBatch, listed: Listed) -> Listed:
-    """List again and again while a listing may lag behind what was done to the batch."""
+    """List again until the listing has caught up with the changes, for at most `settle_s`."""
     until_s, pause_s = time.monotonic() + step.settle_s, 0.2
     while (listed.keys() - step.sizes.keys() or _missing(step, listed)) and time.monotonic() < until_s:
         client.pause(pause_s)
@@ -221,9 +221,9 @@ def _wait_until_right(client: AIHub, step: CheckBatch, listed: Listed) -> Listed
 
 
 def _missing(step: CheckBatch, listed: Listed) -> list[str]:
-    """List the files that are not there as they were sent: by size, and by time where an earlier one is known.
+    """List the files that are not as they were sent: by size, and by time where an earlier one is known.
 
-    A late duplicate of an older upload has the same name and may have the same size, but a later time.
+    A late duplicate of an older upload has the same name and perhaps the same size, but a later time.
     """
     return [
         name for name, size in step.sizes.items() if not _is_as_sent(listed.get(name), size, step.modified.get(name))
