@@ -110,7 +110,7 @@ def test_times_of_a_run_that_no_column_can_hold_are_unknown(tmp_path: Path) -> N
 
 
 def test_number_that_no_column_can_hold_is_an_error_of_the_state(tmp_path: Path) -> None:
-    with closing(State(tmp_path / "job.state.db")) as state, pytest.raises(StateError, match="cannot hold a number"):
+    with closing(State(tmp_path / "job.state.db")) as state, pytest.raises(StateError, match="cannot store a number"):
         state.record_imported_batch(state.record_shard([]), "target", 1 << 64)
 
 

@@ -1,1 +1,1 @@
-"""What is missing, and who is who. Pure."""
+"""Plan what is missing, and compute identities. Pure."""

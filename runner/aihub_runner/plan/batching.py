@@ -1,4 +1,4 @@
-"""Group files into shards, and name them so that no two collide in a batch."""
+"""Group files into shards, and name them so that names in a batch are unique."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_NAME = 255
 
 
 def fold_name(name: str) -> str:
-    """Fold a name as the most forgiving file system would: NFC, then without case."""
+    """Return a name in NFC and case-folded, as case-insensitive file systems compare it."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -25,11 +25,11 @@ def plain_name(path: str) -> str:
 
 
 def hashed_name(path: str, hex_digits: int = 8) -> str:
-    """Make a name that tells files of one basename apart: stem, `~`, a hash of the path, extension."""
+    """Return a unique name for a file whose basename is not: stem, `~`, a hash of the path, extension."""
     pure = PurePosixPath(plain_name(path))
     mark = "~" + hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:hex_digits]
     room = MAX_NAME - len(mark) - len(pure.suffix.encode())
-    if room < 1:  # an extension of absurd length is cut with the rest
+    if room < 1:  # an overlong extension is cut, too
         return _cut(pure.name, MAX_NAME - len(mark)) + mark
     return _cut(pure.stem, room) + mark + pure.suffix
 
@@ -43,7 +43,7 @@ def _fits(name: str) -> bool:
 
 
 def assign_names(paths: Sequence[str]) -> dict[str, str]:
-    """Return each path of one shard its name in the batch: the basename where that is unique and fits."""
+    """Return a name in the batch for each path of one shard: the basename where it is unique and short enough."""
     plain = {path: plain_name(path) for path in paths}
     seen = Counter(fold_name(name) for name in plain.values())
     names = {path: name for path, name in plain.items() if seen[fold_name(name)] == 1 and _fits(name)}

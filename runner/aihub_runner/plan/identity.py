@@ -1,7 +1,7 @@
-"""Who is who: fingerprints of shards, keys of runs, and the names made of them.
+"""Compute identities: fingerprints of shards, keys of runs, and the names made of them.
 
-Everything here is pure, and may never give another answer for the same input: a changed answer would pay for work
-again. A better way gets another `VERSION`, which is recorded with each fingerprint.
+Everything here is pure, and must always return the same value for the same input: a changed value would pay for work
+again. A better method gets another `VERSION`, which is recorded with each fingerprint.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aihub_runner.spec.model import Spec
 
 VERSION = 1
 TAG_PREFIX = "aihub-runner"
-PLAIN = "plain"  # names the kind of fetch that includes nothing
+PLAIN = "plain"  # the name of a fetch without includes
 MEMBER_HEX = 16
 
 _TAG = re.compile(rf"{TAG_PREFIX}:([0-9a-f]{{64}}):([0-9a-f]{{16}}):([1-9][0-9]{{0,8}})")
@@ -29,23 +29,23 @@ def _digest(value: object) -> str:
 
 
 def fingerprint_members(members: Iterable[Member]) -> str:
-    """Compute the fingerprint of a shard, 64 hex digits, from the names and identities of its members."""
+    """Return the fingerprint of a shard, 64 hex digits, from the names and identities of its members."""
     pairs = sorted((member.name, member.identity) for member in members)
     return _digest(["shard", VERSION, pairs])
 
 
 def short_identity(identity: str) -> str:
-    """Shorten an identity to 16 hex digits, for the lock file: enough to recognise, too little to read."""
+    """Shorten an identity to 16 hex digits for the lock file: enough to recognise a file, too short to reveal it."""
     return _digest(["member", VERSION, identity])[:MEMBER_HEX]
 
 
 def target_key(target: Target) -> str:
-    """Compute 16 hex digits that stand for a root, context and workspace."""
+    """Return 16 hex digits that identify a root, context and workspace."""
     return _digest(["target", VERSION, target.root, target.context, target.workspace])[:16]
 
 
 def run_settings(spec: Spec, target: Target) -> dict[str, Any]:
-    """List everything that changes the outcome of a run; absent and default are equal."""
+    """Return everything that changes the outcome of a run. An absent value equals its default."""
     run = spec.run
     settings = {
         "root": target.root,
@@ -66,30 +66,30 @@ def run_settings(spec: Spec, target: Target) -> dict[str, Any]:
 
 
 def run_key(settings: dict[str, Any]) -> str:
-    """Compute the identity of a run's settings, 16 hex digits."""
+    """Return the identity of a run's settings, 16 hex digits."""
     return _digest(["run", VERSION, settings])[:16]
 
 
 def batch_name(spec_name: str, fingerprint: str) -> str:
-    """Name a batch so that it can be found again; it is only an address."""
+    """Return the name of a batch, by which it can be found again. It proves nothing about the content."""
     return f"{spec_name}-{fingerprint}"
 
 
 def run_tag(fingerprint: str, key: str, attempt: int) -> str:
-    """Make the tag by which a run is found again, at most 110 characters."""
+    """Return the tag by which a run can be found again, at most 110 characters."""
     return f"{TAG_PREFIX}:{fingerprint}:{key}:{attempt}"
 
 
 def parse_run_tag(tag: str) -> tuple[str, str, int] | None:
-    """Read fingerprint, run key and attempt from a tag, or None where it is not one of ours, letter for letter.
+    """Return fingerprint, run key and attempt of a tag, or None where it is not exactly one of ours.
 
-    One that somebody shortened or hid in part says nothing: it must not pass for that of another run.
+    A shortened or partly hidden tag proves nothing: it must not pass for the tag of another run.
     """
     found = _TAG.fullmatch(tag)
     return (found[1], found[2], int(found[3])) if found else None
 
 
 def name_include(include: tuple[str, ...], *, post_process_pdf: bool) -> str:
-    """Name a kind of fetch: its includes, sorted, joined by `+`; the PDFs are only told of with `source`."""
+    """Return the name of a kind of fetch: its includes, sorted and joined by `+`. Only `source` lists the PDFs."""
     wanted = set(include) | ({"source"} if post_process_pdf else set())
     return "+".join(sorted(wanted)) or PLAIN

@@ -1,4 +1,4 @@
-"""Facts + spec + files → what is missing. Pure: nothing here touches disk, network or clock."""
+"""Plan what is missing, from facts, spec and files. Pure: no disk, no network, no clock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aihub_runner.text.shown import count
 
 
 class Action(Enum):
-    """The next thing that is missing for a shard."""
+    """The next action that a shard needs."""
 
     NOTHING = "nothing"
     CREATE_BATCH = "create a batch"
@@ -31,13 +31,13 @@ class Action(Enum):
 
 
 NOT_RUN = "not run yet"
-REGROUPED = "to run again, since other files of their batch have changed or gone"
+REGROUPED = "to run again because other files in their batch changed or are gone"
 PAYS = frozenset({Action.CREATE_BATCH, Action.FIND_BATCH, Action.VERIFY, Action.UPLOAD, Action.CHECK, Action.START_RUN})
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A recorded file that is found under another path."""
+    """A recorded file whose path changed."""
 
     old: str
     new: str
@@ -45,9 +45,9 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A shard to bring to its end under one attempt, and why; `shard.id` is 0 for a new shard.
+    """A shard to finish under one attempt, and why; `shard.id` is 0 for a new shard.
 
-    `is_stale` says that its files are not all there as they were, so that no run on it is started any more.
+    `is_stale` says that some of its files are missing or changed, so that no more runs are started on it.
     """
 
     shard: Shard
@@ -61,8 +61,8 @@ class Work:
 class Plan:
     """Everything that is missing.
 
-    `members` are the new members of open shards by shard id; `dissolved` the ids of open shards that are
-    grouped anew. `failed` lists the files that are not paid for again without being told to.
+    `members` are the new members of open shards, by shard id. `dissolved` are the ids of open shards to group again.
+    `failed` lists the files that are not paid for again unless you ask for it.
     """
 
     moves: tuple[Move, ...]
@@ -75,21 +75,21 @@ class Plan:
 
     @property
     def runs_to_pay(self) -> int:
-        """Count the runs that applying this would start."""
+        """The number of runs that applying this would start."""
         return sum(work.action in PAYS for work in self.work)
 
     @property
     def open_intents(self) -> int:
-        """Count the runs of which it is unconfirmed whether they were started."""
+        """The number of runs whose start is unconfirmed."""
         return sum(work.action is Action.FIND_RUN for work in self.work)
 
     @property
     def batches_to_create(self) -> int:
-        """Count the batches that applying this would create."""
+        """The number of batches that applying this would create."""
         return sum(work.action in (Action.CREATE_BATCH, Action.FIND_BATCH) for work in self.work)
 
     def uploads(self, target: str) -> list[Member]:
-        """List the files that applying this would send."""
+        """Return the files that applying this would send."""
         paying = (work.shard for work in self.work if work.action in PAYS)
         return [member for shard in paying for member in missing_uploads(shard, target)]
 
@@ -107,10 +107,10 @@ def find_attempt(shard: Shard, run_key: str, attempt: int) -> Run | None:
 
 
 def next_action(shard: Shard, goal: Goal, attempt: int, *, checked: bool = False, fetched: bool = False) -> Action:
-    """Return the next thing that is missing until this attempt's results are here.
+    """Return the next action that this attempt needs until its results are here.
 
-    `checked` says that the batch was just found to hold what the shard holds, `fetched` that the results were just
-    fetched, if that was asked for although they were here.
+    `checked` says that the batch was just found to hold what the shard holds. `fetched` says that the results were just
+    fetched again on request.
     """
     run = find_attempt(shard, goal.run_key, attempt)
     if run is None:
@@ -127,14 +127,14 @@ def next_action(shard: Shard, goal: Goal, attempt: int, *, checked: bool = False
 
 
 def _lacks_results(run: Run, goal: Goal, fetched: bool) -> bool:
-    """Return whether there is something to fetch; of a run that the server has no more, only when that is asked for."""
+    """Whether there is something to fetch. For a run that is gone, only on request."""
     if goal.include in run.fetched and fetched:
         return False
     return goal.refetch or (not run.is_gone and goal.lacks(run))
 
 
 def next_before_run(shard: Shard, target: str, *, checked: bool) -> Action:
-    """Return the next thing that is missing until a run can be started."""
+    """Return the next action needed until a run can be started."""
     batch = shard.batch_in(target)
     if batch is None:
         return Action.CREATE_BATCH
@@ -166,7 +166,7 @@ def find_moves(shards: Sequence[Shard], scan: Scan) -> list[Move]:
 
 
 def move_members(shard: Shard, moves: Mapping[str, str]) -> Shard:
-    """Return the members of a shard their new paths, whatever their bytes were; `moves` maps old to new paths."""
+    """Return a shard with its members' paths updated, whatever their bytes; `moves` maps old to new paths."""
     if not any(member.path in moves for member in shard.members):
         return shard
     members = tuple(replace(member, path=moves.get(member.path, member.path)) for member in shard.members)
@@ -178,7 +178,7 @@ def _covers(run: Run, goal: Goal) -> bool:
 
 
 def _is_superseded(run: Run, goal: Goal) -> bool:
-    """Whether `--again` pays for this run's work once more: it is older than that wish, and complete."""
+    """Whether `--again` pays for this run's work once more: the run is complete and older than that request."""
     return goal.again and run.status == "COMPLETE" and run.id <= goal.again_after
 
 
@@ -204,10 +204,10 @@ def make_plan(
     settings_of: Mapping[str, Mapping[str, Any]] | None = None,
     held: Collection[str] = (),
 ) -> Plan:
-    """Work out everything that is missing.
+    """Return the plan of everything that is missing.
 
-    `settings_of` tells what each run key that is known stands for, to say what has changed. `held` are the paths of
-    files that may have been paid for, which cannot be verified: nothing is planned for them.
+    `settings_of` maps known run keys to their settings, to explain changes. `held` are the paths of files that may have
+    been paid for, which is unconfirmed: nothing is planned for them.
     """
     moves = find_moves(shards, scan)
     by_old = {move.old: move.new for move in moves}
@@ -237,7 +237,7 @@ def make_plan(
 
 
 def _finish(shards: Iterable[Shard], goal: Goal, present: Mapping[str, Source]) -> list[Work]:
-    """Bring what was paid for to its end: of each shard the newest run that is not at its end yet."""
+    """Finish what was paid for: for each shard its newest run that is not finished yet."""
     work = []
     for shard in shards:
         runs = shard.runs_of(goal.run_key)
@@ -257,13 +257,13 @@ def _finish(shards: Iterable[Shard], goal: Goal, present: Mapping[str, Source]) 
 
 def _describe_run(run: Run, is_damaged: bool) -> str:
     if is_damaged:
-        return f"the results of run {run.remote_id} are not here any more as they were fetched"
+        return f"the results of run {run.remote_id} are missing or changed on disk"
     if run.refused:
-        return f"its run was refused, {run.refused}; it is started once it is confirmed not to exist"
+        return f"its run was refused, {run.refused}; it starts once confirmed absent"
     if run.is_open:
-        return "it is unconfirmed whether its run was started"
+        return "the start of its run is unconfirmed"
     if run.status == REVIEW_STATUS:
-        return f"run {run.remote_id} waits for a person's review"
+        return f"run {run.remote_id} waits for review"
     return f"run {run.remote_id} is {run.status or 'started'}"
 
 
@@ -273,7 +273,7 @@ def _rerun(
     pending: dict[str, Source],
     settings_of: Mapping[str, Mapping[str, Any]],
 ) -> list[Work]:
-    """Run closed shards as they are, where every member is still wanted with the same bytes."""
+    """Run closed shards again as they are, where every member is still wanted with the same bytes."""
     work = []
     for shard in shards:
         if not shard.is_closed or not shard.members or not _is_whole(shard, pending):
@@ -296,12 +296,12 @@ def _is_whole(shard: Shard, pending: Mapping[str, Source]) -> bool:
 
 def _why_again(shard: Shard, runs: Sequence[Run], goal: Goal, settings_of: Mapping[str, Mapping[str, Any]]) -> str:
     if runs and runs[-1].is_given_up:
-        return "no run was started before, as was decided"
+        return "no run was started before, by your decision"
     if runs:
-        return f"run {runs[-1].remote_id} was {runs[-1].status}, and is repeated as asked"
+        return f"run {runs[-1].remote_id} was {runs[-1].status}; repeated on request"
     ran = [run for run in shard.runs if run.remote_id]
     if not ran:
-        return "its run was not started yet"
+        return "its run has not started yet"
     before = settings_of.get(ran[-1].run_key, {})
     changed = sorted(
         name for name in before.keys() | goal.settings.keys() if before.get(name) != goal.settings.get(name)
@@ -312,7 +312,7 @@ def _why_again(shard: Shard, runs: Sequence[Run], goal: Goal, settings_of: Mappi
 def _reopen(
     shards: Iterable[Shard], goal: Goal, pending: dict[str, Source]
 ) -> tuple[dict[int, tuple[Member, ...]], list[int], list[Work]]:
-    """Keep open shards that have a batch, with the files as they are now; dissolve the others."""
+    """Keep open shards that have a batch, with the current files; dissolve the others."""
     members, dissolved, work = {}, [], []
     for shard in shards:
         if shard.is_closed:
@@ -342,7 +342,7 @@ def _refresh(shard: Shard, pending: Mapping[str, Source]) -> tuple[Member, ...]:
 
 
 def _tell_past(shards: Iterable[Shard]) -> dict[tuple[str, str], str]:
-    """Return of each recorded (path, identity) what was done with it: only what was run can be run again."""
+    """Return the past of each recorded (path, identity): only what was run can be run again."""
     past: dict[tuple[str, str], str] = {}
     for shard in shards:
         word = REGROUPED if any(run.remote_id for run in shard.runs) else NOT_RUN
@@ -361,7 +361,7 @@ def _start_new(members: tuple[Member, ...], known: Collection[str], past: Mappin
 
 
 def _same_content(shards: Iterable[Shard], new: Iterable[Source], known: Collection[str]) -> list[str]:
-    """Say of new files whose bytes are known under another path that they are sent all the same."""
+    """Return a note for each new file whose bytes are known under another path. It is sent all the same."""
     first: dict[str, str] = {}
     for shard in shards:
         for member in shard.members:
@@ -371,5 +371,5 @@ def _same_content(shards: Iterable[Shard], new: Iterable[Source], known: Collect
     for source in sorted(new, key=lambda source: source.path):
         twin = first.setdefault(source.digest, source.path)
         if twin != source.path and source.path not in known:
-            notes.append(f"{source.path}: same content as {twin}; sent all the same")
+            notes.append(f"{source.path}: same content as {twin}; sent anyway")
     return notes

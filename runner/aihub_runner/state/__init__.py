@@ -1,1 +1,1 @@
-"""What is remembered: the state file, its lock, and the lock file for Git."""
+"""State: the SQLite file, its lock, and the lock file for Git."""

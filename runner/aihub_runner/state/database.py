@@ -1,7 +1,7 @@
-"""One SQLite file: opening it, transactions, and its errors in plain words.
+"""One SQLite file: open it, run transactions, and explain its errors.
 
-`journal_mode=DELETE` and `synchronous=FULL`: a commit is durable, and a copied file is complete, which it is not in
-WAL mode after a kill.
+`journal_mode=DELETE` and `synchronous=FULL`: a commit is durable, and a copy of the file is complete. In WAL mode a
+copy is incomplete after a kill.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aihub_runner.errors import Shortage, StateError
 from aihub_runner.system.shortage import find_shortage, probe_shortage
 
 SCHEMA_VERSION = 3
-# What makes the schema of the next version of each version; columns come last, as in schema.sql.
+# Statements that migrate each version to the next. New columns come last, as in schema.sql.
 MIGRATIONS = {
     1: "ALTER TABLE batches ADD COLUMN sent_s REAL; ALTER TABLE fetches ADD COLUMN fetched_s REAL;",
     2: """
@@ -42,30 +42,30 @@ MIGRATIONS = {
 }
 REBUILT = {
     2: ("batches", "uploads", "runs", "members")
-}  # tables that are copied into new ones, since their constraints change
+}  # tables to copy into new ones, because their constraints change
 ADDED = {2: ("foreign_batches",)}
 BUSY_TIMEOUT_S = 10.0
 
-PATIENCE_S = (0.05, 0.1, 0.2, 0.4, 0.8)  # between tries, while others of ours have too many files open
+PATIENCE_S = (0.05, 0.1, 0.2, 0.4, 0.8)  # between attempts, while our other threads have too many files open
 
 _ADVICE = {
-    sqlite3.SQLITE_FULL: ("the disk is full", "make room and apply again; nothing is lost"),
-    sqlite3.SQLITE_NOMEM: ("there is not enough memory", "close other programs, and apply again"),
-    sqlite3.SQLITE_IOERR: ("it cannot be read or written", "check the disk and apply again"),
-    sqlite3.SQLITE_READONLY: ("it cannot be written", "check its permissions"),
-    sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "check that its folder exists and can be written"),
-    sqlite3.SQLITE_BUSY: ("another program holds it", "close the program that has it open, and apply again"),
-    sqlite3.SQLITE_CORRUPT: ("it is damaged", "restore it from a backup, or import work with --adopt"),
-    sqlite3.SQLITE_NOTADB: ("it is no state file", "name another place with --state"),
+    sqlite3.SQLITE_FULL: ("the disk is full", "free some space and apply again; nothing is lost"),
+    sqlite3.SQLITE_NOMEM: ("not enough memory", "close other programs, and apply again"),
+    sqlite3.SQLITE_IOERR: ("cannot be read or written", "check the disk and apply again"),
+    sqlite3.SQLITE_READONLY: ("cannot be written", "check its permissions"),
+    sqlite3.SQLITE_CANTOPEN: ("cannot be opened", "check that its folder exists and is writable"),
+    sqlite3.SQLITE_BUSY: ("locked by another program", "close that program and apply again"),
+    sqlite3.SQLITE_CORRUPT: ("is damaged", "restore it from a backup, or import work with --adopt"),
+    sqlite3.SQLITE_NOTADB: ("is not a state file", "use --state with another path"),
 }
 
 
 def fits_column(value: object) -> bool:
-    """Return whether a column can hold a value: a whole number has 64 bits there."""
+    """Whether a column can hold a value: whole numbers have 64 bits there."""
     return not isinstance(value, int) or -(1 << 63) <= value < 1 << 63
 
 
-# What SQLite says of a file that it cannot open because too many are open: it does not tell why.
+# What SQLite reports for a file that it cannot open because too many are open. It does not say why.
 _MAY_LACK = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR})
 
 
@@ -75,16 +75,16 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _explain(path, error) from error
-    except OverflowError as error:  # a number from outside that no column can hold
-        hint = "report this, with what the service answered"
-        raise StateError(f"{path.name}: cannot hold a number, {error}", hint) from error
+    except OverflowError as error:  # a number from the service that no column can hold
+        hint = "report this bug with the service's response"
+        raise StateError(f"{path.name}: cannot store a number, {error}", hint) from error
 
 
 def _explain(path: Path, error: sqlite3.Error) -> StateError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _MAY_LACK and (shortage := probe_shortage()):
         return Shortage(f"{path.name}: {shortage.message}", shortage.hint, transient=True)
-    what, hint = _ADVICE.get(code, (f"it cannot be used, {error}", "report this, with the file kept as it is"))
+    what, hint = _ADVICE.get(code, (f"cannot be used, {error}", "keep the file and report this bug"))
     kind = Shortage if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM) else StateError
     return kind(f"{path.name}: {what}", hint)
 
@@ -112,7 +112,7 @@ def _configure(db: sqlite3.Connection, *, write: bool) -> None:
 
 
 def _roll_back(path: Path) -> None:
-    """Undo what a process that died left half-written: a reader that may not write cannot even read before that."""
+    """Roll back what a killed process left half-written. Until then, a read-only connection cannot read."""
     journal = path.with_name(f"{path.name}-journal")
     if path.exists() and journal.exists() and journal.stat().st_size:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S)) as db:
@@ -120,7 +120,7 @@ def _roll_back(path: Path) -> None:
 
 
 def _open(path: Path, *, write: bool) -> sqlite3.Connection:
-    """Open a file of today's schema; one that cannot be brought there is closed again, with nothing held."""
+    """Open a file with the current schema. Close it again if it cannot be migrated."""
     db = _connect(path, write=write)
     try:
         return _prepare(db, path, write=write)
@@ -130,16 +130,16 @@ def _open(path: Path, *, write: bool) -> sqlite3.Connection:
 
 
 def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> sqlite3.Connection:
-    """Bring a file to today's schema; one that may not be written is copied to memory and brought there."""
+    """Migrate a file to the current schema; a read-only one is copied to memory and migrated there."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
         raise StateError(
-            f"{path.name}: made by a newer version, schema {version} where this one knows {SCHEMA_VERSION}",
+            f"{path.name}: written by a newer version, schema {version}; this version supports {SCHEMA_VERSION}",
             "upgrade aihub-runner",
         )
     if version == 0 and write:
         if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise StateError(f"{path.name}: is no state file of aihub-runner", "name another place with --state")
+            raise StateError(f"{path.name}: is not a state file of aihub-runner", "use --state with another path")
         db.executescript(f"BEGIN IMMEDIATE;{_schema()};PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
     elif 0 < version < SCHEMA_VERSION:
         if write:
@@ -147,7 +147,7 @@ def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> sqlite3.Conn
         else:
             db = _copy_to_memory(db)
         steps = "".join(_migrate(old) for old in range(version, SCHEMA_VERSION))
-        db.execute("PRAGMA foreign_keys = OFF")  # or dropping a table would empty those that refer to it
+        db.execute("PRAGMA foreign_keys = OFF")  # else dropping a table would empty those that refer to it
         db.executescript(f"BEGIN IMMEDIATE;{steps}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
         db.execute("PRAGMA foreign_keys = ON")
     return db
@@ -158,7 +158,7 @@ def _schema() -> str:
 
 
 def _migrate(version: int) -> str:
-    """Return the statements that bring a schema of this version to the next one."""
+    """Return the statements that migrate a schema of this version to the next one."""
     tables = REBUILT.get(version, ())
     create = [_create(table).replace("CREATE TABLE ", "CREATE TABLE new_", 1) for table in tables]
     replace = [f"DROP TABLE {table}; ALTER TABLE new_{table} RENAME TO {table};" for table in tables]
@@ -167,14 +167,14 @@ def _migrate(version: int) -> str:
 
 
 def _create(table: str) -> str:
-    """Return the statement that creates a table of today's schema."""
+    """Return the statement that creates a table of the current schema."""
     found = re.search(rf"CREATE TABLE {table} \(.*?\n\).*?;", _schema(), re.DOTALL)
     assert found is not None, table
     return found[0]
 
 
 def _keep_copy(db: sqlite3.Connection, path: Path) -> None:
-    """Keep the file as it was before a migration; a copy that is there is older, and stays."""
+    """Copy the file before a migration. An existing copy is older, and stays."""
     if path.exists():
         return
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -191,7 +191,7 @@ def _copy_to_memory(db: sqlite3.Connection) -> sqlite3.Connection:
 
 
 class Database:
-    """An open database file. One thread uses it; with `write=False` nothing is created or changed."""
+    """An open database file, for one thread. With `write=False` nothing is created or changed."""
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
         self.path = path
@@ -204,7 +204,8 @@ class Database:
             if shortage := find_shortage(error):
                 raise shortage from error
             raise StateError(
-                f"{path.name}: cannot be created, {error.strerror}", "check the folder, or give --state"
+                f"{path.name}: cannot be created, {error.strerror}",
+                "check the folder, or use --state with another path",
             ) from error
 
     def close(self) -> None:
@@ -213,7 +214,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make all records inside durable at once, or none. May be nested."""
+        """Make all changes inside durable together, or none. May be nested."""
         with _explained(self.path):
             if self._db.in_transaction:
                 yield
@@ -228,20 +229,20 @@ class Database:
                 raise
 
     def write(self, sql: str, *values: object) -> sqlite3.Cursor:
-        """Run one statement that changes something, in the transaction at hand or one of its own."""
+        """Run one statement that changes data, in the current transaction or its own."""
         with self.transaction():
             return self._execute(sql, values)
 
     def write_all(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
-        """Run one statement for each row, in the transaction at hand or one of its own."""
+        """Run one statement per row, in the current transaction or its own."""
         rest = iter(rows)
         with self.transaction():
             for first in islice(rest, 1):
-                self._execute(sql, first)  # it opens what the rest needs open, too
+                self._execute(sql, first)  # it opens the files that the rest needs
             self._db.executemany(sql, rest)
 
     def _execute(self, sql: str, values: Sequence[object]) -> sqlite3.Cursor:
-        """Run one statement; where its journal cannot be opened, since too many files are open now, in a while."""
+        """Run one statement. Retry where its journal cannot be opened because too many files are open."""
         pauses_s = iter(PATIENCE_S)
         while True:
             try:
@@ -259,6 +260,6 @@ class Database:
         return self._db.total_changes
 
     def read(self, sql: str, *values: object) -> list[sqlite3.Row]:
-        """Run a query and give all rows."""
+        """Run a query and return all rows."""
         with _explained(self.path):
             return self._db.execute(sql, values).fetchall()

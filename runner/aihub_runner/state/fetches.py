@@ -1,4 +1,4 @@
-"""The facts that are remembered of fetched results: which pages there are, and which answer lies where."""
+"""Recorded facts about fetched results: the pages, and the place of each answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Fetches(Database):
     def record_fetch(
         self, run: int, include: str, pages: Iterable[Page], answers: Iterable[Answer], now_s: float
     ) -> None:
-        """Record a complete fetch of a run's results, in place of an earlier one of the same kind."""
+        """Record a complete fetch of a run's results. It replaces an earlier one of the same kind."""
         with self.transaction():
             self.write("DELETE FROM fetches WHERE run = ? AND include = ?", run, include)
             self.write("INSERT INTO fetches VALUES (?, ?, ?)", run, include, now_s)
@@ -34,7 +34,7 @@ class Fetches(Database):
             )
 
     def load_pages(self, run: int, include: str) -> list[Page]:
-        """Load where the raw pages of a fetch lie, in order."""
+        """Return the raw pages of a fetch, in order."""
         rows = self.read(
             "SELECT file_offset, path, digest FROM pages WHERE run = ? AND include = ? ORDER BY file_offset",
             run,
@@ -43,7 +43,7 @@ class Fetches(Database):
         return [Page(*row) for row in rows]
 
     def load_answers(self, run: int, include: str) -> dict[str, Answer]:
-        """Load where the answer for each file lies, by its name in the batch (NFC)."""
+        """Return the place of each file's answer, by the file's name in the batch (NFC)."""
         rows = self.read(
             "SELECT name, file_offset, position, documents, field_errors FROM answers WHERE run = ? AND include = ?",
             run,
@@ -52,10 +52,9 @@ class Fetches(Database):
         return {row["name"]: Answer(*row) for row in rows}
 
     def find_answer(self, run: int, include: str, name: str) -> tuple[Page, int] | None:
-        """Find the answer for a file by its name in the batch (NFC): the page that holds it, and its place there.
+        """Find the answer for a file, by its name in the batch (NFC): its page, and its position there.
 
-        The answers of a few runs are kept, as long as nothing is written: one query for each file took a minute for
-        100,000.
+        The answers of a few runs are cached until the next write: a query per file took a minute for 100,000 files.
         """
         if self._answers_of != self.changes:
             self._answers, self._answers_of = {}, self.changes

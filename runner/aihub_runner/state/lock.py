@@ -1,4 +1,4 @@
-"""Let one process at a time apply a spec: a kernel lock that dies with its holder, and a lease in the state."""
+"""Let only one process apply a spec: a kernel lock that ends with its holder, and a lease in the state."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from filelock import FileLock, Timeout
 from aihub_runner.errors import Interrupted, StateError
 from aihub_runner.system.shortage import find_shortage
 
-GLANCE_S = 0.3  # others look at the lock for a moment, see `is_locked`; that is no reason to give up
-LOOK_UP_S = 0.2  # while it is waited for, we look this often whether we are asked to stop
+GLANCE_S = 0.3  # `is_locked` holds the lock for a moment; wait that long before giving up
+LOOK_UP_S = 0.2  # how often to check `stop` while waiting for the lock
 
 
 def new_lease() -> str:
-    """Make the random word by which a holder knows its own lease."""
+    """Return a random word that identifies a lease of ours."""
     return secrets.token_hex(16)
 
 
@@ -30,7 +30,7 @@ def _lock_path(state_path: Path) -> Path:
 
 
 def is_locked(state_path: Path) -> bool:
-    """Return whether a process holds the lock beside a state file, without keeping another from taking it."""
+    """Whether a process holds the lock beside a state file. Does not keep others from taking it."""
     try:
         descriptor = os.open(_lock_path(state_path), os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -50,11 +50,11 @@ def is_locked(state_path: Path) -> bool:
 def hold_locks(paths: tuple[Path, Path, Path], timeout_s: float, who: Callable[[], str], stop: Event) -> Iterator[bool]:
     """Hold the locks of a spec and of a state, waiting at most `timeout_s` for them, or until `stop`.
 
-    The value says whether the file system keeps others from taking them meanwhile.
+    The value says whether the file system enforces the locks.
 
-    `paths` are the spec, the state that belongs to it, and the state in use: two applies of one spec exclude each
-    other, whatever states they use, and two that use one state, whatever their specs. Raises StateError where another
-    process holds one; `who` tells which, as far as the state knows.
+    `paths` are the spec, the state that belongs to it, and the state in use. Two applies of one spec exclude each
+    other, whatever states they use; so do two with one state, whatever their specs. Raises StateError where another
+    process holds a lock; `who` returns its holder, as the state records it.
     """
     spec, own, used = paths
     until_s = time.monotonic() + max(timeout_s, GLANCE_S)
@@ -71,7 +71,7 @@ def hold_locks(paths: tuple[Path, Path, Path], timeout_s: float, who: Callable[[
 
 @contextmanager
 def _hold(path: Path, until_s: float, who: Callable[[], str], stop: Event) -> Iterator[bool]:
-    """Hold the lock beside a state file; its file is never deleted, or two processes could hold one lock."""
+    """Hold the lock beside a state file. Its file is never deleted, or two processes could hold one lock."""
     lock = FileLock(_lock_path(path), mode=0o600, fallback_to_soft=False)
     try:
         _wait(lambda: lock.acquire(timeout=0), (Timeout,), until_s, stop)
@@ -82,7 +82,7 @@ def _hold(path: Path, until_s: float, who: Callable[[], str], stop: Event) -> It
             raise shortage from error
         raise StateError(
             f"{path.name}: cannot be locked, {error.strerror or error}",
-            "check the folder's permissions, or name another place with --state",
+            "check the folder's permissions, or use --state with another path",
         ) from error
     try:
         yield _excludes(_lock_path(path))
@@ -91,7 +91,7 @@ def _hold(path: Path, until_s: float, who: Callable[[], str], stop: Event) -> It
 
 
 def _excludes(path: Path) -> bool:
-    """Whether a lock that is held keeps a second one from being taken: some file systems give it to everybody."""
+    """Whether a held lock excludes a second one: some file systems grant it to everybody."""
     descriptor = os.open(path, os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,7 +104,7 @@ def _excludes(path: Path) -> bool:
 
 @contextmanager
 def _hold_file(path: Path, until_s: float, who: Callable[[], str], stop: Event) -> Iterator[None]:
-    """Hold a lock on a file itself, where its folder cannot be written."""
+    """Lock a file itself, where its folder is read-only."""
     import fcntl
 
     try:
@@ -117,8 +117,8 @@ def _hold_file(path: Path, until_s: float, who: Callable[[], str], stop: Event) 
 
 def _busy(path: Path, who: Callable[[], str]) -> StateError:
     return StateError(
-        f"{path.name}: another apply is at work, {who() or 'holder not known'}",
-        "wait for it, or use --lock-timeout 10m to wait here",
+        f"{path.name}: another apply is running, {who() or 'holder unknown'}",
+        "wait until it ends, or use --lock-timeout 10m",
     )
 
 

@@ -1,8 +1,8 @@
-"""The lock file for Git: which work was paid, so that a fresh clone does not pay for it again.
+"""The lock file for Git: a record of paid work, so that a fresh clone does not pay again.
 
-One entry per run of a closed shard. Deterministic text; no secrets, no paths and no file names in it. `members`
-holds 16 hex digits for each file, in the order of their names in the batch: enough to recognise a file that
-is still the same when another one of its shard has changed or is gone.
+It has one entry per run of a closed shard. The text is deterministic, without secrets, paths or file names. `members`
+holds 16 hex digits per file, in the order of the names in the batch: enough to recognise an unchanged file when
+another one of its shard has changed or is gone.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from aihub_runner.plan.identity import VERSION, run_tag, short_identity
 
 HEADER = "# Not a spec: the record of what was paid, written by `runner apply`. Commit it, and do not edit it.\n"
 FORMAT = 1
-GIVEN_UP = "RESUBMITTED"  # the status of an entry under which, as a person decided, no run was started
+GIVEN_UP = "RESUBMITTED"  # the status of an entry without a run, by the user's decision
 
 
 class Entry(BaseModel):
-    """A run of a closed shard, as the lock file has it; `run_id` is empty where it is not known."""
+    """A run of a closed shard in the lock file; `run_id` is empty where it is unknown."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     fingerprint: str
@@ -47,12 +47,12 @@ class Entry(BaseModel):
 
     @property
     def tag(self) -> str:
-        """The tag that the run carries."""
+        """The tag of the run."""
         return run_tag(self.fingerprint, self.run_key, self.attempt)
 
     @property
     def identity(self) -> tuple[str, str, int, int]:
-        """What makes two entries the same, as long as no run id is known."""
+        """What identifies an entry while its run id is unknown."""
         return self.fingerprint, self.run_key, self.attempt, self.batch_id
 
 
@@ -62,7 +62,7 @@ def member_hashes(members: Iterable[Member]) -> str:
 
 
 def shard_entries(shard: Shard, app: str, documents: dict[int, int]) -> list[Entry]:
-    """Make the entries of a closed shard; `documents` maps run rows to how many documents were fetched."""
+    """Return the entries of a closed shard. `documents` maps run rows to the number of fetched documents."""
     batches = {batch.id: batch for batch in shard.batches}
     return [
         Entry(
@@ -84,7 +84,7 @@ def shard_entries(shard: Shard, app: str, documents: dict[int, int]) -> list[Ent
 
 
 def _status(run: Run) -> str:
-    """Name how a run stands: what the service said last, or why it says nothing."""
+    """Return the status of a run: the service's last word, or why there is none."""
     if run.is_gone and run.status != "COMPLETE":
         return "GONE"
     if run.is_given_up:
@@ -101,7 +101,7 @@ def _render_time(nanoseconds: int) -> str:
 
 
 def load_lockfile(path: Path) -> list[Entry]:
-    """Read a lock file; none gives no entries. Raises InputError where it is damaged or of a newer version."""
+    """Read a lock file; a missing one has no entries. Raises InputError where it is damaged or too new."""
     try:
         text = read_regular(path).decode()
     except FileNotFoundError:
@@ -112,16 +112,20 @@ def load_lockfile(path: Path) -> list[Entry]:
     try:
         content = tomllib.loads(text)
         if content.get("format") != FORMAT:
-            raise InputError(f"{path.name}: of format {content.get('format')}, this version knows {FORMAT}", "upgrade")
+            raise InputError(
+                f"{path.name}: has format {content.get('format')}, this version supports {FORMAT}",
+                "upgrade aihub-runner",
+            )
         return [Entry.model_validate(entry) for entry in content.get("run", [])]
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise InputError(
-            f"{path.name}: is damaged, {str(error).splitlines()[0]}", "restore it from Git, or resolve a merge"
+            f"{path.name}: is damaged, {str(error).splitlines()[0]}",
+            "resolve the merge conflict, or restore it from Git",
         ) from None
 
 
 def render_lockfile(entries: Sequence[Entry]) -> str:
-    """Render the file, the same text for the same entries, whatever their order."""
+    """Return the text of the file. It is the same for the same entries in any order."""
     ordered = sorted(entries, key=lambda entry: (entry.when, *entry.identity))
     runs = [_present(entry) for entry in ordered]
     return HEADER + tomli_w.dumps({"format": FORMAT, "run": runs})
@@ -132,11 +136,11 @@ def _present(entry: Entry) -> dict[str, Any]:
 
 
 def try_lockfile(path: Path) -> None:
-    """Try, before anything is paid, whether the lock file can be written. Raises InputError, StateError."""
+    """Check, before anything is paid, that the lock file can be written. Raises InputError, StateError."""
     with _elsewhere(), explain_disk(path):
         try_place(path)
         if path.exists():
-            write_file(path, [path.read_bytes()])  # a file may be in nobody's way, and yet not be replaced
+            write_file(path, [path.read_bytes()])  # a file can be readable and still not replaceable
 
 
 @contextmanager
@@ -144,14 +148,14 @@ def _elsewhere() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"lock file {error.message}", "keep it in another place with --lock-file PATH") from error
+        raise InputError(f"lock file {error.message}", "use --lock-file PATH to keep it elsewhere") from error
 
 
 def update_lockfile(path: Path, entries: Sequence[Entry], dismissed: Collection[str] = ()) -> None:
-    """Write the lock file where it would change; entries in it that we do not know (a colleague's) stay.
+    """Write the lock file if it changes. Entries that the state does not know (a colleague's) stay.
 
-    Those that a person `dismissed`, by run id or tag, go: a fresh clone shall not ask about them again. A complete run
-    stays although another one with its tag is known here.
+    Entries that the user `dismissed`, by run id or tag, are removed, so that a fresh clone does not ask about them
+    again. A complete run stays, even if another run with its tag is known here.
     """
     runs = {entry.run_id for entry in entries if entry.run_id}
     complete = {entry.identity for entry in entries if entry.status == "COMPLETE"}

@@ -1,7 +1,7 @@
-"""The facts that are remembered of one spec: with `fetches`, the only module that knows the tables of schema.sql.
+"""The recorded facts of one spec. Only this module and `fetches` know the tables of schema.sql.
 
-Every `record_` and `forget_` is one transaction, durable when it returns, unless it stands inside `transaction()`.
-Raises StateError for everything that can go wrong with the file.
+Every `record_` and `forget_` is one transaction, durable when it returns, unless it runs inside `transaction()`.
+Raises StateError for every error of the file.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from aihub_runner.state.fetches import Fetches
 from aihub_runner.system.moment import Moment
 from aihub_runner.system.moment import now as moment_now
 
-# Columns of a run that are not its facts as they stand.
+# Columns of a run that do not map to its fields one to one.
 _NOT_PLAIN = frozenset({"lost_s", "since_boot", "since_mono", "gone", "given_up"})
 
 
 class State(Fetches):
-    """The state of one spec. One thread uses it; with `write=False` nothing is created or changed."""
+    """The state of one spec, for one thread. With `write=False` nothing is created or changed."""
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
         super().__init__(path, write=write)
-        self.is_exclusive = True  # whether the lock beside it keeps others away
+        self.is_exclusive = True  # whether the lock beside it excludes others
         self._all_shards: tuple[int, list[Shard]] | None = None
         self._lease = ""
 
     # What holds the state
 
     def get_meta(self, key: str) -> str:
-        """Get a fact about the whole, or an empty string."""
+        """Return a fact about the whole state, or an empty string."""
         rows = self.read("SELECT value FROM meta WHERE key = ?", key)
         return str(rows[0]["value"]) if rows else ""
 
     @property
     def is_unused(self) -> bool:
-        """Whether nothing of the service was ever recorded here."""
+        """Whether no work was ever recorded here."""
         return not self.read("SELECT 1 FROM shards LIMIT 1")
 
     def record_meta(self, key: str, value: str) -> None:
-        """Record a fact about the whole."""
+        """Record a fact about the whole state."""
         self.write("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", key, value)
 
     def record_lease(self, lease: str, holder: Mapping[str, object]) -> None:
-        """Take over the state: from here on only the process that knows this lease may record an intent."""
+        """Take over the state: from now on only the holder of this lease may record an intent."""
         with self.transaction():
             self.record_meta("lease", lease)
             self.record_meta("holder", json.dumps(holder))
@@ -61,7 +61,7 @@ class State(Fetches):
         if not self.read("SELECT 1 FROM meta WHERE key = 'lease' AND value = ?", self._lease):
             raise StateError(
                 f"{self.path.name}: another apply has taken over, {self.get_meta('holder')}",
-                "let that one finish; nothing was sent",
+                "wait until it ends; nothing was sent",
             )
 
     # Files
@@ -78,7 +78,7 @@ class State(Fetches):
         }
 
     def record_cache(self, cache: Mapping[str, CachedDigest]) -> None:
-        """Replace the stat cache; a file whose numbers no column can hold is hashed each time."""
+        """Replace the stat cache. A file whose numbers no column can hold is hashed each time."""
         rows = (
             (path, c.stat.size, c.stat.mtime_ns, c.stat.ctime_ns, c.stat.inode, c.digest, c.scanned_ns)
             for path, c in cache.items()
@@ -90,25 +90,24 @@ class State(Fetches):
             )
 
     def record_refused(self, path: str, identity: str, detail: str) -> None:
-        """Record that the service would not take a file as it is."""
+        """Record that the service refused a file as it is."""
         self.write("INSERT OR REPLACE INTO refused_files VALUES (?, ?, ?)", path, identity, detail)
 
     def forget_refused(self) -> None:
-        """Let files that the service would not take be tried again."""
+        """Forget refused files, so that they are tried again."""
         self.write("DELETE FROM refused_files")
 
     def load_refused(self) -> dict[tuple[str, str], str]:
-        """Load the (path, identity) of files that the service would not take, with what it said."""
+        """Return the (path, identity) of refused files, with the service's reason."""
         rows = self.read("SELECT * FROM refused_files")
         return {(row["path"], row["identity"]): row["detail"] for row in rows}
 
     # Shards
 
     def load_shards(self, shard_id: int | None = None) -> list[Shard]:
-        """Load all shards with all facts, in the order in which they were made, or one.
+        """Return all shards with all facts, oldest first, or one shard.
 
-        All of them are loaded once for as long as nothing is written: they are asked for often, and cost a second for
-        each 100,000 files.
+        All shards are cached until the next write: they are needed often, and take a second per 100,000 files.
         """
         if shard_id is not None:
             return self._load_shards(shard_id)
@@ -167,7 +166,7 @@ class State(Fetches):
         )
 
     def record_shard(self, members: Iterable[Member], fingerprint: str = "") -> int:
-        """Record a new shard, closed where it has a fingerprint, and give its id."""
+        """Record a new shard, closed if it has a fingerprint, and return its id."""
         with self.transaction():
             version = FINGERPRINT_VERSION if fingerprint else None
             cursor = self.write("INSERT INTO shards VALUES (NULL, ?, ?)", fingerprint or None, version)
@@ -176,7 +175,7 @@ class State(Fetches):
         return shard_id
 
     def record_members(self, shard_id: int, members: Iterable[Member]) -> None:
-        """Replace the members of an open shard; of a closed one only the paths may change."""
+        """Replace the members of an open shard. On a closed one only the paths may change."""
         with self.transaction():
             self.write("DELETE FROM members WHERE shard = ?", shard_id)
             self.write_all(
@@ -185,24 +184,24 @@ class State(Fetches):
             )
 
     def record_moves(self, moves: Iterable[Move]) -> None:
-        """Re-address recorded files that were found under another path."""
+        """Update the paths of recorded files that moved."""
         self.write_all("UPDATE members SET path = ? WHERE path = ?", ((move.new, move.old) for move in moves))
 
     def close_shard(self, shard_id: int, fingerprint: str) -> None:
-        """Close an open shard, for ever."""
+        """Close an open shard for good."""
         self.write(
             "UPDATE shards SET fingerprint = ?, fingerprint_version = ? WHERE id = ? AND fingerprint IS NULL",
             *(fingerprint, FINGERPRINT_VERSION, shard_id),
         )
 
     def forget_shard(self, shard_id: int) -> None:
-        """Forget an open shard; its files are grouped anew."""
+        """Forget an open shard; its files are grouped again."""
         self.write("DELETE FROM shards WHERE id = ? AND fingerprint IS NULL", shard_id)
 
     # Batches
 
     def record_batch_intent(self, shard_id: int, target: str, name: str, now_s: float, before: Iterable[int]) -> None:
-        """Record, before the request, that a batch is about to be created; `before` are those of its name by then."""
+        """Record, before the request, that a batch is about to be created. `before` are batches of its name so far."""
         with self.transaction():
             self._check_lease()
             moment = moment_now()
@@ -215,7 +214,7 @@ class State(Fetches):
             )
 
     def record_batch(self, batch: int, remote_id: int) -> None:
-        """Record the service's id of a batch, once: another id never takes its place."""
+        """Record the service's id of a batch, once. It is never replaced by another."""
         moment = moment_now()
         self.write(
             "UPDATE batches SET remote_id = ?, since_boot = ?, since_mono = ? WHERE id = ? AND remote_id IS NULL",
@@ -223,11 +222,11 @@ class State(Fetches):
         )
 
     def record_batch_verified(self, batch: int, created_ms: int) -> None:
-        """Record that a batch was found to be ours, and when the service says it was made (milliseconds)."""
+        """Record that a batch is confirmed as ours, and when the service created it (milliseconds)."""
         self.write("UPDATE batches SET verified = 1, created_ms = ? WHERE id = ?", created_ms, batch)
 
     def record_batch_foreign(self, batch: Batch, now_s: float) -> None:
-        """Record that the answer to a batch's creation named another's batch: it counts as lost."""
+        """Record that the response to a batch's creation named somebody else's batch; it counts as lost."""
         with self.transaction():
             self.record_batch_lost(batch.id, now_s)
             before = batch.before | ({batch.remote_id} if batch.remote_id else set())
@@ -250,19 +249,19 @@ class State(Fetches):
         )
 
     def forget_batch_intent(self, batch: int) -> None:
-        """Forget the intent of a batch whose request never left this machine."""
+        """Forget the intent of a batch whose request was never sent."""
         self.write("DELETE FROM batches WHERE id = ? AND remote_id IS NULL", batch)
 
     def record_batch_gone(self, batch: int) -> None:
-        """Record that a batch is gone or superseded; its row stays for the runs on it, and is never used again."""
+        """Record that a batch is gone or superseded. Its row stays for its runs, and is never used again."""
         self.write("UPDATE batches SET gone = id WHERE id = ?", batch)
 
     def record_upload(self, batch: int, name: str, digest: str) -> None:
-        """Record that a file lies in a batch."""
+        """Record that a batch contains a file."""
         self.write("INSERT OR REPLACE INTO uploads (batch, name, digest) VALUES (?, ?, ?)", batch, name, digest)
 
     def record_uploads_begun(self, batch: int, names: Iterable[str]) -> None:
-        """Record, before the requests, which names are sent to a batch: only these may be deleted from it."""
+        """Record, before the requests, which names are sent to a batch. Only these may be deleted from it."""
         self.write_all(
             "INSERT INTO uploads (batch, name, digest) VALUES (?, ?, '') "
             "ON CONFLICT (batch, name) DO UPDATE SET digest = ''",
@@ -270,18 +269,18 @@ class State(Fetches):
         )
 
     def record_modified(self, batch: int, modified: Mapping[str, int]) -> None:
-        """Record what the service lists as the time of each file after it was sent."""
+        """Record the time that the service lists for each file after its upload."""
         self.write_all(
             "UPDATE uploads SET modified_s = ? WHERE batch = ? AND name = ?",
             ((seconds, batch, name) for name, seconds in modified.items()),
         )
 
     def record_sent(self, batch: int, now_s: float) -> None:
-        """Record when the last file so far was sent to a batch."""
+        """Record when the last file was sent to a batch."""
         self.write("UPDATE batches SET sent_s = ? WHERE id = ?", now_s, batch)
 
     def forget_uploads(self, batch: int, names: Iterable[str]) -> None:
-        """Forget which bytes lie under names that the batch's listing does not confirm."""
+        """Forget the digests of names that the batch's listing does not confirm."""
         self.write_all(
             "UPDATE uploads SET digest = '', modified_s = 0 WHERE batch = ? AND name = ?",
             ((batch, name) for name in names),
@@ -290,9 +289,9 @@ class State(Fetches):
     # Runs
 
     def record_run_intent(self, shard: Shard, run: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-        """Record, before the request, that a run is about to be paid; this closes the shard.
+        """Record, before the request, that a run is about to be paid. This closes the shard.
 
-        `run` has run_key, attempt, tag, batch, remote_batch, bound_s and intent_s; `settings` is what the run key
+        `run` has run_key, attempt, tag, batch, remote_batch, bound_s and intent_s. `settings` is what the run key
         stands for.
         """
         moment = moment_now()
@@ -311,21 +310,21 @@ class State(Fetches):
             )
 
     def known_batches(self) -> frozenset[int]:
-        """List the service's ids of all batches that were ever recorded."""
+        """Return the service's ids of all batches ever recorded."""
         rows = self.read("SELECT remote_id FROM batches WHERE remote_id IS NOT NULL")
         return frozenset(row["remote_id"] for row in rows)
 
     def known_runs(self) -> frozenset[str]:
-        """List the service's ids of all runs that were ever recorded."""
+        """Return the service's ids of all runs ever recorded."""
         return frozenset(row["remote_id"] for row in self.read("SELECT remote_id FROM runs WHERE remote_id <> ''"))
 
     def batches_of_tag(self, tag: str, but_run: int) -> frozenset[int]:
-        """List the service's ids of the batches of all other runs with a tag: shards of the same names and bytes."""
+        """Return the service's batch ids of all other runs with a tag: shards with the same names and bytes."""
         rows = self.read("SELECT remote_batch FROM runs WHERE tag = ? AND id <> ?", tag, but_run)
         return frozenset(row["remote_batch"] for row in rows)
 
     def list_visible(self, target: str, limit: int) -> list[Run]:
-        """List the newest runs of a target that any list of its runs should hold, at most `limit`."""
+        """Return the newest runs of a target that any list of its runs should contain, at most `limit`."""
         rows = self.read(
             "SELECT runs.* FROM runs JOIN batches ON batches.id = runs.batch WHERE target = ? "
             "AND runs.remote_id <> '' AND NOT runs.gone ORDER BY started_ns DESC, runs.id DESC LIMIT ?",
@@ -334,29 +333,29 @@ class State(Fetches):
         return [self._run(row) for row in rows]
 
     def bound_of(self, runs: Iterable[int]) -> int:
-        """Return a time (Unix seconds) before all of some runs."""
+        """Return a time (Unix seconds) before all of the given runs."""
         marks = ", ".join(str(int(run)) for run in runs)
         return int(self.read(f"SELECT coalesce(min(bound_s), 1) AS s FROM runs WHERE id IN ({marks})")[0]["s"])
 
     def load_foreign(self, batch: int, runs: int) -> bytes | None:
-        """Load what was listed of another's batch, as `record_foreign` got it, unless it had another number of runs."""
+        """Return what `record_foreign` stored for a batch, unless its number of runs has changed."""
         rows = self.read("SELECT marks FROM foreign_batches WHERE remote_id = ? AND runs = ?", batch, runs)
         return bytes(rows[0]["marks"]) if rows else None
 
     def record_foreign(self, batch: int, runs: int, marks: bytes) -> None:
-        """Record what was listed of another's batch, so that it is not asked for again at each apply."""
+        """Record the listing of somebody else's batch, so that later applies need not list it again."""
         self.write("INSERT OR REPLACE INTO foreign_batches VALUES (?, ?, ?)", batch, runs, marks)
 
     def newest_run_row(self) -> int:
-        """Return the number of the newest row of runs, 0 where there is none."""
+        """Return the number of the newest run row, 0 without runs."""
         return int(self.read("SELECT coalesce(max(id), 0) AS id FROM runs")[0]["id"])
 
     def record_run_key(self, run_key: str, settings: Mapping[str, Any]) -> None:
-        """Record what a run key stands for."""
+        """Record the settings that a run key stands for."""
         self.write("INSERT OR IGNORE INTO run_keys VALUES (?, ?)", run_key, json.dumps(settings, sort_keys=True))
 
     def load_run_keys(self) -> dict[str, dict[str, Any]]:
-        """Load what each run key stands for."""
+        """Return the settings of each run key."""
         return {row["run_key"]: json.loads(row["settings"]) for row in self.read("SELECT * FROM run_keys")}
 
     def record_imported_run(
@@ -364,7 +363,7 @@ class State(Fetches):
     ) -> int:
         """Record a run that another state started, as an intent without a time, and return its row.
 
-        `run` has run key, attempt and tag. A row that has another run's id already stays; the run gets one of its own.
+        `run` has run key, attempt and tag. If its row has another run's id already, the run gets a row of its own.
         """
         known = "shard = ? AND run_key = ? AND attempt = ?"
         mine = "AND coalesce(remote_id, '') IN ('', ?)"
@@ -380,10 +379,10 @@ class State(Fetches):
         return int(cursor.lastrowid or 0)
 
     def record_run(self, run: int, remote_id: str, status: str, message: str, times: tuple[int, int]) -> None:
-        """Record what the service says of a run; `times` are its start and finish in nanoseconds, 0 if unknown.
+        """Record what the service reports about a run; `times` are start and finish in nanoseconds, 0 if unknown.
 
-        A time that no column can hold is as good as unknown. An id once recorded is never replaced by another: then
-        nothing is recorded.
+        A time that no column can hold counts as unknown. A recorded id is never replaced: for another id, nothing is
+        recorded.
         """
         started_ns, finished_ns = (time if fits_column(time) else 0 for time in times)
         moment = moment_now()
@@ -406,7 +405,7 @@ class State(Fetches):
         )
 
     def record_run_refused(self, run: int, why: str) -> None:
-        """Record what the service answered in place of a run; the intent stays, since a gateway may have said so."""
+        """Record how the service refused a run. The intent stays, because a gateway may have refused it."""
         moment = moment_now()
         self.write(
             "UPDATE runs SET refused = ?, since_boot = ?, since_mono = ? WHERE id = ?",
@@ -414,19 +413,19 @@ class State(Fetches):
         )
 
     def record_run_gone(self, run: int) -> None:
-        """Record that the service does not have a run any more; what it said of it before stays."""
+        """Record that the service does not have a run any more. Its last status stays."""
         self.write("UPDATE runs SET gone = 1 WHERE id = ?", run)
 
     def record_run_unknown(self, run: int, why: str) -> None:
-        """Record that it could not be found out whether a run was started."""
+        """Record why it is unconfirmed whether a run was started."""
         self.write("UPDATE runs SET unknown = ? WHERE id = ?", why, run)
 
     def record_given_up(self, run: int) -> None:
-        """Record a person's decision that no run was started under an intent."""
+        """Record the user's decision that no run was started under an intent."""
         self.write("UPDATE runs SET given_up = 1 WHERE id = ? AND coalesce(remote_id, '') = ''", run)
 
     def forget_run_intent(self, run: int) -> None:
-        """Forget an intent whose request never left this machine; its shard stays closed."""
+        """Forget an intent whose request was never sent. Its shard stays closed."""
         self.write("DELETE FROM runs WHERE id = ? AND coalesce(remote_id, '') = ''", run)
 
 
@@ -446,7 +445,7 @@ def _member(row: sqlite3.Row) -> Member:
 
 
 def read_holder(path: Path) -> str:
-    """Say who holds a state file, as it was recorded, or nothing where that cannot be read."""
+    """Return who holds a state file, as recorded; empty where that cannot be read."""
     try:
         state = State(path, write=False)
     except StateError:
