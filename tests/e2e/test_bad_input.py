@@ -62,7 +62,7 @@ def test_html_of_a_gateway_ends_with_4(filled: Project) -> None:
     filled.change_spec("settle_s", "read_timeout_s = 1\nsettle_s")
     outcome = filled.apply()
     assert outcome.code == 4
-    assert "an HTML page in place of JSON" in outcome.err
+    assert "an HTML page instead of JSON" in outcome.err
     assert filled.sent() == []
 
 

@@ -71,7 +71,7 @@ def test_plan_of_another_run_key_runs_whole_shards_again_and_regroups_stale_ones
     plan = make_plan(WANT, scan(source("a"), source("b", "2"), source("c")), [whole, stale], settings)
     assert needs(plan) == [(1, 1, Action.CHECK), (0, 2, Action.CREATE_BATCH)]
     assert plan.work[0].reason == "changed: version"
-    assert plan.work[1].reason == "1 changed, 1 to run again, since other files of their batch have changed or gone"
+    assert plan.work[1].reason == "1 changed, 1 to run again because other files in their batch changed or are gone"
 
 
 def test_plan_never_covers_a_file_twice_under_one_key() -> None:
@@ -149,7 +149,7 @@ def test_plan_with_again_pays_for_complete_work_once_more() -> None:
 def test_plan_says_of_a_copy_that_its_content_is_known() -> None:
     done = shard_of(member("a", "1"), runs=(run_of("COMPLETE"),))
     plan = make_plan(WANT, scan(source("a", "1"), source("b", "1")), [done])
-    assert plan.notes == ("b: same content as a; sent all the same",)
+    assert plan.notes == ("b: same content as a; sent anyway",)
     assert [work.shard.members[0].path for work in plan.work] == ["b"]
 
 

@@ -94,7 +94,7 @@ def test_reading_gives_up_in_the_end(hub: AIHub, router: respx.MockRouter) -> No
 
 def test_page_of_a_gateway_is_no_answer(hub: AIHub, router: respx.MockRouter) -> None:
     router.get("/v2/apps/runs/r").respond(200, html="<html>hello</html>")
-    with pytest.raises(ServiceError, match="an HTML page in place of JSON"):
+    with pytest.raises(ServiceError, match="an HTML page instead of JSON"):
         hub.get_run("r")
 
 
@@ -154,7 +154,7 @@ def test_lists_are_read_until_a_page_is_empty(hub: AIHub, router: respx.MockRout
 def test_listed_files_that_come_in_a_circle_are_an_error(hub: AIHub, router: respx.MockRouter) -> None:
     page = {"nodes": [{"name": "a", "metadata": {"size": 1}}], "has_more": True, "next_page_token": "t"}
     router.get("/v2/batches/1/files").respond(json=page)
-    with pytest.raises(ServiceError, match="a page came twice"):
+    with pytest.raises(ServiceError, match="returned a page twice"):
         hub.list_files(1)
 
 

@@ -1,4 +1,4 @@
-"""What a request sends: bytes, or a stretch of a file read as it goes, hashed on the way."""
+"""Request bodies: bytes, or a slice of a file that is hashed while it is read."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import IO
 
 
 class SingleUseBody(io.BytesIO):
-    """The body of a request that must not be sent twice; it knows whether any of it was asked for.
+    """The body of a request that must not be sent twice. It records whether any of it was read.
 
-    The HTTP stack reads a body only after the connection stands and the headers are written. So a request
-    that failed with its body untouched was surely never delivered, whatever the error was.
+    The HTTP stack reads a body only after it has connected and written the headers. So if a request fails and its body
+    is untouched, the request was never delivered, whatever the error.
     """
 
     was_read = False
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read, and remember it."""
+        """Read, and record that the body was read."""
         self.was_read = True
         return super().read(size)
 
 
 class SourceChanged(Exception):
-    """A file is not as long any more as it was when its sending began."""
+    """A file is shorter than when its upload started."""
 
 
 class SourceUnreadable(Exception):
-    """A file could not be read while it was sent; the HTTP stack would take its OSError for one of the network."""
+    """A file could not be read while being sent. The HTTP stack would take its OSError for a network error."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error)
@@ -37,9 +37,9 @@ class SourceUnreadable(Exception):
 
 
 class FileSlice:
-    """A stretch of a file as a request body: read from disk as it is sent, and hashed on the way.
+    """A slice of a file as a request body: read from disk as it is sent, and hashed on the way.
 
-    `digest` is of the bytes that were read so far. Opens the file when entered; raises OSError.
+    `digest` covers the bytes read so far. Entering opens the file, and raises OSError.
     """
 
     def __init__(self, path: Path, offset: int, size: int) -> None:
@@ -71,17 +71,14 @@ class FileSlice:
         raise StopIteration
 
     def rewind(self) -> None:
-        """Start again from the first byte, for another attempt."""
+        """Start again at the first byte, for another attempt."""
         assert self._file is not None
         self._file.seek(self._offset)
         self._left = self._size
         self._hash = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
-        """Read on; raises SourceChanged where the file has become shorter than it was said to be.
-
-        Raises SourceUnreadable where it cannot be read.
-        """
+        """Read on. Raises SourceChanged where the file is shorter than announced, SourceUnreadable on a read error."""
         assert self._file is not None
         wanted = self._left if size < 0 else min(size, self._left)
         try:
@@ -96,5 +93,5 @@ class FileSlice:
 
     @property
     def digest(self) -> str:
-        """The digest of what was read."""
+        """The digest of the bytes read."""
         return "sha256:" + self._hash.hexdigest()

@@ -1,4 +1,4 @@
-"""The endpoints of the AI Hub API, a few lines each; how requests travel is in `transport`."""
+"""The endpoints of the AI Hub API, a few lines each. `transport` sends the requests."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ R = TypeVar("R")
 
 
 class AIHub(Transport):
-    """A client of one root, token and context; see `Transport`."""
+    """A client for one root, token and context; see `Transport`."""
 
     def _compared(self, answer: R, what: str, differs: str) -> R:
-        """Return an answer that is about what was asked."""
+        """Return a response that matches its request. Raises schemas.Unreadable for any other."""
         if not differs:
             return answer
         raise schemas.Unreadable(
-            f"{what}: an answer about something else, "
+            f"{what}: the response is about something else, "
             f"{schemas.clean_text(schemas.hide_secrets(differs, self.secrets))}",
-            "check whether a proxy or gateway mixes up answers, and apply again",
+            "check whether a proxy or gateway mixes up responses, then apply again",
             transient=True,
         )
 
     # Batches
 
     def create_batch(self, name: str, workspace: str) -> int:
-        """Create a batch and give its id; see `create`."""
+        """Create a batch and return its id; see `create`."""
         body = {"name": name} | ({"workspace": workspace} if workspace else {})
         return self.create(_reader(schemas.CreatedBatch, "POST /v2/batches"), "/v2/batches", body).id
 
     def check_access(self) -> None:
-        """Make sure, free of charge, that the service is there and takes our token."""
+        """Check, free of charge, that the service is reachable and accepts our token."""
         self.get(schemas.BatchList, "/v2/batches", {"limit": 1, "offset": 0})
 
     def get_batch(self, batch_id: int) -> schemas.BatchInfo:
-        """Ask for a batch: its name, its workspace, and when it was made, as far as the service says so."""
+        """Return a batch: its name, its workspace, and its creation time, as far as the service reports them."""
         what = f"GET /v2/batches/{batch_id}"
 
         def read(body: bytes) -> schemas.BatchInfo:
@@ -56,7 +56,7 @@ class AIHub(Transport):
         return self.ask(read, f"/v2/batches/{batch_id}")
 
     def list_batches(self, workspace: str) -> list[schemas.BatchInfo]:
-        """List all batches that we may see, in one workspace if named; see `read_batches`."""
+        """List all batches that the account can see, in one workspace if named; see `read_batches`."""
         params = {"workspace": workspace} if workspace else {}
 
         def ask(offset: int) -> Sequence[schemas.BatchInfo]:
@@ -65,7 +65,7 @@ class AIHub(Transport):
         return read_batches(ask)
 
     def list_files(self, batch_id: int) -> dict[str, schemas.FileMetadata]:
-        """List the names of all files in a batch, and what is said of them. Raises ServiceError where it has no end."""
+        """List all files in a batch by name, with their metadata. Raises ServiceError where the list never ends."""
         files: dict[str, schemas.FileMetadata] = {}
         token: str | None = None
         seen: set[str | None] = set()
@@ -78,23 +78,23 @@ class AIHub(Transport):
             files.update({node.name: node.metadata for node in page.nodes})
             token = page.next_page_token
             if page.has_more and not token:
-                raise ServiceError(f"GET {path}: says that there are more files, and not where", "apply again")
+                raise ServiceError(f"GET {path}: reports more files, but no link to them", "apply again")
             if page.has_more is False or not token:
                 return files
-        raise ServiceError(f"GET {path}: a page came twice", "apply again", transient=True)
+        raise ServiceError(f"GET {path}: returned a page twice", "apply again", transient=True)
 
     def put_file(self, batch_id: int, name: str, body: bytes | FileSlice) -> None:
-        """Put a file into a batch, over one of that name."""
+        """Put a file into a batch, and replace one of the same name."""
         path = f"/v2/batches/{batch_id}/files/{quote(name, safe='')}"
         self.write("PUT", path, body, _read_nothing(f"PUT {path}"))
 
     def delete_file(self, batch_id: int, name: str) -> None:
-        """Ask for a file of a batch to be deleted; it goes some time later."""
+        """Request the deletion of a file from a batch. The service deletes it later."""
         path = f"/v2/batches/{batch_id}/files/{quote(name, safe='')}"
         self.write("DELETE", path, None, _read_nothing(f"DELETE {path}"))
 
     def open_upload(self, batch_id: int, name: str, size: int) -> schemas.UploadSession:
-        """Start a multipart upload; an abandoned one does no harm."""
+        """Start a multipart upload. Abandoning one does no harm."""
         body = json.dumps({"batch_id": batch_id, "filename": name, "file_size": size}).encode()
         path = "/v2/batches/multipart-upload"
         read = _reader(schemas.UploadSession, f"POST {path}")
@@ -125,7 +125,7 @@ class AIHub(Transport):
         return run.model_copy(update={"msg": schemas.hide_secrets(run.msg, self.secrets)}) if run.msg else run
 
     def start_run(self, deployment_id: str, body: Mapping[str, Any]) -> schemas.RunInfo:
-        """Start a run, which is what costs money; see `create`. Raises AnswerLost for an answer about another run."""
+        """Start a run, which costs money; see `create`. Raises AnswerLost for a response about another run."""
         path = f"/v2/apps/deployments/{quote(deployment_id, safe='')}/runs" if deployment_id else "/v2/apps/runs"
         tags = (body.get("settings") or {}).get("tags") or ()
         tag = next((tag for tag in tags if parse_run_tag(tag)), "")
@@ -137,7 +137,7 @@ class AIHub(Transport):
         return self._without_secrets(self.create(read, path, body))
 
     def get_run(self, run_id: str, *, batch_id: int | None = None, tag: str = "") -> schemas.RunInfo:
-        """Ask for the state of a run, which must be of this batch and carry this tag where they are given."""
+        """Return a run. The response must have this batch and this tag, if given."""
         path = f"/v2/apps/runs/{quote(run_id, safe='')}"
 
         def read(answer: bytes) -> schemas.RunInfo:
@@ -148,7 +148,7 @@ class AIHub(Transport):
         return self._without_secrets(self.ask(read, path))
 
     def list_runs(self, from_s: float) -> list[schemas.RunInfo]:
-        """List all runs since a time in Unix seconds, the oldest first; see `read_runs`."""
+        """List all runs since a time in Unix seconds, oldest first; see `read_runs`."""
 
         def ask(since: int, order: str, offset: int) -> Sequence[schemas.RunInfo]:
             params = {
@@ -165,7 +165,7 @@ class AIHub(Transport):
     def get_results(
         self, run_id: str, include: Mapping[str, str], offset: int, *, batch_id: int | None = None
     ) -> bytes:
-        """Get one page of results as it came; raises schemas.Unreadable where it is none, or of another run."""
+        """Return one page of results, unchanged. Raises schemas.Unreadable for anything else or another run's page."""
         path = f"/v2/apps/runs/{quote(run_id, safe='')}/results"
 
         def read(answer: bytes) -> bytes:
@@ -186,16 +186,16 @@ def _read_nothing(what: str) -> Callable[[bytes], None]:
 
 
 def _differ(kind: str, asked: object, came: object) -> str:
-    return "" if asked == came else f"{kind} {came!r} in place of {asked!r}"
+    return "" if asked == came else f"{kind} {came!r} instead of {asked!r}"
 
 
 def _differ_run(run: schemas.RunInfo, batch_id: int | None, tag: str) -> str:
-    """Say how a run differs from the one that was sent. What an answer does not carry is no difference."""
+    """Return how a run differs from the request, or empty. A missing value is no difference."""
     if batch_id and run.batch_id and run.batch_id != batch_id:
-        return f"a run on batch {run.batch_id} in place of {batch_id}"
+        return f"a run on batch {run.batch_id} instead of {batch_id}"
     tags = run.tags or ()
     if not tag or not tags or tag in tags:
         return ""
     if any(map(parse_run_tag, tags)) or not run.batch_id:
-        return f"a run with other tags than {tag!r}, {', '.join(map(repr, tags[:3]))}"
+        return f"a run with tags {', '.join(map(repr, tags[:3]))} instead of {tag!r}"
     return ""

@@ -1,4 +1,4 @@
-"""Read a list of the service to its end, or say that it breaks off: an absence from it must prove something."""
+"""Read a list of the service to its end, or report that it is cut: absence from it must prove something."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from aihub_runner.aihub.schemas import BatchInfo, RunInfo
 from aihub_runner.errors import ListingCut, ServiceError
 
 PAGE = 100
-REPEATS = 10  # pages in a row without anything new: a list that moves while it is read has fewer
+REPEATS = 10  # pages in a row without anything new; a list that changes while being read has fewer
 READINGS = 2
 NS = 1_000_000_000
-# Answers that say nothing of where a page begins: who asks is not let in, or too often.
+# Statuses that do not mean the end of a list: the client is not authorised, or is rate limited.
 NOT_ABOUT_PAGES = frozenset({401, 403, 408, 425, 429})
 
-# Ask for the page of runs from a second on, in an order, from an offset on.
+# Return the page of runs since a second, in an order, from an offset on.
 AskRuns = Callable[[int, str, int], Sequence[RunInfo]]
 
 
 def read_batches(ask: Callable[[int], Sequence[BatchInfo]]) -> list[BatchInfo]:
     """Read all batches, until a page is empty. Raises ListingCut where a page after the first is refused.
 
-    A list of batches cannot be read in another order, nor from a time on: where it ends silently, nobody can tell.
+    A list of batches has one order and no start time. If it is cut silently, that cannot be detected.
     """
     batches: dict[int, BatchInfo] = {}
     offset, repeats = 0, 0
@@ -42,12 +42,12 @@ def read_batches(ask: Callable[[int], Sequence[BatchInfo]]) -> list[BatchInfo]:
 
 
 def read_runs(ask: AskRuns, from_s: float) -> list[RunInfo]:
-    """Read all runs since a time in Unix seconds, the oldest first. Raises ListingCut where some cannot be reached.
+    """Read all runs since a time in Unix seconds, oldest first. Raises ListingCut where some cannot be reached.
 
-    The newest page is asked for first: only a list that reaches those runs was read to its end. Where the service
-    gives no page any more from some offset on, reading goes on from the second in which the last run began.
+    The newest page is read first: a list is complete only if it reaches those runs. Where the service returns no page
+    after some offset, reading continues from the second in which the last run started.
     """
-    since = max(1, int(from_s))  # 0 might be taken for not given, and so for 24 hours ago
+    since = max(1, int(from_s))  # 0 might count as not given, which means 24 hours ago
     runs: dict[str, RunInfo] = {}
     for _ in range(READINGS):
         runs = {}
@@ -72,7 +72,7 @@ def _read_windows(ask: AskRuns, since: int, runs: dict[str, RunInfo]) -> bool:
 
 
 def _read_window(ask: AskRuns, since: int, newest: set[str], runs: dict[str, RunInfo]) -> tuple[list[RunInfo], bool]:
-    """Read runs from a second on, as far as the service gives them, and tell whether that was all."""
+    """Read runs from a second on, as far as the service returns them, and return whether that was all."""
     read: list[RunInfo] = []
     known, repeats = set[str](), 0
     while True:
@@ -94,7 +94,7 @@ def _read_window(ask: AskRuns, since: int, newest: set[str], runs: dict[str, Run
 
 
 def _is_ascending(runs: Sequence[RunInfo]) -> bool:
-    """Return whether runs surely came in the order that was asked for, so that the newest ones are the last."""
+    """Whether runs came in ascending order, so that the newest ones are last."""
     times = [run.start_timestamp for run in runs]
     known = [time for time in times if time]
     if len(known) < len(times) or any(second < first for first, second in pairwise(known)):
@@ -108,8 +108,8 @@ def _is_cut(error: ServiceError) -> bool:
 
 def _check_repeats(path: str, repeats: int) -> None:
     if repeats > REPEATS:
-        raise ServiceError(f"GET {path}: the same page comes again and again", "apply again in a while")
+        raise ServiceError(f"GET {path}: keeps returning the same page", "apply again in a while")
 
 
 def _cut(path: str, count: int) -> ListingCut:
-    return ListingCut(f"GET {path}: the list breaks off after {count} entries", "apply again in a while")
+    return ListingCut(f"GET {path}: the list ends early, after {count} entries", "apply again in a while")

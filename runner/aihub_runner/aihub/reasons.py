@@ -1,4 +1,4 @@
-"""Say in plain words why a request failed, or what was answered to it."""
+"""Explain why a request failed, or what the response was."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ import urllib3
 from aihub_runner.aihub.schemas import clean_text, render_error
 from aihub_runner.errors import ServiceError
 
-MAX_RETRY_AFTER_S = 3600.0  # longer waits are cut to this: a gateway may ask for anything
-# Of OpenSSL: numbers of what is wrong with a certificate, and names of what is wrong with a handshake.
+MAX_RETRY_AFTER_S = 3600.0  # upper limit: a gateway may ask for any wait
+# OpenSSL's numbers for certificate errors, and names for handshake errors.
 OTHER_NAME = (62, 64)
 UNKNOWN_AUTHORITY = (2, 18, 19, 20, 21)
 NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
 
 _HINTS = {
-    401: "check AIHUB_API_KEY, and the context and the permissions of its account",
+    401: "check AIHUB_API_KEY, the context and the permissions of its account",
     403: "check the consumption units and permissions of the context",
-    404: "check the context, and that the account may see it",
+    404: "check the context, and whether the account can see it",
 }
 
 
 def hint_for(status: int) -> str:
-    """Say what to do about a refusal."""
+    """Return a hint for a refused request."""
     return _HINTS.get(status, "") or ("check AIHUB_API_ROOT" if 300 <= status < 400 else "")
 
 
 def describe_answer(status: int, body: bytes) -> str:
-    """Say what was answered in place of what was asked for."""
+    """Return what the response was, for an unexpected one."""
     if 300 <= status < 400:
-        return f"answered with a redirect ({status}), which is not followed"
-    return f"answered {status}, {render_error(body)}"
+        return f"redirect {status}, which is not followed"
+    return f"status {status}, {render_error(body)}"
 
 
 def read_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read how long the service asks us to wait, in seconds; None where it does not say so."""
+    """Return how many seconds the service asks us to wait, or None."""
     text = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
     try:
         return min(MAX_RETRY_AFTER_S, max(0.0, float(text)))
@@ -51,15 +51,15 @@ def read_retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def read_date(text: str) -> float | None:
-    """Read a date of HTTP as Unix seconds; None where it is none, whatever it holds."""
+    """Return an HTTP date as Unix seconds, or None for anything else."""
     try:
         return parsedate_to_datetime(text).timestamp()
-    except Exception:  # the parser raises many kinds of errors, by version: TypeError, IndexError, OverflowError
+    except Exception:  # by version, the parser raises TypeError, IndexError, OverflowError and others
         return None
 
 
 def unreachable(what: str, root: str, authorities: str, error: Exception) -> ServiceError:
-    """Make the error of a request that nobody answered; `authorities` is the file that certificates are checked by."""
+    """Return the error for a request without a response. `authorities` is the CA bundle in use."""
     place = urlsplit(root).netloc
     if text := _describe_certificate(place, authorities, error):
         return ServiceError(f"{what}: {text[0]}", text[1])
@@ -71,7 +71,7 @@ def unreachable(what: str, root: str, authorities: str, error: Exception) -> Ser
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """List an error and all that it was made of, in whatever place the libraries keep it."""
+    """Yield an error and all its causes, wherever the libraries keep them."""
     found, left = set[int](), [error]
     while left:
         cause = left.pop()
@@ -84,7 +84,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _describe_certificate(place: str, authorities: str, error: Exception) -> tuple[str, str] | None:
-    """Say what is wrong with a certificate, or where there is none; and what to do about it."""
+    """Return a message and a hint for a certificate error, or None for any other error."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             if cause.verify_code in OTHER_NAME:
@@ -96,12 +96,12 @@ def _describe_certificate(place: str, authorities: str, error: Exception) -> tup
                 return (
                     f"the certificate of {place} is signed by an authority that is not in {authorities}, "
                     f"{clean_text(cause.verify_message)}",
-                    "name a file that holds that authority's certificate in REQUESTS_CA_BUNDLE",
+                    "set REQUESTS_CA_BUNDLE to a file with that authority's certificate",
                 )
             return (
                 f"the certificate of {place} is not valid, {clean_text(cause.verify_message)}; "
-                f"it was checked with the authorities in {authorities}",
-                "check this machine's clock, and ask who runs the server",
+                f"it was checked against {authorities}",
+                "check this machine's clock, then ask the service's operator",
             )
         if isinstance(cause, ssl.SSLError) and cause.reason in NO_TLS and not _is_of_proxy(error):
             return (
@@ -116,13 +116,13 @@ def _is_of_proxy(error: Exception) -> bool:
 
 
 def describe_failure(error: Exception) -> str:
-    """Say why a request failed, without the object addresses that the libraries print."""
+    """Return why a request failed, without the object addresses that the libraries print."""
     kinds = {
-        requests.exceptions.ConnectTimeout: "no connection in time",
-        requests.exceptions.ReadTimeout: "no answer in time",
+        requests.exceptions.ConnectTimeout: "connection timed out",
+        requests.exceptions.ReadTimeout: "read timed out",
         requests.exceptions.ProxyError: "the proxy refused",
         requests.exceptions.SSLError: "the TLS handshake failed",
-        requests.exceptions.ChunkedEncodingError: "the answer broke off",
+        requests.exceptions.ChunkedEncodingError: "the response ended early",
     }
     cause: BaseException = error
     while (inner := cause.__cause__ or cause.__context__) is not None:

@@ -1,7 +1,7 @@
-"""How an answer comes in from a socket: interim responses are passed over, and none may take for ever.
+"""Read a response from a socket: skip interim responses, and limit the total time.
 
-`requests` and `urllib3` take the first response for the answer, whatever its status but 100, and their time limit is
-for each read: a server that sends a byte now and then would hold us without end.
+`requests` and `urllib3` take the first response as final, unless its status is 100. Their time limit applies to each
+read, so a server that sends a byte now and then would block us for ever.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any
 
 from aihub_runner.errors import Interrupted
 
-SLICE_S = 0.25  # so often reading looks whether we are asked to stop
-BYTES_PER_S = 16_384  # an answer that comes at this rate or faster may take as long as it needs
+SLICE_S = 0.25  # how often reading checks `stop`
+BYTES_PER_S = 16_384  # a response at this rate or faster may take as long as it needs
 MAX_INTERIM = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What ends the reading of an answer early: `stop`, `grace_s` after it was seen."""
+    """What ends the reading of a response early: `stop`, after `grace_s`."""
 
     stop: threading.Event
     grace_s: float
@@ -37,7 +37,7 @@ _WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
 
 @contextmanager
 def watching(watch: Watch) -> Iterator[None]:
-    """Let answers that this thread begins to read be watched."""
+    """Watch the responses that this thread reads inside."""
     token = _WATCH.set(watch)
     try:
         yield
@@ -46,10 +46,10 @@ def watching(watch: Watch) -> Iterator[None]:
 
 
 class _Incoming(io.RawIOBase):
-    """Reads an answer from a socket, from the moment on when the request was sent.
+    """Reads a response from a socket, from the moment when the request was sent.
 
-    Its limit is the socket's own time limit: for each silence, and for the whole answer, which gets a second more for
-    each `BYTES_PER_S` that came. Raises TimeoutError, and Interrupted where we are asked to stop.
+    The socket's own time limit applies to each silence and to the whole response, which gets one more second per
+    `BYTES_PER_S` received. Raises TimeoutError, and Interrupted when the job stops.
     """
 
     def __init__(self, sock: socket.socket, inner: io.RawIOBase, watch: Watch) -> None:
@@ -80,14 +80,14 @@ class _Incoming(io.RawIOBase):
             self._sock.settimeout(self._limit_s)
 
     def _wait_s(self, silent_s: float) -> float:
-        """Return how long to wait for bytes before the next look around."""
+        """Return how long to wait for bytes before the next check."""
         now_s = time.monotonic()
         left_s = SLICE_S
         if self._limit_s is not None:
             whole_s = self._begun_s + self._limit_s + self._received / BYTES_PER_S
             left_s = min(left_s, whole_s - now_s, silent_s + self._limit_s - now_s)
             if left_s <= 0:
-                raise TimeoutError("the answer did not come to its end in time")
+                raise TimeoutError("the response did not end in time")
         if self._watch.stop.is_set():
             self._stopped_s = now_s if self._stopped_s is None else self._stopped_s
             left_s = min(left_s, self._stopped_s + self._watch.grace_s - now_s)
@@ -96,12 +96,12 @@ class _Incoming(io.RawIOBase):
         return left_s
 
     def close(self) -> None:
-        self._inner.close()  # which holds the socket open, as long as an answer is read from it
+        self._inner.close()  # this holds the socket open while a response is read
         super().close()
 
 
 class FinalResponse(http.client.HTTPResponse):
-    """The final response to a request; any other 1xx before it is as good as 100 (RFC 9110, 15.2)."""
+    """The final response to a request. Other 1xx statuses are skipped like 100 (RFC 9110, 15.2)."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -120,7 +120,7 @@ class FinalResponse(http.client.HTTPResponse):
         raise http.client.HTTPException(f"more than {MAX_INTERIM} interim responses")
 
     def _close_conn(self) -> None:
-        """End the answer; where more lies behind it already, nothing is asked over this connection any more."""
+        """End the response. If more bytes follow, close the connection instead of reusing it."""
         if self._incoming and self.fp is not None:
             self._incoming.is_over = True
             has_more = bool(self.fp.peek(1)) if isinstance(self.fp, io.BufferedReader) else False

@@ -1,6 +1,6 @@
-"""The service's requests and answers as values: what we send, and what we rely on in what comes back.
+"""The service's requests and responses as values: what we send, and what we rely on in responses.
 
-The shapes are those of the AI Hub API description; what we do not use is not read.
+The shapes are those of the AI Hub API description. Unused keys are not read.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from aihub_runner.errors import ServiceError
 from aihub_runner.text.jsontext import read_json
 
 _MAX_SHOWN = 300
-_WHO_ANSWERS = "check AIHUB_API_ROOT, and whether a proxy or gateway answers in its place"
+_WHO_ANSWERS = "check AIHUB_API_ROOT, and whether a proxy or gateway answers in place of the service"
 
 
 class Unreadable(ServiceError):
-    """A successful answer that is not what the API description says."""
+    """A successful response that does not match the API description."""
 
 
-MAX_NUMBER = 2**63 - 1  # what a column of the state holds
+MAX_NUMBER = 2**63 - 1  # the largest number that a column of the state holds
 
 
 def _refuse_flag(value: object) -> object:
     if isinstance(value, bool):
-        raise ValueError("a flag in place of a number")
+        raise ValueError("a boolean instead of a number")
     return value
 
 
 def _as_number(value: object) -> int | None:
-    """Take a number that nothing depends on, such as a time; anything else counts as not given."""
+    """Accept a number that nothing depends on, such as a time. Anything else counts as missing."""
     if isinstance(value, bool) or not isinstance(value, int):
         return None
     return value if 0 <= value <= MAX_NUMBER else None
 
 
 def _as_reference(value: object) -> object:
-    """Take the id of a batch where it is one; an empty one is a way to say that there is none."""
+    """Accept the id of a batch. An empty one means that there is none."""
     if value == "" or (isinstance(value, int) and value <= 0):
         return None
     return _refuse_flag(value)
@@ -72,7 +72,7 @@ class BatchList(_Answer):
 
 
 class FileMetadata(_Answer):
-    """What a list of files says of one; the time is in Unix seconds. None where it says nothing."""
+    """A file as a list of files reports it, its time in Unix seconds; None where a value is missing."""
 
     size: _Number = None
     modified_timestamp: _Number = None
@@ -100,7 +100,7 @@ class UploadPart(_Answer):
 
 
 class RunInfo(_Answer):
-    """A run; its times are in Unix nanoseconds. What the service does not say of it is None."""
+    """A run, its times in Unix nanoseconds; None where a value is missing."""
 
     id: _Name
     status: _Name
@@ -116,7 +116,7 @@ class RunList(_Answer):
 
 
 class ResultField(_Answer):
-    """A field, as far as it is counted; what is written of it comes from the raw page."""
+    """A field, as far as it is counted. Results are written from the raw page."""
 
     error_msg: Any = None
 
@@ -131,7 +131,7 @@ class ResultFile(_Answer):
 
 
 class ResultPage(_Answer):
-    """A page of results. The description requires nothing; without these two it may be anything."""
+    """A page of results. The description requires nothing, but without these two keys it may be anything."""
 
     id: str | None = None
     batch_id: _Reference = None
@@ -151,29 +151,27 @@ T = TypeVar("T", bound=BaseModel)
 
 
 def parse_answer(model: type[T], body: bytes, what: str) -> T:
-    """Read the body of a successful answer; raises Unreadable, which names `what` was asked."""
+    """Return the body of a successful response as a model. Raises Unreadable, which names `what` was requested."""
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
         raise Unreadable(
-            f"{what}: an answer that cannot be read, {_describe(body, error)}",
+            f"{what}: unreadable response, {_describe(body, error)}",
             _WHO_ANSWERS,
             transient=True,
         ) from None
 
 
 def parse_nothing(body: bytes, what: str) -> None:
-    """Read an answer that says nothing, or nothing of ours. Raises Unreadable for one that somebody else gave."""
+    """Check a response without content of ours. Raises Unreadable where somebody else sent it."""
     if body.strip():
         told = parse_answer(_Anything, body, what).root
         if isinstance(told, dict) and "message" in told:
-            raise Unreadable(
-                f"{what}: an answer that cannot be read, {render_error(body)}", _WHO_ANSWERS, transient=True
-            )
+            raise Unreadable(f"{what}: unreadable response, {render_error(body)}", _WHO_ANSWERS, transient=True)
 
 
 def parse_results(body: bytes, what: str) -> ResultPage:
-    """Read a page of results; it may hold lone surrogates and numbers of any length, which only a lenient reader takes.
+    """Return a page of results. It may hold lone surrogates and long numbers, which need a lenient parser.
 
     Raises Unreadable.
     """
@@ -189,16 +187,16 @@ def parse_results(body: bytes, what: str) -> ResultPage:
 
 def _describe(body: bytes, error: ValidationError) -> str:
     if body.lstrip()[:1] == b"<":
-        return "an HTML page in place of JSON"
+        return "an HTML page instead of JSON"
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"{where}: {first['msg']}" if where else str(first["msg"])
 
 
 def render_error(body: bytes) -> str:
-    """Say in one short line what the service gave as the reason, safe to print."""
+    """Return the service's reason in one short line, safe to print."""
     if body.lstrip()[:1] == b"<":
-        return "an HTML page in place of JSON"
+        return "an HTML page instead of JSON"
     try:
         text = ErrorBody.model_validate_json(body).message
     except ValidationError:
@@ -207,7 +205,7 @@ def render_error(body: bytes) -> str:
 
 
 def hide_secrets(text: str, secrets: Iterable[SecretStr]) -> str:
-    """Leave secrets out of what the service says: it may repeat what it was sent."""
+    """Remove secrets from a text of the service, which may repeat what it was sent."""
     for value in sorted((secret.get_secret_value() for secret in secrets), key=len, reverse=True):
         for shown in (value, json.dumps(value)[1:-1]):
             text = text.replace(shown, "…") if shown else text
@@ -215,7 +213,7 @@ def hide_secrets(text: str, secrets: Iterable[SecretStr]) -> str:
 
 
 def clean_text(text: str) -> str:
-    """Make a text from outside safe to print: one line, no control or direction characters, not long."""
+    """Return an external text as one short line without control and direction characters, safe to print."""
     shown = "".join(" " if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Cs") else char for char in text)
     shown = " ".join(shown.split())
     return shown if len(shown) <= _MAX_SHOWN else shown[: _MAX_SHOWN - 1] + "…"
@@ -228,7 +226,7 @@ def run_body(
     passwords: Mapping[str, str],
     webhook: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Build the request that starts a run, from `fingerprint.run_settings` and what is not part of the key."""
+    """Return the body of the request that starts a run, from `identity.run_settings` and what the key omits."""
     top = ("app_name", "app_id", "owner", "version", "output_workspace", "output_dir")
     body: dict[str, Any] = {name: settings[name] for name in top if name in settings}
     body["batch_id"] = batch_id

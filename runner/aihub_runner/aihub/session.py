@@ -1,4 +1,4 @@
-"""Connections to one root: who asks, through which proxies, and with which certificates."""
+"""Connections to one root: authentication, proxies and certificates."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from aihub_runner.aihub.response import FinalResponse
 from aihub_runner.errors import InputError
 from aihub_runner.spec.model import is_this_machine
 
-SEND_BYTES = 1 << 18  # streamed bodies go out in pieces of this size; 16 KB, the default, is slow
+SEND_BYTES = 1 << 18  # chunk size of streamed bodies; the default of 16 KB is slow
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where the service is and how to talk to it."""
+    """Where the service is and how to connect to it."""
 
     root: str
     token: SecretStr
@@ -36,7 +36,7 @@ class Connection:
 
 
 class _Bearer(AuthBase):
-    """Set the token on each request; as an auth object, so that no netrc entry takes its place."""
+    """Sets the token on each request. It is an auth object so that no netrc entry replaces the token."""
 
     def __init__(self, token: SecretStr, context: str) -> None:
         self._token, self._context = token, context
@@ -49,22 +49,22 @@ class _Bearer(AuthBase):
 
 
 def _find_authorities() -> str:
-    """Find the CA bundle that the environment names. Raises InputError where it is not there."""
+    """Return the CA bundle that the environment names. Raises InputError where it does not exist."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         if path := os.environ.get(name, ""):
             if not os.path.exists(path):
-                raise InputError(f"{name}: there is no such file, {path}", "name a file of certificates, or unset it")
+                raise InputError(f"{name}: no such file, {path}", "set it to a file of certificates, or unset it")
             return path
     return ""
 
 
 def name_authorities(session: requests.Session) -> str:
-    """Return which file of authorities a session's certificates are checked against."""
+    """Return the CA bundle that a session checks certificates against."""
     return session.verify if isinstance(session.verify, str) else DEFAULT_CA_BUNDLE_PATH
 
 
 class _Adapter(HTTPAdapter):
-    """Sends requests over connections that read answers as `FinalResponse` does, straight or through a proxy."""
+    """Sends requests over connections that read responses as `FinalResponse`, directly or through a proxy."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -77,7 +77,7 @@ class _Adapter(HTTPAdapter):
 
 
 def _read_final_responses(manager: Any) -> None:
-    """Let a manager of pools (which may be one for SOCKS, with connections of its own) read final responses only."""
+    """Make a pool manager (perhaps for SOCKS, with its own connections) read final responses only."""
     pools: Mapping[str, Any] = manager.pool_classes_by_scheme
     manager.pool_classes_by_scheme = {scheme: _with_final_responses(pool) for scheme, pool in pools.items()}
 
@@ -90,7 +90,7 @@ def _with_final_responses(pool: Any) -> Any:
 
 
 def open_session(connection: Connection) -> requests.Session:
-    """Make a session: the environment's proxies and CA bundle are read here, once."""
+    """Return a new session. The environment's proxies and CA bundle are read here, once."""
     session = requests.Session()
     session.trust_env = False
     session.auth = _Bearer(connection.token, connection.context)

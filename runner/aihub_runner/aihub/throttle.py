@@ -1,4 +1,4 @@
-"""One pace for all workers: how many requests may be in flight, and until when all of them hold back."""
+"""One pace for all workers: how many requests may be in flight, and how long to slow down."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ MAX_PAUSE_S = 300.0
 
 
 class Pace:
-    """Lets at most `limit` requests run at once; a service that is pressed gets fewer, and by and by more again.
+    """Lets at most `limit` requests run at once. Under pressure fewer run, and later gradually more again.
 
-    `pause` waits for some seconds, and raises what ends the waiting. May be used by many threads.
+    `pause` waits for some seconds, and raises what ends the wait. Many threads may share a pace.
     """
 
     def __init__(self, limit: int, pause: Callable[[float], None], clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,7 +28,7 @@ class Pace:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait for a turn to send one request, and hold it while the request is under way."""
+        """Wait for a turn to send one request, and hold it while the request is in flight."""
         self._wait_for_turn()
         try:
             yield
@@ -49,7 +49,7 @@ class Pace:
             self._pause(max(0.0, wait_s))
 
     def succeed(self) -> None:
-        """Learn that a request was taken: after as many as may run at once, one more may."""
+        """Count a successful request. After a full round of them, one more may run."""
         with self._free:
             self._successes += 1
             if self._successes >= self.limit and self.limit < self._most:
@@ -58,9 +58,9 @@ class Pace:
                 self._free.notify()
 
     def slow_down(self, seconds: float | None) -> None:
-        """Learn that the service wants less: all wait, and half as many requests run at once from then on.
+        """Slow down for the service: all wait, and then half as many requests run at once.
 
-        Refusals of requests that were under way together count once.
+        Refusals of requests that were in flight together count once.
         """
         with self._free:
             until = self._clock() + min(MAX_PAUSE_S, DEFAULT_PAUSE_S if seconds is None else seconds)

@@ -1,8 +1,7 @@
-"""HTTP as the AI Hub API needs it: what may be repeated, what must not, and what failed in plain words.
+"""HTTP for the AI Hub API: what may be repeated, what must not, and why it failed.
 
-Requests that may be repeated are repeated here, with growing waits; those that create something that must not be made
-twice are sent once, over a connection of their own, and raise AnswerLost where nobody can know what became of them.
-A client may be used by many threads.
+Requests that may be repeated are repeated here, with growing waits. Requests that create something are sent once, over
+a connection of their own, and raise AnswerLost where the outcome is unconfirmed. Many threads may share a client.
 """
 
 from __future__ import annotations
@@ -39,19 +38,19 @@ from aihub_runner.errors import AnswerLost, Interrupted, Refused, ServiceError, 
 from aihub_runner.system.shortage import find_shortage, probe_shortage
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-# What a creating POST may answer without having created anything (facts of the API, and HTTP's own meaning). A 303
-# says that something was made, and any other answer that nobody can read says nothing.
+# Statuses by which a creating POST reports that it created nothing (facts of the API, and HTTP's own meaning). A 303
+# reports that something was created. Any other unreadable response reports nothing.
 REFUSED = frozenset({301, 302, 307, 308, 400, 401, 403, 404, 409, 413, 415, 422, 425, 429})
-PRESSED = frozenset({429, 503})  # the service wants less from all of us
+PRESSED = frozenset({429, 503})  # the service asks all workers to slow down
 ATTEMPTS = 6
 ATTEMPTS_UNREACHED = 3
-RETRIES_PER_SHARD = 200  # of all its requests together: a service that fails so often is not to be pressed on
+RETRIES_PER_SHARD = 200  # of all its requests together: stop retrying a service that fails so often
 MAX_WAIT_S = 60.0
 MAX_PATIENCE_S = 900.0
-SENT_WITHIN_S = 1000.0  # a request that creates is sent so long after its intent, or not at all
-# How long an answer under way may take once we are asked to stop; what is paid is worth some waiting.
+SENT_WITHIN_S = 1000.0  # a creating request is sent within this time after its intent, or never
+# How long a response may take once the job stops. What is paid is worth a longer wait.
 GRACE_S, PAID_GRACE_S = 2.0, 5.0
-FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError)  # the one lets some of the other through
+FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError)  # requests lets some of urllib3's errors through
 MAX_ANSWER_BYTES = 512 * 1_048_576
 
 T = TypeVar("T")
@@ -60,7 +59,7 @@ Body = bytes | FileSlice | SingleUseBody | None
 
 
 def _nothing() -> None:
-    """Drop no connection, where there is none."""
+    """Do nothing: there is no connection to drop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ class Answer:
     drop: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
 
     def read(self, read: Callable[[bytes], T]) -> T:
-        """Read the body; where it is not about what was asked, its connection is not used any more."""
+        """Return the parsed body. If it does not match the request, drop its connection."""
         try:
             return read(self.body)
         except schemas.Unreadable:
@@ -80,10 +79,10 @@ class Answer:
 
 
 class Transport:
-    """Requests to one root with one token and context.
+    """Sends requests to one root with one token and context.
 
-    `stop` ends waits at once and forbids further requests; without `may_create`, those that create something are not
-    sent any more. `make_session` opens connections.
+    `stop` ends waits at once and forbids further requests. Without `may_create`, creating requests are no longer sent.
+    `make_session` opens connections.
     """
 
     def __init__(
@@ -109,21 +108,21 @@ class Transport:
         self._session.close()
 
     def server_now_s(self) -> float:
-        """Return the service's time in Unix seconds, as far as its last answer told it, for display only.
+        """Return the service's time in Unix seconds, by its last response, for display only.
 
-        The `Date` of an answer is whatever the nearest gateway thinks, and our own clock may jump. No decision rests
-        on it: no bound of a search, no proof of an absence, no end of a wait.
+        The `Date` of a response comes from the nearest gateway, and our own clock may jump. Nothing is decided by it:
+        no bound of a search, no proof of an absence, no end of a wait.
         """
         return time.time() + self.clock_offset_s
 
     def pause(self, seconds: float) -> None:
-        """Wait; raises Interrupted as soon as we are asked to stop."""
+        """Wait. Raises Interrupted as soon as the job stops."""
         if self.stop.wait(max(0.0, seconds)):
             raise Interrupted("interrupted")
 
     @contextmanager
     def working_for(self, shard: int) -> Iterator[None]:
-        """Let this thread's repetitions count for a shard: all that are made for one have a limit together."""
+        """Count this thread's retries for a shard: all retries of a shard share one limit."""
         before = getattr(self._spender, "shard", 0)
         self._spender.shard = shard
         try:
@@ -149,9 +148,9 @@ class Transport:
         content_type: str = "application/octet-stream",
         check: Callable[[], None] = lambda: None,
     ) -> Answer:
-        """Send one request once, when it is its turn; raises requests' own errors, and gives any answer.
+        """Send one request once, when it is its turn, and return any response. Raises requests' own errors.
 
-        `check` is called right before, and raises what forbids the request.
+        `check` is called right before sending, and may raise to forbid it.
         """
         with self._pace.turn():
             if self.stop.is_set():
@@ -171,7 +170,7 @@ class Transport:
                     stream=True,
                 ) as response,
             ):
-                connection = getattr(response.raw, "connection", None)  # it is given back once the body is read
+                connection = getattr(response.raw, "connection", None)  # the pool gets it back once the body is read
                 content = self._hide(response, _read_body(response))
                 drop = connection.close if connection is not None else _nothing
                 answer = Answer(response.status_code, dict(response.headers), content, drop)
@@ -197,7 +196,7 @@ class Transport:
             self.clock_offset_s = time_s - time.time()
 
     def repeat(self, what: str, act: Callable[[], T]) -> T:
-        """Do what may be repeated until it succeeds, fails for good, or was tried often enough."""
+        """Repeat an action until it succeeds, fails for good, or runs out of attempts."""
 
         def wait_s(attempt: tenacity.RetryCallState) -> float:
             error = attempt.outcome.exception() if attempt.outcome else None
@@ -207,7 +206,9 @@ class Transport:
 
         def tried_enough(attempt: tenacity.RetryCallState) -> bool:
             error = attempt.outcome.exception() if attempt.outcome else None
-            if isinstance(error, ServiceError) and error.status == 429:  # a matter of patience, not of trouble
+            if (
+                isinstance(error, ServiceError) and error.status == 429
+            ):  # the service asks for patience, it has not failed
                 return self.stop.is_set() or (attempt.seconds_since_start or 0.0) >= MAX_PATIENCE_S
             limit = ATTEMPTS if self._reached else ATTEMPTS_UNREACHED
             return self.stop.is_set() or attempt.attempt_number >= limit or not self._may_retry()
@@ -230,7 +231,7 @@ class Transport:
         )(once)
 
     def ask(self, read: Callable[[bytes], T], path: str, params: Mapping[str, Any] | None = None) -> T:
-        """GET something and read the answer; `read` raises Unreadable where it is none, and it is asked again."""
+        """GET and parse a response. If `read` raises Unreadable, the request is repeated."""
         what = f"GET {path}"
 
         def act() -> T:
@@ -239,11 +240,11 @@ class Transport:
         return self.repeat(what, act)
 
     def get(self, model: type[Model], path: str, params: Mapping[str, Any] | None = None) -> Model:
-        """GET something whose answer is read as a model."""
+        """GET a response and return it as a model."""
         return self.ask(lambda body: schemas.parse_answer(model, body, f"GET {path}"), path, params)
 
     def write(self, method: str, path: str, body: Body, read: Callable[[bytes], T], **how: Any) -> T:
-        """Send what may be repeated and changes something, and read the answer as `ask` does.
+        """Send a request that changes something and may be repeated, and parse the response as `ask` does.
 
         Raises OSError where the body is a file that cannot be read.
         """
@@ -260,21 +261,21 @@ class Transport:
             raise error.error from None
 
     def create(self, read: Callable[[bytes], T], path: str, body: Mapping[str, Any]) -> T:
-        """POST what must not be made twice: at most one request reaches the service; `read` reads the answer.
+        """POST a request that must not be sent twice: at most one reaches the service. `read` parses the response.
 
-        It is repeated only where it was surely not sent. It is sent within `SENT_WITHIN_S` or not at all, so that
-        a later apply knows when to look for it. Raises AnswerLost where it may have taken effect, `read`
-        raising Unreadable included; Refused where the answer says that it has not; and other ServiceErrors where
-        it was not sent.
+        It is repeated only if it is confirmed unsent. It is sent within `SENT_WITHIN_S` or never, so that a later apply
+        knows when to check for its effect. Raises AnswerLost where it may have taken effect, also if `read` raises
+        Unreadable. Raises Refused where the response reports that nothing was created, and other ServiceErrors where it
+        was not sent.
         """
         what, data = f"POST {path}", json.dumps(body).encode()
         begun_s = _awake_and_asleep_s()
 
         def check() -> None:
             if not self.may_create:
-                raise ServiceError(f"{what}: not sent, since what comes of it cannot be recorded", "apply again")
+                raise ServiceError(f"{what}: not sent, because its outcome cannot be recorded", "apply again")
             if _awake_and_asleep_s() - begun_s > SENT_WITHIN_S:
-                raise ServiceError(f"{what}: could not be sent within {SENT_WITHIN_S:.0f} s", "apply again")
+                raise ServiceError(f"{what}: not sent within {SENT_WITHIN_S:.0f} s", "apply again")
 
         return self.repeat(what, lambda: self._create_once(read, path, what, data, check))
 
@@ -289,7 +290,7 @@ class Transport:
             if not body.was_read:
                 raise
             why = error.message if isinstance(error, Interrupted) else describe_failure(error)
-            raise AnswerLost(f"{what}: no answer, {why}") from None
+            raise AnswerLost(f"{what}: no response, {why}") from None
         finally:
             session.close()
         if answer.status in REFUSED:
@@ -303,7 +304,7 @@ class Transport:
 
 
 def _awake_and_asleep_s() -> float:
-    """Return seconds by a clock that nobody can set, and that goes on while the machine sleeps."""
+    """Return seconds by a clock that cannot be set, and that also counts while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
@@ -312,7 +313,7 @@ def _read_body(response: requests.Response) -> bytes:
     for chunk in response.iter_content(1 << 18):
         size += len(chunk)
         if size > MAX_ANSWER_BYTES:
-            raise requests.exceptions.ContentDecodingError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+            raise requests.exceptions.ContentDecodingError(f"a response of more than {MAX_ANSWER_BYTES} bytes")
         chunks.append(chunk)
     return b"".join(chunks)
 
