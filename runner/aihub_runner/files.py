@@ -1,4 +1,4 @@
-"""Write files so that they are never half-written, and name them so that they stay in their folder."""
+"""Write files atomically, and give them names that stay in their folder."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from typing import Protocol
 from aihub_runner.errors import InputError, ResultsError, RunnerError, Shortage
 from aihub_runner.system.shortage import explain_shortage, find_shortage
 
-UNREADABLE = "unreadable"  # stands for the digest of a file that is there and cannot be read
+UNREADABLE = "unreadable"  # the digest of an existing file that cannot be read
 
 _SAFE = re.compile(r"[A-Za-z0-9._-]{1,128}")
-# What a file system answers that cannot bring a folder to the disk; it says nothing of the files in it.
+# Errors of a file system that cannot sync a folder. They do not concern the files in it.
 _NO_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
-_LONGEST_NAME = 200  # of a file, in bytes, so that ours beside it is not too long
+_LONGEST_NAME = 200  # of a file, in bytes, to leave room for our suffix
 
 
 class File(Protocol):
-    """What bytes are written to."""
+    """A destination for bytes."""
 
     def write(self, chunk: bytes, /) -> object:
-        """Add bytes at the end."""
+        """Append bytes."""
 
 
 def safe_segment(text: str) -> str:
-    """Turn an id from the server into a name for a path: itself where that is harmless, else a hash."""
+    """Return an id from the service as a path segment: itself where that is safe, else a hash."""
     if _SAFE.fullmatch(text) and text.strip("."):
         return text
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -40,7 +40,7 @@ def safe_segment(text: str) -> str:
 
 @contextmanager
 def explain_disk(path: Path) -> Iterator[None]:
-    """Turn an OSError over a file that we write into words; a full disk, or too many open files, is a Shortage."""
+    """Turn an OSError on a file that we write into a RunnerError, for a full disk or too many open files a Shortage."""
     try:
         yield
     except OSError as error:
@@ -49,7 +49,7 @@ def explain_disk(path: Path) -> Iterator[None]:
 
 @contextmanager
 def explain_late() -> Iterator[None]:
-    """Turn an error over a place into one that follows what was paid: "nothing was sent" would not be true then."""
+    """Turn an error about a place into one after paying, which must not claim that nothing was sent."""
     try:
         yield
     except InputError as error:
@@ -60,27 +60,27 @@ def explain_late() -> Iterator[None]:
 
 
 def _disk_error(path: Path, error: OSError) -> RunnerError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # or a quota or limit is reached
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # or a quota or limit
         message = f"{path.name}: cannot be written, the disk is full"
-        return Shortage(message, "make room and apply again; nothing is lost")
+        return Shortage(message, "free some space and apply again; nothing is lost")
     if shortage := find_shortage(error):
         return shortage
-    hint = "check the disk, and apply again" if error.errno == errno.EIO else "check the folder's permissions"
+    hint = "check the disk and apply again" if error.errno == errno.EIO else "check the folder's permissions"
     return InputError(f"{path}: cannot be written, {error.strerror or error}", hint)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, readable by its owner only; one that is there keeps its mode."""
+    """Create a folder and its parents, readable by the owner only. An existing folder keeps its mode."""
     for folder in [*reversed(path.parents), path]:
         if not folder.is_dir():
             folder.mkdir(mode=0o700, exist_ok=True)
 
 
 class Draft:
-    """A file that is being written beside its place, which it takes at once when it is complete.
+    """A file that is written beside its place, and moved there atomically when it is complete.
 
-    Only its owner can read it, unless a file is there whose mode it keeps. To be closed in every case; raises OSError,
-    see `explain_disk`.
+    Only its owner can read it, unless it replaces a file: then it keeps that file's mode. Always close it. Raises
+    OSError; see `explain_disk`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -94,27 +94,27 @@ class Draft:
         _keep_mode(descriptor, path)
 
     def write(self, chunk: bytes) -> int:
-        """Add bytes at the end."""
+        """Append bytes."""
         self._digest.update(chunk)
         return self._file.write(chunk)
 
     def flush(self) -> None:
-        """Do nothing: `finish` brings all to the disk."""
+        """Do nothing: `finish` syncs to disk."""
 
     def finish(self) -> str:
-        """Bring all to the disk, and give its digest."""
+        """Sync to disk, and return the digest."""
         self._file.flush()
         os.fsync(self._file.fileno())
         return "sha256:" + self._digest.hexdigest()
 
     def publish(self) -> None:
-        """Take the place, on disk when this returns."""
+        """Move the file to its place. It is durable when this returns."""
         self._file.close()
         self._temporary.replace(self.path)
         _sync_folder(self.path.parent)
 
     def close(self) -> None:
-        """Leave nothing behind but what was published."""
+        """Remove everything that was not published."""
         self.closed = True
         try:
             self._file.close()  # it may flush, and fail
@@ -123,13 +123,13 @@ class Draft:
 
 
 def _short(name: str) -> str:
-    """Return a name that can be made longer: itself, or where it is near the limit a hash of it."""
+    """Return a name with room for a suffix: itself, or a hash of it near the length limit."""
     raw = os.fsencode(name)
     return name if len(raw) <= _LONGEST_NAME else hashlib.sha256(raw).hexdigest()
 
 
 def _keep_mode(descriptor: int, path: Path) -> None:
-    """Return a new file the mode and, where we may, the owner of the one whose place it takes."""
+    """Copy mode and, if permitted, owner from the file to replace."""
     try:
         found = path.lstat()
     except OSError:
@@ -141,9 +141,9 @@ def _keep_mode(descriptor: int, path: Path) -> None:
 
 
 def write_file(path: Path, chunks: Iterable[bytes], announce: Callable[[str], None] = lambda digest: None) -> str:
-    """Replace a file at once by other bytes, on disk when this returns, and give their digest.
+    """Replace a file atomically, durable when this returns, and return its digest.
 
-    `announce` is told the digest right before the file takes its place.
+    `announce` gets the digest right before the file moves to its place.
     """
     with explain_disk(path), closing(Draft(path)) as draft:
         for chunk in chunks:
@@ -155,7 +155,7 @@ def write_file(path: Path, chunks: Iterable[bytes], announce: Callable[[str], No
 
 
 def try_place(path: Path) -> None:
-    """Try whether a file can be written: one is made beside it, and taken away again; what is there is left alone."""
+    """Check that a file can be written: create one beside it and remove it. An existing file stays untouched."""
     with explain_disk(path), closing(Draft(path)) as draft:
         draft.write(b"tried")
         draft.finish()
@@ -165,26 +165,26 @@ def try_place(path: Path) -> None:
 
 
 def _try_to_change(path: Path) -> None:
-    """Try whether a file that is there may be changed; that it may only be read keeps nobody from replacing it."""
+    """Check that an existing file may be replaced. A read-only mode alone does not prevent that."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
     except OSError as error:
-        if error.errno in (errno.EPERM, errno.EROFS):  # it may neither be changed nor replaced, whoever we are
+        if error.errno in (errno.EPERM, errno.EROFS):  # immutable or on a read-only file system
             raise
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file to read. Raises OSError, at once for a FIFO, which may have no end, or a device; and Shortage."""
+    """Open a file for reading. Raises OSError at once for a FIFO or device, which may have no end; and Shortage."""
     with explain_shortage():
         file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise OSError(errno.EINVAL, "it is not a regular file")
+        raise OSError(errno.EINVAL, "not a regular file")
     return file
 
 
 def read_regular(path: Path, size: int = -1) -> bytes:
-    """Read a file, or its first bytes. Raises OSError as `open_regular`."""
+    """Read a file, or its first bytes. Raises OSError like `open_regular`."""
     with open_regular(path) as file:
         return file.read(size)
 
@@ -194,7 +194,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, as far as its file system can do that: CIFS, for one, cannot."""
+    """Sync the names in a folder, if its file system can: CIFS, for example, cannot."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -206,9 +206,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def digest_file(path: Path) -> str:
-    """Compute the digest of a file, or an empty string where there is none, or UNREADABLE.
+    """Return the digest of a file; empty where it is missing, UNREADABLE where it cannot be read.
 
-    Raises Shortage: a file that only we cannot open now is there.
+    Raises Shortage, because a file that we lack descriptors for does exist.
     """
     try:
         with open_regular(path) as file:

@@ -1,4 +1,4 @@
-"""The values that the modules hand each other. The words are those of docs/glossary.md."""
+"""The values that modules exchange. docs/glossary.md defines the words."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ REVIEW_STATUS = "STOPPED_AT_CHECKPOINT"
 
 
 def stem_of(spec: PurePath) -> str:
-    """Return what the files beside a spec are named by: its name without `.aihub.toml`, else without its extension."""
+    """Return the stem for the files beside a spec: its name without `.aihub.toml`, else without its extension."""
     return spec.name.removesuffix(SPEC_ENDING) if spec.name.endswith(SPEC_ENDING) else spec.stem
 
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What `os.stat` says of a file; equal stats save hashing it again. Times in nanoseconds."""
+    """What `os.stat` reports about a file. A file with an equal stat is not hashed again. Times in nanoseconds."""
 
     size: int
     mtime_ns: int
@@ -35,7 +35,7 @@ class Stat:
 
 @dataclass(frozen=True, slots=True)
 class CachedDigest:
-    """A digest and the stat it was computed under. `scanned_ns` is when (Unix time in nanoseconds)."""
+    """A digest, and the stat it was computed under. `scanned_ns` is when (Unix time in nanoseconds)."""
 
     stat: Stat
     digest: str
@@ -43,7 +43,7 @@ class CachedDigest:
 
 
 def rank_status(status: str) -> int:
-    """Rank the status of a run among those that carry one tag: complete first, then going, then the rest."""
+    """Rank the status of a run among runs with the same tag: complete, then in progress, then the rest."""
     if status == "COMPLETE":
         return 0
     return 2 if status in FINAL_STATUSES else 1
@@ -68,7 +68,7 @@ class Source:
 
     @property
     def identity(self) -> str:
-        """What makes it the same document: its bytes, and the name of its password's variable."""
+        """What identifies the document: its bytes, and the name of its password's variable."""
         return _identify(self.digest, self.password)
 
 
@@ -86,9 +86,9 @@ class SkippedFile:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """All files that a spec selects, both lists sorted by path; `cache` is the new stat cache, whole.
+    """All files that a spec selects, both lists sorted by path. `cache` is the complete new stat cache.
 
-    `busy` lists the parts of its patterns that take files, `idle` those that take none.
+    `busy` lists the parts of its patterns that match files, `idle` those that match none.
     """
 
     sources: tuple[Source, ...]
@@ -100,7 +100,7 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where work lies: what was made in one target is not looked for in another."""
+    """Where work belongs: work in one target is never looked up in another."""
 
     root: str
     context: str
@@ -109,10 +109,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file of a shard, under its name in the batch, which is in NFC.
+    """A file of a shard, under its name in the batch (NFC).
 
-    `path` is empty where only the lock file knew of the file. `is_stale` says that the file is not here any more as it
-    was: then `digest` is the shortened identity that the lock file has of it.
+    `path` is empty where only the lock file lists the file. `is_stale` says that the local file is missing or changed:
+    then `digest` is the shortened identity from the lock file.
     """
 
     name: str
@@ -124,20 +124,20 @@ class Member:
 
     @property
     def identity(self) -> str:
-        """What makes it the same document (see `Source.identity`)."""
+        """What identifies the document (see `Source.identity`)."""
         return _identify(self.digest, self.password)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is known of a shard's batch in one target.
+    """The recorded facts about a shard's batch in one target.
 
-    `intent_s`, `lost_s` and `sent_s`, when the last file was sent, are Unix seconds of the server's clock, 0 where
-    unknown: for display only. `since` is when the effect of its creation began to be waited for. `remote_id` is None
-    until the service's answer is known. `uploads` maps every name that was ever sent to it to the digest that was sent,
-    empty while that is unknown, and `modified` to the time that was listed afterwards. `before` are the ids of batches
-    of this name that were there before the intent. `is_verified` says that it was found to be ours. `is_gone` says that
-    the service does not have it any more; such a row stays, for the runs on it.
+    `intent_s`, `lost_s` and `sent_s` (when the last file was sent) are Unix seconds of the service's clock, 0 where
+    unknown: for display only. `since` is when the wait for its creation started. `remote_id` is None until the service
+    has returned it. `uploads` maps every name ever sent to the digest sent, empty while that is unconfirmed; `modified`
+    maps it to the time listed afterwards. `before` are the ids of batches of this name from before the intent.
+    `is_verified` says that it is confirmed as ours. `is_gone` says that the service does not have it any more; such a
+    row stays for its runs.
     """
 
     id: int
@@ -158,15 +158,15 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What is known of one attempt to run an app on a shard's batch.
+    """The recorded facts about one attempt to run an app on a shard's batch.
 
-    `remote_id` is None until the service's answer is known; `unknown` says why it could not be found out.
-    `status` is what the service said last, verbatim, or empty. `fetched` maps the `include` of each complete fetch of
-    its results to when that was (Unix seconds of the server's clock, 0 where unknown). `since` is when its effect
-    began to be waited for, `refused` what the service answered in place of a run: nobody knows whether a gateway said
-    so after the run was started. `remote_batch` is the batch that it was sent with (0 where unknown), `bound_s` a time
-    before it, from an answer's body or 1. `is_gone` says that the service does not have it any more, `is_given_up`
-    that a person decided that it was never started. `twin` is 0 for the first run of a tag.
+    `remote_id` is None until the service has returned it; `unknown` says why it is unconfirmed. `status` is the
+    service's last status, verbatim, or empty. `fetched` maps the `include` of each complete fetch to when that was
+    (Unix seconds of the service's clock, 0 where unknown). `since` is when the wait for its effect started. `refused`
+    is the service's refusal; a gateway may have sent it after the run was started. `remote_batch` is the batch in the
+    request (0 where unknown). `bound_s` is a time before the run, from a response's body, or 1. `is_gone` says that the
+    service does not have it any more, `is_given_up` that the user decided that it was never started. `twin` is 0 for
+    the first run of a tag.
     """
 
     id: int
@@ -199,14 +199,14 @@ class Run:
 
     @property
     def is_open(self) -> bool:
-        """Whether it is unconfirmed that it was started."""
+        """Whether its start is unconfirmed."""
         return not self.remote_id and not self.is_given_up
 
     @property
     def has_failed(self) -> bool:
-        """Whether it ended without results, or is gone before they were fetched.
+        """Whether it ended without results, or is gone and was never fetched.
 
-        One that a lock file calls complete was delivered to somebody: it is lost here, and has not failed.
+        A run that a lock file calls complete has not failed: its results were fetched elsewhere, and are lost here.
         """
         if self.is_gone and self.is_imported and self.status == "COMPLETE":
             return False
@@ -219,14 +219,14 @@ class Run:
 
     @property
     def rank(self) -> tuple[int, int, int]:
-        """The order of runs that carry one tag: complete ones, those still going, the rest; the oldest first."""
+        """The sort key for runs with the same tag: complete, then in progress, then the rest; oldest first."""
         status = "" if self.is_gone and not self.fetched else self.status
         return 2 if self.is_given_up else rank_status(status), self.started_ns, self.id
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A group of files that goes into one batch; closed, for ever, once it has a fingerprint."""
+    """A group of files that goes into one batch. Closed for good once it has a fingerprint."""
 
     id: int
     fingerprint: str
@@ -236,15 +236,15 @@ class Shard:
 
     @property
     def is_closed(self) -> bool:
-        """Whether a run intent was recorded for it; its members never change again."""
+        """Whether a run intent was recorded for it. Its members never change again."""
         return bool(self.fingerprint)
 
     def batch_in(self, target: str) -> Batch | None:
-        """Find its batch in a target."""
+        """Return its batch in a target, or None."""
         return next((batch for batch in self.batches if batch.target == target and not batch.is_gone), None)
 
     def runs_of(self, run_key: str) -> list[Run]:
-        """List its runs of one run key, the first attempt first; of twins, the one to go by."""
+        """Return its runs of one run key, the first attempt first; of twins, the one to use."""
         best: dict[int, Run] = {}
         for run in self.runs:
             if run.run_key == run_key and (run.attempt not in best or run.rank < best[run.attempt].rank):
@@ -254,10 +254,10 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What the spec asks for, as far as planning needs it; `include` is the name of a kind of fetch.
+    """What the spec asks for, as far as planning needs it. `include` is the name of a kind of fetch.
 
-    `damaged` are the rows of the runs whose results are not on disk as they were fetched. `again_after` is the newest
-    run (row) that there was when `--again` was asked for: newer ones are its work.
+    `damaged` are the rows of runs whose results on disk are missing or changed. `again_after` is the newest run (row)
+    from before `--again`; newer runs are its work.
     """
 
     run_key: str
@@ -272,7 +272,7 @@ class Goal:
     again_after: int = ALL
 
     def lacks(self, run: Run) -> bool:
-        """Return whether the results of a run are not here as they are wanted."""
+        """Whether the results of a run are missing here, in the wanted form."""
         return self.include not in run.fetched or run.id in self.damaged
 
 
@@ -285,14 +285,14 @@ class Page:
     digest: str
 
 
-Damage = Mapping[int, frozenset[str]]  # the paths of the pages that are not as they were fetched, by the row of the run
+Damage = Mapping[int, frozenset[str]]  # damaged pages: their paths, by run row
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Where the answer for one file lies: the `position`-th file of the page at `file_offset`.
+    """Where the answer for one file is: the `position`-th file of the page at `file_offset`.
 
-    `name` is the name in the batch, in NFC; `documents` and `field_errors` are counts.
+    `name` is the name in the batch (NFC). `documents` and `field_errors` are counts.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Write what a person names: a file whole or not at all, anything else that can be written as the bytes come."""
+"""Write a user's output: regular files atomically, everything else as a stream."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from aihub_runner.errors import InputError
 from aihub_runner.files import Draft, File, explain_disk
 from aihub_runner.text.shown import show_bytes
 
-_HINT = "give the name of a file, or of a pipe or device"
+_HINT = "name a file, a pipe or a device"
 _MAX_LINKS = 40
 
 
 def write_output(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write what a person named, see `opened_output`."""
+    """Write chunks to the path that the user named; see `opened_output`."""
     with opened_output(path) as file:
         for chunk in chunks:
             file.write(chunk)
@@ -27,12 +27,11 @@ def write_output(path: Path, chunks: Iterable[bytes]) -> None:
 
 @contextmanager
 def opened_output(path: Path) -> Iterator[File]:
-    """Open what a person named for writing.
+    """Open the path that the user named for writing.
 
-    A regular file, or the one that a link leads to, is replaced at once when all is written, and keeps its mode and
-    owner. A pipe, a device and what `/dev/stdout` stands for are written as the bytes come; a reader who leaves early
-    makes nothing fail. Raises InputError for a folder, a socket and what cannot be written, StateError where the disk
-    is full.
+    A regular file, or the target of a link, is replaced atomically at the end, and keeps its mode and owner. A pipe, a
+    device and a path like `/dev/stdout` are written as a stream; a reader who closes it early causes no error. Raises
+    InputError for a folder, a socket or an unwritable path, and StateError where the disk is full.
     """
     with explain_disk(path):
         place = find_place(path)
@@ -50,9 +49,9 @@ def opened_output(path: Path) -> Iterator[File]:
 
 
 def find_place(path: Path) -> Path | None:
-    """Find the regular file that would be replaced or made, behind all links; None for what is written through.
+    """Return the regular file to replace or create, behind all links; None for a stream.
 
-    Raises InputError for what cannot be written, OSError.
+    Raises InputError for an unwritable path, and OSError.
     """
     if find_descriptor(path) is not None:
         return None
@@ -68,19 +67,19 @@ def find_place(path: Path) -> Path | None:
 
 
 def require_file(path: Path) -> Path:
-    """Find the regular file that a person's path leads to, there or to be made; what is read again can be no other.
+    """Return the regular file that a path leads to, existing or not. Only such a file can be read again.
 
     Raises InputError.
     """
     with explain_disk(path):
         place = find_place(path)
     if place is None:
-        raise InputError(f"{path}: is a pipe or a device, not a file", "give the name of a file")
+        raise InputError(f"{path}: is a pipe or a device, not a file", "name a regular file")
     return place if path.is_symlink() else path
 
 
 def find_descriptor(path: Path) -> int | None:
-    """Find the number of the open file that a path stands for, as 1 for `/dev/stdout`; None for any other."""
+    """Return the number of the open file that a path means, such as 1 for `/dev/stdout`; None for any other."""
     place = os.path.abspath(path)
     for _ in range(_MAX_LINKS):
         folder, name = os.path.split(place)
@@ -95,7 +94,7 @@ def find_descriptor(path: Path) -> int | None:
 
 
 def is_standard_output(path: Path | None) -> bool:
-    """Return whether a path stands for standard output: what else is said must not go there."""
+    """Whether a path means standard output, so that nothing else may be printed there."""
     return path is not None and find_descriptor(path) == 1
 
 
@@ -103,11 +102,11 @@ def _open_passed(path: Path) -> int:
     descriptor = find_descriptor(path)
     if descriptor is None:
         return os.open(path, os.O_WRONLY | os.O_NOCTTY)
-    return os.dup(descriptor)  # to open it anew would begin at the start of a file that others write, too
+    return os.dup(descriptor)  # opening it again would start at the beginning of a file that others write, too
 
 
 class _Passed:
-    """A pipe or device; harmless where it is a terminal."""
+    """A pipe or a device, safe for terminals."""
 
     def __init__(self, descriptor: int) -> None:
         self._file = open(descriptor, "wb")  # noqa: SIM115
@@ -117,7 +116,7 @@ class _Passed:
     closed = False
 
     def write(self, chunk: bytes) -> int:
-        """Add bytes at the end."""
+        """Append bytes."""
         if self._has_reader:
             try:
                 self._file.write(show_bytes(chunk) if self._is_terminal else chunk)
@@ -126,7 +125,7 @@ class _Passed:
         return len(chunk)
 
     def flush(self) -> None:
-        """Send what is left."""
+        """Send the rest."""
         if self._has_reader:
             try:
                 self._file.flush()
@@ -134,7 +133,7 @@ class _Passed:
                 self._has_reader = False
 
     def close(self) -> None:
-        """Close it; what could not be sent was told of."""
+        """Close it. Errors were already reported."""
         self.closed = True
         with suppress(OSError):
             self._file.close()

@@ -1,4 +1,4 @@
-"""Who and where: the token, the root and the context, from the environment, `.env`, or a secrets folder."""
+"""The user's settings: token, root and context, from the environment, `.env`, or a secrets folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WRITE_ROOT = f"write it as {PUBLIC_ROOT}"
 
 
 class Settings(BaseSettings):
-    """What the environment says; the default root is the public one."""
+    """The settings. The default root is the public one."""
 
     model_config = SettingsConfigDict(env_prefix="AIHUB_", extra="ignore", hide_input_in_errors=True, frozen=True)
     api_key: SecretStr | None = None
@@ -39,9 +39,9 @@ def load_spec(path: Path) -> Spec:
         raise InputError(f"{path}: is a lock file, not a spec", "name the spec")
     data = _read(path, MAX_SPEC_BYTES + 1, "name a spec, such as invoices.aihub.toml")
     if len(data) > MAX_SPEC_BYTES:
-        raise InputError(f"{path}: is too large for a spec, more than {MAX_SPEC_BYTES} bytes", "name the spec")
+        raise InputError(f"{path}: too large for a spec, more than {MAX_SPEC_BYTES} bytes", "name the spec")
     if data.startswith(b"\xef\xbb\xbf"):
-        raise InputError(f"{path}: begins with a byte order mark", "save it as UTF-8 without one")
+        raise InputError(f"{path}: starts with a byte order mark", "save it as UTF-8 without a byte order mark")
     text = _decode(data, str(path))
     spec = parse_spec(text, path)
     _check_installed(spec, text, path)
@@ -49,7 +49,7 @@ def load_spec(path: Path) -> Spec:
 
 
 def _check_installed(spec: Spec, text: str, path: Path) -> None:
-    """Refuse formats whose extra is not installed, before anything is paid for."""
+    """Raise InputError for formats whose extra is not installed, before anything is paid."""
     errors = [(place, error) for place, format in enumerate(spec.results.formats) if (error := find_missing(format))]
     mistakes = [Mistake(("results", "formats", place), error.message, error.hint) for place, error in errors]
     if mistakes:
@@ -69,7 +69,7 @@ def _decode(data: bytes, name: str) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         at = error.start
-    raise InputError(f"{name}: is not UTF-8, byte {at} of {len(data)}", "save it as UTF-8")
+    raise InputError(f"{name}: not UTF-8, byte {at} of {len(data)}", "save it as UTF-8")
 
 
 # Where settings come from
@@ -77,18 +77,18 @@ def _decode(data: bytes, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """A place that settings come from, and how it finds a variable."""
+    """A source of settings, and how it finds a variable."""
 
     name: str
     find: Callable[[str], str | None]
 
 
 def _list_origins() -> list[_Origin]:
-    """List the places, the strongest first."""
+    """Return the sources, the strongest first."""
     origins = [_Origin("the environment", os.environ.get), _Origin(".env", _read_env_file(Path(".env")).get)]
     named = os.environ.get("AIHUB_SECRETS_DIR", "")
     if named and not os.path.isdir(named):
-        raise InputError(f"AIHUB_SECRETS_DIR: is not a folder, {named}", "name a folder, or unset it")
+        raise InputError(f"AIHUB_SECRETS_DIR: not a folder, {named}", "set it to a folder, or unset it")
     folder = Path(named) if named else SECRETS_FOLDER
     if os.path.isdir(folder):
         origins.append(_Origin(str(folder), lambda name: _read_secret_file(folder, name)))
@@ -96,12 +96,12 @@ def _list_origins() -> list[_Origin]:
 
 
 def _read_env_file(path: Path) -> Mapping[str, str]:
-    """Read the variables of a `.env`, as they are written.
+    """Return the variables of a `.env`, verbatim.
 
-    `${…}` stays as it is: a `.env` may come from a pull request, and could else carry any variable of the
+    `${…}` is not expanded: a `.env` may come from a pull request, and could otherwise send any variable of the
     environment to wherever the spec sends a secret.
     """
-    if os.path.isdir(path) or not os.path.exists(path):  # a folder of that name is somebody's virtual environment
+    if os.path.isdir(path) or not os.path.exists(path):  # a folder of that name is usually a virtual environment
         return {}
     import io
 
@@ -111,14 +111,14 @@ def _read_env_file(path: Path) -> Mapping[str, str]:
     found = {}
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
-            raise InputError(f".env:{binding.original.line}: is not NAME=value", "fix the line, or mind its quotes")
+            raise InputError(f".env:{binding.original.line}: not NAME=value", "fix the line and check its quotes")
         if binding.key is not None and binding.value is not None:
             found[binding.key] = binding.value
     return found
 
 
 def _read_secret_file(folder: Path, name: str) -> str | None:
-    """Read the file of a secrets folder that is named like a variable, in upper or lower case."""
+    """Return the content of a file in a secrets folder, named like a variable in upper or lower case."""
     for path in (folder / name, folder / name.lower()):
         if os.path.lexists(path):
             data = _read(path, MAX_SPEC_BYTES, "make it readable")
@@ -126,11 +126,11 @@ def _read_secret_file(folder: Path, name: str) -> str | None:
     return None
 
 
-# What they say
+# Settings and secrets
 
 
 def load_settings() -> Settings:
-    """Load the settings. Raises InputError; a root never comes from a weaker place than the key."""
+    """Return the settings. Raises InputError. A root never comes from a weaker source than the key."""
     origins = _list_origins()
     key, key_rank = _find(origins, "AIHUB_API_KEY")
     root, root_rank = _find(origins, "AIHUB_API_ROOT")
@@ -149,7 +149,7 @@ def load_settings() -> Settings:
 
 
 def _find(origins: list[_Origin], name: str) -> tuple[str, int]:
-    """Find a variable and the rank of where it comes from; one that is set to nothing is not set."""
+    """Return a variable and the rank of its source. An empty value counts as not set."""
     for rank, origin in enumerate(origins):
         if found := (origin.find(name) or "").strip():
             return found, rank
@@ -158,7 +158,7 @@ def _find(origins: list[_Origin], name: str) -> tuple[str, int]:
 
 def _check_token(token: str) -> str:
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise InputError("AIHUB_API_KEY: holds characters that no token has", "copy the token again")
+        raise InputError("AIHUB_API_KEY: contains invalid characters", "copy the token again")
     return token
 
 
@@ -171,9 +171,9 @@ def _check_context(context: str) -> str:
 
 
 def normalise_root(root: str) -> str:
-    """Write a root the one way: lower case, no default port, no slash at the end.
+    """Return a root in canonical form: lower case, no default port, no trailing slash.
 
-    Raises InputError where it is not https, except to this machine itself. What is refused is not shown: it may
+    Raises InputError where it is not https, except for this machine. The message never shows a refused root, which may
     hold a password.
     """
     try:
@@ -182,11 +182,11 @@ def normalise_root(root: str) -> str:
     except ValueError:
         host = ""
     if not host or "@" in parts.netloc or parts.query or parts.fragment or not re.fullmatch(r"[!-~]+", root.strip()):
-        raise InputError("AIHUB_API_ROOT: is not a plain https URL", _WRITE_ROOT)
+        raise InputError("AIHUB_API_ROOT: not a plain https URL", _WRITE_ROOT)
     if not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:.]+", host):
-        raise InputError("AIHUB_API_ROOT: has a host that is none", _WRITE_ROOT)
+        raise InputError("AIHUB_API_ROOT: invalid host", _WRITE_ROOT)
     if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
-        raise InputError(f"AIHUB_API_ROOT: is not https, {parts.scheme}://{host}", _WRITE_ROOT)
+        raise InputError(f"AIHUB_API_ROOT: not https, {parts.scheme}://{host}", _WRITE_ROOT)
     shown = f"[{host}]" if ":" in host else host
     if port not in (None, {"https": 443, "http": 80}[parts.scheme]):
         shown += f":{port}"
@@ -195,7 +195,7 @@ def normalise_root(root: str) -> str:
 
 
 def identify_root(root: str) -> str:
-    """Return what makes a normalised root the same service: this machine has several names."""
+    """Return what identifies the service of a normalised root: this machine has several names."""
     parts = urlsplit(root)
     host = parts.hostname or ""
     if host not in ("localhost", "::1"):
@@ -204,7 +204,7 @@ def identify_root(root: str) -> str:
 
 
 def read_secrets(names: Iterable[str]) -> dict[str, SecretStr]:
-    """Read secrets by the names of their variables (AIHUB_SECRET_…). Raises InputError for the ones not set."""
+    """Return secrets by the names of their variables (AIHUB_SECRET_…). Raises InputError for those not set."""
     origins = _list_origins()
     found = {}
     missing = []
@@ -213,9 +213,9 @@ def read_secrets(names: Iterable[str]) -> dict[str, SecretStr]:
         if not value:
             missing.append(name)
         elif not value.isprintable():
-            raise InputError(f"{name}: holds control characters", "set it again, in one line")
+            raise InputError(f"{name}: contains control characters", "set it again, in one line")
         found[name] = SecretStr(value)
     if missing:
-        what = f"{', '.join(missing)}: {'is' if len(missing) == 1 else 'are'} not set"
+        what = f"{', '.join(missing)}: not set"
         raise InputError(what, "set it in the environment, .env or the secrets folder")
     return found

@@ -211,7 +211,7 @@ def test_secret_that_is_not_set_ends_with_2(filled: Project) -> None:
     filled.change_spec("[limits]", '[run.pdf_passwords]\n"in/*" = { env = "AIHUB_SECRET_NONE" }\n[limits]')
     outcome = filled.apply()
     assert outcome.code == 2
-    assert "AIHUB_SECRET_NONE: is not set" in outcome.err
+    assert "AIHUB_SECRET_NONE: not set" in outcome.err
 
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])

@@ -111,7 +111,7 @@ def test_secrets_are_read_by_name_and_missed_by_name(tmp_path: Path, monkeypatch
     (tmp_path / ".env").write_text("AIHUB_SECRET_B=b\n")
     found = read_secrets(["AIHUB_SECRET_A", "AIHUB_SECRET_B"])
     assert [value.get_secret_value() for value in found.values()] == ["a", "b"]
-    with pytest.raises(InputError, match="AIHUB_SECRET_C: is not set"):
+    with pytest.raises(InputError, match="AIHUB_SECRET_C: not set"):
         read_secrets(["AIHUB_SECRET_C"])
 
 
@@ -191,8 +191,8 @@ def test_env_folder_is_somebody_elses(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"OTHER=1\nAIHUB_API_KEY='s3cret\n", r"\.env:2: is not NAME=value"),
-        (b"AIHUB_API_KEY=s3cret\xff\n", r"\.env: is not UTF-8, byte 20"),
+        (b"OTHER=1\nAIHUB_API_KEY='s3cret\n", r"\.env:2: not NAME=value"),
+        (b"AIHUB_API_KEY=s3cret\xff\n", r"\.env: not UTF-8, byte 20"),
     ],
 )
 def test_env_file_that_cannot_be_read_is_told_without_showing_it(tmp_path: Path, content: bytes, message: str) -> None:
@@ -205,7 +205,7 @@ def test_env_file_that_cannot_be_read_is_told_without_showing_it(tmp_path: Path,
 
 def test_secrets_folder_that_is_named_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIHUB_SECRETS_DIR", str(tmp_path / "none"))
-    with pytest.raises(InputError, match="AIHUB_SECRETS_DIR: is not a folder"):
+    with pytest.raises(InputError, match="AIHUB_SECRETS_DIR: not a folder"):
         load_settings()
     (tmp_path / ".env").write_text(f"AIHUB_SECRETS_DIR={tmp_path}\n")
     (tmp_path / "AIHUB_API_KEY").write_text("key")
@@ -221,13 +221,13 @@ def test_secrets_keep_their_blanks_but_not_the_end_of_line(tmp_path: Path, monke
 
 def test_secret_with_control_characters_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIHUB_SECRET_A", "s3cret\nX-Evil: 1")
-    with pytest.raises(InputError, match="AIHUB_SECRET_A: holds control characters") as caught:
+    with pytest.raises(InputError, match="AIHUB_SECRET_A: contains control characters") as caught:
         read_secrets(["AIHUB_SECRET_A"])
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_secrets_that_are_not_set_are_all_named() -> None:
-    with pytest.raises(InputError, match="AIHUB_SECRET_A, AIHUB_SECRET_B: are not set"):
+    with pytest.raises(InputError, match="AIHUB_SECRET_A, AIHUB_SECRET_B: not set"):
         read_secrets(["AIHUB_SECRET_A", "AIHUB_SECRET_B"])
 
 
@@ -240,7 +240,7 @@ def test_context_that_no_header_can_carry_is_refused(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.toml", b"\xef\xbb\xbffiles = 1", "begins with a byte order mark"),
+        ("a.toml", b"\xef\xbb\xbffiles = 1", "starts with a byte order mark"),
         ("a.toml", "files = 1".encode("utf-16"), "not UTF-8, byte 0"),
         ("a.toml", b"\xff", "not UTF-8"),
         ("a.lock.toml", b"", "is a lock file"),
