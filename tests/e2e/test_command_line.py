@@ -99,10 +99,12 @@ def test_documents_of_files_that_are_gone_are_told_apart(project: Project) -> No
 def test_a_hint_names_the_command_for_this_place_and_spec(project: Project) -> None:
     project.write_files(1)
     spec, state = project.spec_path, project.folder / "o t.db"
-    assert project.run("results").err.endswith(f"hint: runner apply {spec}\n")
-    assert project.run("report", "--fake").err.endswith(f"hint: runner apply {spec} --fake\n")  # not one that pays
+    assert project.run("results").err.endswith(f"hint: run `runner apply {spec}`\n")
+    assert project.run("report", "--fake").err.endswith(
+        f"hint: run `runner apply {spec} --fake`\n"
+    )  # not one that pays
     hint = project.run("diff", "--state", str(state), "--run", "a", "--run", "b").err
-    assert hint.endswith(f"hint: runner apply {spec} --state '{state}'\n")
+    assert hint.endswith(f"hint: run `runner apply {spec} --state '{state}'`\n")
 
 
 def test_resolve_works_on_the_fake_of_its_own(project: Project) -> None:

@@ -75,7 +75,7 @@ def test_part_of_a_pattern_in_braces_is_a_pattern_of_its_own(project: Project) -
     lose(project, "more")
     outcome = project.apply()
     assert outcome.code == 3
-    assert "more/{*.txt,*.pdf} took files before" in outcome.out
+    assert "more/{*.txt,*.pdf} matched files before" in outcome.out
 
 
 def test_nothing_is_deleted_from_a_batch_for_a_folder_that_is_not_there(pair: Project) -> None:

@@ -228,7 +228,7 @@ def test_run_that_is_gone_before_its_results_were_fetched_has_failed(project: Pr
     project.fake.clock.advance(10)
     outcome = project.apply()
     assert outcome.code == 3
-    assert "not on the server any more" in outcome.text
+    assert "does not exist on the service any more" in outcome.text
     assert project.apply("--retry-failed").code == 0
 
 
