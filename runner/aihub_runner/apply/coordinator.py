@@ -32,7 +32,16 @@ from aihub_runner.apply.steps import (
 from aihub_runner.errors import ServiceError, UnknownOutcome
 from aihub_runner.model import MB, REVIEW_STATUS, Batch, Run, Shard
 from aihub_runner.plan.identity import batch_name, fingerprint_members, run_tag
-from aihub_runner.plan.planner import PAYS, Action, Work, find_attempt, missing_uploads, next_action, next_before_run
+from aihub_runner.plan.planner import (
+    PAYS,
+    Action,
+    Work,
+    find_attempt,
+    is_paid_elsewhere,
+    missing_uploads,
+    next_action,
+    next_before_run,
+)
 from aihub_runner.state.store import State
 from aihub_runner.system.moment import DAY_S, Moment, is_to_come
 
@@ -348,7 +357,9 @@ class Coordinator:
             return True
         self._awaited.add(shard_id)
         self.reporter.say(f"batch {elder} of the same name is older; waiting for its run")
-        self._submit(AwaitTwin(shard_id, batch.id, tag, elder, 1, settled_at_s, self.job.options.adopt))
+        self._submit(
+            AwaitTwin(shard_id, batch.id, tag, elder, 1, settled_at_s, self.job.options.adopt, self.state.known_runs())
+        )
         return False
 
     def _bound_s(self, batch: Batch) -> int:
@@ -387,6 +398,9 @@ class Coordinator:
         elif shard.id in self._stale:
             self.state.record_given_up(run.id)
             self.reporter.say(f"shard {shard.id}: no run was started, and its files changed; apply again")
+        elif is_paid_elsewhere(shard, self.state.load_shards(), self.goal):
+            self.state.record_given_up(run.id)
+            self.reporter.say(f"shard {shard.id}: no run was started, and another run has paid for its files")
         elif not self.recorder.stopped_paying:
             self._start_again(shard, run)
 

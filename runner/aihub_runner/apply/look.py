@@ -146,7 +146,7 @@ def await_twin(client: AIHub, step: AwaitTwin) -> Outcome:
 
 
 def _is_twins(run: RunInfo, step: AwaitTwin) -> bool:
-    return step.tag in (run.tags or ()) and run.batch_id in (None, step.elder)
+    return step.tag in (run.tags or ()) and run.batch_id in (None, step.elder) and run.id not in step.known
 
 
 def poll_run(client: AIHub, step: PollRun) -> Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -77,6 +77,7 @@ class Recorder:
         self.started: set[int] = set()
         self.going: set[int] = set()
         self.elders: dict[int, int] = {}
+        self._reserved: dict[int, int] = {}  # as `elders`, for the whole apply
         self.not_before_s: dict[int, float] = {}
         self.outstanding: dict[int, int] = {}
         self.aside: dict[str, SkippedFile] = {}
@@ -273,8 +274,7 @@ class Recorder:
             case Checked(missing, modified, elders) if not missing:
                 self.checked.add(step.shard)
                 self.state.record_modified(step.batch, modified)
-                if elders:
-                    self.elders[step.shard] = elders[0]
+                self._reserve_elder(step.shard, elders)
             case Checked(missing):
                 self._checks[step.shard] = self._checks.get(step.shard, 0) + 1
                 self.state.forget_uploads(step.batch, missing)
@@ -291,6 +291,13 @@ class Recorder:
                 self._forget_batch(step)
             case _:
                 self._record_failed(step, outcome)
+
+    def _reserve_elder(self, shard: int, elders: Iterable[int]) -> None:
+        """Choose the older batch whose run a shard waits for: shards of the same names and bytes have one each."""
+        taken = {elder for other, elder in self._reserved.items() if other != shard}
+        elder = next((elder for elder in elders if elder not in taken), None)
+        if elder is not None:
+            self.elders[shard] = self._reserved[shard] = elder
 
     # Runs
 

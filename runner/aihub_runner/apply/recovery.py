@@ -87,9 +87,14 @@ def entries_to_import(job: Job, state: State | None) -> list[Entry]:
     target = job.goal().target
     if state is None:
         return [entry for entry in locked if entry.target == target]
-    entries = {entry.identity: entry for entry in [*load_pending(state), *locked]}
+    entries = {(entry.identity, entry.run_id): entry for entry in [*load_pending(state), *locked]}  # twins are two
+    told = {identity for identity, run_id in entries if run_id}
     dismissed = load_dismissed(state)
-    wanted = [entry for entry in entries.values() if (entry.run_id or entry.tag) not in dismissed]
+    wanted = [
+        entry
+        for (identity, run_id), entry in entries.items()
+        if (run_id or entry.tag) not in dismissed and (run_id or identity not in told)
+    ]
     return new_entries(state, wanted, target)
 
 

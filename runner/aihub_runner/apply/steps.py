@@ -132,7 +132,7 @@ class FindRun:
 class AwaitTwin:
     """Wait for the run of another clone's batch of the same name. That batch is older, so its owner pays.
 
-    `may_take_over` says that the user decided to pay where no such run shows.
+    `may_take_over` says that the user decided to pay where no such run shows. `known` are the runs that the state has.
     """
 
     shard: int
@@ -142,6 +142,7 @@ class AwaitTwin:
     from_s: float
     settled_at_s: float
     may_take_over: bool = False
+    known: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

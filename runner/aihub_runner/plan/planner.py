@@ -177,6 +177,24 @@ def _covers(run: Run, goal: Goal) -> bool:
     return not run.has_failed and not _is_superseded(run, goal)
 
 
+def is_paid_elsewhere(shard: Shard, shards: Iterable[Shard], goal: Goal) -> bool:
+    """Return whether a file of a shard whose run is open is paid for by another shard, or is to be by an earlier one.
+
+    Another state may have paid for it in the meantime, which was imported with a shard of its own.
+    """
+    files = {(member.path, member.identity) for member in shard.members if member.path}
+    others = (
+        other
+        for other in shards
+        if other.id != shard.id and any((member.path, member.identity) in files for member in other.members)
+    )
+    return any(
+        _covers(run, goal) and not (run.is_open and other.id > shard.id)
+        for other in others
+        for run in other.runs_of(goal.run_key)
+    )
+
+
 def _is_superseded(run: Run, goal: Goal) -> bool:
     """Whether `--again` pays for this run's work once more: the run is complete and older than that request."""
     return goal.again and run.status == "COMPLETE" and run.id <= goal.again_after

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
 from aihub_runner.errors import InputError
 from aihub_runner.files import explain_disk, read_regular, try_place, write_file
@@ -24,6 +24,8 @@ from aihub_runner.plan.identity import VERSION, run_tag, short_identity
 
 HEADER = "# Not a spec: the record of what was paid, written by `runner apply`. Commit it, and do not edit it.\n"
 FORMAT = 1
+MAX_NUMBER = 2**63 - 1  # what a column of the state holds
+MAX_ATTEMPT = 10**9 - 1  # what a tag holds
 GIVEN_UP = "RESUBMITTED"  # the status of an entry without a run, by the user's decision
 
 
@@ -35,9 +37,9 @@ class Entry(BaseModel):
     fingerprint_version: int = VERSION
     target: str
     run_key: str
-    batch_id: int
+    batch_id: int = Field(ge=0, le=MAX_NUMBER)
     run_id: str = ""
-    attempt: int
+    attempt: int = Field(ge=1, le=MAX_ATTEMPT)
     app: str = ""
     status: str = ""
     files: int = 0
@@ -54,6 +56,10 @@ class Entry(BaseModel):
     def identity(self) -> tuple[str, str, int, int]:
         """What identifies an entry while its run id is unknown."""
         return self.fingerprint, self.run_key, self.attempt, self.batch_id
+
+
+class _Entries(RootModel[list[Entry]]):
+    """All entries of a lock file."""
 
 
 def member_hashes(members: Iterable[Member]) -> str:
@@ -116,7 +122,7 @@ def load_lockfile(path: Path) -> list[Entry]:
                 f"{path.name}: has format {content.get('format')}, this version supports {FORMAT}",
                 "upgrade aihub-runner",
             )
-        return [Entry.model_validate(entry) for entry in content.get("run", [])]
+        return _Entries.model_validate(content.get("run", [])).root
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise InputError(
             f"{path.name}: is damaged, {str(error).splitlines()[0]}",

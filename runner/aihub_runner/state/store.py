@@ -369,6 +369,12 @@ class State(Fetches):
         mine = "AND coalesce(remote_id, '') IN ('', ?)"
         found = self.read(f"SELECT id FROM runs WHERE {known} {mine}", shard_id, *run[:2], remote_id)
         if found:
+            if remote_id:  # an intent that was open turns out to be a run on this batch
+                self.write(
+                    "UPDATE runs SET batch = ?, remote_batch = ?, bound_s = 1 "
+                    "WHERE id = ? AND coalesce(remote_id, '') = ''",
+                    *(batch.id, batch.remote_id or 0, found[0]["id"]),
+                )
             return int(found[0]["id"])
         twins = self.read(f"SELECT coalesce(max(twin) + 1, 0) AS next FROM runs WHERE {known}", shard_id, *run[:2])
         cursor = self.write(
