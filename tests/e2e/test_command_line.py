@@ -23,7 +23,7 @@ def test_nothing_is_paid_where_a_later_spec_is_wrong(project: Project) -> None:
         project.write(f"{name}.toml", text)
     outcome = project.run("apply", "good.toml", "bad.toml", "missing.toml")
     assert outcome.code == 2
-    assert "good.toml: not applied, since another spec is wrong" in outcome.err
+    assert "good.toml: not applied, another spec is invalid" in outcome.err
     assert project.fake.journal == []
 
 
@@ -55,9 +55,9 @@ def test_status_of_a_fresh_clone_tells_what_the_lock_file_holds(project: Project
     project.write("in/late.txt", "one more")
     outcome = project.run("status")
     assert outcome.code == 6
-    assert "3 files, 2 done or under way" in outcome.out
+    assert "3 files, 2 done or in progress" in outcome.out
     assert "1 run of the lock file, with 2 of these files, is imported first" in outcome.out
-    assert "nothing was applied yet" not in outcome.out
+    assert "nothing has been applied yet" not in outcome.out
 
 
 def test_status_counts_files_alike_before_and_after_an_apply(project: Project) -> None:
@@ -71,13 +71,13 @@ def test_status_counts_files_alike_before_and_after_an_apply(project: Project) -
 def test_what_is_not_done_is_shown_with_what_to_do_about_it(project: Project) -> None:
     project.write_files(1)
     project.write("in/song.wav", "la")
-    assert 'hint       leave them out with "!…" in files' in project.run("plan").out
+    assert 'hint       exclude them with "!…" in files' in project.run("plan").out
     project.fake.next_run(status="FAILED")
     outcome = project.apply()
-    assert 'hint       leave them out with "!…" in files' in outcome.out
-    assert "hint       --retry-failed pays for them again" in outcome.out
+    assert 'hint       exclude them with "!…" in files' in outcome.out
+    assert "hint       to run them again, which is paid, pass --retry-failed" in outcome.out
     project.fake.next_run(status="STOPPED_AT_CHECKPOINT")
-    assert "hint       apply again when that is done" in project.apply("--retry-failed").out
+    assert "hint       apply again after the review" in project.apply("--retry-failed").out
 
 
 @pytest.mark.parametrize("program", [aihub_runner.cli.main.cli, fake_aihub.server.cli.main])
@@ -93,7 +93,7 @@ def test_documents_of_files_that_are_gone_are_told_apart(project: Project) -> No
     (project.folder / "in/00000.txt").unlink()
     of_one = sum(document["path"] == "in/00000.txt" for document in project.documents)
     project.apply()
-    assert f"documents  {all_of_them} ({of_one} of files that are gone)" in project.run("status").out
+    assert f"documents  {all_of_them} ({of_one} of removed files)" in project.run("status").out
 
 
 def test_a_hint_names_the_command_for_this_place_and_spec(project: Project) -> None:
@@ -151,7 +151,7 @@ def test_report_of_a_bug_holds_no_secret(
         aihub_runner.cli.main.main()
     assert end.value.code == 1
     printed = capsys.readouterr().err
-    found = re.search(r"a report is in (\S+)", printed)
+    found = re.search(r"the report is in (\S+)", printed)
     assert found
     report = Path(found[1])
     text = report.read_text()

@@ -172,7 +172,7 @@ def test_lock_file_goes_with_one_spec(project: Project) -> None:
     project.write("other.toml", project.spec_path.read_text().replace('"job"', '"other"'))
     outcome = project.apply("other.toml", "--lock-file", "paid.toml")
     assert outcome.code == 2
-    assert "--lock-file goes with one spec" in outcome.err
+    assert "--lock-file needs exactly one spec" in outcome.err
 
 
 @pytest.mark.parametrize("blocked", ["results/job/documents.jsonl", "results/job/raw"])

@@ -103,8 +103,8 @@ def test_diff_prefers_results_of_the_same_bytes(two: Project) -> None:
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (("--run", "old-0", "--run", "nope"), "no results of run nope are here, only of: new-1, old-0"),
-        (("--version", "1.0", "--version", "3"), "no results of version 3 are here, only of: version 1.0, version 2.0"),
+        (("--run", "old-0", "--run", "nope"), "no results of run nope, only of: new-1, old-0"),
+        (("--version", "1.0", "--version", "3"), "no results of version 3, only of: version 1.0, version 2.0"),
     ],
 )
 def test_diff_of_what_is_not_here_names_what_is(two: Project, args: tuple[str, ...], told: str) -> None:
@@ -239,4 +239,4 @@ def test_diff_of_a_version_without_results_does_not_name_it_among_those_that_hav
         state.execute("INSERT INTO run_keys VALUES (?, ?)", (job.goal().run_key, json.dumps(job.settings())))
     outcome = diff(two, "--version", "1.0", "--version", "3.0")
     assert outcome.code == 2
-    assert "no results of version 3.0 are here, only of: version 1.0, version 2.0\n" in outcome.err
+    assert "no results of version 3.0, only of: version 1.0, version 2.0\n" in outcome.err

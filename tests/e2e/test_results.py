@@ -303,7 +303,7 @@ def test_file_that_is_answered_without_a_document_is_listed_by_apply_and_status(
     project.fake.service.extraction = Extraction(fixtures=project.folder / "fixtures")
     for outcome in (project.apply(), project.run("status"), project.apply()):
         assert outcome.code == 3, outcome.text
-        assert "in/00001.txt: answered, with no document" in outcome.out
+        assert "in/00001.txt: the results contain no document" in outcome.out
     assert project.apply("--json").json["without_documents"] == ["in/00001.txt"]
     assert {line["path"] for line in project.documents} == {"in/00000.txt", "in/00002.txt"}
     assert len(project.fake.ledger["runs"]) == 1

@@ -203,7 +203,8 @@ def test_format_whose_extra_is_missing_is_refused_by_validate_with_its_line(proj
     found = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
     assert found.returncode == 2
     assert found.stderr == (
-        "error: job.toml:7: parquet needs pyarrow, which is not installed\nhint: pip install 'aihub-runner[parquet]'\n"
+        "error: job.toml:7: parquet needs pyarrow, which is not installed\n"
+        "hint: run pip install 'aihub-runner[parquet]'\n"
     )
 
 
@@ -252,7 +253,7 @@ def test_results_of_one_class_are_its_table(project: Project) -> None:
     out = project.run("results", "--format", "csv", "--table", "documents", "--class", kind).out
     assert out == lines_of(tables(project)[name])
     none = project.run("results", "--class", "no such class")
-    assert (none.code, none.out, none.err) == (0, "", "note: nothing fits\n")
+    assert (none.code, none.out, none.err) == (0, "", "note: no results match\n")
 
 
 def test_results_with_errors_are_the_fields_and_documents_with_one(project: Project) -> None:

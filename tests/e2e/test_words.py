@@ -31,10 +31,10 @@ def test_status_while_an_apply_is_at_work_names_it_and_calls_nothing_unknown(pro
         for command in ("status", "plan"):
             outcome = project.run(command)
             assert outcome.code == 6, outcome.text
-            assert f"apply at work, pid {pid}" in outcome.out
+            assert f"apply is running, pid {pid}" in outcome.out
             assert "unknown" not in outcome.out.lower().replace("not known", "unknown")
             assert json.loads(project.run(command, "--json").out)["exit_code"] == 6
-        assert f"apply at work, pid {pid}" in project.run("results").err
+        assert f"apply is running, pid {pid}" in project.run("results").err
         assert project.run("results").code == 6
         assert project.apply().code == 5
     assert project.run("status").code == 7
@@ -109,7 +109,7 @@ def test_files_set_aside_are_one_line_by_reason_and_all_with_v(project: Project)
     for command in ("plan", "apply", "status"):
         shown = project.run(command).out
         assert shown.count("unsupported type") == 1
-        assert "in/film.mov and 12 more: unsupported type, .wav (12), .mov (1); -v lists all" in shown
+        assert "in/film.mov and 12 more: unsupported type, .wav (12), .mov (1); to list all, pass -v" in shown
         assert "in/empty.txt: empty" in shown
         assert project.run(command, "-v").out.count("unsupported type") == 13
         assert len(project.run(command, "--json").json["skipped"]) == 14

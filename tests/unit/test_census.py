@@ -17,13 +17,13 @@ def field(name: Any, confidence: Any = None, error: Any = None, value: Any = "x"
     return {"name": name, "value": value, "type": "TEXT", "error": error, "confidence": {"model": confidence}}
 
 
-def test_census_counts_classes_fields_and_what_to_look_at() -> None:
+def test_census_counts_classes_fields_and_what_needs_review() -> None:
     documents = [document(field("total", 1.0), field("date", 0.79996)), document(field("total", 0.8), kind=None)]
     census = take_census([*documents, document(field("total", error="none"))], 0.8)
     assert {name: counts.documents for name, counts in census.classes.items()} == {"Invoice": 2, "(none)": 1}
     total = census.fields["total"]
     assert (total.documents, total.failed, total.below, total.lowest, total.bins[8:]) == (3, 1, 0, 0.8, [1, 1])
-    assert census.to_look_at == 2
+    assert census.needs_review == 2
     assert [row[6] for row in census.rows] == [0.79996, 0.8, None]
     assert [row[3] for row in census.failed] == ["total"]
 
@@ -48,7 +48,7 @@ def test_census_leaves_out_fields_where_a_page_would_grow_too_large() -> None:
     census = take_census([document(*names), document(*look)] * 40, 0.8)
     assert census.documents == len(census.rows) == 80
     with_fields = [bool(row[-1]) for row in census.rows]
-    assert not any(with_fields[::2])  # what nobody has to look at makes room first
+    assert not any(with_fields[::2])  # what needs no review makes room first
     needy = with_fields[1::2]
     assert 0 < needy.index(False) == sum(needy)  # the first of them stay
     assert census.fields_left_out == 80 - sum(needy)

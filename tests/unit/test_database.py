@@ -137,7 +137,7 @@ def no_descriptor_left() -> Iterator[Callable[[], None]]:
 
 def test_state_that_cannot_be_opened_for_want_of_descriptors_names_the_limit(tmp_path: Path) -> None:
     State(tmp_path / "job.state.db").close()
-    with no_descriptor_left(), pytest.raises(StateError, match="too many files are open, the limit is 64") as caught:
+    with no_descriptor_left(), pytest.raises(StateError, match="too many open files, the limit is 64") as caught:
         State(tmp_path / "job.state.db")
     assert "ulimit -n" in caught.value.hint
 
@@ -147,7 +147,7 @@ def test_record_that_cannot_be_made_for_want_of_descriptors_names_the_limit(
 ) -> None:
     monkeypatch.setattr(aihub_runner.state.database, "PATIENCE_S", ())
     with closing(State(tmp_path / "job.state.db")) as state:
-        with no_descriptor_left(), pytest.raises(StateError, match="too many files are open, the limit is 64"):
+        with no_descriptor_left(), pytest.raises(StateError, match="too many open files, the limit is 64"):
             state.record_meta("key", "value")
         state.record_meta("key", "value")
 

@@ -233,7 +233,7 @@ def test_secrets_that_are_not_set_are_all_named() -> None:
 
 def test_context_that_no_header_can_carry_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIHUB_CONTEXT", "acme\nX-Evil: 1")
-    with pytest.raises(InputError, match="AIHUB_CONTEXT: holds characters"):
+    with pytest.raises(InputError, match="AIHUB_CONTEXT: contains invalid characters"):
         load_settings()
 
 

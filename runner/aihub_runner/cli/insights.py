@@ -1,6 +1,6 @@
-"""The commands that show results to people: a report of a job, and what differs between two runs or versions.
+"""The commands `report`, an HTML page about a job, and `diff`, a comparison of two runs or app versions.
 
-Everything heavy is imported where it is used, so that `runner --version` answers at once.
+Heavy modules are imported inside functions, to keep `runner --version` fast.
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ from aihub_runner.cli.types import Share
 
 @click.command()
 @placed
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write another file than report.html.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Path of the page, instead of report.html.",
+)
 @click.option(
     "--below-confidence",
     "threshold",
     type=Share(),
+    metavar="NUMBER",
     default=0.8,
     show_default=True,
-    help="A field whose confidence is lower is one to look at.",
+    help="Mark fields of lower confidence as needing review.",
 )
-@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+@click.option("--open", "opens", is_flag=True, help="Open the page in your browser.")
 def report(
     specs: tuple[Path, ...],
     as_json: bool,
@@ -35,9 +40,9 @@ def report(
     threshold: float,
     opens: bool,
 ) -> None:
-    """Write a page to look at.
+    """Write an HTML report of a job.
 
-    What was asked and done, how long it took, and what came out. Sends nothing.
+    Shows the job, the time that each step took, the problems, and the results. Sends no requests.
     """
     from aihub_runner.apply.job import Options
     from aihub_runner.outfile import is_standard_output
@@ -47,7 +52,7 @@ def report(
 
         with opened_job(spec, Options(allow_outside=allow_outside), state, fake, offline=True) as job:
             page, text, data = write_report(job, output, threshold)
-        if is_standard_output(output):  # the page is there
+        if is_standard_output(output):  # the page goes there
             say(text, err=True)
             text = ""
         if opens:
@@ -55,23 +60,23 @@ def report(
         return text, data, 0
 
     if as_json and is_standard_output(output):
-        raise click.UsageError("--json and the page do not both go to standard output")
+        raise click.UsageError("--json and the page cannot both go to standard output")
     if output and len(specs) > 1:
-        raise click.UsageError("--output goes with one spec")
+        raise click.UsageError("--output needs exactly one spec")
     each(specs, as_json, act)
 
 
 @click.command()
 @placed_one
-@click.option("--run", "runs", multiple=True, metavar="RUN_ID", help="Compare this run with that of a second --run.")
+@click.option("--run", "runs", multiple=True, metavar="RUN_ID", help="Compare two runs. Pass it twice.")
 @click.option(
     "--version",
     "versions",
     multiple=True,
     metavar="VERSION",
-    help='Compare this version of the app with that of a second --version; "" is that of specs without one.',
+    help='Compare two versions of the app. Pass it twice; "" stands for specs without a version.',
 )
-@click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page to look at, too.")
+@click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Also write an HTML page.")
 def diff(
     spec: Path,
     runs: tuple[str, ...],
@@ -82,9 +87,9 @@ def diff(
     fake: bool,
     allow_outside: bool,
 ) -> None:
-    """Show which fields changed between two runs, or two versions.
+    """Compare the results of two runs or two app versions.
 
-    Or appeared, or vanished. The versions are those of the app. Sends nothing.
+    Lists the fields that changed, appeared or vanished. Pass the older run or version first. Sends no requests.
     """
     from aihub_runner.apply.job import Options
     from aihub_runner.outfile import is_standard_output
@@ -100,7 +105,7 @@ def diff(
         return text, data, 0
 
     if as_json and is_standard_output(page):
-        raise click.UsageError("--json and the page do not both go to standard output")
+        raise click.UsageError("--json and the page cannot both go to standard output")
     if sorted((len(runs), len(versions))) != [0, 2]:
-        raise click.UsageError("give --run twice, or --version twice: the one before and the one after")
+        raise click.UsageError("pass --run twice, or --version twice: the older one, then the newer one")
     each((spec,), as_json, act)

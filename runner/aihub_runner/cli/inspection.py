@@ -1,4 +1,4 @@
-"""Look at a job without changing anything: its plan, its state, and what a person decides of the unknown."""
+"""Inspect a job without changing it: its plan, its status and its results."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from aihub_runner.state.lockfile import Entry
 from aihub_runner.state.store import State, read_holder
 from aihub_runner.text.shown import count
 
-UNPAID = (FINAL_STATUSES - {"COMPLETE"}) | {"GONE", "REFUSED"}  # statuses of entries whose files are not done
-WORKING = 6  # the exit code of a job that an apply is at work on
+UNPAID = (FINAL_STATUSES - {"COMPLETE"}) | {"GONE", "REFUSED"}  # statuses of lock file entries whose files are not done
+WORKING = 6  # the exit code while an apply works on the job
 
 
 @contextmanager
 def read_state(job: Job) -> Iterator[State | None]:
-    """Open the state for reading only; None where there is none yet."""
-    if not job.state_path.exists() or not job.state_path.stat().st_size:  # nor where making it was cut off
+    """Open the state read-only. Yields None if there is none yet."""
+    if not job.state_path.exists() or not job.state_path.stat().st_size:  # empty: creating it was interrupted
         yield None
         return
     with closing(State(job.state_path, write=False)) as state:
@@ -52,24 +52,24 @@ def scan_quietly(job: Job, state: State | None, *, may_be_empty: bool = False) -
 
 
 def find_holder(job: Job) -> str:
-    """Return which other process applies this job at the moment; empty where none does."""
+    """Return which other process applies this job now; empty if none does."""
     if not is_locked(job.state_path):
         return ""
-    return f"apply at work, {read_holder(job.state_path) or 'by a process that is not known'}"
+    return f"apply is running, {read_holder(job.state_path) or 'in an unknown process'}"
 
 
 @contextmanager
 def opened_results(job: Job) -> Iterator[Found]:
-    """Open the results of a job, for reading only. Raises InputError where there are none yet."""
+    """Open the results of a job read-only. Raises InputError if there are none yet."""
     with read_state(job) as state:
         if state is None:
             raise job.no_results()
-        scan = scan_quietly(job, state, may_be_empty=True)  # what was fetched is there, whatever became of the files
+        scan = scan_quietly(job, state, may_be_empty=True)  # results outlive the files
         yield find_results(state, state.load_shards(), scan, job.goal(), job.results_path)
 
 
 def preview(job: Job) -> Preview:
-    """Plan what applying would do, by what is known here; what the lock file names counts as done."""
+    """Plan what applying would do, from local facts. Files that the lock file names as paid count as done."""
     check_renamed(job)
     check_lock_target(job)
     holder = find_holder(job)
@@ -82,12 +82,10 @@ def preview(job: Job) -> Preview:
         lapsed = find_lapsed(job, state, scan)
         planned, held = exclude_lapsed(job, planned, state.load_shards() if state else [], lapsed)
     if damaged:
-        note = (
-            f"the results of {count(len(damaged), 'run')} are not here as they were fetched; apply fetches them again"
-        )
+        note = f"the fetched results of {count(len(damaged), 'run')} are missing or changed; apply fetches them again"
         planned = replace(planned, notes=(note, *planned.notes))
     if entries:
-        notes = (_tell_of(entries, recognised), *planned.notes)
+        notes = (_describe_import(entries, recognised), *planned.notes)
         planned = replace(planned, notes=notes, done=planned.done + recognised)
     holder = find_holder(job) or holder
     planned = _while_at_work(planned) if holder else planned
@@ -97,7 +95,7 @@ def preview(job: Job) -> Preview:
 
 
 def _while_at_work(planned: Plan) -> Plan:
-    """Say of an open intent what it is while its process lives."""
+    """Describe an open intent as a run that is being started, since its process is alive."""
     work = [
         replace(one, reason="its run is being started") if one.action is Action.FIND_RUN else one
         for one in planned.work
@@ -105,13 +103,13 @@ def _while_at_work(planned: Plan) -> Plan:
     return replace(planned, work=tuple(work))
 
 
-def _tell_of(entries: list[Entry], files: int) -> str:
+def _describe_import(entries: list[Entry], files: int) -> str:
     runs = f"{count(len(entries), 'run')} of the lock file, with {files} of these files,"
     return f"{runs} {'is' if len(entries) == 1 else 'are'} imported first, for free"
 
 
 def _without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int]:
-    """Leave out the files that a lock file's entries of today's key hold as paid; apply verifies it."""
+    """Remove the files that the lock file names as paid under today's run key. Apply verifies them."""
     key = job.goal().run_key
     paid = [e.members for e in entries if e.run_key == key and e.status not in UNPAID]
     marks = {members[i : i + 16] for members in paid for i in range(0, len(members), 16)}
@@ -120,7 +118,7 @@ def _without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int
 
 
 def describe_files(spec: Spec, path: Path, allow_outside: bool, verbose: bool) -> tuple[str, dict[str, Any]]:
-    """Say which files a spec selects, without reading them: for people, and for programs."""
+    """Return which files a spec selects, as text and as values. Does not read the files."""
     scan = check_files(spec, path, allow_outside)
     idle = describe_idle(scan, ())
     data = {
@@ -132,7 +130,7 @@ def describe_files(spec: Spec, path: Path, allow_outside: bool, verbose: bool) -
 
 
 def inspect_job(job: Job) -> Report:
-    """Describe how a job stands by what is recorded and the local files, without a request."""
+    """Report the status of a job from the state and the local files. Sends no requests."""
     holder = find_holder(job)
     with read_state(job) as state:
         report = _inspect_state(job, state, is_at_work=bool(holder)) if state else _inspect_without_state(job)
@@ -140,13 +138,13 @@ def inspect_job(job: Job) -> Report:
 
 
 def as_at_work(job: Job, report: Report, holder: str = "") -> Report:
-    """Describe a job as being worked on, where an apply is at work now or was when the state began to be read."""
+    """Mark a report as in progress if an apply runs now, or ran when reading the state began (`holder`)."""
     holder = find_holder(job) or holder
     return at_work(report, holder) if holder else report
 
 
 def _inspect_state(job: Job, state: State, *, is_at_work: bool) -> Report:
-    if is_at_work:  # what lies on the disk is just being written
+    if is_at_work:  # the files on disk are being written
         return describe_job(job, state, scan_quietly(job, state))
     job, folder, shards = look_for_damage(job, state), job.results_path, state.load_shards()
     damaged = find_damage(state, shards, job.goal(), folder) + find_table_damage(state, folder)
@@ -160,10 +158,10 @@ def _inspect_state(job: Job, state: State, *, is_at_work: bool) -> Report:
 
 
 def _inspect_without_state(job: Job) -> Report:
-    """Describe a job of which nothing is recorded, or whose state is lost: then its lock file tells what was paid."""
+    """Report the status of a job without a state. If the state is lost, the lock file names what was paid."""
     scan, entries = scan_quietly(job, None), entries_to_import(job, None)
     left, recognised = _without_paid(job, scan, entries)
-    note = f"there is no state here; at the next apply, {_tell_of(entries, recognised)}"
+    note = f"there is no state file; at the next apply, {_describe_import(entries, recognised)}"
     return Report(
         job.shown,
         job.spec.name,
@@ -173,6 +171,6 @@ def _inspect_without_state(job: Job) -> Report:
         unfetched=len(entries),
         skipped=scan.skipped,
         idle=tuple(describe_idle(scan, ())),
-        notes=(note if entries else "nothing was applied yet",),
+        notes=(note if entries else "nothing has been applied yet",),
         fake=job.is_fake,
     )

@@ -1,6 +1,6 @@
-"""The command line: it reads arguments, prints, and alone turns errors into exit codes.
+"""The command line: parse arguments, print, and turn errors into exit codes. No other module does the last.
 
-Everything heavy is imported where it is used, so that `runner --version` answers at once.
+Heavy modules are imported inside functions, to keep `runner --version` fast.
 """
 
 from __future__ import annotations
@@ -50,16 +50,20 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def cli() -> None:
-    """Apply committed job specs to Instabase AI Hub: upload, run, poll, fetch, and never pay twice."""
+    """Process documents with Instabase AI Hub, and never pay twice.
+
+    Write a spec, a small TOML file that says which documents to process with which app. `runner apply` uploads what is
+    missing, starts the runs, waits for them and fetches the results.
+    """
 
 
 @cli.command()
 @common
 @verbosely
-@click.option("--check-files", is_flag=True, help="Look for the files, too, and say which patterns take none.")
+@click.option("--check-files", is_flag=True, help="Also find the files, and list patterns that match none.")
 @click.option("--allow-outside", is_flag=True, help="Allow files outside the Git work tree.")
 def validate(specs: tuple[Path, ...], as_json: bool, verbose: bool, check_files: bool, allow_outside: bool) -> None:
-    """Check specs: every mistake, each with its line. Sends nothing."""
+    """Check specs and report every mistake with its line. Sends no requests."""
 
     def act(spec: Path) -> Answer:
         from aihub_runner.settings import load_spec
@@ -80,9 +84,9 @@ def validate(specs: tuple[Path, ...], as_json: bool, verbose: bool, check_files:
 @placed
 @LOCK_FILE
 @verbosely
-@click.option("--exit-code", "tell_changes", is_flag=True, help="Exit with 10 where applying would change something.")
-@click.option("--retry-failed", is_flag=True, help="Plan to pay for failed runs again.")
-@click.option("--again", is_flag=True, help="Plan to pay for everything again.")
+@click.option("--exit-code", "report_changes", is_flag=True, help="Exit with code 10 if there is something to apply.")
+@click.option("--retry-failed", is_flag=True, help="Include failed runs. Applying pays for them again.")
+@click.option("--again", is_flag=True, help="Include finished runs. Applying pays for all of them again.")
 def plan(
     specs: tuple[Path, ...],
     as_json: bool,
@@ -91,11 +95,11 @@ def plan(
     allow_outside: bool,
     lock_file: Path | None,
     verbose: bool,
-    tell_changes: bool,
+    report_changes: bool,
     retry_failed: bool,
     again: bool,
 ) -> None:
-    """Show what apply would send, create and pay, and why. Sends nothing."""
+    """Show what apply would upload, create and pay for, and why. Sends no requests."""
     from aihub_runner.apply.job import Options
 
     options = Options(retry_failed=retry_failed, again=again, allow_outside=allow_outside, lock_file=lock_file)
@@ -106,7 +110,7 @@ def plan(
 
         with opened_job(spec, options, state, fake, offline=True) as job:
             found = preview(job)
-            code = WORKING if found.at_work else PLAN_HAS_CHANGES if tell_changes and found.plan.work else 0
+            code = WORKING if found.at_work else PLAN_HAS_CHANGES if report_changes and found.plan.work else 0
             return render_plan(found, verbose=verbose), plan_as_json(found), code
 
     _refuse_place_of_many(specs, state, lock_file)
@@ -126,9 +130,9 @@ def status(
     lock_file: Path | None,
     verbose: bool,
 ) -> None:
-    """Show how jobs stand.
+    """Show the state of jobs.
 
-    By what is recorded and the local files; the exit code tells it too. Sends nothing.
+    Compares the recorded state with the local files. The exit code shows the state, too. Sends no requests.
     """
     from aihub_runner.apply.job import Options
 
@@ -150,15 +154,17 @@ def status(
 @placed
 @LOCK_FILE
 @verbosely
-@click.option("--yes", is_flag=True, help="Do not ask before runs are paid.")
-@click.option("--retry-failed", is_flag=True, help="Pay for failed runs again, and send refused files again.")
-@click.option("--again", is_flag=True, help="Pay for everything again.")
-@click.option("--adopt", is_flag=True, help="Take up what lies on the server, where state and lock file are gone.")
-@click.option("--refetch", is_flag=True, help="Fetch all results again, and replace edited files.")
-@click.option("--wait-for-review", is_flag=True, help="Wait for runs that stopped for a person's review.")
-@click.option("--wait-timeout", type=Duration(), help="Stop waiting for runs after this long; apply again later.")
+@click.option("--yes", is_flag=True, help="Start paid runs without asking.")
+@click.option("--retry-failed", is_flag=True, help="Run failed runs again, which is paid, and retry refused files.")
+@click.option("--again", is_flag=True, help="Run everything again. All of it is paid again.")
+@click.option(
+    "--adopt", is_flag=True, help="Import existing runs from the service when the state and lock files are gone."
+)
+@click.option("--refetch", is_flag=True, help="Fetch all results again, and overwrite edited files.")
+@click.option("--wait-for-review", is_flag=True, help="Wait for runs that need a person's review.")
+@click.option("--wait-timeout", type=Duration(), help="Stop waiting for runs after, say, 90s, 10m or 2h.")
 @click.option("--lock-timeout", type=Duration(), default=0.0, help="Wait this long for another apply to end.")
-@click.option("--max-runs", type=click.IntRange(min=0), help="Refuse to start more runs than this.")
+@click.option("--max-runs", type=click.IntRange(min=0), metavar="N", help="Refuse to start more than N runs.")
 def apply(
     specs: tuple[Path, ...],
     as_json: bool,
@@ -170,7 +176,10 @@ def apply(
     lock_timeout: float,
     **flags: Any,
 ) -> None:
-    """Do what specs ask for: upload, run, wait, fetch. What is done is not done again."""
+    """Upload files, start runs, wait for them and fetch results.
+
+    Does only what is missing. Finished work is not repeated, and not paid again.
+    """
     from aihub_runner.apply.job import Options
 
     options = Options(**flags, wait_timeout_s=wait_timeout, lock_timeout_s=lock_timeout)
@@ -180,7 +189,7 @@ def apply(
 
     def act(spec: Path) -> Answer:
         if wrong:
-            raise wrong.get(spec) or InputError(f"{spec}: not applied, since another spec is wrong", "fix that one")
+            raise wrong.get(spec) or InputError(f"{spec}: not applied, another spec is invalid", "fix the other spec")
         with opened_job(spec, options, state, fake) as job:
             return _apply_one(job, ask=not (yes or as_json), verbose=verbose)
 
@@ -190,11 +199,11 @@ def apply(
 def _refuse_place_of_many(specs: tuple[Path, ...], state: Path | None, lock_file: Path | None) -> None:
     for name, place in (("--state", state), ("--lock-file", lock_file)):
         if place and len(specs) > 1:
-            raise click.UsageError(f"{name} goes with one spec")
+            raise click.UsageError(f"{name} needs exactly one spec")
 
 
 def _find_wrong(given: tuple[Path, ...], options: Options, fake: bool) -> dict[Path, RunnerError]:
-    """Check several specs, their settings and places before anything is sent for the first of them."""
+    """Check all specs, their settings and their paths before anything is sent for the first one."""
     from aihub_runner.apply.job import open_job
     from aihub_runner.apply.places import check_renamed, claim_results
 
@@ -238,7 +247,7 @@ def _apply_one(job: Job, *, ask: bool, verbose: bool) -> Answer:
 
 
 def _ask(question: str) -> bool:
-    """Ask a person; a terminal that is gone, or an end of input, is no."""
+    """Ask a yes-or-no question. A closed terminal or the end of input counts as no."""
     sys.stderr.write(f"{question} [y/N]: ")
     sys.stderr.flush()
     try:
@@ -257,12 +266,12 @@ def _print_problems(report: Report) -> None:
 
 @cli.command()
 @click.argument("spec", type=click.Path(path_type=Path))
-@click.option("--state", type=click.Path(path_type=Path), help="The state is kept in another file.")
-@click.option("--fake", is_flag=True, help="Decide of runs on the bundled fake AI Hub.")
+@click.option("--state", type=click.Path(path_type=Path), help="Path of the state file.")
+@click.option("--fake", is_flag=True, help="Use the bundled fake AI Hub, with data in <stem>.fake/.")
 @LOCK_FILE
-@click.option("--adopt", metavar="RUN_ID", help="This run is the one whose outcome was unknown.")
-@click.option("--resubmit", is_flag=True, help="Surely no run was started: pay for it at the next apply.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+@click.option("--adopt", metavar="RUN_ID", help="Import this run as the one whose start is unconfirmed.")
+@click.option("--resubmit", is_flag=True, help="Confirm that no run was started. The next apply starts one.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 def resolve(
     spec: Path,
     state: Path | None,
@@ -272,9 +281,10 @@ def resolve(
     resubmit: bool,
     as_json: bool,
 ) -> None:
-    """Decide what became of lost runs.
+    """Decide whether unconfirmed runs were started.
 
-    Shows runs of which it is unconfirmed whether they were started, and takes a person's decision.
+    Without a decision, lists the runs whose start the service did not confirm. Look them up in AI Hub, then pass
+    --adopt or --resubmit.
     """
     from aihub_runner.apply.job import Options
 
@@ -294,7 +304,7 @@ cli.add_command(diff)
 
 
 def main() -> None:
-    """Run the command line; the only place where an error becomes an exit code."""
+    """Run the command line. Only this function turns an error into an exit code."""
     try:
         streams.speak_utf8()
         streams.open_streams()
@@ -309,16 +319,16 @@ def main() -> None:
         print_error(error)
         sys.exit(error.exit_code)
     except Exception as error:
-        sys.exit(_tell_of(error))
+        sys.exit(_report_crash(error))
 
 
-def _tell_of(error: Exception) -> int:
-    """Say what this machine lacks, or else that it is a bug of ours, with what is needed to fix it."""
+def _report_crash(error: Exception) -> int:
+    """Report a shortage of this machine; else report a bug of ours, and write a file for the maintainers."""
     if shortage := find_shortage(error) or probe_shortage():
         print_error(shortage)
         return shortage.exit_code
-    say(f"error: this is a bug of aihub-runner, a report is in {_write_bug_report()}", err=True)
-    say("hint: apply again to go on, and report it with that file", err=True)
+    say(f"error: internal error, this is a bug of aihub-runner; the report is in {_write_bug_report()}", err=True)
+    say("hint: report the bug with that file, and apply again to continue", err=True)
     return 1
 
 
@@ -332,5 +342,5 @@ def _write_bug_report() -> str:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError as error:
-        return f"no file, since none can be written ({error.strerror}):\n{text}"
+        return f"no file, writing it failed ({error.strerror}):\n{text}"
     return path

@@ -1,6 +1,6 @@
-"""What the commands share: their options, the loop over specs, and how an error is shown.
+"""What the commands share: common options, the loop over specs, and the display of errors.
 
-Everything heavy is imported where it is used, so that `runner --version` answers at once.
+Heavy modules are imported inside functions, to keep `runner --version` fast.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 PLAN_HAS_CHANGES = 10
 
-# What a command says of one spec: for people, for programs, and as an exit code.
+# What a command returns for one spec: text for people, values for JSON, and the exit code.
 Answer = tuple[str, dict[str, Any], int]
 
 
 _SPECS = click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
 _SPEC = click.argument("spec", type=click.Path(path_type=Path))
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 _PLACES = (
-    click.option("--state", type=click.Path(path_type=Path), help="Keep the state in another file."),
-    click.option("--fake", is_flag=True, help="Use the bundled fake AI Hub; all of it lies in <stem>.fake/."),
+    click.option("--state", type=click.Path(path_type=Path), help="Path of the state file."),
+    click.option("--fake", is_flag=True, help="Use the bundled fake AI Hub, with data in <stem>.fake/."),
     click.option("--allow-outside", is_flag=True, help="Allow files and results outside the Git work tree."),
 )
 
 
 LOCK_FILE = click.option(
-    "--lock-file", type=click.Path(path_type=Path, dir_okay=False), help="Keep the lock file for Git in another file."
+    "--lock-file", type=click.Path(path_type=Path, dir_okay=False), help="Path of the lock file, the record for Git."
 )
 
 
@@ -49,34 +49,34 @@ def _add(command: Callable[..., None], *options: Callable[..., Any]) -> Callable
 
 
 def common(command: Callable[..., None]) -> Callable[..., None]:
-    """Add what every command takes: specs, and --json."""
+    """Add the arguments of every command: the specs, and --json."""
     return _add(command, _SPECS, _JSON)
 
 
 def placed(command: Callable[..., None]) -> Callable[..., None]:
-    """Add what every command takes that looks at the state."""
+    """Add the options of every command that reads the state."""
     return _add(command, _SPECS, _JSON, *_PLACES)
 
 
 def verbosely(command: Callable[..., None]) -> Callable[..., None]:
-    """Add -v, for what is shown to people."""
-    return _add(command, click.option("-v", "--verbose", is_flag=True, help="List all files, not only the first."))
+    """Add --verbose."""
+    return _add(command, click.option("-v", "--verbose", is_flag=True, help="List all items, not only the first 10."))
 
 
 def placed_one(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the same, for one spec."""
+    """Add the options of every command that reads the state of one spec."""
     return _add(command, _SPEC, _JSON, *_PLACES)
 
 
 def find_specs(given: tuple[Path, ...]) -> list[Path]:
-    """List the specs that are meant: files as given, of folders all; lock files are passed over."""
+    """List the specs that the arguments name: files as given, and all specs of folders. Lock files are ignored."""
     found = [spec for path in given for spec in (_specs_of(path) if path.is_dir() else [path])]
     specs = [path for path in found if not path.name.endswith(".lock.toml")]
-    return list(dict.fromkeys(specs or given))  # a lock file or empty folder alone is told of when it is loaded
+    return list(dict.fromkeys(specs or given))  # loading reports a lock file or an empty folder that stands alone
 
 
 def _specs_of(folder: Path) -> list[Path]:
-    """List what a folder holds of specs: what is named as one, and other TOML files that have the keys of one."""
+    """List the specs in a folder: files named like one, and other TOML files with the keys of one."""
     from aihub_runner.model import SPEC_ENDING
     from aihub_runner.sources.exclude import is_spec
 
@@ -88,16 +88,16 @@ def _specs_of(folder: Path) -> list[Path]:
 
 
 def each(given: tuple[Path, ...], as_json: bool, act: Callable[[Path], Answer]) -> None:
-    """Do something for each spec, print what came of it, and exit with the code that tells most."""
+    """Call `act` for each spec, print what it returns, and exit with the worst code."""
     answers: list[dict[str, Any]] = []
-    told: list[BaseException | None] = []
+    reported: list[BaseException | None] = []
     for spec in find_specs(given):
         try:
             text, data, code = act(spec)
         except (RunnerError, KeyboardInterrupt) as raised:
             error = raised if isinstance(raised, RunnerError) else Interrupted(f"{spec}: interrupted", "run it again")
             print_error(error)
-            told.append(error.__cause__)
+            reported.append(error.__cause__)
             text, data, code = "", {"spec": str(spec), "error": _error_as_json(error)}, error.exit_code
         if text and not as_json:
             say(text)
@@ -110,15 +110,15 @@ def each(given: tuple[Path, ...], as_json: bool, act: Callable[[Path], Answer]) 
     code = PLAN_HAS_CHANGES if set(codes) == {PLAN_HAS_CHANGES} else worst_code(codes)
     if as_json:
         sys.stdout.write(render_json({"specs": answers, "exit_code": code}, indent=2, only_ascii=True) + "\n")
-    if find_output_error() not in told:
+    if find_output_error() not in reported:
         code = _with_output(code, is_product=as_json)
     sys.exit(code)
 
 
 def _with_output(code: int, *, is_product: bool) -> int:
-    """Return of output that could not be written; it changes the exit code only where it is what was asked for.
+    """Report that standard output could not be written. The exit code changes only if the output is the product.
 
-    Who reads a pipe only in part, as `head` does, makes nothing fail.
+    A reader that closes the pipe early, such as `head`, is no error.
     """
     from aihub_runner.report.summary import worst_code
 
@@ -127,7 +127,7 @@ def _with_output(code: int, *, is_product: bool) -> int:
         return code
     what = f"standard output: cannot be written, {explain(error)}"
     if is_product:
-        print_error(InputError(what, "send it to a file or program that takes it"))
+        print_error(InputError(what, "redirect it to a file or program that accepts it"))
         return worst_code([code, InputError.exit_code])
     say(f"warning: {what}", err=True)
     return code
@@ -135,7 +135,7 @@ def _with_output(code: int, *, is_product: bool) -> int:
 
 @contextmanager
 def ignore_broken_pipe() -> Iterator[None]:
-    """Print something; who reads a pipe only in part, as `head` does, makes nothing fail and changes no exit code."""
+    """Ignore that the reader of a pipe closes it early, as `head` does. The exit code stays."""
     with suppress(BrokenPipeError):
         yield
 
@@ -146,7 +146,7 @@ def _error_as_json(error: RunnerError) -> list[dict[str, str]]:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print lines, so that nothing that came from outside acts on the terminal."""
+    """Print lines. Escapes control characters, since the text may come from outside."""
     stream = sys.stderr if err else sys.stdout
     stream.write(escape_control_chars(text, keep="\n") + "\n")
     stream.flush()
@@ -161,7 +161,7 @@ def print_error(error: RunnerError) -> None:
 
 @contextmanager
 def opened_job(spec: Path, options: Options, state: Path | None, fake: bool, offline: bool = False) -> Iterator[Job]:
-    """Open a job, with the embedded fake running where it is asked for and needed."""
+    """Open a job. Starts the embedded fake if the command asks for it and sends requests."""
     from aihub_runner.apply.job import open_job
 
     if not fake or offline:
@@ -177,7 +177,7 @@ def opened_job(spec: Path, options: Options, state: Path | None, fake: bool, off
         fake_hub = FakeAIHub(data_dir=data, run_seconds=0.2)
     except FolderInUseError:
         raise StateError(
-            f"{data}: another command uses the embedded fake AI Hub", "wait until it has ended, and try again"
+            f"{data}: another command uses the embedded fake AI Hub", "wait until that command ends, and try again"
         ) from None
     with fake_hub as server:
         yield open_job(spec, options, state=state, fake_root=server.root)

@@ -1,4 +1,4 @@
-"""Standard output for data: bytes as they are into a pipe or file, but harmless on a terminal."""
+"""Standard output for data: unchanged bytes into a pipe or file, escaped ones on a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aihub_runner.text.shown import show_bytes
 
 
 class StandardOutput:
-    """Standard output as a file of bytes. Raises InputError where it cannot be written; BrokenPipeError passes."""
+    """Standard output as a file of bytes. Raises InputError if writing fails, and lets BrokenPipeError pass."""
 
     def __init__(self) -> None:
         self._file = sys.stdout.buffer
@@ -25,31 +25,31 @@ class StandardOutput:
         return len(chunk)
 
     def flush(self) -> None:
-        """Do nothing: `finish` sends what is left."""
+        """Do nothing: `finish` flushes."""
 
     closed = False
 
     def finish(self) -> None:
-        """Send what is left."""
+        """Flush what is buffered."""
         self._try(self._file.flush)
 
     def _try(self, act: Callable[[], object]) -> None:
         if self._has_failed:
-            return  # it was told of; an archive that is dropped still writes its end
+            return  # it was reported; a dropped archive still writes its end
         try:
             act()
             if error := find_output_error(flush=False):
                 raise error
         except BrokenPipeError:
             self._has_failed = True
-            raise  # who reads has seen enough
+            raise  # the reader closed the pipe early
         except OSError as error:
             self._has_failed = True
-            raise InputError(f"standard output: cannot be written, {explain(error)}", "give --output") from error
+            raise InputError(f"standard output: cannot be written, {explain(error)}", "pass --output") from error
 
 
 class JsonArray:
-    """Lines of JSON as the elements of an array, between a begin and an end."""
+    """Write lines of JSON as the elements of an array, between a prefix and a suffix."""
 
     def __init__(self, file: File, begin: bytes, end: bytes) -> None:
         self._file = file
@@ -63,5 +63,5 @@ class JsonArray:
         return len(line)
 
     def finish(self) -> None:
-        """Add the end."""
+        """Write the suffix."""
         self._file.write((b"\n" if self._before == b",\n" else self._before) + self._end)

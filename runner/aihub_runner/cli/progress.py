@@ -1,4 +1,4 @@
-"""Show how far the work is: a live display on a terminal, else one line per change and at least one every 30 s."""
+"""Show progress: a live display on a terminal, else a line per change and at least one every 30 s."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEARTBEAT_S = 30.0
 
 
 def render_counts(counts: Counts) -> str:
-    """Render how far the work is in one line."""
+    """Render the progress as one line."""
     parts = []
     if counts.files_to_send:
         size = f"{render_size(counts.bytes_sent)} of {render_size(counts.bytes_to_send)}"
@@ -31,7 +31,7 @@ def render_counts(counts: Counts) -> str:
 
 
 class LineProgress:
-    """Writes lines, for logs and CI."""
+    """Progress as lines, for logs and CI."""
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream or sys.stderr
@@ -45,24 +45,24 @@ class LineProgress:
         self._stream.flush()
 
     def show(self, counts: Counts) -> None:
-        """Write how far the work is, if nothing was written for a while."""
+        """Write the progress, if nothing was written for `HEARTBEAT_S`."""
         if self._clock() - self._last >= HEARTBEAT_S:
             self.say(render_counts(counts))
 
     def digesting(self, files: int, files_total: int, size: int, size_total: int) -> None:
-        """Write how far the reading of local files is, if nothing was written for a while."""
+        """Write how many local files are read, if nothing was written for `HEARTBEAT_S`."""
         if self._clock() - self._last >= HEARTBEAT_S:
             self.say(f"read {files} of {count(files_total, 'file')} ({render_size(size)} of {render_size(size_total)})")
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: there is no display to remove."""
 
     def resume(self) -> None:
-        """Nothing was ended."""
+        """Do nothing: there is no display to restore."""
 
 
 class LiveProgress:
-    """Shows bars on a terminal, and the changes above them."""
+    """Progress as bars on a terminal, with the changes above them."""
 
     def __init__(self, console: Console | None = None) -> None:
         columns = (
@@ -87,7 +87,7 @@ class LiveProgress:
         )
 
     def show(self, counts: Counts) -> None:
-        """Move the bars."""
+        """Update the bars."""
         if counts.files_to_send:
             text = f"{counts.files_sent}/{counts.files_to_send} files, {render_size(counts.bytes_sent)}"
             self._bar("uploading", counts.bytes_sent, counts.bytes_to_send, text)
@@ -98,11 +98,11 @@ class LiveProgress:
             self._bar("fetching", counts.runs_fetched, counts.runs["COMPLETE"] or 1, count(counts.runs_fetched, "run"))
 
     def digesting(self, files: int, files_total: int, size: int, size_total: int) -> None:
-        """Move the bar of local files."""
-        self._bar("digesting", size, size_total, f"{files}/{files_total} files, {render_size(size)}")
+        """Update the bar of local files."""
+        self._bar("hashing", size, size_total, f"{files}/{files_total} files, {render_size(size)}")
 
     def close(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         self._progress.stop()
 
     def resume(self) -> None:
@@ -111,5 +111,5 @@ class LiveProgress:
 
 
 def open_progress() -> LineProgress | LiveProgress:
-    """Choose by what standard error is."""
+    """Return a live display if standard error is a terminal, else lines."""
     return LiveProgress() if sys.stderr.isatty() else LineProgress()

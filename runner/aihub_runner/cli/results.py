@@ -1,6 +1,6 @@
-"""The commands that read results: from the raw pages and the state, without a request.
+"""The command `results`: export fetched results from the raw pages and the state. Sends no requests.
 
-Everything heavy is imported where it is used, so that `runner --version` answers at once.
+Heavy modules are imported inside functions, to keep `runner --version` fast.
 """
 
 from __future__ import annotations
@@ -29,24 +29,33 @@ _TABLES = ("nested", "fields", "documents", "cases")
 
 @click.command()
 @placed_one
-@click.option("--format", "format", type=click.Choice(_FORMATS), help="As the ending of --output; else jsonl.")
+@click.option(
+    "--format",
+    "format",
+    type=click.Choice(_FORMATS),
+    help="Default: by --output, else jsonl.",
+)
 @click.option(
     "--table",
     type=click.Choice(_TABLES),
-    help="A row per field, document or cross-class field; nested (jsonl only) is as in documents.jsonl.",
+    help="A row is a field, a document or a cross-class field (cases). With nested, for jsonl only, it is a document "
+    "as in documents.jsonl. Default: nested for jsonl, else fields.",
 )
-@click.option("--class", "classes", multiple=True, metavar="NAME", help="Only documents of this class, or these.")
-@click.option("--only-errors", is_flag=True, help="Only fields with an error, and documents with one.")
-@click.option("--below-confidence", "below", type=Share(), metavar="0.8", help="Only fields of lower confidence.")
-@click.option("--since", "since_s", type=Moment(), help="Only results of runs that ended since then.")
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write a file; printed where absent.")
+@click.option("--class", "classes", multiple=True, metavar="NAME", help="Only documents of this class. Repeatable.")
+@click.option("--only-errors", is_flag=True, help="Only fields with an error, and documents with such fields.")
+@click.option("--below-confidence", "below", type=Share(), metavar="NUMBER", help="Only fields of lower confidence.")
+@click.option("--since", "since_s", type=Moment(), help="Only runs that ended since, say, 2026-01-31, 2h or 7d ago.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to a file instead of printing.",
+)
 def results(
     spec: Path, as_json: bool, state: Path | None, fake: bool, allow_outside: bool, output: Path | None, **asked: Any
 ) -> None:
-    """Write results again from what was fetched.
+    """Export fetched results.
 
-    All, or what is asked for. Sends nothing. Documents as in documents.jsonl, or a table: of the fields where the
-    format is not jsonl.
+    Exports all results, or those that the options select. Sends no requests.
     """
     from aihub_runner.apply.job import Options
     from aihub_runner.outfile import is_standard_output
@@ -75,7 +84,7 @@ def results(
             holder = find_holder(job)
             code = WORKING if holder else 0
             if holder:
-                say(f"note: {holder}; more may come", err=True)
+                say(f"note: {holder}; more results may follow", err=True)
             if not output:
                 _print(about, as_json, write, code)
             rows = _save(output, write)
@@ -85,7 +94,7 @@ def results(
 
 
 def _request(output: Path | None, as_json: bool, asked: dict[str, Any]) -> Request:
-    """Put together what is asked for. Raises UsageError where that does not fit together."""
+    """Build the request from the options. Raises UsageError if the options contradict each other."""
     from aihub_runner.results.filters import Filter
     from aihub_runner.results.query import NESTED, Request
 
@@ -93,20 +102,20 @@ def _request(output: Path | None, as_json: bool, asked: dict[str, Any]) -> Reque
     table = asked["table"] or (NESTED if format == "jsonl" else "fields")
     chosen = Filter(frozenset(asked["classes"]), asked["only_errors"], asked["below"])
     if table == NESTED and format != "jsonl":
-        raise click.UsageError(f"--table nested goes with jsonl, not with {format}")
+        raise click.UsageError(f"--table nested needs --format jsonl, not {format}")
     if table == "cases" and (chosen.classes or chosen.below is not None):
-        raise click.UsageError("--table cases goes with neither --class nor --below-confidence")
+        raise click.UsageError("--table cases cannot be used with --class or --below-confidence")
     if as_json and not output and format != "jsonl":
-        raise click.UsageError("--json prints rows as JSON; with another --format, give --output")
+        raise click.UsageError("--json needs --output with this --format")
     if format in _BINARY and not output and sys.stdout.isatty():
-        raise click.UsageError(f"{format} is not for a terminal; give --output, or send it to a program")
+        raise click.UsageError(f"refusing to write {format} to a terminal; pass --output, or pipe it to a program")
     return Request(table, format, chosen, asked["since_s"] or 0.0)
 
 
 def _format_of(output: Path | None) -> str:
     found = _find_format(output) if output else "jsonl"
     if not found:
-        raise click.UsageError(f"--output {output} does not tell the format; give --format")
+        raise click.UsageError(f"cannot derive the format from --output {output}; pass --format")
     return found
 
 
@@ -116,7 +125,7 @@ def _find_format(output: Path | None) -> str | None:
 
 
 def _warn(warnings: Sequence[str]) -> None:
-    """Say what was not written as it came."""
+    """Print what could not be exported as the service returned it."""
     for warning in warnings[:_SHOWN]:
         say(f"warning: {warning}", err=True)
     if len(warnings) > _SHOWN:
@@ -124,7 +133,7 @@ def _warn(warnings: Sequence[str]) -> None:
 
 
 def _save(output: Path, write: Callable[[File], int]) -> int:
-    """Write what was named, a file whole or not at all."""
+    """Write the file, whole or not at all."""
     from aihub_runner.outfile import opened_output
 
     with opened_output(output) as file:
@@ -132,7 +141,7 @@ def _save(output: Path, write: Callable[[File], int]) -> int:
 
 
 def _print(about: dict[str, str], as_json: bool, write: Callable[[File], int], code: int) -> NoReturn:
-    """Print rows as they come, as one JSON document where that is asked for, and end with a code."""
+    """Print rows as they come, or as one JSON document, and exit with a code."""
     from aihub_runner.cli.output import JsonArray, StandardOutput
 
     out, rows = StandardOutput(), 1
@@ -146,5 +155,5 @@ def _print(about: dict[str, str], as_json: bool, write: Callable[[File], int], c
             rows = write(out)
         out.finish()
     if not rows and not as_json:
-        say("note: nothing fits", err=True)
+        say("note: no results match", err=True)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Look at results: a report of a job, and what differs between two runs or versions. Nothing here sends a request."""
+"""Make the views of results: the report of a job, and the comparison of two runs or versions. Sends no requests."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ SHOWN = 10
 
 
 def write_report(job: Job, output: Path | None, threshold: float) -> tuple[Path, str, dict[str, Any]]:
-    """Write the report of a job, and say where it is, in words and in numbers.
+    """Write the report of a job. Return its path, a summary as text, and the same as values.
 
-    A confidence below the threshold, from 0 to 1, is one to look at. Raises InputError where nothing was applied,
-    ResultsError where raw pages are missing.
+    A field with a confidence below the threshold, from 0 to 1, needs review. Raises InputError if nothing was applied,
+    ResultsError if raw pages are missing.
     """
     check_output(job, output)
     write = write_output if output else write_file
@@ -62,17 +62,17 @@ def write_report(job: Job, output: Path | None, threshold: float) -> tuple[Path,
             take_census(results.documents(), threshold),
         )
     write(output, render_overview(found, output, datetime.now(UTC)))
-    text = f"{job.shown}: {count(found.census.documents, 'document')}, {found.census.to_look_at} to look at"
+    text = f"{job.shown}: {count(found.census.documents, 'document')}, {found.census.needs_review} to review"
     return output, escape_control_chars(f"{text}\n  report     {output}", keep="\n"), dict(as_json(found, output))
 
 
 def compare_results(
     job: Job, runs: Sequence[str], versions: Sequence[str], page: Path | None
 ) -> tuple[str, dict[str, Any]]:
-    """Compare two runs by their ids, or two versions of the app, and say what differs in words and as values.
+    """Compare two runs by id, or two versions of the app. Return the differences as text and as values.
 
-    With `page`, it is written as HTML, too. Raises InputError where there are no results of a side, ResultsError
-    where raw pages are missing.
+    `page` is the path of an HTML page to write as well. Raises InputError if one side has no results, ResultsError
+    if raw pages are missing.
     """
     check_output(job, page)
     with read_state(job) as state:
@@ -129,7 +129,7 @@ def _name_version(version: str) -> str:
 
 
 def _known_runs(shards: Sequence[Shard]) -> list[str]:
-    """List the runs whose results are here, the newest first."""
+    """List the runs with fetched results, newest first."""
     runs = [run for shard in shards if any(member.path for member in shard.members) for run in shard.runs]
     fetched = [run for run in runs if run.remote_id and run.status == "COMPLETE" and run.fetched]
     return [run.remote_id or "" for run in sorted(fetched, key=lambda run: -run.id)]
@@ -140,12 +140,12 @@ def _require(job: Job, name: str, found: Candidates, known: Sequence[str]) -> Si
         if not known:
             raise job.no_results()
         some = ", ".join(known[:SHOWN]) + f", and {len(known) - SHOWN} more" * (len(known) > SHOWN)
-        raise InputError(f"{job.shown}: no results of {name} are here, only of: {some}", "give one of those")
+        raise InputError(f"{job.shown}: no results of {name}, only of: {some}", "pass one of those")
     return name, found
 
 
 def _load(state: State, chosen: Sequence[Chosen], wanted: str, folder: Path) -> Iterator[Document]:
-    """Load the documents of runs whose results were fetched in different ways, sorted by path and place."""
+    """Load documents sorted by path and index. The runs may have been fetched with different `include`."""
     by_include: dict[str, list[Chosen]] = {}
     for choice in chosen:
         fetched: Mapping[str, float] = choice.run.fetched

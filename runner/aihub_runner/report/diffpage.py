@@ -1,4 +1,4 @@
-"""The page of a diff: the counts of each field, and every change in a table to search and sort."""
+"""The page of a diff: the counts of each field, and a table of all changes with search and sort."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from aihub_runner.text.shown import are, count, escape_control_chars, show_value
 
 VALUE_LENGTH = 300
 NAME_LENGTH = 100
-ROWS_BYTES = 12_000_000  # so that the page stays small enough to open
+ROWS_BYTES = 12_000_000  # keeps the page small enough to open
 MAX_FIELDS = 500
 COLUMNS = (
     Column("File", "file"),
@@ -40,15 +40,15 @@ COLUMNS = (
 
 
 def render_diff_page(job: Subject, diff: Diff, output: Path) -> Iterator[bytes]:
-    """Render the page; links to local files are relative to where it is written."""
+    """Render the page. Links to local files are relative to `output`, where the page is written."""
     rows, left_out = _rows(job, diff)
     table = Table(COLUMNS, rows, (3, 4), {"address": 1, "pick": 3})
     title = f"{job.spec.name}: {diff.before} against {diff.after}"
-    more = note(f"{left_out:,} more changes are left out, so that the page stays small; --json lists all.")
-    changes = live_table("changes", "changes") if rows else note("Nothing differs.", "good")
+    more = note(f"{left_out:,} more changes are left out to keep the page small. To list all, use --json.")
+    changes = live_table("changes", "changes") if rows else note("No differences.", "good")
     body = [
         f"<h1>{show(title)}</h1>",
-        section("done", "What was compared", facts(_counts(diff), "tiles"), *map(note, _notes(diff))),
+        section("done", "Summary", facts(_counts(diff), "tiles"), *map(note, _notes(diff))),
         section("fields", "Fields", *_fields(diff)),
         section("changes", "Changes", changes, more if left_out else ""),
     ]
@@ -64,7 +64,7 @@ def _counts(diff: Diff) -> dict[str, str]:
 
 def _notes(diff: Diff) -> list[str]:
     notes = {f"only in {diff.before}": diff.only_before, f"only in {diff.after}": diff.only_after}
-    notes["compared although their bytes had changed"] = diff.other_bytes
+    notes["compared although the content changed"] = diff.other_bytes
     return [f"{count(len(paths), 'file')} {are(len(paths))} {text}." for text, paths in notes.items() if paths]
 
 
@@ -74,7 +74,7 @@ def _fields(diff: Diff) -> list[str]:
     rows = [[names[name], *(counts[kind] for kind in KINDS)] for name, counts in ordered[:MAX_FIELDS]]
     left = len(ordered) - len(rows)
     table = plain_table(["Field", *(kind.capitalize() for kind in KINDS)], rows)
-    return [table, note(f"{left:,} more fields are left out; --json lists all.") if left else ""]
+    return [table, note(f"{left:,} more fields are left out. To list all, use --json.") if left else ""]
 
 
 def _rows(job: Subject, diff: Diff) -> tuple[list[list[Any]], int]:

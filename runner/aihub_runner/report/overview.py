@@ -1,4 +1,4 @@
-"""The page of a report: what was asked and done, how long it took, and what came out of it."""
+"""The report page: the job, its summary, the timeline, the problems and the documents."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from aihub_runner.text.shown import count, escape_control_chars
 MAX_HISTOGRAMS = 60
 BATCHES_BYTES = 600_000
 PROBLEMS_BYTES = 500_000
-NO_PLOTS = "For plots: pip install 'aihub-runner[plots]'"
-PHASE_NAMES = ("Upload", "Wait for the start", "Run", "Fetch")
+NO_PLOTS = "To see plots, install the extra: pip install 'aihub-runner[plots]'"
+PHASE_NAMES = ("Upload", "Queued", "Run", "Fetch")
 DOCUMENT_COLUMNS = (
     Column("File", "file"),
     Column("Document", "number"),
@@ -49,7 +49,7 @@ DOCUMENT_PLACES = {"pick": 2, "failed": 5, "confidence": 6, "address": 8, "detai
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything that a page is made of."""
+    """Everything that the page shows."""
 
     job: Subject
     report: Report
@@ -58,7 +58,7 @@ class Facts:
 
 
 def render_overview(found: Facts, output: Path, now: datetime) -> Iterator[bytes]:
-    """Render the page; links to local files are relative to where it is written."""
+    """Render the page. Links to local files are relative to `output`, where the page is written."""
     tables = {name: table.as_json() for name, table in _tables(found).items()}
     data = {"base": base_of(found.job.folder, output), "threshold": found.census.threshold, "tables": tables}
     title = f"{found.job.spec.name}: report"
@@ -76,14 +76,14 @@ def render_overview(found: Facts, output: Path, now: datetime) -> Iterator[bytes
 
 
 def base_of(folder: Path, output: Path) -> str:
-    """Return the address of a folder as seen from a file, with a slash at its end."""
+    """Return the relative URL of a folder as seen from a file, with a trailing slash."""
     return quote(Path(os.path.relpath(folder.absolute(), output.absolute().parent)).as_posix()) + "/"
 
 
 def _tables(found: Facts) -> dict[str, Table]:
     documents = Table(DOCUMENT_COLUMNS, found.census.rows, (2, 7), DOCUMENT_PLACES)
     failed = [Column("File", "file"), Column("Document", "number", 2), Column("Field", at=3), Column("Error", at=4)]
-    problems = [Column("What"), Column("Where"), Column("Why")]
+    problems = [Column("Problem"), Column("File or run"), Column("Reason")]
     return {
         "batches": Table(_batch_columns(), _batch_rows(found.bars)),
         "failed": Table(failed, found.census.failed, places={"address": 1}),
@@ -93,7 +93,7 @@ def _tables(found: Facts) -> dict[str, Table]:
 
 
 def _diff_pages(output: Path) -> list[str]:
-    """List the pages of `runner diff --html diff….html` that lie beside the report."""
+    """List the pages of `runner diff --html diff….html` in the folder of the report."""
     return sorted(path.name for path in output.absolute().parent.glob("diff*.html"))
 
 
@@ -104,8 +104,8 @@ def _head(found: Facts, now: datetime, diffs: Sequence[str]) -> str:
     lines.append(note(state, kind))
     where = "on the FAKE AI Hub, " if found.job.is_fake else ""
     lines.append(note(f"{where}as recorded at {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"))
-    names = {"asked": "Asked", "done": "Done", "timeline": "Timeline", "problems": "Problems"}
-    names |= {"classes": "Classes", "confidence": "Fields", "look": "To look at", "documents": "Documents"}
+    names = {"asked": "Job", "done": "Summary", "timeline": "Timeline", "problems": "Problems"}
+    names |= {"classes": "Classes", "confidence": "Fields", "look": "Needs review", "documents": "Documents"}
     links = "".join(f'<a href="#{name}">{title}</a>' for name, title in names.items())
     links += "".join(f'<a href="./{quote(name)}">{show(Path(name).stem)}</a>' for name in diffs)
     return "\n".join([*lines, f"<nav>{links}</nav>"])
@@ -113,10 +113,10 @@ def _head(found: Facts, now: datetime, diffs: Sequence[str]) -> str:
 
 def _describe_state(report: Report) -> tuple[str, str]:
     words = {
-        0: ("All that the spec asks for is done.", "good"),
-        3: ("Ended, but some files or runs failed, or were skipped.", "bad"),
-        6: ("Not finished: runs are going, wait for a review, or are still to be started.", "warn"),
-        7: ("It is unknown whether a run was started: see runner resolve.", "bad"),
+        0: ("Complete: everything in the spec is done.", "good"),
+        3: ("Completed with problems: some files or runs failed or were skipped.", "bad"),
+        6: ("Not complete: runs are in progress, need a person's review, or are not started yet.", "warn"),
+        7: ("Unconfirmed: it is unknown whether a run was started. Decide with runner resolve.", "bad"),
     }
     return words.get(report.exit_code, (f"Exit code {report.exit_code}.", "warn"))
 
@@ -127,29 +127,29 @@ def _asked(job: Subject) -> str:
         "Spec": job.shown,
         "Files": ", ".join(spec.files),
         "App": job.app,
-        "Version": spec.run.version or "the newest production version",
+        "Version": spec.run.version or "newest production version",
         "Owner": spec.owner,
-        "Context": job.target.context or "the community account",
+        "Context": job.target.context or "community account",
         "Workspace": job.target.workspace,
         "Custom keys": ", ".join(sorted(spec.run.keys.custom)),
-        "Results with": ", ".join(spec.results.include) or "no more than the fields",
+        "Include": ", ".join(spec.results.include) or "fields only",
     }
-    return section("asked", "What was asked", facts(asked))
+    return section("asked", "Job", facts(asked))
 
 
 def _done(report: Report, census: Census) -> str:
     done: dict[str, Any] = {
         "Files": f"{report.files:,}",
-        "Done or under way": f"{report.files_done:,}",
+        "Done or in progress": f"{report.files_done:,}",
         "Skipped": f"{len(report.skipped):,}",
         "Batches": f"{report.batches:,}",
         **{f"Runs {status}": f"{number:,}" for status, number in sorted(report.runs.items())},
         "Documents": f"{census.documents:,}",
         "Failed fields": f"{sum(counts.failed for counts in census.fields.values()):,}",
-        "To look at": f"{census.to_look_at:,}",
+        "Needs review": f"{census.needs_review:,}",
     }
     notes = [note(text) for text in report.notes[:20]]
-    return section("done", "What was done", facts(done, "tiles"), *notes)
+    return section("done", "Summary", facts(done, "tiles"), *notes)
 
 
 # The timeline
@@ -163,13 +163,13 @@ def _batch_columns() -> list[Column]:
         Column("Status", "word"),
         Column("Files", "number", down=True),
         Column("Attempt", "number"),
-        Column("Begun (UTC)"),
+        Column("Started (UTC)"),
         *phases,
     ]
 
 
 def _batch_rows(bars: Sequence[Bar]) -> list[Sequence[Any]]:
-    """Return the rows that fit, of the last batches."""
+    """Return the rows of the newest batches, as many as fit."""
     return fitting([_batch_row(bar) for bar in reversed(bars)], BATCHES_BYTES)[::-1]
 
 
@@ -194,15 +194,15 @@ def _moment(seconds: float) -> datetime:
 
 def _timeline(bars: Sequence[Bar]) -> str:
     if not bars:
-        return section("timeline", "How long it took", note("No run was started yet."))
+        return section("timeline", "Timeline", note("No run has been started yet."))
     totals = total_s(bars)
     names = [f"{name}, all batches" for name in PHASE_NAMES]
     spent = {name: _duration(totals[phase]) for name, phase in zip(names, PHASES, strict=True)}
-    hint = note("Times are the service's; where only seconds are known, short phases show as 0.")
+    hint = note("Times come from the service. Some have whole seconds only, so short phases show as 0.")
     left_out = len(bars) - len(_batch_rows(bars))
-    more = note(f"{count(left_out, 'earlier run')} left out, so that the page stays small.") if left_out else ""
+    more = note(f"{count(left_out, 'earlier run')} left out to keep the page small.") if left_out else ""
     table = live_table("batches", "batches")
-    return section("timeline", "How long it took", facts(spent), _draw(bars), table, more, hint)
+    return section("timeline", "Timeline", facts(spent), _draw(bars), table, more, hint)
 
 
 def _draw(bars: Sequence[Bar]) -> str:
@@ -217,7 +217,7 @@ def _draw(bars: Sequence[Bar]) -> str:
         for bar in timed
     ]
     labels = [str(bar.batch or "?") for bar in timed]
-    title = f"Each batch, in {unit} since {_moment(begun_s):%Y-%m-%d %H:%M:%S} UTC"
+    title = f"Batches, in {unit} since {_moment(begun_s):%Y-%m-%d %H:%M:%S} UTC"
     drawing = plots.draw_timeline(title, labels, rows, PHASE_NAMES)
     legend = "".join(f'<li class="{phase}">{name}</li>' for phase, name in zip(PHASES, PHASE_NAMES, strict=True))
     more = f"; the last {len(timed)} of {len(bars)}" if len(timed) < len(bars) else ""
@@ -233,31 +233,33 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-# What went wrong
+# Problems
 
 
 def _list_problems(report: Report) -> list[list[str]]:
     rows = [["skipped", item.path, ", ".join(filter(None, (item.reason, item.detail)))] for item in report.skipped]
     rows += [["run failed", run, text] for run, text in report.failed_runs.items()]
-    rows += [["not done", path, "its run failed"] for path in report.failed]
-    rows += [["unanswered", path, "the results have no answer for it"] for path in report.unanswered]
-    rows += [["unexpected", name, "an answer for a file that was not sent"] for name in report.unknown_answers]
-    rows += [["review", run, "the run waits for a person"] for run in report.review]
+    rows += [["file failed", path, "its run failed"] for path in report.failed]
+    rows += [["no results", path, "the results do not contain this file"] for path in report.unanswered]
+    rows += [["unexpected", name, "results of a file that was not sent"] for name in report.unknown_answers]
+    rows += [["needs review", run, "the run waits for a person's review"] for run in report.review]
     return [[escape_control_chars(cell[:1000]) for cell in row] for row in rows]
 
 
 def _problems(found: Facts) -> str:
     problems, census = _list_problems(found.report), found.census
     parts = ["<h3>Files and runs</h3>"]
-    parts.append(live_table("problems", "files and runs") if problems else note("None was skipped, none failed."))
+    parts.append(live_table("problems", "files and runs") if problems else note("No skipped files, no failed runs."))
     parts.append("<h3>Fields</h3>")
-    parts.append(live_table("failed", "fields that failed") if census.failed else note("No field failed."))
+    parts.append(live_table("failed", "fields that failed") if census.failed else note("No fields failed."))
     left_out = census.failed_left_out + len(problems) - len(fitting(problems, PROBLEMS_BYTES))
-    parts.append(note(f"{left_out:,} more are not listed here; runner status --json has all.") if left_out else "")
-    return section("problems", "What failed", *parts)
+    parts.append(
+        note(f"{left_out:,} more are not listed here. To list all, use runner status --json.") if left_out else ""
+    )
+    return section("problems", "Problems", *parts)
 
 
-# What came out
+# Results
 
 
 def _classes(census: Census) -> str:
@@ -270,7 +272,7 @@ def _classes(census: Census) -> str:
         "classes",
         "Documents by class",
         plain_table(["Class", "Documents", "Pages", "Failed fields", below], rows),
-        note(f"Names beyond the first {len(rows)} are counted together.") if OTHERS in census.classes else "",
+        note(f"Classes beyond the first {len(rows)} are counted together.") if OTHERS in census.classes else "",
     )
 
 
@@ -281,7 +283,9 @@ def _confidence(census: Census) -> str:
     columns = ["Field", "Times", "Failed"]
     if not census.has_confidence:
         rows = [[name, counts.documents, counts.failed] for name, counts in ordered]
-        hint = note('For confidences: include = ["confidence"] under [results] in the spec; fetching is free.')
+        hint = note(
+            'To see confidences, add "confidence" to [results] include in the spec, and apply again. Fetching is free.'
+        )
         return section("confidence", "Fields", hint, plain_table(columns, rows))
     columns += ["Mean", "Lowest", f"Below {census.threshold:.0%}", *_bin_names()]
     rows = [_confidence_row(name, counts) for name, counts in ordered]
@@ -307,34 +311,32 @@ def _histograms(fields: Sequence[tuple[str, FieldCount]]) -> str:
         for name, counts in fields
         if counts.confidences
     ]
-    caption = note("How many documents lie in each tenth of the model's confidence, the least sure field first.")
+    caption = note("Documents by confidence of the model, in steps of 10%. The lowest mean comes first.")
     return "\n".join([caption, '<div class="histograms">', *figures, "</div>"])
 
 
 def _documents(census: Census) -> str:
-    below = f"a field that failed or, where confidences were fetched, one below {census.threshold:.0%}"
-    left = [f"{census.rows_left_out:,} documents are left out, so that the page stays small"] * bool(
-        census.rows_left_out
-    )
-    left += [f"the fields of {count(census.fields_left_out, 'document')} are left out"] * bool(census.fields_left_out)
-    hint = note("; ".join(left) + ": see documents.jsonl or runner results.") if left else ""
-    look = live_table("documents", "documents to look at", only="look", sort=6, confidence=census.has_confidence)
+    below = f"Documents with a failed field, or with a fetched confidence below {census.threshold:.0%}."
+    left = [f"To keep the page small, {census.rows_left_out:,} documents are left out"] * bool(census.rows_left_out)
+    left += [f"The fields of {count(census.fields_left_out, 'document')} are left out"] * bool(census.fields_left_out)
+    hint = note(". ".join(left) + ". For all, see documents.jsonl or runner results.") if left else ""
+    look = live_table("documents", "documents that need review", only="look", sort=6, confidence=census.has_confidence)
     return "\n".join(
         [
-            section("look", "Documents to look at", note(f"With {below}."), look),
+            section("look", "Needs review", note(below), look),
             section("documents", "All documents", live_table("documents", "documents"), hint),
         ]
     )
 
 
 def as_json(found: Facts, output: Path) -> Mapping[str, Any]:
-    """Return in numbers what the page shows, as values that JSON can carry."""
+    """Return the numbers on the page as JSON values."""
     census = found.census
     return {
         "spec": found.job.shown,
         "output": str(output),
         "documents": census.documents,
-        "to_look_at": census.to_look_at,
+        "needs_review": census.needs_review,
         "phases_s": {phase: round(seconds, 1) for phase, seconds in total_s(found.bars).items()},
         "classes": {name: counts.documents for name, counts in census.classes.items()},
         "failed_fields": {name: counts.failed for name, counts in census.fields.items() if counts.failed},

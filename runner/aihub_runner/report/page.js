@@ -1,5 +1,5 @@
 "use strict";
-// Shows the tables of the page: a page of rows at a time, searched and sorted. Text goes in as text, never as markup.
+// Shows the tables of the page, one page of rows at a time, with search and sort. Text is inserted as text, never as markup.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const PAGE = matchMedia("(max-width: 40rem)").matches ? 10 : 25;
@@ -84,7 +84,7 @@
     return box;
   };
 
-  // Every shown table has rows of its own, or picks from those of another.
+  // Every table has its own rows, or shows some rows of another table.
   const show = (place) => {
     const table = data.tables[place.dataset.table];
     const only = place.dataset.only || "";
@@ -140,12 +140,12 @@
       return head;
     });
 
-    // On paper nobody can turn the page, or see what was searched for.
+    // On paper there are no controls to page through rows or to see the search.
     const tellPrinted = (first, shown) => {
       const total = table.rows.filter(isMeant).length;
       if (shown === total) return "";
       const part = first ? `${first + 1}–${first + shown}` : `${shown}`;
-      const chosen = rows.length === total || rows.length === shown ? "" : `${rows.length.toLocaleString("en")} chosen of `;
+      const chosen = rows.length === total || rows.length === shown ? "" : `${rows.length.toLocaleString("en")} matching of `;
       return `${part} of ${chosen}${total.toLocaleString("en")} ${place.dataset.name}`;
     };
     const select = () => {
@@ -198,7 +198,7 @@
       shown.forEach(drawRow);
       if (!shown.length) {
         const line = make("tr");
-        const cell = make("td", "Nothing fits.", "first soft");
+        const cell = make("td", "No matches.", "first soft");
         cell.colSpan = columns.length + 1;
         line.append(cell);
         body.append(line);

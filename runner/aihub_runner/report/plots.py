@@ -1,7 +1,7 @@
-"""Draw plots as SVG with pygal, which is an extra: without it there are none.
+"""Draw plots as SVG with pygal, an optional extra. Without it there are no plots.
 
-The drawings carry no colours, styles or scripts of their own: the page's style sheet gives them, so that they follow
-its colour scheme and its content security policy.
+The drawings have no colours, styles or scripts of their own. The page's style sheet styles them, so they follow its
+colour scheme and its content security policy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LEFT_OUT = frozenset({"defs", "desc", "title", "tooltip", "text-overlay", "cros
 
 
 def can_plot() -> bool:
-    """Return whether the library is installed."""
+    """Whether pygal is installed."""
     try:
         import pygal  # noqa: F401
     except ImportError:
@@ -38,7 +38,7 @@ def _draw(kind: str, title: str, series: Sequence[tuple[str, list[Any]]], labels
 
 
 def _strip(root: ElementTree.Element, title: str) -> str:
-    """Take away styles, scripts, what only scripts use, and what names one drawing."""
+    """Remove styles, scripts, elements that only scripts use, and ids."""
     ElementTree.register_namespace("", _SVG)
     for parent in list(root.iter()):
         for child in list(parent):
@@ -53,7 +53,7 @@ def _strip(root: ElementTree.Element, title: str) -> str:
 
 
 def draw_timeline(title: str, labels: Sequence[str], rows: Sequence[Sequence[float]], phases: Sequence[str]) -> str:
-    """Draw a bar for each row: first an empty stretch, then one for each phase, all in the unit of the title."""
+    """Draw a bar for each row: an empty part, then a part for each phase, all in the unit of the title."""
     labels, rows = list(reversed(labels[-MAX_BARS:])), list(reversed(rows[-MAX_BARS:]))
     series = [(name, [row[index] for row in rows]) for index, name in enumerate(["", *phases])]
     height = 60 + 24 * len(rows)
@@ -62,7 +62,7 @@ def draw_timeline(title: str, labels: Sequence[str], rows: Sequence[Sequence[flo
 
 
 def draw_histogram(title: str, bins: Sequence[int]) -> str:
-    """Draw how many confidences lie in each tenth."""
+    """Draw the number of confidences in each bin."""
     labels = [f"{index / len(bins):.1f}" for index in range(len(bins))]
     options = {"width": 280, "height": 130, "margin": 6, "spacing": 4, "max_scale": 4, "show_y_guides": True}
     return _draw("Bar", title, [(title, list(bins))], labels, **options, formatter=lambda value: f"{value:,.0f}")

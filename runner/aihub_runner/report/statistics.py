@@ -1,4 +1,4 @@
-"""Count what documents hold, class by class and field by field, and keep of them what a page can show. Pure."""
+"""Count documents by class and by field, and keep as many rows as the report page can show. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from aihub_runner.text.shown import escape_control_chars, show_value
 BINS = 10
 NAME_LENGTH = 100
 VALUE_LENGTH = 160
-# How many bytes a page holds, so that it stays small enough to open: of all documents with their fields, and of that,
-# of the documents alone, the last part kept for those that a person should look at.
+# Limits that keep the page small enough to open: for all documents with their fields, and within that, for the
+# documents alone (by whether they need review; the last 2 MB are reserved for those that do).
 DOCUMENTS_BYTES = 11_500_000
 ROWS_BYTES = {False: 6_000_000, True: 8_000_000}
 FAILED_BYTES = 1_000_000
@@ -25,7 +25,7 @@ OTHERS = "(others)"
 
 @dataclass(slots=True)
 class FieldCount:
-    """What was counted of one field; `bins` are tenths of the model's confidence, the last with 1.0."""
+    """The counts of one field. `bins` are tenths of the model's confidence; the last one includes 1.0."""
 
     documents: int = 0
     failed: int = 0
@@ -51,7 +51,7 @@ class FieldCount:
 
 @dataclass(slots=True)
 class ClassCount:
-    """What was counted of one class."""
+    """The counts of one class."""
 
     documents: int = 0
     pages: int = 0
@@ -61,15 +61,15 @@ class ClassCount:
 
 @dataclass(slots=True)
 class Census:
-    """Everything that was counted; documents come in once, one after the other.
+    """All counts, and the rows to show. Documents are added one at a time.
 
-    `rows` holds of each document path, index, class, pages, fields, failed fields, lowest confidence, run, the
-    address of its file (1: its path; 0: it is gone), and its fields as shown, or None where there was no room.
+    A row has the document's path, index, class, pages, fields, failed fields, lowest confidence, run, the address of
+    its file (1: its path; 0: the file is gone), and the fields as shown, or None if they did not fit.
     """
 
     threshold: float
     documents: int = 0
-    to_look_at: int = 0
+    needs_review: int = 0
     rows_left_out: int = 0
     fields_left_out: int = 0
     failed_left_out: int = 0
@@ -81,16 +81,16 @@ class Census:
     _fields_bytes: int = 0
     _failed_bytes: int = 0
     _names: set[str] = field(default_factory=set)
-    # Of the rows with fields, their places and how many bytes those take: of others, and of those to look at.
+    # The rows with fields, as (index, bytes of the fields), by whether the document needs review.
     _with_fields: dict[bool, list[tuple[int, int]]] = field(default_factory=lambda: {False: [], True: []})
 
     @property
     def has_confidence(self) -> bool:
-        """Whether any field came with a confidence."""
+        """Whether any field has a confidence."""
         return any(count.confidences for count in self.fields.values())
 
     def add(self, document: Document) -> None:
-        """Count a document, and keep its row where there is room."""
+        """Count a document, and keep its row if it fits."""
         self.documents += 1
         lowest, failed = self._count_fields(document)
         is_below = lowest is not None and lowest < self.threshold
@@ -101,7 +101,7 @@ class Census:
         counts.failed += failed
         counts.below += is_below
         needy = bool(failed or is_below)
-        self.to_look_at += needy
+        self.needs_review += needy
         self._keep(document, name, lowest, failed, needy)
 
     def _count_fields(self, document: Document) -> tuple[float | None, int]:
@@ -136,7 +136,7 @@ class Census:
         address = address_of(document["path"], path) if document["present"] else 0
         counts = [len(document["pages"]), len(document["fields"]), failed, self._round(lowest)]
         row = [path, document["document_index"], name, *counts, show_value(document["run_id"], NAME_LENGTH), address]
-        names = {name, row[7]} - self._names  # of classes and runs; each is written once
+        names = {name, row[7]} - self._names  # of classes and runs; the page holds each once
         size = len(embed_json([path, *counts, address])) + 16 + sum(len(embed_json(new)) + 1 for new in names)
         if self._rows_bytes + size > ROWS_BYTES[needy]:
             self.rows_left_out += 1
@@ -147,16 +147,16 @@ class Census:
         self._keep_fields(document, needy)
 
     def _round(self, confidence: float | None) -> float | None:
-        """Shorten a confidence, but never across the threshold."""
+        """Round a confidence, but never across the threshold."""
         if confidence is None:
             return None
         short = round(confidence, 3)
         return short if (short < self.threshold) == (confidence < self.threshold) else confidence
 
     def _keep_fields(self, document: Document, needy: bool) -> None:
-        """Keep the fields of the last row; where there is no room, leave out those of others before it, from the last.
+        """Keep the fields of the last row. If they do not fit, drop fields of the newest rows until they do.
 
-        First of those that nobody has to look at.
+        Documents that need no review lose their fields first.
         """
         shown = [show_field(item) for item in document["fields"][:MAX_NAMES]]
         size = len(embed_json(shown))
@@ -171,12 +171,12 @@ class Census:
 
 
 def address_of(path: str, shown: str) -> str | int:
-    """Return the path where it is not shown as it is, else 1."""
+    """Return the path if it differs from the shown path, else 1."""
     return 1 if path == shown else path
 
 
 def show_field(item: dict[str, Any]) -> list[Any]:
-    """Return name, value, confidence and error as a page shows them; what is absent at the end is left out."""
+    """Return name, value, confidence and error as the page shows them, without trailing absent ones."""
     confidence = read_confidence(item)
     cells: list[Any] = [show_value(item["name"], NAME_LENGTH), show_value(item["value"], VALUE_LENGTH)]
     cells += [None if confidence is None else round(confidence, 3), show_value(item["error"], VALUE_LENGTH) or None]
@@ -186,7 +186,7 @@ def show_field(item: dict[str, Any]) -> list[Any]:
 
 
 def read_confidence(item: dict[str, Any]) -> float | None:
-    """Read the model's confidence in a field, from 0 to 1, None where it is absent or no such number."""
+    """Return the model's confidence in a field, from 0 to 1; None if it is absent or invalid."""
     given = item.get("confidence")
     value = given.get("model") if isinstance(given, dict) else None
     number = read_float(value)
@@ -194,12 +194,12 @@ def read_confidence(item: dict[str, Any]) -> float | None:
 
 
 def _named(counts: dict[str, Any], name: str, new: Any) -> Any:
-    """Find the counts of a name; names beyond a number of them are counted together."""
+    """Return the counts of a name. Names beyond the first `MAX_NAMES` share one entry."""
     return counts.setdefault(name if name in counts or len(counts) < MAX_NAMES else OTHERS, new)
 
 
 def take_census(documents: Iterable[Document], threshold: float) -> Census:
-    """Count all documents; a confidence below the threshold, from 0 to 1, is one to look at."""
+    """Count all documents. A confidence below the threshold, from 0 to 1, needs review."""
     census = Census(threshold)
     for document in documents:
         census.add(document)

@@ -1,4 +1,4 @@
-"""What a page is about: what a report says of a job, whatever else the job is."""
+"""The part of a job that the pages show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Subject(Protocol):
 
     @property
     def spec(self) -> Spec:
-        """What was asked for."""
+        """The parsed spec."""
 
     @property
     def folder(self) -> Path:
@@ -22,11 +22,11 @@ class Subject(Protocol):
 
     @property
     def target(self) -> Target:
-        """Where its runs are."""
+        """The service, the context and the workspace of its runs."""
 
     @property
     def shown(self) -> str:
-        """The spec by the path that was given."""
+        """The path of the spec, as it was given."""
 
     @property
     def app(self) -> str:
@@ -34,4 +34,4 @@ class Subject(Protocol):
 
     @property
     def is_fake(self) -> bool:
-        """Whether it is applied to the embedded fake."""
+        """Whether the job uses the embedded fake."""

@@ -1,4 +1,4 @@
-"""Say in numbers and words how a job stands, and which exit code that is."""
+"""Report the status of a job, as numbers, as text and as an exit code."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from aihub_runner.text.shown import are, count, escape_control_chars, render_siz
 PRECEDENCE = (130, 1, 5, 7, 4, 3, 2, 6, 0)
 SHOWN = 10
 DETAILS = 5
-_WHEN_REVIEWED = "apply again when that is done, or with --wait-for-review"
-_WHEN_LAPSED = "check that the folder is there; allow_empty = true in the spec says that it may be empty"
-_HOW_TO_LEAVE_OUT = 'leave them out with "!…" in files; [limits] on_unsupported = "ignore" is for types'
+_WHEN_REVIEWED = "apply again after the review, or pass --wait-for-review"
+_WHEN_LAPSED = "check that the folder exists; if it may be empty, set allow_empty = true in the spec"
+_HOW_TO_LEAVE_OUT = 'exclude them with "!…" in files; for unsupported types, set [limits] on_unsupported = "ignore"'
 
 
 def worst_code(codes: Iterable[int]) -> int:
-    """Choose the exit code that tells most: the first that fits, in the order of the rules."""
+    """Return the worst of several exit codes: the first one in `PRECEDENCE`."""
     present = set(codes)
     return next(code for code in PRECEDENCE if code in present or code == 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that a person must be told of, as `RunnerError` has it."""
+    """A problem to report, with the fields of a `RunnerError`."""
 
     message: str
     hint: str
@@ -39,13 +39,13 @@ class Problem:
 
 
 def describe_error(error: RunnerError) -> Problem:
-    """Describe an error for the report."""
+    """Return an error as a problem of the report."""
     return Problem(error.message, error.hint, error.exit_code)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a job stands after an apply or by itself."""
+    """The status of a job, after an apply or at any time."""
 
     spec: str = ""
     name: str = ""
@@ -88,7 +88,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """The state of the job, not of one invocation; while another is at work, that is not known yet."""
+        """The exit code for the state of the job, not of one invocation. It is 6 while another apply runs."""
         codes = [problem.exit_code for problem in self.problems]
         codes += [130] * self.interrupted
         if self.at_work:
@@ -100,12 +100,12 @@ class Report:
         return worst_code(codes)
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything as values that JSON can carry."""
+        """Return all fields as JSON values."""
         return asdict(self) | {"exit_code": self.exit_code}
 
 
 def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, goal: Goal) -> Report:
-    """Describe runs and results by the recorded facts, and what is left by a plan made of them."""
+    """Report runs and results from the recorded facts, and what is left from a plan made of them."""
     latest = [runs[-1] for shard in shards if (runs := shard.runs_of(goal.run_key)) and not runs[-1].is_given_up]
     tally = tally_documents(state, shards, scan, goal)
     needs = Counter(work.action for work in plan.work)
@@ -140,18 +140,18 @@ def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, goal
 
 def _describe_failed(run: Run) -> str:
     if run.is_gone:
-        return f"{run.status or 'started'}, and gone from the server before its results were fetched"
+        return f"{run.status or 'started'}, deleted from the server before its results were fetched"
     return f"{run.status}, {run.message or 'no message'}"
 
 
 def _is_refused(work: Work, goal: Goal) -> bool:
-    """Whether the run of some work was refused: it is not started as far as anybody knows, and apply checks that."""
+    """Whether the service refused to start the run. Apply checks that it does not exist."""
     run = find_attempt(work.shard, goal.run_key, work.attempt)
     return run is not None and bool(run.refused)
 
 
 def at_work(report: Report, holder: str) -> Report:
-    """Describe a job while an apply is at work on it: what is open is under way, and not unknown."""
+    """Mark a report as in progress: while an apply runs, open runs are being started, not unconfirmed."""
     runs = Counter(report.runs)
     going = runs.pop("UNKNOWN", 0)
     return replace(
@@ -164,44 +164,41 @@ def at_work(report: Report, holder: str) -> Report:
 
 
 def render_report(report: Report, *, applied: bool = True, verbose: bool = False) -> str:
-    """Render a report for people, a line per fact that there is; `applied` adds what was just done.
-
-    `verbose` lists all there is to list.
-    """
+    """Render a report as text, a line per fact. `applied` adds what this apply did, `verbose` lists all items."""
     show = _Lines(verbose)
     where = " on the FAKE AI Hub" if report.fake else ""
-    done = f"{report.files_done} done or under way"
+    done = f"{report.files_done} done or in progress"
     if report.nothing_to_do:
         done = f"nothing to do{where}; {done}"
     show.lines.append(f"{report.spec}: {count(report.files, 'file')}, {done}{'' if report.nothing_to_do else where}")
-    show.listed("at work", [report.at_work] * bool(report.at_work))
+    show.listed("running", [report.at_work] * bool(report.at_work))
     _render_done(report, show, applied=applied and not report.nothing_to_do)
     _render_problems(report, show)
     show.listed("results", [report.results] * bool(report.results))
     if report.interrupted:
         sent = f"{count(report.files_sent, 'file')} ({render_size(report.bytes_sent)}) sent"
         show.lines.append(f"{report.spec}: interrupted after {sent}, {count(report.runs_started, 'run')} started")
-        show.lines.append(f"  {'to go on':<10} {report.next}")
+        show.lines.append(f"  {'continue':<10} {report.next}")
     return "\n".join(show.lines)
 
 
 class _Lines:
-    """Lines of facts, each under its title."""
+    """Lines of text, each with a title."""
 
     def __init__(self, verbose: bool) -> None:
         self.lines: list[str] = []
         self._verbose = verbose
 
     def listed(self, title: str, items: Sequence[str], hint: str = "") -> None:
-        """List the first of some items, or all, and under them what to do about all of them."""
+        """Add the first items, or all of them, and a hint that applies to all."""
         shown = items if self._verbose else items[:SHOWN]
         self.lines += [f"  {title:<10} {escape_control_chars(item)}" for item in shown]
         more = len(items) - len(shown)
-        self.lines += [f"  {'':<10} and {more} more; -v lists all"] * (more > 0)
+        self.lines += [f"  {'':<10} and {more} more; to list all, pass -v"] * (more > 0)
         self.lines += [f"  {'hint':<10} {hint}"] * bool(items and hint)
 
     def skipped(self, items: Sequence[SkippedFile]) -> None:
-        """List what is skipped, by reason where there are several files of one."""
+        """Add the skipped files. Files with the same reason share a line."""
         by_reason: dict[str, list[SkippedFile]] = {}
         for item in items:
             by_reason.setdefault(item.reason, []).append(item)
@@ -222,11 +219,11 @@ def _sum_up(items: Sequence[SkippedFile]) -> str:
     details = Counter(item.detail for item in items if item.detail)
     shown = [f"{detail} ({number})" for detail, number in details.most_common(DETAILS)]
     why = ", ".join([items[0].reason, *shown]) + " …" * (len(details) > DETAILS)
-    return f"{items[0].path} and {len(items) - 1} more: {why}; -v lists all"
+    return f"{items[0].path} and {len(items) - 1} more: {why}; to list all, pass -v"
 
 
 def _render_done(report: Report, show: _Lines, *, applied: bool) -> None:
-    """Say what there is of batches, runs and documents; nothing of what there is none of."""
+    """Add the lines about batches, runs and documents that exist."""
     if applied and report.files_sent:
         took = f" in {report.upload_seconds:.1f} s" if report.upload_seconds else ""
         show.listed("sent", [f"{count(report.files_sent, 'file')} ({render_size(report.bytes_sent)}){took}"])
@@ -236,7 +233,7 @@ def _render_done(report: Report, show: _Lines, *, applied: bool) -> None:
     runs = ", ".join(f"{number} {status}" for status, number in sorted(report.runs.items()))
     started = f" ({report.runs_started} started now)" if applied and report.runs_started else ""
     show.listed("runs", [runs + started] * bool(runs))
-    gone = f" ({report.documents_gone} of files that are gone)" if report.documents_gone else ""
+    gone = f" ({report.documents_gone} of removed files)" if report.documents_gone else ""
     errors = f", {count(report.field_errors, 'field')} with errors" if report.field_errors else ""
     show.listed("documents", [f"{report.documents}{gone}{errors}"] * bool(report.documents))
 
@@ -245,22 +242,22 @@ def _render_problems(report: Report, show: _Lines) -> None:
     show.skipped(report.skipped)
     show.listed("pattern", report.idle, _WHEN_LAPSED * bool(report.lapsed))
     show.listed("failed", [f"run {run}: {text}" for run, text in report.failed_runs.items()])
-    show.listed("not done", report.failed, "--retry-failed pays for them again")
+    show.listed("not done", report.failed, "to run them again, which is paid, pass --retry-failed")
     show.listed("unanswered", report.unanswered)
-    show.listed("no results", [f"{path}: answered, with no document" for path in report.without_documents])
+    show.listed("no results", [f"{path}: the results contain no document" for path in report.without_documents])
     show.listed("unexpected", report.unknown_answers)
-    show.listed("review", [f"run {run} waits for a person" for run in report.review], _WHEN_REVIEWED)
+    show.listed("review", [f"run {run} waits for a person's review" for run in report.review], _WHEN_REVIEWED)
     uploaded = f", {report.files_uploaded} of them {are(report.files_uploaded)} uploaded" * bool(report.files_uploaded)
-    left = {"file": (report.files_left, "to run" + uploaded), "run": (report.going, "going on")}
+    left = {"file": (report.files_left, "to run" + uploaded), "run": (report.going, "in progress")}
     left |= {"results file": (report.unwritten, "to write again")}
-    left |= {"fetch": (report.unfetched, "of results"), "look": (report.unknown_runs, "for a run of unknown outcome")}
+    left |= {"fetch": (report.unfetched, "of results"), "check": (report.unknown_runs, "for an unconfirmed run")}
     show.listed("left", [f"{count(number, what)} {rest}" for what, (number, rest) in left.items() if number])
     show.listed("warning", report.warnings)
     show.listed("note", report.notes)
 
 
 def render_files(scan: Scan, idle: Sequence[str], *, verbose: bool) -> str:
-    """Render which files a spec selects, to follow what is said of the spec itself."""
+    """Render the files that a spec selects. The text continues the line about the spec."""
     show = _Lines(verbose)
     show.skipped(scan.skipped)
     show.listed("pattern", idle)
@@ -269,7 +266,7 @@ def render_files(scan: Scan, idle: Sequence[str], *, verbose: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What applying would do, and to what: `spec` as it was given, the app, and whose units are spent where."""
+    """What applying would do. `spec` is the path as given; `place` says where, and whose units are spent."""
 
     spec: str
     app: str
@@ -287,7 +284,7 @@ class Preview:
         return len(self.scan.sources) + len(self.scan.skipped)
 
     def ask(self) -> str:
-        """Word the question that is asked before anything is paid."""
+        """Return the question to ask before anything is paid."""
         sent = self.plan.uploads(self.target)
         files = f"send {count(len(sent), 'file')} ({render_size(sum(member.size for member in sent))}) and "
         runs = f"start {count(self.plan.runs_to_pay, 'run')} of {self.app}, on {self.place}?"
@@ -296,21 +293,21 @@ class Preview:
 
 
 def render_plan(found: Preview, *, verbose: bool = False) -> str:
-    """Render what applying would do, with the reason for each batch and run."""
+    """Render a plan as text, with the reason for each batch and run."""
     show, plan = _Lines(verbose), found.plan
     sent = plan.uploads(found.target)
     nothing = "" if plan.work else "nothing to do; "
-    show.lines.append(f"{found.spec}: {count(found.files, 'file')}, {nothing}{plan.done} done or under way")
-    show.listed("at work", [found.at_work] * bool(found.at_work))
+    show.lines.append(f"{found.spec}: {count(found.files, 'file')}, {nothing}{plan.done} done or in progress")
+    show.listed("running", [found.at_work] * bool(found.at_work))
     show.listed("on", [found.place])
     show.listed("app", [found.app])
     if plan.work:
         show.listed("to send", [f"{count(len(sent), 'file')} ({render_size(sum(one.size for one in sent))})"])
         show.listed("to create", [count(plan.batches_to_create, "batch")])
         show.listed("to pay", [count(plan.runs_to_pay, "run")])
-    show.listed("because", [_describe_work(work) for work in plan.work])
+    show.listed("reason", [_describe_work(work) for work in plan.work])
     show.listed("moved", [f"{move.old} is now {move.new}" for move in plan.moves])
-    show.listed("failed", [f"{path}: not paid for again without --retry-failed" for path in plan.failed])
+    show.listed("failed", [f"{path}: not run again without --retry-failed" for path in plan.failed])
     show.skipped(found.scan.skipped)
     show.listed("pattern", found.idle, _WHEN_LAPSED * bool(found.lapsed))
     show.listed("note", plan.notes)
@@ -324,7 +321,7 @@ def _describe_work(work: Work) -> str:
 
 
 def plan_as_json(found: Preview) -> dict[str, Any]:
-    """Return a plan as values that JSON can carry."""
+    """Return a plan as JSON values."""
     plan, sent = found.plan, found.plan.uploads(found.target)
     return {
         "spec": found.spec,

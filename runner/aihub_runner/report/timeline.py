@@ -1,4 +1,4 @@
-"""How long each phase of each batch took, by the facts that are recorded. Pure."""
+"""Compute how long each phase of each batch took, from recorded facts. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ NS = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A run of a batch, and when each of its phases ended; a phase that is not over, or not known, is None.
+    """A run of a batch, and the end of each phase; None for a phase that is not over, or whose end is unknown.
 
-    `begun_s` is when it began, in Unix seconds of the server's clock, 0 where unknown. `ends_s` are the ends of the
-    upload, of the wait for the run's start, of the run, and of the fetch of its results.
+    `begun_s` is the start in Unix seconds of the server's clock, 0 if unknown. `ends_s` are the ends of the upload,
+    of the wait for the run's start, of the run, and of the fetch.
     """
 
     batch: int | None
@@ -30,17 +30,17 @@ class Bar:
     ends_s: tuple[float | None, ...]
 
     def durations_s(self) -> list[float | None]:
-        """Return how long each phase took, in seconds; None where that is not known."""
+        """Return the duration of each phase in seconds; None if unknown."""
         moments = [self.begun_s or None, *self.ends_s]
         return [None if a is None or b is None else max(0.0, b - a) for a, b in pairwise(moments)]
 
 
 def make_timeline(shards: Iterable[Shard], run_key: str, include: str) -> list[Bar]:
-    """Lay out the runs of a key, those that began first first.
+    """Return the runs of a key as bars, ordered by start.
 
-    The service's times have whole seconds in part: no phase ends before it begins. A run on files that were uploaded
-    for an earlier one has no upload of its own. Results that were fetched again, for another `include`, were there
-    when they were first: when somebody asked for more says nothing of how long it took.
+    Some of the service's times have whole seconds only, so a phase never ends before it starts. A run on files that
+    were uploaded for an earlier run has no upload. For results that were fetched several times, with another
+    `include`, the first fetch counts.
     """
     bars = []
     for shard in shards:
@@ -75,7 +75,7 @@ def _lay_out(shard: Shard, batch: Batch | None, run: Run, include: str, *, uploa
 
 
 def total_s(bars: Iterable[Bar]) -> dict[str, float]:
-    """Add up what is known of each phase, in seconds, over all batches."""
+    """Return the sum of the known durations of each phase, in seconds, over all batches."""
     totals = dict.fromkeys(PHASES, 0.0)
     for bar in bars:
         for phase, duration in zip(PHASES, bar.durations_s(), strict=True):

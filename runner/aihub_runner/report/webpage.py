@@ -1,4 +1,4 @@
-"""Make a self-contained HTML page: everything in it is escaped, nothing in it is loaded, only its own script runs."""
+"""Render a self-contained HTML page. All text is escaped, nothing is loaded, and only the page's own script runs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CELL_LENGTH = 300
 class Column:
     """A column of a table that the script shows.
 
-    `kind` is text, word (not broken), number, confidence (a share), failed (a count), seconds, id (to copy), or file
-    (a link). `at` is its place in a row, where that is not its place among the columns; `down` sorts the largest
-    first.
+    `kind` is text, word (never wrapped), number, confidence (from 0 to 1), failed (a count), seconds, id (with a copy
+    button), or file (a link). `at` is the column's index in a row, if that differs from its index among the columns.
+    `down` sorts the largest first.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Column:
     down: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as the script reads it."""
+        """Return the values that the script reads."""
         given = {"name": self.name, "kind": self.kind, "at": self.at, "down": self.down}
         return {key: value for key, value in given.items() if value not in (None, False)}
 
@@ -40,9 +40,9 @@ class Column:
 class Table:
     """Rows that the script shows, searches and sorts.
 
-    The numbers are places in a row: `address` of the address of a file (see `census.address_of`), `detail` of the
-    fields, `failed` and `confidence` of what tells whom to look at, `pick` of what can be chosen from, `lists` of what
-    is written as a number in place of a text that many rows have.
+    `places` are indexes in a row: `address` of the address of a file (see `statistics.address_of`), `detail` of the
+    fields, `failed` and `confidence` of what decides whether a row needs review, and `pick` of the value to filter by.
+    `lists` are indexes of repeated texts, which are stored once and referred to by number.
     """
 
     columns: Sequence[Column]
@@ -51,7 +51,7 @@ class Table:
     places: Mapping[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as the script reads it."""
+        """Return the values that the script reads."""
         known: dict[int, dict[Any, int]] = {place: {} for place in self.lists}
         rows = [list(row) for row in self.rows]
         for row in rows:
@@ -62,12 +62,12 @@ class Table:
 
 
 def show(value: Any) -> str:
-    """Escape any text for HTML, so that nothing in it acts."""
+    """Escape any value for HTML."""
     return escape(show_value(value, CELL_LENGTH))
 
 
 def render_page(title: str, body: Iterable[str], data: Mapping[str, Any]) -> Iterator[bytes]:
-    """Render a whole page; `body` is HTML, `data` goes to its script."""
+    """Render a whole page. `body` is HTML; `data` is for the script."""
     style, script = _load("page.css"), _load("page.js")
     policy = (
         f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'; form-action 'none'"
@@ -86,7 +86,7 @@ def render_page(title: str, body: Iterable[str], data: Mapping[str, Any]) -> Ite
 
 
 def embed_json(value: Any) -> bytes:
-    """Write JSON so that no text in it ends the element that holds it, or begins another."""
+    """Render JSON such that no text in it can end the element around it, or begin another one."""
     text = render_json(value, compact=True)
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")
@@ -94,7 +94,7 @@ def embed_json(value: Any) -> bytes:
 
 
 def fitting(rows: Sequence[Sequence[Any]], room_bytes: int) -> list[Sequence[Any]]:
-    """Return the rows, from the first on, that fit into so many bytes of a page."""
+    """Return as many of the first rows as fit into `room_bytes` of a page."""
     kept = []
     for row in rows:
         room_bytes -= len(embed_json(row)) + 1
@@ -113,7 +113,7 @@ def _hash(text: str) -> str:
 
 
 def section(name: str, title: str, *parts: str) -> str:
-    """Render a section with its heading; `parts` are HTML."""
+    """Render a section with its heading. `parts` are HTML."""
     return "\n".join([f'<section id="{name}">', f"<h2>{show(title)}</h2>", *filter(None, parts), "</section>"])
 
 
@@ -123,7 +123,7 @@ def note(text: str, kind: str = "soft") -> str:
 
 
 def facts(items: Mapping[str, Any], kind: str = "facts") -> str:
-    """Render names with what they are; those that are empty are left out."""
+    """Render names with their values. Empty values are left out."""
     shown = {name: value for name, value in items.items() if value not in ("", None)}
     lines = [f"<div><dt>{show(name)}</dt><dd>{show(value)}</dd></div>" for name, value in shown.items()]
     if kind == "facts":
@@ -132,17 +132,17 @@ def facts(items: Mapping[str, Any], kind: str = "facts") -> str:
 
 
 def live_table(key: str, name: str, *, only: str = "", sort: int | None = None, confidence: bool = False) -> str:
-    """Render the place where the script shows a table, at first sorted by a column where one is given."""
+    """Render the element in which the script shows a table. `sort` is the column that it is sorted by at first."""
     more = f' data-only="{only}"' * bool(only) + ' data-confidence="1"' * confidence
     more += "" if sort is None else f' data-sort="{sort}"'
     return (
-        f'<div data-table="{key}" data-name="{show(name)}"{more}><noscript>This table needs JavaScript, '
-        "which this page brings along; nothing is loaded.</noscript></div>"
+        f'<div data-table="{key}" data-name="{show(name)}"{more}><noscript>This table needs JavaScript. '
+        "The script is part of this page; nothing is loaded.</noscript></div>"
     )
 
 
 def plain_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, texts: int = 1) -> str:
-    """Render a table that is there without the script; the first `texts` columns are text, the others numbers."""
+    """Render a table that needs no script. The first `texts` columns are text, the others numbers."""
     kinds = ["first", *["text"] * (texts - 1), *["number"] * (len(columns) - texts)]
     heads = (f'<th scope="col" class="{kind}">{show(name)}</th>' for name, kind in zip(columns, kinds, strict=True))
     lines = ['<div class="scroll cards plain"><table>', f"<thead><tr>{''.join(heads)}</tr></thead>", "<tbody>"]

@@ -1,1 +1,1 @@
-"""The spec: what shall be processed."""
+"""The spec: which documents to process, with which app."""

@@ -1,4 +1,4 @@
-"""What is wrong with a spec, in words: all of it at once, each with its line, and never the value of a secret."""
+"""Describe the mistakes in a spec: all of them at once, each with its line, and never the value of a secret."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aihub_runner.errors import InputError
 
 Key = tuple[str | int, ...]
 
-# Where every key is allowed, and what a value there may be kept secret for.
+# Tables whose keys are free, and tables whose values never appear in messages.
 _FREE = (("run", "keys", "secret"), ("run", "pdf_passwords"), ("run", "webhook", "headers"))
 _SILENT = (("run", "keys"), ("run", "pdf_passwords"), ("run", "webhook"))
 _SECRET = re.compile(
@@ -26,11 +26,11 @@ _SECRET = re.compile(
     r"|credentials?)$"
 )
 _SHOWN = 60
-NAME_RULE = "1 to 100 letters, digits, '-', '_' and '.', not of dots alone"
+NAME_RULE = "1 to 100 letters, digits, '-', '_' and '.', but not only dots"
 
 
 class Mistake(NamedTuple):
-    """What is wrong at a key, and what to do about it."""
+    """What is wrong at a key, and how to fix it."""
 
     key: Key
     what: str
@@ -38,7 +38,7 @@ class Mistake(NamedTuple):
 
 
 def list_tables(model: type[BaseModel], at: Key = ()) -> dict[Key, type[BaseModel]]:
-    """List the tables that a model describes, itself and those below it."""
+    """List the tables of a model: itself and all tables below it."""
     found = {at: model}
     for name, field in model.model_fields.items():
         optional = get_args(field.annotation) if get_origin(field.annotation) in (Union, UnionType) else ()
@@ -59,7 +59,7 @@ _TOKEN = re.compile(
 
 
 def find_lines(text: str) -> dict[Key, int]:
-    """Find the line of each `[table]` and `key =` of a text that is TOML; good enough to point at, not a parser."""
+    """Find the line of each `[table]` and `key =` in valid TOML. An approximation for messages, not a parser."""
     lines: dict[Key, int] = {}
     table: Key = ()
     for position, number in _find_statements(text):
@@ -73,7 +73,7 @@ def find_lines(text: str) -> dict[Key, int]:
 
 
 def _find_statements(text: str) -> Iterator[tuple[int, int]]:
-    """Find where statements begin, and on which line: lines that are not within a list, a table, or a long text."""
+    """Find the offset and line of each statement: of lines outside of lists, inline tables and multi-line strings."""
     number, depth = 1, 0
     yield 0, number
     for token in _TOKEN.finditer(text):
@@ -90,7 +90,7 @@ def _split_key(text: str) -> Key:
 
 
 def locate(mistakes: Iterable[Mistake], text: str, path: PurePath) -> list[InputError]:
-    """Make an error of each mistake, in the order of the lines."""
+    """Return an error for each mistake, ordered by line."""
     lines = find_lines(text)
     placed = sorted(((_line_of(mistake.key, lines), mistake) for mistake in mistakes), key=lambda pair: pair[0])
     return [
@@ -100,23 +100,23 @@ def locate(mistakes: Iterable[Mistake], text: str, path: PurePath) -> list[Input
 
 
 def _line_of(key: Key, lines: Mapping[Key, int]) -> int:
-    """Return the line of a key, else of what is below it, else of the table that it is in; 0 for the whole spec."""
+    """Return the line of a key, else of a key below it, else of its table; 0 for the whole spec."""
     for end in range(len(key), 0, -1):
         if found := [line for known, line in lines.items() if known[:end] == key[:end]]:
             return lines.get(key[:end], min(found))
     return 0
 
 
-# What pydantic cannot tell
+# What pydantic does not check
 
 
 def find_secrets(content: Any, known: Collection[Key], key: Key = ()) -> Iterator[Mistake]:
-    """Find keys that look like secrets; a spec is committed."""
+    """Find keys that look like secrets. A spec is committed, so it must not contain any."""
     if key and is_secret(key, known):
-        hint = "remove it, change it where it is valid, and set AIHUB_API_KEY or an AIHUB_SECRET_… variable instead"
+        hint = "remove it, rotate the secret, and set AIHUB_API_KEY or an AIHUB_SECRET_… variable instead"
         if key[:3] == ("run", "keys", "custom"):
-            hint = "remove it, change it where it is valid, and give its alias in the vault in [run.keys.secret]"
-        yield Mistake(key, f"{key[-1]!r} has no place in a spec, which is committed", hint)
+            hint = "remove it, rotate the secret, and name its alias in the vault under [run.keys.secret]"
+        yield Mistake(key, f"{key[-1]!r} looks like a secret, a spec is committed", hint)
     elif isinstance(content, dict):
         for name, value in content.items():
             yield from find_secrets(value, known, (*key, name))
@@ -126,13 +126,13 @@ def find_secrets(content: Any, known: Collection[Key], key: Key = ()) -> Iterato
 
 
 def is_secret(key: Key, known: Collection[Key]) -> bool:
-    """Return whether a key looks like a secret, and is neither a key of specs nor the name of an alias."""
+    """Whether a key looks like a secret, and is neither a key of specs nor the name of an alias."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|-", "_", str(key[-1])).lower()
     return _SECRET.search(name) is not None and key not in known and key[:-1] not in _FREE
 
 
 def find_not_json(value: Any, key: Key) -> Iterator[Mistake]:
-    """Find what TOML can say and JSON cannot."""
+    """Find values of TOML that JSON does not have."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from find_not_json(inner, (*key, name))
@@ -140,16 +140,16 @@ def find_not_json(value: Any, key: Key) -> Iterator[Mistake]:
         for number, inner in enumerate(value):
             yield from find_not_json(inner, (*key, number))
     elif isinstance(value, datetime.date | datetime.time):
-        yield Mistake(key, f"{_dotted(key)} is a date or time, which the service cannot be sent", "write it in quotes")
+        yield Mistake(key, f"{_dotted(key)} is a date or time, which JSON cannot hold", "put it in quotes")
     elif isinstance(value, float) and not math.isfinite(value):
-        yield Mistake(key, f"{_dotted(key)} is not a number, {value}", "write a number")
+        yield Mistake(key, f"{_dotted(key)} is not a finite number, {value}", "write a finite number")
 
 
-# What pydantic tells, in our words
+# Errors of pydantic
 
 
 def explain(error: Any, tables: Mapping[Key, type[BaseModel]]) -> Mistake:
-    """Turn one of pydantic's errors into words; values are shown only where they cannot be secrets."""
+    """Describe an error of pydantic. A value is shown only if it cannot be a secret."""
     key: Key = tuple(part for part in error["loc"] if part != "[key]")
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
@@ -160,55 +160,55 @@ def explain(error: Any, tables: Mapping[Key, type[BaseModel]]) -> Mistake:
         any(key[: len(place)] == place and len(key) >= len(place) for place in _FREE[1:])
         and "[key]" not in error["loc"]
     ):
-        what = f"{_dotted(key)} is a secret in plain text, or names a variable that a spec may not read"
+        what = f"{_dotted(key)} is a secret in plain text, or names a variable that a spec cannot read"
         return Mistake(key, what, 'write { env = "AIHUB_SECRET_…" }, and set that variable')
     if kind == "value_error":
         return Mistake(key, f"{_dotted(key)} {context['error']}", _hint(key, str(context["error"])))
     if key == ("name",) and kind.startswith("string_") and kind != "string_type":
         return Mistake(key, f"name is not {NAME_RULE}{_show(key, error['input'])}", "set name in the spec")
-    words, hint = _WORDS.get(kind, ("is not valid", "see docs/reference.md"))
+    words, hint = _WORDS.get(kind, ("is invalid", "see docs/reference.md"))
     return Mistake(key, f"{_dotted(key)} {words.format(**context)}{_show(key, error['input'])}", hint.format(**context))
 
 
 _WORDS = {
-    "string_type": ("is not a text", "write it in quotes"),
-    "string_too_short": ("is empty", "fill it in, or leave the key out"),
+    "string_type": ("is not a string", "put it in quotes"),
+    "string_too_short": ("is empty", "fill it in, or remove the key"),
     "string_too_long": ("is too long", "shorten it to {max_length} characters"),
-    "string_pattern_mismatch": ("does not fit", "see docs/reference.md"),
-    "int_type": ("is not a whole number", "write a number without quotes and without a point"),
+    "string_pattern_mismatch": ("has an invalid format", "see docs/reference.md"),
+    "int_type": ("is not an integer", "write a number without quotes and without a decimal point"),
     "float_type": ("is not a number", "write a number without quotes"),
-    "finite_number": ("is not a number", "write a number"),
+    "finite_number": ("is not a finite number", "write a finite number"),
     "bool_type": ("is not true or false", "write true or false, without quotes"),
     "dict_type": ("is not a table", "write it as a table"),
     "model_type": ("is not a table", "write it as a table"),
-    "tuple_type": ("is not a list", "write it in brackets, [ ]"),
-    "greater_than": ("is not more than {gt:.10g}", "write a larger number"),
-    "greater_than_equal": ("is less than {ge:.10g}", "write a larger number"),
-    "less_than_equal": ("is more than {le:.10g}", "write a smaller number"),
+    "tuple_type": ("is not a list", "put it in brackets, [ ]"),
+    "greater_than": ("must be greater than {gt:.10g}", "use a larger number"),
+    "greater_than_equal": ("must be at least {ge:.10g}", "use a larger number"),
+    "less_than_equal": ("must be at most {le:.10g}", "use a smaller number"),
     "literal_error": ("is not {expected}", "write {expected}"),
 }
 _HINTS = {
-    "is blank": "fill it in, or leave the key out",
-    "holds": "take them out",
-    "has .. after": "write the folders out, or move the spec",
-    "stands for": "write fewer braces, or use * for them",
-    "leaves out": "add a pattern without ! in front",
-    "are ": "shorten or drop some",
-    "may not begin": "choose another beginning",
+    "is blank": "fill it in, or remove the key",
+    "contains": "remove those characters",
+    "has .. after": "write the folders in full, or move the spec",
+    "expands to": "use fewer braces, or use * instead",
+    "excludes": "add a pattern without a leading !",
+    "are ": "shorten or remove some",
+    "must not begin": "use another prefix",
     "has ": "name each once",
-    "is the folder": "name a folder of its own, such as results",
-    "have poll_min_s": "let poll_max_s be the larger one",
+    "is the folder": "use a separate folder, such as results",
+    "have poll_min_s": "make poll_max_s the larger one",
 }
 
 
 def _hint(key: Key, what: str) -> str:
     if key == ("run", "webhook", "url"):
-        return "write an https:// address, without user and password"
+        return "use an https:// URL without a user and password"
     return next((hint for start, hint in _HINTS.items() if what.startswith(start)), "see docs/reference.md")
 
 
 def _dotted(key: Key) -> str:
-    """Write a key as TOML does, and entries of lists by their number, from 1."""
+    """Render a key as in TOML, and list entries by their number, from 1."""
     if key and isinstance(key[-1], int):
         return f"entry {key[-1] + 1} of {_dotted(key[:-1])}"
     return ".".join(str(part) if re.fullmatch(r"[\w-]+", str(part), re.ASCII) else repr(part) for part in key)

@@ -1,4 +1,4 @@
-"""The spec: what shall be processed. Parsing it gives a value or all of its mistakes, each with its line. No I/O."""
+"""The model of a spec. Parsing returns a `Spec`, or raises all mistakes, each with its line. No I/O."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from aihub_runner.spec.diagnostics import (
 )
 from aihub_runner.spec.patterns import expand_pattern
 
-# Not of dots alone: it names a folder of results.
+# Not only dots: the name is also the name of the results folder.
 NAME = r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$"
 NAME_LENGTH = 100
 APP_KEYS = ("app_name", "app_id", "deployment_id")
@@ -48,7 +48,7 @@ OWN_TAG = "aihub-runner:"
 
 
 def is_this_machine(host: str) -> bool:
-    """Return whether a host of a URL, in lower case, is this machine itself."""
+    """Whether the host of a URL, in lower case, is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -56,9 +56,9 @@ def is_this_machine(host: str) -> bool:
 
 
 def check_context(context: str) -> str:
-    """Return a context back that a header can carry. Raises ValueError."""
+    """Return the context. Raises ValueError if it cannot be sent in a header."""
     if not (context.isascii() and context.isprintable()) or context != context.strip():
-        raise ValueError("holds characters or blanks that no context has")
+        raise ValueError("contains invalid characters or spaces")
     return context
 
 
@@ -66,7 +66,7 @@ def _check_text(text: str) -> str:
     if not text.strip():
         raise ValueError("is blank")
     if any(unicodedata.category(char) == "Cc" for char in text):
-        raise ValueError("holds control characters")
+        raise ValueError("contains control characters")
     return text
 
 
@@ -77,15 +77,15 @@ def _check_pattern(pattern: str) -> str:
 
 def _check_files(patterns: tuple[str, ...]) -> tuple[str, ...]:
     if all(pattern.startswith("!") for pattern in patterns):
-        raise ValueError("leaves out everything, and takes nothing")
+        raise ValueError("excludes files, but includes none")
     return patterns
 
 
 def _check_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
     if (length := sum(map(len, tags))) > TAGS_LENGTH:
-        raise ValueError(f"are {length} characters together, {TAGS_LENGTH} are allowed")
+        raise ValueError(f"are too long, {length} characters together, at most {TAGS_LENGTH}")
     if any(tag.startswith(OWN_TAG) for tag in tags):
-        raise ValueError(f"may not begin with {OWN_TAG}, which marks our own")
+        raise ValueError(f"must not begin with {OWN_TAG}, which is reserved")
     return tags
 
 
@@ -110,13 +110,13 @@ def _check_url(url: str) -> str:
 
 def _check_results_dir(folder: str) -> str:
     if set(posixpath.normpath(folder).split("/")) <= {".", "..", ""}:
-        raise ValueError("is the folder of the spec, or holds it")
+        raise ValueError("is the folder of the spec, or contains it")
     return folder
 
 
 def _check_header(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
-        raise ValueError("is not a name of a header")
+        raise ValueError("is not a valid header name")
     return name
 
 
@@ -142,55 +142,58 @@ class _Table(BaseModel):
 
 
 class EnvRef(_Table):
-    """A secret by the name of the variable that holds it."""
+    """A secret, by the name of the variable that contains it."""
 
     env: Annotated[str, Field(pattern=r"^AIHUB_SECRET_[A-Za-z0-9_]+$")]
 
 
 class Keys(_Table):
-    custom: dict[Text, Any] = Field({}, description="Values of the app's custom keys.")
-    secret: dict[Text, Text] = Field({}, description="Aliases, in the service's vault, of the app's secret keys.")
+    custom: dict[Text, Any] = Field({}, description="Values for the app's custom keys.")
+    secret: dict[Text, Text] = Field({}, description="Aliases in the service's vault for the app's secret keys.")
 
 
 class Webhook(_Table):
     url: Annotated[Text, AfterValidator(_check_url)] = Field(
-        description="Called by the service when a run ends; https only, or this machine."
+        description="URL that the service calls when a run ends. It needs https, except for this machine."
     )
     headers: dict[Annotated[str, AfterValidator(_check_header)], EnvRef] = Field(
-        {}, description='Headers of that call; values only as `{ env = "AIHUB_SECRET_…" }`.'
+        {}, description='Headers of that call. Write each value as `{ env = "AIHUB_SECRET_…" }`.'
     )
 
 
 class Run(_Table):
-    version: Text | None = Field(None, description="The app's version; the newest production version where absent.")
-    output_workspace: Text | None = Field(None, description="The workspace that the run's output goes to.")
-    output_dir: Text | None = Field(None, description="A folder of a connected drive that the run's output goes to.")
+    version: Text | None = Field(None, description="Version of the app. Default: the newest production version.")
+    output_workspace: Text | None = Field(None, description="Workspace for the output of runs.")
+    output_dir: Text | None = Field(None, description="Folder of a connected drive for the output of runs.")
     tags: Annotated[tuple[Text, ...], Listed, AfterValidator(_check_tags)] = Field(
-        (), description=f"Tags of the runs, at most {TAGS_LENGTH} characters together."
+        (), description=f"Tags for runs, at most {TAGS_LENGTH} characters together."
     )
     keys: Keys = Keys()
-    generate_post_process_pdf: bool = Field(False, description="Make a PDF of each document; implies `source`.")
+    generate_post_process_pdf: bool = Field(False, description="Generate a PDF of each document. Implies `source`.")
     pdf_passwords: dict[Pattern, EnvRef] = Field(
         {},
-        description="Passwords of PDF files by path or glob, the first that fits counts; "
-        'values only as `{ env = "AIHUB_SECRET_…" }`.',
+        description="Passwords of PDF files by path or pattern. The first match counts. "
+        'Write each value as `{ env = "AIHUB_SECRET_…" }`.',
     )
     webhook: Webhook | None = None
     on_lost: Literal["look", "stop"] = Field(
-        "look", description="After a lost answer: `look` for the run and start it again if surely absent, or `stop`."
+        "look",
+        description="What to do if the response to a start is lost: `look` checks whether the run exists, and starts "
+        "it again if it is confirmed absent; `stop` waits for your decision.",
     )
 
 
 class Results(_Table):
     dir: Annotated[Text, AfterValidator(_check_results_dir)] | None = Field(
-        None, description="Folder of the results; `results/<name>` beside the spec where absent."
+        None, description="Folder of the results, relative to the spec. Default: `results/<name>`."
     )
     include: Annotated[tuple[Include, ...], Listed, AfterValidator(_check_once)] = Field(
-        (), description="What else to fetch: `confidence`, `source`, `review`, `validation`."
+        (), description="Additional data to fetch: `confidence`, `source`, `review`, `validation`."
     )
     formats: Annotated[tuple[Format, ...], Listed, AfterValidator(_check_once)] = Field(
         ("jsonl", "csv"),
-        description="Formats of the tables beside `documents.jsonl`: `jsonl`, `csv`, and as extras `xlsx`, `parquet`.",
+        description="Formats of the tables: `jsonl`, `csv`, and with an extra `xlsx` or `parquet`. `documents.jsonl` "
+        "is always written.",
     )
 
     def dir_for(self, name: str) -> str:
@@ -199,21 +202,22 @@ class Results(_Table):
 
 
 class Limits(_Table):
-    files_per_batch: int = Field(1000, ge=1, le=1_000_000, description="Files in one batch, and so in one run.")
-    file_size_mb: Megabytes = Field(50, description="Largest file, in MB of 1,048,576 bytes.")
-    spreadsheet_size_mb: Megabytes = Field(10, description="Spreadsheets (.csv, .xls, .xlsx) must stay below this.")
-    part_threshold_mb: Megabytes = Field(10, description="Larger files are sent in parts.")
-    parallel_uploads: int = Field(16, ge=1, le=256, description="Files that are sent at once.")
-    parallel_runs: int = Field(10, ge=1, le=256, description="Runs that go on at once.")
+    files_per_batch: int = Field(1000, ge=1, le=1_000_000, description="Most files in a batch, and in a run.")
+    file_size_mb: Megabytes = Field(50, description="Largest file to send, in MB of 1,048,576 bytes.")
+    spreadsheet_size_mb: Megabytes = Field(10, description="Spreadsheets (.csv, .xls, .xlsx) must be smaller.")
+    part_threshold_mb: Megabytes = Field(10, description="Files larger than this, in MB, are sent in parts.")
+    parallel_uploads: int = Field(16, ge=1, le=256, description="Most files to upload at once.")
+    parallel_runs: int = Field(10, ge=1, le=256, description="Most runs in progress at once.")
     connect_timeout_s: Seconds = Field(10, description="Longest wait for a connection, in seconds.")
-    read_timeout_s: Seconds = Field(120, description="Longest wait for an answer, in seconds.")
-    poll_min_s: Seconds = Field(0.5, description="Shortest pause between looks at a run, in seconds.")
-    poll_max_s: Seconds = Field(30, description="Longest pause between looks at a run, in seconds.")
-    settle_s: Seconds = Field(60, description="How long the service's lists may lag behind, in seconds.")
+    read_timeout_s: Seconds = Field(120, description="Longest wait for a response, in seconds.")
+    poll_min_s: Seconds = Field(0.5, description="Shortest pause between polls of a run, in seconds.")
+    poll_max_s: Seconds = Field(30, description="Longest pause between polls of a run, in seconds.")
+    settle_s: Seconds = Field(60, description="Longest delay until the service lists a new batch or run, in seconds.")
     on_unsupported: Literal["report", "ignore", "send"] = Field(
-        "report", description="Files of unsupported types: set them aside, `ignore` them, or `send` them all the same."
+        "report",
+        description="Files of unsupported types: skip and `report` them, `ignore` them, or `send` them.",
     )
-    max_runs: int | None = Field(None, ge=0, description="Refuse to start more runs in one apply; no limit if absent.")
+    max_runs: int | None = Field(None, ge=0, description="Most runs to start in one apply. Default: no limit.")
 
     @model_validator(mode="after")
     def _check_polls(self) -> Limits:
@@ -224,26 +228,29 @@ class Limits(_Table):
 
 class Spec(_Table):
     name: Annotated[str, Field(pattern=NAME, max_length=NAME_LENGTH)] = Field(
-        "", description=f"Name of the job, part of the batches' names: {NAME_RULE}; the file's stem where absent."
+        "", description=f"Name of the job, and part of the batch names: {NAME_RULE}. Default: the stem of the file."
     )
     files: Annotated[
         tuple[Pattern, ...],
         BeforeValidator(_one_or_list, json_schema_input_type=str | list[str]),
         AfterValidator(_check_files),
-    ] = Field(description="A pattern or a list of patterns, relative to the spec; see below.")
+    ] = Field(description="A pattern or a list of patterns, relative to the spec. See Patterns.")
     allow_empty: bool = Field(
-        False, description="A pattern of `files` that took files before may take none; else that ends with exit code 3."
+        False,
+        description="Allow a pattern of `files` to match nothing after it matched files. Else the exit code is 3.",
     )
-    app_name: Text | None = Field(None, description="The app by its name; or `app_id`, or `deployment_id`.")
-    app_id: Text | None = Field(None, description="The app by its id.")
+    app_name: Text | None = Field(None, description="Name of the app. Or set `app_id` or `deployment_id`.")
+    app_id: Text | None = Field(None, description="Id of the app.")
     deployment_id: Text | None = Field(
-        None, description="The deployment to run; it takes neither `owner` nor `output_workspace`."
+        None, description="Id of the deployment to run. Cannot be combined with `owner` or `output_workspace`."
     )
-    owner: Text | None = Field(None, description="The app's owner; absent for one's own apps.")
+    owner: Text | None = Field(None, description="Owner of the app. Leave it out for your own apps.")
     context: Annotated[str, AfterValidator(check_context)] | None = Field(
-        None, description='The IB-Context: whose units are spent. AIHUB_CONTEXT where absent; `""` is the community.'
+        None,
+        description='The IB-Context: the account whose units are spent. `""` is the community account. Default: '
+        "AIHUB_CONTEXT.",
     )
-    workspace: Text | None = Field(None, description="The workspace of the batches.")
+    workspace: Text | None = Field(None, description="Workspace for the batches.")
     run: Run = Run()
     results: Results = Results()
     limits: Limits = Limits()
@@ -271,7 +278,7 @@ def parse_spec(text: str, path: PurePath) -> Spec:
 
 
 def _load_toml(text: str, path: PurePath) -> dict[str, Any]:
-    too_deep = InputError(f"{path}: nests too deeply, or holds too large a number", "check that it is a spec")
+    too_deep = InputError(f"{path}: too deeply nested, or contains too large a number", "check that it is a spec")
     try:
         content = tomllib.loads(text)
         mistake = too_deep if _is_deep(content) else None
@@ -279,22 +286,22 @@ def _load_toml(text: str, path: PurePath) -> dict[str, Any]:
         what, _, place = str(error).partition(" (at ")
         line, column = [*re.findall(r"\d+", place), "", ""][:2]
         where = f"{path}:{line or text.count(chr(10)) + 1}" + f":{column}" * bool(column)
-        mistake = InputError(f"{where}: is not TOML, {what[:1].lower()}{what[1:]}", _hint_of(what))
+        mistake = InputError(f"{where}: invalid TOML, {what[:1].lower()}{what[1:]}", _hint_of(what))
     except (ValueError, RecursionError):
         mistake = too_deep
-    if mistake:  # raised here, so that no traceback shows what the text holds
+    if mistake:  # raised outside of the handler, so that no traceback contains text of the spec
         raise SpecErrors([mistake])
     return content
 
 
 def _hint_of(what: str) -> str:
     if "Unescaped '\\'" in what or "hex digits" in what:
-        return "write / between folders, and a text that needs a \\ in single quotes"
-    return "fix the line that is named"
+        return "use / between folders, and single quotes for a string with a \\"
+    return "fix that line"
 
 
 def _is_deep(content: dict[str, Any]) -> bool:
-    """Return whether tables nest deeper than any spec needs, and than can be walked; dotted keys make it easy."""
+    """Whether tables nest deeper than `MAX_DEPTH`. Dotted keys can nest too deeply for recursion."""
     level: list[Any] = [content]
     for _ in range(MAX_DEPTH):
         inner = [value for one in level for value in (one.values() if isinstance(one, dict) else one)]
@@ -312,29 +319,27 @@ def _validate(content: dict[str, Any]) -> Spec | list[Mistake]:
 def _check_app(content: Mapping[str, Any]) -> Iterator[Mistake]:
     given = [key for key in content if key in APP_KEYS]
     if len(given) != 1:
-        what = f"exactly one of app_name, app_id and deployment_id is needed, {len(given)} are given"
+        what = f"exactly one of app_name, app_id and deployment_id is required, {len(given)} are set"
         yield Mistake(tuple(given[-1:]), what, "keep one of them" if given else "add app_name")
     if "deployment_id" in content:
         clashes: list[Key] = [("owner",)] * ("owner" in content)
         clashes += [("run", "output_workspace")] * ("output_workspace" in _table(content, "run"))
         for key in clashes:
-            what = f"deployment_id takes neither owner nor output_workspace, {key[-1]} is given"
+            what = f"deployment_id cannot be combined with owner or output_workspace, {key[-1]} is set"
             yield Mistake(key, what, f"remove {key[-1]}, the deployment has its own")
 
 
 def _check_results(spec: Spec) -> Iterator[Mistake]:
-    """Find patterns that take what the folder of results would hold: nothing in there is ever a source."""
+    """Find patterns that match files in the results folder. Those are never sources."""
     folder = posixpath.normpath(spec.results.dir_for(spec.name)).split("/")
     for pattern in spec.files:
         if not pattern.startswith("!") and any(names[: len(folder)] == folder for names in expand_pattern(pattern)):
-            what = f"files takes what lies in the folder of results, {pattern}"
-            yield Mistake(
-                ("results", "dir") if spec.results.dir else ("files",), what, "let results.dir be another one"
-            )
+            what = f"files matches the results folder, {pattern}"
+            yield Mistake(("results", "dir") if spec.results.dir else ("files",), what, "use another results.dir")
 
 
 def _table(content: Any, *names: str) -> dict[str, Any]:
-    """Return a table as it was written, empty where there is none."""
+    """Return a table of the unparsed content; empty if there is none."""
     for name in names:
         content = content.get(name, {}) if isinstance(content, dict) else {}
     return content if isinstance(content, dict) else {}

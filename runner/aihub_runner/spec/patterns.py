@@ -1,8 +1,8 @@
-"""Patterns for paths: which folders can hold a match, and which files match. Pure; names are compared in NFC.
+"""Patterns for paths: which folders can contain a match, and which files match. Pure. Names are compared in NFC.
 
-A pattern is a row of names with `/` between. `*`, `?` and `[…]` stay within a name, `**` is any number of folders,
-`{a,b}` is either, `\\` takes away a meaning. Names that begin with a dot match only where the pattern has the dot. A
-literal extension at the end matches without regard to case, everything else with regard to it.
+A pattern is a sequence of names, separated by `/`. `*`, `?` and `[…]` match within a name, `**` matches any number of
+folders, `{a,b}` matches either, and `\\` escapes a character. A name with a leading dot matches only if the pattern has
+the dot. A literal extension at the end is case-insensitive; everything else is case-sensitive.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from wcmatch import fnmatch
 MAX_EXPANDED = 1000
 ANY_FOLDERS = "**"
 
-# Where a walk stands in each pattern: (number of the branch, folders of it that are matched).
+# The position of a walk in each pattern: (index of the branch, number of its folders that are matched).
 State = frozenset[tuple[int, int]]
 
 
 def expand_pattern(pattern: str) -> list[list[str]]:
-    """Expand the braces of a pattern and split what comes out into names; an absolute one begins with an empty name.
+    """Expand the braces of a pattern, and split each result into names. An absolute one begins with an empty name.
 
-    `.` and doubled slashes go, `..` takes away the name before it, a slash at the end stands for all that the folder
-    holds. Raises ValueError, in words for a person.
+    Removes `.`, double slashes, and `..` with the name before it. A trailing slash means everything in the folder.
+    Raises ValueError with a message for the user.
     """
     if not pattern.strip() or "\0" in pattern:
-        raise ValueError("is empty, or holds a NUL")
+        raise ValueError("is empty, or contains a NUL")
     try:
         plain = list(bracex.iexpand(unicodedata.normalize("NFC", pattern), keep_escapes=True, limit=MAX_EXPANDED))
     except bracex.ExpansionLimitException:
-        raise ValueError(f"stands for more than {MAX_EXPANDED} patterns") from None
+        raise ValueError(f"expands to more than {MAX_EXPANDED} patterns") from None
     return [_normalise(given) for given in dict.fromkeys(plain) if given]
 
 
@@ -52,7 +52,7 @@ def _normalise(pattern: str) -> list[str]:
 
 
 def anchor_names(names: Sequence[str], folder: str) -> list[str]:
-    """Write the literal folders that a pattern begins with relative to a folder, in the one way there is."""
+    """Return the names of a pattern with its leading literal folders normalised, relative to a folder."""
     count = next((i for i, name in enumerate(names[:-1]) if not _is_literal(name)), len(names) - 1)
     literal = [_plain(name) for name in names[:count]]
     if not set(literal) & {"", ".."}:
@@ -76,14 +76,14 @@ def _escape(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """A folder's name in a pattern; `literal` is empty where it has wildcards."""
+    """The name of a folder in a pattern. `literal` is empty if the name has wildcards."""
 
     literal: str
     expression: re.Pattern[str]
 
 
 class _Files:
-    """Names of files, by their extension in lower case where a pattern gives one, so that most need no regex."""
+    """File name patterns, indexed by their literal extension in lower case, so that most names need no regex."""
 
     def __init__(self, patterns: Iterable[str], hidden: bool) -> None:
         self._any: list[re.Pattern[str]] = []
@@ -100,7 +100,7 @@ class _Files:
 
 
 def _split_extension(pattern: str) -> tuple[str, str]:
-    """Split off a literal extension, in lower case; it is empty where there is none."""
+    """Split off a literal extension, in lower case; empty if there is none."""
     stem, _, extension = pattern.rpartition(".")
     if not stem.rstrip("\\") or not re.fullmatch(r"[A-Za-z0-9+]+", extension):
         return pattern, ""
@@ -115,16 +115,16 @@ def _compile(name: str, hidden: bool) -> re.Pattern[str]:
 
 @dataclass(slots=True)
 class _Branch:
-    """Patterns with the same folders; None stands for `**`."""
+    """Patterns with the same folders. None stands for `**`."""
 
     folders: tuple[_Folder | None, ...]
     files: list[str]
 
 
 class Globs:
-    """Patterns, compiled together. A walk begins at `start` and goes on with `enter`; it is over at an empty state.
+    """Patterns, compiled together. A walk begins at `start`, continues with `enter`, and ends at an empty state.
 
-    `hidden` lets wildcards match names with a dot in front, as it should be for patterns that leave something out.
+    With `hidden`, wildcards match names with a leading dot, as excluding patterns need.
     """
 
     def __init__(self, patterns: Iterable[Sequence[str]], *, hidden: bool = False) -> None:
@@ -143,15 +143,15 @@ class Globs:
 
     @property
     def prefixes(self) -> list[tuple[str, ...]]:
-        """The folders in which a walk may begin: nothing matches elsewhere. The outer ones come first."""
+        """The folders in which a walk starts, outer ones first. Nothing matches elsewhere."""
         return sorted(self._prefixes, key=lambda prefix: (len(prefix), prefix))
 
     def start(self) -> State:
-        """Stand at the folder that the patterns are relative to."""
+        """Return the state at the folder that the patterns are relative to."""
         return self._close((number, 0) for number in range(len(self._branches)))
 
     def enter(self, state: State, name: str, *, linked: bool = False) -> State:
-        """Step into a folder. One that is a symlink is entered only where a pattern names it without wildcards."""
+        """Return the state in a folder below. A symlink is entered only if a pattern names it without wildcards."""
         found = set()
         for number, depth in state:
             folders = self._branches[number].folders
@@ -172,7 +172,7 @@ class Globs:
         return not (wanted.literal or linked or name == "..")
 
     def takes(self, state: State, name: str) -> bool:
-        """Return whether a file in the folder where a walk stands matches."""
+        """Whether a file in the current folder of a walk matches."""
         files = self._files.get(state)
         if files is None:
             names = (name for branch in self._ended(state) for name in branch.files)
@@ -180,17 +180,17 @@ class Globs:
         return files.match(name)
 
     def takes_all(self, state: State) -> bool:
-        """Return whether everything below the folder where a walk stands matches, hidden or not."""
+        """Whether everything below the current folder of a walk matches, hidden or not."""
         return self._hidden and any(
             "*" in branch.files and branch.folders[-1:] == (None,) for branch in self._ended(state)
         )
 
     def _ended(self, state: State) -> list[_Branch]:
-        """List the branches all of whose folders are matched."""
+        """List the branches with all folders matched."""
         return [self._branches[number] for number, depth in state if depth == len(self._branches[number].folders)]
 
     def matches(self, path: str) -> bool:
-        """Return whether a whole path matches, relative to the folder that the patterns are relative to."""
+        """Whether a path matches. It is relative to the same folder as the patterns."""
         *folders, name = unicodedata.normalize("NFC", path).split("/")
         state = self.start()
         for folder in folders:
@@ -198,7 +198,7 @@ class Globs:
         return self.takes(state, name)
 
     def _close(self, places: Iterable[tuple[int, int]]) -> State:
-        """Add the places behind each `**`, which may stand for no folder at all."""
+        """Add the positions behind each `**`, which also matches no folder."""
         found = set()
         for number, depth in places:
             folders = self._branches[number].folders
@@ -210,15 +210,15 @@ class Globs:
 
 
 def _literal_prefix(folders: Sequence[str]) -> tuple[str, ...]:
-    """Return the folders that can be gone to without listing; names beyond ASCII may be written otherwise on disk."""
+    """Return the leading literal folders. Stops at names beyond ASCII, which may have another form on disk."""
     count = next((i for i, name in enumerate(folders) if not _is_literal(name) or not name.isascii()), len(folders))
     return tuple(_plain(name) for name in folders[:count])
 
 
 def list_parts(pattern: str) -> dict[str, list[list[str]]]:
-    """Split a pattern that takes something into its parts, one for each way to write its folders.
+    """Split an including pattern into parts, one for each expansion of its folders, by their labels.
 
-    Each is given under the words that name it: a check on the sum would not tell that one folder is not there.
+    Each part is checked for matches, so that a single missing folder is noticed.
     """
     by_folders: dict[tuple[str, ...], list[list[str]]] = {}
     for names in expand_pattern(pattern):
@@ -234,7 +234,7 @@ def _name_part(folders: tuple[str, ...], names: Sequence[Sequence[str]]) -> str:
 
 
 def find_idle_parts(patterns: Iterable[str], folder: str, paths: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return which parts of patterns take some of these paths, and which take none, in their order."""
+    """Return the parts of patterns that match some of the paths, and those that match none, in order."""
     left = {}
     for pattern in patterns:
         if not pattern.startswith("!"):
@@ -250,7 +250,7 @@ def find_idle_parts(patterns: Iterable[str], folder: str, paths: Iterable[str]) 
 
 
 class _Matcher:
-    """Matches many paths of few folders."""
+    """Match many paths in few folders."""
 
     def __init__(self, globs: Globs) -> None:
         self._globs = globs
@@ -267,29 +267,29 @@ class _Matcher:
 
 
 def name_exactly(patterns: Iterable[str]) -> frozenset[str]:
-    """List the names of files and folders that patterns take without wildcards."""
+    """List the names of files and folders that including patterns name without wildcards."""
     expanded = [names for pattern in patterns if not pattern.startswith("!") for names in expand_pattern(pattern)]
     return frozenset(_plain(name) for names in expanded for name in names if _is_literal(name))
 
 
 def explain_pattern(pattern: str) -> str:
-    """Say what to write where a pattern takes nothing, and it may be meant otherwise than it is read; else nothing."""
+    """Return a hint for a pattern that matches nothing and is probably meant otherwise; else an empty text."""
     plain = pattern.removeprefix("!")
     if plain.startswith("~"):
-        return "write the folder out, ~ is a name like any other here"
+        return "write the folder in full, ~ is not expanded"
     if re.search(r"\\[^][*?{}\\!,-]", plain):
-        return "write / between folders, \\ takes away a meaning"
+        return "use / between folders, \\ escapes a character"
     if re.search(r"(?<!\\)\[", plain):
         escaped = re.sub(r"(?<!\\)\[", r"\\[", pattern)
-        return rf"write \[ for a bracket of a name, as in '{escaped}'; [ab] is one character, a or b"
+        return rf"write \[ for a bracket in a name, as in '{escaped}'; [ab] matches one character, a or b"
     return ""
 
 
 def compile_globs(patterns: Iterable[str], folder: str) -> tuple[Globs, Globs]:
-    """Compile what a list of patterns takes, and what its `!patterns` leave out.
+    """Compile a list of patterns into those that include and those that exclude, the `!patterns`.
 
     `folder` is the absolute folder that they are relative to. A `!pattern` that ends in a name without wildcards
-    leaves out the folder of that name, too.
+    also excludes the folder with that name.
     """
     take: list[list[str]] = []
     leave: list[list[str]] = []

@@ -1,4 +1,4 @@
-"""Make docs/reference.md from the spec's own model: `python -m aihub_runner.spec.reference > docs/reference.md`."""
+"""Generate docs/reference.md from the model of a spec: `python -m aihub_runner.spec.reference > docs/reference.md`."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ from aihub_runner.spec.diagnostics import Key
 from aihub_runner.spec.model import TABLES
 
 PATTERNS = """\
-- `*` and `?` stand for characters within a name, `[a-c]` for one of them, `**` for any number of folders, `{a,b}` for
-  either; `\\` takes away a meaning. A slash at the end means all that the folder holds.
-- `!pattern` leaves out what it matches, whatever the order. `!drafts` leaves out a folder of that name, too.
-- A name that begins with a dot is taken only where the pattern has that dot; `!pattern` leaves it out all the same.
-- The extension at the end matches in upper and lower case: `*.pdf` takes `SCAN.PDF`. Everything else is taken as
-  written, in whatever Unicode form.
-- `**` and wildcards do not enter folders that are symlinks; a pattern that names such a folder does.
-- `a/../b` is read as `b`. What leads out of the Git work tree (without one: out of the spec's folder), and any absolute
-  pattern, needs `--allow-outside`.
-- Never taken: specs, state and lock files, `.env*`, `.git`, folders of results and of `--fake`, and symlinks to them.
-- Not taken unless a pattern names them exactly: what programs leave beside documents, such as `~$a.docx`,
+- `*` matches any characters within a name, `?` one character, `[a-c]` one of a, b and c, `**` any number of folders,
+  and `{a,b}` either a or b. `\\` escapes the next character. A trailing slash matches everything in the folder.
+- `!pattern` excludes what it matches, whatever the order. `!drafts` also excludes a folder with that name.
+- A name with a leading dot matches only if the pattern has the dot. `!pattern` excludes it in any case.
+- The extension at the end is case-insensitive: `*.pdf` matches `SCAN.PDF`. Everything else is case-sensitive. Unicode
+  forms do not matter.
+- `**` and wildcards do not enter symlinked folders. A pattern that names such a folder does.
+- `a/../b` means `b`. Absolute patterns, and paths outside the Git work tree, need `--allow-outside`. Without a work
+  tree, the limit is the folder of the spec.
+- Never matched: specs, state and lock files, `.env*`, `.git`, folders of results and of `--fake`, and symlinks to them.
+- Matched only if a pattern names them exactly: files that programs leave beside documents, such as `~$a.docx`,
   `.~lock.a.odt#`, `a.pdf.crdownload`, `a.part`, `Thumbs.db`, `desktop.ini`, `.DS_Store`, `__MACOSX/`.
-- Each pattern that takes nothing is named by `validate --check-files`, `plan`, `apply` and `status`; of one with braces
-  in its folders, each folder. See `allow_empty`.
-- A folder in place of a spec means what it holds of them: `*.aihub.toml`, and other TOML files with the keys of a spec.
-- The keys of `run.pdf_passwords` are such patterns; the first one that fits a file counts."""
+- `validate --check-files`, `plan`, `apply` and `status` list each pattern that matches nothing. For a pattern with
+  braces in its folders, they check each folder. See `allow_empty`.
+- On the command line, a folder stands for its specs: `*.aihub.toml`, and other TOML files with the keys of a spec.
+- The keys of `run.pdf_passwords` are patterns, too. The first one that matches a file counts."""
 EXIT_CODES = {
-    0: "All that the spec asks for is done.",
-    1: "A bug of ours; a report file is named.",
-    2: "Command line, spec, settings or sources are wrong; nothing was sent.",
-    3: "Ended, but some files or runs failed, or were skipped.",
-    4: "The service refused, or stayed unreachable.",
-    5: "The state is locked, damaged, or newer than this version; a disk is full or fails; or too many files are open.",
-    6: "Nothing failed, but runs go on or wait for a person's review, or results are to be fetched; apply again later.",
-    7: "It is unknown whether a run was started; nothing more was paid; `runner resolve`.",
-    10: "`plan --exit-code` only: there are changes.",
-    130: "Interrupted; everything finished is recorded.",
+    0: "Everything in the spec is done.",
+    1: "Internal error, a bug of aihub-runner. The message names a report file.",
+    2: "The command line, spec, settings or sources are invalid. Nothing was sent.",
+    3: "Completed, but some files or runs failed or were skipped.",
+    4: "The service refused a request, or was unreachable.",
+    5: "The state is locked, damaged, or newer than this version; a disk is full or failing; or too many open files.",
+    6: "Nothing failed, but runs are in progress or need a person's review, or results are missing. Apply again later.",
+    7: "It is unconfirmed whether a run was started. Nothing more was paid. Decide with `runner resolve`.",
+    10: "`plan --exit-code` only: there is something to apply.",
+    130: "Interrupted. Everything finished is recorded.",
 }
 VARIABLES = {
-    "AIHUB_API_KEY": "The token. Needed by `apply` and `resolve`.",
-    "AIHUB_API_ROOT": "Where the service is: `https://<org>.instabase.com/api` for an organisation with its own "
-    "domain. It counts only from the source that the key came from, or a stronger one.",
-    "AIHUB_CONTEXT": "The IB-Context, where the spec has none.",
-    "AIHUB_SECRETS_DIR": "The secrets folder: a file per variable, named like it in upper or lower case. "
-    "`/run/secrets` if there. From the environment only.",
-    "AIHUB_SECRET_…": "What `{ env = … }` in a spec may name: passwords of PDF files, and headers of webhooks.",
+    "AIHUB_API_KEY": "The API token. Required by `apply` and `resolve`.",
+    "AIHUB_API_ROOT": "The URL of the API: `https://<org>.instabase.com/api` for an organisation with its own "
+    "domain. It must come from the same source as the key, or from one with a higher priority.",
+    "AIHUB_CONTEXT": "The IB-Context for specs that set none.",
+    "AIHUB_SECRETS_DIR": "The secrets folder. It has a file per variable, named like it in upper or lower case. "
+    "Default: `/run/secrets`, if it exists. Read from the environment only.",
+    "AIHUB_SECRET_…": "Secrets for `{ env = … }` in a spec: passwords of PDF files, and headers of webhooks.",
 }
-_TYPES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
+_TYPES = {"string": "string", "integer": "integer", "number": "number", "boolean": "true or false"}
 
 
 def render_reference() -> str:
-    """Render every key of a spec, its patterns, every exit code and every variable, as Markdown."""
+    """Render the keys of a spec, the patterns, the exit codes and the variables as Markdown."""
     parts = [
         "# Reference",
-        "Made from the model of the spec by `make docs`; a test compares them.",
+        "Generated from the model of a spec by `make docs`.",
         "## Keys of a spec",
         *(part for table in TABLES for part in (_render_title(table), _render_table(table))),
         "## Patterns",
@@ -63,15 +63,15 @@ def render_reference() -> str:
         "## Exit codes",
         _render_rows(("code", "meaning"), [(str(code), text) for code, text in EXIT_CODES.items()]),
         "## Variables",
-        "From the environment, `.env` in the current folder, or a secrets folder; the first that has it counts. "
-        "What stands in `.env` is taken as it is: `${…}` is not replaced.",
+        "Each variable is read from the environment, from `.env` in the current folder, or from a secrets folder, in "
+        "this order. Values in `.env` are literal: `${…}` is not expanded.",
         _render_rows(("variable", "meaning"), [(f"`{name}`", text) for name, text in VARIABLES.items()]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def render_columns(columns: Iterable[tuple[str, str, str]]) -> str:
-    """Render the columns of a table of results, each its name, kind and meaning, as Markdown."""
+    """Render the columns of a results table, each with name, type and meaning, as Markdown."""
     kinds = {"text": "text", "integer": "whole number", "number": "number", "flag": "true or false"}
     kinds |= {"integers": "list of whole numbers", "json": "JSON"}
     return _render_rows(
@@ -99,13 +99,13 @@ def _render_type(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f"`{json.dumps(value)}`" for value in schema["enum"])
     if schema.get("type") == "array":
-        return f"list of {_render_type(schema['items'])}".replace("list of text", "list of texts")
+        return f"list of {_render_type(schema['items'])}".replace("list of string", "list of strings")
     return _TYPES.get(schema.get("type", ""), "table")
 
 
 def _render_default(field: dict[str, Any], needed: bool) -> str:
     value = field.get("default")
-    return "needed" if needed else "" if value in (None, "", [], {}) else f"`{json.dumps(value)}`"
+    return "required" if needed else "" if value in (None, "", [], {}) else f"`{json.dumps(value)}`"
 
 
 def _render_rows(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -1,1 +1,1 @@
-"""What this machine offers and lacks: clocks, streams, signals, room, what is installed."""
+"""This machine: clocks, streams, signals, resource limits, installed packages."""

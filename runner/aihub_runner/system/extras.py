@@ -1,4 +1,4 @@
-"""What some formats need beyond the base installation, and whether it is installed."""
+"""The extras that some formats need, and whether they are installed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from importlib.util import find_spec
 
 from aihub_runner.errors import InputError
 
-# What each format needs to be installed, and the package that brings it.
+# The module that each format needs, and the package that contains it.
 EXTRAS: Mapping[str, tuple[str, str]] = {"xlsx": ("xlsxwriter", "XlsxWriter"), "parquet": ("pyarrow", "pyarrow")}
 
 
 def find_missing(format: str) -> InputError | None:
-    """Find out whether a format needs what is not installed, and give the words for it."""
+    """Return an error if a format needs a package that is not installed; else None."""
     module, package = EXTRAS.get(format, ("", ""))
     if not module or find_spec(module):
         return None
-    return InputError(f"{format} needs {package}, which is not installed", f"pip install 'aihub-runner[{format}]'")
+    how = f"run pip install 'aihub-runner[{format}]'"
+    return InputError(f"{format} needs {package}, which is not installed", how)

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM: at once where nothing is in flight, in order where requests are, and at once the second time.
+"""Handle Ctrl-C and SIGTERM: exit at once if nothing is in flight, else in order, and at once the second time.
 
-The handler that Python calls stands in the main thread, and cannot come while that thread waits in the system. So a
-thread listens, too, by a pipe that is written to as soon as the signal arrives.
+Python runs its signal handler in the main thread, and not while that thread waits in a system call. So a second
+thread listens on a pipe, which Python writes to as soon as a signal arrives.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from threading import Event, Thread
 from aihub_runner.errors import Interrupted
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
-CLOSE_S = 0.5  # longest wait for a display to be taken away
+CLOSE_S = 0.5  # longest wait for a display to close
 SAID = "finishing requests in flight; press Ctrl-C again to quit now"
 
-stop = Event()  # set at the first signal; for the threads
+stop = Event()  # set at the first signal, for the threads to see
 _SHOW_CURSOR = b"\r\x1b[?25h\n"
 
 
 class _Work:
-    """What a signal meets. `asked` counts signals; `say` is there while the work is ended in order."""
+    """What a signal acts on. `asked` counts signals. `say` is set while work has to end in order."""
 
     asked = 0
     say: Callable[[str], None] | None = None
@@ -32,7 +32,7 @@ class _Work:
 
 
 def listen() -> None:
-    """Obey signals from now on. For the main thread of a program that is ours."""
+    """Handle signals from now on. Call it in the main thread of our own program only."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     for number in NUMBERS:
@@ -42,7 +42,7 @@ def listen() -> None:
 
 
 def _handle(number: int, frame: object) -> None:
-    """End the main thread where it stands, unless it is to end in order; nobody takes this for an error of theirs."""
+    """Interrupt the main thread, unless work has to end in order. No `except Exception` catches KeyboardInterrupt."""
     _Work.asked += 1
     if not _Work.say:
         raise KeyboardInterrupt
@@ -62,20 +62,20 @@ def _watch(reader: int) -> None:
 
 
 def _leave() -> None:
-    """Leave at once, but give the terminal back as it was: its cursor shown, and the prompt on a line of its own."""
+    """Exit at once, but restore the terminal: show the cursor, and end the line."""
     closing = Thread(target=_Work.close or (lambda: None), daemon=True)
     closing.start()
     closing.join(CLOSE_S)
     with suppress(OSError, ValueError):
         if sys.stderr.isatty():
             os.write(sys.stderr.fileno(), _SHOW_CURSOR)
-        os.write(sys.stderr.fileno(), b"interrupted: left at once; apply again to go on\n")
+        os.write(sys.stderr.fileno(), b"interrupted: quit at once; apply again to continue\n")
     os._exit(Interrupted.exit_code)
 
 
 @contextmanager
 def shown_by(close: Callable[[], None]) -> Iterator[None]:
-    """Know how a display is taken away, should we have to leave at once; it is closed at the end in every case."""
+    """Close a display at the end, and also when a signal forces an exit at once."""
     _Work.close = close
     try:
         yield
@@ -86,9 +86,9 @@ def shown_by(close: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def ended_in_order(say: Callable[[str], None]) -> Iterator[None]:
-    """Let a signal only set `stop` while requests are in flight; `say` tells that it was heard.
+    """While requests are in flight, let a signal only set `stop`. `say` shows that it was received.
 
-    Raises KeyboardInterrupt where there was one before.
+    Raises KeyboardInterrupt if a signal came before.
     """
     _Work.say = say
     try:

@@ -1,4 +1,4 @@
-"""Points in time that no wrong clock can spoil: the boot of this machine, and its monotonic clock."""
+"""Points in time that do not depend on the wall clock: the boot of this machine, and its monotonic clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @cache
 def _boot_id() -> str:
-    """Return what names this boot of the machine, empty where the system does not tell."""
+    """Return the id of this boot of the machine; empty if the system has none."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
@@ -22,13 +22,13 @@ def _boot_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When something happened, by the monotonic clock (seconds) of one boot; an empty `boot` is unknown."""
+    """A point in time by the monotonic clock, in seconds, of one boot. An empty `boot` means unknown."""
 
     boot: str = ""
     mono_s: float = 0.0
 
     def left_s(self, wait_s: float) -> float:
-        """Return how much of a wait that began then is left now: all of it, where the boot is another one."""
+        """Return how much of a wait that began then is left now. After a reboot, it is all of it."""
         passed_s = time.monotonic() - self.mono_s
         if not self.boot or self.boot != _boot_id() or passed_s < 0:
             return wait_s
@@ -39,7 +39,7 @@ UNKNOWN = Moment()
 
 
 def now() -> Moment:
-    """Return this moment."""
+    """Return the current time."""
     return Moment(_boot_id(), time.monotonic())
 
 

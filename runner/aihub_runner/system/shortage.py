@@ -1,4 +1,4 @@
-"""Return what the machine lacks from what is wrong with a file, the state or the service."""
+"""Tell shortages of this machine apart from errors of a file, the state or the service."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aihub_runner.errors import Shortage
 
 _DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 _LACKING = _DESCRIPTORS | {errno.ENOMEM}
-RESERVE = 24  # descriptors for the state, its journal, the tables, names that are looked up, and what libraries open
-PLENTY = 1 << 20  # descriptors, where there is no limit
+RESERVE = 24  # descriptors for the state, its journal, the tables, DNS lookups, and files that libraries open
+PLENTY = 1 << 20  # descriptors to assume if there is no limit
 
 
 def find_shortage(error: BaseException) -> Shortage | None:
-    """Find what the machine lacks in an error or its causes; None where that is not what went wrong."""
+    """Return the shortage that caused an error, or one of its causes; None if there is none."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
@@ -33,13 +33,13 @@ def find_shortage(error: BaseException) -> Shortage | None:
 
 
 def _first_cause(error: BaseException) -> BaseException | None:
-    """Find a cause that is only told of as an argument, as urllib3 does, or as a reason."""
+    """Return a cause that is given only as an argument, as urllib3 does, or as a reason."""
     inner = [getattr(error, "reason", None), *error.args]
     return next((one for one in inner if isinstance(one, BaseException)), None)
 
 
 def probe_shortage() -> Shortage | None:
-    """Find out whether descriptors are lacking now: some libraries say only that a file cannot be opened."""
+    """Return a shortage of descriptors, if there is one now. Some libraries report only that opening failed."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
@@ -49,7 +49,7 @@ def probe_shortage() -> Shortage | None:
 
 @contextmanager
 def explain_shortage() -> Iterator[None]:
-    """Raise Shortage in place of an OSError that tells of one."""
+    """Raise Shortage instead of an OSError or MemoryError that reports one."""
     try:
         yield
     except (OSError, MemoryError) as error:
@@ -60,12 +60,12 @@ def explain_shortage() -> Iterator[None]:
 
 def _describe(number: int) -> Shortage:
     if number == errno.EMFILE:
-        what = f"too many files are open, the limit is {descriptor_limit()}"
+        what = f"too many open files, the limit is {descriptor_limit()}"
         hint = "raise the limit with `ulimit -n 1024`, or lower [limits] parallel_uploads, and apply again"
     elif number == errno.ENFILE:
-        what, hint = "too many files are open, in the whole system", "close other programs, and apply again"
+        what, hint = "too many open files in the whole system", "close other programs, and apply again"
     else:
-        what, hint = "there is not enough memory", "close other programs, and apply again"
+        what, hint = "not enough memory", "close other programs, and apply again"
     return Shortage(f"this machine: {what}", hint, transient=True)
 
 
@@ -73,15 +73,15 @@ def _describe(number: int) -> Shortage:
 
 
 def descriptor_limit() -> int:
-    """Return how many descriptors this process may have."""
+    """Return how many descriptors this process may have open."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return PLENTY if limit == resource.RLIM_INFINITY else limit
 
 
 def fit_parallel(uploads: int, runs: int, spare: int, *, upload: int, run: int) -> tuple[int, int]:
-    """Lower how many uploads and runs may be under way to what descriptors are left for.
+    """Reduce the parallel uploads and runs to the descriptors that are left.
 
-    `upload` and `run` are how many one of them needs. Raises Shortage where there are too few for one of each.
+    `upload` and `run` are the descriptors that one of them needs. Raises Shortage if there are too few for one each.
     """
     left = spare - RESERVE
     if left < upload + run:

@@ -1,7 +1,7 @@
-"""Standard input, output and error, whatever they are: closed, full, gone, slow, or not UTF-8.
+"""Standard input, output and error, whatever their condition: closed, full, gone, slow, or not UTF-8.
 
-Talking is best effort: nothing that is written ever ends the work. What standard output did not take is kept as an
-error, for those commands whose product it is.
+Output is best effort: a failed write never ends the work. A failure of standard output is kept as an error, for
+commands whose product is their output.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, TextIO
 
 
 class Outlet(io.RawIOBase):
-    """A descriptor to write to that never fails: what it does not take is dropped, and the first error kept.
+    """A descriptor on which writing never fails. What cannot be written is dropped, and the first error is kept.
 
-    With `whole`, nothing follows what was dropped: half a document is better than one with a hole.
+    With `whole`, everything after the first error is dropped, too: a truncated document is better than a gap in it.
     """
 
     def __init__(self, descriptor: int, *, whole: bool) -> None:
@@ -27,7 +27,7 @@ class Outlet(io.RawIOBase):
         self._descriptor, self._whole = descriptor, whole
 
     def writable(self) -> bool:
-        """Say that it is for writing."""
+        """Return True."""
         return True
 
     def fileno(self) -> int:
@@ -35,11 +35,11 @@ class Outlet(io.RawIOBase):
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Return whether it is a terminal."""
+        """Whether the descriptor is a terminal."""
         return os.isatty(self._descriptor)
 
     def write(self, data: Any) -> int:
-        """Write some of the bytes, and tell how many are dealt with."""
+        """Write some of the bytes. Return how many were written or dropped."""
         try:
             if not (self._whole and self.error):
                 return self._write(data)
@@ -51,15 +51,15 @@ class Outlet(io.RawIOBase):
         while True:
             try:
                 return os.write(self._descriptor, data)
-            except BlockingIOError:  # somebody else made it non-blocking
+            except BlockingIOError:  # another process made it non-blocking
                 select.select((), (self._descriptor,), ())
 
 
 def speak_utf8() -> None:
-    """Begin anew in Python's UTF-8 mode where the locale is another: names of files are bytes, and ours are UTF-8.
+    """Restart in Python's UTF-8 mode if the locale uses another encoding. File names are bytes; we read them as UTF-8.
 
-    Else the same file would have another name, and be paid for again, under cron's locale. What is printed stays as
-    the locale wants it.
+    Otherwise the same file would have another name under cron's locale, and would be paid for again. Printed text
+    keeps the encoding of the locale.
     """
     if sys.getfilesystemencoding() == "utf-8" or sys.flags.utf8_mode or not sys.executable:
         return
@@ -69,7 +69,7 @@ def speak_utf8() -> None:
 
 
 def open_streams() -> None:
-    """Let the three streams be there, and let writing to them never fail."""
+    """Replace closed standard streams, and make writing to them never fail."""
     streams = (sys.stdin, sys.stdout, sys.stderr)
     descriptors = [_plug(number, is_there=stream is not None) for number, stream in enumerate(streams)]
     if sys.stdin is None:
@@ -83,9 +83,9 @@ def open_streams() -> None:
 
 
 def _plug(number: int, *, is_there: bool) -> int:
-    """Keep the place of a closed stream, so that no file of ours is opened there and written over.
+    """Occupy the descriptor of a closed stream, so that no file of ours gets it and receives printed text.
 
-    It cannot be written to, which is noticed where it matters.
+    Writing to it fails, and `find_output_error` reports that.
     """
     if is_there:
         return number
@@ -96,7 +96,7 @@ def _plug(number: int, *, is_there: bool) -> int:
 
 def _forgive(stream: TextIO, errors: str) -> None:
     if isinstance(stream, io.TextIOWrapper):
-        with suppress(io.UnsupportedOperation):  # it was read from already
+        with suppress(io.UnsupportedOperation):  # something was read from it
             stream.reconfigure(errors=errors)
 
 
@@ -107,7 +107,7 @@ def _open(descriptor: int, replaced: TextIO | None, *, whole: bool) -> TextIO:
 
 
 def find_output_error(*, flush: bool = True) -> OSError | None:
-    """Find why standard output did not take all that was written to it, if that is so."""
+    """Return why writing to standard output failed; None if it did not."""
     if flush:
         sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
@@ -115,5 +115,5 @@ def find_output_error(*, flush: bool = True) -> OSError | None:
 
 
 def explain(error: OSError) -> str:
-    """Say why a stream cannot be written."""
+    """Describe why a stream cannot be written to."""
     return "it is closed" if error.errno == errno.EBADF else error.strerror or str(error)

@@ -1,1 +1,1 @@
-"""Text: what is foreign is made harmless, JSON, and what two texts have in common."""
+"""Text: escaping text from outside, JSON, and comparing texts."""

@@ -1,4 +1,4 @@
-"""Align two lists: first what is equal, then, in the gaps between, what is most alike. Pure."""
+"""Align two lists: first the equal items, then the most similar ones in the gaps between. Pure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from difflib import SequenceMatcher
 
-GAP = 1000  # a gap of so many is not searched: that takes the square of it
+GAP = 1000  # larger gaps are not searched: the time is quadratic
 
-Pairs = list[tuple[int | None, int | None]]  # places in the one and the other, of what belongs together
-Likeness = Callable[[int, int], int]  # how much two places are alike, from 0
+Pairs = list[
+    tuple[int | None, int | None]
+]  # indexes in the first and the second list; None where an item has no counterpart
+Likeness = Callable[[int, int], int]  # similarity of two items by their indexes, from 0
 
 
 def common_length(left: str, right: str) -> int:
-    """Count the characters that two texts begin with alike."""
+    """Return the length of the common prefix of two texts."""
     least, most = 0, min(len(left), len(right))
     while least < most:
         middle = (least + most + 1) // 2
@@ -26,7 +28,7 @@ def common_length(left: str, right: str) -> int:
 
 
 def align(before: Sequence[Hashable], after: Sequence[Hashable], likeness: Likeness) -> Pairs:
-    """Pair what is equal, and what is most alike in between, in order; what is left stands alone, on its own side."""
+    """Pair equal items, and the most similar ones in between, in order. Other items are paired with None."""
     pairs: Pairs = []
     last_a = last_b = 0
     for a, b in [*_match(before, after), (len(before), len(after))]:
@@ -37,7 +39,7 @@ def align(before: Sequence[Hashable], after: Sequence[Hashable], likeness: Liken
 
 
 def _match(before: Sequence[Hashable], after: Sequence[Hashable]) -> list[tuple[int, int]]:
-    """Find equal items, in order on both sides."""
+    """Find equal items that are in order on both sides."""
     numbers: dict[Hashable, int] = {}
     left = [numbers.setdefault(item, len(numbers)) for item in before]
     right = [numbers.setdefault(item, len(numbers)) for item in after]
@@ -66,12 +68,12 @@ def _match(before: Sequence[Hashable], after: Sequence[Hashable]) -> list[tuple[
 
 
 def _find_anchors(left: Sequence[int], right: Sequence[int]) -> list[tuple[int, int]]:
-    """Find the longest row of items that each side has once, in the same order on both."""
+    """Find the longest sequence of items that occur once on each side, in the same order."""
     once = {item for item, number in Counter(left).items() if number == 1}
     once &= {item for item, number in Counter(right).items() if number == 1}
     place = {item: j for j, item in enumerate(right) if item in once}
     common = [(i, place[item]) for i, item in enumerate(left) if item in once]
-    tails: list[int] = []  # the smallest end of a row of each length
+    tails: list[int] = []  # the smallest end of a sequence of each length
     lasts: list[int] = []  # where in `common` that is
     previous: list[int] = []
     for index, (_, j) in enumerate(common):
@@ -88,7 +90,7 @@ def _find_anchors(left: Sequence[int], right: Sequence[int]) -> list[tuple[int, 
 
 
 def _pair_gap(left: range, right: range, likeness: Likeness) -> Pairs:
-    """Pair what is most alike in a gap, as much as there is on both sides; in a large one what comes first."""
+    """Pair the most similar items in a gap. In a large gap, pair items by position."""
     if len(left) == len(right) == 1 or not left or not right or max(len(left), len(right)) >= GAP:
         both = min(len(left), len(right))
         pairs: Pairs = [*zip(left[:both], right[:both], strict=True)]
@@ -110,7 +112,7 @@ def _pair_gap(left: range, right: range, likeness: Likeness) -> Pairs:
 
 
 def _best_sums(like: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Compute the largest sum that pairs from each two places on can have."""
+    """Return the largest sum of similarities for the pairs from each two indexes on."""
     width = len(like[0])
     best = [[0] * (width + 1)]
     for row in reversed(like):

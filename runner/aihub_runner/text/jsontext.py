@@ -1,7 +1,7 @@
-"""JSON that every reader takes, and numbers in it by the text that they came with.
+"""JSON that every reader accepts, with numbers that keep their text.
 
-Python reads and writes `NaN`, which is no JSON, turns `1.10` into `1.1`, and writes lone surrogates, which strict
-readers refuse together with all that stands around them.
+Python's `json` reads and writes `NaN`, which is invalid JSON, turns `1.10` into `1.1`, and writes lone surrogates,
+because of which strict readers reject the whole document.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
-_MARK = f"\ue000{secrets.token_hex(16)}:"  # begins what is written without quotes; nobody can know it
+_MARK = f"\ue000{secrets.token_hex(16)}:"  # marks text to write without quotes; random, so that no input contains it
 _MARKED = re.compile(f'"{_MARK}([^"]*)"')
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_ASCII = re.compile("[^\x00-\x7f]")
-_WHOLE_DIGITS = 4000  # Python refuses to read whole numbers that are much longer
+_WHOLE_DIGITS = 4000  # Python refuses to parse integers that are much longer
 _FRACTIONS_KEPT = 20_000
 _NO_NUMBERS = ("NaN", "Infinity", "-Infinity")
 
-Place = tuple[str | int, ...]  # the names and numbers that lead to a value
+Place = tuple[str | int, ...]  # the keys and indexes that lead to a value
 
 
 class Numeral:
-    """A number by its text, where Python would write it otherwise; or what Python reads as one and is none."""
+    """A number that keeps its text, since Python would render it differently; or NaN or an infinity."""
 
     __slots__ = ("text",)
 
@@ -36,7 +36,7 @@ class Numeral:
 
     @property
     def is_number(self) -> bool:
-        """Whether JSON knows it."""
+        """Whether it is a number in JSON."""
         return self.text not in _NO_NUMBERS
 
     def __float__(self) -> float:
@@ -56,7 +56,7 @@ class Numeral:
 
 
 def read_float(value: Any) -> float | None:
-    """Read a number of JSON as a float; None where it is none, or one that no float holds."""
+    """Return a JSON number as a float; None for other values, and for numbers beyond the range of floats."""
     if isinstance(value, bool) or not isinstance(value, int | float | Numeral):
         return None
     try:
@@ -70,7 +70,7 @@ def read_float(value: Any) -> float | None:
 
 
 class _Fractions(dict[str, "float | Numeral"]):
-    """Numbers by their texts; many come again, and to look one up is several times as fast as to read it."""
+    """A cache of numbers by their text. Many repeat, and a lookup is several times as fast as parsing."""
 
     def __missing__(self, text: str) -> float | Numeral:
         if len(self) >= _FRACTIONS_KEPT:
@@ -88,21 +88,21 @@ def _read_whole(text: str) -> int | Numeral:
 
 
 READER = json.JSONDecoder(parse_float=_read_fraction, parse_int=_read_whole, parse_constant=Numeral)
-SKIPPER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)  # for what is only passed over
+SKIPPER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)  # for values that are skipped
 
 
 def read_whole(text: str) -> int | Decimal:
-    """Read a whole number however long it is."""
+    """Parse an integer of any length."""
     return int(text) if len(text) <= _WHOLE_DIGITS else Decimal(text)
 
 
 def read_json(body: bytes) -> Any:
-    """Read JSON, leniently. Raises ValueError, RecursionError."""
+    """Parse JSON, leniently. Raises ValueError, RecursionError."""
     return json.loads(body, parse_float=_read_fraction, parse_int=_read_whole, parse_constant=Numeral)
 
 
 def may_be_odd(text: str) -> bool:
-    """Return whether a text may have what `settle` looks for."""
+    """Whether a text may contain what `settle` replaces. May be wrong with True only."""
     return "NaN" in text or "Infinity" in text or "\\ud" in text or "\\uD" in text or not _is_unicode(text)
 
 
@@ -114,9 +114,9 @@ def _is_unicode(text: str) -> bool:
 
 
 def settle(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
-    """Take what is no JSON out of lists and objects: no numbers become null, lone surrogates U+FFFD.
+    """Replace invalid JSON in lists and objects, in place: NaN and infinities by null, lone surrogates by U+FFFD.
 
-    Gives the place of each, and what was there.
+    Yields the place of each replacement, and what was there.
     """
     if isinstance(value, dict):
         yield from _settle_names(value, place)
@@ -133,7 +133,7 @@ def settle(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
 
 
 def _settle_names(value: dict[str, Any], place: Place) -> Iterator[tuple[Place, str]]:
-    """Do the same for the names in an object; one that would take the place of another is kept apart by a number."""
+    """Replace lone surrogates in the keys of an object. A key that would collide with another gets a number."""
     if all(as_unicode(name) == name for name in value):
         return
     items, names = list(value.items()), {name for name in value if as_unicode(name) == name}
@@ -153,16 +153,16 @@ def _settle_names(value: dict[str, Any], place: Place) -> Iterator[tuple[Place, 
 
 
 def as_unicode(text: str) -> str:
-    """Replace lone surrogates, which no encoding can carry, by U+FFFD."""
+    """Replace lone surrogates, which UTF-8 cannot encode, by U+FFFD."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 def render_json(value: Any, *, compact: bool = False, indent: int | None = None, only_ascii: bool = False) -> str:
-    """Render a value as JSON by the letter: numbers as they came, no numbers as null, lone surrogates as U+FFFD."""
+    """Render a value as valid JSON: numbers with their text, NaN and infinities as null, surrogates as U+FFFD."""
     encoder = _encoder(compact, indent)
     try:
         text = encoder.encode(value)
-    except ValueError:  # a float that is no number
+    except ValueError:  # a float that is NaN or infinite
         text = encoder.encode(_without_no_numbers(value))
     if _MARK in text:
         text = _MARKED.sub(r"\1", text)
@@ -181,7 +181,7 @@ def _encoder(compact: bool, indent: int | None) -> json.JSONEncoder:
 def _render_other(value: object) -> str | None:
     if isinstance(value, Numeral):
         return _MARK + value.text if value.is_number else None
-    raise TypeError(f"{type(value).__name__} is not for JSON")
+    raise TypeError(f"{type(value).__name__} cannot be rendered as JSON")
 
 
 def _without_no_numbers(value: Any) -> Any:

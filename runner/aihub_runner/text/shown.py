@@ -1,4 +1,4 @@
-"""Make text from outside safe to show, on a terminal or a page: nothing in it acts, everything in it can be seen."""
+"""Make text from outside safe to show on a terminal or a page: control characters are escaped, and visible."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from aihub_runner.text.align import common_length
 from aihub_runner.text.jsontext import render_json
 
 _MB = 1024 * 1024
-_NEAR = 300  # how many characters about a difference are looked at
-# Control characters, line and paragraph separators, what turns the direction of text, surrogates, and invisible
-# tags; not the joiners, which scripts and emoji are written with.
+_NEAR = 300  # how many characters around a difference are compared
+# Control characters, line and paragraph separators, direction controls, surrogates, and invisible tags. Joiners are
+# not in the list: some scripts and emoji need them.
 _ACTS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e0fff]"
@@ -21,7 +21,7 @@ _ACTS = re.compile(
 
 
 def escape_control_chars(text: str, keep: str = "") -> str:
-    """Write control and direction characters as escapes, such as `\\x1b`, but for those to keep."""
+    """Replace control and direction characters by escapes such as `\\x1b`, except for those in `keep`."""
 
     def escape(match: re.Match[str]) -> str:
         char = match.group()
@@ -31,7 +31,7 @@ def escape_control_chars(text: str, keep: str = "") -> str:
 
 
 def show_bytes(chunk: bytes) -> bytes:
-    """Write out what would act on a terminal: control characters, and those that change the direction."""
+    """Escape control and direction characters in UTF-8 bytes, to show them on a terminal."""
     text = chunk.decode("utf-8", "replace").replace("\r\n", "\n")
     return "".join(_show_char(char) if unicodedata.category(char) in ("Cc", "Cf") else char for char in text).encode()
 
@@ -41,24 +41,24 @@ def _show_char(char: str) -> str:
 
 
 def show_value(value: Any, limit: int) -> str:
-    """Show any value of JSON in one line of at most `limit` characters."""
+    """Render any JSON value in one line of at most `limit` characters."""
     text = value if isinstance(value, str) else "" if value is None else render_json(value)
     shown = escape_control_chars(text[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 def count(number: int, thing: str) -> str:
-    """Say how many there are of a thing, which forms its plural with an s, or, as `batch`, with es."""
+    """Render a count with its noun: `1 file`, `2 files`, `2 batches`."""
     return f"{number:d} {thing}" + ("" if number == 1 else "es" if thing.endswith("h") else "s")
 
 
 def are(number: int) -> str:
-    """Choose the verb that goes with so many."""
+    """Return `is` or `are`, whichever agrees with a count."""
     return "is" if number == 1 else "are"
 
 
 def render_size(size_bytes: int) -> str:
-    """Render a number of bytes for people."""
+    """Render a size as text."""
     if size_bytes < 1024:
         return count(size_bytes, "byte")
     if size_bytes < _MB // 10:
@@ -67,9 +67,9 @@ def render_size(size_bytes: int) -> str:
 
 
 def show_difference(before: str, after: str, limit: int) -> tuple[str, str]:
-    """Show two texts that differ, each in one line of at most `limit` characters, so that one can see where they do.
+    """Render two different texts, each in one line of at most `limit` characters, such that the difference is visible.
 
-    They begin a little before that place. Texts that look alike are written as JSON has them, and spaces as ␣.
+    The lines start a little before the difference. Texts that look alike are shown as JSON strings, with spaces as ␣.
     """
     left, right = escape_control_chars(before), escape_control_chars(after)
     if before != after and _look_alike(left, right):
@@ -85,7 +85,7 @@ def _window(text: str, start: int, limit: int) -> str:
 
 
 def _look_alike(left: str, right: str) -> bool:
-    """Return whether two texts differ in nothing that one sees: spaces, invisible characters, forms, alphabets."""
+    """Whether two texts differ only invisibly: in spaces, invisible characters, Unicode forms or alphabets."""
     place = common_length(left, right)
     near = slice(max(0, place - _NEAR), place + _NEAR)
     if _skeleton(left[near]) == _skeleton(right[near]):
