@@ -121,7 +121,7 @@ def test_diff_of_one_side_only_is_refused(two: Project) -> None:
     for args in (["--run", "old-0"], ["--run", "a", "--version", "b"], []):
         result = CliRunner().invoke(cli, ["diff", str(two.spec_path), "--fake", *args])
         assert result.exit_code == 2
-        assert "give --run twice" in result.stderr
+        assert "pass --run twice" in result.stderr
 
 
 def test_diff_by_the_command_line_after_another_version_was_applied(project: Project) -> None:

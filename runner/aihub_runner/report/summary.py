@@ -20,7 +20,7 @@ SHOWN = 10
 DETAILS = 5
 _WHEN_REVIEWED = "apply again after the review, or pass --wait-for-review"
 _WHEN_LAPSED = "check that the folder exists; if it may be empty, set allow_empty = true in the spec"
-_HOW_TO_LEAVE_OUT = 'exclude them with "!…" in files; for unsupported types, set [limits] on_unsupported = "ignore"'
+_HOW_TO_LEAVE_OUT = 'exclude them with "!…" in files, or file types with [limits] on_unsupported = "ignore"'
 
 
 def worst_code(codes: Iterable[int]) -> int:
