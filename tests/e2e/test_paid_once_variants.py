@@ -20,6 +20,7 @@ from support.proxy import (
     Proxy,
     answer_instead,
     forward_and_drop,
+    forward_then,
     hide,
     meet,
     rewrite,
@@ -289,3 +290,32 @@ def test_lock_file_that_is_damaged_while_it_is_paid_does_not_end_in_nothing_was_
     assert len(project.documents) == 1
     (project.folder / LOCK).unlink()
     project.check_done(1)
+
+
+# Answers to a start that are odd
+
+
+@pytest.mark.parametrize(
+    "location", ["http://[bad", "//[", "\xff\xfe", "http://\x80", "ftp://x", "", "http://a:99999/", "/\u20ac"]
+)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_start_redirected_to_nowhere_is_paid_once(project: Project, proxy: Proxy, location: str, status: int) -> None:
+    project.write_files(1)
+    where = location.encode().decode("latin-1")
+    proxy.on("POST", RUNS, forward_then(status, Location=where))
+    outcome = project.apply()
+    assert outcome.code in (0, 4, 7), outcome.text
+    project.check_done(1)
+
+
+@pytest.mark.parametrize("wait", ["1e9", "nan", "-5", "inf", "Fri, 31 Dec 9999 23:59:59 GMT", "soon", "3600"])
+def test_service_that_wants_patience_without_end_does_not_hold_us(project: Project, proxy: Proxy, wait: str) -> None:
+    project.write_files(1)
+    proxy.on("POST", RUNS, answer_instead(429, **{"Retry_After": wait}), times=3)
+    process = project.start("apply", "job.toml", "--wait-timeout", "1s")
+    try:
+        process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode in (0, 4, 6)
+    check_paid_once(project.fake)

@@ -89,9 +89,16 @@ def _with_final_responses(pool: Any) -> Any:
     return type(pool.__name__, (pool,), {"ConnectionCls": connection})
 
 
+class _Session(requests.Session):
+    """Looks at no `Location`: redirects are not followed, and one that cannot be read must not look like a bug."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return nothing, wherever the answer points to."""
+
+
 def open_session(connection: Connection) -> requests.Session:
     """Return a new session. The environment's proxies and CA bundle are read here, once."""
-    session = requests.Session()
+    session = _Session()
     session.trust_env = False
     session.auth = _Bearer(connection.token, connection.context)
     session.headers["User-Agent"] = "aihub-runner"

@@ -116,6 +116,7 @@ class Coordinator:
         """Work until nothing is left that can be done now. Raises only bugs and StateError."""
         if self.job.options.wait_timeout_s is not None:
             self._deadline = self.engine.clock() + self.job.options.wait_timeout_s
+            self.recorder.deadline_s = self._deadline
         for item in work:
             self._attempts[item.shard.id] = item.attempt
             if item.is_stale:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from aihub_runner.aihub.schemas import RunInfo, clean_text
+from aihub_runner.aihub.transport import MAX_PATIENCE_S, MAX_WAIT_S
 from aihub_runner.apply.events import Counts, Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.pool import Engine
@@ -89,6 +90,8 @@ class Recorder:
         self._checks: dict[int, int] = {}
         self._lost: dict[int, int] = {}
         self._refused: dict[int, int] = {}
+        self._first_refused_s: dict[int, float] = {}
+        self.deadline_s = float("inf")  # of `--wait-timeout`
         self._troubled: set[int] = set()
         self._bad_disks: set[int] = set()
 
@@ -175,11 +178,18 @@ class Recorder:
         else:
             self.state.record_batch_lost(step.batch, self._now_s())
         self._refused[step.shard] = self._refused.get(step.shard, 0) + 1
-        if self._may_pass(step, error) and self._refused[step.shard] <= MAX_PATIENCE:
+        if self._may_pass(step, error) and self._has_patience(step, error.retry_after_s or 0.0):
             self.not_before_s[step.shard] = self.engine.clock() + (error.retry_after_s or 0.0)
             self.reporter.say(f"refused for now: {error.message}; checking whether it exists before the next attempt")
         else:
             self._leave(step, error)
+
+    def _has_patience(self, step: CreateBatch | StartRun, wait_s: float) -> bool:
+        """Return whether to wait that long for another attempt; a gateway may ask for any time, again and again."""
+        now_s = self.engine.clock()
+        first_s = self._first_refused_s.setdefault(step.shard, now_s)
+        until_s = min(first_s + MAX_PATIENCE_S, max(self.deadline_s, now_s + MAX_WAIT_S))
+        return self._refused[step.shard] <= MAX_PATIENCE and now_s + wait_s <= until_s
 
     def _may_pass(self, step: CreateBatch | StartRun, error: ServiceError) -> bool:
         if error.status in REFUSED_FOR_NOW:
