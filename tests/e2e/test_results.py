@@ -144,7 +144,7 @@ def test_damaged_page_of_a_run_that_is_gone_keeps_no_other_run_from_its_document
     project.write_files(1, start=2)
     outcome = project.apply()
     assert outcome.code == 3, outcome.text
-    assert f"run {run['id']}: is not on the server any more" in outcome.err
+    assert f"run {run['id']}: no longer exists on the server" in outcome.err
     assert project.documents[:2] == before
     assert {line["path"] for line in project.documents} == {f"in/0000{number}.txt" for number in range(3)}
     assert "in/00002.txt" in (project.folder / "results/job/fields.csv").read_text()
@@ -152,7 +152,7 @@ def test_damaged_page_of_a_run_that_is_gone_keeps_no_other_run_from_its_document
     project.forget_requests()
     for outcome in (project.run("status"), project.apply(), project.apply("--retry-failed")):
         assert outcome.code == 3, outcome.text
-        assert f"run {run['id']}: is not on the server any more" in outcome.err
+        assert f"run {run['id']}: no longer exists on the server" in outcome.err
     assert project.fake.journal == []
 
 
@@ -276,7 +276,7 @@ def test_raw_page_that_was_edited_is_told_of_by_status_and_fetched_again(project
     [page] = (project.folder / "results/job/raw").rglob("*.json")
     kept = page.read_bytes()
     page.write_bytes(kept.replace(b"COMPLETE", b"COMPLETED"))
-    assert "is not as it was fetched" in project.run("status").out
+    assert "was changed after it was fetched" in project.run("status").out
     assert project.apply().code == 0
     assert page.read_bytes() == kept
 

@@ -141,7 +141,7 @@ def test_file_that_its_disk_does_not_give_when_it_is_sent_is_set_aside_and_with_
         fail(patched, number, *bad, when=lambda: len(project.fake.batches()) > 1)
         outcome = project.apply()
     assert outcome.code == 5, outcome.text
-    assert "check the disk or the mount" in outcome.err
+    assert "check its disk or mount" in outcome.err
     assert len(project.fake.runs()) == 1
     assert project.apply().code == 0
     assert len({line["path"] for line in project.documents}) == 7

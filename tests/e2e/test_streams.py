@@ -127,7 +127,7 @@ def test_whether_a_name_is_utf8_is_decided_from_its_bytes(project: Project, loca
     Path(os.fsdecode(os.fsencode(project.folder) + b"/in/caf\xe9.txt")).write_text("words")
     done = shell(project, "runner apply job.toml", **locale)
     assert done.returncode == 3, done
-    assert rb"in/caf\xe9.txt: name, its name is not UTF-8" in done.stdout
+    assert rb"in/caf\xe9.txt: name, the name is not UTF-8" in done.stdout
     assert set(project.arrived()) == {"00000.txt"}
 
 

@@ -276,7 +276,7 @@ def test_results_below_a_confidence_are_those_of_either_kind(project: Project) -
     project.apply()
     outcome = project.run("results", "--below-confidence", "0.1")
     assert outcome.code == 2
-    assert "no confidence was fetched" in outcome.err
+    assert "no confidences were fetched" in outcome.err
 
 
 def test_columns_of_a_part_of_the_results_are_named_as_in_the_table(project: Project) -> None:
@@ -310,7 +310,7 @@ def test_what_is_no_json_is_null_with_a_warning_and_numbers_keep_their_text(proj
             page.write_text(text)
             state.execute("UPDATE pages SET digest = ?", [digest_file(page)])
     write_again(project)
-    told = f"in/00000.txt, document 0, field {name}, value: NaN is no JSON, null is written in its place"
+    told = f"in/00000.txt, document 0, field {name}, value: NaN is invalid JSON, replaced by null"
     outcome = project.apply()
     assert outcome.code == 0
     assert f"  warning    {told}\n" in outcome.out

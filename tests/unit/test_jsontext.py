@@ -117,7 +117,7 @@ def test_page_of_odd_numbers_and_names_is_read_and_written_by_the_letter(tmp_pat
     [share] = duckdb.execute(f"SELECT confidence_model FROM '{tmp_path}/fields.parquet'").fetchall()[0]
     assert share == 0.95
 
-    assert "in/a.pdf, document 0, field total, confidence.ocr: NaN is no JSON, null is written in its place" in warnings
+    assert "in/a.pdf, document 0, field total, confidence.ocr: NaN is invalid JSON, replaced by null" in warnings
     assert any(text.startswith("in/a.pdf, document 0, field note") and "Infinity" in text for text in warnings)
     assert any("field weight, source_coordinates.0.top_y: -Infinity" in text for text in warnings)
     assert any(text.startswith("run run-1, field odd, value: NaN") for text in warnings)

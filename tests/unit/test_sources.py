@@ -276,7 +276,7 @@ def test_all_that_leads_outside_is_listed(tmp_path: Path) -> None:
     (tmp_path / "job/y").symlink_to("../out")
     error = told(tmp_path / "job", '["in/*", "y/*", "../out/*", "/nowhere/*"]')
     assert error.message == f"{tmp_path}/job/job.toml: files leads outside, ../out, /nowhere/*, in/x.txt, y"
-    assert error.hint == "give --allow-outside to mean it"
+    assert error.hint == "pass --allow-outside to allow it"
     assert paths(scan(tmp_path / "job", '["in/*", "!in/x.txt"]')) == ["in/b.txt"]
 
 
@@ -329,7 +329,7 @@ def test_unsupported_types_are_treated_as_the_spec_says(
 
 @pytest.mark.parametrize(
     ("files", "hint"),
-    [('"*.pdf"', "check files, and that the documents are there"), ('"in"', 'write files = "in/**" to take')],
+    [('"*.pdf"', "check files in the spec, and that the documents exist"), ('"in"', 'set files = "in/**" to match')],
 )
 def test_no_file_at_all_is_an_error_with_a_way_out(tmp_path: Path, files: str, hint: str) -> None:
     write(tmp_path, "in/a.txt")
@@ -341,7 +341,7 @@ def test_no_file_at_all_is_an_error_with_a_way_out(tmp_path: Path, files: str, h
 
 def test_no_file_but_ignored_ones_says_so(tmp_path: Path) -> None:
     write(tmp_path, "a.wav", "b.wav")
-    assert "but 2 of unsupported types" in told(tmp_path, '"*"', '[limits]\non_unsupported = "ignore"\n').message
+    assert "except 2 of unsupported types" in told(tmp_path, '"*"', '[limits]\non_unsupported = "ignore"\n').message
 
 
 def test_file_that_is_written_after_the_last_scan_began_is_hashed(tmp_path: Path) -> None:

@@ -442,7 +442,7 @@ def test_text_too_long_for_a_cell_is_refused_by_name_and_the_others_are_written(
     refused = write_all(tmp_path, pages)
     assert [error.message.split(":")[0] for error in refused] == ["fields.xlsx", "documents/Invoice.xlsx"]
     assert {error.hint for error in refused} == {"use parquet"}
-    what = "has 32768 characters, a cell takes 32767"
+    what = "has 32768 characters, a cell holds 32767"
     assert refused[0].message.endswith(f"a text of in/a.pdf, document 0, field text, value (row 2, column 9) {what}")
     assert refused[1].message.endswith(f"a text of in/a.pdf, document 0, field text (row 2, column 13) {what}")
     assert list_tables(tmp_path, "xlsx") == []

@@ -1,1 +1,1 @@
-"""What runs yielded: raw pages, documents, tables, and what differs between two of them."""
+"""The results of runs: raw pages, documents, tables, and comparisons."""

@@ -1,4 +1,4 @@
-"""Compare two sets of results field by field: what changed, what appeared, what vanished. Pure."""
+"""Compare two sets of results field by field: changed, appeared, vanished. Pure."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from aihub_runner.text.jsontext import render_json
 KINDS = ("changed", "appeared", "vanished", "same")
 APP = ("app_name", "app_id", "deployment_id", "owner")
 
-Candidates = Mapping[str, Sequence[tuple[Member, Run]]]  # by path, the newest first
+Candidates = Mapping[str, Sequence[tuple[Member, Run]]]  # by path, newest first
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A field that is not the same on both sides; `before` and `after` have value, type and error, or are None.
+    """A field that differs. `before` and `after` have value, type and error, or are None if the field is absent.
 
-    `occurrence` tells fields of one name apart, from 0. It and the index of the document are those of the side after,
-    or of the one before where that alone has the field; what they were before is None where it had none.
+    `occurrence` distinguishes fields with the same name, from 0. It and the index of the document are those of the
+    newer side; of the older side if only that has the field. The `…_before` values are None if the older side lacks it.
     """
 
     path: str
@@ -41,7 +41,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ClassChange:
-    """A document that is of another class, or there on one side only; that side's class alone is given then."""
+    """A document with another class, or on one side only. Then only that side's class is set."""
 
     path: str
     document_index: int
@@ -53,7 +53,7 @@ class ClassChange:
 
 @dataclass(slots=True)
 class Diff:
-    """What differs between two sets of results of the same files."""
+    """The differences between two sets of results of the same files."""
 
     before: str
     after: str
@@ -68,19 +68,19 @@ class Diff:
     classes: list[ClassChange] = field(default_factory=list)
 
     def total(self, kind: str) -> int:
-        """Count the fields of a kind of change."""
+        """Return the number of fields with a kind of change."""
         return sum(counts[kind] for counts in self.fields.values())
 
 
 def runs_of_id(shards: Iterable[Shard], run_id: str) -> Candidates:
-    """List the files of one run."""
+    """Return the files of one run."""
     return _candidates(shards, lambda run: run.remote_id == run_id)
 
 
 def runs_of_version(
     shards: Iterable[Shard], settings_of: Mapping[str, Mapping[str, Any]], today: Mapping[str, Any], version: str
 ) -> Candidates:
-    """List the files of all runs of a version of today's app; an empty version is that of specs that name none."""
+    """Return the files of all runs of a version of today's app. An empty version means specs without a version."""
     keys = {
         key
         for key, settings in settings_of.items()
@@ -90,7 +90,7 @@ def runs_of_version(
 
 
 def known_versions(settings_of: Mapping[str, Mapping[str, Any]], today: Mapping[str, Any]) -> list[str]:
-    """List the versions of today's app that anything was run with, sorted; there may be no results of it yet."""
+    """List all versions of today's app that were run, sorted. Some may have no results yet."""
     same = (s for s in settings_of.values() if all(s.get(name) == today.get(name) for name in APP))
     return sorted({settings.get("version", "") for settings in same})
 
@@ -107,7 +107,7 @@ def _candidates(shards: Iterable[Shard], is_wanted: Any) -> Candidates:
 
 
 def pair_files(before: Candidates, after: Candidates) -> list[tuple[Chosen, Chosen]]:
-    """Choose for each file that both sides have the newest runs, of the same bytes where there are any."""
+    """Pair the newest runs of each file that both sides have, preferably runs on the same content."""
     pairs = []
     for path in sorted(before.keys() & after.keys()):
         same = ((a, b) for b in after[path] for a in before[path] if a[0].identity == b[0].identity)
@@ -117,7 +117,7 @@ def pair_files(before: Candidates, after: Candidates) -> list[tuple[Chosen, Chos
 
 
 def compare(diff: Diff, before: Iterable[Document], after: Iterable[Document]) -> None:
-    """Add what differs between documents, both sorted by path and index; files that one side lacks add nothing."""
+    """Add the differences between documents, sorted by path and index. Files on one side only are ignored."""
     files_after = _by_path(after)
     path_after, documents_after = next(files_after, ("", []))
     for path, documents in _by_path(before):
@@ -154,7 +154,7 @@ def _class(document: Document | None) -> Any:
 
 
 def _content(document: Document) -> str:
-    """Return all that is compared of a document, as text."""
+    """Return everything in a document that is compared, as text."""
     return render_json([document["class"], [[str(item["name"]), _side(item)] for item in document["fields"]]])
 
 
@@ -176,7 +176,7 @@ def _side(item: Mapping[str, Any]) -> Side:
 
 
 def _fields(document: Document | None) -> dict[str, list[Side]]:
-    """Return the fields of a document by name, in the order in which they occur."""
+    """Return the fields of a document by name, in order."""
     fields: dict[str, list[Side]] = {}
     for item in document["fields"] if document else ():
         fields.setdefault(str(item["name"]), []).append(_side(item))

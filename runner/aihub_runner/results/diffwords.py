@@ -1,4 +1,4 @@
-"""Say what differs between two sets of results, so that the difference itself can be seen."""
+"""Render the differences between two sets of results as text, such that each difference is visible."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _Side = Mapping[str, Any]
 
 
 def render_diff(name: str, diff: Diff) -> str:
-    """Render what differs for people."""
+    """Render a diff as text."""
     lines = [
-        f"{name}: {diff.before} against {diff.after}",
+        f"{name}: {diff.before} compared with {diff.after}",
         f"  files      {diff.files} compared",
         f"  documents  {diff.documents} compared, {diff.documents_changed} differ",
         "  fields     " + ", ".join(f"{diff.total(kind)} {kind}" for kind in KINDS),
     ]
     notes = {diff.only_before: f"only in {diff.before}", diff.only_after: f"only in {diff.after}"}
-    notes[diff.other_bytes] = "had other bytes then; what differs may be the file"
+    notes[diff.other_bytes] = "with changed content, so differences may come from the file"
     lines += [f"  note       {count(len(paths), 'file')} {text}" for paths, text in notes.items() if paths]
     differing = [name for name, counts in sorted(diff.fields.items()) if counts.total() > counts["same"]]
     if differing:
@@ -32,7 +32,7 @@ def render_diff(name: str, diff: Diff) -> str:
     shown = [_describe_class(change) for change in diff.classes[:SHOWN]]
     shown += [_describe_change(change, names) for change in diff.changes[: SHOWN - len(shown)]]
     lines += [""] * bool(shown) + shown
-    lines += [f"  and {total - SHOWN} more; --json lists all"] * (total > SHOWN)
+    lines += [f"  and {total - SHOWN} more; to list all, pass --json"] * (total > SHOWN)
     return "\n".join(escape_control_chars(line) for line in lines)
 
 
@@ -47,7 +47,7 @@ def _render_table(diff: Diff, names: Sequence[str]) -> list[str]:
 
 
 def name_fields(names: Iterable[str], limit: int) -> dict[str, str]:
-    """Show the names of fields, short where that still tells them apart, else whole."""
+    """Return field names to show: shortened if they stay distinct, else in full."""
     given: dict[str, list[str]] = {}
     for name in names:
         given.setdefault(show_value(name, limit), []).append(name)
@@ -65,7 +65,7 @@ def _describe_change(change: Change, names: Mapping[str, str]) -> str:
 
 
 def _shift(before: int | None, after: int, kind: str) -> str:
-    """Say which it is, and which it was before where that is another."""
+    """Render an index, with the earlier one if it differs."""
     return str(after) if before in (None, after) or kind != "changed" else f"{before}→{after}"
 
 
@@ -77,7 +77,7 @@ def _describe_class(change: ClassChange) -> str:
 
 
 def describe_classes(change: ClassChange, limit: int) -> tuple[str, str]:
-    """Say of which class a document is on each side, so that one sees the difference."""
+    """Render the class of a document on each side, such that the difference is visible."""
     before, after = ("none" if side is None else _text(side) for side in (change.before, change.after))
     if before == after or "" in (before, after):
         before, after = render_json(change.before), render_json(change.after)
@@ -85,9 +85,9 @@ def describe_classes(change: ClassChange, limit: int) -> tuple[str, str]:
 
 
 def describe_sides(change: Change, limit: int, quote: str = "") -> tuple[str | None, str | None]:
-    """Say what a field is on each side, so that one sees the difference; None where it is not there.
+    """Render a field on each side, such that the difference is visible; None where it is absent.
 
-    Texts stand between quotes where one is given.
+    Strings are put between `quote`.
     """
     before, after = change.before, change.after
     if before is None or after is None:
@@ -113,13 +113,13 @@ def _describe_parts(before: _Side, after: _Side, limit: int, quote: str) -> tupl
 
 
 def _describe_side(side: _Side, shown: Mapping[str, str], quote: str, whole: bool) -> str:
-    """Say what a field is; an error stands for its value, unless it is the value that differs (`whole`)."""
+    """Render a field. An error replaces the value, unless the values differ (`whole`)."""
     value, kind, error = shown["value"], shown["type"], shown["error"]
     value = f"{quote}{value}{quote}" if isinstance(side["value"], str) else value
-    told = value + f" ({kind})" * bool(side["type"])
+    typed = value + f" ({kind})" * bool(side["type"])
     if not side["error"]:
-        return told
-    return f"error: {error}" + f", {told}" * whole
+        return typed
+    return f"error: {error}" + f", {typed}" * whole
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Write `documents.jsonl`: the newest results of each file, a line per document, from the raw pages."""
+"""Write `documents.jsonl` from the raw pages: the newest results of each file, a line per document."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ MAX_WARNINGS = 1000
 
 
 def update_documents(found: Found) -> None:
-    """Write the file again where what it is made from has changed or it is missing; never over a person's edits.
+    """Write the file if it is missing or its inputs have changed. The caller checks for edits, see `is_edited`.
 
-    What was no JSON in the answers is remembered, see `load_warnings`. Raises ResultsError where raw pages are
-    missing, StateError where the disk is full.
+    Records invalid JSON in the results, see `load_warnings`. Raises ResultsError if raw pages are missing, StateError
+    if the disk is full.
     """
     state, path, made_from = found.state, found.folder / DOCUMENTS_NAME, found.identify()
     if path.is_file() and state.get_meta("documents_from") == made_from:
         return
 
-    def announce(digest: str) -> None:  # if we die between the two, the file is known to be ours all the same
+    def announce(digest: str) -> None:  # a crash between the two leaves a file that is known to be ours
         state.record_meta("documents_next", digest)
 
     odd: dict[str, None] = {}
@@ -44,26 +44,26 @@ def update_documents(found: Found) -> None:
 
 
 def load_warnings(state: State) -> list[str]:
-    """Load what was no JSON in the answers, and what is written in its place."""
+    """Load the warnings about invalid JSON in the results, and its replacements."""
     found = [json.loads(state.get_meta(key) or "[]") for key in ("documents_warnings", "cases_warnings")]
     return [*found[0], *found[1]]
 
 
 def is_edited(state: State, folder: Path) -> bool:
-    """Return whether the file was changed by someone else since it was written."""
+    """Whether the file was edited since we wrote it."""
     written = state.get_meta("documents_digest")
     return bool(written) and not _is_ours(state, folder) and digest_file(folder / DOCUMENTS_NAME) != ""
 
 
 def _is_ours(state: State, folder: Path) -> bool:
-    """Return whether the file is there as we wrote it."""
+    """Whether the file exists as we wrote it."""
     ours = [state.get_meta("documents_digest"), state.get_meta("documents_next")]
-    ours += [load_written(folder).get(DOCUMENTS_NAME, "")]  # by a later state than this one
+    ours += [load_written(folder).get(DOCUMENTS_NAME, "")]  # written under a newer state file
     return digest_file(folder / DOCUMENTS_NAME) in filter(None, ours)
 
 
 def without_damage(found: Found, damage: Damage) -> Found:
-    """Pass over damaged pages, and keep the documents that were made of them, where their lines are here."""
+    """Exclude damaged pages. Keep the documents that were made from them, if their lines still exist."""
     damaged = frozenset(path for paths in damage.values() for path in paths)
     runs = {choice.run.remote_id for choice in found.chosen if choice.run.id in damage}
     kept: dict[tuple[str, str], list[Document]] = {}
@@ -75,19 +75,19 @@ def without_damage(found: Found, damage: Damage) -> Found:
 
 
 def find_damage(state: State, shards: Iterable[Shard], goal: Goal, folder: Path) -> list[str]:
-    """List the results that are not as they were fetched or written: missing, or edited by hand."""
+    """List the results that are missing or edited."""
     damaged = []
     if is_edited(state, folder):
         damaged.append(f"{DOCUMENTS_NAME} was edited by hand")
     elif is_missing(state, folder):
         damaged.append(f"{DOCUMENTS_NAME} is missing")
     pages = sorted(path for paths in find_damaged(state, shards, goal, folder).values() for path in paths)
-    ways = {path: "is not as it was fetched" if (folder / path).exists() else "is missing" for path in pages}
+    ways = {path: "was changed after it was fetched" if (folder / path).exists() else "is missing" for path in pages}
     return damaged + [f"{path} {how}" for path, how in ways.items()]
 
 
 def is_missing(state: State, folder: Path) -> bool:
-    """Return whether the file was written, and is not there any more."""
+    """Whether the file was written, and no longer exists."""
     return bool(state.get_meta("documents_digest")) and not (folder / DOCUMENTS_NAME).is_file()
 
 
@@ -98,10 +98,10 @@ def render_document(document: Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What `documents.jsonl` is made of, in numbers.
+    """The contents of `documents.jsonl`, in numbers.
 
-    `gone` documents are of files that are there no more, `missing` files have no answer, `empty` ones an answer
-    without a document, `unknown` answers no file.
+    `gone` documents belong to removed files. `missing` files have no result, `empty` files have a result without a
+    document, and `unknown` results belong to no file.
     """
 
     documents: int
@@ -135,14 +135,14 @@ def tally_documents(state: State, shards: Iterable[Shard], scan: Scan, goal: Goa
 
 
 def documents_by_run(state: State, shards: Iterable[Shard]) -> dict[int, int]:
-    """Count the documents of each run (by row) whose results are here."""
+    """Return the number of documents of each fetched run, by row id."""
     runs = [run for shard in shards for run in shard.runs if run.fetched]
     answers = ((run.id, state.load_answers(run.id, min(run.fetched)).values()) for run in runs)
     return {run: sum(answer.documents for answer in of_run) for run, of_run in answers}
 
 
 def read_documents(path: Path, *, as_written: bool = False) -> Iterator[dict[str, Any]]:
-    """Read a `documents.jsonl`, a dictionary per document; `as_written` keeps the text of numbers."""
+    """Read a `documents.jsonl`, a dictionary per document. `as_written` keeps the text of numbers."""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             yield READER.decode(line) if as_written else json.loads(line, parse_int=read_whole)

@@ -1,4 +1,4 @@
-"""Which documents and fields are meant, of all that there are. Pure."""
+"""Select documents and fields. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from aihub_runner.text.jsontext import read_float
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What all must fit: classes, and for a field, that it has an error or that one is not confident of it.
+    """The conditions that a document or field must meet: class, error, and a confidence `below` a threshold.
 
-    A confidence counts that the service gives, the model's or that of the text recognition.
+    The lower one of the model's and the text recognition's confidence counts, as far as the service returns them.
     """
 
     classes: frozenset[str] = frozenset()
@@ -25,25 +25,25 @@ class Filter:
 
     @property
     def is_of_fields(self) -> bool:
-        """Whether it leaves out fields."""
+        """Whether it has conditions on fields."""
         return self.only_errors or self.below is not None
 
     def takes_class(self, document: Document) -> bool:
-        """Return whether a document is of a class that is meant."""
+        """Whether a document has a selected class."""
         return not self.classes or (class_of(document) or UNCLASSIFIED) in self.classes
 
     def takes_field(self, one: Mapping[str, Any]) -> bool:
-        """Return whether a field is meant."""
+        """Whether a field is selected."""
         return (not self.only_errors or bool(one["error"])) and (self.below is None or _lowest(one) < self.below)
 
     def documents(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """Return the documents that are meant, whole: of a class that is, with a field that is."""
+        """Return the documents with a selected class and a selected field, with all their fields."""
         for document in documents:
             if self.takes_class(document) and (not self.is_of_fields or any(map(self.takes_field, document["fields"]))):
                 yield document
 
     def field_rows(self, document: Document) -> Sequence[Row]:
-        """Return the rows of the fields that are meant."""
+        """Return the rows of the selected fields."""
         rows = field_rows(document)
         return [row for row, one in zip(rows, document["fields"], strict=True) if self.takes_field(one)]
 

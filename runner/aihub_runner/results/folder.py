@@ -1,4 +1,4 @@
-"""Keep the tables in the folder of results: each in every format asked for, whole, and never over a person's edits."""
+"""Keep the tables in the results folder up to date, in every format of the spec. Never overwrite edits."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from aihub_runner.state.store import State
 from aihub_runner.system.shortage import spare_descriptors
 
 MAX_WARNINGS = 1000
-OPEN_AT_ONCE = 50  # tables that are written in one reading of the pages; each holds a file open, or two
+OPEN_AT_ONCE = 50  # tables to write in one pass over the pages; each needs one or two open files
 
 
 def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) -> list[RunnerError]:
-    """Write the tables again where what they are made from has changed or one is missing, and tell what cannot be.
+    """Write the tables if one is missing or their inputs have changed. Return the errors of tables that failed.
 
-    A table that was edited by hand is left as it is, unless `again`; one that is not wanted any more is removed.
-    Each stands alone. Raises ResultsError where raw pages are missing, StateError where the state cannot be written.
+    Keeps edited tables, unless `again`, and removes tables that are no longer needed. An error of one table does not
+    affect the others. Raises ResultsError if raw pages are missing, StateError if the state cannot be written.
     """
     state, folder = found.state, found.folder
     made_from = f"{VERSION} {'+'.join(sorted(formats))} {found.identify()}"
     record = _load_record(state)
     if not again and state.get_meta("tables_from") == made_from and not list_missing(state, folder):
         return load_refused(state)
-    state.record_meta("tables_from", "")  # if we die before the end, the next apply writes them again
+    state.record_meta("tables_from", "")  # after a crash, the next apply writes them again
     _sweep(folder)
     left = set() if again else set(list_edited(state, folder))
     odd: dict[str, None] = {}
@@ -73,31 +73,31 @@ class Target:
 
     @property
     def path(self) -> str:
-        """Where it lies in the folder of results."""
+        """The path in the results folder."""
         return f"{self.table.name}.{self.format}"
 
 
-# What was written, and how it was then
+# The record of written tables
 
 
 def _load_record(state: State) -> dict[str, list[Any]]:
-    """Load digest, size and time of change of each table, by its path in the folder of results."""
+    """Load the digest, size and modification time of each table, by its path in the results folder."""
     return json.loads(state.get_meta("tables") or "{}")  # type: ignore[no-any-return]
 
 
 def forget_tables(state: State) -> None:
-    """Forget what was written: the folder of results is another one."""
+    """Forget the written tables, since the results folder has changed."""
     for key in ("tables", "tables_next", "tables_from", "tables_refused"):
         state.record_meta(key, "")
 
 
 def load_names(state: State) -> Names:
-    """Load the names that columns have, so that no apply changes them."""
+    """Load the column names of earlier applies, which stay the same."""
     return parse_names(state.get_meta("columns"))
 
 
 def load_refused(state: State) -> list[RunnerError]:
-    """Load what could not be written of what is asked for, and why."""
+    """Load the errors of tables that could not be written."""
     return [
         Shortage(message, hint) if lacking else ResultsError(message, hint)
         for message, hint, *lacking in json.loads(state.get_meta("tables_refused") or "[]")
@@ -109,9 +109,9 @@ def _as_record(error: RunnerError) -> list[object]:
 
 
 def list_edited(state: State, folder: Path) -> list[str]:
-    """List the tables that were changed by someone else since they were written."""
+    """List the tables that were edited since we wrote them."""
     announced = json.loads(state.get_meta("tables_next") or "{}")
-    record, later = _load_record(state), load_written(folder)  # by a later state than this one
+    record, later = _load_record(state), load_written(folder)  # written under a newer state file
     return sorted(
         path for path in record if _is_edited(folder / path, record[path], (announced.get(path), later.get(path)))
     )
@@ -123,13 +123,13 @@ def _is_edited(path: Path, written: list[Any], also: tuple[str | None, ...]) -> 
 
 
 def find_table_damage(state: State, folder: Path) -> list[str]:
-    """List the tables that are not as they were written: missing, or edited by hand."""
+    """List the tables that are missing or edited."""
     edited = [f"{path} was edited by hand" for path in list_edited(state, folder)]
     return [*edited, *(f"{path} is missing" for path in list_missing(state, folder))]
 
 
 def list_missing(state: State, folder: Path) -> list[str]:
-    """List the tables that were written, and are not there any more."""
+    """List the tables that were written, and no longer exist."""
     return sorted(path for path in _load_record(state) if not (folder / path).is_file())
 
 
@@ -142,7 +142,7 @@ def _stat(path: Path) -> list[int]:
 
 
 def _remove(state: State, folder: Path, paths: Iterable[str]) -> None:
-    """Remove tables that are not wanted, or cannot be written, any more: they would tell what was."""
+    """Remove tables that are no longer needed, or can no longer be written. They would show old results."""
     record = _load_record(state)
     for path in paths:
         with explain_disk(folder / path):
@@ -152,7 +152,7 @@ def _remove(state: State, folder: Path, paths: Iterable[str]) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what an apply that died left half-written."""
+    """Remove the temporary files of a crashed apply."""
     for left in [*folder.glob(".fields.*.tmp"), *folder.glob(".cases.*.tmp"), *folder.glob("documents/.*.tmp")]:
         left.unlink(missing_ok=True)
     for waiting in [*folder.glob(f"{WAITING}*"), *folder.glob(f"documents/{WAITING}*")]:
@@ -163,7 +163,7 @@ def _sweep(folder: Path) -> None:
 
 
 class _Writing:
-    """A table on its way into its file; the first error ends it, and leaves the file that is there."""
+    """A table that is being written. The first error ends it, and keeps the existing file."""
 
     def __init__(self, target: Target, folder: Path, memory: int) -> None:
         self.target = target
@@ -192,7 +192,7 @@ class _Writing:
             self._try(partial(self._sink.write, rows))
 
     def finish(self) -> None:
-        """Complete the file, beside its place."""
+        """Complete the temporary file."""
         if not self.error:
             self._try(self._finish)
 
@@ -202,25 +202,25 @@ class _Writing:
             self.digest = self._draft.finish()
 
     def publish(self) -> None:
-        """Let it take its place."""
+        """Move the temporary file to its final path."""
         if self._draft and not self.error:
             self._try(self._draft.publish)
 
     def record(self) -> list[Any]:
-        """Return what is remembered of the file."""
+        """Return the record of the file."""
         return [self.digest, *_stat(self._path)]
 
     def close(self) -> None:
-        """Leave nothing behind but what was published."""
+        """Remove everything that was not published."""
         if self._sink:
             self._sink.drop()
         if self._draft:
-            with suppress(OSError):  # of what was given up; else it is closed by now
+            with suppress(OSError):  # of an abandoned file; a finished one is closed
                 self._draft.close()
 
 
 def _write_tables(found: Found, layout: Layout, targets: Sequence[Target]) -> dict[str, RunnerError]:
-    """Write some tables in one reading of the pages, and give what went wrong, by path."""
+    """Write tables in one pass over the pages. Return the errors by path."""
     with _opened(targets, found.folder) as writing:
         _fill(found, layout, writing)
         for one in writing:
@@ -250,7 +250,7 @@ def _fill(found: Found, layout: Layout, writing: Sequence[_Writing]) -> None:
 
 
 def _publish(state: State, writing: Sequence[_Writing]) -> None:
-    """Let files take their places; if we die in between, those that did are known to be ours all the same."""
+    """Publish files. After a crash in between, the published ones are still known to be ours."""
     announced = {one.target.path: one.digest for one in writing}
     state.record_meta("tables_next", json.dumps(announced))
     for one in writing:

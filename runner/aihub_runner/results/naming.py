@@ -1,4 +1,4 @@
-"""Names of columns and of files that stay the same, and are no other's however a reader compares names. Pure."""
+"""Stable names for columns and files, distinct even for readers that ignore case or Unicode forms. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from aihub_runner.text.jsontext import as_unicode
 
 UNCLASSIFIED = "unclassified"
 
-Occurrence = tuple[str, int]  # the name of a field, and how often it has occurred in a document by then, from 1
+Occurrence = tuple[str, int]  # the name of a field, and its number among the fields of that name in a document, from 1
 
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-# Names that Windows takes for devices, whatever follows the first dot.
+# Device names on Windows, whatever follows the first dot.
 _RESERVED = frozenset({"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(10)})
 
 
@@ -27,10 +27,10 @@ _RESERVED = frozenset({"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in (
 def name_columns(
     occurrences: Sequence[Occurrence], known: Mapping[Occurrence, str], others: Iterable[str]
 ) -> dict[Occurrence, str]:
-    """Name the column of each occurrence of a field, unlike `others` and each other however a reader compares names.
+    """Name the column of each occurrence of a field. Names are distinct from each other and from `others`.
 
-    Those that are known keep theirs. Of others a field keeps its own name, the one seen first before one that differs
-    from it in case only; what is left gets a number, as a field that occurs twice: `total`, `total_2`.
+    Known occurrences keep their names. A new field gets its own name if no other name differs from it in case only.
+    Other occurrences get a number, like a field that occurs twice: `total`, `total_2`.
     """
     taken = {fold_name(name) for name in others}
     labels: dict[Occurrence, str] = {}
@@ -54,25 +54,25 @@ def name_columns(
 
 
 def fold_name(name: str) -> str:
-    """Return what names have in common that a reader may take for the same."""
+    """Return a key that is equal for names that some reader may treat as the same."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", as_unicode(name)).casefold())
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Which name each occurrence of a field has as a column: in the table of its class, and in one of all classes."""
+    """The column name of each occurrence of a field: in the table of its class, and in the table of all classes."""
 
     classes: dict[str | None, Mapping[Occurrence, str]] = field(default_factory=dict)
     whole: Mapping[Occurrence, str] = field(default_factory=dict)
 
     def as_text(self) -> str:
-        """Render them, to be remembered."""
+        """Render the names as text, to be stored."""
         classes = [[name, _listed(labels)] for name, labels in self.classes.items()]
         return json.dumps({"classes": classes, "whole": _listed(self.whole)})
 
 
 def parse_names(text: str) -> Names:
-    """Read what `Names.as_text` has rendered; an empty text is that of none."""
+    """Parse the text of `Names.as_text`. An empty text has no names."""
     if not text:
         return Names()
     found = json.loads(text)
@@ -91,23 +91,19 @@ def _labels(listed: Iterable[tuple[str, int, str]]) -> dict[Occurrence, str]:
 
 
 def name_classes(classes: Sequence[str | None]) -> dict[str | None, str]:
-    """Return each class the name of its file, which stays in its folder on every system, and is no other's.
+    """Return the file name of each class. It is distinct, and safe on every system.
 
-    A harmless name is kept. Else what is harmless of it, and a hash; likewise where names differ in case only.
+    A safe name is kept. Otherwise, or if names differ in case only, it is the safe part of the name and a hash.
     """
     folded = Counter(name.casefold() for name in classes if name is not None)
     folded[UNCLASSIFIED] += 1
     return {
-        name: UNCLASSIFIED
-        if name is None
-        else name
-        if _is_harmless(name) and folded[name.casefold()] == 1
-        else _hash(name)
+        name: UNCLASSIFIED if name is None else name if _is_safe(name) and folded[name.casefold()] == 1 else _hash(name)
         for name in classes
     }
 
 
-def _is_harmless(name: str) -> bool:
+def _is_safe(name: str) -> bool:
     return bool(_SAFE.fullmatch(name)) and name.split(".")[0].casefold() not in _RESERVED
 
 

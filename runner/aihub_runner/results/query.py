@@ -1,4 +1,4 @@
-"""Return the results again, some or all of them, as documents or as one of the tables, from the raw pages."""
+"""Export results from the raw pages, all or a selection, as documents or as a table."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from aihub_runner.results.reader import Chosen, Found
 from aihub_runner.results.tables import CASES, FIELDS, Document, Row, Shape, Table, case_row
 from aihub_runner.results.writers.formats import open_sink
 
-NESTED = "nested"  # no table: documents as in documents.jsonl
+NESTED = "nested"  # not a table: documents as in documents.jsonl
 _Rows = Iterable[Sequence[Row]]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked for: which table (or NESTED), in which format, and of which results.
+    """What to export: the table (or NESTED), the format, and the selection.
 
-    `since_s` is when the run must have ended, in Unix seconds.
+    Only runs that ended at `since_s` or later count, in Unix seconds.
     """
 
     table: str
@@ -33,16 +33,15 @@ class Request:
 
 
 def extract(found: Found, request: Request, file: File) -> tuple[int, list[str]]:
-    """Write what is asked for into a file; give the number of rows, and warnings of what was no JSON in the answers.
+    """Write the requested results into a file. Return the number of rows, and warnings about invalid JSON in them.
 
-    May be repeated.
-    Raises ResultsError where raw pages are missing or the format cannot hold the table, InputError where there is
-    nothing to choose by, OSError.
+    May be repeated. Raises ResultsError if raw pages are missing or the format cannot hold the table, InputError if
+    a filter needs data that was not fetched, OSError.
     """
     if request.filter.below is not None and "confidence" not in found.include.split("+"):
         raise InputError(
-            "--below-confidence: no confidence was fetched",
-            'add "confidence" to [results] include and apply; it is free of charge',
+            "--below-confidence: no confidences were fetched",
+            'add "confidence" to [results] include, and apply again; fetching is free',
         )
     if request.since_s:
         found = replace(found, chosen=[choice for choice in found.chosen if _ended_s(choice) >= request.since_s])
@@ -80,7 +79,7 @@ def _fields(found: Found, chosen: Filter) -> tuple[Table, _Rows]:
 
 
 def _documents(found: Found, chosen: Filter) -> tuple[Table, _Rows]:
-    """Return a table with the fields of all classes that are meant, side by side, under the names that they have."""
+    """Return a table with the fields of all selected classes as columns, under their stable names."""
     names = load_names(found.state)
     one = next(iter(chosen.classes)) if len(chosen.classes) == 1 else None
     known = names.classes.get(None if one == UNCLASSIFIED else one, {}) if one else names.whole

@@ -1,4 +1,4 @@
-"""Read a raw page of results a file at a time: as values, a whole page takes several times the memory of its text."""
+"""Parse a raw page of results one file at a time. A whole parsed page takes several times the memory of its text."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class RawPage:
-    """A page by its text. Raises ValueError, IndexError or RecursionError where that is not a page.
+    """The text of a page. Methods raise ValueError, IndexError or RecursionError if it is not a page.
 
-    Of members of one name the last counts, as everywhere. `is_odd` tells whether what is read may hold what
-    `jsontext.settle` takes out.
+    Of members with the same name, the last one counts, as in `json`. `is_odd` is whether the text may contain what
+    `jsontext.settle` replaces.
     """
 
     def __init__(self, text: str) -> None:
         self.is_odd = may_be_odd(text)
         self._text = text
-        self._starts: list[int] = []  # of the files that were come across
-        self._more: Iterator[tuple[int, Any]] | None = None  # of the text alone: a page is gone when it is let go
+        self._starts: list[int] = []  # of the files that were parsed
+        self._more: Iterator[tuple[int, Any]] | None = (
+            None  # refers to the text only: a cycle would keep the page in memory
+        )
 
     def file(self, position: int) -> Any:
-        """Read one of the files; in order, each is read once only."""
+        """Parse one of the files. Reading in order parses each file once."""
         if position < len(self._starts):
             return READER.raw_decode(self._text, self._starts[position])[0]
         if self._more is None:
@@ -44,12 +46,12 @@ class RawPage:
 
     def _find_last(self, name: str) -> int | None:
         found = (start for member, start in _members(self._text) if member == name)
-        if self._text.count(f'"{name}"') == 1:  # no need to look any further
+        if self._text.count(f'"{name}"') == 1:  # there is no later one
             return next(found, None)
         return max(found, default=None)
 
     def member(self, name: str) -> Any:
-        """Read another part of the page; None where there is none."""
+        """Parse another member of the page; None if there is none."""
         if f'"{name}"' not in self._text:
             return None
         start = self._find_last(name)
@@ -57,7 +59,7 @@ class RawPage:
 
 
 def _members(text: str) -> Iterator[tuple[str, int]]:
-    """Return the name of each member of an object, and where its value begins."""
+    """Yield the name of each member of an object, and the start of its value."""
     place = _after(text, 0, "{")
     while text[place] != "}":
         name, place = SKIPPER.raw_decode(text, place)
@@ -67,7 +69,7 @@ def _members(text: str) -> Iterator[tuple[str, int]]:
 
 
 def _end(text: str, start: int) -> int:
-    """Find where a value ends, an array an element at a time."""
+    """Return the end of a value. Arrays are skipped one element at a time."""
     if text[start] != "[":
         return SKIPPER.raw_decode(text, start)[1]
     place = _after(text, start, "[")
@@ -77,7 +79,7 @@ def _end(text: str, start: int) -> int:
 
 
 def _elements(text: str, start: int) -> Iterator[tuple[int, Any]]:
-    """Return each element of an array: where it begins, and its value."""
+    """Yield the start and the value of each element of an array."""
     place = _after(text, start, "[")
     while text[place] != "]":
         value, end = READER.raw_decode(text, place)
@@ -86,7 +88,7 @@ def _elements(text: str, start: int) -> Iterator[tuple[int, Any]]:
 
 
 def _after(text: str, place: int, expected: str) -> int:
-    """Pass over what must stand here, and the space around it."""
+    """Return the position after an expected character and the space around it."""
     place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
     if text[place] != expected:
         raise ValueError(f"{expected} is missing at {place}")
@@ -94,6 +96,6 @@ def _after(text: str, place: int, expected: str) -> int:
 
 
 def _next(text: str, place: int) -> int:
-    """Pass over the comma behind a value, or stop at the end of what holds it."""
+    """Return the position after the comma behind a value, or that of the closing bracket."""
     place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
     return place if text[place] in "]}" else _after(text, place, ",")

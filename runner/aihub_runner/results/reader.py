@@ -1,4 +1,4 @@
-"""Read the newest results of each file out of the raw pages: the source that everything else is made from."""
+"""Read the newest results of each file from the raw pages. All other forms of results are made from them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from aihub_runner.state.store import State
 from aihub_runner.text.jsontext import Place, settle
 from aihub_runner.text.shown import escape_control_chars, show_value
 
-BYTES_IN_MEMORY = 16_000_000  # of raw pages; one is kept in any case
-FETCH_AGAIN = "apply again, which fetches it again, free of charge"
-RESTORE = "restore the folder of results from a backup, or leave [results] include as it was"
+BYTES_IN_MEMORY = 16_000_000  # of raw pages; at least one is kept
+FETCH_AGAIN = "apply again, which fetches it again for free"
+RESTORE = "restore the results folder from a backup, or undo the change to [results] include"
 _FIELD_NAMES = {"field_name": "name", "value": "value", "type": "type", "error_msg": "error"}
 
 Document = dict[str, Any]  # a line of `documents.jsonl`
@@ -28,7 +28,7 @@ Document = dict[str, Any]  # a line of `documents.jsonl`
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The run whose results count for a file, and whether the file is still there."""
+    """The run whose results count for a file, and whether the file still exists."""
 
     path: str
     member: Member
@@ -37,12 +37,12 @@ class Chosen:
 
 
 def choose_runs(shards: Iterable[Shard], scan: Scan, goal: Goal) -> list[Chosen]:
-    """Choose for each file the newest complete run of today's key made from today's bytes.
+    """Choose the newest complete run for each file, with today's run key and the current content.
 
-    A file that is not there any more keeps its newest results. Sorted by path.
+    A removed file keeps its newest results. Sorted by path.
     """
     today = {source.path: source.identity for source in scan.sources}
-    aside = {item.path for item in scan.skipped}
+    skipped = {item.path for item in scan.skipped}
     chosen: dict[str, Chosen] = {}
     for shard in shards:
         for run in shard.runs_of(goal.run_key):
@@ -51,7 +51,7 @@ def choose_runs(shards: Iterable[Shard], scan: Scan, goal: Goal) -> list[Chosen]
             for member in shard.members:
                 path = member.path
                 wanted = path in today and today[path] == member.identity
-                removed = bool(path) and path not in today and path not in aside
+                removed = bool(path) and path not in today and path not in skipped
                 if (wanted or removed) and (path not in chosen or chosen[path].run.id < run.id):
                     chosen[path] = Chosen(path, member, run, path in today)
     return sorted(chosen.values(), key=lambda choice: choice.path)
@@ -63,7 +63,7 @@ def choose_runs(shards: Iterable[Shard], scan: Scan, goal: Goal) -> list[Chosen]
 def find_damaged(
     state: State, shards: Iterable[Shard], goal: Goal, folder: Path, among: Collection[int] | None = None
 ) -> Damage:
-    """Find the pages of today's runs that are missing or not as they were fetched, by run; `among` some, or all."""
+    """Find the pages of today's runs that are missing or changed, by run: of the runs `among`, or of all."""
     damaged = {}
     for run in (run for shard in shards for run in shard.runs_of(goal.run_key) if goal.include in run.fetched):
         if among is None or run.id in among:
@@ -74,20 +74,20 @@ def find_damaged(
 
 
 def find_lost(shards: Iterable[Shard], goal: Goal) -> list[Run]:
-    """Find the runs that the server has no more, and whose results are not here as they are wanted."""
+    """Find the runs that were deleted on the server before all requested results were fetched."""
     complete = [[run for run in shard.runs_of(goal.run_key) if run.status == "COMPLETE"] for shard in shards]
     return [runs[-1] for runs in complete if runs and runs[-1].is_gone and goal.lacks(runs[-1])]
 
 
 def lost_error(run: Run) -> ResultsError:
-    """Say of a run that its results cannot be fetched as they are wanted."""
-    return ResultsError(f"run {run.remote_id}: is not on the server any more; its results stay as they are", RESTORE)
+    """Return the error for a run whose requested results can no longer be fetched."""
+    return ResultsError(f"run {run.remote_id}: no longer exists on the server; its results stay as they are", RESTORE)
 
 
 class _Pages:
-    """Raw pages, the last ones used kept in memory. Raises ResultsError where one is not as it was fetched.
+    """Raw pages, with a cache of those used last. Raises ResultsError if a page is missing or changed.
 
-    `tell` hears of each value that is no JSON, and is given without.
+    `tell` is called for each value that is invalid JSON, and is replaced.
     """
 
     def __init__(self, folder: Path, tell: Callable[[str], None]) -> None:
@@ -96,11 +96,11 @@ class _Pages:
         self._kept: dict[str, tuple[int, RawPage]] = {}
 
     def file(self, page: Page, position: int, path: str) -> Mapping[str, Any]:
-        """Load one of the files that a page answers; `path` is what it is called here."""
+        """Load one of the files of a page. `path` is its local path, for warnings."""
         return self._read(page, lambda raw: raw.file(position), path)  # type: ignore[no-any-return]
 
     def cases(self, page: Page, run_id: str) -> list[dict[str, Any]]:
-        """Load the cross-class fields that a page has."""
+        """Load the cross-class fields of a page."""
         case = self._read(page, lambda raw: raw.member("case_info"), f"run {run_id}")
         fields = case.get("fields") if isinstance(case, dict) else None
         return [one for one in fields if isinstance(one, dict)] if isinstance(fields, list) else []
@@ -119,12 +119,12 @@ class _Pages:
         path = page.path
         if path not in self._kept:
             content = read_regular(self._folder / path)
-            if "sha256:" + hashlib.sha256(content).hexdigest() != page.digest:  # an answer may lie elsewhere by now
-                raise ResultsError(f"{path}: is not as it was fetched", FETCH_AGAIN)
+            if "sha256:" + hashlib.sha256(content).hexdigest() != page.digest:  # positions may differ now
+                raise ResultsError(f"{path}: was changed after it was fetched", FETCH_AGAIN)
             while self._kept and sum(kept for kept, _ in self._kept.values()) + len(content) > BYTES_IN_MEMORY:
                 del self._kept[next(iter(self._kept))]
             self._kept[path] = (len(content), RawPage(content.decode("utf-8", "surrogatepass")))
-        self._kept[path] = self._kept.pop(path)  # the last one used is the last
+        self._kept[path] = self._kept.pop(path)  # keep the order of last use
         return self._kept[path][1]
 
 
@@ -133,7 +133,7 @@ def _hear_nothing(_: str) -> None:
 
 
 def _describe_odd(what: str, value: Any, place: Place, found: str) -> str:
-    """Say where something was that is no JSON, what it was, and what is there now."""
+    """Describe invalid JSON: its place, the value, and its replacement."""
     words = [what]
     names = list(place)
     if names[:1] == ["documents"]:
@@ -146,14 +146,14 @@ def _describe_odd(what: str, value: Any, place: Place, found: str) -> str:
         names = names[2:]
     words += [".".join(str(name) for name in names)] * bool(names)
     become = "U+FFFD" if "surrogate" in found else "null"
-    return escape_control_chars(f"{', '.join(words)}: {found} is no JSON, {become} is written in its place")
+    return escape_control_chars(f"{', '.join(words)}: {found} is invalid JSON, replaced by {become}")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The results that are here: the newest of each file, ordered by path, and where their pages lie.
+    """The fetched results: the newest of each file, ordered by path, and the folder of their pages.
 
-    Pages in `damaged` are passed over; `kept` holds the documents that were made of them before.
+    Pages in `damaged` are not read. `kept` has the documents that were made from them before.
     """
 
     state: State
@@ -162,10 +162,10 @@ class Found:
     folder: Path
     damaged: frozenset[str] = frozenset()
     kept: Mapping[tuple[str, str], Sequence[Document]] = field(default_factory=dict)
-    tell: Callable[[str], None] = field(default=_hear_nothing)  # of what is no JSON, and left out
+    tell: Callable[[str], None] = field(default=_hear_nothing)  # called with a warning for invalid JSON
 
     def identify(self) -> str:
-        """Return a digest of everything that documents are made from."""
+        """Return a digest of all inputs of the documents."""
         digest = hashlib.sha256(self.include.encode())
         for run in {choice.run.id: choice.run for choice in self.chosen}.values():
             pages = [
@@ -178,7 +178,7 @@ class Found:
         return digest.hexdigest()
 
     def documents(self) -> Iterator[Document]:
-        """Load all documents, ordered by path and place in the file. Raises ResultsError where pages are missing."""
+        """Load all documents, ordered by path and index. Raises ResultsError if pages are missing."""
         pages = _Pages(self.folder, self.tell)
         for choice in self.chosen:
             place = self.state.find_answer(choice.run.id, self.include, choice.member.name)
@@ -190,15 +190,15 @@ class Found:
                     yield from _read_file(choice, pages.file(page, position, choice.path))
 
     def _keep(self, choice: Chosen) -> Iterator[Document]:
-        """Return the documents of a file as they were made before its page was damaged."""
+        """Return the documents of a file that were made before its page was damaged."""
         for document in self.kept.get((choice.run.remote_id or "", choice.member.name), ()):
             yield document | {"path": choice.path, "present": choice.present}
 
     def cases(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Load the id of each run with each of its cross-class fields, the runs in the order of their files.
+        """Load each cross-class field with the id of its run, ordered by the files of the runs.
 
-        Every page of a run repeats them: a page that says the same as the one before it adds nothing.
-        Raises ResultsError where pages are missing.
+        Every page of a run repeats these fields, so a page with the same ones as the page before adds nothing.
+        Raises ResultsError if pages are missing.
         """
         pages = _Pages(self.folder, self.tell)
         for run in {choice.run.id: choice.run for choice in self.chosen}.values():
@@ -213,12 +213,12 @@ class Found:
 
 
 def find_results(state: State, shards: Iterable[Shard], scan: Scan, goal: Goal, folder: Path) -> Found:
-    """Find the results that count today, for a spec's files as they are."""
+    """Find the results that count for the current files of a spec."""
     return Found(state, choose_runs(shards, scan, goal), goal.include, folder)
 
 
 def carry_pages(state: State, old: Path, new: Path) -> None:
-    """Copy raw pages to another folder of results, but those that are missing or edited."""
+    """Copy raw pages to another results folder, except for missing and edited ones."""
     for run in (run for shard in state.load_shards() for run in shard.runs):
         for page in (page for include in sorted(run.fetched) for page in state.load_pages(run.id, include)):
             if digest_file(new / page.path) != page.digest and digest_file(old / page.path) == page.digest:
@@ -238,7 +238,7 @@ def _read_file(choice: Chosen, file: Mapping[str, Any]) -> Iterator[Document]:
             "pages": document.get("page_numbers") or [],
             "fields": [_read_field(field) for field in document.get("fields") or []],
         }
-        known = {"class_name", "page_numbers", *line}  # what the service says never takes the place of what we know
+        known = {"class_name", "page_numbers", *line}  # values of the service never replace our own
         yield line | {key: value for key, value in document.items() if key not in known}
 
 

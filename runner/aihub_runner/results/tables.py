@@ -1,7 +1,7 @@
-"""Flat tables out of documents as `documents.jsonl` has them: which columns there are, and the rows. Pure.
+"""Flat tables from documents as in `documents.jsonl`: their columns and rows. Pure.
 
-A cell holds a value of its column's kind, or None. What the service gives is never guessed at: a value that it gives as
-text stays text, whatever it looks like; what is not of the kind that a column has is left out of it.
+A cell has a value of its column's kind, or None. Types are never guessed: a value that the service returns as text
+stays text, whatever it looks like. A value of another kind than its column is left out.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, Literal
 from aihub_runner.results.naming import Names, Occurrence, name_classes, name_columns
 from aihub_runner.text.jsontext import Numeral, read_float, render_json
 
-VERSION = 2  # of what tables look like: another one is written anew
+VERSION = 2  # of the layout of tables: a change writes them again
 
 Kind = Literal["text", "integer", "number", "flag", "integers", "json"]
 Row = Sequence[Any]
 Rows = tuple[str, Sequence[Row]]
-Document = Mapping[str, Any]  # as `documents.jsonl` has it
+Document = Mapping[str, Any]  # as in `documents.jsonl`
 Case = tuple[str, Mapping[str, Any]]  # the id of a run, and a cross-class field of its packet
 
 _INT64 = range(-(2**63), 2**63)
@@ -27,7 +27,7 @@ _INT64 = range(-(2**63), 2**63)
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column, the kind of its cells, and what they mean; columns of fields have no meaning but the app's."""
+    """A column, the kind of its cells, and their meaning. Columns of an app's fields have no meaning here."""
 
     name: str
     kind: Kind
@@ -36,11 +36,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: its name is its path in the folder of results, without an ending; `rows` is how many it will have."""
+    """A table. `name` is its path in the results folder without an extension; `rows` the number of rows."""
 
     name: str
     columns: tuple[Column, ...]
-    rows: int = 0  # where that is not known before
+    rows: int = 0  # 0 if unknown in advance
 
 
 _OF_DOCUMENT = (
@@ -148,7 +148,7 @@ def _document_cells(document: Document) -> tuple[Any, ...]:
 
 
 def class_of(document: Document) -> str | None:
-    """Return a document's class, None where it was not classified."""
+    """Return the class of a document; None if it is unclassified."""
     return _text(document["class"])
 
 
@@ -192,29 +192,29 @@ def case_row(run_id: str, case: Mapping[str, Any]) -> tuple[Any, ...]:
 
 @dataclass(slots=True)
 class Shape:
-    """What the documents of a class are like: how many there are, and how often each field occurs in one."""
+    """The shape of a class's documents: their number, and the most occurrences of each field in a document."""
 
     documents: int = 0
-    fields: dict[str, int] = field(default_factory=dict)  # in the order in which they were first seen
-    labels: dict[Occurrence, str] = field(default_factory=dict)  # columns that have their names already
-    # Where each occurrence of a field goes: after the columns that every document has.
+    fields: dict[str, int] = field(default_factory=dict)  # in the order of first occurrence
+    labels: dict[Occurrence, str] = field(default_factory=dict)  # column names that are known already
+    # The column index of each occurrence of a field, after the columns that every document has.
     places: dict[Occurrence, int] = field(default_factory=dict)
 
     def add(self, document: Document) -> None:
-        """Take a document into account."""
+        """Add a document."""
         self.documents += 1
         for name, number in Counter(_name(one) for one in document["fields"]).items():
             if number > self.fields.get(name, 0):
                 self.fields[name] = number
 
     def add_shape(self, other: Shape) -> None:
-        """Take the documents of another class into account, too."""
+        """Add the documents of another class."""
         self.documents += other.documents
         for name, number in other.fields.items():
             self.fields[name] = max(number, self.fields.get(name, 0))
 
     def columns(self) -> tuple[Column, ...]:
-        """Return the columns: those that every document has, then its fields by name, so that none moves another."""
+        """Return the columns: first those that every document has, then the fields, sorted by name."""
         occurrences = [(name, n) for name, most in self.fields.items() for n in range(1, most + 1)]
         self.labels = name_columns(occurrences, self.labels, [column.name for column in DOCUMENTS])
         ordered = sorted(occurrences)
@@ -222,7 +222,7 @@ class Shape:
         return (*DOCUMENTS, *(Column(self.labels[one], "text") for one in ordered))
 
     def row(self, document: Document) -> list[Any]:
-        """Return a document's row, in the order of `columns`, which must have been asked for."""
+        """Return the row of a document, in the order of `columns`. Call `columns` first."""
         fields = document["fields"]
         row = [
             *_document_cells(document),
@@ -250,7 +250,7 @@ def _name(one: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The tables that there are, and which rows go where."""
+    """All tables, and the assignment of rows to them."""
 
     fields: Table
     cases: Table
@@ -260,17 +260,17 @@ class Layout:
     known: Names
 
     def names(self) -> Names:
-        """Return the names of columns, by class, and those of all classes side by side, to be known from now on."""
+        """Return the column names, by class and of the table of all classes, to be stored."""
         return Names(
             self.known.classes | {name: shape.labels for name, shape in self.shapes.items()}, self.whole.labels
         )
 
     def tables(self) -> list[Table]:
-        """List the tables: of packets there is one only where there are packets."""
+        """List the tables. The table of packets exists only if there are packets."""
         return [self.fields, *self.classes.values(), *([self.cases] if self.cases.rows else [])]
 
     def rows(self, documents: Iterable[Document], cases: Iterable[Case], names: Collection[str]) -> Iterator[Rows]:
-        """Return the rows of the tables that are named, as documents come, each with the name of its table."""
+        """Yield the rows of the named tables in the order of the documents, with the name of the table."""
         wanted = {name: table.name for name, table in self.classes.items() if table.name in names}
         if wanted or self.fields.name in names:
             for document in documents:
@@ -284,9 +284,9 @@ class Layout:
 
 
 def survey(documents: Iterable[Document], cases: Iterable[Case], known: Names | None = None) -> Layout:
-    """Look at all results, and lay out the tables that hold them: in memory are the names of classes and fields.
+    """Read all results, and return the layout of their tables. Only names of classes and fields stay in memory.
 
-    Columns whose names are known keep them.
+    Columns with known names keep them.
     """
     known = known or Names()
     shapes: dict[str | None, Shape] = {}

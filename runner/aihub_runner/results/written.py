@@ -1,4 +1,4 @@
-"""What this tool wrote into a folder of results, remembered there: a state that was restored does not know it."""
+"""Record in the results folder what we wrote there. A state file restored from a backup does not know it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FILE = ".aihub-written"
 
 
 def load_written(folder: Path) -> dict[str, str]:
-    """Load the digest of each file as it was last written, by its path in the folder; nothing where there is none."""
+    """Load the digest of each file as we last wrote it, by its path in the folder; empty if there is no record."""
     try:
         lines = (folder / FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -23,7 +23,7 @@ def load_written(folder: Path) -> dict[str, str]:
 
 
 def note_written(folder: Path, digests: Mapping[str, str]) -> None:
-    """Remember what was written; failing to is no failure, since a person is only asked once more."""
+    """Record what was written. Errors are ignored: without the record, a file only counts as edited."""
     before = load_written(folder)
     after = before | dict(digests)
     if after != before:

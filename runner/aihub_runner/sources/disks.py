@@ -1,4 +1,4 @@
-"""Return a file that cannot be read from a disk that cannot, and from what this machine lacks."""
+"""Tell an unreadable file apart from an unreadable disk, and from a shortage of this machine."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _OF_A_DISK = frozenset({errno.EIO, errno.ESTALE})
 
 
 def is_of_disk(error: OSError) -> bool:
-    """Return whether an error speaks of the disk or the server behind a mount."""
+    """Whether an error comes from a disk, or from the server behind a mount."""
     return error.errno in _OF_A_DISK
 
 
 def find_mount(place: str) -> int:
-    """Return the device that holds a file, by the nearest folder above it that can be asked."""
+    """Return the device of a path, or of the nearest parent folder that can be read."""
     while True:
         try:
             return os.stat(place).st_dev
@@ -31,18 +31,18 @@ def find_mount(place: str) -> int:
 
 
 def disk_error(place: str, what: str) -> StateError:
-    """Make the error that a disk, and not one file on it, cannot be read."""
-    return StateError(f"{place}: cannot be read, {what}", "check the disk or the mount that holds it, and apply again")
+    """Return the error for a disk that cannot be read."""
+    return StateError(f"{place}: cannot be read, {what}", "check its disk or mount, and apply again")
 
 
 class Disks:
-    """What cannot be read in one scan: of one file it is the file's fault, of several the disk's."""
+    """The read errors of one scan. One failed file is skipped; several on one disk mean that the disk fails."""
 
     def __init__(self) -> None:
-        self._failed: dict[int, tuple[str, str]] = {}  # by device: the file, and what was said of it
+        self._failed: dict[int, tuple[str, str]] = {}  # by device: the first failed file, and its error
 
     def explain(self, place: str, path: str, error: OSError) -> SkippedFile:
-        """Return why a file is skipped. Raises Shortage, and StateError where it is not the first one of its disk."""
+        """Return why a file is skipped. Raises Shortage, and StateError for the second failed file of a disk."""
         if shortage := find_shortage(error):
             raise shortage from error
         what = error.strerror or str(error)
@@ -55,7 +55,7 @@ class Disks:
         return SkippedFile(path, reason, what)
 
     def check(self, read: Iterable[str]) -> None:
-        """Raise StateError for a disk of which no file could be read; `read` are those that were."""
+        """Raise StateError if a disk failed and none of its files is among `read`, the files that were read."""
         left = dict(self._failed)
         for place in read:
             if not left:

@@ -1,4 +1,4 @@
-"""Where a spec's files may lie, and what is never a source, whatever a pattern says."""
+"""Check where files of a spec may be, and exclude what is never a source, whatever the patterns match."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ MAX_LISTED = 5
 
 
 def find_work_tree(folder: Path) -> Path:
-    """Find the Git work tree that holds a folder; the folder itself where there is none."""
+    """Return the Git work tree that contains a folder; the folder itself if there is none."""
     resolved = Path(os.path.realpath(folder))
     return next((place for place in [resolved, *resolved.parents] if (place / ".git").exists()), resolved)
 
 
 def is_outside(path: Path, tree: Path) -> bool:
-    """Return whether a path leads out of a work tree, by itself or through symlinks; it need not exist."""
+    """Whether a path is outside of a work tree, after resolving symlinks. It need not exist."""
     return not Path(os.path.realpath(path)).is_relative_to(tree)
 
 
 def check_inside(path: Path, spec_path: Path, what: str, allow_outside: bool) -> None:
-    """Refuse a path that leads out of the spec's work tree; a spec may come from a pull request.
+    """Raise InputError for a path outside of the spec's work tree. A spec may come from a pull request.
 
-    `what` is the key that names it. Raises InputError.
+    `what` is the key that names the path.
     """
     if not allow_outside and is_outside(path, find_work_tree(spec_path.parent)):
         raise lead_outside(spec_path, what, [str(path)])
 
 
 def lead_outside(spec_path: Path, what: str, paths: Iterable[str]) -> InputError:
-    """Make the error that lists what leads out of the work tree."""
+    """Return the error that lists the paths outside of the work tree."""
     listed = sorted(paths)
     more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
     shown = ", ".join(listed[:MAX_LISTED])
-    return InputError(f"{spec_path}: {what} leads outside, {shown}{more}", "give --allow-outside to mean it")
+    return InputError(f"{spec_path}: {what} leads outside, {shown}{more}", "pass --allow-outside to allow it")
 
 
 # Never sources
 
 
 def is_own_name(name: str) -> bool:
-    """Return whether a file is one of ours, or one of Git's or a secret one, by its name."""
+    """Whether the name of a file is one of ours, of Git, or of a file with secrets."""
     lower = name.lower()
     begins, ends = (".env", RESULTS_MARKER), (".lock", ".lock.toml", SPEC_ENDING)
     return lower.startswith(begins) or lower.endswith(ends) or ".state.db" in lower or lower == ".git"
@@ -69,18 +69,18 @@ _LITTER_FOLDERS = frozenset(
 
 
 def is_litter(name: str) -> bool:
-    """Return whether a file is one that programs leave beside documents, by its name."""
+    """Whether the name of a file is one that programs leave beside documents."""
     return _LITTER.fullmatch(name.lower()) is not None
 
 
 def is_litter_folder(name: str) -> bool:
-    """Return whether a folder is one that systems leave beside documents, by its name."""
+    """Whether the name of a folder is one that systems leave beside documents."""
     lower = name.lower()
     return lower in _LITTER_FOLDERS or lower.startswith(".trash-")
 
 
 def is_own_folder(folder: str) -> bool:
-    """Return whether a folder is Git's, holds results or secrets, or is a fake's; nothing below it is a source."""
+    """Whether a folder belongs to Git or a fake, or contains results or secrets. No file below it is a source."""
     parent, name = os.path.split(folder)
     stem = name.removesuffix(".fake")
     if name.lower() == ".git" or name.lower().startswith(".env"):
@@ -90,7 +90,7 @@ def is_own_folder(folder: str) -> bool:
 
 
 def is_spec(path: str) -> bool:
-    """Return whether a TOML file has the keys of a spec; one that cannot be parsed is judged by its lines."""
+    """Whether a TOML file has the keys of a spec. If it cannot be parsed, its lines decide."""
     try:
         info = os.stat(path)
         if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_SPEC_BYTES:
@@ -107,7 +107,7 @@ def is_spec(path: str) -> bool:
 
 
 def leads_to_own(target: str, tree: Path) -> bool:
-    """Return whether the target of a symlink is never a source: a link makes it none."""
+    """Whether the target of a symlink is never a source. The link is not one either."""
     if is_own_name(os.path.basename(target)) or (target.endswith(".toml") and is_spec(target)):
         return True
     places = [Path(target), *Path(target).parents]

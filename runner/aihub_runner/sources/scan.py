@@ -1,4 +1,4 @@
-"""Scan the local files that a spec selects: what they are, and what cannot be sent, and why."""
+"""Scan the local files that a spec selects: hash them, and skip those that cannot be sent."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def scan_sources(
     now_ns: int,
     on_progress: Progress | None = None,
 ) -> Scan:
-    """Find and digest the files of a spec.
+    """Find and hash the files of a spec.
 
-    `cache` saves hashing files whose stat is unchanged; the digest decides. `on_progress` is told of files done, files
-    in all, bytes done and bytes in all, of those that are hashed. Raises InputError where no file matches, unless that
-    may be, or where something leads outside; StateError where a disk cannot be read. Reads only; may be repeated.
+    `cache` avoids hashing files with an unchanged stat. `on_progress` receives files done, total files, bytes done and
+    total bytes, of the files to hash. Raises InputError if no file matches, unless `may_be_empty`, or if a path leads
+    outside; StateError if a disk cannot be read. Reads only; may be repeated.
     """
     disks = Disks()
-    folder, judged, aside = _select(spec, spec_path, allow_outside, disks)
+    folder, judged, skipped = _select(spec, spec_path, allow_outside, disks)
     kept = {path: info for path, info in judged if isinstance(info, Stat)}
-    if not kept and not aside and not may_be_empty:
+    if not kept and not skipped and not may_be_empty:
         raise _nothing(spec, spec_path, folder, len(judged))
-    fresh = _digest_all(spec.limits, folder, kept, cache, now_ns, aside, _Meter(kept, cache, on_progress), disks)
+    fresh = _digest_all(spec.limits, folder, kept, cache, now_ns, skipped, _Meter(kept, cache, on_progress), disks)
     disks.check(f"{folder}/{path}" for path in fresh)
     passwords = [
         (Globs([anchor_names(names, folder) for names in expand_pattern(pattern)], hidden=True), ref.env)
@@ -60,46 +60,46 @@ def scan_sources(
     ]
     sources = tuple(Source(path, one.stat.size, one.digest, _password(path, passwords)) for path, one in fresh.items())
     busy, idle = find_idle_parts(spec.files, folder, (path for path, item in judged if item))
-    return Scan(sources, _in_order(aside), fresh, tuple(busy), tuple(idle))
+    return Scan(sources, _in_order(skipped), fresh, tuple(busy), tuple(idle))
 
 
 def check_files(spec: Spec, spec_path: Path, allow_outside: bool) -> Scan:
-    """Find the files of a spec without reading them: how many there are, what is skipped, which patterns take none.
+    """Find the files of a spec, the skipped ones, and the patterns that match none, without reading any file.
 
-    Raises InputError as `scan_sources`.
+    Raises InputError like `scan_sources`.
     """
-    folder, judged, aside = _select(spec, spec_path, allow_outside, Disks())
+    folder, judged, skipped = _select(spec, spec_path, allow_outside, Disks())
     sources = tuple(Source(path, item.size, "") for path, item in judged if isinstance(item, Stat))
-    if not sources and not aside:
+    if not sources and not skipped:
         raise _nothing(spec, spec_path, folder, len(judged))
     busy, idle = find_idle_parts(spec.files, folder, (path for path, item in judged if item))
-    return Scan(sources, _in_order(aside), {}, tuple(busy), tuple(idle))
+    return Scan(sources, _in_order(skipped), {}, tuple(busy), tuple(idle))
 
 
 Judged = list[tuple[str, "Stat | SkippedFile | None"]]
 
 
 def _select(spec: Spec, spec_path: Path, allow_outside: bool, disks: Disks) -> tuple[str, Judged, list[SkippedFile]]:
-    """Return the folder of a spec, what is to be said of each file it selects, and what of them is skipped."""
+    """Return the folder of a spec, each selected file with its stat or its reason, and the skipped files."""
     folder = os.path.realpath(spec_path.parent)
     found = find_files(spec.files, folder, spec_path, allow_outside)
     judged: Judged = [(path, _judge(spec.limits, folder, path, disks)) for path in sorted(found.paths)]
     return folder, judged, [*found.skipped, *(item for _, item in judged if isinstance(item, SkippedFile))]
 
 
-def _in_order(aside: Iterable[SkippedFile]) -> tuple[SkippedFile, ...]:
-    return tuple(sorted(aside, key=lambda item: item.path))
+def _in_order(skipped: Iterable[SkippedFile]) -> tuple[SkippedFile, ...]:
+    return tuple(sorted(skipped, key=lambda item: item.path))
 
 
 def _nothing(spec: Spec, spec_path: Path, folder: str, ignored: int) -> InputError:
-    left = f" but {ignored} of unsupported types, which on_unsupported ignores" if ignored else ""
+    left = f" except {ignored} of unsupported types, which on_unsupported ignores" if ignored else ""
     hints = (explain_pattern(pattern) for pattern in spec.files)
-    hint = next(filter(None, hints), "check files, and that the documents are there")
+    hint = next(filter(None, hints), "check files in the spec, and that the documents exist")
     if Path(folder, RESULTS_MARKER).exists():
-        hint = f"move the spec, {RESULTS_MARKER} says that its folder holds results"
+        hint = f"move the spec out of the results folder, which {RESULTS_MARKER} marks"
     for pattern in spec.files:
         if not pattern.startswith("!") and Path(folder, pattern).is_dir():
-            hint = f'write files = "{pattern.rstrip("/")}/**" to take what that folder holds'
+            hint = f'set files = "{pattern.rstrip("/")}/**" to match the files in that folder'
     return InputError(f"{spec_path}: no file matches {', '.join(spec.files)} in {folder}{left}", hint)
 
 
@@ -113,13 +113,13 @@ def _password(path: str, passwords: Iterable[tuple[Globs, str]]) -> str:
 
 
 def _judge(limits: Limits, folder: str, path: str, disks: Disks) -> Stat | SkippedFile | None:
-    """Return a file's stat, why it is skipped, or None where it is left out without a word."""
+    """Return the stat of a file, why it is skipped, or None if it is ignored."""
     if shown := _unfit_name(path):
         return shown
     suffix = _suffix(path)
     if suffix not in SUPPORTED and limits.on_unsupported != "send":
         ignored = limits.on_unsupported == "ignore"
-        return None if ignored else SkippedFile(path, "unsupported type", suffix or "it has no extension")
+        return None if ignored else SkippedFile(path, "unsupported type", suffix or "no extension")
     try:
         info = os.stat(f"{folder}/{path}")
     except OSError as error:
@@ -138,9 +138,9 @@ def _unfit_name(path: str) -> SkippedFile | None:
         path.encode()
     except UnicodeEncodeError:
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-        return SkippedFile(_escape(shown), "name", "its name is not UTF-8")
+        return SkippedFile(_escape(shown), "name", "the name is not UTF-8")
     if _escape(path) != path:
-        return SkippedFile(_escape(path), "name", "its name has control characters")
+        return SkippedFile(_escape(path), "name", "the name contains control characters")
     return None
 
 
@@ -151,12 +151,12 @@ def _escape(path: str) -> str:
 def _judge_stat(limits: Limits, path: str, suffix: str, info: os.stat_result) -> Stat | SkippedFile:
     size = info.st_size
     if not stat.S_ISREG(info.st_mode):
-        return SkippedFile(path, "unreadable", "it is not a regular file")
+        return SkippedFile(path, "unreadable", "not a regular file")
     if size == 0:
         return SkippedFile(path, "empty")
     if suffix in SPREADSHEETS and size >= limits.spreadsheet_size_mb * MB:
         return SkippedFile(
-            path, "too large", f"{size} bytes, spreadsheets stay under {limits.spreadsheet_size_mb:g} MB"
+            path, "too large", f"{size} bytes, spreadsheets must be under {limits.spreadsheet_size_mb:g} MB"
         )
     if size > limits.file_size_mb * MB:
         return SkippedFile(path, "too large", f"{size} bytes, at most {limits.file_size_mb:g} MB")
@@ -167,9 +167,10 @@ def _judge_stat(limits: Limits, path: str, suffix: str, info: os.stat_result) ->
 
 
 def _cached(known: CachedDigest | None, found: Stat) -> CachedDigest | None:
-    """Use a cached digest only for the same stat, and only where the file was at rest when it was computed.
+    """Return the cached digest if the stat is the same and the file was not changing when it was hashed.
 
-    A file written within the clock's grain of the last scan may have changed once more under the same stat.
+    A file that was written shortly before the last scan may have changed again under the same stat, since file times
+    are coarse.
     """
     if known is None or known.stat != found:
         return None
@@ -177,18 +178,20 @@ def _cached(known: CachedDigest | None, found: Stat) -> CachedDigest | None:
 
 
 class _Meter:
-    """Counts what is hashed, for a progress bar."""
+    """Count hashed files and bytes for the progress display."""
 
-    def __init__(self, kept: Mapping[str, Stat], cache: Mapping[str, CachedDigest], tell: Progress | None) -> None:
+    def __init__(
+        self, kept: Mapping[str, Stat], cache: Mapping[str, CachedDigest], on_progress: Progress | None
+    ) -> None:
         sizes = [found.size for path, found in kept.items() if _cached(cache.get(path), found) is None]
-        self._tell, self._files, self._bytes = tell, len(sizes), sum(sizes)
+        self._on_progress, self._files, self._bytes = on_progress, len(sizes), sum(sizes)
         self._files_done = self._bytes_done = 0
         self.reading(0)
 
     def reading(self, size: int) -> None:
-        """Return how much of the file at hand is read."""
-        if self._tell and self._files:
-            self._tell(self._files_done, self._files, min(self._bytes_done + size, self._bytes), self._bytes)
+        """Report how many bytes of the current file are read."""
+        if self._on_progress and self._files:
+            self._on_progress(self._files_done, self._files, min(self._bytes_done + size, self._bytes), self._bytes)
 
     def finish(self, size: int) -> None:
         """Count a file as done."""
@@ -203,11 +206,11 @@ def _digest_all(
     kept: Mapping[str, Stat],
     cache: Mapping[str, CachedDigest],
     now_ns: int,
-    aside: list[SkippedFile],
+    skipped: list[SkippedFile],
     meter: _Meter,
     disks: Disks,
 ) -> dict[str, CachedDigest]:
-    """Return each file its digest; what turns out to be unusable while it is read is added to `aside`."""
+    """Return the digest of each file. Files that cannot be read are added to `skipped`."""
     fresh: dict[str, CachedDigest] = {}
     for path, found in kept.items():
         if (known := _cached(cache.get(path), found)) is not None:
@@ -215,7 +218,7 @@ def _digest_all(
             continue
         hashed = _digest(limits, folder, path, meter, disks)
         if isinstance(hashed, SkippedFile):
-            aside.append(hashed)
+            skipped.append(hashed)
         else:
             fresh[path] = CachedDigest(hashed[0], hashed[1], now_ns)
         meter.finish(found.size)
@@ -223,7 +226,7 @@ def _digest_all(
 
 
 def _digest(limits: Limits, folder: str, path: str, meter: _Meter, disks: Disks) -> tuple[Stat, str] | SkippedFile:
-    """Hash a file; one that changes meanwhile is hashed again, a few times."""
+    """Hash a file. If it changes meanwhile, hash it again, up to `HASH_TRIES` times."""
     suffix = _suffix(path)
     try:
         for _ in range(HASH_TRIES):
@@ -236,11 +239,11 @@ def _digest(limits: Limits, folder: str, path: str, meter: _Meter, disks: Disks)
                     return found, digest
     except OSError as error:
         return disks.explain(f"{folder}/{path}", path, error)
-    return SkippedFile(path, "vanished", "it keeps changing while it is read")
+    return SkippedFile(path, "vanished", "it keeps changing while being read")
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    """Open without waiting for a writer, should the file have become a FIFO since it was listed."""
+    """Open a file without blocking. It may have become a FIFO since it was listed."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 

@@ -1,4 +1,4 @@
-"""Walk the folders that can hold a match, and no others, and find the files that the patterns select."""
+"""Walk the folders that can contain a match, and find the files that the patterns select."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from aihub_runner.system.shortage import explain_shortage
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Paths of the selected files, relative to the spec's folder, and the folders that cannot be listed."""
+    """The paths of the selected files, relative to the spec's folder, and the folders that cannot be listed."""
 
     paths: set[str]
     skipped: set[SkippedFile]
 
 
 class _Place(NamedTuple):
-    """A folder, relative to the spec's, and where it stands in the patterns."""
+    """A folder, relative to the spec's, and its state in the including and excluding patterns."""
 
     path: str
     take: State
@@ -45,10 +45,10 @@ class _Place(NamedTuple):
 
 
 def find_files(patterns: Iterable[str], folder: str, spec_path: Path, allow_outside: bool) -> Found:
-    """Find what patterns select, without our own files.
+    """Find the files that patterns select, except for our own files.
 
     `folder` is the spec's, absolute and without symlinks. `**` and wildcards do not enter symlinked folders, so that
-    nothing is found twice; a pattern that names such a folder does. Raises InputError that lists what leads outside.
+    no file is found twice. A pattern that names such a folder does. Raises InputError with all paths that lead outside.
     """
     patterns = list(patterns)
     absolute = {one for one in patterns if one.startswith("/") and not allow_outside}
@@ -70,7 +70,7 @@ class _Walk:
         self.outside: set[str] = set()
 
     def run(self) -> set[str]:
-        """Walk, and give what leads outside and may not."""
+        """Walk. Return the paths that lead outside without permission."""
         seen: set[str] = set()
         for prefix in self.take.prefixes:
             stack = self._go_to(prefix)
@@ -82,7 +82,7 @@ class _Walk:
         return self.outside
 
     def _go_to(self, prefix: tuple[str, ...]) -> list[_Place]:
-        """Go to where a walk begins, by names alone; the folders above need not be readable."""
+        """Return the start of a walk, reached by names alone. Its parent folders need not be readable."""
         place = _Place("", self.take.start(), self.leave.start())
         if prefix[:1] != ("..",) and os.path.lexists(f"{self.folder}/{RESULTS_MARKER}"):
             return []
@@ -101,7 +101,7 @@ class _Walk:
         return True
 
     def _enter(self, place: _Place, name: str, *, linked: bool = False) -> _Place | None:
-        """Step into a folder, or None where nothing below it can be a source."""
+        """Step into a folder. Returns None if nothing below it can be a source."""
         plain = _nfc(name)
         take = self.take.enter(place.take, plain, linked=linked)
         if not take or (is_litter_folder(name) and plain not in self.exact):
@@ -118,7 +118,7 @@ class _Walk:
         return leads_to_own(os.path.realpath(f"{self.folder}/{path}"), self.tree)
 
     def _leave_at(self, path: str) -> State:
-        """Return where a folder stands in what is left out, as it was reached and as it is written."""
+        """Return the state of a folder in the excluding patterns, by its path as reached and as normalised."""
         found: State = frozenset()
         for names in (path, self._write(path)):
             state = self.leave.start()
@@ -128,14 +128,14 @@ class _Walk:
         return found
 
     def _write(self, path: str) -> str:
-        """Write a path in the one way: `../specs/a` from within `specs` is `a`."""
+        """Normalise a path: `../specs/a` from within `specs` is `a`."""
         if ".." not in path:
             return path
         written = posixpath.relpath(posixpath.normpath(f"{self.folder}/{path}"), self.folder)
         return "" if written == "." else written
 
     def _list(self, place: _Place) -> list[_Place]:
-        """Take the files of a folder, and give the folders to go on with."""
+        """Collect the selected files of a folder. Return the folders to walk next."""
         try:
             with explain_shortage(), os.scandir(f"{self.folder}/{place.path}") as entries:
                 listed = list(entries)
@@ -143,7 +143,7 @@ class _Walk:
             return []
         except OSError as error:
             shown = f"{self._write(place.path) or '.'}/"
-            if is_of_disk(error):  # of several files, for all we know
+            if is_of_disk(error):  # it may affect several files
                 raise disk_error(shown, error.strerror or str(error)) from error
             self.found.skipped.add(SkippedFile(shown, "unreadable", f"folder, {error.strerror}"))
             return []
@@ -172,7 +172,7 @@ class _Walk:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Return whether it is a folder itself; of what cannot be asked, whoever reads it says more."""
+    """Whether an entry is a folder, not a link to one. If that is unknown, reading it reports the error."""
     try:
         return entry.is_dir(follow_symlinks=False)
     except OSError:

@@ -1,1 +1,1 @@
-"""The formats that a table can be written in."""
+"""Writers for the formats of tables."""

@@ -1,6 +1,7 @@
-"""The formats that a table can be written in: rows go into a file as they come, none is kept.
+"""The formats of tables. Rows are written as they come, and not kept in memory.
 
-Spreadsheets run what looks like a formula. In CSV such a text gets a leading `'`; a cell of a workbook is a text.
+Spreadsheet programs run text that looks like a formula. In CSV such text gets a leading `'`; in a workbook the cell
+has the type text.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from aihub_runner.text.jsontext import as_unicode, render_json
 
 MEMORY_BYTES = 16_000_000
 
-# What begins a formula, also as a full-width character, or is passed over before one.
+# Characters that start a formula, also in full width, or that are ignored before one.
 _FORMULA = "=+@\t\r\n\0\uff1d\uff0b\uff0d\uff20-"
-_FIRST = frozenset(f"{_FORMULA}'")  # a quick look: most texts begin with none of them
+_FIRST = frozenset(f"{_FORMULA}'")  # a quick check: most texts start with none of them
 _DANGEROUS = re.compile(f"'*[{_FORMULA}]")
 _PLAIN_NUMBER = re.compile(
     r"[+\uff0b\uff0d-]?[0-9\uff10-\uff19]+([.,][0-9\uff10-\uff19]+)*([eE][+-]?[0-9]+)?[%\uff05]?"
@@ -29,9 +30,9 @@ _PLAIN_NUMBER = re.compile(
 
 
 def open_sink(format: str, file: File, table: Table, memory: int = MEMORY_BYTES, folder: Path | None = None) -> Sink:
-    """Open a table for writing; `memory` is how many bytes of values may be kept, others wait in `folder`.
+    """Open a table for writing. It keeps up to `memory` bytes of values in memory, or temporary files in `folder`.
 
-    Raises ResultsError where the format cannot hold the table, InputError where it is not installed, OSError.
+    Raises ResultsError if the format cannot hold the table, InputError if its extra is not installed, OSError.
     """
     if missing := find_missing(format):
         raise missing
@@ -52,9 +53,9 @@ def open_sink(format: str, file: File, table: Table, memory: int = MEMORY_BYTES,
 
 
 def guard(text: str) -> str:
-    """Put a `'` before what a spreadsheet would run; a plain number such as -12.50 stays as it is.
+    """Put a `'` before text that a spreadsheet would run. A plain number such as -12.50 is unchanged.
 
-    Also before what would be one without quotes at its begin, so that taking one off gives every text back.
+    Also put it before such text with leading quotes, so that removing one quote always restores the text.
     """
     if text[:1] not in _FIRST or not _DANGEROUS.match(text) or _PLAIN_NUMBER.fullmatch(text):
         return text
@@ -62,7 +63,7 @@ def guard(text: str) -> str:
 
 
 def unguard(text: str) -> str:
-    """Take off the `'` that `guard` put before a text."""
+    """Remove the `'` that `guard` put before a text."""
     return text[1:] if text[:1] == "'" and _DANGEROUS.match(text) else text
 
 
@@ -70,26 +71,26 @@ def unguard(text: str) -> str:
 
 
 class JsonlSink:
-    """A line of JSON for each row."""
+    """JSON Lines: an object per row."""
 
     def __init__(self, file: File, table: Table) -> None:
         self._file = file
         self._names = [column.name for column in table.columns]
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Add rows at the end."""
+        """Append rows."""
         for row in rows:
             self._file.write(as_line(dict(zip(self._names, row, strict=True))))
 
     def close(self) -> None:
-        """Do nothing: every line is written."""
+        """Do nothing: all lines are written."""
 
     def drop(self) -> None:
         """Do nothing."""
 
 
 class CsvSink:
-    """RFC 4180: UTF-8, commas, CRLF, a head; null is an empty cell."""
+    """CSV by RFC 4180: UTF-8, commas, CRLF, with a header. Null is an empty cell."""
 
     def __init__(self, file: File, table: Table) -> None:
         self._render = [_CSV_CELLS[column.kind] for column in table.columns]
@@ -97,12 +98,12 @@ class CsvSink:
         self._writer.writerow([_csv_text(column.name) for column in table.columns])
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Add rows at the end."""
+        """Append rows."""
         for row in rows:
             self._writer.writerow([render(cell) for render, cell in zip(self._render, row, strict=True)])
 
     def close(self) -> None:
-        """Do nothing: every row is written."""
+        """Do nothing: all rows are written."""
 
     def drop(self) -> None:
         """Do nothing."""
@@ -113,7 +114,7 @@ class _Encoder:
         self._file = file
 
     def write(self, text: str) -> None:
-        """Add text at the end, as UTF-8."""
+        """Append text as UTF-8."""
         self._file.write(text.encode())
 
 

@@ -1,4 +1,4 @@
-"""Write a table as Parquet, a group of rows at a time."""
+"""Write a table as Parquet, one row group at a time."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _TYPES: Mapping[Kind, Any] = {
     "integers": pa.list_(pa.int64()),
     "json": pa.string(),
 }
-_CELL_BYTES = 40  # about what a cell takes beside its text
+_CELL_BYTES = 40  # approximate memory of a cell without its text
 
 
 class ParquetSink:
-    """A file of row groups, each written once the values that wait for it take so much memory."""
+    """A Parquet file. A row group is written when the buffered values take more than `memory` bytes."""
 
     def __init__(self, file: File, table: Table, memory: int) -> None:
         self._name = table.name
@@ -38,7 +38,7 @@ class ParquetSink:
         self._bytes = 0
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Add rows at the end. Raises ResultsError, OSError."""
+        """Append rows. Raises ResultsError, OSError."""
         for row in rows:
             cells = [_cell(kind, cell) for kind, cell in zip(self._kinds, row, strict=True)]
             self._rows.append(cells)
@@ -56,13 +56,13 @@ class ParquetSink:
         self._rows, self._bytes = [], 0
 
     def close(self) -> None:
-        """Write the rows that are left, and the end of the file. Raises ResultsError, OSError."""
+        """Write the buffered rows and the footer. Raises ResultsError, OSError."""
         if self._rows:
             self._flush()
         self._writer.close()
 
     def drop(self) -> None:
-        """Forget the rows that are left."""
+        """Discard the buffered rows."""
         self._rows = []
 
 

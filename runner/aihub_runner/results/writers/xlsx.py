@@ -1,4 +1,4 @@
-"""Write a table as a workbook of one sheet, a row at a time; its cells never are formulas."""
+"""Write a table as a workbook with one sheet, row by row. No cell is a formula."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from aihub_runner.text.jsontext import as_unicode, render_json
 from aihub_runner.text.shown import show_value
 
 NAME_LENGTH = 100
-MAX_ROWS = 1_048_575  # beside the head
+MAX_ROWS = 1_048_575  # without the header
 MAX_COLUMNS = 16_384
-MAX_TEXT = 32_767  # of UTF-16 code units in a cell
-MAX_WHOLE = 2**53  # of whole numbers, those up to here are exact in a cell
+MAX_TEXT = 32_767  # UTF-16 code units in a cell
+MAX_WHOLE = 2**53  # cells hold integers exactly up to here
 HINT = "use parquet"
 _SHEET = re.compile(r"[\[\]:*?/\\']")
-_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)  # no time of writing: the same rows are the same bytes
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)  # a fixed creation time, so that the same rows give the same bytes
 
 
 class XlsxSink:
-    """A workbook in constant memory: the rows wait in a folder of their own, which only its owner can enter."""
+    """A workbook in constant memory. Rows are buffered in a temporary folder that only its owner can enter."""
 
     def __init__(self, file: File, table: Table, folder: Path | None) -> None:
         _check_size(table)
@@ -56,7 +56,7 @@ class XlsxSink:
             self._put(place, "text", column.name)
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Add rows at the end. Raises ResultsError where a text is too long, or the rows too many, OSError."""
+        """Append rows. Raises ResultsError if a text is too long or there are too many rows, OSError."""
         for row in rows:
             self._next += 1
             if self._next > MAX_ROWS:
@@ -78,14 +78,14 @@ class XlsxSink:
 
     def _check_text(self, text: str, place: int) -> None:
         if len(text) > MAX_TEXT // 2 and (length := len(text.encode("utf-16-le")) // 2) > MAX_TEXT:
-            what = f"a text of {self._describe_cell(place)} has {length} characters, a cell takes {MAX_TEXT}"
+            what = f"a text of {self._describe_cell(place)} has {length} characters, a cell holds {MAX_TEXT}"
             raise ResultsError(f"{self._name}.xlsx: {what}", HINT)
 
     def _describe_cell(self, place: int) -> str:
-        """Say which cell it is by document and field, and by its place."""
+        """Describe a cell by its document and field, and by its row and column."""
         where = f"(row {self._next + 1}, column {place + 1})"
         if not self._row:
-            return f"the head {where}"
+            return f"the header {where}"
         known, column = dict(zip(self._columns, self._row, strict=True)), self._columns[place]
         words = [str(known["path"])] if "path" in known else [f"run {known.get('run_id')}"]
         words += [f"document {known['document_index']}"] * ("document_index" in known)
@@ -107,12 +107,12 @@ class XlsxSink:
             self.drop()
 
     def drop(self) -> None:
-        """Remove what waits to be written."""
+        """Remove the temporary files."""
         self._waiting.cleanup()
 
 
 def _check_size(table: Table) -> None:
-    """Refuse a table that no workbook can hold."""
+    """Raise ResultsError for a table that is too large for a workbook."""
     for what, number, most in (("rows", table.rows, MAX_ROWS), ("columns", len(table.columns), MAX_COLUMNS)):
         if number > most:
             raise _too_large(table.name, str(number), what, most)
@@ -123,7 +123,7 @@ def _too_large(name: str, number: str, what: str, most: int) -> ResultsError:
 
 
 def _put_text(sheet: Worksheet, row: int, column: int, text: str) -> None:
-    """Write a text as it is: one in the form of the library's own markup would be taken for that, unless in pieces."""
+    """Write a text literally. The library treats `<r>…</r>` as its own markup, unless it comes in pieces."""
     if text.startswith("<r>") and text.endswith("</r>"):
         sheet.write_rich_string(row, column, "<", "r", text[2:])
     else:
