@@ -409,7 +409,7 @@ def test_results_that_cannot_be_printed_are_told_of_once(project: Project) -> No
     command = [sys.executable, "-m", "aihub_runner", "results", "job.toml", "--format", "xlsx"]
     with Path("/dev/full").open("wb") as full:
         found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environment, cwd=project.folder)
-    assert found.stderr == b"error: standard output: cannot be written, No space left on device\nhint: give --output\n"
+    assert found.stderr == b"error: standard output: cannot be written, No space left on device\nhint: pass --output\n"
 
 
 def test_results_on_a_terminal_are_harmless(project: Project) -> None:

@@ -22,9 +22,7 @@ class RawPage:
         self.is_odd = may_be_odd(text)
         self._text = text
         self._starts: list[int] = []  # of the files that were parsed
-        self._more: Iterator[tuple[int, Any]] | None = (
-            None  # refers to the text only: a cycle would keep the page in memory
-        )
+        self._more: Iterator[tuple[int, Any]] | None = None  # refers to the text only: a cycle would leak the page
 
     def file(self, position: int) -> Any:
         """Parse one of the files. Reading in order parses each file once."""
