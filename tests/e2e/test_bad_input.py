@@ -219,4 +219,4 @@ def test_certificates_that_are_not_there_are_told_by_their_variable(filled: Proj
     filled.env |= {"AIHUB_API_ROOT": "https://127.0.0.1:9/api", "REQUESTS_CA_BUNDLE": None, name: "/not/there.pem"}
     outcome = filled.apply()
     assert outcome.code == 2, outcome.text
-    assert f"error: {name}: there is no such file, /not/there.pem" in outcome.err
+    assert f"error: {name}: no such file, /not/there.pem" in outcome.err

@@ -165,8 +165,8 @@ def parse_answer(model: type[T], body: bytes, what: str) -> T:
 def parse_nothing(body: bytes, what: str) -> None:
     """Check a response without content of ours. Raises Unreadable where somebody else sent it."""
     if body.strip():
-        told = parse_answer(_Anything, body, what).root
-        if isinstance(told, dict) and "message" in told:
+        content = parse_answer(_Anything, body, what).root
+        if isinstance(content, dict) and "message" in content:
             raise Unreadable(f"{what}: unreadable response, {render_error(body)}", _WHO_ANSWERS, transient=True)
 
 

@@ -36,12 +36,12 @@ def record_matched(job: Job, state: State, scan: Scan) -> None:
 def describe_idle(scan: Scan, lapsed: Iterable[str]) -> list[str]:
     """Return a line for each pattern that matches nothing, with the likely reason."""
     known = set(lapsed)
-    told = []
+    lines = []
     for part in scan.idle:
         what = "matched files before, and matches none now" if part in known else "matches no files"
         hint = explain_pattern(part)
-        told.append(f"{part} {what}{'; ' * bool(hint)}{hint}")
-    return told
+        lines.append(f"{part} {what}{'; ' * bool(hint)}{hint}")
+    return lines
 
 
 def exclude_lapsed(

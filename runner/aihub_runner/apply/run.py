@@ -429,10 +429,10 @@ def _each_once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(first.values())
 
 
-def _finish(job: Job, state: State, scan: Scan, told: Sequence[str]) -> tuple[Report, list[RunnerError]]:
+def _finish(job: Job, state: State, scan: Scan, earlier_notes: Sequence[str]) -> tuple[Report, list[RunnerError]]:
     """Write results, lock file and cache, and return the report and what could not be written."""
     notes, errors = deliver(job, state, scan)
-    return describe_job(job, state, scan, [*told, *notes]), errors
+    return describe_job(job, state, scan, [*earlier_notes, *notes]), errors
 
 
 def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) -> Report:
