@@ -12,6 +12,7 @@ import pytest
 from support.proxy import (
     BATCH,
     BATCHES,
+    FILES,
     RUN,
     RUN_LIST,
     RUNS,
@@ -319,3 +320,28 @@ def test_service_that_wants_patience_without_end_does_not_hold_us(project: Proje
         process.kill()
     assert process.returncode in (0, 4, 6)
     check_paid_once(project.fake)
+
+
+# Ids that come again
+
+
+@pytest.mark.parametrize("change", ["removed", "as it is"])
+def test_batch_whose_id_is_another_ones_by_now_is_left_alone(project: Project, proxy: Proxy, change: str) -> None:
+    """Our open batch was deleted, and the service gave its id to a colleague's, who has a file of the same name."""
+    project.write_files(2)
+    proxy.on("GET", FILES, answer_instead(401), nth=2)
+    project.apply()
+    ours = project.fake.batches()[0]["id"]
+    world = project.fake.world
+    assert len(project.fake.files(ours)) == 2
+    batch = world.batches[ours]
+    batch.name = "a colleague's"
+    if change == "removed":
+        (project.folder / "in/00001.txt").unlink()
+    before = project.fake.files(ours)
+    for _ in range(2):
+        outcome = project.apply()
+    assert outcome.code == 0, outcome.text
+    assert project.fake.files(ours) == before
+    assert all(run.request["batch_id"] != ours for run in world.runs.values())
+    assert project.fake.ledger["deletions"] == {}

@@ -300,9 +300,10 @@ class Coordinator:
                 self._young_until_s(batch.since),
                 frozenset(batch.uploads),
                 batch.modified,
-                "" if self.job.options.again else batch.name,
+                batch.name,
                 self.state.known_batches() | self._ground.dismissed_batches,
                 shard.id not in self._created,
+                not self.job.options.again,
             )
         )
 

@@ -80,7 +80,7 @@ class CheckBatch:
 
     A listing shows changes within `settle_s`. `sent` are the names that this state ever sent to the batch: nothing
     else is ever deleted. `modified` are times (Unix seconds) listed after earlier uploads. `name` is the batch's name,
-    empty where batches of the same name do not matter; `known` are the known batches of that name.
+    empty where it is not known; `known` are the known batches of that name. `minds_elders` says that older ones matter.
     """
 
     shard: int
@@ -95,6 +95,7 @@ class CheckBatch:
     name: str = ""
     known: frozenset[int] = frozenset()
     is_older: bool = False
+    minds_elders: bool = True
 
 
 @dataclass(frozen=True, slots=True)

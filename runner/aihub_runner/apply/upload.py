@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import unicodedata
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from aihub_runner.aihub.bodies import FileSlice, SourceChanged
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.aihub.schemas import UploadPart
+from aihub_runner.aihub.schemas import BatchInfo, UploadPart
 from aihub_runner.apply.steps import (
     CheckBatch,
     Checked,
@@ -174,6 +175,8 @@ def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
         listed = _list(client, step.remote_id)
         unknown_batches = sorted(listed.keys() - step.sizes.keys())
         _check_strangers(step, unknown_batches)
+        if unknown_batches and step.name and client.get_batch(step.remote_id).name != step.name:
+            return Gone()  # its id is another's by now
         for plain in unknown_batches:
             client.delete_file(step.remote_id, listed[plain].name)
         listed = _wait_until_right(client, step, listed)
@@ -188,7 +191,12 @@ def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
         )
     missing = tuple(_missing(step, listed))
     modified = {name: file.modified_s for name, file in listed.items() if file.modified_s and name not in missing}
-    return Checked(missing, modified, () if missing else _elders(client, step))
+    if missing or not step.name or not step.minds_elders:
+        return Checked(missing, modified)
+    batches = client.list_batches(step.workspace)
+    if any(batch.id == step.remote_id and batch.name != step.name for batch in batches):
+        return Gone()
+    return Checked(missing, modified, _elders(batches, step))
 
 
 def _check_strangers(step: CheckBatch, names: list[str]) -> None:
@@ -201,11 +209,8 @@ def _check_strangers(step: CheckBatch, names: list[str]) -> None:
         )
 
 
-def _elders(client: AIHub, step: CheckBatch) -> tuple[int, ...]:
+def _elders(batches: Iterable[BatchInfo], step: CheckBatch) -> tuple[int, ...]:
     """List older batches of the same name that are not ours: of two clones that start at once, only one pays."""
-    if not step.name:
-        return ()
-    batches = client.list_batches(step.workspace)
     elders = (b.id for b in batches if b.name == step.name and b.id < step.remote_id and b.id not in step.known)
     return tuple(sorted(elders))
 
