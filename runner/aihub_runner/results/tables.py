@@ -45,48 +45,48 @@ class Table:
 
 _OF_DOCUMENT = (
     Column("path", "text", "The file, relative to the spec."),
-    Column("present", "flag", "Whether the file is still there."),
-    Column("run_id", "text", "The run that the results are of."),
-    Column("document_index", "integer", "Which document of the file it is, from 0."),
-    Column("class", "text", "The document's class; null where it was not classified."),
+    Column("present", "flag", "Whether the file still exists."),
+    Column("run_id", "text", "The run that produced the results."),
+    Column("document_index", "integer", "The position of the document in the file, from 0."),
+    Column("class", "text", "The document's class; null if it was not classified."),
     Column("pages", "integers", "The document's pages in the file, as the service counts them."),
 )
 _EDITED = (
     Column("edited_by", "text", "Who made the last edit in a review; needs `review`."),
-    Column("edited_at", "text", "When that was, as the service writes it."),
+    Column("edited_at", "text", "The time of that edit, as the service writes it."),
 )
 FIELDS = (
     *_OF_DOCUMENT,
-    Column("field_index", "integer", "Which field of the document it is, from 0."),
+    Column("field_index", "integer", "The position of the field in the document, from 0."),
     Column("field", "text", "The field's name."),
-    Column("value", "text", "The field's value, as the service gives it."),
+    Column("value", "text", "The field's value, as the service returns it."),
     Column("type", "text", "The field's type, as the service names it."),
     Column("confidence_model", "number", "The model's confidence, from 0 to 1; needs `confidence`."),
     Column("confidence_ocr", "number", "The confidence of the text recognition, from 0 to 1; needs `confidence`."),
     Column("valid", "flag", "Whether the field passed its validation rules; needs `validation`."),
-    Column("alerts", "json", "The alerts of rules that it did not pass; needs `validation`."),
+    Column("alerts", "json", "The alerts of the rules that failed; needs `validation`."),
     Column("error", "text", "Why the field has no value."),
-    Column("coordinates", "json", "Where the value stands, a box for each place; needs `source`."),
+    Column("coordinates", "json", "Where the value is on the pages, one box for each place; needs `source`."),
     *_EDITED,
 )
 DOCUMENTS = (
     *_OF_DOCUMENT,
     Column("class_confidence", "number", "The model's confidence in the class, from 0 to 1; needs `confidence`."),
     Column("valid", "flag", "Whether the document passed all validation rules; needs `validation`."),
-    Column("reviewed", "flag", "Whether a person's review is completed; needs `review`."),
-    Column("pdf", "text", "The service's path of the PDF made of it; needs `generate_post_process_pdf`."),
-    Column("errors", "integer", "How many of its fields have an error."),
+    Column("reviewed", "flag", "Whether the review is complete; needs `review`."),
+    Column("pdf", "text", "The path of the generated PDF on the service; needs `generate_post_process_pdf`."),
+    Column("errors", "integer", "The number of fields with an error."),
 )
 CASES = (
-    Column("run_id", "text", "The run whose files are the packet."),
+    Column("run_id", "text", "The run whose files form the packet."),
     Column("field", "text", "The name of the cross-class field."),
-    Column("value", "text", "Its value, as the service gives it."),
+    Column("value", "text", "Its value, as the service returns it."),
     Column("valid", "flag", "Whether it passed its validation rules; needs `validation`."),
-    Column("failures", "json", "The rules that it did not pass; needs `validation`."),
+    Column("failures", "json", "The rules that failed; needs `validation`."),
     Column("error", "text", "Why it has no value."),
-    Column("chosen_document", "integer", "Of a ranked field, the index of the document that was chosen."),
-    Column("chosen_field", "text", "Of a ranked field, the field that was chosen."),
-    Column("choices", "json", "Of a ranked field, what there was to choose from."),
+    Column("chosen_document", "integer", "For a ranked field: the index of the chosen document."),
+    Column("chosen_field", "text", "For a ranked field: the chosen field."),
+    Column("choices", "json", "For a ranked field: the candidates."),
     *_EDITED,
 )
 
