@@ -35,7 +35,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/bench/bench_results.py
 
 torture: $(VENV)/.installed-dev
-	$(BIN)/python tests/torture/pairs.py
+	PYTHONPATH=tests $(BIN)/python tests/torture/pairs.py
 	AIHUB_KILLS=200 $(BIN)/python -m pytest tests/e2e/test_hard_times.py -k random_moments
 	AIHUB_HISTORIES=200 $(BIN)/python -m pytest tests/e2e/test_model.py
 

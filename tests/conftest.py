@@ -1,6 +1,77 @@
-"""What holds for all tests: examples are the same each time, and no clock says whether one has passed."""
+"""What holds for all tests: which of them run, that examples are the same each time, and that no clock judges."""
 
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
 from hypothesis import settings
+
+from support import selection
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
+
+LEFT = pytest.StashKey[dict[str, int]]()
+WORKERS_PER_CORE = 2  # a test mostly waits for the service or for a process of its own
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `--cases` say which tests run."""
+    choices = (selection.ALL, selection.FAST, selection.REST)
+    parser.addoption("--cases", choices=choices, default=selection.ALL, help="all tests, the fast ones, or the rest")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not asked for, and what this machine cannot run."""
+    items[:], left = selection.select(items, config.getoption("--cases"))
+    config.stash[LEFT] = selection.count(left)
+    config.hook.pytest_deselected(items=[item for some in left.values() for item in some])
+
+
+@pytest.fixture(scope="session")
+def openapi() -> Path:
+    """Return the path of the API description; tests that use this are marked `needs_openapi`."""
+    assert selection.OPENAPI.is_file(), f"{selection.OPENAPI} is missing"
+    return selection.OPENAPI
+
+
+@pytest.fixture(scope="session")
+def documents() -> Path:
+    """Return the folder of the real documents; tests that use this are marked `needs_documents`."""
+    assert selection.DOCUMENTS.is_dir(), f"{selection.DOCUMENTS} is missing"
+    return selection.DOCUMENTS
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Return the path of the browser; tests that use this are marked `needs_browser`."""
+    assert selection.CHROMIUM, "chromium is missing"
+    return selection.CHROMIUM
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the main process of xdist what was left out: only its workers collect."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left"] = session.config.stash.get(LEFT, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a worker has left out; all workers leave out the same."""
+    node.config.stash[LEFT] = getattr(node, "workeroutput", {}).get("left", {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many workers `-n auto` starts."""
+    return WORKERS_PER_CORE * (os.cpu_count() or 1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what was left out and why."""
+    for line in selection.summarize(config.stash.get(LEFT, {})):
+        terminalreporter.write_line(line)

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from made_results import MadeFile, make_documents, make_job, make_results
+from support.made_results import MadeFile, make_documents, make_job, make_results
 
 DOCUMENTS = 50_000
 

@@ -22,7 +22,7 @@ from aihub_runner.results.documents import update_documents
 from aihub_runner.results.folder import update_tables
 from aihub_runner.results.reader import find_results
 from aihub_runner.state.store import State
-from made import goal, open_state, record_run, scan_of
+from support.made import goal, open_state, record_run, scan_of
 
 FIELDS, FILES_IN_RUN, FILES_IN_PAGE = 20, 1000, 100
 FORMATS = ["jsonl", "csv", "parquet"]

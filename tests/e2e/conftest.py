@@ -20,8 +20,9 @@ import pytest
 from click.testing import CliRunner
 
 from aihub_runner.cli.main import cli
-from contract import check_journal
 from fake_aihub import FakeAIHub
+from support.contract import check_journal
+from support.forks import Forks
 from support.proxy import Proxy
 from support.world import check_paid_once
 
@@ -237,6 +238,14 @@ def project(tmp_path: Path, fake: FakeAIHub, monkeypatch: pytest.MonkeyPatch) ->
     made = Project(tmp_path, fake, {"AIHUB_API_KEY": "fake-test", "AIHUB_API_ROOT": fake.root})
     made.write("job.toml", SPEC)
     return made
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Give a warm parent, from which commands are forked that stop dead at a boundary."""
+    made = Forks()
+    yield made
+    made.stop()
 
 
 @pytest.fixture

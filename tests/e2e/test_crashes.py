@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from aihub_runner.aihub.transport import Transport
-from torture.crash import CRASHED, wait_on_the_clock_of_the_fake
+from support.crash import CRASHED, wait_on_the_clock_of_the_fake
+from support.forks import Forks
 
-from .conftest import ROOT, Project
+from .conftest import Project
 
-CRASH = ROOT / "tests" / "torture" / "crash.py"
-WORKERS = 8  # the boundaries are dealt out to this many tests, which may run at once
+PARTS = 24  # the boundaries are dealt out to this many tests
+SEEDS = 8
 PAIRS = 24
 
 Documents = list[dict[str, Any]]
+Crash = Callable[[int], int]
 
 
 @pytest.fixture
@@ -48,10 +48,10 @@ def documents_of(project: Project) -> Documents:
     return [{key: value for key, value in line.items() if key != "run_id"} for line in project.documents]
 
 
-def crash(project: Project, boundary: int) -> int:
-    environment = {k: v for k, v in (os.environ | project.env).items() if v is not None}
-    command = [sys.executable, str(CRASH), str(boundary), "apply", "job.toml"]
-    return subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, check=False).returncode
+@pytest.fixture
+def crash(two_shards: Project, forks: Forks) -> Crash:
+    """Apply in a process that stops dead at a boundary, and give its exit code."""
+    return lambda boundary: forks.run(boundary, two_shards.folder, two_shards.env, "apply", "job.toml")
 
 
 def reset(project: Project) -> None:
@@ -82,25 +82,29 @@ def check_made_good(project: Project, undisturbed: Documents, where: str) -> Non
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("worker", range(WORKERS))
-def test_crash_at_every_boundary_is_made_good(two_shards: Project, undisturbed: Documents, worker: int) -> None:
-    boundary = worker + 1
-    while crash(two_shards, boundary) == CRASHED:
+@pytest.mark.matrix(most=3)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_crash_at_every_boundary_is_made_good(
+    two_shards: Project, undisturbed: Documents, crash: Crash, part: int
+) -> None:
+    boundary = part + 1
+    while crash(boundary) == CRASHED:
         check_made_good(two_shards, undisturbed, f"boundary {boundary}")
         reset(two_shards)
-        boundary += WORKERS
+        boundary += PARTS
     assert boundary > 100, "so few boundaries cannot be all"
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.matrix(most=1)
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_crash_in_the_recovery_from_a_crash_is_made_good(
-    two_shards: Project, undisturbed: Documents, seed: int
+    two_shards: Project, undisturbed: Documents, crash: Crash, seed: int
 ) -> None:
     chance = random.Random(seed)
-    for _ in range(PAIRS // 4):
+    for _ in range(PAIRS // SEEDS):
         first, second = chance.randrange(1, 100), chance.randrange(1, 80)
-        assert crash(two_shards, first) == CRASHED
-        crash(two_shards, second)
+        assert crash(first) == CRASHED
+        crash(second)
         check_made_good(two_shards, undisturbed, f"boundaries {first} and {second}")
         reset(two_shards)

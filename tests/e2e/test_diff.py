@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from made_results import MadeFile, make_job, make_results
+from support.made_results import MadeFile, make_job, make_results
 
 from .conftest import Project
 

@@ -6,6 +6,8 @@ import pytest
 
 from .conftest import Project
 
+pytestmark = pytest.mark.matrix
+
 OPERATIONS = [
     "listBatches",
     "createBatch",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,21 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from aihub_runner.plan.batching import hashed_name, plain_name
-from contract import check_journal
 from fake_aihub import FakeAIHub
 from fake_aihub.world.world import Batch, Run
+from support.contract import check_journal
+from support.forks import Forks
 from support.proxy import Proxy, shifted
 
-from .conftest import QUICK, ROOT, WRITES, Project
+from .conftest import QUICK, WRITES, Project
 
 pytestmark = pytest.mark.timeout(1800)
 
-CRASH = ROOT / "tests" / "torture" / "crash.py"
 KEPT = ("job.state.db", "job.lock.toml")
 NAMES = st.sampled_from([f"{folder}/{name}.txt" for folder in "xy" for name in "abcd"])
 
@@ -64,6 +62,11 @@ VARIANTS: dict[str, tuple[dict[str, str], Callable[[Any, dict[str, Any], Any], b
 }
 
 
+def target_of(version: str) -> tuple[str, bool]:
+    """Return the context that a variant works in, and whether in a workspace of its own."""
+    return "other" if version == "context" else "acme", version == "workspace"
+
+
 def settings_of(run: Run, request: dict[str, Any], _: object, *path: str) -> Any:
     """Find a setting that a run was started with."""
     found: Any = request["settings"]
@@ -89,6 +92,8 @@ class Histories(RuleBasedStateMachine):
 
     The model: `paid` holds what was paid and is not known to have failed, `failed` what was, and failed.
     """
+
+    forks: Forks
 
     def __init__(self) -> None:
         super().__init__()
@@ -290,12 +295,23 @@ class Histories(RuleBasedStateMachine):
     def crash_and_apply(self, boundary: int) -> None:
         if self.fails_next:  # which runs the crashed apply has started is not for the model to know
             return
-        environment = {key: value for key, value in (os.environ | self.project.env).items() if value}
-        command = [sys.executable, str(CRASH), str(boundary), "apply", "job.toml"]
-        subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, check=False)
+        self.forks.run(boundary, self.folder, self.project.env, "apply", "job.toml")
         self.apply_and_compare(False)
 
+    def go_back_where_only_others_are_listed(self) -> None:
+        """With no state, and a lock file that lists other targets only, apply stops before anything is sent."""
+        if (self.folder / "job.state.db").exists() or not (self.folder / "job.lock.toml").exists():
+            return
+        batches = [self.fake.world.batches[entry["batch_id"]] for entry in self.project.lock]
+        listed = {(batch.context, batch.workspace == "w") for batch in batches}
+        if listed and target_of(self.version) not in listed:
+            outcome = self.project.apply()
+            assert outcome.code == 2, outcome.text
+            assert self.payments() == self.expected, outcome.text
+            self.choose_settings(next(version for version in VARIANTS if target_of(version) in listed))
+
     def apply_and_compare(self, retry: bool) -> None:
+        self.go_back_where_only_others_are_listed()
         self.follow_moves()
         today = {(path, content, self.version) for path, content in self.files.items()}
         retried = self.failed if retry else set()
@@ -349,11 +365,19 @@ class Histories(RuleBasedStateMachine):
 
 
 MORE = int(os.environ.get("AIHUB_HISTORIES", "0"))  # and then other ones each time
-Histories.TestCase.settings = settings(
-    max_examples=MORE or 40,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    derandomize=not MORE,
-)
-test_histories_are_paid_as_the_model_says = Histories.TestCase
+PARTS = 4
+
+
+@pytest.mark.matrix(most=1)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_histories_are_paid_as_the_model_says(forks: Forks, part: int) -> None:
+    chosen = settings(
+        max_examples=(MORE or 40) // PARTS,
+        stateful_step_count=40,
+        deadline=None,
+        database=None,
+        derandomize=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    machine = type("Histories", (Histories,), {"forks": forks})
+    run_state_machine_as_test(machine if MORE else seed(part)(machine), settings=chosen)

@@ -13,7 +13,7 @@ from threading import Thread
 import pytest
 
 from aihub_runner.outfile import find_descriptor, find_place, is_standard_output
-from made_results import MadeFile, make_documents, make_job, make_results
+from support.made_results import MadeFile, make_documents, make_job, make_results
 
 from .conftest import Project
 

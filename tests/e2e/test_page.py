@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from made_results import MadeFile, make_documents, make_job, make_results
+from support.made_results import MadeFile, make_documents, make_job, make_results
 
 from .conftest import Project
 
@@ -40,24 +39,12 @@ COMPARE = ("diff", "--version", "", "--version", "", "--html")
 ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
-def is_missing(what: str) -> None:
-    """Skip, or fail where the browser is required."""
-    if os.environ.get("AIHUB_REQUIRE_BROWSER"):
-        pytest.fail(f"AIHUB_REQUIRE_BROWSER is set, and {what} is missing")
-    pytest.skip(f"{what} is missing: pages are not tried in a browser")
-
-
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    path = shutil.which("chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        is_missing("playwright")
-    if not path:
-        is_missing("chromium")
+def browser(chromium: str) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=path, args=ARGUMENTS)
+        browser = engine.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         yield browser
         browser.close()
 
@@ -74,8 +61,8 @@ class Shown:
         return self.page.locator(f"#{section} tbody tr td.first").all_inner_texts()
 
 
-def show(chromium: Any, path: Path, **context: Any) -> Shown:
-    shown = Shown(chromium.new_context(**context).new_page())
+def show(browser: Any, path: Path, **context: Any) -> Shown:
+    shown = Shown(browser.new_context(**context).new_page())
     shown.page.set_default_timeout(10_000)
     shown.page.on("console", lambda message: shown.told.append(message.text))
     shown.page.on("pageerror", lambda error: shown.told.append(str(error)))
@@ -124,9 +111,9 @@ def hostile(project: Project) -> Project:
     return project
 
 
-def test_report_opens_from_disk_and_asks_for_nothing(plain: Project, chromium: Any) -> None:
+def test_report_opens_from_disk_and_asks_for_nothing(plain: Project, browser: Any) -> None:
     path = report(plain)
-    shown = show(chromium, path)
+    shown = show(browser, path)
     assert (shown.told, shown.requests) == ([], [path.as_uri()])
     assert shown.rows("documents")[:2] == ["in/000.txt", "in/001.txt"]
     assert shown.page.locator("#problems").inner_text().count("in/empty.txt") == 1
@@ -134,8 +121,8 @@ def test_report_opens_from_disk_and_asks_for_nothing(plain: Project, chromium: A
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_report_is_searched_sorted_and_turned_over(plain: Project, chromium: Any) -> None:
-    page = (shown := show(chromium, report(plain))).page
+def test_report_is_searched_sorted_and_turned_over(plain: Project, browser: Any) -> None:
+    page = (shown := show(browser, report(plain))).page
     documents = page.locator("#documents")
     assert len(shown.rows("documents")) == 25
     documents.get_by_role("button", name="Next").click()
@@ -156,8 +143,8 @@ def test_report_is_searched_sorted_and_turned_over(plain: Project, chromium: Any
     assert shown.told == []
 
 
-def test_print_says_how_many_rows_of_how_many_it_has(plain: Project, chromium: Any) -> None:
-    page = (shown := show(chromium, report(plain))).page
+def test_print_says_how_many_rows_of_how_many_it_has(plain: Project, browser: Any) -> None:
+    page = (shown := show(browser, report(plain))).page
     printed = page.locator("#documents .printed")
     assert not printed.is_visible()
     page.emulate_media(media="print")
@@ -170,10 +157,10 @@ def test_print_says_how_many_rows_of_how_many_it_has(plain: Project, chromium: A
     assert shown.told == []
 
 
-def test_report_follows_the_colour_scheme_and_fits_a_phone(plain: Project, chromium: Any) -> None:
+def test_report_follows_the_colour_scheme_and_fits_a_phone(plain: Project, browser: Any) -> None:
     path, colours = report(plain), set()
     for scheme in ("light", "dark"):
-        shown = show(chromium, path, color_scheme=scheme, viewport={"width": 375, "height": 800})
+        shown = show(browser, path, color_scheme=scheme, viewport={"width": 375, "height": 800})
         body = "getComputedStyle(document.body)"
         bar = "getComputedStyle(document.querySelector('.histograms svg .bar rect')).fill"
         colours.add(tuple(shown.page.evaluate(f"[{body}.color, {body}.backgroundColor, {bar}]")))
@@ -183,8 +170,8 @@ def test_report_follows_the_colour_scheme_and_fits_a_phone(plain: Project, chrom
     assert not set(first) & set(second)
 
 
-def test_links_lead_to_the_files(hostile: Project, chromium: Any) -> None:
-    shown = show(chromium, report(hostile))
+def test_links_lead_to_the_files(hostile: Project, browser: Any) -> None:
+    shown = show(browser, report(hostile))
     links = shown.page.locator("#documents td.first a")
     found = {links.nth(index).evaluate("link => link.href") for index in range(links.count())}
     assert {urlsplit(link).scheme for link in found} == {"file"}
@@ -193,12 +180,12 @@ def test_links_lead_to_the_files(hostile: Project, chromium: Any) -> None:
     assert all(Path(path).read_bytes().isdigit() for path in paths)
 
 
-def test_nothing_hostile_acts(hostile: Project, chromium: Any) -> None:
+def test_nothing_hostile_acts(hostile: Project, browser: Any) -> None:
     page = hostile.folder / "diff.html"
     outcome = hostile.run("diff", "--fake", "--version", "1", "--version", "2", "--html", str(page))
     assert outcome.code == 0, outcome.text
     for path in (report(hostile), page):
-        shown = show(chromium, path)
+        shown = show(browser, path)
         for toggle in shown.page.get_by_role("button", name="fields", exact=True).all():
             toggle.click()
         assert shown.page.locator("tbody td.first").count() >= len(HOSTILE)
@@ -210,8 +197,8 @@ def test_nothing_hostile_acts(hostile: Project, chromium: Any) -> None:
         assert path.stat().st_size < 2_000_000
 
 
-def test_policy_stops_what_would_be_put_into_the_page(plain: Project, chromium: Any) -> None:
-    page = (shown := show(chromium, report(plain))).page
+def test_policy_stops_what_would_be_put_into_the_page(plain: Project, browser: Any) -> None:
+    page = (shown := show(browser, report(plain))).page
     page.evaluate(
         "root => { const one = document.createElement('script'); one.textContent = 'window.acted = 1';"
         " const two = new Image(); two.src = root; document.body.append(one, two);"

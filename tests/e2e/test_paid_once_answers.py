@@ -29,6 +29,8 @@ from support.world import check_paid_once
 
 from .conftest import Project
 
+pytestmark = pytest.mark.matrix
+
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 # Item 9: tags

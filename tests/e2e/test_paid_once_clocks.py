@@ -41,6 +41,8 @@ from support.world import bring_back, check_paid_once, keep
 
 from .conftest import Project
 
+pytestmark = pytest.mark.matrix
+
 HOUR, DAY, YEAR = 3600, 86_400, 365 * 86_400
 DATES: dict[str, Callable[[str], str | None]] = {
     "two hours ahead": shifted(2 * HOUR),

@@ -25,6 +25,8 @@ from support.world import check_paid_once, lose
 
 from .conftest import Project
 
+pytestmark = pytest.mark.matrix
+
 
 def leave_a_paid_run(project: Project, name: str = "in/00000.txt") -> str:
     """Pay for a file, leave before its run ends, and let it end."""

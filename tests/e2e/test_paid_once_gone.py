@@ -25,6 +25,8 @@ from support.world import check_paid_once, lose
 
 from .conftest import Project
 
+pytestmark = pytest.mark.matrix
+
 STATE, LOCK = "job.state.db", "job.lock.toml"
 
 

@@ -27,6 +27,8 @@ from support.world import check_paid_once
 from .conftest import Project
 from .test_paid_once_answers import colleagues_batch
 
+pytestmark = pytest.mark.matrix
+
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 OTHERS_STATUS: dict[str, Change] = {

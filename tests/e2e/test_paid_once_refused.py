@@ -21,6 +21,8 @@ from support.world import check_paid_once, lose, payments
 
 from .conftest import Project
 
+pytestmark = pytest.mark.matrix
+
 STATUSES = [
     *(300, 301, 302, 303, 304, 305, 307, 308),
     *(400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 418, 421, 422, 423),

@@ -12,6 +12,8 @@ from support.world import bring_back, check_paid_once, keep, lose, payments
 
 from .conftest import Project
 
+pytestmark = pytest.mark.matrix
+
 STATE, LOCK = "job.state.db", "job.lock.toml"
 KEPT = [(STATE,), (STATE, LOCK)]
 

@@ -27,6 +27,8 @@ from support.world import check_paid_once, lose, payments
 
 from .conftest import Project
 
+pytestmark = pytest.mark.matrix
+
 STATE, LOCK = "job.state.db", "job.lock.toml"
 
 # Item 3: at once

@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from pathlib import Path
 
-import pytest
-
-from .conftest import ROOT, Project
-
-DOCUMENTS = ROOT.parent / "shared" / "documents"
-
-
-@pytest.fixture
-def documents() -> Path:
-    if not DOCUMENTS.is_dir():
-        assert not os.environ.get("AIHUB_REQUIRE_SHARED"), f"{DOCUMENTS} is missing"
-        pytest.skip("the real documents are not beside this clone")
-    return DOCUMENTS
+from .conftest import Project
 
 
 def test_real_documents_arrive_whole_and_have_results_of_their_own(project: Project, documents: Path) -> None:

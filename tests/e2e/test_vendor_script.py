@@ -9,7 +9,7 @@ import pytest
 from aihub import AIHub
 from aihub.exceptions import BadRequestException
 
-from proof import open_sdk
+from support.proof import open_sdk
 
 from .conftest import Project
 

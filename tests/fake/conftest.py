@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from contract import check_journal
 from fake_aihub import FakeAIHub
+from support.contract import check_journal
 
 
 @pytest.fixture

@@ -14,8 +14,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 import fake_aihub.server.embedded
-from contract import OPENAPI, load_operations
-from fake.differences import DIFFERENCES, Difference
 from fake_aihub import FakeAIHub
 from fake_aihub.certify.http import Target
 from fake_aihub.certify.promise import Promise, load_promises
@@ -24,6 +22,8 @@ from fake_aihub.certify.report import make_redaction, render_report
 from fake_aihub.certify.runner import Certificate, certify
 from fake_aihub.certify.session import Hub, Options
 from fake_aihub.server.cli import main
+from support.contract import load_operations
+from support.differences import DIFFERENCES, Difference
 
 FOLDER = "/acme/work/fs/drive/in"
 EVERYTHING = Options(max_runs=4, app_name="Invoice Extraction", deployment="d-1", folder=FOLDER, settle_s=5)
@@ -78,10 +78,9 @@ def test_certify_plants_differences_for_promises_that_there_are() -> None:
     assert {planted.breaks for planted in DIFFERENCES} <= {promise.id for promise in load_promises()}
 
 
-@pytest.mark.skipif(not OPENAPI.exists(), reason="the API description is not at hand")
-def test_certify_names_operations_that_are_described() -> None:
+def test_certify_names_operations_that_are_described(openapi: Path) -> None:
     named = {operation for promise in load_promises() for operation in promise.operations}
-    assert named <= load_operations(OPENAPI).keys()
+    assert named <= load_operations(openapi).keys()
 
 
 def test_certify_without_leave_starts_no_run_and_says_what_it_skips() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from contract import OPENAPI, needs_openapi, violations
+from support.contract import OPENAPI, violations
 
 BATCH = {
     "id": 1001,
@@ -31,13 +31,13 @@ def found_in(**changed: Any) -> list[str]:
     return violations([{**whole, "response_json": None, "faulted": False, **changed}], OPENAPI)
 
 
-@needs_openapi
+@pytest.mark.needs_openapi
 @pytest.mark.parametrize("entry", [GET_BATCH, READ_FILE, RUN_APP | {"response_json": RUN}])
 def test_contract_has_nothing_to_say_of_what_is_described(entry: dict[str, Any]) -> None:
     assert found_in(**entry) == []
 
 
-@needs_openapi
+@pytest.mark.needs_openapi
 @pytest.mark.parametrize(
     ("entry", "told"),
     [

@@ -13,8 +13,8 @@ import requests
 from aihub import AIHub
 from aihub.exceptions import NotFoundException
 
-from contract import check_journal
 from fake_aihub import FakeAIHub
+from support.contract import check_journal
 
 FOLDER = "acme/space/fs/drive/in"
 BINARY = {"Content-Type": "application/octet-stream"}

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import requests
 
-from contract import OPENAPI, check_journal, load_operations
 from fake_aihub import FakeAIHub
 from fake_aihub.docs.scenarios import FIXTURE
 from fake_aihub.extraction import Extraction
@@ -17,6 +16,7 @@ from fake_aihub.extraction.recorded import FixtureFile, load_fixtures
 from fake_aihub.extraction.validation import ScenarioError
 from fake_aihub.world.clock import Clock
 from fake_aihub.world.world import File, Run, World
+from support.contract import check_journal, load_operations
 
 FIELD = {"field_name": "total", "value": "1", "confidence": {"model": 1, "ocr": None}, "edit_history": []}
 DOCUMENT = {"class_name": None, "fields": [FIELD], "review_completed": True, "post_processed_pdf_path": "/a.pdf"}
@@ -112,10 +112,8 @@ def test_folder_of_fixtures_that_is_none_is_told(tmp_path: Path) -> None:
         FakeAIHub(fixtures=tmp_path / "none")
 
 
-def test_fixtures_may_say_all_that_the_description_has() -> None:
-    if not OPENAPI.exists():
-        pytest.skip("the API description is not at hand")
-    content = load_operations(OPENAPI)["getRunResults"]["responses"]["200"]["content"]
+def test_fixtures_may_say_all_that_the_description_has(openapi: Path) -> None:
+    content = load_operations(openapi)["getRunResults"]["responses"]["200"]["content"]
     described = content["application/json"]["schema"]["properties"]["files"]["items"]
     assert keys_of_schema(described) == keys_of_schema(resolve(FixtureFile.model_json_schema()))
 

@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from contract import check_journal
 from fake_aihub.api.app import create_app
 from fake_aihub.api.service import Service
 from fake_aihub.contract.operations import OPERATIONS
 from fake_aihub.server.handle import Handle
 from fake_aihub.world.clock import parse_clock
 from fake_aihub.world.world import World as FakeWorld
-from reference_model import DAY_S, PART_BYTES, RUN_S, Run, Upload, World
+from support.contract import check_journal
+from support.reference_model import DAY_S, PART_BYTES, RUN_S, Run, Upload, World
 
 STEPS = 100
 HISTORIES = 250

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
-from contract import OPENAPI, load_operations
 from fake_aihub.contract.operations import OPERATIONS, Operation
+from support.contract import load_operations
 
 # Known to the fake, and not in the description: sent by the vendor's SDK, or spoken of in the prose alone.
 BEYOND = {
@@ -56,10 +57,8 @@ def simple(kind: Any) -> str:
 
 
 @pytest.fixture(scope="module")
-def described() -> dict[str, Any]:
-    if not OPENAPI.exists():
-        pytest.skip("the description is not at hand")
-    return load_operations(OPENAPI)
+def described(openapi: Path) -> dict[str, Any]:
+    return load_operations(openapi)
 
 
 def test_operations_are_those_of_the_description(described: dict[str, Any]) -> None:

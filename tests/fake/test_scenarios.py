@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,7 +20,6 @@ from hypothesis import given as given_any
 from hypothesis import strategies as st
 from openapi_schema_validator import OAS30Validator
 
-from contract import OPENAPI, load_operations
 from fake_aihub import FakeAIHub
 from fake_aihub.docs.scenarios import EXAMPLE, FIXTURE, TABLES, render_reference
 from fake_aihub.extraction import Extraction
@@ -29,6 +27,7 @@ from fake_aihub.extraction.packs import bundled_packs, find_pack, load_packs, pa
 from fake_aihub.extraction.validation import ScenarioError
 from fake_aihub.world.clock import Clock
 from fake_aihub.world.world import File, Run, World
+from support.contract import load_operations
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "data" / "scenarios"
@@ -73,11 +72,8 @@ def results(
 
 
 @pytest.fixture
-def schema() -> dict[str, Any]:
-    if not OPENAPI.exists():
-        assert not os.environ.get("AIHUB_REQUIRE_SHARED"), f"{OPENAPI} is missing"
-        pytest.skip("the API description is not at hand")
-    content = load_operations(OPENAPI)["getRunResults"]["responses"]["200"]["content"]
+def schema(openapi: Path) -> dict[str, Any]:
+    content = load_operations(openapi)["getRunResults"]["responses"]["200"]["content"]
     described: dict[str, Any] = content["application/json"]["schema"]
     return described
 

@@ -23,9 +23,9 @@ import pytest
 import requests
 import tomli_w
 
-from contract import OPENAPI, load_operations, needs_openapi
 from fake_aihub import FakeAIHub
-from schemathesis_hooks import DRIVE, PART
+from support.contract import OPENAPI, load_operations
+from support.schemathesis_hooks import DRIVE, PART
 
 BASELINE = Path(__file__).with_name("schemathesis.toml")
 EXAMPLES = int(os.environ.get("AIHUB_EXAMPLES", "10"))
@@ -98,7 +98,7 @@ def run_schemathesis(root: str, known: dict[str, list[Any]], folder: Path) -> Pa
     command += ["--generation-database=none", "--no-shrink", "--continue-on-failure", "--warnings=off"]
     command += ["--report=ndjson", f"--report-ndjson-path={report}"]
     environment = os.environ | {
-        "SCHEMATHESIS_HOOKS": "schemathesis_hooks",
+        "SCHEMATHESIS_HOOKS": "support.schemathesis_hooks",
         "PYTHONPATH": str(Path(__file__).parents[1]),
     }
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
@@ -138,7 +138,7 @@ def _bytes(part: dict[str, str] | None) -> bytes:
     return base64.b64decode((part or {}).get("$base64", ""))
 
 
-@needs_openapi
+@pytest.mark.needs_openapi
 @pytest.mark.timeout(TIMEOUT_S + 60)
 def test_schemathesis_finds_nothing_outside_of_the_baseline(tmp_path: Path) -> None:
     with FakeAIHub(part_size=1000) as fake:

@@ -10,9 +10,9 @@ import pytest
 from aihub import AIHub
 from aihub.exceptions import NotFoundException, UnauthorizedException
 
-from contract import check_journal, needs_openapi
 from fake_aihub import FakeAIHub
-from proof import drive_sdk, list_methods, open_sdk, prove, record_calls, render_proof
+from support.contract import check_journal
+from support.proof import drive_sdk, list_methods, open_sdk, prove, record_calls, render_proof
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +29,7 @@ def test_every_method_of_the_sdk_is_driven_with_success(sdk: AIHub) -> None:
     assert called == list_methods(sdk)
 
 
-@needs_openapi
+@pytest.mark.needs_openapi
 def test_readme_says_how_many_operations_are_proven() -> None:
     journal = prove()
     check_journal(journal)

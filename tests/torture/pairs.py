@@ -19,11 +19,11 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from trial import Trial, Worker
+from support.trial import Trial, Worker
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / ".torture"
-CODE = ("runner/**/*.py", "runner/**/*.sql", "fake_server/**/*.py", "tests/torture/*")
+CODE = ("runner/**/*.py", "runner/**/*.sql", "fake_server/**/*.py", "tests/torture/*", "tests/support/*")
 CRASHED = 137
 WORKERS = os.cpu_count() or 2
 

@@ -15,7 +15,7 @@ from aihub_runner.results.documents import load_warnings, read_documents, render
 from aihub_runner.results.folder import update_tables
 from aihub_runner.results.reader import find_results
 from aihub_runner.text.jsontext import READER, Numeral, render_json, settle
-from made import goal, open_state, record_run, scan_of
+from support.made import goal, open_state, record_run, scan_of
 
 NUMBERS = [
     *("1.10", "12345678901234567.89", "-0", "-0.0", "0", "1", "-17", "1e5", "1E400", "1.0", "100.00", "0.1e-7"),

@@ -15,7 +15,7 @@ from aihub_runner.aihub.bodies import FileSlice
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.session import Connection
 from aihub_runner.errors import AnswerLost, Interrupted, ServiceError
-from raw_server import Drip, Piece, RawServer, answer
+from support.raw_server import Drip, Piece, RawServer, answer
 
 RUN = b'{"id": "r", "status": "RUNNING"}'
 PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"

@@ -28,7 +28,7 @@ from aihub_runner.results.tables import FIELDS, Column, Shape, Table, survey
 from aihub_runner.results.writers.formats import guard, open_sink, unguard
 from aihub_runner.state.store import State
 from aihub_runner.text.jsontext import as_unicode
-from made import goal, made_results, record_run, scan_of
+from support.made import goal, made_results, record_run, scan_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FORMATS = ("jsonl", "csv", "xlsx", "parquet")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import sqlite3
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
+
+from support.forks import OUTPUT, Forks
 
 SPEC = """\
 name = "job"
@@ -40,36 +41,6 @@ BATCH = re.compile(r"batch_id = \d+")
 PROCESS = re.compile(r"\.\d+\.tmp")
 
 
-def serve_forks() -> None:
-    """The warm parent: for each line `N folder` on standard input, fork an apply that stops at N, and tell its exit."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    import crash
-
-    import aihub_runner.apply.run
-    import aihub_runner.cli.inspection  # noqa: F401
-    from aihub_runner.cli import main as cli
-
-    for line in sys.stdin:
-        boundary, folder = line.split(maxsplit=1)
-        child = os.fork()
-        if child == 0:
-            os.chdir(folder.strip())
-            sink = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(sink, 1)
-            os.dup2(sink, 2)
-            crash.instrument(int(boundary))
-            sys.argv = ["runner", "apply", "job.toml"]
-            try:
-                cli.main()
-            except SystemExit as end:
-                sys.stdout.flush()
-                os._exit(int(end.code or 0))
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
-
-
 class Worker:
     """A fake, and a warm parent of the applies against it, each in a process of its own."""
 
@@ -78,19 +49,14 @@ class Worker:
         self.server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
         assert self.server.stdout
         self.root = self.server.stdout.readline().strip()
-        environment = os.environ | {"AIHUB_API_KEY": "fake-torture", "AIHUB_API_ROOT": self.root}
-        fork = [sys.executable, __file__]
-        self.parent = subprocess.Popen(fork, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.forks = Forks()
         self.http = requests.Session()
         self.http.headers["Authorization"] = "Bearer fake-torture"
 
     def apply(self, boundary: int, folder: Path) -> int:
-        """Apply the spec there, and stop at a boundary; 0 is none. Gives the exit code."""
-        assert self.parent.stdin
-        assert self.parent.stdout
-        self.parent.stdin.write(f"{boundary} {folder}\n")
-        self.parent.stdin.flush()
-        return int(self.parent.stdout.readline())
+        """Apply the spec there, stop at a boundary, and return the exit code; 0 is no boundary."""
+        env = {"AIHUB_API_KEY": "fake-torture", "AIHUB_API_ROOT": self.root}
+        return self.forks.run(boundary, folder, env, "apply", "job.toml")
 
     def get(self, context: str, path: str) -> Any:
         """Ask the API in a context."""
@@ -104,7 +70,7 @@ class Worker:
 
     def stop(self) -> None:
         """End both processes."""
-        self.parent.kill()
+        self.forks.stop()
         self.server.kill()
 
 
@@ -150,7 +116,7 @@ class Trial:
     @property
     def output(self) -> str:
         """What the last apply printed."""
-        return (self.folder / "output.txt").read_text()
+        return (self.folder / OUTPUT).read_text()
 
     @property
     def documents(self) -> list[dict[str, Any]]:
@@ -225,7 +191,3 @@ def _masked(table: str, row: dict[str, Any]) -> dict[str, Any]:
     if table == "pages":  # they hold the run's id and times
         del row["digest"]
     return {name: bool(value) if VOLATILE.fullmatch(name) else value for name, value in row.items()}
-
-
-if __name__ == "__main__":
-    serve_forks()

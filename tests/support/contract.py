@@ -11,18 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-import pytest
 from openapi_schema_validator import OAS30Validator
+
+from support.selection import OPENAPI
 
 # Not in the description, but sent by the vendor's SDK, as facts of the API go.
 UNDESCRIBED = {"webhook_config"}
-BESIDE = Path(__file__).parents[2] / "shared" / "aihub-api" / "openapi.json"
-# Absolute from the start, since tests change the folder.
-OPENAPI = Path(os.environ.get("AIHUB_OPENAPI") or BESIDE).absolute()
-needs_openapi = pytest.mark.skipif(
-    not OPENAPI.is_file() and not os.environ.get("AIHUB_REQUIRE_SHARED"),
-    reason=f"{OPENAPI} is missing: the API description to test against",
-)
 
 
 def check_journal(journal: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Run the real command line, and stop it dead at its N-th boundary: `python crash.py N apply job.toml`.
+"""Run the real command line, and stop it dead at its N-th boundary.
 
 A boundary is before a request, after the server has acted, after the answer, and around each commit and each
 rename; 0 is none. `os._exit` cleans nothing up. Exits with 137 at the boundary, and as the command line does if there
@@ -14,7 +14,7 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.request import urlopen
 
 import requests
@@ -76,7 +76,15 @@ def wait_on_the_clock_of_the_fake(client: Transport, seconds: float) -> None:
         raise Interrupted("interrupted")
 
 
-if __name__ == "__main__":
-    instrument(int(sys.argv[1]))
-    sys.argv[1:2] = []
-    cli.main()
+def run(boundary: int, *arguments: str) -> NoReturn:
+    """Run the command line in this process, to its end or to a boundary, and end the process with its exit code."""
+    instrument(boundary)
+    sys.argv = ["runner", *arguments]
+    code: Any = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        code = end.code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(code or 0))

@@ -1,6 +1,6 @@
 """Drive every operation with clients that this project did not write, and say how many there are.
 
-`python tests/proof.py` prints the sentence of the README.
+`PYTHONPATH=tests python -m support.proof` prints the sentence of the README.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import requests
 from aihub import AIHub
 
-from contract import OPENAPI, load_operations
 from fake_aihub import FakeAIHub
+from support.contract import OPENAPI, load_operations
 
 GROUPS = ("batches", "apps.runs", "apps.deployments.runs", "jobs", "files", "secrets")
 SDK_AGENT = "OpenAPI-Generator/"

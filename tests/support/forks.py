@@ -1,0 +1,67 @@
+"""Commands of the runner that stop dead at a boundary, forked from a warm parent: a start costs more than an apply."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+OUTPUT = "output.txt"
+
+
+class Forks:
+    """A warm parent in a process of its own, which has imported the runner; `stop` ends it."""
+
+    def __init__(self) -> None:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("AIHUB_")}
+        self._parent = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+        )
+
+    def run(self, boundary: int, folder: Path, env: Mapping[str, str | None], *arguments: str) -> int:
+        """Run a command there, stop it at a boundary, and return its exit code; 0 is no boundary.
+
+        What it prints is in `output.txt` afterwards.
+        """
+        assert self._parent.stdin
+        assert self._parent.stdout
+        given = {name: value for name, value in env.items() if value is not None}
+        order = {"boundary": boundary, "folder": str(folder), "env": given, "arguments": arguments}
+        self._parent.stdin.write(json.dumps(order) + "\n")
+        self._parent.stdin.flush()
+        return int(self._parent.stdout.readline())
+
+    def stop(self) -> None:
+        """End the parent."""
+        self._parent.kill()
+        self._parent.communicate()
+
+
+def serve() -> None:
+    """Be the warm parent: for each line of standard input, fork a command, and print its exit code."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    # All that a command imports late is here before the first fork.
+    import aihub_runner.apply.run
+    import aihub_runner.cli.inspection  # noqa: F401
+    from support import crash
+
+    for line in sys.stdin:
+        order = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            os.environ.update(order["env"])
+            os.chdir(order["folder"])
+            sink = os.open(OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(sink, 1)
+            os.dup2(sink, 2)
+            crash.run(order["boundary"], *order["arguments"])
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    serve()

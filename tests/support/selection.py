@@ -1,0 +1,88 @@
+"""Which tests run: slow ones are left to `make test-all`, and what this machine cannot run is named, with a reason."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from support import sampling
+
+SHARED = Path(__file__).parents[3] / "shared"
+# Absolute from the start, since tests change the folder.
+OPENAPI = Path(os.environ.get("AIHUB_OPENAPI") or SHARED / "aihub-api" / "openapi.json").absolute()
+DOCUMENTS = SHARED / "documents"
+CHROMIUM = shutil.which("chromium")
+
+# Each is required, not deselected, where the variable is set: `.ci/run` sets both.
+NEEDS = {
+    "needs_openapi": (OPENAPI.is_file(), "AIHUB_REQUIRE_SHARED", f"needs the API description {OPENAPI}"),
+    "needs_documents": (DOCUMENTS.is_dir(), "AIHUB_REQUIRE_SHARED", f"needs the documents in {DOCUMENTS}"),
+    "needs_browser": (bool(CHROMIUM and find_spec("playwright")), "AIHUB_REQUIRE_BROWSER", "needs chromium"),
+}
+# Who uses such a fixture, by whatever way, has the mark.
+FIXTURES = {"openapi": "needs_openapi", "documents": "needs_documents", "chromium": "needs_browser"}
+FAST, REST, ALL = "fast", "rest", "all"
+SLOW = "slow, or not in the sample of its matrix: `make test-all` runs them"
+NOT_SLOW = "fast: `make test` runs them"
+
+
+def select(items: list[pytest.Item], cases: str) -> tuple[list[pytest.Item], dict[str, list[pytest.Item]]]:
+    """Return what runs, and what does not by the reason."""
+    for item in items:
+        for name in FIXTURES.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(FIXTURES[name])
+    kept: list[pytest.Item] = []
+    left: defaultdict[str, list[pytest.Item]] = defaultdict(list)
+    fast = _fast(items)
+    for item in items:
+        reason = _missing(item)
+        if not reason and cases == FAST and item not in fast:
+            reason = SLOW
+        elif not reason and cases == REST and item in fast:
+            reason = NOT_SLOW
+        (left[reason] if reason else kept).append(item)
+    return kept, dict(left)
+
+
+def summarize(left: dict[str, int]) -> list[str]:
+    """Return a line for each reason."""
+    return [f"{count} deselected: {reason}" for reason, count in sorted(left.items())]
+
+
+def count(left: dict[str, list[pytest.Item]]) -> dict[str, int]:
+    """Return how many tests were left out for each reason."""
+    return dict(Counter({reason: len(items) for reason, items in left.items()}))
+
+
+def _missing(item: pytest.Item) -> str:
+    """Return why this machine cannot run a test; nothing if it can, or must."""
+    for name, (is_there, variable, reason) in NEEDS.items():
+        if item.get_closest_marker(name) and not is_there and not os.environ.get(variable):
+            return reason
+    return ""
+
+
+def _fast(items: Iterable[pytest.Item]) -> set[pytest.Item]:
+    """Return what `make test` runs: all that is not marked slow, and of each matrix a sample."""
+    matrices: defaultdict[str, list[pytest.Item]] = defaultdict(list)
+    fast = set()
+    for item in items:
+        if item.get_closest_marker("slow"):
+            continue
+        if item.get_closest_marker("matrix") and hasattr(item, "callspec"):
+            matrices[item.nodeid.partition("[")[0]].append(item)
+        else:
+            fast.add(item)
+    for matrix in matrices.values():
+        mark = matrix[0].get_closest_marker("matrix")
+        assert mark
+        parameters = {item.nodeid: item.callspec.indices for item in matrix}  # type: ignore[attr-defined]
+        chosen = sampling.choose(parameters, **mark.kwargs)
+        fast.update(item for item in matrix if item.nodeid in chosen)
+    return fast
