@@ -88,7 +88,7 @@ def test_certify_without_leave_starts_no_run_and_says_what_it_skips() -> None:
         certificate = certify_all(make_hub(fake, Options(app_name="Invoice Extraction")))
         skipped = outcomes(certificate, "skipped")
         assert fake.ledger["runs"] == {}
-        assert skipped["results-answer-every-file"] == "needs 1 run, and none may be started: see --max-runs and --yes"
+        assert skipped["results-answer-every-file"] == "needs 1 run, none allowed: see --max-runs and --yes"
         assert outcomes(certificate, "broken") == {}
 
 
@@ -105,7 +105,7 @@ def test_certify_counts_a_run_whose_answer_was_lost_and_deletes_it() -> None:
         fake.faults.add(operation="runApp", when="after", do="reset", nth=5, times=9)
         certificate = certify_all(make_hub(fake, Options(app_name="Invoice Extraction", max_runs=1)))
         assert sum(fake.ledger["runs"].values()) == 1
-        assert outcomes(certificate, "broken")["run-is-answered-at-once"].startswith("no answer")
+        assert outcomes(certificate, "broken")["run-is-answered-at-once"].startswith("no response")
         assert (fake.batches(), fake.runs()) == ([], [])
 
 
@@ -128,7 +128,7 @@ def test_certify_lists_what_it_could_not_delete() -> None:
         fake.faults.add(operation="deleteBatch", do="status", status=503, times=99)
         certificate = certify_all(make_hub(fake), promises_named("batch-id-is-a-whole-number"))
         assert len(fake.batches()) == 1
-        assert certificate.left_behind == [f"batch {fake.batches()[0]['id']}: the service answered 503"]
+        assert certificate.left_behind == [f"batch {fake.batches()[0]['id']}: the service returned 503"]
 
 
 def test_certify_interrupted_from_the_keyboard_deletes_what_it_made_and_exits_with_130(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_certify_exits_with_4_where_the_token_is_refused(tmp_path: Path) -> None
     with make_fake() as fake:
         found = run_certify("--target", fake.root, report=tmp_path / "report.json", token="real")
         assert (found.exit_code, fake.batches()) == (4, [])
-        assert "refuses" in found.output
+        assert "rejected by the target" in found.output
 
 
 def test_certify_exits_with_4_where_nobody_answers(tmp_path: Path) -> None:
@@ -315,4 +315,4 @@ def test_certify_asks_before_runs_are_paid(tmp_path: Path, said: str, runs: int)
         found = run_certify(*arguments, report=tmp_path / "report.json", input=said)
         assert found.exit_code == 0
         assert sum(fake.ledger["runs"].values()) == runs
-        assert ("nobody to ask" in found.output) == (said == "")
+        assert ("no terminal to ask on" in found.output) == (said == "")

@@ -134,13 +134,13 @@ def test_verify_tells_what_came_near(http: requests.Session, fake: FakeAIHub) ->
 @pytest.mark.parametrize(
     ("method", "path", "told"),
     [
-        ("GET", "/api/v2/batchs", "GET /api/v2/batches and differs in: 'batchs' instead of 'batches'"),
-        ("GET", "/api/v2/batch/7/files", "GET /api/v2/batches/{batch_id}/files and differs in: 'batch' instead of"),
-        ("PATCH", "/api/v2/apps/runs", "/api/v2/apps/runs and differs in: the method, PATCH instead of"),
-        ("GET", "/api/v2/jobs/", "GET /api/v2/jobs/{job_id} and differs in: '{job_id}' is missing"),
-        ("GET", "/api/v2/jobs/7/now", "GET /api/v2/jobs/{job_id} and differs in: 'now' too many"),
-        ("GET", "/v2/batches", "GET /api/v2/batches and differs in: 'api' is missing in front."),
-        ("GET", "/" + "x/" * 10_000 + "y" * 100_000, "differs in"),
+        ("GET", "/api/v2/batchs", "GET /api/v2/batches; differences: 'batchs' instead of 'batches'"),
+        ("GET", "/api/v2/batch/7/files", "GET /api/v2/batches/{batch_id}/files; differences: 'batch' instead of"),
+        ("PATCH", "/api/v2/apps/runs", "/api/v2/apps/runs; differences: the method, PATCH instead of"),
+        ("GET", "/api/v2/jobs/", "GET /api/v2/jobs/{job_id}; differences: '{job_id}' is missing"),
+        ("GET", "/api/v2/jobs/7/now", "GET /api/v2/jobs/{job_id}; differences: 'now' is unexpected"),
+        ("GET", "/v2/batches", "GET /api/v2/batches; differences: 'api' is missing at the start."),
+        ("GET", "/" + "x/" * 10_000 + "y" * 100_000, "differences: "),
     ],
     ids=["misspelt", "within", "method", "too short", "too long", "root without /api", "huge"],
 )

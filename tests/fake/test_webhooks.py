@@ -135,13 +135,13 @@ def test_webhook_that_nobody_answers_does_no_harm(http: requests.Session, fake: 
     start(http, fake, "http://127.0.0.1:1/")
     told = outcomes(http, fake)
     assert len(told) == 8
-    assert {outcome.split(",")[0] for outcome in told} <= {"no answer", "no answer in time"}
+    assert {outcome.split(",")[0] for outcome in told} <= {"no response", "no response in time"}
 
 
 @pytest.mark.parametrize("host", ["example.com", "10.0.0.1", "127.0.0.1.example.com", "[2001:db8::1]", "0.0.0.0"])
 def test_webhook_of_another_machine_is_not_called(http: requests.Session, fake: FakeAIHub, host: str) -> None:
     assert start(http, fake, f"http://{host}/").status_code == 200
-    assert outcomes(http, fake) == ["not called, the address is not of this machine"]
+    assert outcomes(http, fake) == ["not called, the address is not on this machine"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The ASGI application: which request goes where, who may ask, and what an unknown route is told."""
+"""The ASGI application: routing, authorization, and responses to unknown routes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ CONTROL_QUERY = {"format"}  # of the journal
 
 
 def create_app(service: Service) -> ASGIApp:
-    """Make the application over a service: the API below `/api`, and the controls below `/_fake`."""
+    """Return the application for a service: the API below `/api`, and the controls below `/_fake`."""
     routes = Routes()
     for operation in OPERATIONS:
         routes.add(operation.id, [operation.method], operation.path, HANDLERS[operation.id])
@@ -105,10 +105,10 @@ async def _respond(service: Service, routes: Routes, request: Request) -> Respon
             check_text(request)
             check_query(service, request)
         elif unknown := sorted(request.query_params.keys() - CONTROL_QUERY):
-            raise ApiError(400, f"{unknown[0][:100]} is none of {', '.join(CONTROL_QUERY)}.")
+            raise ApiError(400, f"Unknown parameter {unknown[0][:100]}; allowed: {', '.join(CONTROL_QUERY)}.")
         for fault in knobs_of(request.scope, "expire"):
             service.world.expire(fault.name, service.clock.now_s() - fault.seconds)
-        webhooks.watch(service)  # of runs that began before a restart
+        webhooks.watch(service)  # for runs that started before a restart
         answered = await handler(service, request)
         audit.note_request(service, request)
         return answered
@@ -117,22 +117,22 @@ async def _respond(service: Service, routes: Routes, request: Request) -> Respon
         refused.headers.update(error.headers)
         return refused
     except ClientDisconnect:
-        request.scope["faulted"] = True  # nobody sees this answer
+        request.scope["faulted"] = True  # nobody sees this response
         return Response(status_code=499)
 
 
-@rule("guess", "a path that no operation has is answered with 501, and the nearest one that exists", status=501)
-@rule("guess", "a method that no operation of a path has is answered with 405", status=405)
+@rule("guess", "an unknown path returns 501 and names the nearest known path", status=501)
+@rule("guess", "a method that the path does not support returns 405", status=405)
 def _refuse_route(request: Request) -> Response:
     if methods := request.scope["methods"]:
-        refused = answer(405, {"message": f"{request.method} is not for {request.scope['path']}."})
+        refused = answer(405, {"message": f"{request.scope['path']} does not support {request.method}."})
         refused.headers["Allow"] = ", ".join(methods)
         return refused
     return answer(501, {"message": describe_nearest(request.method, request.scope["path"])})
 
 
 def _signed(service: Service, app: ASGIApp) -> ASGIApp:
-    """Put the fake's own headers on each answer: its time, and that it is the fake. Answer even where it has a bug."""
+    """Add the fake's headers to each response: `Date` and `X-Fake-AIHub`. Answer 500 if the fake has a bug."""
 
     async def signed(scope: Scope, receive: Receive, send: Send) -> None:
         has_begun = False
@@ -154,6 +154,8 @@ def _signed(service: Service, app: ASGIApp) -> ASGIApp:
             traceback.print_exc()
             if has_begun:
                 raise
-            await answer(500, {"message": "A bug of the fake; its own output tells more."})(scope, receive, send_signed)
+            await answer(500, {"message": "The fake has a bug. See its output for details."})(
+                scope, receive, send_signed
+            )
 
     return signed

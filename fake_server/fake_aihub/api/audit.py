@@ -1,4 +1,4 @@
-"""The audit log: who did what in this world."""
+"""The audit log: who did what."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ LOG_TYPES = {
 
 
 def email_of(user: str) -> str:
-    """Return the e-mail address of a user of this world."""
+    """Return the e-mail address of a user."""
     return f"{user}@aihub.example"
 
 
-@rule("guess", "the log holds each request that changed something, by the log type of what it changed, else api_v2")
+@rule(
+    "guess",
+    "each request that changed something has a log entry; its type is that of the changed object, else api_v2",
+)
 def note_request(service: Service, request: Request) -> None:
-    """Note a request that was granted, where it may have changed something."""
+    """Log a successful request that may have changed something."""
     operation = request.scope["operation"]
     if not operation or operation == "getAuditLogs" or request.method in READS:
         return
@@ -46,17 +49,24 @@ def note_request(service: Service, request: Request) -> None:
     )
 
 
-@rule("spec", "answers log entries, filtered by type, e-mail address and time", operation="getAuditLogs", status=200)
-@rule("spec", "start says how many to skip, size how many to answer at most", operation="getAuditLogs", status=200)
-@rule("guess", "the newest come first, 100 where size is not given; times include their ends", operation="getAuditLogs")
-@rule("guess", "the log is that of the context, though no IB-Context is described", operation="getAuditLogs")
-@rule("guess", "a negative start or size, or a time that is no number", operation="getAuditLogs", status=400)
+@rule("spec", "returns log entries, filtered by type, e-mail address and time", operation="getAuditLogs", status=200)
+@rule(
+    "spec",
+    "start is the number of entries to skip, size the maximum number to return",
+    operation="getAuditLogs",
+    status=200,
+)
+@rule(
+    "guess", "newest entries come first; size defaults to 100; time ranges include both ends", operation="getAuditLogs"
+)
+@rule("guess", "the log belongs to the context, although no IB-Context is described", operation="getAuditLogs")
+@rule("guess", "start or size is negative, or a time is not a number", operation="getAuditLogs", status=400)
 async def list_entries(service: Service, request: Request) -> Response:
     """POST /v1/auditlogs"""
     given = await read_body(service, request)
     start, size = given.get("start", 0), given.get("size", PAGE_ENTRIES)
     if start < 0 or size < 0:
-        raise ApiError(400, "start and size are not negative.")
+        raise ApiError(400, "start and size must not be negative.")
     from_ms, to_ms = _read_time(given, "start_time"), _read_time(given, "end_time")
     context = context_of(request)
     found = [
@@ -76,7 +86,7 @@ def _read_time(given: dict[str, Any], name: str) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit()):
-        raise ApiError(400, f"{name} is not a number of milliseconds.")
+        raise ApiError(400, f"{name} must be a number of milliseconds.")
     return int(text[:18])
 
 

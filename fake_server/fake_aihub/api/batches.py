@@ -21,7 +21,7 @@ MAX_PAGE_FILES = 1000
 
 
 def render_batch(batch: Batch) -> dict[str, Any]:
-    """Render a batch as the API tells of it."""
+    """Return a batch in the format of the API."""
     return {
         "id": batch.id,
         "name": batch.name,
@@ -36,16 +36,16 @@ def render_batch(batch: Batch) -> dict[str, Any]:
 
 
 def find_batch(service: Service, request: Request) -> Batch:
-    """Find the batch that a path names. Raises ApiError 404."""
+    """Return the batch in the path of a request. Raises ApiError 404."""
     text = request.path_params["batch_id"]
     if not (text.isascii() and text.isdigit()):
         raise ApiError(404, f"Batch with ID {text[:50]} does not exist.")
     return service.world.get_batch(context_of(request), int(text[:18]))
 
 
-@rule("spec", "makes a batch, and answers its id", operation="createBatch", status=200)
-@rule("docs", "a service account names no workspace", operation="createBatch", status=400)
-@rule("spec", "a batch that names no workspace is in the personal one", operation="createBatch", status=200)
+@rule("spec", "creates a batch and returns its id", operation="createBatch", status=200)
+@rule("docs", "a service account does not name a workspace", operation="createBatch", status=400)
+@rule("spec", "without a workspace, the batch is in the personal workspace", operation="createBatch", status=200)
 @rule("guess", "the personal workspace is called My Workspace", operation="createBatch")
 @rule("docs", "two batches may have the same name", operation="createBatch", status=200)
 async def create_batch(service: Service, request: Request) -> Response:
@@ -63,11 +63,11 @@ async def create_batch(service: Service, request: Request) -> Response:
 
 @rule(
     "spec",
-    "answers batches, by workspace and username, limit of them from offset on",
+    "returns limit batches from offset, filtered by workspace and username",
     operation="listBatches",
     status=200,
 )
-@rule("guess", "the oldest come first; 100 where limit is not given, 1,000 at most", operation="listBatches")
+@rule("guess", "oldest batches come first; limit defaults to 100 and is at most 1,000", operation="listBatches")
 async def list_batches(service: Service, request: Request) -> Response:
     """GET /v2/batches"""
     limit = read_count(request, "limit", PAGE_BATCHES, 1000)
@@ -86,15 +86,15 @@ async def list_batches(service: Service, request: Request) -> Response:
     return answer(200, {"batches": [render_batch(batch) for batch in page.entries]})
 
 
-@rule("spec", "answers a batch, its times in milliseconds", operation="getBatch", status=200)
-@rule("spec", "a batch that is not there, or not of this context", operation="getBatch", status=404)
+@rule("spec", "returns a batch, with times in milliseconds", operation="getBatch", status=200)
+@rule("spec", "the batch does not exist in this context", operation="getBatch", status=404)
 async def get_batch(service: Service, request: Request) -> Response:
     """GET /v2/batches/{batch_id}"""
     return answer(200, render_batch(meant_batch(service, request, find_batch(service, request))))
 
 
-@rule("spec", "deletes a batch and its files, and answers the job", operation="deleteBatch", status=202)
-@rule("spec", "a batch that is not there, or not of this context", operation="deleteBatch", status=404)
+@rule("spec", "deletes a batch and its files, and returns the job", operation="deleteBatch", status=202)
+@rule("spec", "the batch does not exist in this context", operation="deleteBatch", status=404)
 async def delete_batch(service: Service, request: Request) -> Response:
     """DELETE /v2/batches/{batch_id}"""
     return answer(202, {"job_id": service.world.delete_batch(find_batch(service, request)).id})
@@ -102,15 +102,15 @@ async def delete_batch(service: Service, request: Request) -> Response:
 
 @rule(
     "spec",
-    "answers names, sizes and times in seconds; next_page_token while has_more",
+    "returns names, sizes, and times in seconds; next_page_token is set while has_more is true",
     operation="listFiles",
     status=200,
 )
-@rule("spec", "a batch that is not there, or not of this context", operation="listFiles", status=404)
-@rule("guess", "files come by name; 100 where page_size is not given, 1,000 at most", operation="listFiles")
-@rule("guess", "a start_token that no page gave", operation="listFiles", status=400)
+@rule("spec", "the batch does not exist in this context", operation="listFiles", status=404)
+@rule("guess", "files are sorted by name; page_size defaults to 100 and is at most 1,000", operation="listFiles")
+@rule("guess", "start_token is not one that a page returned", operation="listFiles", status=400)
 async def list_files(service: Service, request: Request) -> Response:
-    """GET /v2/batches/{batch_id}/files; the token of a page is the offset that it begins at."""
+    """GET /v2/batches/{batch_id}/files. The token of a page is its offset."""
     batch = meant_batch(service, request, find_batch(service, request))
     size = max(1, read_count(request, "page_size", PAGE_FILES, MAX_PAGE_FILES))
     start = read_count(request, "start_token", 0)
@@ -132,20 +132,20 @@ def _render_file(batch: Batch, file: File) -> dict[str, Any]:
     }
 
 
-@rule("docs", "keeps a file, over one of that name", operation="addFileToBatch", status=204)
-@rule("spec", "a batch that is not there, or not of this context", operation="addFileToBatch", status=404)
+@rule("docs", "stores a file, or overwrites the file of that name", operation="addFileToBatch", status=204)
+@rule("spec", "the batch does not exist in this context", operation="addFileToBatch", status=404)
 async def put_file(service: Service, request: Request) -> Response:
     """PUT /v2/batches/{batch_id}/files/{filename}"""
     batch, name = find_batch(service, request), check_name(request.path_params["filename"])
     digest, size = await service.world.blobs.store(request.stream())
-    find_batch(service, request)  # it may have been deleted while the body came in
+    find_batch(service, request)  # it may have been deleted while the body arrived
     service.world.put_file(batch, name, digest, size)
     return Response(status_code=204)
 
 
-@rule("spec", "deletes a file of a batch; the answer has no body", operation="deleteFileFromBatch", status=202)
-@rule("spec", "a batch that is not there, or not of this context", operation="deleteFileFromBatch", status=404)
-@rule("guess", "a file that is not in the batch", operation="deleteFileFromBatch", status=404)
+@rule("spec", "deletes a file of a batch; the response has no body", operation="deleteFileFromBatch", status=202)
+@rule("spec", "the batch does not exist in this context", operation="deleteFileFromBatch", status=404)
+@rule("guess", "the file is not in the batch", operation="deleteFileFromBatch", status=404)
 async def delete_file(service: Service, request: Request) -> Response:
     """DELETE /v2/batches/{batch_id}/files/{filename}"""
     batch = find_batch(service, request)

@@ -1,4 +1,4 @@
-"""`/_fake/…`: look at the fake, and tell it what to do. No token is needed; it is no part of the API."""
+"""`/_fake/…`: inspect and control the fake. These routes are not part of the API and need no token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fake_aihub.world.entities import ApiError
 
 
 def render_ledger(service: Service) -> dict[str, Any]:
-    """Return how often each side effect took place."""
+    """Return how often each side effect happened."""
     world = service.world
     return {kind: dict(counts) for kind, counts in world.ledger.items()} | {"digests": dict(world.upload_digests)}
 
@@ -40,25 +40,25 @@ async def faults(service: Service, request: Request) -> Response:
 
 
 async def clock(service: Service, request: Request) -> Response:
-    """GET, POST /_fake/clock: tell the time; move it by `advance_s`, or set by how much it is off, `offset_s`"""
+    """GET, POST /_fake/clock: return the time; advance it by `advance_s`, or set its `offset_s`"""
     if request.method == "POST":
         given = await read_json(request, {"advance_s": (int, float), "offset_s": (int, float)})
         try:
             service.clock.set_offset(given.get("offset_s", service.clock.offset_s) + given.get("advance_s", 0))
         except (ValueError, OverflowError):
-            raise ApiError(400, "The time would be before 1970, or too far ahead.") from None
+            raise ApiError(400, "The time would be before 1970 or too far in the future.") from None
     return answer(200, {"now_s": service.clock.now_s(), "offset_s": service.clock.offset_s})
 
 
 async def checkpoint(service: Service, request: Request) -> Response:
-    """GET, POST /_fake/checkpoint: list the checkpoints; take one, with a `name` or without"""
+    """GET, POST /_fake/checkpoint: list the checkpoints; save one, with an optional `name`"""
     if request.method == "GET":
         return answer(200, {"checkpoints": list(service.checkpoints)})
     return answer(200, {"name": service.take_checkpoint(await _read_name(request))})
 
 
 async def rewind(service: Service, request: Request) -> Response:
-    """POST /_fake/rewind: go back to the checkpoint `name`, or to the last"""
+    """POST /_fake/rewind: rewind to the checkpoint `name`, or to the last one"""
     return answer(200, {"name": service.rewind(await _read_name(request))})
 
 
@@ -70,7 +70,7 @@ async def _read_name(request: Request) -> str:
 
 
 async def next_run(service: Service, request: Request) -> Response:
-    """GET, POST, DELETE /_fake/next-run: how runs to come go"""
+    """GET, POST, DELETE /_fake/next-run: list, add or remove scripts for future runs"""
     if request.method == "POST":
         script = await read_json(request, SCRIPT)
         check_script(script)
@@ -82,7 +82,7 @@ async def next_run(service: Service, request: Request) -> Response:
 
 
 async def set_run(service: Service, request: Request) -> Response:
-    """POST /_fake/runs/{run_id}: set its status, or release it, or refuse its review"""
+    """POST /_fake/runs/{run_id}: set its status, release it, or reject its review"""
     given = await read_json(request, {"status": str, "message": str, "action": str})
     run = service.world.runs.get(request.path_params["run_id"])
     if run is None:
@@ -92,16 +92,16 @@ async def set_run(service: Service, request: Request) -> Response:
 
 
 async def units(service: Service, request: Request) -> Response:
-    """POST /_fake/units: for how many runs they last, `left`; without it, for all"""
+    """POST /_fake/units: set the number of runs `left`; unlimited if left out"""
     left = (await read_json(request, {"left": int})).get("left")
     if left is not None and left < 0:
-        raise ApiError(400, "left is not negative.")
+        raise ApiError(400, "left must not be negative.")
     service.world.set_units(left)
     return Response(status_code=204)
 
 
 async def webhooks(service: Service, request: Request) -> Response:
-    """GET /_fake/webhooks: each call of a webhook, and what came of it"""
+    """GET /_fake/webhooks: list all webhook calls and their outcomes"""
     calls = [
         {"run_id": run.id, "url": redact_url(run.request["settings"]["webhook_config"]["url"]), **call}
         for run in service.world.runs.values()

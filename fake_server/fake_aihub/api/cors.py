@@ -1,4 +1,4 @@
-"""Let the pages of one origin ask from a browser; what is under `/_fake/` stays out of their reach."""
+"""CORS: allow browser requests from one origin. Routes below `/_fake/` are never allowed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SHOWN = ("Date", "Retry-After", "X-Fake-AIHub", "X-Fake-Journal", "X-Fake-Unsupp
 
 
 def allow_origin(app: ASGIApp, origin: str) -> ASGIApp:
-    """Wrap an app so that browsers let an origin, `*` for all, ask its API."""
+    """Wrap an app so that browsers allow requests to its API from an origin, or from every origin for `*`."""
     open_app = CORSMiddleware(
         app, allow_origins=[origin], allow_methods=METHODS, allow_headers=["*"], expose_headers=SHOWN
     )

@@ -1,4 +1,4 @@
-"""Files in connected drives: a tree per context, whose folders are implied by the files in them."""
+"""Files in connected drives: one tree per context. The paths of files imply the folders."""
 
 from __future__ import annotations
 
@@ -21,49 +21,49 @@ BINARY = "application/octet-stream"
 MAX_PATH = 4096
 MAX_SEGMENT = 255
 RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})?")
-# Both forms of the description: {retries:3,backoff-seconds:5} and {'retries': 3, 'backoff-seconds': 5}.
+# The description shows both forms: {retries:3,backoff-seconds:5} and {'retries': 3, 'backoff-seconds': 5}.
 RETRY = re.compile(
     r"""\{\s*['"]?retries['"]?\s*:\s*(\d{1,4})\s*,\s*['"]?backoff-seconds['"]?\s*:\s*(\d{1,4}(?:\.\d+)?)\s*\}"""
 )
-MAX_RETRY_S = 60.0  # a fake that holds back an answer for longer is taken for dead
+MAX_RETRY_S = 60.0  # a fake that delays a response for longer looks dead
 
 
-@rule("sdk", "a path may be sent with its leading slash, escaped or not, or without it")
-@rule("guess", "empty segments, . and .., and paths of more than 4,096 characters are refused", status=400)
+@rule("sdk", "the leading slash of a path is optional, and may be escaped")
+@rule("guess", "empty segments, . and .., and paths of more than 4,096 characters are rejected", status=400)
 def normalise(path: str) -> str:
-    """Return a path as the tree has it, with a leading slash and no trailing one. Raises ApiError 400."""
+    """Return a normalised path, with a leading slash and no trailing slash. Raises ApiError 400."""
     inner = path.removeprefix("/").removesuffix("/")
     segments = inner.split("/")
     if len(inner) > MAX_PATH or any(not segment or len(segment) > MAX_SEGMENT for segment in segments):
-        raise ApiError(400, "The path has an empty part, or one that is too long.")
+        raise ApiError(400, "The path has an empty segment or is too long.")
     if "\0" in inner or {".", ".."} & set(segments):
-        raise ApiError(400, "The path has a part that is not the name of a file or folder.")
+        raise ApiError(400, "The path has a segment that is not a valid file or folder name.")
     return f"/{inner}"
 
 
 @rule("docs", "paths are /<organisation>/<workspace>/fs/<drive>/<folder>/…")
-@rule("guess", "a path of another form cannot be written, or run on", status=400)
+@rule("guess", "a path of another form cannot be written, or used as the input of a run", status=400)
 def check_drive(path: str) -> str:
     """Check that a path is below a drive. Raises ApiError 400."""
     segments = path.split("/")
     if len(segments) < 6 or segments[3] != "fs":
-        raise ApiError(400, "A path is /<organisation>/<workspace>/fs/<drive>/<folder or file>.")
+        raise ApiError(400, "The path must be /<organisation>/<workspace>/fs/<drive>/<folder or file>.")
     return path
 
 
-@rule("spec", "answers the whole file", operation="readFile", status=200)
-@rule("spec", "answers the bytes that Range asks for, with Content-Range", operation="readFile", status=206)
-@rule("spec", "reads a file of a batch at its full_path", operation="readFile", status=200)
-@rule("docs", "nothing is there", operation="readFile", status=404)
-@rule("guess", "a file where a folder is expected, or a folder where a file is", operation="readFile", status=404)
-@rule("guess", "what a folder reads as is described nowhere", operation="readFile", status=501)
+@rule("spec", "returns the whole file", operation="readFile", status=200)
+@rule("spec", "returns the bytes of the Range, with Content-Range", operation="readFile", status=206)
+@rule("spec", "reads a file of a batch by its full_path", operation="readFile", status=200)
+@rule("docs", "nothing exists at the path", operation="readFile", status=404)
+@rule("guess", "a file is expected and a folder exists, or the other way round", operation="readFile", status=404)
+@rule("guess", "reading a folder is not documented", operation="readFile", status=501)
 async def read_file(service: Service, request: Request) -> Response:
     """GET /v2/files/{path}"""
     file = await _find_node(service, request)
     if (file is None) != (request.query_params["expect-node-type"] == "folder"):
-        raise ApiError(404, "What is at this path is not what was expected.")
+        raise ApiError(404, "The path has another type than expected.")
     if file is None:
-        raise ApiError(501, "Nothing is known of how a folder is read.")
+        raise ApiError(501, "Reading a folder is not documented.")
     start, end = 0, file.size
     headers = {"Content-Type": BINARY}
     if asked := request.headers.get("Range"):
@@ -73,12 +73,10 @@ async def read_file(service: Service, request: Request) -> Response:
     return StreamingResponse(_stream(service, file, start, end), 206 if asked else 200, headers)
 
 
-@rule("spec", "with IB-Retry-Config, looks again so often, after so many seconds each time", operation="readFile")
-@rule(
-    "spec", "with IB-Retry-Config, looks again so often, after so many seconds each time", operation="getFileMetadata"
-)
+@rule("spec", "IB-Retry-Config sets the number of retries and the seconds between them", operation="readFile")
+@rule("spec", "IB-Retry-Config sets the number of retries and the seconds between them", operation="getFileMetadata")
 async def _find_node(service: Service, request: Request) -> File | None:
-    """Find a file, or None for a folder, and wait for one that is not there as the caller asks. Raises ApiError 404."""
+    """Return a file, or None for a folder. Retry a missing path as IB-Retry-Config says. Raises ApiError 404."""
     context, path = context_of(request), normalise(request.path_params["path"])
     retries, backoff_s = _read_retry(request.headers.get("IB-Retry-Config"))
     for _ in range(retries):
@@ -89,13 +87,15 @@ async def _find_node(service: Service, request: Request) -> File | None:
     return service.world.get_node(context, path)
 
 
-@rule("guess", "an IB-Retry-Config of another form, or of more than a minute in all", status=400)
+@rule("guess", "IB-Retry-Config is malformed, or asks for more than a minute in total", status=400)
 def _read_retry(text: str | None) -> tuple[int, float]:
     if text is None:
         return 0, 0.0
     match = RETRY.fullmatch(text.strip())
     if match is None or int(match[1]) * float(match[2]) > MAX_RETRY_S:
-        raise ApiError(400, "IB-Retry-Config is like {retries:3,backoff-seconds:5}, and at most a minute in all.")
+        raise ApiError(
+            400, "IB-Retry-Config must be like {retries:3,backoff-seconds:5}, and at most a minute in total."
+        )
     return int(match[1]), float(match[2])
 
 
@@ -104,38 +104,38 @@ async def _stream(service: Service, file: File, start: int, end: int) -> AsyncIt
         yield chunk
 
 
-@rule("spec", "a Range that is not one of bytes with a first one", operation="readFile", status=400)
+@rule("spec", "the Range is not a byte range with a first byte", operation="readFile", status=400)
 @rule(
     "guess",
-    "a Range that begins behind the end of the file, or ends before it begins",
+    "the Range starts after the end of the file, or ends before its start",
     operation="readFile",
     status=416,
 )
 def _read_range(text: str, size: int) -> tuple[int, int]:
-    """Read a range as its first byte and the one behind its last."""
+    """Return the start and the exclusive end of a range."""
     match = RANGE.fullmatch(text.strip())
     if match is None:
-        raise ApiError(400, "Range is one range of bytes, as in bytes=0-4.")
+        raise ApiError(400, "Range must be a single byte range such as bytes=0-4.")
     start, end = int(match[1]), min(size, int(match[2] or size) + 1)
     if start >= end:
-        raise ApiError(416, "The file has no such bytes.", {"Content-Range": f"bytes */{size}"})
+        raise ApiError(416, "The range is outside of the file.", {"Content-Range": f"bytes */{size}"})
     return start, end
 
 
-@rule("spec", "writes a file, over one that is there", operation="writeFile", status=204)
-@rule("spec", "with If-None-Match: *, writes a new file, and tells its Location", operation="writeFile", status=201)
-@rule("spec", "with If-None-Match: *, a file is there", operation="writeFile", status=412)
-@rule("guess", "If-None-Match is anything but *", operation="writeFile", status=400)
-@rule("guess", "a file is where the path has a folder, or the other way round", operation="writeFile", status=409)
+@rule("spec", "writes a file, or overwrites an existing one", operation="writeFile", status=204)
+@rule("spec", "with If-None-Match: *, writes a new file and returns its Location", operation="writeFile", status=201)
+@rule("spec", "with If-None-Match: *, a file exists", operation="writeFile", status=412)
+@rule("guess", "If-None-Match is not *", operation="writeFile", status=400)
+@rule("guess", "a parent folder of the path is a file, or the path is a folder", operation="writeFile", status=409)
 async def write_file(service: Service, request: Request) -> Response:
     """PUT /v2/files/{path}"""
     context, path = context_of(request), check_drive(normalise(request.path_params["path"]))
     condition = request.headers.get("If-None-Match")
     if condition not in (None, "*"):
-        raise ApiError(400, "If-None-Match can only be *.", {"X-Fake-Unsupported": "If-None-Match"})
+        raise ApiError(400, "If-None-Match must be *.", {"X-Fake-Unsupported": "If-None-Match"})
     digest, size = await service.world.blobs.store(request.stream())
     if condition and path in service.world.trees.get(context, {}):
-        raise ApiError(412, "There is a file at this path.")
+        raise ApiError(412, "A file exists at this path.")
     service.world.write_node(context, path, digest, size)
     if condition is None:
         return Response(status_code=204)
@@ -145,12 +145,12 @@ async def write_file(service: Service, request: Request) -> Response:
 
 @rule(
     "spec",
-    "a file's type, length and last-modified; of a folder the type alone",
+    "returns type, length and last-modified of a file; only the type of a folder",
     operation="getFileMetadata",
     status=200,
 )
 @rule("spec", "last-modified is an RFC 3339 date-time", operation="getFileMetadata", status=200)
-@rule("spec", "nothing is there", operation="getFileMetadata", status=404)
+@rule("spec", "nothing exists at the path", operation="getFileMetadata", status=404)
 async def get_metadata(service: Service, request: Request) -> Response:
     """HEAD /v2/files/{path}"""
     file = await _find_node(service, request)
@@ -164,9 +164,12 @@ async def get_metadata(service: Service, request: Request) -> Response:
 
 
 @rule(
-    "spec", "deletes what is there, if anything, and tells where the job is", operation="deleteFileOrFolder", status=202
+    "spec",
+    "deletes the path if it exists, and returns the location of the job",
+    operation="deleteFileOrFolder",
+    status=202,
 )
-@rule("guess", "a folder is deleted with all that is in it", operation="deleteFileOrFolder", status=202)
+@rule("guess", "deleting a folder deletes its contents", operation="deleteFileOrFolder", status=202)
 async def delete_node(service: Service, request: Request) -> Response:
     """DELETE /v2/files/{path}"""
     job = service.world.delete_node(context_of(request), normalise(request.path_params["path"]))

@@ -12,11 +12,11 @@ from fake_aihub.contract.evidence import rule
 from fake_aihub.world.entities import ApiError, Job
 
 
-@rule("spec", "answers the state and a message of a job", operation="jobStatus", status=200)
-@rule("spec", "answers the state and a message of a job", operation="pollBatchesJob", status=200)
-@rule("guess", "both operations know the jobs of every deletion", operation="pollBatchesJob", status=200)
-@rule("docs", "a job that is not there, or not of this context", operation="jobStatus", status=404)
-@rule("docs", "a job that is not there, or not of this context", operation="pollBatchesJob", status=404)
+@rule("spec", "returns the state and a message of a job", operation="jobStatus", status=200)
+@rule("spec", "returns the state and a message of a job", operation="pollBatchesJob", status=200)
+@rule("guess", "both job operations know the jobs of all deletions", operation="pollBatchesJob", status=200)
+@rule("docs", "the job does not exist in this context", operation="jobStatus", status=404)
+@rule("docs", "the job does not exist in this context", operation="pollBatchesJob", status=404)
 async def get_job(service: Service, request: Request) -> Response:
     """GET /v2/jobs/{job_id} and GET /v2/batches/jobs/{job_id}"""
     job = service.world.jobs.get(request.path_params["job_id"])
@@ -27,6 +27,6 @@ async def get_job(service: Service, request: Request) -> Response:
 
 
 def job_url(request: Request, job: Job) -> str:
-    """Return the address at which the state of a job can be read."""
+    """Return the URL of a job's state."""
     root = str(request.url).partition("/v2/")[0]
     return f"{root}/v2/jobs/{job.id}"

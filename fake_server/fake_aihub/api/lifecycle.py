@@ -1,4 +1,4 @@
-"""What becomes of runs and jobs: pure functions of time, of polls, and of what was said of them."""
+"""The life cycle of runs and jobs: pure functions of time, polls and scripts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SCRIPT: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """How a run is at some time; `finished_ns` is None while it goes on."""
+    """The status of a run at a point in time. `finished_ns` is None until the run ends."""
 
     status: str
     message: str
@@ -38,33 +38,33 @@ class Phase:
 
 
 def check_script(script: Mapping[str, Any]) -> None:
-    """Check how runs are told to go. Raises ApiError 400 for what cannot be done."""
+    """Check a script for runs. Raises ApiError 400 if it is invalid."""
     if unknown := [key for key in script if key not in SCRIPT]:
-        raise ApiError(400, f"{unknown[0]} is none of {', '.join(SCRIPT)}.")
+        raise ApiError(400, f"Unknown key {unknown[0]}; allowed: {', '.join(SCRIPT)}.")
     for key, kind in SCRIPT.items():
         given = script.get(key)
         if given is not None and (not isinstance(given, kind) or isinstance(given, bool) != (kind is bool)):
-            raise ApiError(400, f"{key} is of a wrong type.")
+            raise ApiError(400, f"{key} has the wrong type.")
     if script.get("status", "COMPLETE") not in STATUSES:
-        raise ApiError(400, f"status is one of {', '.join(STATUSES)}.")
+        raise ApiError(400, f"status must be one of {', '.join(STATUSES)}.")
     if min(script.get("times", 0), script.get("after_s", 0), script.get("after_polls", 0)) < 0:
-        raise ApiError(400, "times, after_s and after_polls are not negative.")
+        raise ApiError(400, "times, after_s and after_polls must not be negative.")
     if not script.get("after_s", 0) < END_S:
-        raise ApiError(400, "after_s is too far ahead.")
+        raise ApiError(400, "after_s is too large.")
     if sum(key in script for key in ("after_s", "after_polls", "hold")) > 1:
-        raise ApiError(400, "Only one of after_s, after_polls and hold says when a run ends.")
+        raise ApiError(400, "Only one of after_s, after_polls and hold is allowed.")
 
 
-@rule("spec", "a run is RUNNING until it ends; only then it has a finish_timestamp")
+@rule("spec", "a run is RUNNING until it ends, and has no finish_timestamp before")
 @rule("docs", "a run of more than 1,000 files fails")
-@rule("guess", "a run of too many files is accepted first, and FAILED when it ends, with the reason in msg")
+@rule("guess", "a run of too many files is accepted, then ends as FAILED with the reason in msg")
 def run_phase(run: Run, now_ns: int, run_seconds: float) -> Phase:
-    """Return how a run is: by its script if it has one, else complete after a while."""
+    """Return the phase of a run: as its script says, else COMPLETE after the configured duration."""
     end_ns = _end_ns(run, now_ns, run_seconds)
     if end_ns is None:
         return Phase("RUNNING", "", None)
     if len(run.files) > MAX_FILES and "set_ns" not in run.script:
-        return Phase("FAILED", f"{len(run.files)} files are more than the {MAX_FILES} of one run", end_ns)
+        return Phase("FAILED", f"{len(run.files)} files exceed the limit of {MAX_FILES} per run", end_ns)
     status = run.script.get("status", "COMPLETE")
     return Phase(status, run.script.get("message", ""), end_ns if status in FINAL else None)
 
@@ -83,7 +83,7 @@ def _end_ns(run: Run, now_ns: int, run_seconds: float) -> int | None:
 
 
 def render_run(service: Service, run: Run) -> dict[str, Any]:
-    """Render a run as the API tells of it."""
+    """Return a run in the format of the API."""
     phase = run_phase(run, service.clock.now_ns(), service.run_seconds)
     return {
         "id": run.id,
@@ -100,11 +100,11 @@ def render_run(service: Service, run: Run) -> dict[str, Any]:
 
 
 def change_run(service: Service, run: Run, given: dict[str, Any]) -> None:
-    """Set a run's status, or release it, or refuse its review. Raises ApiError 400, or 409 where it is not so far."""
+    """Set a run's status, release it, or reject its review. Raises ApiError 400, or 409 in the wrong status."""
     status = run_phase(run, service.clock.now_ns(), service.run_seconds).status
     action, message = given.get("action"), given.get("message", "")
     if (given.get("status") in STATUSES) == (action in ("release", "refuse")):
-        raise ApiError(400, f"Give a status, of {', '.join(STATUSES)}, or else an action, release or refuse.")
+        raise ApiError(400, f"Expected either status ({', '.join(STATUSES)}) or action (release, refuse).")
     if action is None:
         service.world.set_run(run.id, {"status": given["status"], "message": message})
     elif status in FINAL or (action == "refuse" and status != "STOPPED_AT_CHECKPOINT"):
@@ -113,19 +113,19 @@ def change_run(service: Service, run: Run, given: dict[str, Any]) -> None:
         _go_on(service, run, status, action, message)
 
 
-@rule("spec", "a run that is reviewed goes on, and is COMPLETE")
-@rule("guess", "a run whose review is refused is CANCELLED")
+@rule("spec", "a run continues after its review, and is then COMPLETE")
+@rule("guess", "a run is CANCELLED if its review is rejected")
 def _go_on(service: Service, run: Run, status: str, action: str, message: str) -> None:
     if status not in WAITING:
         service.world.release_run(run.id)
     elif action == "release":
         service.world.set_run(run.id, {"status": "COMPLETE", "message": message, "reviewed": True})
     else:
-        service.world.set_run(run.id, {"status": "CANCELLED", "message": message or "The review was refused."})
+        service.world.set_run(run.id, {"status": "CANCELLED", "message": message or "The review was rejected."})
 
 
 @rule("spec", "a deletion job is RUNNING, then COMPLETE")
-@rule("guess", "a deletion takes effect at once; its job is COMPLETE a tenth of a second later")
+@rule("guess", "a deletion takes effect at once; its job is COMPLETE 0.1 seconds later")
 def job_state(job: Job, now_s: float) -> str:
-    """Return how a deletion is."""
+    """Return the state of a deletion job."""
     return "COMPLETE" if now_s >= job.started_s + JOB_SECONDS else "RUNNING"

@@ -1,4 +1,4 @@
-"""How large a body may be: a larger one is refused, and not read to its end."""
+"""The size limit of request bodies. Larger bodies are rejected and not read to the end."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fake_aihub.contract.evidence import rule
 
-MAX_FILE_BYTES = 100 * 1_048_576  # twice what a file in a run may have
+MAX_FILE_BYTES = 100 * 1_048_576  # twice the limit of a file in a run
 MAX_JSON_BYTES = 10 * 1_048_576
 LINGER_BYTES = 16 * 1_048_576
 
 
 def limit_bodies(app: ASGIApp) -> ASGIApp:
-    """Wrap an app so that it never sees more of a body than is allowed."""
+    """Wrap an app so that it never reads more of a body than allowed."""
 
     async def limited(scope: Scope, receive: Receive, send: Send) -> None:
         most = MAX_FILE_BYTES if scope["method"] == "PUT" else MAX_JSON_BYTES
@@ -45,7 +45,7 @@ def _length_of(scope: Scope) -> int:
     return int(text) if text.isdigit() and len(text) < 20 else 0
 
 
-@rule("guess", "a file of more than 100 MB, and any other body of more than 10 MB", status=413)
+@rule("guess", "a file is larger than 100 MB, or another body larger than 10 MB", status=413)
 async def _refuse(scope: Scope, receive: Receive, send: Send, most: int) -> None:
     scope["faulted"] = False
     body = json.dumps({"message": f"The request body is larger than {most} bytes."}).encode()
@@ -56,7 +56,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, most: int) -> None
     ]
     await send({"type": "http.response.start", "status": 413, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": True})
-    # The other side is still sending. Were the connection closed at once, it would see that, and not the answer.
+    # The client is still sending. If the connection closed at once, it would see an error instead of the response.
     left, more = LINGER_BYTES, not any(name == b"expect" for name, _ in scope["headers"])
     while more and left > 0:
         message = await receive()

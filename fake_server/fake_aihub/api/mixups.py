@@ -1,4 +1,4 @@
-"""Answers about something else than what was asked: a run or a batch that is another."""
+"""The fault `another`: responses about a different run or batch than requested."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from fake_aihub.api.service import Service
 from fake_aihub.controls.faults import knobs_of
 from fake_aihub.world.entities import Batch, Run
 
-# Told of where a context has nothing else.
+# Used if a context has no other run or batch.
 NO_BATCH = 1
 NO_RUN = "ffffffff-ffff-4fff-afff-ffffffffffff"
 
 
 def meant_run(service: Service, request: Request, run: Run) -> Run:
-    """Return which run an answer is about: this one, or what a fault takes, by its `name`, or the newest other."""
+    """Return the run to respond with: this one, or by fault the one of id `name` or the newest other one."""
     for fault in knobs_of(request.scope, "another"):
         runs = service.world.runs
         others = [key for key, other in runs.items() if other.context == run.context and key != run.id]
         key = fault.name or (others[-1] if others else NO_RUN)
-        # One that there is not has the id alone, and is like this one otherwise.
+        # If `name` does not exist, return a copy of this run with that id.
         return runs.get(key) or replace(run, id=key)
     return run
 
 
 def meant_batch(service: Service, request: Request, batch: Batch) -> Batch:
-    """Return which batch an answer is about: this one, or what a fault takes, by its `name`, or the newest other."""
+    """Return the batch to respond with: this one, or by fault the one of id `name` or the newest other one."""
     for fault in knobs_of(request.scope, "another"):
         batches = service.world.batches
         others = [key for key, other in batches.items() if other.context == batch.context and key != batch.id]

@@ -1,4 +1,4 @@
-"""Which route somebody may have meant who asks for one that there is not."""
+"""Suggest the nearest route for a request to an unknown one."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ MAX_SEGMENT = 60
 
 
 def describe_nearest(method: str, path: str) -> str:
-    """Say which route is the nearest, and in what it differs."""
+    """Return a message with the nearest route and the differences."""
     segments = [segment[:MAX_SEGMENT] for segment in path.removeprefix("/api").strip("/").split("/")[:MAX_SEGMENTS]]
     nearest = min(OPERATIONS, key=lambda operation: _distance(method, segments, operation))
-    root = [] if f"{path}/".startswith("/api/") else ["'api' is missing in front"]
-    differs = ", ".join([*root, *_differences(method, segments, nearest)]) or "nothing but its length"
-    return f"No such route; the nearest is {nearest.method} /api{nearest.path} and differs in: {differs}."
+    root = [] if f"{path}/".startswith("/api/") else ["'api' is missing at the start"]
+    differs = ", ".join([*root, *_differences(method, segments, nearest)]) or "its length only"
+    return f"Unknown route; the nearest is {nearest.method} /api{nearest.path}; differences: {differs}."
 
 
 def _pairs(segments: list[str], operation: Operation) -> Iterator[tuple[str, str]]:
-    """Pair each segment with that of the route, where they are not alike; one that is missing is empty."""
+    """Return the pairs of different segments of the path and a route. A missing segment is empty."""
     for given, known in zip_longest(segments, operation.path.strip("/").split("/"), fillvalue=""):
         if given != known and not (known.startswith("{") and given):
             yield given, known
@@ -34,7 +34,7 @@ def _distance(method: str, segments: list[str], operation: Operation) -> float:
 
 
 def _unlikeness(given: str, known: str) -> float:
-    # A segment that was forgotten is likelier than one that was taken for another.
+    # A forgotten segment is more likely than a wrong one.
     return 1.05 - SequenceMatcher(None, given, known).ratio() if given and known else 0.6
 
 
@@ -43,7 +43,7 @@ def _differences(method: str, segments: list[str], operation: Operation) -> Iter
         yield f"the method, {method} instead of {operation.method}"
     for given, known in _pairs(segments, operation):
         if not known:
-            yield f"{given!r} too many"
+            yield f"{given!r} is unexpected"
         elif not given:
             yield f"{known!r} is missing"
         else:

@@ -1,4 +1,4 @@
-"""`/_fake/journal`, `verify`, `coverage`: what was asked of the fake, and by whom."""
+"""`/_fake/journal`, `verify`, `coverage`: inspect the requests to the fake and their clients."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NUMBERS: Mapping[str, Any] = {"count": int, "at_least": int, "at_most": int}
 
 
 async def journal(service: Service, request: Request) -> Response:
-    """GET, DELETE /_fake/journal; `format=har` gives an HTTP archive."""
+    """GET, DELETE /_fake/journal. `format=har` returns an HTTP archive."""
     kept = service.journal
     if request.method == "DELETE":
         kept.clear()
         return Response(status_code=204)
     form = request.query_params.get("format", "json")
     if form not in ("json", "har"):
-        raise ApiError(400, "format is json or har.")
+        raise ApiError(400, "format must be json or har.")
     if form == "har":
         told = answer(200, render_har(kept.exchanges))
     else:
@@ -36,17 +36,17 @@ async def journal(service: Service, request: Request) -> Response:
 
 
 async def verify(service: Service, request: Request) -> Response:
-    """POST /_fake/verify: 200 where as many requests match as expected, else 422 with those that came near.
+    """POST /_fake/verify: 200 if the number of matching requests is as expected, else 422 with the nearest misses.
 
-    409 where requests are gone from the journal, so that a count would tell nothing.
+    409 if the journal has dropped requests, because a count would be wrong.
     """
     given = await read_json(request, {**CRITERIA, **NUMBERS})
     if service.journal.dropped:
-        raise ApiError(409, f"The journal was full: {service.journal.dropped} requests are no longer in it.")
+        raise ApiError(409, f"The journal was full and has dropped {service.journal.dropped} requests.")
     criteria = {key: value for key, value in given.items() if key in CRITERIA}
     numbers = {key: value for key, value in given.items() if key in NUMBERS} or {"at_least": 1}
     if min(numbers.values()) < 0:
-        raise ApiError(400, f"{', '.join(NUMBERS)} are not negative.")
+        raise ApiError(400, f"{', '.join(NUMBERS)} must not be negative.")
     entries = [exchange.as_dict() for exchange in service.journal.exchanges]
     count = len(matching(entries, criteria))
     is_met = _meets(count, numbers)

@@ -1,4 +1,4 @@
-"""Which path and method belong to which operation."""
+"""Routing: map paths and methods to operations."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from fake_aihub.api.service import Service
 
 Handler = Callable[[Service, Request], Awaitable[Response]]
 Methods = dict[str, tuple[str, Handler]]
-REST = ("{filename}", "{path}")  # these take all that is left of a path, slashes included
+REST = ("{filename}", "{path}")  # these parameters match the rest of a path, including slashes
 
 
 class Routes:
-    """All routes; of those that match a path, the first one counts."""
+    """All routes. The first route that matches a path is used."""
 
     def __init__(self) -> None:
         self._routes: dict[tuple[str, ...], Methods] = {}
 
     def add(self, operation: str, methods: Iterable[str], path: str, handler: Handler) -> None:
-        """Add a handler of some methods of a path."""
+        """Add a handler for some methods of a path."""
         route = self._routes.setdefault(tuple(path.split("/")), {})
         route.update(dict.fromkeys(methods, (operation, handler)))
 
     def find(self, scope: Scope) -> tuple[Mapping[str, tuple[str, Handler]], dict[str, str]]:
-        """Find the methods of a request's path, and its parameters; nothing where no route matches.
+        """Return the methods and parameters for a request's path; both are empty if no route matches.
 
-        The API's own routes begin with `/api`, as those of the service do: a root without it must not work here only.
+        API routes start with `/api`, as in the real service: a root without it must fail here, too.
         """
         segments = _split(scope)
         if segments[1:2] == ["api"]:
-            # A root may end in a slash, to which a client adds one of its own.
+            # A root may end in a slash, and the client adds another one.
             below = list(dropwhile(lambda segment: not segment, segments[2:]))
             segments = ["", *below]
             if below[:1] == ["_fake"]:
@@ -50,7 +50,7 @@ class Routes:
 
 
 def _split(scope: Scope) -> list[str]:
-    """Split a path before it is decoded: a slash that was escaped is part of a name."""
+    """Split a path before decoding it: an escaped slash is part of a name."""
     raw = scope.get("raw_path")
     path = quote(scope["path"]) if raw is None else raw.decode("latin-1")
     return [unquote(segment) for segment in path.split("/")]

@@ -30,11 +30,11 @@ DAY_S = 86_400
 PERSONAL = "My Workspace"
 
 
-@rule("spec", "starts a run, and answers it", operation="runApp", status=200)
-@rule("spec", "neither app_name nor app_id is given", operation="runApp", status=400)
+@rule("spec", "starts a run and returns it", operation="runApp", status=200)
+@rule("spec", "both app_name and app_id are missing", operation="runApp", status=400)
 @rule("guess", "both app_name and app_id are given", operation="runApp", status=400)
 @rule("docs", "a service account names neither output_workspace nor output_dir", operation="runApp", status=400)
-@rule("guess", "every app that is asked for exists, whatever its name, owner and version", operation="runApp")
+@rule("guess", "every app exists, with any name, owner and version", operation="runApp")
 async def run_app(service: Service, request: Request) -> Response:
     """POST /v2/apps/runs"""
     given = await read_body(service, request)
@@ -45,9 +45,14 @@ async def run_app(service: Service, request: Request) -> Response:
     return answer(200, _start(service, request, given))
 
 
-@rule("spec", "starts a run of a deployment, and answers it", operation="runDeployment", status=202)
-@rule("guess", "every deployment that is asked for exists", operation="runDeployment")
-@rule("spec", "manual_upstream_integration, and the deployment has none", operation="runDeployment", status=400)
+@rule("spec", "starts a run of a deployment and returns it", operation="runDeployment", status=202)
+@rule("guess", "every deployment exists", operation="runDeployment")
+@rule(
+    "spec",
+    "manual_upstream_integration is set, but the deployment has no upstream integration",
+    operation="runDeployment",
+    status=400,
+)
 @rule("guess", "no deployment has an upstream integration", operation="runDeployment")
 async def run_deployment(service: Service, request: Request) -> Response:
     """POST /v2/apps/deployments/{deployment-id}/runs"""
@@ -57,13 +62,13 @@ async def run_deployment(service: Service, request: Request) -> Response:
     return answer(202, _start(service, request, given | {"deployment_id": request.path_params["deployment_id"]}))
 
 
-@rule("spec", "tags together have 500 characters at most", status=400)
+@rule("spec", "tags have at most 500 characters in total", status=400)
 @rule("docs", "no consumption units are left", operation="runApp", status=403)
 @rule("docs", "no consumption units are left", operation="runDeployment", status=403)
 def _start(service: Service, request: Request, given: dict[str, Any]) -> dict[str, Any]:
     settings = given.get("settings") or {}
     if sum(map(len, settings.get("tags") or [])) > MAX_TAGS:
-        raise ApiError(400, f"The tags together are longer than {MAX_TAGS} characters.")
+        raise ApiError(400, f"The tags have more than {MAX_TAGS} characters in total.")
     check_webhook(settings.get("webhook_config"))
     given = _check_input(service, context_of(request), given)
     run = service.world.start_run(context_of(request), given.get("batch_id"), given, user_of(request))
@@ -72,13 +77,13 @@ def _start(service: Service, request: Request, given: dict[str, Any]) -> dict[st
     return render_run(service, meant_run(service, request, run))
 
 
-@rule("spec", "neither batch_id nor input_dir is given", status=400)
+@rule("spec", "both batch_id and input_dir are missing", status=400)
 @rule("guess", "both batch_id and input_dir are given", status=400)
-@rule("guess", "a batch without files cannot be run on", status=400)
-@rule("docs", "a batch or folder that is not there, or not of this context", operation="runApp", status=404)
-@rule("docs", "a batch or folder that is not there, or not of this context", operation="runDeployment", status=404)
-@rule("spec", "input_dir is a folder of a drive, which the files API writes to", operation="runApp")
-@rule("guess", "a run on a folder takes the files of its subfolders too, by their path in it", operation="runApp")
+@rule("guess", "the batch has no files", status=400)
+@rule("docs", "the batch or folder does not exist in this context", operation="runApp", status=404)
+@rule("docs", "the batch or folder does not exist in this context", operation="runDeployment", status=404)
+@rule("spec", "input_dir is a folder in a drive that the files API writes to", operation="runApp")
+@rule("guess", "a run on a folder includes files in subfolders, named by their relative path", operation="runApp")
 def _check_input(service: Service, context: str, given: dict[str, Any]) -> dict[str, Any]:
     if ("batch_id" in given) == ("input_dir" in given):
         raise ApiError(400, "Exactly one of batch_id and input_dir is required.")
@@ -88,12 +93,12 @@ def _check_input(service: Service, context: str, given: dict[str, Any]) -> dict[
             raise ApiError(400, "input_dir is a file.")
         return given | {"input_dir": folder}
     if not service.world.get_batch(context, given["batch_id"]).files:
-        raise ApiError(400, f"Batch {given['batch_id']} holds no files.")
+        raise ApiError(400, f"Batch {given['batch_id']} has no files.")
     return given
 
 
-@rule("spec", "answers a run, its times in nanoseconds", operation="getRunStatus", status=200)
-@rule("docs", "a run that is not there, or not of this context", operation="getRunStatus", status=404)
+@rule("spec", "returns a run, with times in nanoseconds", operation="getRunStatus", status=200)
+@rule("docs", "the run does not exist in this context", operation="getRunStatus", status=404)
 async def get_run(service: Service, request: Request) -> Response:
     """GET /v2/apps/runs/{run_id}"""
     run = service.world.get_run(context_of(request), request.path_params["run_id"])
@@ -101,17 +106,17 @@ async def get_run(service: Service, request: Request) -> Response:
     return answer(200, render_run(service, meant_run(service, request, run)))
 
 
-@rule("spec", "answers runs, filtered, sorted, limit of them from offset on", operation="listRuns", status=200)
+@rule("spec", "returns limit runs from offset, filtered and sorted", operation="listRuns", status=200)
 @rule(
     "spec",
-    "the window begins 24 hours ago unless from_timestamp says otherwise, and ends now",
+    "the window ends now; it starts at from_timestamp, by default 24 hours ago",
     operation="listRuns",
     status=200,
 )
-@rule("guess", "the youngest come first; 100 where limit is not given, 1,000 at most", operation="listRuns")
-@rule("guess", "a run that names no workspace is in My Workspace", operation="listRuns")
+@rule("guess", "newest runs come first; limit defaults to 100 and is at most 1,000", operation="listRuns")
+@rule("guess", "without a workspace, the run is in My Workspace", operation="listRuns")
 async def list_runs(service: Service, request: Request) -> Response:
-    """GET /v2/apps/runs; the window begins 24 hours ago unless told."""
+    """GET /v2/apps/runs. The window starts 24 hours ago by default."""
     asked = request.query_params
     from_ns = read_count(request, "from_timestamp", int(service.clock.now_s()) - DAY_S) * 1_000_000_000
     to_ns = read_count(request, "to_timestamp", int(service.clock.now_s()) + 1) * 1_000_000_000
@@ -141,11 +146,14 @@ def _matches(run: Run, request: Request) -> bool:
 
 
 @rule(
-    "spec", "deletes what the flags say, all by default, and answers a job for each", operation="deleteRun", status=202
+    "spec",
+    "deletes what the flags select, everything by default, and returns a job for each",
+    operation="deleteRun",
+    status=202,
 )
 @rule("docs", "deleting the input deletes the batch", operation="deleteRun", status=202)
-@rule("docs", "a run that is not there, or not of this context", operation="deleteRun", status=404)
-@rule("guess", "a run whose database data stays can still be read, but its results cannot", operation="deleteRun")
+@rule("docs", "the run does not exist in this context", operation="deleteRun", status=404)
+@rule("guess", "a run whose database data was kept can still be read, but its results cannot", operation="deleteRun")
 async def delete_run(service: Service, request: Request) -> Response:
     """DELETE /v2/apps/runs/{run_id}"""
     context, world = context_of(request), service.world
@@ -171,22 +179,22 @@ def _delete_input(service: Service, run: Run) -> None:
 
 @rule(
     "spec",
-    "answers the results of a page of files, from file_offset on; has_more",
+    "returns a page of results from file_offset, with has_more",
     operation="getRunResults",
     status=200,
 )
 @rule(
     "spec",
-    "confidences, reviews, validations and sources are told where they are asked for",
+    "include_* flags add confidences, reviews, validations and sources",
     operation="getRunResults",
     status=200,
 )
-@rule("docs", "a run that is not there, or not of this context", operation="getRunResults", status=404)
-@rule("guess", "a run that is not COMPLETE", operation="getRunResults", status=400)
-@rule("guess", "files come by name, a page of the size that the fake is told", operation="getRunResults")
-@rule("guess", "a run whose output was deleted", operation="getRunResults", status=404)
+@rule("docs", "the run does not exist in this context", operation="getRunResults", status=404)
+@rule("guess", "the run is not COMPLETE", operation="getRunResults", status=400)
+@rule("guess", "files are sorted by name; the page size is an option of the fake", operation="getRunResults")
+@rule("guess", "the output of the run was deleted", operation="getRunResults", status=404)
 async def get_results(service: Service, request: Request) -> Response:
-    """GET /v2/apps/runs/{run_id}/results, a page of files at a time, by name."""
+    """GET /v2/apps/runs/{run_id}/results: one page of files, sorted by name."""
     run = meant_run(service, request, service.world.get_run(context_of(request), request.path_params["run_id"]))
     phase = run_phase(run, service.clock.now_ns(), service.run_seconds)
     if phase.status != "COMPLETE":
@@ -199,7 +207,7 @@ async def get_results(service: Service, request: Request) -> Response:
     dropped = {fault.name for fault in knobs_of(request.scope, "drop_answer")}
     files = [file for file in files if file.name not in dropped]
     page = page_of(request.scope, files, offset, service.page_files)
-    # In a thread, since reading what the files say can take a while.
+    # In a thread, because reading the text of files can take a while.
     rendered, whole = await asyncio.to_thread(_extract, service, run, page.entries, include)
     settings = run.request.get("settings") or {}
     body: dict[str, Any] = {
@@ -219,6 +227,6 @@ async def get_results(service: Service, request: Request) -> Response:
 def _extract(
     service: Service, run: Run, page: list[File], include: frozenset[str]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Render a page of files, and what is said of the run as a whole."""
+    """Return a page of files and the results of the run as a whole."""
     files = [service.extraction.render_file(run, file, include, service.world) for file in page]
     return files, service.extraction.render_whole(run, include, service.world)

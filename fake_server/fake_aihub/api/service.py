@@ -1,4 +1,4 @@
-"""What every handler is given: the world, how it behaves, and what watches it."""
+"""The service object that every handler gets: the world, its options, and its observers."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from fake_aihub.world.clock import Clock
 from fake_aihub.world.entities import ApiError
 from fake_aihub.world.world import World
 
-OWN = {"clock"}  # here it is one, and no name of one
+OWN = {"clock"}  # here it is a Clock, not a name
 MAX_JSON_BYTES = 10 * 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Everything that changes, as it was: in bytes, so that nothing that happens later reaches it."""
+    """All mutable state as bytes, so that later changes cannot affect it."""
 
     world: tuple[bytes, int]
     faults: bytes
@@ -40,9 +40,10 @@ class Checkpoint:
 
 @dataclass(slots=True)
 class Service:
-    """One fake AI Hub. Times in seconds, sizes in bytes; `strict` refuses what the description does not name.
+    """One fake AI Hub. Times are in seconds, sizes in bytes.
 
-    `cors` is the origin whose pages may ask, from a browser. Raises OptionError for what is out of range.
+    `strict` rejects parameters and properties that the API description does not name. `cors` is the origin that may
+    send requests from a browser. Raises OptionError for a value out of range.
     """
 
     clock: Clock
@@ -70,7 +71,7 @@ class Service:
         self.journal = Journal(self.clock, self.journal_size)
 
     def take_checkpoint(self, name: str = "") -> str:
-        """Keep everything as it is now under a name, which is made if none is given."""
+        """Save a checkpoint of the current state and return its name. The default name is generated."""
         name = name or f"checkpoint-{len(self.checkpoints) + 1}"
         self.checkpoints.pop(name, None)
         self.checkpoints[name] = Checkpoint(
@@ -83,11 +84,11 @@ class Service:
         return name
 
     def rewind(self, name: str = "") -> str:
-        """Go back to a checkpoint, the last if none is named. Later ones are gone. Raises ApiError 404."""
+        """Rewind to a checkpoint, by default the last one, and remove later ones. Raises ApiError 404."""
         names = list(self.checkpoints)
         name = name or (names[-1] if names else "")
         if name not in names:
-            raise ApiError(404, f"There is no checkpoint {name!r}; there are: {', '.join(names) or 'none'}.")
+            raise ApiError(404, f"Unknown checkpoint {name!r}; existing: {', '.join(names) or 'none'}.")
         for later in names[names.index(name) + 1 :]:
             del self.checkpoints[later]
         kept = self.checkpoints[name]
@@ -99,9 +100,9 @@ class Service:
         self._second = kept.second
         return name
 
-    @rule("guess", "where told to limit the rate, a request too many in a second, with Retry-After", status=429)
+    @rule("guess", "with a rate limit set, a request exceeds it; the response has Retry-After", status=429)
     def check_rate(self) -> None:
-        """Count a request. Raises ApiError 429 where this second has had its share."""
+        """Count a request. Raises ApiError 429 if it exceeds the rate limit."""
         now = int(self.clock.now_s())
         second, count = self._second
         self._second = (now, count + 1 if second == now else 1)
@@ -110,12 +111,12 @@ class Service:
 
 
 def answer(status: int, body: Any) -> Response:
-    """Answer with JSON."""
+    """Return a JSON response."""
     return JSONResponse(body, status)
 
 
 async def read_object(request: Request) -> dict[str, Any]:
-    """Read a JSON object that can also be written. Raises ApiError 400 where a body is none, 413 for a huge one."""
+    """Read a JSON object that can also be written. Raises ApiError 400 for any other body, 413 for a huge one."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -123,7 +124,7 @@ async def read_object(request: Request) -> dict[str, Any]:
             raise ApiError(413, "The request body is too large.")
     try:
         given = json.loads(body)
-        # What JSON allows and UTF-8 or JSON itself do not: half of a surrogate pair, NaN, infinity.
+        # Python's parser accepts what cannot be written as valid JSON in UTF-8: lone surrogates, NaN, infinity.
         json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise ApiError(400, "The request body is not JSON.") from None
@@ -133,9 +134,9 @@ async def read_object(request: Request) -> dict[str, Any]:
 
 
 async def read_json(request: Request, types: Mapping[str, Any], required: tuple[str, ...] = ()) -> Any:
-    """Read a JSON object with some of these keys; null means not given.
+    """Read a JSON object with some of these keys. A null value counts as absent.
 
-    Raises ApiError 400 for a key that is unknown, missing, or of a wrong type.
+    Raises ApiError 400 for a key that is unknown, missing, or of the wrong type.
     """
     content = {key: value for key, value in (await read_object(request)).items() if value is not None}
     for key in content:
@@ -146,5 +147,5 @@ async def read_json(request: Request, types: Mapping[str, Any], required: tuple[
             raise ApiError(400, f"{key} is required.")
     for key, kind in types.items():
         if key in content and (not isinstance(content[key], kind) or isinstance(content[key], bool) != (kind is bool)):
-            raise ApiError(400, f"{key} is of a wrong type.")
+            raise ApiError(400, f"{key} has the wrong type.")
     return content

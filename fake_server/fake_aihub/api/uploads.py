@@ -14,12 +14,12 @@ from fake_aihub.world.entities import ApiError, Session
 
 @rule(
     "spec",
-    "starts an upload in parts of part_size, and tells its Location",
+    "starts a multipart upload and returns its part_size and Location",
     operation="createMultipartUploadSession",
     status=201,
 )
-@rule("spec", "a batch that is not there, or not of this context", operation="createMultipartUploadSession", status=404)
-@rule("spec", "file_size may be a text of digits", operation="createMultipartUploadSession", status=201)
+@rule("spec", "the batch does not exist in this context", operation="createMultipartUploadSession", status=404)
+@rule("spec", "file_size may be a string of digits", operation="createMultipartUploadSession", status=201)
 async def open_session(service: Service, request: Request) -> Response:
     """POST /v2/batches/multipart-upload"""
     given = await read_body(service, request)
@@ -42,19 +42,19 @@ def _find_session(service: Service, request: Request) -> Session:
 
 @rule(
     "spec",
-    "keeps a part, over one of that number, and answers its part_id",
+    "stores a part, or overwrites the part of that number, and returns its part_id",
     operation="uploadMultipartPart",
     status=201,
 )
 @rule(
     "spec",
-    "a part number below 1, or a part that is not of part_size, the last excepted",
+    "the part number is below 1, or a part other than the last does not have part_size bytes",
     operation="uploadMultipartPart",
     status=400,
 )
 @rule(
     "docs",
-    "a session that is not there, has ended, or is not of this context",
+    "the session does not exist in this context, or has ended",
     operation="uploadMultipartPart",
     status=404,
 )
@@ -62,28 +62,31 @@ async def put_part(service: Service, request: Request) -> Response:
     """PUT /v2/batches/multipart-upload/sessions/{session_id}/parts/{part_num}"""
     session, text = _find_session(service, request), request.path_params["part_num"]
     if not (text.isascii() and text.isdigit()) or int(text[:18]) < 1:
-        raise ApiError(400, "Parts are numbered from 1.")
+        raise ApiError(400, "Part numbers start at 1.")
     number = int(text[:18])
     digest, size = await service.world.blobs.store(request.stream())
     wanted = min(session.part_size, session.size - (number - 1) * session.part_size)
-    if not 0 < size == wanted:  # a part behind the last is no part, though it is empty
-        raise ApiError(400, f"Part {number} has {size} bytes, {max(wanted, 0)} are expected.")
+    if not 0 < size == wanted:  # reject parts after the last one, even empty ones
+        raise ApiError(400, f"Part {number} has {size} bytes, expected {max(wanted, 0)}.")
     part_id = service.world.put_part(_find_session(service, request), number, digest, size)
     return answer(201, {"part_id": part_id, "part_num": number})
 
 
 @rule(
     "spec",
-    "puts the parts together as a file of the batch, or forgets them",
+    "commit joins the parts to a file in the batch; abort discards them",
     operation="commitMultipartUploadSession",
     status=201,
 )
 @rule(
-    "spec", "the parts are not all that were uploaded, in order", operation="commitMultipartUploadSession", status=400
+    "spec",
+    "the parts are not the uploaded ones, complete and in order",
+    operation="commitMultipartUploadSession",
+    status=400,
 )
 @rule(
     "docs",
-    "a session that is not there, has ended, or is not of this context",
+    "the session does not exist in this context, or has ended",
     operation="commitMultipartUploadSession",
     status=404,
 )
@@ -99,11 +102,11 @@ async def end_session(service: Service, request: Request) -> Response:
 
 def _commit(service: Service, session: Session, parts: list[object]) -> None:
     count = -(-session.size // session.part_size)
-    # Over what was uploaded, never up to the count: file_size may be told as 10**17.
+    # Iterate over the uploaded parts, not up to the count: file_size may be 10**17.
     uploaded = sorted((number, part_id) for number, (part_id, _, _) in session.parts.items() if number <= count)
     wanted = [{"part_num": number, "part_id": part_id} for number, part_id in uploaded]
     if len(wanted) != count or parts != wanted:
-        raise ApiError(400, f"The parts are not the {count} that were uploaded, in order.")
+        raise ApiError(400, f"The parts must be all {count} parts of the file, in order.")
     batch = service.world.get_batch(session.context, session.batch_id)
     digest, size = service.world.blobs.join([session.parts[number][1] for number in range(1, count + 1)])
     service.world.put_file(batch, session.name, digest, size)

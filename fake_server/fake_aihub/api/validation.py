@@ -1,4 +1,4 @@
-"""Read requests, by what the table of operations says that they carry."""
+"""Read and validate requests by the table of operations."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ FLAGS = {"true": True, "false": False}
 
 
 def operation_of(request: Request) -> Operation:
-    """Return which operation a request is for."""
+    """Return the operation of a request."""
     return BY_ID[request.scope["operation"]]
 
 
-@rule("spec", "query parameters are of the described type, and flags true or false; else 400", status=400)
+@rule("spec", "query parameters have the described type, and flags are true or false; otherwise 400", status=400)
 def check_query(service: Service, request: Request) -> None:
     """Check the query of a request. Raises ApiError 400."""
     operation = operation_of(request)
@@ -31,7 +31,7 @@ def check_query(service: Service, request: Request) -> None:
         if kind is None:
             _note_unknown(service, request, name)
         elif not _fits(kind, text):
-            raise ApiError(400, f"{name} is of a wrong type.")
+            raise ApiError(400, f"{name} has the wrong type.")
     for name in operation.required:
         if name in operation.query and name not in request.query_params:
             raise ApiError(400, f"{name} is required.")
@@ -50,18 +50,18 @@ def _is_choice(kind: Kind) -> bool:
     return origin is Literal
 
 
-@rule("guess", "an unknown parameter or property is ignored, as nothing in the description forbids it")
+@rule("guess", "unknown parameters and properties are ignored, because the description does not forbid them")
 def _note_unknown(service: Service, request: Request, name: str) -> None:
     if service.strict:
-        refusal = f"{operation_of(request).id} has nothing by the name of {name[:100]}."
+        refusal = f"{operation_of(request).id} has no parameter or property {name[:100]}."
         raise ApiError(400, refusal, {"X-Fake-Unsupported": quote(name[:100])})
     request.scope.setdefault("unknown", []).append(name)
 
 
-@rule("spec", "a JSON body has the described properties, the required ones among them; else 400", status=400)
-@rule("sdk", "null means not given")
+@rule("spec", "a JSON body has the described properties, including all required ones; otherwise 400", status=400)
+@rule("sdk", "a null value counts as absent")
 async def read_body(service: Service, request: Request) -> dict[str, Any]:
-    """Read the JSON object of a request; null means not given. Raises ApiError 400."""
+    """Read the JSON object of a request. A null value counts as absent. Raises ApiError 400."""
     operation = operation_of(request)
     body: dict[str, Any] = _without_nulls(await read_object(request), operation.body)
     for name in operation.required:
@@ -79,7 +79,7 @@ def _without_nulls(value: Any, kind: Kind) -> Any:
 
 
 def _check(kind: Kind, value: Any, where: str) -> Iterator[str]:
-    """Check a value, and give the names of all properties that are unknown. Raises ApiError 400."""
+    """Check a value and return the names of all unknown properties. Raises ApiError 400."""
     if isinstance(kind, Mapping) and isinstance(value, dict):
         for name, item in value.items():
             if name in kind:
@@ -91,13 +91,13 @@ def _check(kind: Kind, value: Any, where: str) -> Iterator[str]:
             yield from _check(kind[0], item, where)
     elif _is_choice(kind):
         if value not in get_args(kind):
-            raise ApiError(400, f"{where[:-1]} is one of {', '.join(get_args(kind))}.")
+            raise ApiError(400, f"{where[:-1]} must be one of {', '.join(get_args(kind))}.")
     elif isinstance(kind, Mapping | list) or not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
-        raise ApiError(400, f"{where[:-1]} is of a wrong type.")
+        raise ApiError(400, f"{where[:-1]} has the wrong type.")
 
 
 def read_count(request: Request, name: str, default: int, at_most: int | None = None) -> int:
-    """Read a number from the query. Raises ApiError 400 where it is none, or negative."""
+    """Read a number from the query. Raises ApiError 400 if it is invalid or negative."""
     text = request.query_params.get(name)
     if text is None:
         return default
@@ -111,12 +111,12 @@ def read_flag(request: Request, name: str, default: bool) -> bool:
     return FLAGS.get(request.query_params.get(name, "").lower(), default)
 
 
-@rule("guess", "a path or name that is not UTF-8, or holds a NUL, is refused", status=400)
+@rule("guess", "a path or name that is not UTF-8 or contains a NUL is rejected", status=400)
 def check_text(request: Request) -> None:
-    """Check that a path can be read as text. Raises ApiError 400."""
+    """Check that a path is valid text. Raises ApiError 400."""
     path = request.scope["path"]
     if "\0" in path:
-        raise ApiError(400, "The path holds a NUL.")
+        raise ApiError(400, "The path contains a NUL character.")
     if "\ufffd" in path:
         try:
             unquote_to_bytes(request.scope.get("raw_path", path)).decode()
@@ -124,11 +124,11 @@ def check_text(request: Request) -> None:
             raise ApiError(400, "The path is not UTF-8.") from None
 
 
-@rule("docs", "names of batches and files have 255 characters at most", status=400)
+@rule("docs", "names of batches and files have at most 255 characters", status=400)
 def check_name(name: str) -> str:
     """Check the name of a batch or file. Raises ApiError 400."""
     if not name or len(name) > MAX_NAME:
-        raise ApiError(400, f"A name has 1 to {MAX_NAME} characters.")
+        raise ApiError(400, f"A name must have 1 to {MAX_NAME} characters.")
     if "/" in name or "\0" in name or name in (".", ".."):
-        raise ApiError(400, "The name is not one of a file.")
+        raise ApiError(400, "The name is not a valid file name.")
     return name

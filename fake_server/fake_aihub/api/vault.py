@@ -1,4 +1,4 @@
-"""The secrets of an organisation's vault. What they contain is neither kept nor told."""
+"""The secrets of an organisation's vault. Their values are neither stored nor returned."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fake_aihub.world.entities import ApiError, Secret
 FACTS = ("alias", "description", "allowed_workspaces_type", "allowed_workspaces")
 
 
-@rule("spec", "answers what is known of secrets, all but their values", operation="listSecrets", status=200)
-@rule("spec", "filters by alias, and by a workspace that may use them", operation="listSecrets", status=200)
+@rule("spec", "returns secrets without their values", operation="listSecrets", status=200)
+@rule("spec", "filters by alias, and by a workspace that may use the secret", operation="listSecrets", status=200)
 async def list_secrets(service: Service, request: Request) -> Response:
     """GET /v2/aihub/secrets"""
     context, asked = context_of(request), request.query_params
@@ -50,24 +50,31 @@ def _render(secret: Secret) -> dict[str, Any]:
     }
 
 
-@rule("spec", "makes a secret; the answer has no body", operation="createSecret", status=200)
-@rule("spec", "SOME without allowed_workspaces", operation="createSecret", status=400)
-@rule("guess", "an alias that is taken in this context", operation="createSecret", status=409)
-@rule("guess", "an empty alias", operation="createSecret", status=400)
+@rule("spec", "creates a secret; the response has no body", operation="createSecret", status=200)
+@rule("spec", "the type is SOME, and allowed_workspaces is missing", operation="createSecret", status=400)
+@rule("guess", "the alias already exists in this context", operation="createSecret", status=409)
+@rule("guess", "the alias is empty", operation="createSecret", status=400)
 async def create_secret(service: Service, request: Request) -> Response:
     """POST /v2/aihub/secrets"""
     given = await read_body(service, request)
     if not given["alias"]:
-        raise ApiError(400, "alias is empty.")
+        raise ApiError(400, "alias must not be empty.")
     context = context_of(request)
     if (context, given["alias"]) in service.world.secrets:
-        raise ApiError(409, "There is a secret with this alias.")
+        raise ApiError(409, "A secret with this alias exists.")
     return _set(service, request, given)
 
 
-@rule("spec", "changes what is given of a secret; the answer has no body", operation="updateSecret", status=200)
-@rule("docs", "an alias that is not there, or not of this context", operation="updateSecret", status=404)
-@rule("guess", "SOME without allowed_workspaces, now or before", operation="updateSecret", status=400)
+@rule(
+    "spec", "updates the given properties of a secret; the response has no body", operation="updateSecret", status=200
+)
+@rule("docs", "the alias does not exist in this context", operation="updateSecret", status=404)
+@rule(
+    "guess",
+    "the type is SOME, and allowed_workspaces is neither given nor already set",
+    operation="updateSecret",
+    status=400,
+)
 async def update_secret(service: Service, request: Request) -> Response:
     """PATCH /v2/aihub/secrets"""
     given = await read_body(service, request)
@@ -80,7 +87,7 @@ def _set(service: Service, request: Request, given: dict[str, Any]) -> Response:
     facts = {key: given[key] for key in FACTS if key in given}
     kind = given.get("allowed_workspaces_type")
     if kind == "SOME" and not facts.get("allowed_workspaces"):
-        raise ApiError(400, "allowed_workspaces is required where only SOME are allowed.")
+        raise ApiError(400, "allowed_workspaces is required for the type SOME.")
     if kind in ("ALL", "NONE"):
         facts["allowed_workspaces"] = []
     service.world.set_secret(context_of(request), user_of(request), facts)
@@ -88,8 +95,8 @@ def _set(service: Service, request: Request, given: dict[str, Any]) -> Response:
     return Response(status_code=200)
 
 
-@rule("spec", "deletes a secret; the answer has no body", operation="deleteSecret", status=200)
-@rule("docs", "an alias that is not there, or not of this context", operation="deleteSecret", status=404)
+@rule("spec", "deletes a secret; the response has no body", operation="deleteSecret", status=200)
+@rule("docs", "the alias does not exist in this context", operation="deleteSecret", status=404)
 async def delete_secret(service: Service, request: Request) -> Response:
     """DELETE /v2/aihub/secrets"""
     alias = (await read_body(service, request))["alias"]

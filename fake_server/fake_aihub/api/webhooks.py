@@ -1,4 +1,4 @@
-"""Webhooks: an address of the caller's is called when a run ends, and again for a while where it does not answer."""
+"""Webhooks: call a URL when a run ends, and retry failed calls."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ PATH = re.compile(r"[\x21-\x7e]*")
 OWN_HEADERS = ("host", "content-length", "content-type", "connection", "transfer-encoding", "expect")
 
 
-@rule("guess", "an address that is not http or https, or headers that cannot be sent, are refused", status=400)
+@rule("guess", "the URL is not http or https, or the headers are invalid", status=400)
 def check_webhook(config: dict[str, Any] | None) -> None:
-    """Check what a run says of its webhook. Raises ApiError 400."""
+    """Check the webhook settings of a run. Raises ApiError 400."""
     if config is None or not config.get("url"):
         return
     try:
@@ -37,16 +37,16 @@ def check_webhook(config: dict[str, Any] | None) -> None:
     except ValueError:
         is_good = False
     if not is_good or len(config["url"]) > 2000 or not PATH.fullmatch(config["url"]):
-        raise ApiError(400, "settings.webhook_config.url is no address of http or https.")
+        raise ApiError(400, "settings.webhook_config.url must be an http or https URL.")
     for name, value in (config.get("headers") or {}).items():
         if not (isinstance(value, str) and NAME.fullmatch(name) and VALUE.fullmatch(value)):
-            raise ApiError(400, "settings.webhook_config.headers cannot be sent.")
+            raise ApiError(400, "settings.webhook_config.headers are not valid HTTP headers.")
 
 
 def watch(service: Service) -> None:
-    """See to it that webhooks are called when their runs end; returns at once."""
+    """Start a background task that calls webhooks when their runs end. Returns at once."""
     if service.world.due_webhooks and (service.webhook_task is None or service.webhook_task.done()):
-        # Not in the context of the request that happens to come, whose time may be off.
+        # Use a fresh context: a fault may skew the clock of the current request.
         service.webhook_task = asyncio.create_task(_call_all(service), context=Context())
 
 
@@ -55,13 +55,13 @@ async def _call_all(service: Service) -> None:
         runs = [service.world.runs[run_id] for run_id in list(service.world.due_webhooks)]
         due = [run for run in runs if _is_due(service, run)]
         await asyncio.gather(*(_call(service, run) for run in due[:AT_ONCE]))
-        # Whether a call is due is a matter of the fake's clock; how soon that is noticed is not.
+        # The fake's clock decides whether a call is due. The polling interval uses real time.
         await asyncio.sleep(TICK_S)
 
 
-@rule("sdk", "settings.webhook_config.url is called when a run is COMPLETE, with the given headers")
-@rule("guess", "a webhook is called when a run ends in any way")
-@rule("guess", "a webhook that does not answer with 2xx is called again after 1, 2 and 4 seconds")
+@rule("sdk", "settings.webhook_config.url is called with the given headers when a run is COMPLETE")
+@rule("guess", "a webhook is called when a run ends with any status")
+@rule("guess", "a webhook call without a 2xx response is retried after 1, 2 and 4 seconds")
 def _is_due(service: Service, run: Run) -> bool:
     if render_run(service, run)["status"] not in FINAL:
         return False
@@ -73,7 +73,7 @@ async def _call(service: Service, run: Run) -> None:
     config = run.request["settings"]["webhook_config"]
     url, outcome, is_last = urlsplit(config["url"]), "", True
     if not service.allow_webhooks and not _is_here(url):
-        outcome = "not called, the address is not of this machine"
+        outcome = "not called, the address is not on this machine"
     else:
         body = json.dumps(_payload(service, run)).encode()
         outcome = await _post(url, config.get("headers") or {}, body)
@@ -81,13 +81,13 @@ async def _call(service: Service, run: Run) -> None:
     service.world.note_webhook(run.id, outcome, is_last)
 
 
-@rule("guess", "the body of a webhook's call is the run, as it is read back")
+@rule("guess", "the body of a webhook call is the run, as getRunStatus returns it")
 def _payload(service: Service, run: Run) -> dict[str, Any]:
     return render_run(service, run)
 
 
 def _is_here(url: SplitResult) -> bool:
-    # Without asking any name server: the name alone must say that it is this machine.
+    # Without DNS lookups: the name itself must identify this machine.
     if url.hostname == "localhost":
         return True
     try:
@@ -97,14 +97,14 @@ def _is_here(url: SplitResult) -> bool:
 
 
 async def _post(url: SplitResult, headers: dict[str, str], body: bytes) -> str:
-    """Send a POST, and give the status of the answer, or what went wrong. No redirection is followed."""
+    """Send a POST and return the status of the response, or the error. Redirects are not followed."""
     try:
         async with asyncio.timeout(TIMEOUT_S):
             return await _exchange(url, _render_request(url, headers, body))
     except TimeoutError:
-        return "no answer in time"
+        return "no response in time"
     except (OSError, ValueError) as error:
-        return f"no answer, {type(error).__name__}"
+        return f"no response, {type(error).__name__}"
 
 
 async def _exchange(url: SplitResult, request: bytes) -> str:
@@ -117,7 +117,7 @@ async def _exchange(url: SplitResult, request: bytes) -> str:
     finally:
         writer.close()
     status = re.match(rb"HTTP/1\.[01] (\d{3})", line)
-    return status[1].decode() if status else "no answer of HTTP"
+    return status[1].decode() if status else "invalid HTTP response"
 
 
 def _render_request(url: SplitResult, headers: dict[str, str], body: bytes) -> bytes:

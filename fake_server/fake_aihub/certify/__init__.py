@@ -1,1 +1,1 @@
-"""Which promises a target keeps, the fake or a real AI Hub. Knows nothing of how the fake is made."""
+"""Check which promises a target keeps, the fake or a real AI Hub. Independent of the fake's code."""

@@ -1,4 +1,4 @@
-"""`fake-aihub certify`: find out which promises a target keeps, the fake or a real AI Hub."""
+"""`fake-aihub certify`: check which promises a target keeps, the fake or a real AI Hub."""
 
 from __future__ import annotations
 
@@ -17,30 +17,36 @@ if TYPE_CHECKING:
     from fake_aihub.certify.session import Hub, Options
 
 EXIT_USAGE, EXIT_BROKEN, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 2, 3, 4, 130
-FOLDER = "A folder of a drive where files may be written, /ORGANISATION/WORKSPACE/fs/DRIVE/FOLDER."
+FOLDER = "Folder in a drive to write files to, /ORGANISATION/WORKSPACE/fs/DRIVE/FOLDER."
 REPORT = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--target", required=True, metavar="ROOT", help="The API root, https://aihub.instabase.com/api for one.")
-@click.option("--app-name", default="", help="The app to run; without it, promises about runs are skipped.")
-@click.option("--owner", default="", help="Whose app it is; leave it out for your own.")
-@click.option("--deployment", default="", metavar="ID", help="A deployment to run.")
+@click.option("--target", required=True, metavar="ROOT", help="API root, for example https://aihub.instabase.com/api.")
+@click.option("--app-name", default="", help="App to run; without it, promises about runs are skipped.")
+@click.option("--owner", default="", help="Owner of the app; leave it out for your own.")
+@click.option("--deployment", default="", metavar="ID", help="Deployment to run.")
 @click.option("--folder", default="", metavar="PATH", help=FOLDER)
-@click.option("--max-runs", type=click.IntRange(0, 10), default=0, show_default=True, help="How many runs may be paid.")
-@click.option("--settle-seconds", default=30.0, show_default=True, help="How long to look for what was made.")
-@click.option("--report", type=REPORT, default="certify-report.json", show_default=True, help="Where to write it.")
-@click.option("--yes", is_flag=True, help="Do not ask before runs are paid.")
+@click.option(
+    "--max-runs", type=click.IntRange(0, 10), default=0, show_default=True, help="Maximum number of paid runs."
+)
+@click.option(
+    "--settle-seconds", default=30.0, show_default=True, help="How long to wait for created objects to appear."
+)
+@click.option(
+    "--report", type=REPORT, default="certify-report.json", show_default=True, help="File to write the report to."
+)
+@click.option("--yes", is_flag=True, help="Do not ask before starting paid runs.")
 @click.pass_context
 def certify(
     context: click.Context, /, target: str, report: Path, yes: bool, settle_seconds: float, **named: Any
 ) -> None:
-    """Find out which promises of the API a target keeps.
+    """Check which promises of the API a target keeps.
 
-    Writes a report that can be sent in. The token comes from AIHUB_API_KEY, context and workspace from AIHUB_CONTEXT
-    and AIHUB_WORKSPACE. What is made has "certify" in its name, and is deleted at the end. Runs cost consumption units:
-    none is started unless --max-runs allows it, and 4 try everything. Exit codes: 0 all promises are kept, 2 wrong use,
-    3 some are broken, 4 the target is not reached or refuses the token, 130 interrupted.
+    Writes a report that you can send in. Set the token in AIHUB_API_KEY, and the context and workspace in AIHUB_CONTEXT
+    and AIHUB_WORKSPACE. Everything that certify creates has "certify" in its name and is deleted at the end. Runs cost
+    consumption units: none starts unless --max-runs allows it, and 4 cover all promises. Exit codes: 0 all promises are
+    kept, 2 usage error, 3 some promises are broken, 4 the target is unreachable or rejects the token, 130 interrupted.
     """
     from fake_aihub.certify.http import Target
     from fake_aihub.certify.session import Hub, Options
@@ -49,15 +55,15 @@ def certify(
     if not 0 <= settle_seconds <= 3600:
         raise click.UsageError(f"--settle-seconds is {settle_seconds:g}; allowed: a number of seconds from 0 to 3600")
     if not report.absolute().parent.is_dir():
-        raise click.UsageError(f"--report: there is no folder {report.parent}")
+        raise click.UsageError(f"--report: folder does not exist, {report.parent}")
     token = os.environ.get("AIHUB_API_KEY", "").strip()
     if not (token.isascii() and token.isprintable() and token):
-        raise click.UsageError("AIHUB_API_KEY: is not set, or holds characters that no token has")
+        raise click.UsageError("AIHUB_API_KEY: not set, or contains invalid characters")
     options = Options(workspace=os.environ.get("AIHUB_WORKSPACE", ""), settle_s=settle_seconds, **named)
     options = _ask_for_runs(options, yes)
     hub = Hub(Target(target, token, os.environ.get("AIHUB_CONTEXT", "")), options, secrets.token_hex(5))
     _check_target(hub)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidied up after, like Ctrl-C
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up afterwards, as for Ctrl-C
     try:
         context.exit(_run(hub, token, report))
     finally:
@@ -69,13 +75,13 @@ def _check_root(root: str) -> None:
 
     try:
         parts = urlsplit(root)
-        _ = parts.port  # which may be none
+        _ = parts.port  # which may be empty
     except ValueError as error:
-        raise click.UsageError(f"--target: is not a URL, {error}") from None
+        raise click.UsageError(f"--target: invalid URL, {error}") from None
     if parts.username or parts.password or parts.query or parts.fragment or not parts.hostname:
-        raise click.UsageError("--target: is not a plain URL, such as https://aihub.instabase.com/api")
+        raise click.UsageError("--target: not a plain URL such as https://aihub.instabase.com/api")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(root)):
-        raise click.UsageError("--target: is not https; only addresses of this machine may do without")
+        raise click.UsageError("--target: not https; plain http is allowed on this machine only")
 
 
 def _ask_for_runs(options: Options, yes: bool) -> Options:
@@ -87,7 +93,7 @@ def _ask_for_runs(options: Options, yes: bool) -> Options:
     try:
         allowed = click.confirm(question, err=True)
     except click.Abort:
-        click.echo("\nnote: there is nobody to ask, so no run is started; --yes allows them", err=True)
+        click.echo("\nnote: no terminal to ask on, so no run is started; pass --yes to allow runs", err=True)
         allowed = False
     return options if allowed else replace(options, max_runs=0)
 
@@ -98,13 +104,13 @@ def _check_target(hub: Hub) -> None:
     try:
         status = hub.target.send("GET", "/v2/batches", params={"limit": 1}).status
     except NoAnswer as error:
-        click.echo(f"error: --target: gives no answer, {error}", err=True)
+        click.echo(f"error: --target: no response, {error}", err=True)
         raise SystemExit(EXIT_UNREACHABLE) from None
     if status in (401, 403):
-        click.echo(f"error: AIHUB_API_KEY, AIHUB_CONTEXT: the target refuses them with {status}", err=True)
+        click.echo(f"error: AIHUB_API_KEY, AIHUB_CONTEXT: rejected by the target, status {status}", err=True)
     elif status != 200:
-        click.echo(f"error: --target: answers {status} where batches are listed", err=True)
-        click.echo("hint: give the API root, which mostly ends in /api", err=True)
+        click.echo(f"error: --target: listing batches failed, status {status}", err=True)
+        click.echo("hint: pass the API root, which usually ends in /api", err=True)
     if status != 200:
         raise SystemExit(EXIT_UNREACHABLE)
 
@@ -124,7 +130,7 @@ def _run(hub: Hub, token: str, report: Path) -> int:
     try:
         report.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        click.echo(f"error: --report: cannot be written, {error.strerror}", err=True)
+        click.echo(f"error: --report: cannot write, {error.strerror}", err=True)
     _summarise(hub, found, report)
     if found.ended:
         return EXIT_INTERRUPTED if found.ended == "interrupted" else EXIT_UNREACHABLE

@@ -1,4 +1,4 @@
-"""Delete what `certify` has made, and tell what could not be deleted."""
+"""Delete everything that `certify` created, and report what could not be deleted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MAX_PAGES = 100
 
 
 def find_lost(hub: Hub) -> None:
-    """Find batches and runs that were made although their answers never came: the mark is in a name or a tag."""
+    """Find batches and runs whose responses were lost, by the mark in a name or a tag."""
     for kind, path, key in (("batch", "/v2/batches", "batches"), ("run", "/v2/apps/runs", "runs")):
         for number in range(MAX_PAGES):
             try:
@@ -26,22 +26,22 @@ def find_lost(hub: Hub) -> None:
 
 
 def delete_all(hub: Hub) -> list[str]:
-    """Delete everything that was made, the last first, and list what is not known to be gone."""
+    """Delete everything that was created, last first, and list what is not confirmed as deleted."""
     left, jobs = [], []
     while hub.made:
         kind, name = hub.made[-1]
         try:
             answer = _delete(hub, kind, name)
             if not (200 <= answer.status < 300 or answer.status == 404):
-                left.append(f"{kind} {name}: the service answered {answer.status}")
+                left.append(f"{kind} {name}: the service returned {answer.status}")
             jobs += [(kind, name, job) for job in _jobs(answer)]
         except NoAnswer as error:
-            left.append(f"{kind} {name}: no answer, {error}")
+            left.append(f"{kind} {name}: no response, {error}")
         except ValueError:
-            left.append(f"{kind} {name!a}: cannot be asked for")
+            left.append(f"{kind} {name!a}: invalid id, cannot be requested")
         hub.made.pop()
     states = ((kind, name, _job_state(hub, job)) for kind, name, job in jobs)
-    return left + [f"{kind} {name}: its deletion is {state}" for kind, name, state in states if state != "COMPLETE"]
+    return left + [f"{kind} {name}: deletion is {state}" for kind, name, state in states if state != "COMPLETE"]
 
 
 def _delete(hub: Hub, kind: str, name: str) -> Answer:

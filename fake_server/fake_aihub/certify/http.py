@@ -1,4 +1,4 @@
-"""The HTTP client of `certify`: it asks, gives up in time, and writes every exchange down."""
+"""The HTTP client of `certify`: every request has a timeout, and every exchange is recorded."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ TELLING_HEADERS = frozenset(
 
 
 class NoAnswer(Exception):
-    """No answer came, or not all of it."""
+    """No response, or an incomplete one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the service answered."""
+    """A response of the service."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def json(self) -> Any:
-        """Parse the body. Raises ValueError where it is not JSON, or nested too deeply to be looked at."""
+        """Return the parsed body. Raises ValueError if it is not JSON, or nested too deeply."""
         return _parse(self.body)
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One request and its answer, as the report tells of them; a token is never kept."""
+    """One request and its response, for the report. Tokens are never stored."""
 
     method: str
     path: str
@@ -66,7 +66,7 @@ class Exchange:
 
 
 class _Token(AuthBase):
-    """Send the token given, or none; without this, requests would send what it finds in ~/.netrc."""
+    """Send the given token or none. Otherwise requests would use credentials from ~/.netrc."""
 
     def __init__(self, value: str) -> None:
         self._value = value
@@ -78,7 +78,7 @@ class _Token(AuthBase):
 
 
 class Target:
-    """A service to ask. `now` and `sleep` are its time, in seconds."""
+    """A client for one service. `now` and `sleep` are its clock, in seconds."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Target:
         self._waited_s = 0.0
         self._token = f"Bearer {token}"
         self._session = requests.Session()
-        # Proxies and certificates of the environment are for the way out, not for this machine.
+        # Proxies and certificates from the environment do not apply to this machine.
         self._session.trust_env = not is_loopback(root)
 
     def send(
@@ -109,9 +109,9 @@ class Target:
         headers: Mapping[str, str] | None = None,
         **what: Any,
     ) -> Answer:
-        """Send a request, again where the service asks to wait; each of `parts` is quoted into a `{}` of the path.
+        """Send a request, and retry it after a wait if the service asks to. `parts` are quoted into the path's `{}`.
 
-        `what` is `params`, `json` or `data`, as for requests. Raises NoAnswer.
+        `what` is `params`, `json` or `data`, as in requests. Raises NoAnswer.
         """
         url = path.format(*(quote(str(part), safe="") for part in parts))
         sent = {"User-Agent": "aihub-runner certify", "Accept": "application/json, */*", **(headers or {})}
@@ -146,7 +146,7 @@ class Target:
             with response:
                 answer = Answer(response.status_code, response.headers, self._read(response, begun))
         except (requests.RequestException, OSError) as error:
-            exchange.answer = f"no answer: {type(error).__name__}"
+            exchange.answer = f"no response: {type(error).__name__}"
             raise NoAnswer(type(error).__name__) from None
         finally:
             exchange.seconds = round(self.now() - begun, 3)
@@ -165,7 +165,7 @@ class Target:
 
 
 def is_loopback(root: str) -> bool:
-    """Return whether a root is of this machine."""
+    """Return whether an API root is on this machine."""
     return urlsplit(root).hostname in ("127.0.0.1", "::1", "localhost")
 
 
@@ -187,7 +187,7 @@ def _parse(body: bytes) -> Any:
 
 
 def _depth(body: bytes) -> int:
-    """Return how deep brackets are nested at most; those in texts count, too."""
+    """Return the maximum nesting depth of brackets, including those inside strings."""
     steps = (1 if byte in b"[{" else -1 for byte in body if byte in b"[]{}")
     return max(accumulate(steps))
 

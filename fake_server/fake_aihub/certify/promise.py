@@ -1,4 +1,4 @@
-"""What `certify` tries: promises, each a sentence and a small function that sees whether it is kept."""
+"""The promises that `certify` checks: each is a sentence and a small function that checks it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Check = Callable[["Hub"], None]
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One promise; `runs` is how many paid runs must have been started for it, `needs` the options it takes.
+    """One promise. `runs` is the number of paid runs that it needs, `needs` the required options.
 
-    Where it is a guess, nothing public says so: if a real AI Hub breaks it, the fake is wrong.
+    A guess has no public source: if a real AI Hub breaks it, the fake is wrong.
     """
 
     id: str
@@ -30,12 +30,12 @@ class Promise:
 
     @property
     def source(self) -> str:
-        """Return where it is known from."""
+        """Return the source of the promise."""
         return "guess" if self.is_guess else "documented"
 
 
 class Broken(Exception):
-    """A promise that is not kept: what was looked at, what was seen, what was promised."""
+    """A broken promise: what was checked, the actual value, and the promised value."""
 
     def __init__(self, what: str, seen: Any, expected: Any) -> None:
         super().__init__(what)
@@ -43,7 +43,7 @@ class Broken(Exception):
 
 
 class Skipped(Exception):
-    """A promise that cannot be tried here, and why."""
+    """A promise that cannot be checked here, and why."""
 
 
 GROUPS = ("access", "batches", "uploads", "files", "secrets", "runs")
@@ -53,7 +53,7 @@ PROMISES: dict[str, Promise] = {}
 def promise(
     sentence: str, *operations: str, runs: int = 0, needs: tuple[str, ...] = (), guess: bool = False
 ) -> Callable[[Check], Check]:
-    """Add a promise to the suite. Its id is the function's name, with dashes."""
+    """Add a promise to the suite. Its id is the function's name with dashes."""
 
     def add(check: Check) -> Check:
         made = Promise(check.__name__.replace("_", "-"), sentence, operations, runs, needs, check, guess)
@@ -66,19 +66,19 @@ def promise(
 
 
 def load_promises() -> list[Promise]:
-    """Load the whole suite in its order: what is paid for comes last."""
+    """Return the whole suite in order. Promises that need paid runs come last."""
     for group in GROUPS:
         import_module(f"fake_aihub.certify.promises.{group}")
     return list(PROMISES.values())
 
 
 def check_equal(what: str, seen: Any, expected: Any) -> None:
-    """Raise Broken unless the two are equal, in type too: 1 is not True, nor 1.0."""
+    """Raise Broken unless the two values are equal and of the same type: 1 is neither True nor 1.0."""
     if seen != expected or type(seen) is not type(expected):
         raise Broken(what, seen, expected)
 
 
 def check_that(what: str, is_kept: bool, seen: Any, expected: str) -> None:
-    """Raise Broken unless it is kept."""
+    """Raise Broken unless the promise is kept."""
     if not is_kept:
         raise Broken(what, seen, expected)

@@ -1,4 +1,4 @@
-"""What a report must not tell: tokens, people, accounts, and what belongs to others."""
+"""Redaction of reports: tokens, people, accounts, and other people's data."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ MIN_LENGTH = 3
 
 
 class Redaction:
-    """Replaces what must not be told. Values learned on the way count for everything cleaned afterwards."""
+    """Replaces confidential values. A value that was learned is redacted in everything cleaned afterwards."""
 
     def __init__(self, mark: str, ids: Iterable[str]) -> None:
         self._names: dict[str, str] = {}
         self._mark, self._ids = mark, frozenset(ids)
 
     def hide(self, value: str, name: str) -> None:
-        """Say what a value is to be replaced by, wherever it stands; too short ones would replace half a text."""
+        """Set the replacement of a value. Short values are ignored, because they would match unrelated text."""
         for form in (value, quote(value), quote(value, safe="")):
             if len(form) >= MIN_LENGTH:
                 self._names.setdefault(form, name)
 
     def learn(self, value: Any) -> None:
-        """Find the people and places that a value tells of, so that they are hidden everywhere."""
+        """Find people and places in a value, so that they are redacted everywhere."""
         if isinstance(value, dict):
             for key, item in value.items():
                 if isinstance(item, str) and (key in PERSONAL or key in ("workspace", "mount_point")):
@@ -68,7 +68,7 @@ class Redaction:
                 self.learn(item)
 
     def clean(self, value: Any, key: str = "") -> Any:
-        """Render a value as JSON can carry it, with nothing in it that must not be told."""
+        """Return a value as JSON values without anything confidential."""
         if key in PERSONAL and value is not None:
             return f"<{key}>"
         if isinstance(value, dict):
@@ -81,7 +81,7 @@ class Redaction:
         return value if is_plain else self._clean_text(repr(value))
 
     def _clean_list(self, items: list[Any], key: str) -> list[Any]:
-        # A listing shows what belongs to others, too; how many there are is all that may be told of it.
+        # A listing also contains other people's data. The report shows only their number.
         told = [item for item in items if key not in LISTS or self._is_ours(item)]
         others = len(items) - len(told)
         return [self.clean(item, key if key in PLACES else "") for item in told] + (
@@ -89,7 +89,7 @@ class Redaction:
         )
 
     def _is_ours(self, item: Any) -> bool:
-        # Ids are compared whole: a short number is soon found somewhere in the digits of a time.
+        # Compare ids as a whole: a short number easily occurs in the digits of a timestamp.
         has_id = isinstance(item, dict) and str(item.get("id")) in self._ids
         return has_id or self._mark in json.dumps(item, ensure_ascii=False)
 

@@ -1,4 +1,4 @@
-"""Render what came out of `certify`: a file that people can send in, and lines for the terminal."""
+"""Render the result of `certify`: a report file to send in, and lines for the terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_SEEN = 200
 
 
 def make_redaction(hub: Hub, token: str, exchanges: Iterable[Exchange]) -> Redaction:
-    """Gather what must not be told: what the settings hold, and the people that the answers tell of."""
+    """Collect confidential values: from the settings, and the people in the responses."""
     redaction = Redaction(hub.mark, (name for _, name in hub.everything))
     options = hub.options
     named = {"token": token, "context": hub.target.context, "workspace": options.workspace, "folder": options.folder}
@@ -36,7 +36,7 @@ def make_redaction(hub: Hub, token: str, exchanges: Iterable[Exchange]) -> Redac
 
 
 def render_report(hub: Hub, certificate: Certificate, redaction: Redaction) -> dict[str, Any]:
-    """Render the report. Its format has a version: what is written once is not given another meaning."""
+    """Render the report. Its format is versioned, and existing keys never change their meaning."""
     body = {
         "format": FORMAT,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -83,7 +83,7 @@ def _render_verdict(verdict: Verdict) -> dict[str, Any]:
 
 
 def plain(text: str) -> str:
-    """Escape what is not printable ASCII, so that nothing that a service answers can play with the terminal."""
+    """Escape everything but printable ASCII, so that a response cannot send control codes to the terminal."""
     return json.dumps(text)[1:-1]
 
 
@@ -97,4 +97,4 @@ def render_line(verdict: Verdict, redaction: Redaction) -> str:
         return line
     seen, expected = (json.dumps(redaction.clean(value))[:MAX_SEEN] for value in (verdict.seen, verdict.expected))
     why = plain(redaction.clean(verdict.why))
-    return f"{line} ({promise.source}): {promise.sentence}\n        {why}: seen {seen}, promised {expected}"
+    return f"{line} ({promise.source}): {promise.sentence}\n        {why}: got {seen}, promised {expected}"

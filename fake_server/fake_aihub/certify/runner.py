@@ -1,4 +1,4 @@
-"""Try promises on a target one after another, and delete what was made for them, whatever stops it."""
+"""Check promises on a target one after another, and always delete what was created for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fake_aihub.certify.session import Hub
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one promise: kept, broken or skipped, and why; `is_unanswered` where no answer came."""
+    """The outcome of a promise: kept, broken or skipped, and why. `is_unanswered` means that no response arrived."""
 
     promise: Promise
     outcome: str
@@ -27,7 +27,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class Certificate:
-    """Everything that came out; `ended` is "" where the suite came to its end, else what stopped it."""
+    """The result of the suite. `ended` is "" if the suite is complete, else what stopped it."""
 
     verdicts: list[Verdict] = field(default_factory=list)
     left_behind: list[str] = field(default_factory=list)
@@ -35,12 +35,12 @@ class Certificate:
     ended: str = ""
 
     def count(self, outcome: str) -> int:
-        """Count the promises with an outcome."""
+        """Return the number of promises with an outcome."""
         return sum(verdict.outcome == outcome for verdict in self.verdicts)
 
 
 def certify(hub: Hub, promises: Iterable[Promise], tell: Callable[[Verdict], None]) -> Certificate:
-    """Try the promises one after another, and delete what was made, whatever stops it."""
+    """Check the promises one after another, and always delete what was created."""
     certificate = Certificate()
     try:
         for promise in promises:
@@ -65,7 +65,7 @@ def _clean_up(hub: Hub, certificate: Certificate) -> None:
         certificate.left_behind += delete_all(hub)
     except KeyboardInterrupt:
         certificate.ended = "interrupted"
-        certificate.left_behind += [f"{kind} {name}: perhaps not deleted" for kind, name in hub.made]
+        certificate.left_behind += [f"{kind} {name}: deletion unconfirmed" for kind, name in hub.made]
     certificate.cleaning = list(hub.target.exchanges)
 
 
@@ -81,7 +81,7 @@ def _try(hub: Hub, promise: Promise) -> Verdict:
 
 
 def _lacks_runs(needed: int, allowed: int) -> str:
-    return f"needs {needed} run{'s' * (needed != 1)}, and {allowed or 'none'} may be started: see --max-runs and --yes"
+    return f"needs {needed} run{'s' * (needed != 1)}, {allowed or 'none'} allowed: see --max-runs and --yes"
 
 
 def _check(hub: Hub, promise: Promise) -> Verdict:
@@ -92,10 +92,10 @@ def _check(hub: Hub, promise: Promise) -> Verdict:
     except Skipped as skipped:
         return Verdict(promise, "skipped", str(skipped))
     except NoAnswer as error:
-        return Verdict(promise, "broken", f"no answer: {error}", None, "an answer", is_unanswered=True)
+        return Verdict(promise, "broken", f"no response: {error}", None, "an answer", is_unanswered=True)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        # An answer of another shape than promised, wherever the promise came upon it.
-        return Verdict(promise, "broken", "shape of an answer", f"{type(error).__name__}: {error}", "as described")
+        # The response has another structure than promised.
+        return Verdict(promise, "broken", "structure of a response", f"{type(error).__name__}: {error}", "as described")
     return Verdict(promise, "kept")
 
 

@@ -1,4 +1,4 @@
-"""What promises are given: a target, what was made on it, and how to look until something shows."""
+"""The session that promises get: a target, the objects created on it, and polling."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DOCUMENTS = {
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a person allows and names; "" is not named."""
+    """The options of a user. "" means not set."""
 
     max_runs: int = 0
     app_name: str = ""
@@ -35,9 +35,9 @@ class Options:
 
 @dataclass(slots=True)
 class Hub:
-    """One target while it is certified. `mark` is in the name of everything that is made, and nowhere else.
+    """One target during certification. `mark` is part of the name of everything that is created, and nothing else.
 
-    `made` is what is still to be deleted, `everything` what ever was made, `hidden` what no report may tell.
+    `made` lists what is still to be deleted, `everything` all that was created, `hidden` what reports must not show.
     """
 
     target: Target
@@ -56,18 +56,18 @@ class Hub:
     _count: int = 0
 
     def new_name(self, suffix: str = "") -> str:
-        """Make a name that nothing here has yet."""
+        """Return a unique name."""
         self._count += 1
         return f"certify-{self.mark}-{self._count}{suffix}"
 
     def ask(self, status: int, method: str, path: str, *parts: object, **what: Any) -> Any:
-        """Send a request, check its status, and give the JSON of its answer, if it has a body."""
+        """Send a request, check the status, and return the JSON of the response, if it has a body."""
         answer = self.target.send(method, path, *parts, **what)
         check_equal(f"status of {method} {path}", answer.status, status)
         return answer.json() if answer.body and "json" in answer.headers.get("Content-Type", "json") else None
 
     def refused(self, answer: Answer, *statuses: int) -> None:
-        """Check that an answer is a refusal with a message."""
+        """Check that a response is an error with a message."""
         check_that(
             "status", answer.status in (statuses or range(400, 500)), answer.status, f"one of {statuses or '4xx'}"
         )
@@ -75,7 +75,7 @@ class Hub:
         check_that("message of the error", isinstance(message, str) and message != "", message, "a text")
 
     def eventually(self, what: str, look: Callable[[], Any]) -> Any:
-        """Look until there is something, and note how long that took. Raises Broken where there never is."""
+        """Poll until there is a result, and record how long it took. Raises Broken if there is none in time."""
         begun, pause = self.target.now(), 0.1
         while not (found := look()):
             if self.target.now() - begun > self.options.settle_s:
@@ -86,7 +86,7 @@ class Hub:
         return found
 
     def remember(self, kind: str, answer: Answer, key: str) -> Answer:
-        """Note what an answer says was made, before anything is checked, so that it is deleted."""
+        """Record what a response says was created, before any check, so that it is deleted later."""
         if 200 <= answer.status < 300:
             made = answer.json()
             if isinstance(made, dict) and key in made:
@@ -94,12 +94,12 @@ class Hub:
         return answer
 
     def note(self, kind: str, name: str) -> None:
-        """Note that something was made."""
+        """Record that something was created."""
         self.made.append((kind, name))
         self.everything.append((kind, name))
 
     def forget(self, kind: str, name: object) -> None:
-        """Note that something is gone."""
+        """Record that something was deleted."""
         if (kind, str(name)) in self.made:
             self.made.remove((kind, str(name)))
 
@@ -112,14 +112,14 @@ class Hub:
         return self.remember("batch", self.target.send("POST", "/v2/batches", json=body), "id")
 
     def new_batch(self, **body: Any) -> int:
-        """Create a batch, and give its id."""
+        """Create a batch and return its id."""
         answer = self.create_batch(**({"name": self.new_name()} | body))
         check_equal("status of POST /v2/batches", answer.status, 200)
         return int(answer.json()["id"])
 
     @property
     def batch(self) -> int:
-        """A batch that promises share: give each file there a name of its own."""
+        """A batch that promises share. Use a unique name for each file in it."""
         if self._batch is None:
             self._batch = self.new_batch()
         return self._batch
@@ -129,7 +129,7 @@ class Hub:
         self.ask(204, "PUT", "/v2/batches/{}/files/{}", batch, name, data=body)
 
     def pages(self, batch: int, page_size: int) -> Iterator[dict[str, Any]]:
-        """Return the pages of a batch's files. Raises Broken where they never end."""
+        """Yield the pages of a batch's files. Raises Broken if they never end."""
         asked: dict[str, Any] = {"page_size": page_size}
         for _ in range(MAX_PAGES):
             page = self.ask(200, "GET", "/v2/batches/{}/files", batch, params=asked)
@@ -144,7 +144,7 @@ class Hub:
         return [node for page in self.pages(batch, page_size) for node in page["nodes"]]
 
     def find_file(self, batch: int, name: str) -> dict[str, Any]:
-        """Look for a file in a batch until it shows."""
+        """Poll until a file appears in a batch."""
         found: dict[str, Any] = self.eventually(
             "a file is in the list of its batch",
             lambda: next((node for node in self.files(batch) if node["name"] == name), None),
@@ -152,7 +152,7 @@ class Hub:
         return found
 
     def find_batch(self, batch: int, **asked: Any) -> dict[str, Any] | None:
-        """Look once through the list of batches; None where it is not."""
+        """Search the list of batches once; return None if the batch is not there."""
         for number in range(MAX_PAGES):
             page = self.ask(200, "GET", "/v2/batches", params=asked | {"limit": 100, "offset": 100 * number})["batches"]
             found: dict[str, Any] | None = next((item for item in page if item["id"] == batch), None)
@@ -161,7 +161,7 @@ class Hub:
         raise Broken("pages of batches", f"{MAX_PAGES} pages", "an end")
 
     def job_ends(self, job_id: object, path: str = "/v2/jobs/{}") -> None:
-        """Check that a deletion comes to its end, and well."""
+        """Check that a deletion completes successfully."""
         state = self.eventually("a deletion is done", lambda: self._final(self.ask(200, "GET", path, job_id)["state"]))
         check_equal("state of the job", state, "COMPLETE")
 
@@ -169,26 +169,26 @@ class Hub:
     def _final(status: str) -> str:
         return status if status in FINAL else ""
 
-    # Runs: each of them is paid for
+    # Runs: each of them costs units
 
     def start_run(self, path: str = "/v2/apps/runs", *parts: object, **body: Any) -> Answer:
-        """Send what may start a run. Raises Skipped where another one is not allowed."""
+        """Send a request that may start a run. Raises Skipped if no further run is allowed."""
         if self.runs_tried >= self.options.max_runs:
             raise Skipped(f"it may start a run, and --max-runs is {self.options.max_runs}")
-        self.runs_tried += 1  # Before the answer: a lost one may have been paid for.
+        self.runs_tried += 1  # Before the response: if it is lost, the run may still have started.
         answer = self.remember("run", self.target.send("POST", path, *parts, json=body), "id")
         if 400 <= answer.status < 500:
             self.runs_tried -= 1
         return answer
 
     def app(self) -> dict[str, Any]:
-        """Return which app to run; what is null there means not given."""
+        """Return the app to run. A null value counts as missing."""
         named = {"owner": self.options.owner or None, "output_workspace": self.options.workspace or None}
         return {"app_name": self.options.app_name, **named, "version": None, "input_dir": None}
 
     @property
     def run_batch(self) -> int:
-        """The batch that the shared runs are on."""
+        """The input batch of the shared runs."""
         if self._run_batch is None:
             batch = self.new_batch()
             for name, text in DOCUMENTS.items():
@@ -201,7 +201,7 @@ class Hub:
         return f"certify-{self.mark}-run-{index}"
 
     def run(self, index: int = 0) -> dict[str, Any]:
-        """Return a shared run as it was answered when it started, and start it first if it is not yet there."""
+        """Return a shared run as returned at its start. Start it if necessary."""
         while len(self.runs) <= index:
             if self.refusal:
                 raise Skipped(self.refusal)
@@ -209,14 +209,14 @@ class Hub:
             settings = {"tags": tags, "keys": {"custom": {"certify": self.mark}}}
             answer = self.start_run(**self.app(), batch_id=self.run_batch, settings=settings)
             if 400 <= answer.status < 500:
-                self.refusal = f"a run of the app is refused with {answer.status}"
+                self.refusal = f"starting a run of the app failed with {answer.status}"
                 continue
             check_equal("status of POST /v2/apps/runs", answer.status, 200)
             self.runs.append(answer.json())
         return self.runs[index]
 
     def completed(self, index: int = 0) -> dict[str, Any]:
-        """Return a shared run as it is when it has ended. Raises Skipped unless that is COMPLETE."""
+        """Return a shared run after its end. Raises Skipped unless it is COMPLETE."""
         run_id, begun, pause = self.run(index)["id"], self.target.now(), 0.2
         while True:
             run: dict[str, Any] = self.ask(200, "GET", "/v2/apps/runs/{}", run_id)
@@ -225,16 +225,16 @@ class Hub:
             self.target.sleep(pause)
             pause = min(1.5 * pause, MAX_PAUSE_S)
         if run["status"] != "COMPLETE":
-            self.endless.add(run_id)  # Waited for once, and not for each promise again.
-            raise Skipped(f"the run is {run['status']}, and only a COMPLETE one has results")
+            self.endless.add(run_id)  # Wait once, not for each promise.
+            raise Skipped(f"the run is {run['status']}; only a COMPLETE run has results")
         return run
 
     def results(self, index: int = 0, **flags: Any) -> list[dict[str, Any]]:
-        """Fetch all files of the results of a shared run, page by page."""
+        """Return all files in the results of a shared run, page by page."""
         return [file for page in self.result_pages(index, **flags) for file in page["files"]]
 
     def result_pages(self, index: int = 0, **flags: Any) -> Iterator[dict[str, Any]]:
-        """Return the pages of a shared run's results. Raises Broken where they never end."""
+        """Yield the pages of a shared run's results. Raises Broken if they never end."""
         run_id, offset = self.completed(index)["id"], 0
         while True:
             asked = flags | {"file_offset": offset}
@@ -243,10 +243,10 @@ class Hub:
             offset += len(page["files"])
             if not page["has_more"]:
                 return
-            check_that("files of a page that has more after it", bool(page["files"]), page["files"], "some files")
+            check_that("files on a page with has_more", bool(page["files"]), page["files"], "some files")
 
     def find_run(self, run_id: str, **asked: Any) -> dict[str, Any] | None:
-        """Look once through the list of runs; None where it is not."""
+        """Search the list of runs once; return None if the run is not there."""
         for number in range(MAX_PAGES):
             page = self.ask(200, "GET", "/v2/apps/runs", params=asked | {"limit": 100, "offset": 100 * number})["runs"]
             found: dict[str, Any] | None = next((item for item in page if item["id"] == run_id), None)

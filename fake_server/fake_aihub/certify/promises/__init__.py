@@ -1,1 +1,1 @@
-"""The promises that certify tries, a module for each group."""
+"""The promises that certify checks, one module per group."""

@@ -13,46 +13,46 @@ NO_UUID = "00000000-0000-4000-8000-000000000000"
 
 
 def service_time(hub: Hub) -> float:
-    """Return what time the service says it is, in Unix seconds."""
+    """Return the service's time, in Unix seconds."""
     date = hub.target.send("GET", "/v2/batches", params={"limit": 1}).headers["Date"]
     return parsedate_to_datetime(date).timestamp()
 
 
 def check_unit(hub: Hub, what: str, value: Any, per_second: int) -> None:
-    """Check that a timestamp is a whole number of the unit given, and within a day of the service's time."""
+    """Check that a timestamp is a whole number in the given unit, within a day of the service's time."""
     check_that(f"type of {what}", type(value) is int, value, "a whole number")
     distance_s = abs(value / per_second - service_time(hub))
-    check_that(what, distance_s < 86_400, value, f"the time of now, {per_second} to a second")
+    check_that(what, distance_s < 86_400, value, f"the current time, {per_second} per second")
 
 
-@promise("A token that nobody has is refused with 401.", "listBatches")
+@promise("An unknown token returns 401.", "listBatches")
 def wrong_token_is_401(hub: Hub) -> None:
     check_equal("status", hub.target.send("GET", "/v2/batches", token="Bearer certify-no-such-token").status, 401)
 
 
-@promise("A request without a token is refused with 401.", "listBatches")
+@promise("A request without a token returns 401.", "listBatches")
 def missing_token_is_401(hub: Hub) -> None:
     check_equal("status", hub.target.send("GET", "/v2/batches", token="").status, 401)
 
 
-@promise("A token counts as a Bearer token only.", "listBatches")
+@promise("Only Bearer authorization is accepted.", "listBatches")
 def basic_authorization_is_401(hub: Hub) -> None:
     check_equal("status", hub.target.send("GET", "/v2/batches", token="Basic Y2VydGlmeTp4").status, 401)
 
 
-@promise("Nothing is created without a token.", "createBatch")
+@promise("Creating a batch without a token returns 401.", "createBatch")
 def creating_without_a_token_is_401(hub: Hub) -> None:
     answer = hub.target.send("POST", "/v2/batches", token="", json={"name": hub.new_name()})
     check_equal("status", hub.remember("batch", answer, "id").status, 401)
 
 
-@promise("A context that nobody has is refused, or shows nothing of another.", "getBatch")
+@promise("An unknown context is rejected, or shows nothing of other contexts.", "getBatch")
 def unknown_context_shows_nothing(hub: Hub) -> None:
     answer = hub.target.send("GET", "/v2/batches/{}", hub.batch, context=f"certify-{hub.mark}")
     check_that("status", answer.status in (401, 403, 404), answer.status, "401, 403 or 404")
 
 
-@promise("A list in a context that nobody has is refused, or shows nothing of another.", "listBatches")
+@promise("A list in an unknown context is rejected, or shows nothing of other contexts.", "listBatches")
 def unknown_context_lists_nothing(hub: Hub) -> None:
     batch = hub.batch
     answer = hub.target.send("GET", "/v2/batches", context=f"certify-{hub.mark}")
@@ -62,7 +62,7 @@ def unknown_context_lists_nothing(hub: Hub) -> None:
         check_that("status", answer.status in (401, 403, 404), answer.status, "200, 401, 403 or 404")
 
 
-@promise("Each answer has a Date, in GMT.", "listBatches", guess=True)
+@promise("Every response has a Date in GMT.", "listBatches", guess=True)
 def answers_have_a_date(hub: Hub) -> None:
     date = hub.target.send("GET", "/v2/batches", params={"limit": 1}).headers.get("Date", "")
     check_that("Date", date.endswith("GMT"), date, "a date in GMT")
@@ -71,13 +71,13 @@ def answers_have_a_date(hub: Hub) -> None:
     ]
 
 
-@promise("Errors have a Date, too.", "getBatch", guess=True)
+@promise("Error responses have a Date, too.", "getBatch", guess=True)
 def errors_have_a_date(hub: Hub) -> None:
     date = hub.target.send("GET", "/v2/batches/{}", 999_999_999_999).headers.get("Date", "")
     check_that("Date", date.endswith("GMT"), date, "a date in GMT")
 
 
-@promise("Answers are JSON, and say so.", "listBatches")
+@promise("Responses are JSON, with a JSON content type.", "listBatches")
 def answers_say_that_they_are_json(hub: Hub) -> None:
     answer = hub.target.send("GET", "/v2/batches", params={"limit": 1})
     content_type = answer.headers.get("Content-Type", "")
@@ -85,57 +85,57 @@ def answers_say_that_they_are_json(hub: Hub) -> None:
     check_that("body", isinstance(answer.json(), dict), answer.json(), "an object")
 
 
-@promise("A batch that is not there is 404, with a message.", "getBatch")
+@promise("An unknown batch returns 404 with a message.", "getBatch")
 def unknown_batch_is_404(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/batches/{}", 999_999_999_999), 404)
 
 
-@promise("The files of a batch that is not there are 404.", "listFiles")
+@promise("Listing the files of an unknown batch returns 404.", "listFiles")
 def files_of_an_unknown_batch_are_404(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/batches/{}/files", 999_999_999_999), 404)
 
 
-@promise("A file for a batch that is not there is 404.", "addFileToBatch")
+@promise("Uploading a file to an unknown batch returns 404.", "addFileToBatch")
 def file_for_an_unknown_batch_is_404(hub: Hub) -> None:
     hub.refused(hub.target.send("PUT", "/v2/batches/{}/files/{}", 999_999_999_999, "a.txt", data=b"x"), 404)
 
 
-@promise("Deleting a batch that is not there is 404.", "deleteBatch")
+@promise("Deleting an unknown batch returns 404.", "deleteBatch")
 def deleting_an_unknown_batch_is_404(hub: Hub) -> None:
     hub.refused(hub.target.send("DELETE", "/v2/batches/{}", 999_999_999_999), 404)
 
 
-@promise("A run that is not there is 404, with a message.", "getRunStatus")
+@promise("An unknown run returns 404 with a message.", "getRunStatus")
 def unknown_run_is_404(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/apps/runs/{}", NO_UUID), 404)
 
 
-@promise("The results of a run that is not there are 404.", "getRunResults")
+@promise("The results of an unknown run return 404.", "getRunResults")
 def results_of_an_unknown_run_are_404(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/apps/runs/{}/results", NO_UUID), 404)
 
 
-@promise("Deleting a run that is not there is 404.", "deleteRun")
+@promise("Deleting an unknown run returns 404.", "deleteRun")
 def deleting_an_unknown_run_is_404(hub: Hub) -> None:
     hub.refused(hub.target.send("DELETE", "/v2/apps/runs/{}", NO_UUID), 404)
 
 
-@promise("A job that is not there is 404.", "jobStatus")
+@promise("An unknown job returns 404.", "jobStatus")
 def unknown_job_is_404(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/jobs/{}", NO_UUID), 404)
 
 
-@promise("A job of batches that is not there is 404.", "pollBatchesJob")
+@promise("An unknown batches job returns 404.", "pollBatchesJob")
 def unknown_batches_job_is_404(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/batches/jobs/{}", NO_UUID), 404)
 
 
-@promise("A batch id that is no number is refused, and does no harm.", "getBatch", guess=True)
+@promise("A batch id that is not a number is rejected without a server error.", "getBatch", guess=True)
 def batch_id_that_is_no_number_is_refused(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/batches/{}", "certify"), 400, 404)
 
 
-@promise("A body that is not JSON is refused with 400.", "createBatch", guess=True)
+@promise("A body that is not JSON returns 400.", "createBatch", guess=True)
 def body_that_is_not_json_is_400(hub: Hub) -> None:
     json_type = {"Content-Type": "application/json"}
     answer = hub.target.send("POST", "/v2/batches", data=b'{"name": ', headers=json_type)

@@ -1,4 +1,4 @@
-"""Promises about files in drives. They write below the folder that --folder names, and nowhere else."""
+"""Promises about files in drives. They write only below the folder of --folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BINARY = "application/octet-stream"
 
 
 def new_path(hub: Hub, name: str = ".bin") -> str:
-    """Make the path of a file that is not there yet, in a folder of our own."""
+    """Return the path of a new file, in a folder of our own."""
     folder = f"{hub.options.folder.rstrip('/')}/certify-{hub.mark}"
     if ("folder", folder) not in hub.everything:
         hub.note("folder", folder)
@@ -26,7 +26,7 @@ def new_path(hub: Hub, name: str = ".bin") -> str:
 
 
 def write(hub: Hub, path: str, body: bytes) -> None:
-    """Write a file, over one that is there."""
+    """Write a file, or overwrite an existing one."""
     hub.ask(204, "PUT", FILE, path, data=body)
 
 
@@ -36,7 +36,7 @@ def read(hub: Hub, path: str, byte_range: str = "", kind: str = "file") -> Answe
     return hub.target.send("GET", FILE, path, params={"expect-node-type": kind}, headers=headers)
 
 
-@promise("A file is written with 204, and read back byte for byte.", "writeFile", "readFile", needs=FOLDER)
+@promise("Writing a file returns 204, and reading it returns the same bytes.", "writeFile", "readFile", needs=FOLDER)
 def file_is_read_back(hub: Hub) -> None:
     path, body = new_path(hub), b"\x00\xff\r\n\x1a" * 2000
     write(hub, path, body)
@@ -47,7 +47,7 @@ def file_is_read_back(hub: Hub) -> None:
     check_equal("Content-Length", answer.headers.get("Content-Length"), str(len(body)))
 
 
-@promise("A file that is written again is overwritten.", "writeFile", "readFile", needs=FOLDER)
+@promise("Writing a file again overwrites it.", "writeFile", "readFile", needs=FOLDER)
 def file_written_again_is_overwritten(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"the first")
@@ -55,7 +55,9 @@ def file_written_again_is_overwritten(hub: Hub) -> None:
     check_equal("bytes", read(hub, path).body, b"second")
 
 
-@promise("Names in drives may have marks, and be in any script.", "writeFile", "readFile", needs=FOLDER, guess=True)
+@promise(
+    "Names in drives may contain punctuation and be in any script.", "writeFile", "readFile", needs=FOLDER, guess=True
+)
 def file_paths_are_kept_as_sent(hub: Hub) -> None:
     for name in (" 50% & #1?.txt", "%2F%41.txt", " é e\u0301 请求书.txt"):
         path = new_path(hub, name)
@@ -73,22 +75,22 @@ def slashes_may_be_escaped_or_not(hub: Hub) -> None:
     check_equal("bytes", answer.body, b"content")
 
 
-@promise("Folders above a file are made when it is written.", "writeFile", "getFileMetadata", needs=FOLDER)
+@promise("Writing a file creates its parent folders.", "writeFile", "getFileMetadata", needs=FOLDER)
 def folders_are_made(hub: Hub) -> None:
     folder = new_path(hub, "")
     write(hub, f"{folder}/deeper/a.txt", b"content")
     check_equal("status", hub.target.send("HEAD", FILE, folder).status, 200)
 
 
-@promise("With If-None-Match, a new file is 201 and has a Location.", "writeFile", needs=FOLDER)
+@promise("With If-None-Match, writing a new file returns 201 and a Location.", "writeFile", needs=FOLDER)
 def new_file_is_201_when_it_must_be_new(hub: Hub) -> None:
     answer = hub.target.send("PUT", FILE, new_path(hub), data=b"content", headers=NEW)
     check_equal("status", answer.status, 201)
     location = answer.headers.get("Location", "")
-    check_that("Location", "/v2/files/" in location, location, "where the file is")
+    check_that("Location", "/v2/files/" in location, location, "the URL of the file")
 
 
-@promise("With If-None-Match, a file that is there is 412, and stays as it was.", "writeFile", needs=FOLDER)
+@promise("With If-None-Match, an existing file returns 412 and is unchanged.", "writeFile", needs=FOLDER)
 def file_that_is_there_is_412_when_it_must_be_new(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"the first")
@@ -96,7 +98,7 @@ def file_that_is_there_is_412_when_it_must_be_new(hub: Hub) -> None:
     check_equal("bytes", read(hub, path).body, b"the first")
 
 
-@promise("A Range is answered with 206, those bytes, both ends included.", "readFile", needs=FOLDER)
+@promise("A Range returns 206 and its bytes, both ends included.", "readFile", needs=FOLDER)
 def range_includes_both_ends(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"0123456789")
@@ -106,7 +108,7 @@ def range_includes_both_ends(hub: Hub) -> None:
     check_equal("Content-Range", answer.headers.get("Content-Range"), "bytes 2-4/10")
 
 
-@promise("A Range without an end goes to the end of the file.", "readFile", needs=FOLDER)
+@promise("A Range without an end extends to the end of the file.", "readFile", needs=FOLDER)
 def range_without_an_end_goes_to_the_end(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"0123456789")
@@ -115,7 +117,7 @@ def range_without_an_end_goes_to_the_end(hub: Hub) -> None:
     check_equal("bytes", answer.body, b"789")
 
 
-@promise("A Range that ends behind the file ends with it.", "readFile", needs=FOLDER, guess=True)
+@promise("A Range that ends after the file is cut at the end of the file.", "readFile", needs=FOLDER, guess=True)
 def range_ends_with_the_file(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"0123456789")
@@ -124,26 +126,26 @@ def range_ends_with_the_file(hub: Hub) -> None:
     check_equal("Content-Range", answer.headers.get("Content-Range"), "bytes 8-9/10")
 
 
-@promise("A Range that begins behind the file is 416.", "readFile", needs=FOLDER, guess=True)
+@promise("A Range that starts after the end of the file returns 416.", "readFile", needs=FOLDER, guess=True)
 def range_behind_the_file_is_416(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"0123456789")
     hub.refused(read(hub, path, "bytes=10-"), 416)
 
 
-@promise("A file that is not there is 404, with a message.", "readFile", needs=FOLDER)
+@promise("A missing file returns 404 with a message.", "readFile", needs=FOLDER)
 def missing_file_is_404(hub: Hub) -> None:
     hub.refused(read(hub, new_path(hub)), 404)
 
 
-@promise("A file is not read where a folder is expected.", "readFile", needs=FOLDER, guess=True)
+@promise("Reading a file as a folder fails.", "readFile", needs=FOLDER, guess=True)
 def file_is_no_folder(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"content")
     hub.refused(read(hub, path, kind="folder"))
 
 
-@promise("Metadata tells that it is a file, how long, and when it changed.", "getFileMetadata", needs=FOLDER)
+@promise("Metadata has the type, length and change time of a file.", "getFileMetadata", needs=FOLDER)
 def metadata_tells_length_and_time(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"0123456789")
@@ -152,10 +154,10 @@ def metadata_tells_length_and_time(hub: Hub) -> None:
     check_equal("Content-Type", answer.headers.get("Content-Type", ""), BINARY)
     check_equal("Content-Length", answer.headers.get("Content-Length"), "10")
     modified = datetime.fromisoformat(answer.headers.get("Last-Modified", "")).timestamp()
-    check_that("Last-Modified", abs(modified - service_time(hub)) < 86_400, modified, "the time of now")
+    check_that("Last-Modified", abs(modified - service_time(hub)) < 86_400, modified, "the current time")
 
 
-@promise("Metadata tells that it is a folder.", "getFileMetadata", needs=FOLDER)
+@promise("Metadata has the type of a folder.", "getFileMetadata", needs=FOLDER)
 def metadata_tells_that_it_is_a_folder(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"content")
@@ -164,7 +166,7 @@ def metadata_tells_that_it_is_a_folder(hub: Hub) -> None:
     check_equal("Content-Type", answer.headers.get("Content-Type", ""), "application/json")
 
 
-@promise("Metadata of what is not there is 404.", "getFileMetadata", needs=FOLDER)
+@promise("Metadata of a missing path returns 404.", "getFileMetadata", needs=FOLDER)
 def metadata_of_nothing_is_404(hub: Hub) -> None:
     check_equal("status", hub.target.send("HEAD", FILE, new_path(hub)).status, 404)
 
@@ -173,11 +175,16 @@ def _delete(hub: Hub, path: str) -> None:
     answer = hub.target.send("DELETE", FILE, path)
     check_equal("status", answer.status, 202)
     location = answer.headers.get("Location", "")
-    check_that("Location", "/v2/jobs/" in location, location, "where the job is")
+    check_that("Location", "/v2/jobs/" in location, location, "the URL of the job")
     hub.job_ends(location.rsplit("/", 1)[1])
 
 
-@promise("A file is deleted with 202 and a job, and then gone.", "deleteFileOrFolder", "readFile", needs=FOLDER)
+@promise(
+    "Deleting a file returns 202 and a job, and the file no longer exists.",
+    "deleteFileOrFolder",
+    "readFile",
+    needs=FOLDER,
+)
 def deleted_file_in_a_drive_is_gone(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"content")
@@ -185,7 +192,7 @@ def deleted_file_in_a_drive_is_gone(hub: Hub) -> None:
     hub.eventually("a deleted file in a drive is gone", lambda: read(hub, path).status == 404)
 
 
-@promise("A folder is deleted with all that is in it.", "deleteFileOrFolder", "readFile", needs=FOLDER)
+@promise("Deleting a folder deletes its contents.", "deleteFileOrFolder", "readFile", needs=FOLDER)
 def deleted_folder_takes_its_files_along(hub: Hub) -> None:
     folder = new_path(hub, "")
     write(hub, f"{folder}/a.txt", b"content")
@@ -193,21 +200,21 @@ def deleted_folder_takes_its_files_along(hub: Hub) -> None:
     hub.eventually("a deleted file in a drive is gone", lambda: read(hub, f"{folder}/a.txt").status == 404)
 
 
-@promise("Deleting what is not there is 202 all the same.", "deleteFileOrFolder", needs=FOLDER)
+@promise("Deleting a missing path returns 202, too.", "deleteFileOrFolder", needs=FOLDER)
 def deleting_nothing_is_202(hub: Hub) -> None:
     check_equal("status", hub.target.send("DELETE", FILE, new_path(hub)).status, 202)
 
 
-@promise("A file of a batch is read by the path that its list tells.", "listFiles", "readFile", guess=True)
+@promise("A file of a batch can be read by its path in the list.", "listFiles", "readFile", guess=True)
 def file_of_a_batch_is_read_by_its_path(hub: Hub) -> None:
     name, body = hub.new_name(" é.bin"), bytes(range(256)) * 10
     hub.put(hub.batch, name, body)
     answer = read(hub, hub.find_file(hub.batch, name)["full_path"])
     check_equal("status", answer.status, 200)
-    check_that("bytes", answer.body == body, answer.body[:20].hex(), "those that were sent")
+    check_that("bytes", answer.body == body, answer.body[:20].hex(), "the bytes that were sent")
 
 
-@promise("Parts become one file in the order of their numbers.", "commitMultipartUploadSession", "readFile", guess=True)
+@promise("Parts are joined in the order of their numbers.", "commitMultipartUploadSession", "readFile", guess=True)
 def parts_are_joined_in_order(hub: Hub) -> None:
     name, part_size = hub.new_name(".bin"), part_size_of(hub)
     session = open_session(hub, name, part_size + 3)

@@ -1,4 +1,4 @@
-"""Promises about secrets and the audit log. Where the token may not use them, they are skipped."""
+"""Promises about secrets and the audit log. They are skipped if the token may not use them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ AUDIT = "/v1/auditlogs"
 
 
 def create(hub: Hub, **body: Any) -> Answer:
-    """Create a secret that no workspace may use, or as the body says. Raises Skipped where that is not allowed."""
+    """Create a secret that no workspace may use, or as the body says. Raises Skipped if that is not allowed."""
     value = f"certify-value-{hub.mark}"
     hub.hidden["value"] = value
     whole = {"alias": hub.new_name(), "value": value, "allowed_workspaces_type": "NONE"} | body
     is_new = ("secret", whole["alias"]) not in hub.made
-    if is_new:  # Before the answer, which may be lost.
+    if is_new:  # Before the response, which may be lost.
         hub.note("secret", whole["alias"])
     answer = hub.target.send("POST", SECRETS, json=whole)
     if is_new and 400 <= answer.status < 500:
@@ -30,25 +30,25 @@ def create(hub: Hub, **body: Any) -> Answer:
 
 
 def new_secret(hub: Hub, **body: Any) -> str:
-    """Create a secret, and give its alias."""
+    """Create a secret and return its alias."""
     alias = hub.new_name()
     check_equal("status", create(hub, alias=alias, **body).status, 200)
     return alias
 
 
 def listed(hub: Hub, alias: str) -> list[dict[str, Any]]:
-    """List the secrets of an alias."""
+    """List the secrets with an alias."""
     found: list[dict[str, Any]] = hub.ask(200, "GET", SECRETS, params={"alias": alias})["secrets"]
     return found
 
 
 def find(hub: Hub, alias: str) -> dict[str, Any]:
-    """Look for a secret until it shows."""
+    """Poll until a secret appears."""
     found: dict[str, Any] = hub.eventually("a secret is in the list", lambda: next(iter(listed(hub, alias)), None))
     return found
 
 
-@promise("A secret is created, and found by its alias.", "createSecret", "listSecrets")
+@promise("A secret can be created, and found by its alias.", "createSecret", "listSecrets")
 def secret_is_found_by_its_alias(hub: Hub) -> None:
     alias = new_secret(hub, description="A secret of certify")
     secret = find(hub, alias)
@@ -57,7 +57,7 @@ def secret_is_found_by_its_alias(hub: Hub) -> None:
     check_equal("allowed_workspaces_type", secret["allowed_workspaces_type"], "NONE")
 
 
-@promise("The value of a secret is never given back.", "createSecret", "updateSecret", "listSecrets")
+@promise("The value of a secret is never returned.", "createSecret", "updateSecret", "listSecrets")
 def secret_values_are_never_given_back(hub: Hub) -> None:
     alias = hub.new_name()
     answers = [create(hub, alias=alias)]
@@ -65,17 +65,17 @@ def secret_values_are_never_given_back(hub: Hub) -> None:
     answers.append(hub.target.send("PATCH", SECRETS, json={"alias": alias, "value": hub.hidden["value"]}))
     answers.append(hub.target.send("GET", SECRETS, params={"alias": alias}))
     told = [hub.hidden["value"].encode() in answer.body for answer in answers]
-    check_equal("answers that tell the value", told, [False, False, False])
+    check_equal("responses that contain the value", told, [False, False, False])
 
 
-@promise("A secret tells when it was created and changed, in milliseconds.", "createSecret", "listSecrets")
+@promise("A secret has its creation and change times, in milliseconds.", "createSecret", "listSecrets")
 def secret_times_are_milliseconds(hub: Hub) -> None:
     secret = find(hub, new_secret(hub))
     check_unit(hub, "created_at", int(secret["created_at"]), 1000)
     check_unit(hub, "updated_at", int(secret["updated_at"]), 1000)
 
 
-@promise("A change of a secret leaves what it does not name.", "updateSecret", "listSecrets")
+@promise("Updating a secret keeps the properties that the update does not name.", "updateSecret", "listSecrets")
 def changed_secret_keeps_the_rest(hub: Hub) -> None:
     alias = new_secret(hub, description="before")
     hub.ask(200, "PATCH", SECRETS, json={"alias": alias, "description": "after", "value": None})
@@ -86,7 +86,7 @@ def changed_secret_keeps_the_rest(hub: Hub) -> None:
     check_equal("allowed_workspaces_type", secret["allowed_workspaces_type"], "NONE")
 
 
-@promise("A secret that is there is not created again.", "createSecret", guess=True)
+@promise("Creating a secret with an existing alias is rejected.", "createSecret", guess=True)
 def second_secret_of_an_alias_is_refused(hub: Hub) -> None:
     alias = new_secret(hub)
     hub.refused(create(hub, alias=alias))
@@ -97,17 +97,17 @@ def secret_without_a_value_is_400(hub: Hub) -> None:
     hub.refused(create(hub, value=None), 400)
 
 
-@promise("Which workspaces may use a secret is ALL, SOME or NONE.", "createSecret")
+@promise("The workspaces type of a secret is ALL, SOME or NONE.", "createSecret")
 def unknown_kind_of_workspaces_is_400(hub: Hub) -> None:
     hub.refused(create(hub, allowed_workspaces_type="CERTIFY"), 400)
 
 
-@promise("Where SOME workspaces may use a secret, they are named.", "createSecret")
+@promise("The type SOME needs a list of workspaces.", "createSecret")
 def some_workspaces_are_named(hub: Hub) -> None:
     hub.refused(create(hub, allowed_workspaces_type="SOME"), 400)
 
 
-@promise("A deleted secret is gone.", "deleteSecret", "listSecrets")
+@promise("A deleted secret no longer exists.", "deleteSecret", "listSecrets")
 def deleted_secret_is_gone(hub: Hub) -> None:
     alias = new_secret(hub)
     find(hub, alias)
@@ -116,29 +116,29 @@ def deleted_secret_is_gone(hub: Hub) -> None:
     hub.eventually("a deleted secret is in no list", lambda: not listed(hub, alias))
 
 
-@promise("Changing a secret that is not there is refused.", "updateSecret")
+@promise("Updating an unknown secret is rejected.", "updateSecret")
 def changing_an_unknown_secret_is_refused(hub: Hub) -> None:
     body = {"alias": f"certify-{hub.mark}-none", "description": "x"}
     hub.refused(hub.target.send("PATCH", SECRETS, json=body))
 
 
-@promise("Deleting a secret that is not there is refused.", "deleteSecret")
+@promise("Deleting an unknown secret is rejected.", "deleteSecret")
 def deleting_an_unknown_secret_is_refused(hub: Hub) -> None:
     hub.refused(hub.target.send("DELETE", SECRETS, json={"alias": f"certify-{hub.mark}-none"}))
 
 
 def entries(hub: Hub, **body: Any) -> list[dict[str, Any]]:
-    """List entries of the audit log. Raises Skipped where that is not allowed."""
+    """List entries of the audit log. Raises Skipped if that is not allowed."""
     answer = hub.target.send("POST", AUDIT, json=body)
     if answer.status in (401, 403, 404):
-        raise Skipped("this token may not read the audit log, or there is none")
+        raise Skipped("this token may not read the audit log, or the log does not exist")
     check_equal("status", answer.status, 200)
-    check_equal("status in the answer", answer.json()["status"], "OK")
+    check_equal("status in the response", answer.json()["status"], "OK")
     found: list[dict[str, Any]] = answer.json()["data"]["results"]
     return found
 
 
-@promise("The audit log tells when, who, from where, and of what type; null is not given.", "getAuditLogs")
+@promise("Audit log entries have time, user, address and type; null in a request counts as missing.", "getAuditLogs")
 def audit_log_tells_who_and_when(hub: Hub) -> None:
     for entry in entries(hub, start=0, size=3, log_type=None, email=None):
         told = [entry[key] for key in ("timestamp_millis", "email", "user_ip", "log_type")]
@@ -147,18 +147,18 @@ def audit_log_tells_who_and_when(hub: Hub) -> None:
 
 
 def check_unit_of_log(text: str) -> None:
-    """Check that a time is in milliseconds: of this century, which no other unit is."""
+    """Check that a time is in milliseconds: no other unit gives a date in this century."""
     is_milliseconds = text.isascii() and text.isdigit() and 946_684_800_000 <= int(text) < 4_102_444_800_000
-    check_that("timestamp_millis", is_milliseconds, text, "milliseconds since 1970, as a text")
+    check_that("timestamp_millis", is_milliseconds, text, "milliseconds since 1970, as a string")
 
 
-@promise("size limits the entries of the audit log.", "getAuditLogs")
+@promise("size limits the number of audit log entries.", "getAuditLogs")
 def audit_log_is_limited_by_size(hub: Hub) -> None:
     found = entries(hub, size=2)
     check_that("entries", len(found) <= 2, len(found), "at most 2")
 
 
-@promise("start and size cut pages out of one audit log.", "getAuditLogs")
+@promise("start and size page through one audit log.", "getAuditLogs")
 def audit_log_is_paged_by_start(hub: Hub) -> None:
     until = {"end_time": str(int(service_time(hub) * 1000))}
 
@@ -167,16 +167,16 @@ def audit_log_is_paged_by_start(hub: Hub) -> None:
             hub, start=0, size=3, **until
         )
 
-    # Entries may come into the log late.
+    # Entries may be added to the log late.
     hub.eventually("pages of the audit log fit together", is_cut)
 
 
-@promise("The audit log can be had for one type.", "getAuditLogs")
+@promise("The audit log can be filtered by type.", "getAuditLogs")
 def audit_log_is_filtered_by_type(hub: Hub) -> None:
     types = {entry["log_type"] for entry in entries(hub, log_type="org_secrets_v2", size=50)}
     check_that("log_type", types <= {"org_secrets_v2"}, sorted(types), "org_secrets_v2 only")
 
 
-@promise("The audit log can be had for one window, in milliseconds.", "getAuditLogs")
+@promise("The audit log can be filtered by a time window, in milliseconds.", "getAuditLogs")
 def audit_log_is_filtered_by_time(hub: Hub) -> None:
     check_equal("entries of 2001", entries(hub, start_time="978307200000", end_time="978307260000"), [])
