@@ -25,10 +25,10 @@ def test_evidence_page_tells_each_behaviour_by_operation_and_the_counts() -> Non
     page = render_evidence(rules, [tried])
     assert count_sources(rules) == {"spec": 1, "docs": 0, "sdk": 0, "guess": 1}
     assert "Of its 2 marked behaviours, 1 are from the OpenAPI description" in page
-    batch = page[page.index("## getBatch") : page.index("## deleteBatch")]
+    batch = page[page.index("### getBatch") : page.index("### deleteBatch")]
     assert "| 200 | answers a \\| batch | spec | `batches.get_batch` |" in batch
-    assert "Tried by `certify`: `batch-is-told`." in batch
-    assert "|  | is ours | guess | `x.y` |" in page[: page.index("## createBatch")]
+    assert "Checked by `certify`: `batch-is-told`." in batch
+    assert "|  | is ours | guess | `x.y` |" in page[: page.index("### createBatch")]
 
 
 def test_evidence_marks_name_operations_and_sources_that_exist() -> None:

@@ -1,4 +1,4 @@
-"""Make docs/scenarios.md from the model of packs: `python -m fake_aihub.docs.scenarios > docs/scenarios.md`."""
+"""Generate docs/scenarios.md from the model of packs: `python -m fake_aihub.docs.scenarios > docs/scenarios.md`."""
 
 from __future__ import annotations
 
@@ -81,36 +81,41 @@ FIXTURE = {
 
 
 def render_reference() -> str:
-    """Render the format of packs and fixtures as Markdown."""
+    """Return the page about packs and fixtures as Markdown."""
     keys = "\n\n".join(_render_table(table) for table in TABLES)
     return f"""\
 # Scenarios: what the fake's runs extract
 
-What a run extracts comes, for each file, from the first of these that has something to say:
+For each file, the results of a run come from the first of these sources that has a value:
 
-1. a fixture for the file's name (`--fixtures DIR`),
-2. the text of the file itself, where it says a value under a label,
-3. the scenario pack of the app: made up, and always the same for the same bytes, pack and seed.
+1. a fixture for the file's name (`--fixtures DIR`)
+2. the text of the file itself, if it has the value under a label
+3. the scenario pack of the app: generated values, always the same for the same bytes, pack and seed
 
 ## Packs
 
-A pack is a TOML file. With `fake-aihub --scenarios DIR`, or `FakeAIHub(scenarios=DIR)`, the packs in a folder come
-before these, and one of the same file name takes the place of one of these:
+A pack is a TOML file. The fake comes with these packs:
 
 {_render_packs()}
 
-A run has the first pack in which a pattern of `apps` fits the app's name, the app's id or the deployment's id, else
-the first with `default = true`. Where a list of choices stands, each is as likely as the others; to make one likelier,
-write it again. A mistake in a pack is told at the start, with its file and key (entries of lists are counted from 1),
-what was seen, and what is allowed. A whole pack:
+To add your own, put them into a folder and pass it as `fake-aihub --scenarios DIR` or `FakeAIHub(scenarios=DIR)`.
+Your packs come before the bundled ones. A pack with the same file name replaces the bundled one.
+
+A run uses the first pack with a pattern in `apps` that matches the app's name, the app's id or the deployment's id.
+If none matches, it uses the first pack with `default = true`.
+
+All choices in a list are equally likely. To make one more likely, repeat it.
+
+The fake reports invalid packs at the start, with the file, the key, the value and what is allowed. In keys, list
+entries are numbered from 1. A complete pack:
 
 ```toml
 {EXAMPLE}```
 
 {keys}
 
-The first {PACKET_FILES} files of a run, by name, make up the packet. There is nothing for tables: the API gives each
-value as text, so that a table is a text of JSON in `values`.
+The first {PACKET_FILES} files of a run, sorted by name, make up the packet. Packs have no type for tables: the API
+returns each value as text, so write a table as JSON text in `values`.
 
 {_render_texts()}"""
 
@@ -119,18 +124,22 @@ def _render_texts() -> str:
     return f"""\
 ## Text of files
 
-From text, CSV (the first row), mail (headers and text), JSON and PDF files with a text layer, the first document of a
-file is filled: from `Invoice number: 2041`, `Total 312.00`, a column or a key `invoice_number`. A label is a field's
-name or one of its `labels`, in whatever case and punctuation. The class is the one whose labels occur most. PDF files
-need `pip install 'aihub-runner[fake-text]'`; without it their values are made up. At most {MAX_BYTES:,} bytes of a
-file are read, a longer PDF is not, and what cannot be read is taken as if it had no text.
+The fake reads values from text, CSV (first row), mail (headers and text), JSON and PDF files with a text layer. The
+values fill the first document of a file. For example, it reads `Invoice number: 2041`, `Total 312.00`, and a column
+or key `invoice_number`. A label is a field's name or one of its `labels`; case and punctuation are ignored. The
+class is the one with the most labels in the text.
+
+PDF files need `pip install 'aihub-runner[fake-text]'`. Without it, their values are generated. The fake reads at most
+{MAX_BYTES:,} bytes of a file, and skips longer PDF files. A file that it cannot read counts as a file without text.
 
 ## Fixtures
 
-For results of one's own, put `<file name>.json` into a folder, `invoice-2041.pdf.json` for instance, and give it as
-`--fixtures DIR` or `FakeAIHub(fixtures=DIR)`. It holds a list of documents, or an object with `documents`, such as a
-file in real results, in the words of the API. Every run gives it for files of that name, without what was not asked for
-by an `include_…`; what it does not say is not there. Mistakes are told at the start.
+To return your own results for a file, put `<file name>.json` into a folder, for example `invoice-2041.pdf.json`.
+Pass the folder as `--fixtures DIR` or `FakeAIHub(fixtures=DIR)`. A fixture is a list of documents, or an object with
+`documents` like a file in real results, with the names of the API.
+
+Every run returns the fixture for files of that name. Properties that need an `include_…` flag are returned only on
+request. Properties that the fixture does not have are left out. The fake reports invalid fixtures at the start.
 
 ```json
 {json.dumps(FIXTURE, indent=2)}
@@ -140,11 +149,11 @@ by an `include_…`; what it does not say is not there. Mistakes are told at the
 
 def _render_packs() -> str:
     rows = "\n".join(
-        f"| `{name}` | {' '.join(f'`{app}`' for app in pack.apps)}{' and all others' if pack.default else ''} "
+        f"| `{name}` | {' '.join(f'`{app}`' for app in pack.apps)}{' and all other apps' if pack.default else ''} "
         f"| {pack.about} |"
         for name, pack in bundled_packs().items()
     )
-    return f"| pack | apps | what it gives |\n| --- | --- | --- |\n{rows}"
+    return f"| pack | apps | documents |\n| --- | --- | --- |\n{rows}"
 
 
 def _render_table(table: type[Table]) -> str:
@@ -152,12 +161,12 @@ def _render_table(table: type[Table]) -> str:
         f"| `{field.alias or name}` | {_render_default(field)} | {field.description} |"
         for name, field in table.model_fields.items()
     )
-    return f"**{(table.__doc__ or '').rstrip('.')}**\n\n| key | if left out | meaning |\n| --- | --- | --- |\n{rows}"
+    return f"**{(table.__doc__ or '').rstrip('.')}**\n\n| key | default | meaning |\n| --- | --- | --- |\n{rows}"
 
 
 def _render_default(field: Any) -> str:
     if field.is_required():
-        return "needed"
+        return "required"
     return "" if field.default in (None, [], "") else f"`{json.dumps(field.default)}`"
 
 
