@@ -1,17 +1,23 @@
-# `make demo` runs the main job on a fresh machine, `make test` passes all the tests.
+# `make demo` runs the main job on a fresh machine. `make test` runs the fast tests and a sample of the slow ones,
+# `make test-rest` all others, `make test-all` all of them.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OPENAPI ?= ../shared/aihub-api/openapi.json
 
-.PHONY: demo test check contract docs bench torture clean
+.PHONY: demo test test-rest test-all check contract docs bench torture clean
 
 demo: $(VENV)/.installed
 	$(BIN)/runner apply specs/invoices.aihub.toml --fake --yes
 	$(BIN)/runner status specs/invoices.aihub.toml --fake
 
 test: $(VENV)/.installed-dev
-	AIHUB_OPENAPI=$(OPENAPI) $(BIN)/python -m pytest -n auto
+	AIHUB_OPENAPI=$(OPENAPI) $(BIN)/python -m pytest -n auto --cases fast
+
+test-rest: $(VENV)/.installed-dev
+	AIHUB_OPENAPI=$(OPENAPI) $(BIN)/python -m pytest -n auto --cases rest --durations 20
+
+test-all: test test-rest
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
