@@ -170,7 +170,7 @@ def test_lost_start_is_looked_for_while_others_start_runs_all_the_time(
 
 
 def test_start_on_a_batch_that_does_not_show_yet_is_repeated(project: Project) -> None:
-    project.change_spec("settle_s = 0.2", "settle_s = 60")
+    project.change_spec("settle_s = 0.2", "settle_s = 2")
     project.write_files(1)
     project.fake.faults.add(operation="runApp", do="status", status=404)
     outcome = project.apply()

@@ -81,27 +81,41 @@ LOOKING = (CreateBatch, FindBatch, FindRun, AwaitTwin)
 def do_step(client: AIHub, step: Step) -> Outcome:
     """Do a step and return its outcome. Retry a 404 on something new."""
     try:
-        while True:
-            try:
-                with client.working_for(step.shard):
-                    return WORKERS[type(step)](client, step)
-            except ServiceError as error:
-                creates = isinstance(error, Refused | AnswerLost)
-                if creates or error.status != 404 or time.monotonic() >= getattr(step, "young_until_s", 0.0):
-                    raise
-                client.pause(YOUNG_WAIT_S)
+        return _work_on(client, step)
     except Interrupted:
         return Stopped()
     except AnswerLost as error:
         return Lost(client.server_now_s(), error)
     except Refused as error:
         return Declined(error)
+    except Shortage as error:
+        return _short(client, step, error)
     except RunnerError as error:
         return Failed(error)
     except (OSError, MemoryError) as error:
         if shortage := find_shortage(error):
-            return Failed(shortage)
+            return _short(client, step, shortage)
         raise
+
+
+def _work_on(client: AIHub, step: Step) -> Outcome:
+    while True:
+        try:
+            with client.working_for(step.shard):
+                return WORKERS[type(step)](client, step)
+        except ServiceError as error:
+            creates = isinstance(error, Refused | AnswerLost)
+            if creates or error.status != 404 or time.monotonic() >= getattr(step, "young_until_s", 0.0):
+                raise
+            client.pause(YOUNG_WAIT_S)
+
+
+def _short(client: AIHub, step: Step, error: Shortage) -> Outcome:
+    """Return the outcome of a step that this machine could not finish.
+
+    Memory may run out while the response is read: a request that creates counts as sent.
+    """
+    return Lost(client.server_now_s(), error) if isinstance(step, CreateBatch | StartRun) else Failed(error)
 
 
 class Engine:
