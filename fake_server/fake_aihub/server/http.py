@@ -126,7 +126,7 @@ class Server(uvicorn.Server):
                 task.cancel()
 
     async def on_tick(self, counter: int) -> bool:
-        """Tell every connection that time has passed."""
+        """Notify every connection that time has passed."""
         for protocol in list(self.server_state.connections):
             if isinstance(protocol, _Protocol):
                 protocol.tick()
