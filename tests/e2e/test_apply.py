@@ -378,6 +378,17 @@ def test_plan_in_a_fresh_clone_counts_what_the_lock_file_has_as_paid(project: Pr
     assert project.fake.journal == []
 
 
+def test_apply_on_a_terminal_asks_before_it_starts_a_refused_run_again(project: Project) -> None:
+    project.write_files(1)
+    project.fake.faults.add(operation="runApp", do="status", status=403)
+    assert project.apply().code == 4
+    code, shown = project.on_terminal("apply", "job.toml", answer="n\n")
+    assert (code, project.fake.runs()) == (2, []), shown
+    assert "Start 1 run" in shown
+    code, shown = project.on_terminal("apply", "job.toml", answer="y\n")
+    assert (code, len(project.fake.runs())) == (0, 1), shown
+
+
 def test_apply_on_a_terminal_shows_the_plan_and_takes_no_for_an_answer(project: Project) -> None:
     project.write_files(2)
     code, shown = project.on_terminal("apply", "job.toml", answer="n\n")

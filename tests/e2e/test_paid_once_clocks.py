@@ -355,3 +355,13 @@ def test_second_holder_where_locks_do_nothing_waits_for_what_the_first_may_still
     proxy.on("POST", RUNS, before(let_another_try))
     project.apply()
     check_paid_once(project.fake, 1)
+
+
+@pytest.mark.parametrize("days", [2, 400])
+def test_run_that_began_before_its_batch_by_the_services_clocks_is_found(
+    project: Project, proxy: Proxy, days: int
+) -> None:
+    """The service's own clocks differ: a search from the time of the batch does not find the run."""
+    project.write_files(1)
+    proxy.on("POST", RUNS, before(lambda: project.fake.clock.advance(-days * DAY), forward_and_drop))
+    project.check_done(1)

@@ -193,3 +193,12 @@ def test_folder_without_a_spec_is_told_of(project: Project) -> None:
     assert outcome.code == 2
     assert f"error: {project.folder}/empty: " in outcome.err
     assert "hint: name a spec, such as invoices.aihub.toml" in outcome.err
+
+
+def test_no_files_at_all_are_allowed_where_the_spec_says_so(pair: Project) -> None:
+    assert pair.apply().code == 0
+    lose(pair, "more")
+    lose(pair, "in")
+    assert pair.apply().code == 2
+    pair.change_spec("app_name", "allow_empty = true\napp_name")
+    assert [pair.run(command).code for command in ("plan", "apply", "status")] == [0, 0, 0]

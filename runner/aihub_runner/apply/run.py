@@ -243,7 +243,7 @@ def scan_files(job: Job, state: State | None, reporter: Reporter, stop: Event, *
         job.spec_path,
         cache,
         allow_outside=job.options.allow_outside,
-        may_be_empty=may_be_empty,
+        may_be_empty=may_be_empty or job.spec.allow_empty,
         now_ns=time.time_ns(),
         on_progress=on_progress,
     )
@@ -346,7 +346,7 @@ def _prepare(
         plan, ground = _allow_paying(job, state, client, scan, plan, reporter, held)
         plan, lapsed = exclude_lapsed(job, plan, state.load_shards(), find_lapsed(job, state, scan))
         problems = [*problems, *lapsed]
-        if plan.runs_to_pay and not confirm(plan, scan):
+        if plan.runs_to_confirm and not confirm(plan, scan):
             raise InputError(f"{job.shown}: apply cancelled", "nothing was paid")
     except (InputError, ServiceError, UnknownOutcome) as error:
         free = _only_free(plan_job(job, state, scan, held))

@@ -84,6 +84,11 @@ class Plan:
         return sum(work.action is Action.FIND_RUN for work in self.work)
 
     @property
+    def runs_to_confirm(self) -> int:
+        """Count the runs that applying this may start; an open intent is started once it is confirmed absent."""
+        return self.runs_to_pay + self.open_intents
+
+    @property
     def batches_to_create(self) -> int:
         """The number of batches that applying this would create."""
         return sum(work.action in (Action.CREATE_BATCH, Action.FIND_BATCH) for work in self.work)

@@ -287,7 +287,7 @@ class Preview:
         """Return the question to ask before anything is paid."""
         sent = self.plan.uploads(self.target)
         files = f"send {count(len(sent), 'file')} ({render_size(sum(member.size for member in sent))}) and "
-        runs = f"start {count(self.plan.runs_to_pay, 'run')} of {self.app}, on {self.place}?"
+        runs = f"start {count(self.plan.runs_to_confirm, 'run')} of {self.app}, on {self.place}?"
         question = files * bool(sent) + runs
         return escape_control_chars(question[0].upper() + question[1:])
 
@@ -304,7 +304,8 @@ def render_plan(found: Preview, *, verbose: bool = False) -> str:
     if plan.work:
         show.listed("to send", [f"{count(len(sent), 'file')} ({render_size(sum(one.size for one in sent))})"])
         show.listed("to create", [count(plan.batches_to_create, "batch")])
-        show.listed("to pay", [count(plan.runs_to_pay, "run")])
+        unconfirmed = f", and {plan.open_intents} whose start is unconfirmed" * bool(plan.open_intents)
+        show.listed("to pay", [count(plan.runs_to_pay, "run") + unconfirmed])
     show.listed("reason", [_describe_work(work) for work in plan.work])
     show.listed("moved", [f"{move.old} is now {move.new}" for move in plan.moves])
     show.listed("failed", [f"{path}: not run again without --retry-failed" for path in plan.failed])
