@@ -1,23 +1,23 @@
-# `make demo` runs the main job on a fresh machine. `make test` runs the fast tests and a sample of the slow ones,
-# `make test-rest` all others, `make test-all` all of them.
+# `make demo` runs the main job on a fresh machine, `make test` the fast tests, `make test-all` every test.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OPENAPI ?= ../shared/aihub-api/openapi.json
+# Which tests `make test-all` runs: all, or the rest, which `make test` leaves out.
+CASES ?= all
+PYTEST = AIHUB_OPENAPI=$(OPENAPI) $(BIN)/python -m pytest -n auto --dist worksteal --durations 15 --durations-min 1
 
-.PHONY: demo test test-rest test-all check contract docs bench torture clean
+.PHONY: demo test test-all check contract docs bench torture clean
 
 demo: $(VENV)/.installed
 	$(BIN)/runner apply specs/invoices.aihub.toml --fake --yes
 	$(BIN)/runner status specs/invoices.aihub.toml --fake
 
 test: $(VENV)/.installed-dev
-	AIHUB_OPENAPI=$(OPENAPI) $(BIN)/python -m pytest -n auto --cases fast
+	$(PYTEST) --cases fast
 
-test-rest: $(VENV)/.installed-dev
-	AIHUB_OPENAPI=$(OPENAPI) $(BIN)/python -m pytest -n auto --cases rest --durations 20
-
-test-all: test test-rest
+test-all: $(VENV)/.installed-dev
+	$(PYTEST) --cases $(CASES)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

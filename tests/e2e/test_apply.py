@@ -412,7 +412,7 @@ def test_context_that_nobody_gave_is_warned_of(project: Project) -> None:
 
 def test_apply_against_a_server_that_allows_few_requests_sends_everything(project: Project) -> None:
     project.write_files(500)
-    project.fake.service.requests_per_s = 15
+    project.fake.service.requests_per_s = 60
     outcome = project.apply()
     assert outcome.code == 0, outcome.text
     assert len(project.arrived()) == 500

@@ -287,6 +287,7 @@ def test_fake_goes_on_and_ends_under_freezegun(pytester: pytest.Pytester) -> Non
     pytester.runpytest_subprocess(*OPTIONS, timeout=60).assert_outcomes(passed=2)
 
 
+@pytest.mark.slow
 def test_plugin_is_safe_in_parallel(pytester: pytest.Pytester) -> None:
     code = """
         import pytest, requests

@@ -138,6 +138,7 @@ def _bytes(part: dict[str, str] | None) -> bytes:
     return base64.b64decode((part or {}).get("$base64", ""))
 
 
+@pytest.mark.slow
 @pytest.mark.needs_openapi
 @pytest.mark.timeout(TIMEOUT_S + 60)
 def test_schemathesis_finds_nothing_outside_of_the_baseline(tmp_path: Path) -> None:
