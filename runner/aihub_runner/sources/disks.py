@@ -1,4 +1,4 @@
-"""Tell an unreadable file apart from an unreadable disk, and from a shortage of this machine."""
+"""Distinguish an unreadable file from an unreadable disk, and from a shortage of this machine."""
 
 from __future__ import annotations
 

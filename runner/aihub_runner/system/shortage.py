@@ -1,4 +1,4 @@
-"""Tell shortages of this machine apart from errors of a file, the state or the service."""
+"""Distinguish shortages of this machine from errors of a file, the state or the service."""
 
 from __future__ import annotations
 
