@@ -300,7 +300,7 @@ def test_apply_of_a_renamed_spec_asks_for_its_state_to_be_moved(project: Project
     project.forget_requests()
     outcome = project.apply()
     assert outcome.code == 2
-    assert "mv" in outcome.err
+    assert "rename job.state.db and job.lock.toml too" in outcome.err
     assert project.fake.journal == []
 
 
@@ -410,9 +410,10 @@ def test_context_that_nobody_gave_is_warned_of(project: Project) -> None:
     assert "community account" not in project.apply().err
 
 
+@pytest.mark.slow
 def test_apply_against_a_server_that_allows_few_requests_sends_everything(project: Project) -> None:
     project.write_files(500)
-    project.fake.service.requests_per_s = 60
+    project.fake.service.requests_per_s = 15
     outcome = project.apply()
     assert outcome.code == 0, outcome.text
     assert len(project.arrived()) == 500
