@@ -108,11 +108,11 @@ def test_whole_batch_waits_for_the_folder_that_is_not_there(pair: Project) -> No
 @pytest.mark.parametrize(
     ("files", "hint"),
     [
-        ("'in/a[1].txt'", r"write \[ for a bracket of a name, as in 'in/a\[1].txt'"),
-        ('"~/in/*.txt"', "write the folder out, ~ is a name like any other here"),
-        (r"'in\*.txt'", ""),
-        (r"'in\sub\*.txt'", "write / between folders"),
-        (r'"in\*.txt"', "write / between folders"),
+        ("'in/a[1].txt'", r"write \[ for a bracket in a name, as in 'in/a\[1].txt'"),
+        ('"~/in/*.txt"', "write the folder in full, ~ is not expanded"),
+        (r"'in\*.txt'", "use / between folders"),
+        (r"'in\sub\*.txt'", "use / between folders"),
+        (r'"in\*.txt"', "use / between folders"),
     ],
 )
 def test_hint_says_what_to_write_in_a_pattern(project: Project, files: str, hint: str) -> None:

@@ -422,4 +422,4 @@ def test_results_on_a_terminal_are_harmless(project: Project) -> None:
         assert "\\u001b]0;owned\\u0007 \\u202egpj \\u009b31m" in shown
         assert not any(text in shown for text in ("\x1b]", "\x07", "\u202e", "\x9b"))
     code, shown = project.on_terminal("results", "job.toml", "--format", "parquet", answer="")
-    assert (code, "not for a terminal" in shown) == (2, True)
+    assert (code, "refusing to write parquet to a terminal" in shown) == (2, True)

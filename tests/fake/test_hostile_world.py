@@ -350,7 +350,7 @@ def test_script_is_the_same_however_it_comes(fake: FakeAIHub, tmp_path: Path, sc
         ({"do": "twice", "items": 3}, "items"),
         ({"do": "cap", "operation": "listRuns", "items": -1}, "items"),
         ({"do": "cap"}, "listBatches"),
-        ({"do": "another", "operation": "createBatch", "name": "first"}, "id of a batch"),
+        ({"do": "another", "operation": "createBatch", "name": "first"}, "allowed: a batch id"),
         ({"do": "another", "operation": "listRuns"}, "getRunStatus"),
         ({"do": "interim", "status": 200}, "102 to 199"),
         ({"do": "interim", "status": 101}, "102 to 199"),

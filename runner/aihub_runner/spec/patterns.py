@@ -277,7 +277,7 @@ def explain_pattern(pattern: str) -> str:
     plain = pattern.removeprefix("!")
     if plain.startswith("~"):
         return "write the folder in full, ~ is not expanded"
-    if re.search(r"\\[^][*?{}\\!,-]", plain):
+    if re.search(r"\\[^][{}\\!,-]", plain):
         return "use / between folders, \\ escapes a character"
     if re.search(r"(?<!\\)\[", plain):
         escaped = re.sub(r"(?<!\\)\[", r"\\[", pattern)
