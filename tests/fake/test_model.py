@@ -24,7 +24,7 @@ from support.reference_model import DAY_S, PART_BYTES, RUN_S, Run, Upload, World
 
 STEPS = 100
 HISTORIES = 250
-PARTS = 5  # each with histories of its own
+PARTS = 1  # each with histories of its own; only all steps together reach every operation
 NOWHERE = "00000000-0000-4000-a000-000000000000"
 NAMES = ("a.txt", "b", "\u00e9 #%.txt")
 FOLDER = "/acme/w/fs/drive"
@@ -410,7 +410,7 @@ class Histories(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.matrix(most=1)
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_fake_answers_as_the_model_does_over_ten_thousand_steps(part: int) -> None:
     STEPS_TAKEN.clear()
