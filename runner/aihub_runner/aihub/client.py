@@ -41,10 +41,6 @@ class AIHub(Transport):
         body = {"name": name} | ({"workspace": workspace} if workspace else {})
         return self.create(_reader(schemas.CreatedBatch, "POST /v2/batches"), "/v2/batches", body).id
 
-    def check_access(self) -> None:
-        """Check, free of charge, that the service is reachable and accepts our token."""
-        self.get(schemas.BatchList, "/v2/batches", {"limit": 1, "offset": 0})
-
     def get_batch(self, batch_id: int) -> schemas.BatchInfo:
         """Return a batch: its name, its workspace, and its creation time, as far as the service reports them."""
         what = f"GET /v2/batches/{batch_id}"
