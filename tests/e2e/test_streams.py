@@ -63,18 +63,28 @@ def test_exit_code_is_the_jobs_whatever_the_streams_are(project: Project, redire
 
 
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
-@pytest.mark.parametrize("command", ["results job.toml", "results job.toml --json", "apply job.toml --json"])
+@pytest.mark.parametrize("command", ["results job.toml", "results job.toml --json", "plan job.toml --json"])
 @pytest.mark.skipif(not FULL, reason="there is no device that is always full")
 def test_product_that_cannot_be_written_is_told_by_the_exit_code(
     project: Project, command: str, redirection: str
 ) -> None:
     project.write_files(2)
     project.apply()
-    project.write_files(1, start=2)
     done = shell(project, f"runner {command} {redirection}")
     assert done.returncode == 2, done
     assert done.stderr.count(b"error: standard output: cannot be written") == 1
-    assert len(project.fake.runs()) == (2 if "apply" in command else 1)
+
+
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full", ">/dev/full 2>&1", "| true"])
+@pytest.mark.skipif(not FULL, reason="there is no device that is always full")
+def test_exit_code_of_what_pays_is_the_jobs_with_json_too(project: Project, redirection: str) -> None:
+    project.write_files(2)
+    for code in (0, 3):
+        done = shell(project, f"runner apply job.toml --json {redirection}")
+        assert done.returncode == code, done
+        project.write("in/empty.txt", b"")
+    assert shell(project, f"runner resolve job.toml --json {redirection}").returncode == 0
+    assert len(project.fake.runs()) == 1
 
 
 @pytest.mark.parametrize("command", ["--version", "apply --help"])

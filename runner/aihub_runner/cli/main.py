@@ -193,7 +193,7 @@ def apply(
         with opened_job(spec, options, state, fake) as job:
             return _apply_one(job, ask=not (yes or as_json), verbose=verbose)
 
-    each(specs, as_json, act)
+    each(specs, as_json, act, pays=True)
 
 
 def _refuse_place_of_many(specs: tuple[Path, ...], state: Path | None, lock_file: Path | None) -> None:
@@ -295,7 +295,7 @@ def resolve(
         with opened_job(path, Options(lock_file=lock_file), state, fake) as job:
             return resolve_unknown(job, adopt, resubmit, open_progress)
 
-    each((spec,), as_json, act)
+    each((spec,), as_json, act, pays=True)
 
 
 cli.add_command(results)
