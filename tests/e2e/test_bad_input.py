@@ -128,12 +128,13 @@ def test_state_that_is_damaged_ends_with_5_and_is_left_alone(filled: Project) ->
     assert filled.fake.journal == []
 
 
-def test_state_of_another_root_ends_with_2(filled: Project) -> None:
+def test_state_of_another_root_ends_with_2_and_names_the_root_to_set(filled: Project) -> None:
     filled.apply()
-    filled.env["AIHUB_API_ROOT"] = "https://own.example/api"
-    outcome = filled.apply()
-    assert outcome.code == 2
-    assert "--state OTHER.db" in outcome.err
+    root = filled.env.pop("AIHUB_API_ROOT")
+    for command in (["report"], ["results"], ["status"], ["diff", "--version", "1", "--version", "2"], ["apply"]):
+        outcome = filled.run(*command)
+        assert outcome.code == 2
+        assert f"hint: set AIHUB_API_ROOT={root}; to start anew, pass --state" in outcome.err
 
 
 def test_lock_file_is_no_spec_and_is_passed_over(filled: Project) -> None:

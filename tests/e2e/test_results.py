@@ -145,6 +145,9 @@ def test_damaged_page_of_a_run_that_is_gone_keeps_no_other_run_from_its_document
     outcome = project.apply()
     assert outcome.code == 3, outcome.text
     assert f"run {run['id']}: no longer exists on the server" in outcome.err
+    assert "stay" not in outcome.err
+    assert "restore the results folder from a backup" in outcome.err
+    assert "restore the results folder from a backup" in project.run("results").err
     assert project.documents[:2] == before
     assert {line["path"] for line in project.documents} == {f"in/0000{number}.txt" for number in range(3)}
     assert "in/00002.txt" in (project.folder / "results/job/fields.csv").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,7 +32,9 @@ def test_status_while_an_apply_is_at_work_names_it_and_calls_nothing_unknown(pro
         for command in ("status", "plan"):
             outcome = project.run(command)
             assert outcome.code == 6, outcome.text
-            assert f"apply is running, pid {pid}" in outcome.out
+            assert f"  now        apply is running, pid {pid} on " in outcome.out
+            [now] = [line for line in outcome.out.splitlines() if line.startswith("  now")]
+            assert now.count("apply") == now.count("running") == now.count("now") == 1
             assert "unknown" not in outcome.out.lower().replace("not known", "unknown")
             assert json.loads(project.run(command, "--json").out)["exit_code"] == 6
         assert f"apply is running, pid {pid}" in project.run("results").err
@@ -151,3 +154,67 @@ def test_messages_name_a_spec_by_the_path_that_was_given(project: Project, comma
     project.write("a/job.toml", "files = 1\n")
     project.spec_name = "./a/../a/job.toml"
     assert f"error: {project.spec_path}:1: " in project.run(command).err
+
+
+def test_plan_with_v_names_every_file_of_a_group(project: Project) -> None:
+    project.write_files(15)
+    assert "15 files (in/00000.txt …)" in project.run("plan").out
+    shown = project.run("plan", "-v").out
+    assert [line.strip() for line in shown.splitlines() if "in/" in line] == [f"in/{n:05}.txt" for n in range(15)]
+
+
+def test_batch_that_turns_out_to_be_another_was_not_called_created(project: Project) -> None:
+    other = Project(project.folder / "other", project.fake, project.env)
+    other.write("job.toml", project.spec_path.read_text().replace('"job"', '"other"'))
+    other.write("in/more.txt", "more words")
+    assert other.apply().code == 0
+    [foreign] = project.fake.batches()
+    project.write_files(1)
+    project.fake.faults.add(operation="createBatch", do="another", name=str(foreign["id"]))
+    outcome = project.apply()
+    assert outcome.code == 0, outcome.text
+    assert f"batch {foreign['id']} created" not in outcome.err
+
+
+def test_interrupt_during_a_slow_start_says_that_it_is_unconfirmed(project: Project) -> None:
+    project.write_files(2)
+    project.fake.faults.add(operation="runApp", do="stall", when="after", seconds=20)
+    process = project.start("apply", "job.toml")
+    wait_for(lambda: project.fake.runs())
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "0 runs started, 1 start unconfirmed; the next apply checks before it pays" in out
+    assert project.apply().code == 0
+    assert len(project.fake.runs()) == 1
+
+
+def test_batch_of_another_spec_is_named_with_what_fits_and_the_choices(project: Project) -> None:
+    project.write_files(2)
+    project.change_spec("[limits]", '[run]\nversion = "1"\n[limits]')
+    project.apply()
+    other = Project(project.folder / "other", project.fake, project.env)
+    other.write("job.toml", project.spec_path.read_text().replace('"1"', '"2"'))
+    for name in ("00000.txt", "00001.txt"):
+        other.write(f"in/{name}", (project.folder / "in" / name).read_bytes())
+    outcome = other.apply()
+    assert outcome.code == 7, outcome.text
+    [batch] = project.fake.batches()
+    told = f"batch {batch['id']} on the service, {batch['name']}, holds 2 files that are also in this spec, in/00000.txt"
+    assert told in outcome.err
+    assert "another spec that is also named job" in outcome.err
+    assert "set a different name in this one" in outcome.err
+    other.change_spec('name = "job"', 'name = "other"')
+    assert other.apply().code == 0
+
+
+def test_batch_of_another_name_is_not_said_to_have_this_name(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    [batch] = project.fake.batches()
+    other = Project(project.folder / "other", project.fake, project.env)
+    other.write("job.toml", project.spec_path.read_text().replace('"job"', '"other"'))
+    other.write("in/more.txt", "more words")
+    outcome = other.apply()
+    assert outcome.code == 0, outcome.text
+    assert f"batch {batch['id']}, {batch['name']}, holds other files; skipped" in outcome.err

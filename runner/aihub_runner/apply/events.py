@@ -15,7 +15,6 @@ class Counts:
     files_sent: int = 0
     bytes_to_send: int = 0
     bytes_sent: int = 0
-    batches_made: int = 0
     runs_started: int = 0
     runs_fetched: int = 0
     runs: Counter[str] = field(default_factory=Counter)

@@ -76,6 +76,7 @@ class Recorder:
         self.absent_batches: set[int] = set()
         self.absent_runs: set[int] = set()
         self.started: set[int] = set()
+        self._created: set[int] = set()
         self.going: set[int] = set()
         self.elders: dict[int, int] = {}
         self._reserved: dict[int, int] = {}  # as `elders`, for the whole apply
@@ -120,7 +121,7 @@ class Recorder:
         match step, outcome:
             case _, BatchCreated(remote_id):
                 self.state.record_batch(step.batch, remote_id)
-                self._say_batch(step, remote_id)
+                self._created.update({step.batch} if isinstance(step, CreateBatch) else ())
             case CreateBatch(), Lost(at_s, error):
                 self.state.record_batch_lost(step.batch, at_s)
                 self._count_lost(step, error)
@@ -141,15 +142,12 @@ class Recorder:
         is_new = isinstance(step, StartRun | FindRun)
         return is_new and isinstance(found, RunSeen) and found.info.id in self.state.known_runs()
 
-    def _say_batch(self, step: CreateBatch | FindBatch, remote_id: int) -> None:
-        made = isinstance(step, CreateBatch)
-        self.counts.batches_made += made
-        self.reporter.say(f"batch {remote_id} {'created' if made else 'found and imported'}")
-
     def _record_verified(self, step: VerifyBatch, outcome: Outcome) -> None:
         match outcome:
             case Verified(created_ms):
                 self.state.record_batch_verified(step.batch, created_ms)
+                how = "created" if step.batch in self._created else "found and imported"
+                self.reporter.say(f"batch {step.remote_id} {how}")
             case Foreign(why):
                 self.state.record_batch_foreign(self._batch(step), self._now_s())
                 what = (
@@ -385,7 +383,7 @@ class Recorder:
         shard = self.state.load_shards(step.shard)[0]
         run = next(run for run in shard.runs if run.id == step.run)
         if run.fetched:
-            self.park(step.shard, lost_error(run))
+            self.park(step.shard, lost_error(run, self.job.goal()))
         else:
             self.reporter.say(f"run {step.remote_id} does not exist on the service any more")
 

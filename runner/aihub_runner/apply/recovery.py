@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,7 +35,7 @@ from aihub_runner.plan.identity import batch_name, fingerprint_members, parse_ru
 from aihub_runner.plan.planner import PAYS, Plan, Work, make_plan
 from aihub_runner.state.lockfile import GIVEN_UP, Entry, load_lockfile
 from aihub_runner.state.store import State
-from aihub_runner.text.shown import count
+from aihub_runner.text.shown import are, count
 
 PENDING = "pending entries"
 DISMISSED = "dismissed entries"
@@ -377,15 +377,26 @@ class UnknownBatches:
         unknown_batches = self._list()
         if self.job.options.adopt:
             return self._adopt(unknown_batches, scan)
-        for batch in self._fitting(unknown_batches, plan):
-            raise UnknownOutcome(
-                f"{self.job.shown}: batch {batch.id} on the service holds files of this spec, "
-                "but neither the state nor the lock file lists it",
-                "apply with --adopt to import what was paid, or with --again to pay again",
-            )
+        for batch, fitting in self._fitting(unknown_batches, plan):
+            raise self._fits_error(batch, fitting)
         for batch in unknown_batches if self._is_new else ():
-            self.reporter.say(f"batch {batch.id} has this spec's name, but holds other files; skipped")
+            self.reporter.say(f"batch {batch.id}, {clean_text(batch.name)}, holds other files; skipped")
         return False
+
+    def _fits_error(self, batch: BatchInfo, fitting: Sequence[str]) -> UnknownOutcome:
+        """Return the error for a batch that may be of an earlier apply, or of another spec."""
+        files = f"{count(len(fitting), 'file')} that {are(len(fitting))} also in this spec, {fitting[0]}"
+        ours = "if it is this spec's, apply with --adopt to import what was paid, or with --again to pay again"
+        if batch.id in self._of_today:  # it was found by its settings, whatever its name is
+            other = "another spec with the same settings may have paid for them"
+        else:
+            other = f"it may belong to another spec that is also named {self.job.spec.name}"
+            ours = f"if it is another spec's, set a different name in this one; {ours}"
+        return UnknownOutcome(
+            f"{self.job.shown}: batch {batch.id} on the service, {clean_text(batch.name)}, holds {files} by name and "
+            f"size, but neither the state nor the lock file lists it; {other}",
+            ours,
+        )
 
     def _list(self) -> list[BatchInfo]:
         known = _known_batches(self.state) | {entry.batch_id for entry in self._locked}
@@ -409,14 +420,15 @@ class UnknownBatches:
             return True
         return batch.id in self._of_today
 
-    def _fitting(self, unknown_batches: Sequence[BatchInfo], plan: Plan) -> list[BatchInfo]:
-        """List the batches that hold a file, by name and size, that is about to be paid for."""
+    def _fitting(self, unknown_batches: Sequence[BatchInfo], plan: Plan) -> Iterator[tuple[BatchInfo, list[str]]]:
+        """Yield the batches that hold files, by name and size, that are about to be paid for, with their paths."""
         members = [member for work in plan.work if work.action in PAYS for member in work.shard.members]
         if not unknown_batches or not members:
-            return []
-
+            return
         ours, marks = mark_sources(members), self._load_marks(unknown_batches)
-        return [batch for batch in unknown_batches if ours & marks[batch.id]]
+        for batch in unknown_batches:
+            if common := ours & marks[batch.id]:
+                yield batch, [member.path for member in members if mark_sources([member]) & common]
 
     def _load_marks(self, unknown_batches: Sequence[BatchInfo]) -> dict[int, frozenset[bytes]]:
         """Return the files of batches, as marks. Each batch is listed once, until another run starts on it."""
@@ -448,7 +460,7 @@ class UnknownBatches:
             raise unverified_error(self.job, left)
         known = self.state.known_batches()
         rest = [batch for batch in unknown_batches if batch.id not in known]
-        for batch in self._fitting(rest, replan(self.job, self.state, scan)):
+        for batch, _ in self._fitting(rest, replan(self.job, self.state, scan)):
             if run := self._find_run_on(batch):
                 raise UnknownOutcome(
                     f"{self.job.spec_path.name}: batch {batch.id} holds files about to be paid for, and run "

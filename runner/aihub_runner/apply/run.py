@@ -17,7 +17,7 @@ from aihub_runner.aihub.client import AIHub
 from aihub_runner.apply.coordinator import Coordinator, Ground
 from aihub_runner.apply.delivery import deliver
 from aihub_runner.apply.events import Reporter
-from aihub_runner.apply.job import Job
+from aihub_runner.apply.job import FAKE_ROOT, Job
 from aihub_runner.apply.lapsed import describe_idle, exclude_lapsed, find_lapsed, record_matched
 from aihub_runner.apply.matching import find_held, recognise_stale
 from aihub_runner.apply.places import (
@@ -211,7 +211,7 @@ def hold_state(job: Job, stop: Event) -> Iterator[State]:
             check_root(job, state)
             state.record_meta("root", job.target.root)
             since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-            holder = {"pid": os.getpid(), "on": socket.gethostname(), "since": since, "command": "apply"}
+            holder = {"pid": os.getpid(), "on": socket.gethostname(), "since": since}
             state.record_lease(new_lease(), holder)
             yield state
 
@@ -220,9 +220,10 @@ def check_root(job: Job, state: State) -> None:
     """Raise InputError where the state was created for another API root."""
     root = state.get_meta("root")
     if root not in ("", job.target.root) and not state.is_unused:
+        hint = "pass --fake" if root == FAKE_ROOT else "leave out --fake" if job.is_fake else f"set AIHUB_API_ROOT={root}"
         raise InputError(
             f"{state.path.name}: created for the root {root}, not {job.target.root}",
-            "use --state OTHER.db to work with another root",
+            f"{hint}; to start anew, pass --state with another path",
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from aihub_runner.errors import RunnerError
-from aihub_runner.model import REVIEW_STATUS, Run, Scan, Shard, SkippedFile
+from aihub_runner.model import REVIEW_STATUS, Member, Run, Scan, Shard, SkippedFile
 from aihub_runner.plan.planner import PAYS, Action, Goal, Plan, Work, find_attempt, missing_uploads
 from aihub_runner.results.documents import tally_documents
 from aihub_runner.results.reader import find_lost, lost_error
@@ -134,7 +134,7 @@ def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, goal
         review=reviews,
         going=needs[Action.POLL] - len(reviews),
         unfetched=needs[Action.FETCH],
-        problems=tuple(map(describe_error, map(lost_error, find_lost(shards, goal)))),
+        problems=tuple(describe_error(lost_error(run, goal)) for run in find_lost(shards, goal)),
     )
 
 
@@ -171,13 +171,16 @@ def render_report(report: Report, *, applied: bool = True, verbose: bool = False
     if report.nothing_to_do:
         done = f"nothing to do{where}; {done}"
     show.lines.append(f"{report.spec}: {count(report.files, 'file')}, {done}{'' if report.nothing_to_do else where}")
-    show.listed("running", [report.at_work] * bool(report.at_work))
+    show.listed("now", [report.at_work] * bool(report.at_work))
     _render_done(report, show, applied=applied and not report.nothing_to_do)
     _render_problems(report, show)
     show.listed("results", [report.results] * bool(report.results))
     if report.interrupted:
         sent = f"{count(report.files_sent, 'file')} ({render_size(report.bytes_sent)}) sent"
-        show.lines.append(f"{report.spec}: interrupted after {sent}, {count(report.runs_started, 'run')} started")
+        started = f"{count(report.runs_started, 'run')} started"
+        if report.unknown_runs:
+            started += f", {count(report.unknown_runs, 'start')} unconfirmed; the next apply checks before it pays"
+        show.lines.append(f"{report.spec}: interrupted after {sent}, {started}")
         show.lines.append(f"  {'continue':<10} {report.next}")
     return "\n".join(show.lines)
 
@@ -298,7 +301,7 @@ def render_plan(found: Preview, *, verbose: bool = False) -> str:
     sent = plan.uploads(found.target)
     nothing = "" if plan.work else "nothing to do; "
     show.lines.append(f"{found.spec}: {count(found.files, 'file')}, {nothing}{plan.done} done or in progress")
-    show.listed("running", [found.at_work] * bool(found.at_work))
+    show.listed("now", [found.at_work] * bool(found.at_work))
     show.listed("on", [found.place])
     show.listed("app", [found.app])
     if plan.work:
@@ -306,7 +309,12 @@ def render_plan(found: Preview, *, verbose: bool = False) -> str:
         show.listed("to create", [count(plan.batches_to_create, "batch")])
         unconfirmed = f", and {plan.open_intents} whose start is unconfirmed" * bool(plan.open_intents)
         show.listed("to pay", [count(plan.runs_to_pay, "run") + unconfirmed])
-    show.listed("reason", [_describe_work(work) for work in plan.work])
+    if verbose:
+        for work in plan.work:
+            show.listed("reason", [_describe_work(work, "")])
+            show.listed("", [f"  {member.path or member.name}" for member in work.shard.members])
+    else:
+        show.listed("reason", [_describe_work(work, _name_first(work.shard.members)) for work in plan.work])
     show.listed("moved", [f"{move.old} is now {move.new}" for move in plan.moves])
     show.listed("failed", [f"{path}: not run again without --retry-failed" for path in plan.failed])
     show.skipped(found.scan.skipped)
@@ -315,10 +323,12 @@ def render_plan(found: Preview, *, verbose: bool = False) -> str:
     return "\n".join(show.lines)
 
 
-def _describe_work(work: Work) -> str:
-    members = work.shard.members
-    shown = (members[0].path or members[0].name) + " …" * (len(members) > 1) if members else "none"
-    return f"{count(len(members), 'file')} ({shown}): {work.reason}; next: {work.action.value}"
+def _describe_work(work: Work, files: str) -> str:
+    return f"{count(len(work.shard.members), 'file')}{files}: {work.reason}; next: {work.action.value}"
+
+
+def _name_first(members: Sequence[Member]) -> str:
+    return f" ({members[0].path or members[0].name}{' …' * (len(members) > 1)})" if members else ""
 
 
 def plan_as_json(found: Preview) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from aihub_runner.text.shown import escape_control_chars, show_value
 
 BYTES_IN_MEMORY = 16_000_000  # of raw pages; at least one is kept
 FETCH_AGAIN = "apply again, which fetches it again for free"
-RESTORE = "restore the results folder from a backup, or undo the change to [results] include"
+RESTORE = "restore the results folder from a backup; to pay for the results again, apply with --again"
 _FIELD_NAMES = {"field_name": "name", "value": "value", "type": "type", "error_msg": "error"}
 
 Document = dict[str, Any]  # a line of `documents.jsonl`
@@ -79,9 +79,13 @@ def find_lost(shards: Iterable[Shard], goal: Goal) -> list[Run]:
     return [runs[-1] for runs in complete if runs and runs[-1].is_gone and goal.lacks(runs[-1])]
 
 
-def lost_error(run: Run) -> ResultsError:
+def lost_error(run: Run, goal: Goal) -> ResultsError:
     """Return the error for a run whose requested results can no longer be fetched."""
-    return ResultsError(f"run {run.remote_id}: no longer exists on the server; its results stay as they are", RESTORE)
+    gone = f"run {run.remote_id}: no longer exists on the server"
+    if run.id in goal.damaged:
+        return ResultsError(f"{gone}, and its fetched results are missing or changed on disk", RESTORE)
+    what = "the results that [results] include asks for were not fetched before; earlier results stay"
+    return ResultsError(f"{gone}; {what}", "undo the change to [results] include")
 
 
 class _Pages:
@@ -95,32 +99,33 @@ class _Pages:
         self._tell = tell
         self._kept: dict[str, tuple[int, RawPage]] = {}
 
-    def file(self, page: Page, position: int, path: str) -> Mapping[str, Any]:
-        """Load one of the files of a page. `path` is its local path, for warnings."""
-        return self._read(page, lambda raw: raw.file(position), path)  # type: ignore[no-any-return]
+    def file(self, page: Page, position: int, choice: Chosen) -> Mapping[str, Any]:
+        """Load a chosen file from a page."""
+        return self._read(page, lambda raw: raw.file(position), choice.path, choice.run)  # type: ignore[no-any-return]
 
-    def cases(self, page: Page, run_id: str) -> list[dict[str, Any]]:
+    def cases(self, page: Page, run: Run) -> list[dict[str, Any]]:
         """Load the cross-class fields of a page."""
-        case = self._read(page, lambda raw: raw.member("case_info"), f"run {run_id}")
+        case = self._read(page, lambda raw: raw.member("case_info"), f"run {run.remote_id}", run)
         fields = case.get("fields") if isinstance(case, dict) else None
         return [one for one in fields if isinstance(one, dict)] if isinstance(fields, list) else []
 
-    def _read(self, page: Page, read: Callable[[RawPage], Any], what: str) -> Any:
+    def _read(self, page: Page, read: Callable[[RawPage], Any], what: str, run: Run) -> Any:
+        hint = RESTORE if run.is_gone else FETCH_AGAIN
         try:
-            raw = self._load(page)
+            raw = self._load(page, hint)
             value = read(raw)
             for place, found in settle(value) if raw.is_odd else ():
                 self._tell(_describe_odd(what, value, place, found))
             return value
         except (OSError, ValueError, IndexError, RecursionError) as error:
-            raise ResultsError(f"{page.path}: is missing or damaged", FETCH_AGAIN) from error
+            raise ResultsError(f"{page.path}: is missing or damaged", hint) from error
 
-    def _load(self, page: Page) -> RawPage:
+    def _load(self, page: Page, hint: str) -> RawPage:
         path = page.path
         if path not in self._kept:
             content = read_regular(self._folder / path)
             if "sha256:" + hashlib.sha256(content).hexdigest() != page.digest:  # positions may differ now
-                raise ResultsError(f"{path}: was changed after it was fetched", FETCH_AGAIN)
+                raise ResultsError(f"{path}: was changed after it was fetched", hint)
             while self._kept and sum(kept for kept, _ in self._kept.values()) + len(content) > BYTES_IN_MEMORY:
                 del self._kept[next(iter(self._kept))]
             self._kept[path] = (len(content), RawPage(content.decode("utf-8", "surrogatepass")))
@@ -187,7 +192,7 @@ class Found:
                 if page.path in self.damaged:
                     yield from self._keep(choice)
                 else:
-                    yield from _read_file(choice, pages.file(page, position, choice.path))
+                    yield from _read_file(choice, pages.file(page, position, choice))
 
     def _keep(self, choice: Chosen) -> Iterator[Document]:
         """Return the documents of a file that were made before its page was damaged."""
@@ -206,7 +211,7 @@ class Found:
             for page in self.state.load_pages(run.id, self.include):
                 if page.path in self.damaged:
                     continue
-                fields = pages.cases(page, run.remote_id or "")
+                fields = pages.cases(page, run)
                 if fields != before:
                     yield from ((run.remote_id or "", field) for field in fields)
                 before = fields or before

@@ -462,4 +462,4 @@ def read_holder(path: Path) -> str:
         return ""
     finally:
         state.close()
-    return ", ".join(f"{key} {value}" for key, value in holder.items())
+    return " ".join(f"{key} {holder[key]}" for key in ("pid", "on", "since") if key in holder)

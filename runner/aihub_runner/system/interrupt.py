@@ -21,6 +21,7 @@ SAID = "finishing requests in flight; press Ctrl-C again to quit now"
 
 stop = Event()  # set at the first signal, for the threads to see
 _SHOW_CURSOR = b"\r\x1b[?25h\n"
+_LEFT = b"interrupted: quit at once; requests in flight may have arrived; apply again, which checks before it pays\n"
 
 
 class _Work:
@@ -69,7 +70,7 @@ def _leave() -> None:
     with suppress(OSError, ValueError):
         if sys.stderr.isatty():
             os.write(sys.stderr.fileno(), _SHOW_CURSOR)
-        os.write(sys.stderr.fileno(), b"interrupted: quit at once; apply again to continue\n")
+        os.write(sys.stderr.fileno(), _LEFT)
     os._exit(Interrupted.exit_code)
 
 
