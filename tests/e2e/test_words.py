@@ -200,7 +200,9 @@ def test_batch_of_another_spec_is_named_with_what_fits_and_the_choices(project: 
     outcome = other.apply()
     assert outcome.code == 7, outcome.text
     [batch] = project.fake.batches()
-    told = f"batch {batch['id']} on the service, {batch['name']}, holds 2 files that are also in this spec, in/00000.txt"
+    told = (
+        f"batch {batch['id']} on the service, {batch['name']}, holds 2 files that are also in this spec, in/00000.txt"
+    )
     assert told in outcome.err
     assert "another spec that is also named job" in outcome.err
     assert "set a different name in this one" in outcome.err

@@ -220,7 +220,9 @@ def check_root(job: Job, state: State) -> None:
     """Raise InputError where the state was created for another API root."""
     root = state.get_meta("root")
     if root not in ("", job.target.root) and not state.is_unused:
-        hint = "pass --fake" if root == FAKE_ROOT else "leave out --fake" if job.is_fake else f"set AIHUB_API_ROOT={root}"
+        hint = (
+            "pass --fake" if root == FAKE_ROOT else "leave out --fake" if job.is_fake else f"set AIHUB_API_ROOT={root}"
+        )
         raise InputError(
             f"{state.path.name}: created for the root {root}, not {job.target.root}",
             f"{hint}; to start anew, pass --state with another path",
