@@ -145,7 +145,7 @@ def test_diff_page_beside_the_report_is_a_page_of_it(two: Project) -> None:
     assert diff(two, "--version", "1.0", "--version", "2.0", "--html", str(page)).code == 0
     assert two.run("report", "--fake").code == 0
     report = (results / "report.html").read_text()
-    assert '<a href="./diff%20of%20%221%22%20%26%202.html">diff of &quot;1&quot; &amp; 2</a>' in report
+    assert '<a href="./diff%20of%20%221%22%20%26%202.html">diff of &#34;1&#34; &amp; 2</a>' in report
     page.unlink()
     assert two.run("report", "--fake").code == 0
     assert "diff%20of" not in (results / "report.html").read_text()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from aihub_runner.report.html import Table, embed_json
 from aihub_runner.report.statistics import DOCUMENTS_BYTES, OTHERS, ROWS_BYTES, take_census
-from aihub_runner.report.webpage import Table, embed_json
 
 
 def document(*fields: dict[str, Any], path: str = "in/a.txt", kind: str | None = "Invoice") -> dict[str, Any]:

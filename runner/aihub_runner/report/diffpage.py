@@ -6,21 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from aihub_runner.report.html import Column, Table, embed_json, render_page
 from aihub_runner.report.overview import base_of
 from aihub_runner.report.statistics import address_of
 from aihub_runner.report.subject import Subject
-from aihub_runner.report.webpage import (
-    Column,
-    Table,
-    embed_json,
-    facts,
-    live_table,
-    note,
-    plain_table,
-    render_page,
-    section,
-    show,
-)
 from aihub_runner.results.diff import KINDS, Change, ClassChange, Diff
 from aihub_runner.results.diffwords import describe_classes, describe_sides, name_fields
 from aihub_runner.text.shown import are, count, escape_control_chars, show_value
@@ -43,23 +32,24 @@ def render_diff_page(job: Subject, diff: Diff, output: Path) -> Iterator[bytes]:
     """Render the page. Links to local files are relative to `output`, where the page is written."""
     rows, left_out = _rows(job, diff)
     table = Table(COLUMNS, rows, (3, 4), {"address": 1, "pick": 3})
-    title = f"{job.spec.name}: {diff.before} against {diff.after}"
-    more = note(f"{left_out:,} more changes are left out to keep the page small. To list all, use --json.")
-    changes = live_table("changes", "changes") if rows else note("No differences.", "good")
-    body = [
-        f"<h1>{show(title)}</h1>",
-        section("done", "Summary", facts(_counts(diff), "tiles"), *map(note, _notes(diff))),
-        section("fields", "Fields", *_fields(diff)),
-        section("changes", "Changes", changes, more if left_out else ""),
-    ]
     data = {"base": base_of(job.folder, output), "threshold": 0, "tables": {"changes": table.as_json()}}
-    return render_page(title, body, data)
+    fields = _fields(diff)
+    values = {
+        "title": f"{job.spec.name}: {diff.before} against {diff.after}",
+        "counts": _counts(diff),
+        "notes": _notes(diff),
+        "columns": ["Field", *(kind.capitalize() for kind in KINDS)],
+        "fields": fields,
+        "fields_left_out": len(diff.fields) - len(fields),
+        "changes": len(rows),
+        "changes_left_out": left_out,
+    }
+    return render_page("diff.html", data, values)
 
 
-def _counts(diff: Diff) -> dict[str, str]:
+def _counts(diff: Diff) -> dict[str, int]:
     counts = {"Files": diff.files, "Documents": diff.documents, "Documents that differ": diff.documents_changed}
-    counts |= {f"Fields {kind}": diff.total(kind) for kind in KINDS}
-    return {name: f"{number:,}" for name, number in counts.items()}
+    return counts | {f"Fields {kind}": diff.total(kind) for kind in KINDS}
 
 
 def _notes(diff: Diff) -> list[str]:
@@ -68,13 +58,10 @@ def _notes(diff: Diff) -> list[str]:
     return [f"{count(len(paths), 'file')} {are(len(paths))} {text}." for text, paths in notes.items() if paths]
 
 
-def _fields(diff: Diff) -> list[str]:
+def _fields(diff: Diff) -> list[list[Any]]:
     ordered = sorted(diff.fields.items(), key=lambda item: (item[1]["same"] - item[1].total(), item[0]))
     names = name_fields(diff.fields, NAME_LENGTH)
-    rows = [[names[name], *(counts[kind] for kind in KINDS)] for name, counts in ordered[:MAX_FIELDS]]
-    left = len(ordered) - len(rows)
-    table = plain_table(["Field", *(kind.capitalize() for kind in KINDS)], rows)
-    return [table, note(f"{left:,} more fields are left out. To list all, use --json.") if left else ""]
+    return [[names[name], *(counts[kind] for kind in KINDS)] for name, counts in ordered[:MAX_FIELDS]]
 
 
 def _rows(job: Subject, diff: Diff) -> tuple[list[list[Any]], int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from aihub_runner.report.webpage import embed_json
+from aihub_runner.report.html import embed_json
 from aihub_runner.results.reader import Document
 from aihub_runner.text.jsontext import read_float
 from aihub_runner.text.shown import escape_control_chars, show_value
