@@ -7,6 +7,7 @@ from os import PathLike
 from typing import Any
 
 __all__ = ["documents"]
+__version__ = "0.1.0"
 
 
 def documents(spec: str | PathLike[str], *, fake: bool = False) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,32 @@
-"""Errors that this project raises on purpose. The exit code sits on the class."""
+"""Errors that this project raises on purpose, and all exit codes. The exit code sits on the class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+# Each code and its meaning, as the documentation shows them.
+EXIT_CODES = {
+    0: "everything that the spec asks for is done",
+    1: "internal error; the message names a report file",
+    2: "the command line, spec, settings or files are wrong; nothing was sent for that spec",
+    3: "finished, but some files or runs failed or were skipped",
+    4: "the service refused a request or cannot be reached",
+    5: "the state file is locked, damaged or too new; the disk is full or fails; or too many files are open",
+    6: "nothing failed, but runs are still going or wait for review, or results are missing; apply again later",
+    7: "unconfirmed whether a run was started; nothing more was paid; the hint names the command that decides",
+    10: "only `plan --exit-code`: apply would change something",
+    130: "interrupted; everything that finished is recorded",
+}
+DONE, STILL_GOING, PLAN_HAS_CHANGES = 0, 6, 10
+_WORST_FIRST = (130, 1, 5, 7, 4, 3, 2, 6, 0)
+
+
+def worst_code(codes: Iterable[int]) -> int:
+    """Return the worst of several exit codes, and 10 if all are 10."""
+    present = set(codes)
+    if present == {PLAN_HAS_CHANGES}:
+        return PLAN_HAS_CHANGES
+    return next(code for code in _WORST_FIRST if code in present or code == DONE)
 
 
 class RunnerError(Exception):
@@ -10,6 +38,11 @@ class RunnerError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    @property
+    def mistakes(self) -> Sequence[RunnerError]:
+        """Return the errors to print: itself."""
+        return [self]
 
 
 class InputError(RunnerError):
@@ -98,4 +131,9 @@ class SpecErrors(InputError):
 
     def __init__(self, mistakes: list[InputError]) -> None:
         super().__init__(mistakes[0].message, mistakes[0].hint)
-        self.mistakes = mistakes
+        self._mistakes = mistakes
+
+    @property
+    def mistakes(self) -> Sequence[RunnerError]:
+        """Return all mistakes, in the order of their lines."""
+        return self._mistakes

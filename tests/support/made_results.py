@@ -62,7 +62,7 @@ def make_documents(number: int, fields: int = 5) -> list[dict[str, Any]]:
 def make_job(folder: Path, version: str = "1.0") -> Job:
     """Write the spec, and open it as for `--fake`."""
     (folder / "job.toml").write_text(SPEC.format(version=version))
-    job = open_job(folder / "job.toml", Options(), fake_root="", offline=True)
+    job = open_job(folder / "job.toml", Options(), fake=True, offline=True)
     job.results_path.mkdir(parents=True, exist_ok=True)
     return job
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,10 @@ class Job:
         version = f"version {spec.run.version}" if spec.run.version else "its newest production version"
         return f"{kind}{self.app}{owner}, {version}"
 
+    def at_root(self, root: str) -> Job:
+        """Return the job with another root to connect to."""
+        return replace(self, connection=replace(self.connection, root=root))
+
     def command(self, name: str) -> str:
         """Return a command for this job, as you would type it in the current folder."""
         places = [] if self.state_path == self.own_state_path else ["--state", str(self.state_path)]
@@ -148,20 +152,20 @@ def open_job(
     options: Options,
     *,
     state: Path | None = None,
-    fake_root: str | None = None,
+    fake: bool = False,
     offline: bool = False,
 ) -> Job:
     """Load a spec and the settings, and determine the job's places.
 
-    `fake_root` is the root of the embedded fake: then all files are in `<stem>.fake/` and no setting counts. `offline`
-    needs no token and no secrets. Raises InputError.
+    With `fake`, all files are in `<stem>.fake/`, no setting counts, and the root is added when the embedded fake runs.
+    `offline` needs no token and no secrets. Raises InputError.
     """
     spec = load_spec(spec_path)
     _refuse_twin(spec_path)
-    stem, home = stem_of(spec_path), _home(spec_path, fake=fake_root is not None)
-    if fake_root is not None:
+    stem, home = stem_of(spec_path), _home(spec_path, fake=fake)
+    if fake:
         target = Target(FAKE_ROOT, spec.context or "", spec.workspace or "")
-        token, root, results = SecretStr(FAKE_TOKEN), fake_root, home / "results"
+        token, root, results = SecretStr(FAKE_TOKEN), "", home / "results"
     else:
         results = home / spec.results.dir_for(spec.name)
         settings = load_settings()
@@ -172,7 +176,7 @@ def open_job(
             raise InputError(
                 "AIHUB_API_KEY: not set", "set it in the environment, .env or a secrets folder; or use --fake"
             )
-    secrets = {} if offline else _read_secrets(spec, fake=fake_root is not None)
+    secrets = {} if offline else _read_secrets(spec, fake=fake)
     return Job(
         spec=spec,
         spec_path=spec_path,
@@ -201,7 +205,7 @@ def _read_secrets(spec: Spec, *, fake: bool) -> Mapping[str, SecretStr]:
 
 def find_documents(spec_path: Path, *, fake: bool) -> Path:
     """Return the documents of a spec. Raises InputError where there are none yet."""
-    job = open_job(spec_path, Options(), fake_root="" if fake else None, offline=True)
+    job = open_job(spec_path, Options(), fake=fake, offline=True)
     path = job.results_path / DOCUMENTS_NAME
     if not path.exists():
         raise job.no_results()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from threading import Event
-from typing import Any
 
 from aihub_runner.apply.delivery import lacks_news
 from aihub_runner.apply.job import Job
@@ -20,19 +18,16 @@ from aihub_runner.errors import RunnerError
 from aihub_runner.model import FINAL_STATUSES, Scan
 from aihub_runner.plan.identity import short_identity
 from aihub_runner.plan.planner import Action, Plan
-from aihub_runner.report.summary import Preview, Report, at_work, describe_error, render_files
+from aihub_runner.report.summary import Preview, Report, at_work, describe_error
 from aihub_runner.results.documents import find_damage, is_edited, is_missing, without_damage
 from aihub_runner.results.folder import find_table_damage, list_missing, load_refused
 from aihub_runner.results.reader import Found, find_results
-from aihub_runner.sources.scan import check_files
-from aihub_runner.spec.model import Spec
 from aihub_runner.state.lock import is_locked
 from aihub_runner.state.lockfile import Entry
 from aihub_runner.state.store import State, read_holder
 from aihub_runner.text.shown import count
 
 UNPAID = (FINAL_STATUSES - {"COMPLETE"}) | {"GONE", "REFUSED"}  # statuses of lock file entries whose files are not done
-WORKING = 6  # the exit code while an apply works on the job
 
 
 @contextmanager
@@ -43,6 +38,15 @@ def read_state(job: Job) -> Iterator[State | None]:
         return
     with closing(State(job.state_path, write=False)) as state:
         check_root(job, state)
+        yield state
+
+
+@contextmanager
+def opened_state(job: Job) -> Iterator[State]:
+    """Open the state read-only. Raises InputError if there is none yet."""
+    with read_state(job) as state:
+        if state is None:
+            raise job.no_results()
         yield state
 
 
@@ -61,9 +65,7 @@ def find_holder(job: Job) -> str:
 @contextmanager
 def opened_results(job: Job) -> Iterator[Found]:
     """Open the results of a job read-only. Raises InputError if there are none yet."""
-    with read_state(job) as state:
-        if state is None:
-            raise job.no_results()
+    with opened_state(job) as state:
         scan = scan_quietly(job, state, may_be_empty=True)  # results outlive the files
         yield find_results(state, state.load_shards(), scan, job.goal(), job.results_path)
 
@@ -115,18 +117,6 @@ def _without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int
     marks = {members[i : i + 16] for members in paid for i in range(0, len(members), 16)}
     sources = tuple(source for source in scan.sources if short_identity(source.identity) not in marks)
     return replace(scan, sources=sources), len(scan.sources) - len(sources)
-
-
-def describe_files(spec: Spec, path: Path, allow_outside: bool, verbose: bool) -> tuple[str, dict[str, Any]]:
-    """Return which files a spec selects, as text and as values. Does not read the files."""
-    scan = check_files(spec, path, allow_outside)
-    idle = describe_idle(scan, ())
-    data = {
-        "files": len(scan.sources) + len(scan.skipped),
-        "idle": idle,
-        "skipped": list(map(asdict, scan.skipped)),
-    }
-    return render_files(scan, idle, verbose=verbose), data
 
 
 def inspect_job(job: Job) -> Report:

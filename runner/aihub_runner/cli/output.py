@@ -1,14 +1,73 @@
-"""Standard output for data: unchanged bytes into a pipe or file, escaped ones on a terminal."""
+"""Print: text with control characters escaped, and data as unchanged bytes, unless standard output is a terminal."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from aihub_runner.errors import InputError
+import click
+
+from aihub_runner.errors import InputError, RunnerError, worst_code
 from aihub_runner.files import File
+from aihub_runner.outfile import is_standard_output
 from aihub_runner.system.streams import explain, find_output_error
-from aihub_runner.text.shown import show_bytes
+from aihub_runner.text.shown import escape_control_chars, show_bytes
+
+if TYPE_CHECKING:
+    from aihub_runner.report.summary import Report
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print lines. Escapes control characters, since the text may come from outside."""
+    stream = sys.stderr if err else sys.stdout
+    stream.write(escape_control_chars(text, keep="\n") + "\n")
+    stream.flush()
+
+
+def print_error(error: RunnerError) -> None:
+    """Print what is wrong, and what to do about it."""
+    for mistake in error.mistakes:
+        say(f"error: {mistake.message}", err=True)
+        if mistake.hint:
+            say(f"hint: {mistake.hint}", err=True)
+
+
+def print_problems(report: Report) -> None:
+    """Print the problems of a report."""
+    for problem in report.problems:
+        print_error(RunnerError(problem.message, problem.hint))
+
+
+def refuse_two_products(page: Path | None, *, as_json: bool) -> None:
+    """Raise UsageError where a page and JSON would both go to standard output."""
+    if as_json and is_standard_output(page):
+        raise click.UsageError("--json and the page cannot both go to standard output")
+
+
+def say_beside(page: Path | None, text: str) -> str:
+    """Return the text to print; empty where the page goes to standard output, and the text to standard error."""
+    if not is_standard_output(page):
+        return text
+    say(text, err=True)
+    return ""
+
+
+def with_output_error(code: int, *, is_product: bool) -> int:
+    """Report that standard output could not be written. The exit code changes only if the output is the product.
+
+    A reader that closes the pipe early, such as `head`, is no error.
+    """
+    error = find_output_error()
+    if error is None or isinstance(error, BrokenPipeError):
+        return code
+    what = f"standard output: cannot be written, {explain(error)}"
+    if is_product:
+        print_error(InputError(what, "redirect it to a file or program that accepts it"))
+        return worst_code([code, InputError.exit_code])
+    say(f"warning: {what}", err=True)
+    return code
 
 
 class StandardOutput:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from aihub_runner.errors import RunnerError
+from aihub_runner.errors import RunnerError, worst_code
 from aihub_runner.model import REVIEW_STATUS, Member, Run, Scan, Shard, SkippedFile
 from aihub_runner.plan.planner import PAYS, Action, Goal, Plan, Work, find_attempt, missing_uploads
 from aihub_runner.results.documents import tally_documents
@@ -15,18 +15,11 @@ from aihub_runner.results.reader import find_lost, lost_error
 from aihub_runner.state.store import State
 from aihub_runner.text.shown import are, count, escape_control_chars, render_size
 
-PRECEDENCE = (130, 1, 5, 7, 4, 3, 2, 6, 0)
 SHOWN = 10
 DETAILS = 5
 _WHEN_REVIEWED = "apply again after the review, or pass --wait-for-review"
 _WHEN_LAPSED = "check that the folder exists; if it may be empty, set allow_empty = true in the spec"
 _HOW_TO_LEAVE_OUT = 'exclude them with "!…" in files, or file types with [limits] on_unsupported = "ignore"'
-
-
-def worst_code(codes: Iterable[int]) -> int:
-    """Return the worst of several exit codes: the first one in `PRECEDENCE`."""
-    present = set(codes)
-    return next(code for code in PRECEDENCE if code in present or code == 0)
 
 
 @dataclass(frozen=True, slots=True)

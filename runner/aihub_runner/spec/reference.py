@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from aihub_runner.errors import EXIT_CODES
 from aihub_runner.spec.diagnostics import Key
 from aihub_runner.spec.model import TABLES
 
@@ -27,18 +28,6 @@ PATTERNS = """\
   braces in its folders, they check each folder. See `allow_empty`.
 - On the command line, a folder stands for its specs: `*.aihub.toml`, and other TOML files with the keys of a spec.
 - The keys of `run.pdf_passwords` are patterns, too. The first one that matches a file counts."""
-EXIT_CODES = {
-    0: "Everything in the spec is done.",
-    1: "Internal error, a bug of aihub-runner. The message names a report file.",
-    2: "The command line, spec, settings or sources are invalid. Nothing was sent.",
-    3: "Completed, but some files or runs failed or were skipped.",
-    4: "The service refused a request, or was unreachable.",
-    5: "The state is locked, damaged, or newer than this version; a disk is full or failing; or too many open files.",
-    6: "Nothing failed, but runs are in progress or need a person's review, or results are missing. Apply again later.",
-    7: "It is unconfirmed whether a run was started. Nothing more was paid. Decide with `runner resolve`.",
-    10: "`plan --exit-code` only: there is something to apply.",
-    130: "Interrupted. Everything finished is recorded.",
-}
 VARIABLES = {
     "AIHUB_API_KEY": "The API token. Required by `apply` and `resolve`.",
     "AIHUB_API_ROOT": "The URL of the API: `https://<org>.instabase.com/api` for an organisation with its own "
@@ -61,13 +50,18 @@ def render_reference() -> str:
         "## Patterns",
         PATTERNS,
         "## Exit codes",
-        _render_rows(("code", "meaning"), [(str(code), text) for code, text in EXIT_CODES.items()]),
+        render_exit_codes(),
         "## Variables",
         "Each variable is read from the environment, from `.env` in the current folder, or from a secrets folder, in "
         "this order. Values in `.env` are literal: `${…}` is not expanded.",
         _render_rows(("variable", "meaning"), [(f"`{name}`", text) for name, text in VARIABLES.items()]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def render_exit_codes() -> str:
+    """Render the exit codes as Markdown."""
+    return _render_rows(("code", "meaning"), [(str(code), text) for code, text in EXIT_CODES.items()])
 
 
 def render_columns(columns: Iterable[tuple[str, str, str]]) -> str:

@@ -1,26 +1,25 @@
-"""Make the views of results: the report of a job, and the comparison of two runs or versions. Sends no requests."""
+"""The command `diff`: a comparison of two runs or two versions of the app."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from heapq import merge
 from pathlib import Path
 from typing import Any
 
+import click
+from click import option
+
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_output
-from aihub_runner.apply.run import describe_job
-from aihub_runner.cli.inspection import as_at_work, read_state, scan_quietly
+from aihub_runner.cli.inspection import opened_state
+from aihub_runner.cli.options import ALLOW_OUTSIDE, FILE, PLACES, Answer, Asked, over_specs
+from aihub_runner.cli.output import refuse_two_products, say_beside
 from aihub_runner.errors import InputError
-from aihub_runner.files import write_file
 from aihub_runner.model import Shard
 from aihub_runner.outfile import write_output
 from aihub_runner.report.diffpage import render_diff_page
-from aihub_runner.report.overview import Facts, as_json, render_overview
-from aihub_runner.report.statistics import take_census
-from aihub_runner.report.timeline import make_timeline
 from aihub_runner.results.diff import (
     Candidates,
     Diff,
@@ -31,39 +30,42 @@ from aihub_runner.results.diff import (
     runs_of_version,
 )
 from aihub_runner.results.diffwords import render_diff
-from aihub_runner.results.documents import find_damage
-from aihub_runner.results.reader import Chosen, Document, Found, find_results
+from aihub_runner.results.reader import Chosen, Document, Found
 from aihub_runner.state.store import State
-from aihub_runner.text.shown import count, escape_control_chars
+from aihub_runner.text.shown import escape_control_chars
 
-FILE_NAME = "report.html"
 SHOWN = 10
+Side = tuple[str, Candidates]
 
 
-def write_report(job: Job, output: Path | None, threshold: float) -> tuple[Path, str, dict[str, Any]]:
-    """Write the report of a job. Return its path, a summary as text, and the same as values.
+@over_specs(
+    *PLACES,
+    ALLOW_OUTSIDE,
+    option("--run", "runs", multiple=True, metavar="RUN_ID", help="Compare two runs. Pass it twice."),
+    option(
+        "--version",
+        "versions",
+        multiple=True,
+        metavar="VERSION",
+        help='Compare two versions of the app. Pass it twice; "" stands for specs without a version.',
+    ),
+    option("--html", "page", type=FILE, help="Also write an HTML page."),
+    many=False,
+)
+def diff(asked: Asked, runs: tuple[str, ...], versions: tuple[str, ...], page: Path | None) -> None:
+    """Compare the results of two runs or two app versions.
 
-    A field with a confidence below the threshold, from 0 to 1, needs review. Raises InputError if nothing was applied,
-    ResultsError if raw pages are missing.
+    Lists the fields that changed, appeared or vanished. Pass the older run or version first. Sends no requests.
     """
-    check_output(job, output)
-    write = write_output if output else write_file
-    output = output or job.results_path / FILE_NAME
-    with read_state(job) as state:
-        if state is None:
-            raise job.no_results()
-        shards, goal, scan = state.load_shards(), job.goal(), scan_quietly(job, state, may_be_empty=True)
-        damaged = find_damage(state, shards, goal, job.results_path)
-        results = find_results(state, shards, scan, goal, job.results_path)
-        found = Facts(
-            job,
-            as_at_work(job, describe_job(job, state, scan, damaged)),
-            make_timeline(shards, goal.run_key, goal.include),
-            take_census(results.documents(), threshold),
-        )
-    write(output, render_overview(found, output, datetime.now(UTC)))
-    text = f"{job.shown}: {count(found.census.documents, 'document')}, {found.census.needs_review} to review"
-    return output, escape_control_chars(f"{text}\n  report     {output}", keep="\n"), dict(as_json(found, output))
+    refuse_two_products(page, as_json=asked.as_json)
+    if sorted((len(runs), len(versions))) != [0, 2]:
+        raise click.UsageError("pass --run twice, or --version twice: the older one, then the newer one")
+
+    def act(job: Job) -> Answer:
+        text, data = compare_results(job, runs, versions, page)
+        return say_beside(page, text), data, 0
+
+    asked.each_job(act)
 
 
 def compare_results(
@@ -75,9 +77,7 @@ def compare_results(
     if raw pages are missing.
     """
     check_output(job, page)
-    with read_state(job) as state:
-        if state is None:
-            raise job.no_results()
+    with opened_state(job) as state:
         sides = _sides_of_runs(job, state, runs) if runs else _sides_of_versions(job, state, versions)
         (before, old), (after, new) = sides
         pairs = pair_files(old, new)
@@ -104,9 +104,6 @@ def compare_results(
 def _as_json(job: Job, diff: Diff, page: Path | None) -> dict[str, Any]:
     counts = {name: dict(counts) for name, counts in sorted(diff.fields.items())}
     return {"spec": job.shown, **asdict(diff), "fields": counts, "page": str(page) if page else None}
-
-
-Side = tuple[str, Candidates]
 
 
 def _sides_of_runs(job: Job, state: State, runs: Sequence[str]) -> tuple[Side, Side]:

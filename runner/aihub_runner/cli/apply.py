@@ -1,0 +1,93 @@
+"""The command `apply`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from click import option
+
+from aihub_runner.apply.job import Job, warn_of_context
+from aihub_runner.apply.places import check_renamed, claim_results
+from aihub_runner.apply.run import apply as apply_job
+from aihub_runner.cli.options import ALLOW_OUTSIDE, LOCK_FILE, PLACES, VERBOSE, Answer, Asked, over_specs
+from aihub_runner.cli.output import print_problems, say
+from aihub_runner.cli.progress import open_progress
+from aihub_runner.cli.types import Duration
+from aihub_runner.model import Scan
+from aihub_runner.plan.planner import Plan
+from aihub_runner.report.summary import Preview, render_plan, render_report
+from aihub_runner.system import interrupt
+
+
+@over_specs(
+    *PLACES,
+    ALLOW_OUTSIDE,
+    LOCK_FILE,
+    VERBOSE,
+    option("--yes", is_flag=True, help="Start paid runs without asking."),
+    option("--retry-failed", is_flag=True, help="Run failed runs again, which is paid, and retry refused files."),
+    option("--again", is_flag=True, help="Run everything again. All of it is paid again."),
+    option(
+        "--adopt", is_flag=True, help="Import existing runs from the service when the state and lock files are gone."
+    ),
+    option("--refetch", is_flag=True, help="Fetch all results again, and overwrite edited files."),
+    option("--wait-for-review", is_flag=True, help="Wait for runs that need a person's review."),
+    option(
+        "--wait-timeout", "wait_timeout_s", type=Duration(), help="Stop waiting for runs after, say, 90s, 10m or 2h."
+    ),
+    option(
+        "--lock-timeout",
+        "lock_timeout_s",
+        type=Duration(),
+        default=0.0,
+        help="Wait this long for another apply to end.",
+    ),
+    option("--max-runs", type=click.IntRange(min=0), metavar="N", help="Refuse to start more than N runs."),
+)
+def apply(asked: Asked, yes: bool) -> None:
+    """Upload files, start runs, wait for them and fetch results.
+
+    Does only what is missing. Finished work is not repeated, and not paid again.
+    """
+    ask = not (yes or asked.as_json) and sys.stdin.isatty() and sys.stderr.isatty()
+    asked.each_online(lambda job: _apply(job, ask=ask, verbose=asked.verbose), _check)
+
+
+def _check(job: Job) -> None:
+    check_renamed(job)
+    claim_results(job)
+
+
+def _apply(job: Job, *, ask: bool, verbose: bool) -> Answer:
+    progress = open_progress()
+
+    def confirm(planned: Plan, scan: Scan) -> bool:
+        if not ask:
+            return True
+        progress.close()
+        found = Preview(job.shown, job.app_and_version, job.place, job.goal().target, planned, scan)
+        say(render_plan(found, verbose=verbose), err=True)
+        agreed = _ask(found.ask())
+        progress.resume()
+        return agreed
+
+    with interrupt.shown_by(progress.close):
+        if warning := warn_of_context(job):
+            progress.say(warning)
+        report = apply_job(job, progress, confirm, interrupt.stop)
+    print_problems(report)
+    return render_report(report, verbose=verbose), report.as_json(), report.exit_code
+
+
+def _ask(question: str) -> bool:
+    """Ask a yes-or-no question. A closed terminal or the end of input counts as no."""
+    sys.stderr.write(f"{question} [y/N]: ")
+    sys.stderr.flush()
+    try:
+        answer = sys.stdin.readline()
+    except (OSError, ValueError):
+        answer = ""
+    if not answer.endswith("\n"):
+        say("", err=True)
+    return answer.strip().lower() in ("y", "yes")

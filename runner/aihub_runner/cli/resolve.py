@@ -1,0 +1,25 @@
+"""The command `resolve`."""
+
+from __future__ import annotations
+
+from click import option
+
+from aihub_runner.apply.resolve import resolve_unknown
+from aihub_runner.cli.options import LOCK_FILE, PLACES, Asked, over_specs
+from aihub_runner.cli.progress import open_progress
+
+
+@over_specs(
+    *PLACES,
+    LOCK_FILE,
+    option("--adopt", "run_id", metavar="RUN_ID", help="Import this run as the one whose start is unconfirmed."),
+    option("--resubmit", is_flag=True, help="Confirm that no run was started. The next apply starts one."),
+    many=False,
+)
+def resolve(asked: Asked, run_id: str | None, resubmit: bool) -> None:
+    """Decide whether unconfirmed runs were started.
+
+    Without a decision, lists the runs whose start the service did not confirm. Look them up in AI Hub, then pass
+    --adopt or --resubmit.
+    """
+    asked.each_online(lambda job: resolve_unknown(job, run_id, resubmit, open_progress))

@@ -1,0 +1,24 @@
+"""The command `status`."""
+
+from __future__ import annotations
+
+from aihub_runner.apply.job import Job
+from aihub_runner.cli.inspection import inspect_job
+from aihub_runner.cli.options import ALLOW_OUTSIDE, LOCK_FILE, PLACES, VERBOSE, Answer, Asked, over_specs
+from aihub_runner.cli.output import print_problems
+from aihub_runner.report.summary import render_report
+
+
+@over_specs(*PLACES, ALLOW_OUTSIDE, LOCK_FILE, VERBOSE)
+def status(asked: Asked) -> None:
+    """Show the state of jobs.
+
+    Compares the recorded state with the local files. The exit code shows the state, too. Sends no requests.
+    """
+
+    def act(job: Job) -> Answer:
+        report = inspect_job(job)
+        print_problems(report)
+        return render_report(report, applied=False, verbose=asked.verbose), report.as_json(), report.exit_code
+
+    asked.each_job(act)
