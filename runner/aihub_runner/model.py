@@ -71,6 +71,10 @@ class Source:
         """What identifies the document: its bytes, and the name of its password's variable."""
         return _identify(self.digest, self.password)
 
+    def as_member(self, name: str) -> Member:
+        """Return the file as a member of a shard, under its name in the batch."""
+        return Member(name, self.path, self.size, self.digest, self.password)
+
 
 @dataclass(frozen=True, slots=True)
 class SkippedFile:

@@ -172,7 +172,7 @@ def test_page_of_results_that_is_none_or_of_another_run_is_asked_for_again(
 ) -> None:
     route = router.get("/v2/apps/runs/r/results")
     route.side_effect = [httpx.Response(200, json=page), httpx.Response(200, json=PAGE | {"id": "r", "batch_id": "7"})]
-    assert b'"7"' in hub.get_results("r", {}, 0, batch_id=7)
+    assert b'"7"' in hub.get_results("r", {}, 0, batch_id=7)[0]
     assert route.call_count == 2
 
 

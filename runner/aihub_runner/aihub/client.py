@@ -160,15 +160,15 @@ class AIHub(Transport):
 
     def get_results(
         self, run_id: str, include: Mapping[str, str], offset: int, *, batch_id: int | None = None
-    ) -> bytes:
-        """Return one page of results, unchanged. Raises schemas.Unreadable for anything else or another run's page."""
+    ) -> tuple[bytes, schemas.ResultPage]:
+        """Return one page of results, unchanged and parsed. Raises schemas.Unreadable for any other answer."""
         path = f"/v2/apps/runs/{quote(run_id, safe='')}/results"
 
-        def read(answer: bytes) -> bytes:
+        def read(answer: bytes) -> tuple[bytes, schemas.ResultPage]:
             page = schemas.parse_results(answer, f"GET {path}")
             differs = _differ("run", run_id, page.id or run_id)
             differs = differs or _differ("batch", batch_id, page.batch_id or batch_id) * bool(batch_id)
-            return self._compared(answer, f"GET {path}", differs)
+            return self._compared((answer, page), f"GET {path}", differs)
 
         return self.ask(read, path, {"file_offset": offset, **include})
 

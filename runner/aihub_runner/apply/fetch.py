@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.aihub.schemas import ResultFile, parse_results
+from aihub_runner.aihub.schemas import ResultFile
 from aihub_runner.apply.look import check_gone
 from aihub_runner.apply.steps import Fetched, FetchResults, Gone
 from aihub_runner.errors import ServiceError
@@ -64,9 +64,9 @@ def _fetch_once(client: AIHub, step: FetchResults) -> Fetched:
     answers: list[Answer] = []
     offset = 0
     while True:
-        body = client.get_results(step.remote_id, _parameters(step.include), offset, batch_id=step.remote_batch or None)
-        content = parse_results(body, f"results of run {step.remote_id}")
-        files = content.files or []
+        parameters, batch_id = _parameters(step.include), step.remote_batch or None
+        body, content = client.get_results(step.remote_id, parameters, offset, batch_id=batch_id)
+        files = content.files
         path = f"raw/{safe_segment(step.remote_id)}/{step.include}/{offset}.json"
         with explain_late():
             pages.append(Page(offset, path, write_file(step.folder / path, [body])))

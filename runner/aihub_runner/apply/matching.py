@@ -16,7 +16,7 @@ from itertools import chain, islice, product
 from typing import TypeVar
 
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.aihub.schemas import RunInfo, clean_text, parse_results
+from aihub_runner.aihub.schemas import RunInfo, clean_text
 from aihub_runner.apply.look import preference
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Batch, Member, Source
@@ -122,10 +122,10 @@ def result_names(client: AIHub, run: RunInfo) -> tuple[str, ...]:
     """List the names of files (NFC) in the results of a run; empty where there are no results."""
     names: list[str] = []
     while run.status == "COMPLETE":
-        body = _or_none(partial(client.get_results, run.id, {}, len(names)))
-        page = parse_results(body, f"results of run {run.id}") if body is not None else None
-        if page is None or not page.files:
+        found = _or_none(partial(client.get_results, run.id, {}, len(names)))
+        if found is None or not found[1].files:
             break
+        page = found[1]
         names += [unicodedata.normalize("NFC", file.original_file_name) for file in page.files]
         if not page.has_more:
             return tuple(names)
@@ -172,7 +172,7 @@ class Finder:
             name = plain_name(source.path) if source else mark
             taken = {member.name for member in members}
             name = hashed_name(source.path) if source and name in taken else name
-            members.append(_member(name, source) if source else _stale(name, 0, mark))
+            members.append(source.as_member(name) if source else _stale(name, 0, mark))
         return tuple(members)
 
     def _match_marks(self, entry: Entry) -> tuple[Member, ...]:
@@ -185,7 +185,7 @@ class Finder:
             chosen.append(source)
         names = [tuple(dict.fromkeys((plain_name(s.path), hashed_name(s.path)))) for s in chosen]
         for chosen_names in islice(product(*names), MAX_TRIES):
-            members = tuple(map(_member, chosen_names, chosen))
+            members = tuple(map(Source.as_member, chosen, chosen_names))
             if members and fingerprint_members(members) == entry.fingerprint:
                 self._found |= {member.path for member in members}
                 return members
@@ -205,13 +205,13 @@ class Finder:
             here = {member.path for member in members}
             marked = [source for source in self._marked(mark) if size in (source.size, None)]
             found = next((source for source in self._likeliest(marked, name) if source.path not in here), None)
-            members.append(_member(name, found) if found else _stale(name, size or 0, mark))
+            members.append(found.as_member(name) if found else _stale(name, size or 0, mark))
         return members
 
     def _try(self, listed: Listed, fingerprint: str) -> list[Member]:
         """Find the files by name and size alone. Where several fit, try them until the fingerprint matches."""
         choices = [
-            [_member(name, source) for source in self._fitting(name, size, partial(_is_named, name=name))]
+            [source.as_member(name) for source in self._fitting(name, size, partial(_is_named, name=name))]
             for name, size in listed
         ]
         for members in islice(product(*choices), MAX_TRIES):
@@ -241,10 +241,6 @@ def find_held(left: Iterable[Inspected], sources: Iterable[Source]) -> frozenset
     return frozenset(s.path for s in sources if not knows_all or short_identity(s.identity) in marks)
 
 
-def _member(name: str, source: Source) -> Member:
-    return Member(name, source.path, source.size, source.digest, source.password)
-
-
 def recognise_stale(state: State, sources: Sequence[Source]) -> None:
     """Record stale files that match their paid version again."""
     for shard in state.load_shards():
@@ -256,7 +252,7 @@ def recognise_stale(state: State, sources: Sequence[Source]) -> None:
             for source in sources:
                 fits_name = source.path not in taken and _is_named(source, member.name)
                 if fits_name and short_identity(source.identity) == mark:
-                    found[member.name] = _member(member.name, source)
+                    found[member.name] = source.as_member(member.name)
                     taken.add(source.path)
                     break
         if found:

@@ -13,7 +13,7 @@ from threading import Thread
 from typing import TypeVar
 
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.aihub.schemas import BatchInfo, RunInfo, clean_text, parse_results
+from aihub_runner.aihub.schemas import BatchInfo, RunInfo, clean_text
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.look import Survey, survey
@@ -344,7 +344,7 @@ def find_batch_of(client: AIHub, run_id: str) -> int:
     if info is not None and info.batch_id:
         return info.batch_id
     try:
-        page = parse_results(client.get_results(run_id, {}, 0), f"results of run {run_id}")
+        _, page = client.get_results(run_id, {}, 0)
     except ServiceError:
         return 0
     text = str(page.batch_id or "")

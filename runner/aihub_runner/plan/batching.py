@@ -62,9 +62,5 @@ def group_sources(sources: Iterable[Source], files_per_batch: int) -> list[tuple
     groups = []
     while group := list(islice(ordered, files_per_batch)):
         names = assign_names([source.path for source in group])
-        groups.append(
-            tuple(
-                Member(names[source.path], source.path, source.size, source.digest, source.password) for source in group
-            )
-        )
+        groups.append(tuple(source.as_member(names[source.path]) for source in group))
     return groups

@@ -360,7 +360,7 @@ def _refresh(shard: Shard, pending: Mapping[str, Source]) -> tuple[Member, ...]:
     for member in shard.members:
         source = pending.get(member.path)
         if source is not None:
-            kept.append(Member(member.name, source.path, source.size, source.digest, source.password))
+            kept.append(source.as_member(member.name))
     return tuple(kept)
 
 
