@@ -236,7 +236,7 @@ def test_classes_and_names_of_fields_that_differ_late_are_told_apart(project: Pr
 def test_diff_of_a_version_without_results_does_not_name_it_among_those_that_have_some(two: Project) -> None:
     job = make_job(two.folder, "3.0")
     with closing(sqlite3.connect(job.state_path)) as state, state:
-        state.execute("INSERT INTO run_keys VALUES (?, ?)", (job.goal().run_key, json.dumps(job.settings())))
+        state.execute("INSERT INTO run_keys VALUES (?, ?)", (job.goal.run_key, json.dumps(job.goal.settings)))
     outcome = diff(two, "--version", "1.0", "--version", "3.0")
     assert outcome.code == 2
     assert "no results of version 3.0, only of: version 1.0, version 2.0\n" in outcome.err

@@ -200,10 +200,10 @@ def test_root_of_any_spelling_is_one_target_or_is_refused(
 ) -> None:
     monkeypatch.setenv("AIHUB_API_KEY", "fake-test")
     monkeypatch.setenv("AIHUB_API_ROOT", "https://aihub.example/api")
-    usual = open_job(project.spec_path, Options(), offline=True).goal()
+    usual = open_job(project.spec_path, Options(), offline=True).goal
     monkeypatch.setenv("AIHUB_API_ROOT", root)
     try:
-        other = open_job(project.spec_path, Options(), offline=True).goal()
+        other = open_job(project.spec_path, Options(), offline=True).goal
     except InputError:
         return
     assert (other.target, other.run_key) == (usual.target, usual.run_key)

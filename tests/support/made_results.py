@@ -87,7 +87,7 @@ def make_results(
 
 
 def _record_run(job: Job, state: State, files: list[MadeFile], number: int, remote_id: str) -> None:
-    goal, begun_s = job.goal(), BEGUN_S + number * 40
+    goal, begun_s = job.goal, BEGUN_S + number * 40
     members = [_member(job, file, index) for index, file in enumerate(files)]
     shard_id = state.record_shard(members)
     state.record_batch_intent(shard_id, goal.target, f"job-{number}", begun_s, ())

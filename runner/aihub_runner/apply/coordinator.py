@@ -97,7 +97,7 @@ class Coordinator:
         self.state = state
         self.engine = engine
         self.reporter = reporter
-        self.goal = job.goal()
+        self.goal = job.goal
         self.counts = Counts()
         self.recorder = Recorder(job, state, engine, reporter, self.counts)
         self._attempts: dict[int, int] = {}

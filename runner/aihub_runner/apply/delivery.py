@@ -23,7 +23,7 @@ from aihub_runner.state.store import State
 def deliver(job: Job, state: State, scan: Scan) -> tuple[list[str], list[RunnerError]]:
     """Write results, lock file and cache. Return notes, and errors for what could not be written."""
     shards, steps = state.load_shards(), _Steps()
-    found = find_results(state, shards, scan, job.goal(), job.results_path)
+    found = find_results(state, shards, scan, job.goal, job.results_path)
     notes = _write_results(job, without_damage(found, job.damaged) if job.damaged else found, steps)
     with steps.one():
         _write_lockfile(job, state, shards)

@@ -6,8 +6,8 @@ import glob
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from pydantic import SecretStr
 
@@ -42,7 +42,7 @@ class Options:
     lock_file: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Job:
     """A spec with its places, its identity and its connection."""
 
@@ -109,19 +109,17 @@ class Job:
         """Return an error for a job without results, with the command that fetches them."""
         return InputError(f"{self.shown}: has no results yet", f"run `{self.command('apply')}`")
 
-    def settings(self) -> dict[str, Any]:
-        """Return everything that changes the outcome of a run."""
-        return run_settings(self.spec, self.target)
-
+    @cached_property
     def goal(self) -> Goal:
-        """Return the goal to plan for."""
+        """The goal to plan for."""
         run, results = self.spec.run, self.spec.results
+        settings = run_settings(self.spec, self.target)
         return Goal(
-            run_key=run_key(self.settings()),
+            run_key=run_key(settings),
             target=target_key(self.target),
             include=name_include(results.include, post_process_pdf=run.generate_post_process_pdf),
             files_per_batch=self.spec.limits.files_per_batch,
-            settings=self.settings(),
+            settings=settings,
             retry_failed=self.options.retry_failed,
             again=self.options.again,
             again_after=ALL if self.options.again_after is None else self.options.again_after,

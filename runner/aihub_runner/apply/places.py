@@ -41,7 +41,7 @@ def check_lock_target(job: Job) -> None:
     """
     if job.is_fake or job.state_path.exists() or job.state_path != job.own_state_path:
         return
-    entries, target = load_lockfile(job.lock_path), job.goal().target
+    entries, target = load_lockfile(job.lock_path), job.goal.target
     if entries and all(entry.target != target for entry in entries):
         raise InputError(
             f"{job.lock_path.name}: lists only work of another root, context or workspace, not of {job.target.root}",

@@ -383,7 +383,7 @@ class Recorder:
         shard = self.state.load_shards(step.shard)[0]
         run = next(run for run in shard.runs if run.id == step.run)
         if run.fetched:
-            self.park(step.shard, lost_error(run, self.job.goal()))
+            self.park(step.shard, lost_error(run, self.job.goal))
         else:
             self.reporter.say(f"run {step.remote_id} does not exist on the service any more")
 

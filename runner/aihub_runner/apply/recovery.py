@@ -84,7 +84,7 @@ def dismiss(state: State, entries: Iterable[Entry]) -> None:
 def entries_to_import(job: Job, state: State | None) -> list[Entry]:
     """List the entries that the lock file or an earlier check names and the state lacks."""
     locked = load_lockfile(job.lock_path)
-    target = job.goal().target
+    target = job.goal.target
     if state is None:
         return [entry for entry in locked if entry.target == target]
     entries = {(entry.identity, entry.run_id): entry for entry in [*load_pending(state), *locked]}  # twins are two
@@ -113,7 +113,7 @@ def import_entries(
     job: Job, state: State, inspected: Iterable[Inspected], scan: Scan, reporter: Reporter
 ) -> list[Inspected]:
     """Record the entries that match the local files, and return those of today's run key that do not."""
-    left, today = [], job.goal().run_key
+    left, today = [], job.goal.run_key
     finder, shards = Finder(scan.sources), dict[tuple[str, int], tuple[Member, ...]]()
     for found in inspected:
         shard = found.entry.fingerprint, found.entry.batch_id  # several runs of one shard have the same members
@@ -140,7 +140,7 @@ def unverified_error(job: Job, left: Sequence[Inspected]) -> UnknownOutcome:
 
 def ask_for_gone(job: Job, state: State, client: AIHub) -> None:
     """Ask again for runs that were gone before their results were fetched: the account may see them now."""
-    today = job.goal().run_key
+    today = job.goal.run_key
     gone = [run for shard in state.load_shards() for run in shard.runs if run.is_gone and not run.fetched]
     for run in gone:
         if run.run_key == today and run.remote_id:
@@ -189,7 +189,7 @@ def look_before_paying(job: Job, state: State, client: AIHub, scan: Scan, plan: 
     file knows hold files about to be paid for, or where the listing cannot be trusted.
     """
     reporter.say("checking the service for earlier work of this spec")
-    is_new = all(batch.target != job.goal().target for shard in state.load_shards() for batch in shard.batches)
+    is_new = all(batch.target != job.goal.target for shard in state.load_shards() for batch in shard.batches)
     found = _survey(job, client)
     found, blind_since_ns = _check_visible(job, state, client, found, reporter)
     if job.options.again:
@@ -209,7 +209,7 @@ def look_before_paying(job: Job, state: State, client: AIHub, scan: Scan, plan: 
 
 def replan(job: Job, state: State, scan: Scan) -> Plan:
     """Plan again after an import."""
-    return make_plan(job.goal(), scan, state.load_shards(), state.load_run_keys())
+    return make_plan(job.goal, scan, state.load_shards(), state.load_run_keys())
 
 
 def _survey(job: Job, client: AIHub) -> Survey:
@@ -235,7 +235,7 @@ def _check_visible(job: Job, state: State, client: AIHub, found: Survey, reporte
     Runs that the service deleted are no problem if another known run shows. If none shows, they are a problem only
     while a paid run is not fetched. Returns when the newest started, for a check against the service's own times.
     """
-    visible = state.list_visible(job.goal().target, VISIBLE)
+    visible = state.list_visible(job.goal.target, VISIBLE)
     if not visible or visible[0].remote_id in _ids(found):
         return found, 0
     newest = visible[0]
@@ -287,7 +287,7 @@ def _known_batches(state: State) -> set[int | str | None]:
 
 def _import_planned(job: Job, state: State, client: AIHub, found: Survey, plan: Plan, reporter: Reporter) -> bool:
     """Import runs whose tag matches what is about to be paid, or an earlier attempt of it."""
-    goal = job.goal()
+    goal = job.goal
     planned: dict[str, list[Work]] = {}
     for work in plan.work:
         if work.action in PAYS:
@@ -366,9 +366,9 @@ class UnknownBatches:
         self, job: Job, state: State, client: AIHub, found: Survey, reporter: Reporter, *, is_new: bool
     ) -> None:
         self.job, self.state, self.client, self.found, self.reporter = job, state, client, found, reporter
-        target = job.goal().target
+        target = job.goal.target
         self._is_new = is_new
-        today = job.goal().run_key
+        today = job.goal.run_key
         self._of_today = {entry.batch_id for entry in survey_entries(found.runs, target) if entry.run_key == today}
         self._locked = [entry for entry in load_lockfile(job.lock_path) if entry.target == target]
 
@@ -413,7 +413,7 @@ class UnknownBatches:
     def _may_be_paid(self, run: RunInfo) -> bool:
         """Whether a run may be today's work: yes, unless its tag says that its settings differ."""
         keys = [parsed[1] for tag in run.tags or () if (parsed := parse_run_tag(tag))]
-        return not keys or self.job.goal().run_key in keys
+        return not keys or self.job.goal.run_key in keys
 
     def _may_be_ours(self, batch: BatchInfo) -> bool:
         if re.fullmatch(re.escape(self.job.spec.name) + "-[0-9a-f]{64}", batch.name):
@@ -449,7 +449,7 @@ class UnknownBatches:
         """Import what their runs paid for. Raises UnknownOutcome where files fit but the run is unconfirmed."""
         batches = {batch.id for batch in unknown_batches}
         runs = [run for run in self.found.runs if run.batch_id in batches]
-        entries, twins = choose_twins(survey_entries(runs, self.job.goal().target))
+        entries, twins = choose_twins(survey_entries(runs, self.job.goal.target))
         record_pending(self.state, entries)
         known_runs = self.state.known_runs()
         inspected = in_thread(lambda: inspect_entries(self.client, entries, known_runs))
@@ -485,7 +485,7 @@ def _split_marks(marks: bytes) -> frozenset[bytes]:
 
 def raise_attempts(plan: Plan, job: Job, runs: Iterable[RunInfo]) -> Plan:
     """Number the attempts of `--again` after those on the service, so that no two runs share a tag."""
-    key = job.goal().run_key
+    key = job.goal.run_key
     highest: dict[str, int] = {}
     for entry in survey_entries(runs, ""):
         if entry.run_key == key:

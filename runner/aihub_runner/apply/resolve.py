@@ -106,7 +106,7 @@ def _resubmit(job: Job, state: State, client: AIHub, found: _Open) -> None:
         )
     for shard, run in given_up:
         settled_at_s = time.monotonic() + run.since.left_s(job.spec.limits.settle_s)
-        step = find_step(state, job.goal().target, shard, run, settled_at_s)
+        step = find_step(state, job.goal.target, shard, run, settled_at_s)
         outcome = in_thread(lambda step=step: find_run(client, step))  # type: ignore[misc]
         if isinstance(outcome, RunSeen):
             _record(state, run, outcome.info)

@@ -172,7 +172,7 @@ def _tell_of_others(state: State, client: AIHub, done: Recorder, stop: Event) ->
 
 
 def _again_key(job: Job) -> str:
-    return f"again {job.goal().target} {job.goal().run_key}"
+    return f"again {job.goal.target} {job.goal.run_key}"
 
 
 def _with_again(job: Job, state: State, reporter: Reporter) -> Job:
@@ -194,7 +194,7 @@ def _record_again(job: Job, state: State, work: Sequence[Work], *, is_begun: boo
     if is_begun:
         state.record_meta(_again_key(job), str(after))
         return
-    run_key = job.goal().run_key
+    run_key = job.goal.run_key
     shards = [shard for item in work for shard in state.load_shards(item.shard.id)]
     if all(any(run.id > after and not run.is_open for run in shard.runs_of(run_key)) for shard in shards):
         state.record_meta(_again_key(job), "")
@@ -282,8 +282,8 @@ def _without_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> tuple[S
 def plan_job(job: Job, state: State | None, scan: Scan, held: Collection[str] = ()) -> Plan:
     """Plan what is missing by the recorded facts. `held` are paths of files to plan nothing for."""
     if state is None:
-        return make_plan(job.goal(), scan, [], held=held)
-    return make_plan(job.goal(), scan, state.load_shards(), state.load_run_keys(), held)
+        return make_plan(job.goal, scan, [], held=held)
+    return make_plan(job.goal, scan, state.load_shards(), state.load_run_keys(), held)
 
 
 def _follow_results(job: Job, state: State) -> None:
@@ -299,7 +299,7 @@ def _follow_results(job: Job, state: State) -> None:
 
 def look_for_damage(job: Job, state: State, among: Collection[int] | None = None) -> Job:
     """Return the job with the results that are damaged on disk, of the runs in `among` or of all."""
-    damaged = find_damaged(state, state.load_shards(), job.goal(), job.results_path, among)
+    damaged = find_damaged(state, state.load_shards(), job.goal, job.results_path, among)
     return replace(job, damaged=damaged)
 
 
@@ -441,7 +441,7 @@ def _finish(job: Job, state: State, scan: Scan, earlier_notes: Sequence[str]) ->
 def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) -> Report:
     """Return the report on a job, from its recorded facts and its files."""
     lapsed = find_lapsed(job, state, scan)
-    shards, goal = state.load_shards(), replace(job.goal(), retry_failed=False, again=False, refetch=False)
+    shards, goal = state.load_shards(), replace(job.goal, retry_failed=False, again=False, refetch=False)
     plan = make_plan(goal, scan, shards, state.load_run_keys())
     report = describe(state, shards, scan, plan, goal)
     return replace(

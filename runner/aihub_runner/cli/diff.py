@@ -89,7 +89,7 @@ def compare_results(
             only_after=tuple(sorted(new.keys() - old.keys())),
             other_bytes=tuple(a.path for a, b in pairs if a.member.identity != b.member.identity),
         )
-        include = job.goal().include
+        include = job.goal.include
         compare(
             diff,
             _load(state, [a for a, _ in pairs], include, job.results_path),
@@ -113,7 +113,7 @@ def _sides_of_runs(job: Job, state: State, runs: Sequence[str]) -> tuple[Side, S
 
 
 def _sides_of_versions(job: Job, state: State, versions: Sequence[str]) -> tuple[Side, Side]:
-    shards, settings_of, today = state.load_shards(), state.load_run_keys(), job.settings()
+    shards, settings_of, today = state.load_shards(), state.load_run_keys(), job.goal.settings
     every = {*known_versions(settings_of, today), *versions}
     found = {version: runs_of_version(shards, settings_of, today, version) for version in every}
     known = [_name_version(version) for version in sorted(found) if found[version]]

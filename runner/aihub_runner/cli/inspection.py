@@ -67,7 +67,7 @@ def opened_results(job: Job) -> Iterator[Found]:
     """Open the results of a job read-only. Raises InputError if there are none yet."""
     with opened_state(job) as state:
         scan = scan_quietly(job, state, may_be_empty=True)  # results outlive the files
-        yield find_results(state, state.load_shards(), scan, job.goal(), job.results_path)
+        yield find_results(state, state.load_shards(), scan, job.goal, job.results_path)
 
 
 def preview(job: Job) -> Preview:
@@ -92,7 +92,7 @@ def preview(job: Job) -> Preview:
     holder = find_holder(job) or holder
     planned = _while_at_work(planned) if holder else planned
     planned = replace(planned, notes=(*planned.notes, *(error.message for error in held)))
-    found = Preview(job.shown, job.app_and_version, job.place, job.goal().target, planned, scan, holder)
+    found = Preview(job.shown, job.app_and_version, job.place, job.goal.target, planned, scan, holder)
     return replace(found, idle=tuple(describe_idle(scan, lapsed)), lapsed=lapsed)
 
 
@@ -112,7 +112,7 @@ def _describe_import(entries: list[Entry], files: int) -> str:
 
 def _without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int]:
     """Remove the files that the lock file names as paid under today's run key. Apply verifies them."""
-    key = job.goal().run_key
+    key = job.goal.run_key
     paid = [e.members for e in entries if e.run_key == key and e.status not in UNPAID]
     marks = {members[i : i + 16] for members in paid for i in range(0, len(members), 16)}
     sources = tuple(source for source in scan.sources if short_identity(source.identity) not in marks)
@@ -137,12 +137,12 @@ def _inspect_state(job: Job, state: State, *, is_at_work: bool) -> Report:
     if is_at_work:  # the files on disk are being written
         return describe_job(job, state, scan_quietly(job, state))
     job, folder, shards = look_for_damage(job, state), job.results_path, state.load_shards()
-    damaged = find_damage(state, shards, job.goal(), folder) + find_table_damage(state, folder)
+    damaged = find_damage(state, shards, job.goal, folder) + find_table_damage(state, folder)
     scan = scan_quietly(job, state)
     report = describe_job(job, state, scan, damaged)
     errors: list[RunnerError] = [*load_refused(state)]
     if is_edited(state, folder):
-        errors += lacks_news(without_damage(find_results(state, shards, scan, job.goal(), folder), job.damaged))
+        errors += lacks_news(without_damage(find_results(state, shards, scan, job.goal, folder), job.damaged))
     unwritten = is_missing(state, folder) + len(list_missing(state, folder))
     return replace(report, unwritten=unwritten, problems=(*map(describe_error, errors), *report.problems))
 

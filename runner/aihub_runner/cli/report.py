@@ -71,7 +71,7 @@ def write_report(job: Job, output: Path | None, threshold: float) -> tuple[Path,
     write = write_output if output else write_file
     output = output or job.results_path / FILE_NAME
     with opened_state(job) as state:
-        shards, goal, scan = state.load_shards(), job.goal(), scan_quietly(job, state, may_be_empty=True)
+        shards, goal, scan = state.load_shards(), job.goal, scan_quietly(job, state, may_be_empty=True)
         damaged = find_damage(state, shards, goal, job.results_path)
         results = find_results(state, shards, scan, goal, job.results_path)
         found = Facts(
