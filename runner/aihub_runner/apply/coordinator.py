@@ -6,9 +6,10 @@ and facts are recorded before the next decision.
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aihub_runner.aihub.schemas import run_body
 from aihub_runner.aihub.transport import SENT_WITHIN_S
@@ -17,7 +18,6 @@ from aihub_runner.apply.job import Job
 from aihub_runner.apply.pool import Done, Engine
 from aihub_runner.apply.recorder import Recorder
 from aihub_runner.apply.steps import (
-    AwaitTwin,
     CheckBatch,
     CreateBatch,
     FetchResults,
@@ -31,7 +31,7 @@ from aihub_runner.apply.steps import (
 )
 from aihub_runner.errors import ServiceError, UnknownOutcome
 from aihub_runner.model import MB, REVIEW_STATUS, Batch, Run, Shard
-from aihub_runner.plan.identity import batch_name, fingerprint_members, run_tag
+from aihub_runner.plan.identity import batch_name, batch_stem, claim_stem, fingerprint_members, run_tag
 from aihub_runner.plan.planner import (
     PAYS,
     Action,
@@ -56,13 +56,12 @@ OTHERS = 50  # known runs, to distinguish an empty listing from one that hides r
 class Ground:
     """What is known of the service and of this machine before work starts.
 
-    `batches` maps names to the ids of existing batches. `dismissed_batches` are those that the user decided to skip.
+    `dismissed_batches` are the ids of batches that the user decided to skip.
     `held` are the paths of files that may have been paid for, which is unconfirmed. `is_lock_weak` says that another
     process may hold the state, too. `blind_since_ns` is when the newest known run started (nanoseconds, as the service
     reports it) where no known run is listed any more, else 0.
     """
 
-    batches: Mapping[str, frozenset[int]] = field(default_factory=dict)
     dismissed_batches: frozenset[int] = frozenset()
     held: frozenset[str] = frozenset()
     is_lock_weak: bool = False
@@ -103,7 +102,6 @@ class Coordinator:
         self._attempts: dict[int, int] = {}
         self._waiting: deque[Work] = deque()
         self._starting: deque[int] = deque()
-        self._awaited: set[int] = set()
         self._polled: dict[int, float] = {}
         self._fetching: set[tuple[int, int]] = set()
         self._ground = ground
@@ -210,15 +208,14 @@ class Coordinator:
                 shard.id, ServiceError(what, "check the context, and whether the account can see its batches")
             )
             return
-        before = self._ground.batches.get(name, frozenset()) | self._before(shard)
         now_s = self.engine.client.server_now_s()
         self._asked.add((BATCH, shard.id))
-        self.state.record_batch_intent(shard.id, self.goal.target, name, now_s, before)
+        self.state.record_batch_intent(shard.id, self.goal.target, name, now_s, self._before(shard))
         batch = self._batch(self.state.load_shards(shard.id)[0])
         self._submit(CreateBatch(shard.id, batch.id, name, self.job.target.workspace))
 
     def _before(self, shard: Shard) -> frozenset[int]:
-        """Return the ids of batches of a shard's name that existed before its intent."""
+        """Return the ids of batches that are confirmed as not being the one of its intent."""
         batch = shard.batch_in(self.goal.target)
         return batch.before if batch else frozenset()
 
@@ -226,7 +223,8 @@ class Coordinator:
         batch = shard.batch_in(self.goal.target)
         if batch is not None and batch.name:
             return batch.name
-        return batch_name(self.job.spec.name, shard.fingerprint or fingerprint_members(shard.members))
+        stem = batch_stem(self.job.spec.name, shard.fingerprint or fingerprint_members(shard.members))
+        return batch_name(stem, secrets.token_hex(4))
 
     def _find_batch(self, shard: Shard) -> None:
         batch = self._batch(shard)
@@ -304,6 +302,7 @@ class Coordinator:
                 self.state.known_batches() | self._ground.dismissed_batches,
                 shard.id not in self._created,
                 not self.job.options.again,
+                claim_stem(self._tag(shard), batch.remote_id),
             )
         )
 
@@ -312,7 +311,8 @@ class Coordinator:
             self.recorder.checked.discard(shard.id)  # the batch may change until there is room
             self._starting.append(shard.id)
             return
-        if (elder := self.recorder.elders.get(shard.id)) and not self._takes_over(shard.id, elder):
+        if waiting := self.recorder.clones.next_step(shard, self._batch(shard), self._tag(shard)):
+            self._submit(*waiting)
             return
         batch, attempt = self._batch(shard), self._attempts[shard.id]
         if self._is_blind(batch):
@@ -321,8 +321,7 @@ class Coordinator:
                 shard.id, ServiceError(what, "check the context, and whether the account can see its runs")
             )
             return
-        fingerprint = shard.fingerprint or fingerprint_members(shard.members)
-        tag = run_tag(fingerprint, self.goal.run_key, attempt)
+        fingerprint, tag = shard.fingerprint or fingerprint_members(shard.members), self._tag(shard)
         intent = {
             "fingerprint": fingerprint,
             "run_key": self.goal.run_key,
@@ -346,23 +345,9 @@ class Coordinator:
         since_ms = self._ground.blind_since_ns // 10**6
         return bool(since_ms) and batch.created_ms - since_ms < DAY_S * 1000
 
-    def _takes_over(self, shard_id: int, elder: int) -> bool:
-        """Whether to start a run although another clone has an older batch of the same name; else wait for its run."""
-        [shard] = self.state.load_shards(shard_id)
-        batch = self._batch(shard)
+    def _tag(self, shard: Shard) -> str:
         fingerprint = shard.fingerprint or fingerprint_members(shard.members)
-        tag = run_tag(fingerprint, self.goal.run_key, self._attempts[shard_id])
-        settled_at_s = self.engine.clock() + self.job.spec.limits.settle_s
-        if shard_id in self._awaited and self.job.options.adopt:
-            self.recorder.elders.pop(shard_id)
-            self.reporter.say(f"batch {elder} of the same name has no run; skipped because of --adopt")
-            return True
-        self._awaited.add(shard_id)
-        self.reporter.say(f"batch {elder} of the same name is older; waiting for its run")
-        self._submit(
-            AwaitTwin(shard_id, batch.id, tag, elder, 1, settled_at_s, self.job.options.adopt, self.state.known_runs())
-        )
-        return False
+        return run_tag(fingerprint, self.goal.run_key, self._attempts[shard.id])
 
     def _bound_s(self, batch: Batch) -> int:
         """Return a time before any run on a batch, in Unix seconds. It relies on the service's clock only."""
@@ -372,11 +357,11 @@ class Coordinator:
 
     def _body(self, shard: Shard, batch: Batch, tag: str) -> dict[str, object]:
         assert batch.remote_id is not None
-        secrets = {name: secret.get_secret_value() for name, secret in self.job.secrets.items()}
-        passwords = {member.name: secrets[member.password] for member in shard.members if member.password}
+        values = {name: secret.get_secret_value() for name, secret in self.job.secrets.items()}
+        passwords = {member.name: values[member.password] for member in shard.members if member.password}
         hook = self.job.spec.run.webhook
         webhook = (
-            {"url": hook.url, "headers": {name: secrets[ref.env] for name, ref in hook.headers.items()}}
+            {"url": hook.url, "headers": {name: values[ref.env] for name, ref in hook.headers.items()}}
             if hook
             else None
         )

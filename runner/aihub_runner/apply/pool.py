@@ -16,12 +16,14 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
 from aihub_runner.aihub.client import AIHub
+from aihub_runner.apply.claim import claim_run
 from aihub_runner.apply.fetch import fetch_results
 from aihub_runner.apply.look import await_twin, find_batch, find_run, poll_run
 from aihub_runner.apply.steps import (
     AwaitTwin,
     BatchCreated,
     CheckBatch,
+    ClaimRun,
     CreateBatch,
     Declined,
     Failed,
@@ -71,11 +73,12 @@ WORKERS: dict[type, Callable[..., Outcome]] = {
     CheckBatch: check_batch,
     StartRun: start_run,
     FindRun: find_run,
+    ClaimRun: claim_run,
     AwaitTwin: await_twin,
     PollRun: poll_run,
     FetchResults: fetch_results,
 }
-LOOKING = (CreateBatch, FindBatch, FindRun, AwaitTwin)
+LOOKING = (CreateBatch, FindBatch, FindRun, ClaimRun, AwaitTwin)
 
 
 def do_step(client: AIHub, step: Step) -> Outcome:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from aihub_runner.aihub.schemas import RunInfo, clean_text
 from aihub_runner.aihub.transport import MAX_PATIENCE_S, MAX_WAIT_S
+from aihub_runner.apply.clones import Clones
 from aihub_runner.apply.events import Counts, Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.pool import Engine
@@ -17,6 +18,8 @@ from aihub_runner.apply.steps import (
     BatchCreated,
     CheckBatch,
     Checked,
+    Claimed,
+    ClaimRun,
     CreateBatch,
     Declined,
     Failed,
@@ -63,7 +66,7 @@ class Recorder:
     """Records the outcomes of steps.
 
     `parked` holds the shards to skip for the rest of this apply. `checked` holds those whose batch was just found
-    right. `absent_…` holds rows that are confirmed absent. `elders` holds older batches of another clone, by shard.
+    right. `absent_…` holds rows that are confirmed absent. `clones` decides which of several clones pays.
     `not_before_s` says when to ask again after a temporary refusal. `going` holds the runs in flight. `unrecorded`
     holds started runs that are not committed yet.
     """
@@ -78,8 +81,7 @@ class Recorder:
         self.started: set[int] = set()
         self._created: set[int] = set()
         self.going: set[int] = set()
-        self.elders: dict[int, int] = {}
-        self._reserved: dict[int, int] = {}  # as `elders`, for the whole apply
+        self.clones = Clones(job, state, engine.clock, reporter)
         self.not_before_s: dict[int, float] = {}
         self.outstanding: dict[int, int] = {}
         self.aside: dict[str, SkippedFile] = {}
@@ -279,10 +281,10 @@ class Recorder:
 
     def _record_checked(self, step: CheckBatch, outcome: Outcome) -> None:
         match outcome:
-            case Checked(missing, modified, elders) if not missing:
+            case Checked(missing, modified, elders, is_claimed) if not missing:
                 self.checked.add(step.shard)
                 self.state.record_modified(step.batch, modified)
-                self._reserve_elder(step.shard, elders)
+                self.clones.record_checked(step.shard, elders, is_claimed)
             case Checked(missing):
                 self._checks[step.shard] = self._checks.get(step.shard, 0) + 1
                 self.state.forget_uploads(step.batch, missing)
@@ -299,13 +301,6 @@ class Recorder:
                 self._forget_batch(step)
             case _:
                 self._record_failed(step, outcome)
-
-    def _reserve_elder(self, shard: int, elders: Iterable[int]) -> None:
-        """Choose the older batch whose run a shard waits for: shards of the same names and bytes have one each."""
-        taken = {elder for other, elder in self._reserved.items() if other != shard}
-        elder = next((elder for elder in elders if elder not in taken), None)
-        if elder is not None:
-            self.elders[shard] = self._reserved[shard] = elder
 
     # Runs
 
@@ -346,33 +341,38 @@ class Recorder:
             f"warning: run {info.id} was imported; {', '.join(twins)} carry the same tag, so it was paid twice"
         )
 
+    def _record_claim(self, step: ClaimRun, outcome: Outcome) -> None:
+        if isinstance(outcome, Claimed):
+            self.clones.claims[step.shard] = outcome.elder
+        else:
+            self._record_failed(step, outcome)
+
     def _record_twin(self, step: AwaitTwin, outcome: Outcome) -> None:
-        """Import the run of another clone's older batch; where none shows, let the user decide."""
-        self.elders.pop(step.shard, None)
+        """Import the run of another clone; where none shows, let the user decide."""
         match outcome:
             case RunSeen(info, twins):
                 batch, [shard] = self._batch(step), self.state.load_shards(step.shard)
-                self.state.record_batch_gone(batch.id)
-                row = self.state.record_imported_batch(shard.id, batch.target, step.elder)
-                for member in shard.members:
-                    self.state.record_upload(row, member.name, member.digest)
+                elder, row = info.batch_id or step.elders[0], batch.id
+                if elder != batch.remote_id:
+                    self.state.record_batch_gone(batch.id)
+                    row = self.state.record_imported_batch(shard.id, batch.target, elder)
+                    for member in shard.members:
+                        self.state.record_upload(row, member.name, member.digest)
                 fingerprint, key, attempt = parse_run_tag(step.tag) or ("", "", 0)
                 self.state.close_shard(shard.id, fingerprint)
-                taken = replace(batch, id=row, remote_id=step.elder)
+                taken = replace(batch, id=row, remote_id=elder)
                 run = self.state.record_imported_run(shard.id, taken, (key, attempt, step.tag), info.id)
-                self.reporter.say(f"run {info.id} on batch {step.elder} of another clone was imported")
+                self.reporter.say(f"run {info.id} on batch {elder} of another clone was imported")
                 if twins:
                     self._say_twins(info, twins)
                 self.record_seen(run, info)
             case NotThere() if step.may_take_over:
-                self.elders[step.shard] = step.elder
+                self.clones.settled.add(step.shard)
+                self.checked.discard(step.shard)  # the batch may have changed meanwhile
+                if self.job.options.adopt:
+                    self.reporter.say(f"batch {step.elders[0]} has no run; started because of --adopt")
             case NotThere() | Unsure():
-                why = f"batch {step.elder} of the same name is older than ours and has no run"
-                message = f"shard {step.shard}: {why}{f', {outcome.why}' if isinstance(outcome, Unsure) else ''}"
-                hint = (
-                    f"if nobody uses that batch any more, run `{self.job.command('apply')} --adopt`; else apply later"
-                )
-                self.park(step.shard, UnknownOutcome(message, hint))
+                self.park(step.shard, self.clones.explain(step, outcome))
             case _:
                 self._record_failed(step, outcome)
 
@@ -480,6 +480,7 @@ class Recorder:
         VerifyBatch: _record_verified,
         SendFile: _record_sent,
         CheckBatch: _record_checked,
+        ClaimRun: _record_claim,
         AwaitTwin: _record_twin,
         StartRun: _record_run,
         FindRun: _record_run,

@@ -20,6 +20,7 @@ TAG_PREFIX = "aihub-runner"
 PLAIN = "plain"  # the name of a fetch without includes
 MEMBER_HEX = 16
 
+_NONCE = re.compile("-[0-9a-f]{8}$")
 _TAG = re.compile(rf"{TAG_PREFIX}:([0-9a-f]{{64}}):([0-9a-f]{{16}}):([1-9][0-9]{{0,8}})")
 
 
@@ -70,9 +71,24 @@ def run_key(settings: dict[str, Any]) -> str:
     return _digest(["run", VERSION, settings])[:16]
 
 
-def batch_name(spec_name: str, fingerprint: str) -> str:
-    """Return the name of a batch, by which it can be found again. It proves nothing about the content."""
+def batch_stem(spec_name: str, fingerprint: str) -> str:
+    """Return how the names of all batches for a shard begin, whoever creates them. It proves nothing about content."""
     return f"{spec_name}-{fingerprint}"
+
+
+def batch_name(stem: str, nonce: str) -> str:
+    """Return the name of a batch. `nonce` (8 hex digits) tells the batches of different creators apart."""
+    return f"{stem}-{nonce}"
+
+
+def claim_stem(tag: str, batch_id: int) -> str:
+    """Return how the names of all claims to start a run begin; see `apply.claim`."""
+    return f"{TAG_PREFIX}-claim-{_digest(['claim', tag, batch_id])[:32]}"
+
+
+def stem_of_batch(name: str) -> str:
+    """Return the name of a batch without its nonce."""
+    return _NONCE.sub("", name)
 
 
 def run_tag(fingerprint: str, key: str, attempt: int) -> str:
