@@ -72,7 +72,7 @@ def test_fake_keeps_contexts_apart(http: requests.Session, fake: FakeAIHub) -> N
         (b"[]", "not an object"),
         (b"{}", "name is required"),
         (b'{"name": null}', "name is required"),
-        (b'{"name": 5}', "wrong type"),
+        (b'{"name": 5}', "name must be a text"),
         (b'{"name": ""}', "1 to 255"),
         (b'{"name": "' + b"x" * 256 + b'"}', "1 to 255"),
     ],

@@ -90,4 +90,4 @@ def test_operation_reads_the_body_that_is_described(operation: Operation, descri
     known_kinds = {name: simple(kind) for name, kind in known.items() if name != "file_size"}
     assert known_kinds == {name: simple(kind) for name, kind in wanted.items() if name != "file_size"}
     if operation.body is not None:
-        assert set(operation.required) == set(schema.get("required", ()))
+        assert set(operation.body.required) == set(schema.get("required", ()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import pytest
@@ -12,6 +12,7 @@ import requests
 
 from fake_aihub import FakeAIHub
 from fake_aihub.contract.operations import OPERATIONS
+from fake_aihub.contract.shapes import Count, Shape
 
 
 @pytest.fixture
@@ -157,3 +158,44 @@ def test_escaped_slash_is_part_of_an_id(
 ) -> None:
     assert http.get(f"{open_fake.root}{path}").status_code == 404
     assert open_fake.journal[-1]["operation"] == operation
+
+
+THING = Shape(
+    {
+        "a": int,
+        "b": str | int,
+        "c": [{"d": bool}],
+        "e": Literal["x", "y"],
+        "f": dict,
+        "g": Count,
+        "h": {"i": float},
+    },
+    ["a"],
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({}, "a is required."),
+        ({"a": 1.0}, "a must be a whole number."),
+        ({"a": True}, "a must be a whole number."),
+        ({"a": 1, "b": None}, "b must be a text or a whole number."),
+        ({"a": 1, "c": {}}, "c must be a list."),
+        ({"a": 1, "c": [{"d": True}, {"d": 1}]}, "c.d must be true or false."),
+        ({"a": 1, "c": [{"dd": True}]}, "unknown key 'c.dd'; allowed: d"),
+        ({"a": 1, "e": "z"}, "e must be one of x, y."),
+        ({"a": 1, "f": []}, "f must be an object."),
+        ({"a": 1, "g": -1}, "g must be a whole number from 0."),
+        ({"a": 1, "h": {"i": float("nan")}}, "h.i must be a number."),
+        ({"a": 1, "h": 1}, "h must be an object."),
+        ({"a": 1, "z": 1}, "unknown key 'z'; allowed: a, b, c, e, f, g, h"),
+    ],
+)
+def test_shape_tells_the_first_mistake_by_its_path(value: Any, message: str) -> None:
+    assert str(THING.mistakes(value)[0]) == message
+
+
+def test_shape_takes_what_it_allows() -> None:
+    value = {"a": 10**30, "b": "", "c": [{}, {"d": False}], "e": "y", "f": {"any": None}, "g": 0, "h": {"i": 0.5}}
+    assert THING.mistakes(value) == []

@@ -7,11 +7,18 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fake_aihub.api.lifecycle import SCRIPT, change_run, check_script
-from fake_aihub.api.service import Service, answer, read_json
+from fake_aihub.api.lifecycle import CHANGE, SCRIPT, change_run, check_script
+from fake_aihub.api.service import Service, answer
+from fake_aihub.api.validation import read_json
+from fake_aihub.contract.shapes import Count, Shape
 from fake_aihub.controls.fault_scripts import parse_fault
 from fake_aihub.redact import redact_url
 from fake_aihub.world.entities import ApiError
+
+FAULTS = Shape({"faults": list}, ["faults"])
+CLOCK = Shape({"advance_s": int | float, "offset_s": int | float})
+CHECKPOINT = Shape({"name": str})
+UNITS = Shape({"left": Count})
 
 
 def render_ledger(service: Service) -> dict[str, Any]:
@@ -30,7 +37,7 @@ async def faults(service: Service, request: Request) -> Response:
     if request.method == "DELETE":
         service.faults.scripts.clear()
     if request.method == "POST":
-        given = await read_json(request, {"faults": list}, ("faults",))
+        given = await read_json(request, FAULTS)
         try:
             service.faults.scripts += [parse_fault(script) for script in given["faults"]]
         except ValueError as error:
@@ -42,7 +49,7 @@ async def faults(service: Service, request: Request) -> Response:
 async def clock(service: Service, request: Request) -> Response:
     """GET, POST /_fake/clock: return the time; advance it by `advance_s`, or set its `offset_s`"""
     if request.method == "POST":
-        given = await read_json(request, {"advance_s": (int, float), "offset_s": (int, float)})
+        given = await read_json(request, CLOCK)
         try:
             service.clock.set_offset(given.get("offset_s", service.clock.offset_s) + given.get("advance_s", 0))
         except (ValueError, OverflowError):
@@ -65,7 +72,7 @@ async def rewind(service: Service, request: Request) -> Response:
 async def _read_name(request: Request) -> str:
     if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         return ""
-    given = await read_json(request, {"name": str})
+    given = await read_json(request, CHECKPOINT)
     return str(given.get("name", ""))
 
 
@@ -83,7 +90,7 @@ async def next_run(service: Service, request: Request) -> Response:
 
 async def set_run(service: Service, request: Request) -> Response:
     """POST /_fake/runs/{run_id}: set its status, release it, or reject its review"""
-    given = await read_json(request, {"status": str, "message": str, "action": str})
+    given = await read_json(request, CHANGE)
     run = service.world.runs.get(request.path_params["run_id"])
     if run is None:
         raise ApiError(404, "The run does not exist.")
@@ -93,10 +100,7 @@ async def set_run(service: Service, request: Request) -> Response:
 
 async def units(service: Service, request: Request) -> Response:
     """POST /_fake/units: set the number of runs `left`; unlimited if left out"""
-    left = (await read_json(request, {"left": int})).get("left")
-    if left is not None and left < 0:
-        raise ApiError(400, "left must not be negative.")
-    service.world.set_units(left)
+    service.world.set_units((await read_json(request, UNITS)).get("left"))
     return Response(status_code=204)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
+
+from annotated_types import Interval
 
 from fake_aihub.api.service import Service
 from fake_aihub.contract.evidence import rule
+from fake_aihub.contract.shapes import Count, Shape
 from fake_aihub.world.clock import END_S
 from fake_aihub.world.entities import ApiError, Job, Run
 
@@ -15,17 +18,21 @@ MAX_FILES = 1000
 JOB_SECONDS = 0.1
 FINAL = ("COMPLETE", "FAILED", "CANCELLED")
 WAITING = ("STOPPED_AT_CHECKPOINT", "PAUSED")
-STATUSES = ("RUNNING", *WAITING, *FINAL)
-SCRIPT: Mapping[str, Any] = {
-    "status": str,
-    "message": str,
-    "after_s": int | float,
-    "after_polls": int,
-    "hold": bool,
-    "times": int,
-    "app": str,
-    "file": str,
-}
+Status = Literal["RUNNING", "STOPPED_AT_CHECKPOINT", "PAUSED", "COMPLETE", "FAILED", "CANCELLED"]
+STATUSES = get_args(Status)
+CHANGE = Shape({"status": Status, "message": str, "action": Literal["release", "refuse"]})
+SCRIPT = Shape(
+    {
+        "status": Status,
+        "message": str,
+        "after_s": Annotated[int | float, Interval(ge=0, lt=END_S), "a number of seconds from 0"],
+        "after_polls": Count,
+        "hold": bool,
+        "times": Count,
+        "app": str,
+        "file": str,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +46,8 @@ class Phase:
 
 def check_script(script: Mapping[str, Any]) -> None:
     """Check a script for runs. Raises ApiError 400 if it is invalid."""
-    if unknown := [key for key in script if key not in SCRIPT]:
-        raise ApiError(400, f"Unknown key {unknown[0]}; allowed: {', '.join(SCRIPT)}.")
-    for key, kind in SCRIPT.items():
-        given = script.get(key)
-        if given is not None and (not isinstance(given, kind) or isinstance(given, bool) != (kind is bool)):
-            raise ApiError(400, f"{key} has the wrong type.")
-    if script.get("status", "COMPLETE") not in STATUSES:
-        raise ApiError(400, f"status must be one of {', '.join(STATUSES)}.")
-    if min(script.get("times", 0), script.get("after_s", 0), script.get("after_polls", 0)) < 0:
-        raise ApiError(400, "times, after_s and after_polls must not be negative.")
-    if not script.get("after_s", 0) < END_S:
-        raise ApiError(400, "after_s is too large.")
+    for mistake in SCRIPT.mistakes(script):
+        raise ApiError(400, mistake.show())
     if sum(key in script for key in ("after_s", "after_polls", "hold")) > 1:
         raise ApiError(400, "Only one of after_s, after_polls and hold is allowed.")
 
@@ -103,8 +100,10 @@ def change_run(service: Service, run: Run, given: dict[str, Any]) -> None:
     """Set a run's status, release it, or reject its review. Raises ApiError 400, or 409 in the wrong status."""
     status = run_phase(run, service.clock.now_ns(), service.run_seconds).status
     action, message = given.get("action"), given.get("message", "")
-    if (given.get("status") in STATUSES) == (action in ("release", "refuse")):
-        raise ApiError(400, f"Expected either status ({', '.join(STATUSES)}) or action (release, refuse).")
+    for mistake in CHANGE.mistakes(given):
+        raise ApiError(400, mistake.show())
+    if ("status" in given) == (action is not None):
+        raise ApiError(400, "Expected either status or action.")
     if action is None:
         service.world.set_run(run.id, {"status": given["status"], "message": message})
     elif status in FINAL or (action == "refuse" and status != "STOPPED_AT_CHECKPOINT"):

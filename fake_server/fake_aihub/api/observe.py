@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fake_aihub.api.service import Service, answer, read_json
+from fake_aihub.api.service import Service, answer
+from fake_aihub.api.validation import read_json
+from fake_aihub.contract.shapes import Count, Kind, Shape
 from fake_aihub.controls.har import render_har
 from fake_aihub.controls.verify import CRITERIA, matching, near_misses
 from fake_aihub.world.world import ApiError
 
-NUMBERS: Mapping[str, Any] = {"count": int, "at_least": int, "at_most": int}
+NUMBERS: Mapping[str, Kind] = {"count": Count, "at_least": Count, "at_most": Count}
+QUESTION = Shape({**CRITERIA, **NUMBERS})
 
 
 async def journal(service: Service, request: Request) -> Response:
@@ -40,13 +42,11 @@ async def verify(service: Service, request: Request) -> Response:
 
     409 if the journal has dropped requests, because a count would be wrong.
     """
-    given = await read_json(request, {**CRITERIA, **NUMBERS})
+    given = await read_json(request, QUESTION)
     if service.journal.dropped:
         raise ApiError(409, f"The journal was full and has dropped {service.journal.dropped} requests.")
     criteria = {key: value for key, value in given.items() if key in CRITERIA}
     numbers = {key: value for key, value in given.items() if key in NUMBERS} or {"at_least": 1}
-    if min(numbers.values()) < 0:
-        raise ApiError(400, f"{', '.join(NUMBERS)} must not be negative.")
     entries = [exchange.as_dict() for exchange in service.journal.exchanges]
     count = len(matching(entries, criteria))
     is_met = _meets(count, numbers)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import pickle
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from fake_aihub.contract.evidence import rule
@@ -24,7 +21,6 @@ from fake_aihub.world.entities import ApiError
 from fake_aihub.world.world import World
 
 OWN = {"clock"}  # here it is a Clock, not a name
-MAX_JSON_BYTES = 10 * 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,39 +109,3 @@ class Service:
 def answer(status: int, body: Any) -> Response:
     """Return a JSON response."""
     return JSONResponse(body, status)
-
-
-async def read_object(request: Request) -> dict[str, Any]:
-    """Read a JSON object that can also be written. Raises ApiError 400 for any other body, 413 for a huge one."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_JSON_BYTES:
-            raise ApiError(413, "The request body is too large.")
-    try:
-        given = json.loads(body)
-        # Python's parser accepts what cannot be written as valid JSON in UTF-8: lone surrogates, NaN, infinity.
-        json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
-        raise ApiError(400, "The request body is not JSON.") from None
-    if not isinstance(given, dict):
-        raise ApiError(400, "The request body is not an object.")
-    return given
-
-
-async def read_json(request: Request, types: Mapping[str, Any], required: tuple[str, ...] = ()) -> Any:
-    """Read a JSON object with some of these keys. A null value counts as absent.
-
-    Raises ApiError 400 for a key that is unknown, missing, or of the wrong type.
-    """
-    content = {key: value for key, value in (await read_object(request)).items() if value is not None}
-    for key in content:
-        if key not in types:
-            raise ApiError(400, f"unknown key {key!r}; allowed: {', '.join(types)}")
-    for key in required:
-        if key not in content:
-            raise ApiError(400, f"{key} is required.")
-    for key, kind in types.items():
-        if key in content and (not isinstance(content[key], kind) or isinstance(content[key], bool) != (kind is bool)):
-            raise ApiError(400, f"{key} has the wrong type.")
-    return content

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 from urllib.parse import quote, unquote_to_bytes
 
 from starlette.requests import Request
 
-from fake_aihub.api.service import Service, read_object
+from fake_aihub.api.service import Service
 from fake_aihub.contract.evidence import rule
-from fake_aihub.contract.operations import BY_ID, Kind, Operation
+from fake_aihub.contract.operations import BY_ID, Operation
+from fake_aihub.contract.shapes import Kind, Shape, describe
 from fake_aihub.world.entities import ApiError
 
 MAX_NAME = 255
@@ -27,13 +29,12 @@ def check_query(service: Service, request: Request) -> None:
     """Check the query of a request. Raises ApiError 400."""
     operation = operation_of(request)
     for name, text in request.query_params.multi_items():
-        kind = operation.query.get(name)
-        if kind is None:
+        if name not in operation.query:
             _note_unknown(service, request, name)
-        elif not _fits(kind, text):
-            raise ApiError(400, f"{name} has the wrong type.")
-    for name in operation.required:
-        if name in operation.query and name not in request.query_params:
+        elif not _fits(operation.query[name], text):
+            raise ApiError(400, f"{name} must be {describe(operation.query[name])}.")
+    for name in operation.query.required:
+        if name not in request.query_params:
             raise ApiError(400, f"{name} is required.")
 
 
@@ -42,12 +43,8 @@ def _fits(kind: Kind, text: str) -> bool:
         return text.isascii() and text.isdigit()
     if kind is bool:
         return text.lower() in FLAGS
-    return not _is_choice(kind) or text in get_args(kind)
-
-
-def _is_choice(kind: Kind) -> bool:
     origin: Any = get_origin(kind)
-    return origin is Literal
+    return origin is not Literal or text in get_args(kind)
 
 
 @rule("guess", "unknown parameters and properties are ignored, because the description does not forbid them")
@@ -62,38 +59,40 @@ def _note_unknown(service: Service, request: Request, name: str) -> None:
 @rule("sdk", "a null value counts as absent")
 async def read_body(service: Service, request: Request) -> dict[str, Any]:
     """Read the JSON object of a request. A null value counts as absent. Raises ApiError 400."""
-    operation = operation_of(request)
-    body: dict[str, Any] = _without_nulls(await read_object(request), operation.body)
-    for name in operation.required:
-        if name not in body:
-            raise ApiError(400, f"{name} is required.")
-    for name in _check(operation.body, body, ""):
-        _note_unknown(service, request, name)
+    shape = operation_of(request).body or Shape({})
+    body: dict[str, Any] = _without_nulls(await _read_object(request), shape)
+    for mistake in shape.mistakes(body):
+        if mistake.problem != "unknown":
+            raise ApiError(400, str(mistake))
+        _note_unknown(service, request, mistake.key)
     return body
+
+
+async def read_json(request: Request, shape: Shape) -> dict[str, Any]:
+    """Read a JSON object of a control, as `read_body` does. Unknown keys are mistakes, too."""
+    body: dict[str, Any] = _without_nulls(await _read_object(request), shape)
+    for mistake in shape.mistakes(body):
+        raise ApiError(400, str(mistake))
+    return body
+
+
+async def _read_object(request: Request) -> dict[str, Any]:
+    """Read a JSON object that can also be written. Raises ApiError 400 for any other body."""
+    try:
+        given = json.loads(await request.body())
+        # Python's parser accepts what cannot be written as valid JSON in UTF-8: lone surrogates, NaN, infinity.
+        json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise ApiError(400, "The request body is not JSON.") from None
+    if not isinstance(given, dict):
+        raise ApiError(400, "The request body is not an object.")
+    return given
 
 
 def _without_nulls(value: Any, kind: Kind) -> Any:
     if isinstance(value, dict) and isinstance(kind, Mapping):
         return {key: _without_nulls(item, kind.get(key)) for key, item in value.items() if item is not None}
     return value
-
-
-def _check(kind: Kind, value: Any, where: str) -> Iterator[str]:
-    """Check a value and return the names of all unknown properties. Raises ApiError 400."""
-    if isinstance(kind, Mapping) and isinstance(value, dict):
-        for name, item in value.items():
-            if name in kind:
-                yield from _check(kind[name], item, f"{where}{name}.")
-            else:
-                yield where + name
-    elif isinstance(kind, list) and isinstance(value, list):
-        for item in value:
-            yield from _check(kind[0], item, where)
-    elif _is_choice(kind):
-        if value not in get_args(kind):
-            raise ApiError(400, f"{where[:-1]} must be one of {', '.join(get_args(kind))}.")
-    elif isinstance(kind, Mapping | list) or not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
-        raise ApiError(400, f"{where[:-1]} has the wrong type.")
 
 
 def read_count(request: Request, name: str, default: int, at_most: int | None = None) -> int:

@@ -1,16 +1,12 @@
-"""The operations of the API, each with its documented parameters, headers and properties.
-
-A kind is the type of a value: a type, a union of types, a `Literal` of texts, `[kind]` for a list, or a mapping for an
-object with known properties. `dict` is an object with arbitrary keys.
-"""
+"""The operations of the API, each with its documented parameters, headers and properties."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-Kind = Any
+from fake_aihub.contract.shapes import Kind, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +20,18 @@ class Operation:
     method: str
     path: str
     statuses: tuple[int, ...]
-    query: Mapping[str, Kind] = field(default_factory=dict)
+    query: Shape = field(default_factory=lambda: Shape({}))
     headers: tuple[str, ...] = ("IB-Context",)
-    body: Mapping[str, Kind] | None = None
-    required: tuple[str, ...] = ()
+    body: Shape | None = None
     is_binary: bool = False
     default_error: bool = True
 
 
-# The description of an app run has no webhook_config. The SDK has a model for it.
+FLAGS = ("include_review_results", "include_confidence_scores", "include_validation_results", "include_source_info")
+TEXTS = ("app_id", "app_name", "deployment_id", "username", "run_id")
+NUMBERS = ("from_timestamp", "to_timestamp", "limit", "offset")
+DELETED = ("delete_db_data", "delete_input", "delete_output", "delete_logs")
+# The description of an app run has no webhook_config. The vendor's documentation has one.
 SETTINGS: Mapping[str, Kind] = {
     "keys": {"custom": dict, "secret": dict},
     "runtime_config": {"generate_post_process_pdf": bool, "instabase": {"pdf": {"passwords": dict}}},
@@ -40,132 +39,75 @@ SETTINGS: Mapping[str, Kind] = {
     "webhook_config": {"url": str, "headers": dict},
 }
 RUN_BODY: Mapping[str, Kind] = {
+    **dict.fromkeys(("input_dir", "version", "output_dir", "output_workspace"), str),
     "batch_id": int,
-    "input_dir": str,
-    "version": str,
-    "output_dir": str,
     "settings": SETTINGS,
 }
-APP_BODY: Mapping[str, Kind] = {**RUN_BODY, "app_name": str, "app_id": str, "owner": str, "output_workspace": str}
+APP_BODY = Shape({**RUN_BODY, "app_name": str, "app_id": str, "owner": str})
 # The SDK's method for deployments also takes an output_workspace, which the description omits.
-DEPLOYMENT_BODY: Mapping[str, Kind] = {
-    **RUN_BODY,
-    "manual_upstream_integration": bool,
-    "from_timestamp": int | float,
-    "to_timestamp": int | float,
-    "output_workspace": str,
-}
-RUNS_QUERY: Mapping[str, Kind] = {
-    **dict.fromkeys(("app_id", "app_name", "deployment_id", "username", "run_id"), str),
-    "status": [str],
-    "output_workspaces": [str],
-    **dict.fromkeys(("from_timestamp", "to_timestamp", "limit", "offset"), int),
-    "sort_by": Literal["start_timestamp", "status"],
-    "order": Literal["ASCENDING", "DESCENDING"],
-}
-RESULTS_QUERY: Mapping[str, Kind] = {
-    "include_review_results": bool,
-    "include_confidence_scores": bool,
-    "include_validation_results": bool,
-    "include_source_info": bool,
-    "file_offset": int,
-}
-DELETE_RUN_QUERY: Mapping[str, Kind] = dict.fromkeys(
-    ("delete_db_data", "delete_input", "delete_output", "delete_logs"), bool
+TIMES: Mapping[str, Kind] = dict.fromkeys(("from_timestamp", "to_timestamp"), int | float)
+DEPLOYMENT_BODY = Shape({**RUN_BODY, **TIMES, "manual_upstream_integration": bool})
+RUNS_QUERY = Shape(
+    {
+        **dict.fromkeys(TEXTS, str),
+        **dict.fromkeys(NUMBERS, int),
+        "status": [str],
+        "output_workspaces": [str],
+        "sort_by": Literal["start_timestamp", "status"],
+        "order": Literal["ASCENDING", "DESCENDING"],
+    }
 )
-SECRET_BODY: Mapping[str, Kind] = {
-    "alias": str,
-    "description": str,
-    "value": str,
+RESULTS_QUERY = Shape({**dict.fromkeys(FLAGS, bool), "file_offset": int})
+SECRET: Mapping[str, Kind] = {
+    **dict.fromkeys(("alias", "description", "value"), str),
     "allowed_workspaces_type": Literal["ALL", "SOME", "NONE"],
     "allowed_workspaces": [str],
 }
-AUDIT_BODY: Mapping[str, Kind] = {
-    "start": int,
-    "size": int,
-    "log_type": str,
-    "email": str,
-    "start_time": str,
-    "end_time": str,
-}
-BATCHES_QUERY: Mapping[str, Kind] = {"workspace": str, "username": str, "limit": int, "offset": int}
-MULTIPART_BODY: Mapping[str, Kind] = {"batch_id": int, "filename": str, "file_size": int | str}
-END_BODY: Mapping[str, Kind] = {
-    "action": Literal["commit", "abort"],
-    "parts": [{"part_num": int, "part_id": str}],
-}
+AUDIT_TEXTS = ("log_type", "email", "start_time", "end_time")
+AUDIT_BODY = Shape({"start": int, "size": int, **dict.fromkeys(AUDIT_TEXTS, str)})
+BATCHES_QUERY = Shape({"workspace": str, "username": str, "limit": int, "offset": int})
+UPLOAD_BODY = Shape({"batch_id": int, "filename": str, "file_size": int | str}, ["batch_id", "filename", "file_size"])
+END_BODY = Shape({"action": Literal["commit", "abort"], "parts": [{"part_num": int, "part_id": str}]}, ["action"])
+NODE_QUERY = Shape({"expect-node-type": Literal["file", "folder"]}, ["expect-node-type"])
+NEW_SECRET = Shape(SECRET, ["alias", "value", "allowed_workspaces_type"])
+FILES_QUERY = Shape({"page_size": int, "start_token": str})
 RETRY = ("IB-Context", "IB-Retry-Config")
 MULTIPART = "/v2/batches/multipart-upload"
 SESSION = f"{MULTIPART}/sessions/{{session_id}}"
 BATCH_FILES = "/v2/batches/{batch_id}/files"
 BATCH_FILE = f"{BATCH_FILES}/{{filename}}"
 DEPLOYMENT_RUNS = "/v2/apps/deployments/{deployment-id}/runs"
+NODE = "/v2/files/{path}"
 SECRETS = "/v2/aihub/secrets"
 
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("createBatch", "POST", "/v2/batches", (200,), body={"name": str, "workspace": str}, required=("name",)),
+    Operation("createBatch", "POST", "/v2/batches", (200,), body=Shape({"name": str, "workspace": str}, ["name"])),
     Operation("listBatches", "GET", "/v2/batches", (200,), query=BATCHES_QUERY, default_error=False),
-    Operation(
-        "createMultipartUploadSession",
-        "POST",
-        MULTIPART,
-        (201, 404),
-        body=MULTIPART_BODY,
-        required=("batch_id", "filename", "file_size"),
-    ),
+    Operation("createMultipartUploadSession", "POST", MULTIPART, (201, 404), body=UPLOAD_BODY),
     Operation("uploadMultipartPart", "PUT", f"{SESSION}/parts/{{part_num}}", (201,), is_binary=True),
-    Operation("commitMultipartUploadSession", "POST", SESSION, (201,), body=END_BODY, required=("action",)),
+    Operation("commitMultipartUploadSession", "POST", SESSION, (201,), body=END_BODY),
     Operation("pollBatchesJob", "GET", "/v2/batches/jobs/{job_id}", (200,), default_error=False),
     Operation("getBatch", "GET", "/v2/batches/{batch_id}", (200, 404), default_error=False),
     Operation("deleteBatch", "DELETE", "/v2/batches/{batch_id}", (202, 404), default_error=False),
-    Operation(
-        "listFiles",
-        "GET",
-        BATCH_FILES,
-        (200, 404),
-        query={"page_size": int, "start_token": str},
-        default_error=False,
-    ),
+    Operation("listFiles", "GET", BATCH_FILES, (200, 404), query=FILES_QUERY, default_error=False),
     Operation("addFileToBatch", "PUT", BATCH_FILE, (204, 404), is_binary=True),
     Operation("deleteFileFromBatch", "DELETE", BATCH_FILE, (202, 404), default_error=False),
     Operation("runApp", "POST", "/v2/apps/runs", (200,), body=APP_BODY),
     Operation("listRuns", "GET", "/v2/apps/runs", (200,), query=RUNS_QUERY),
     Operation("runDeployment", "POST", DEPLOYMENT_RUNS, (202,), body=DEPLOYMENT_BODY),
     Operation("getRunStatus", "GET", "/v2/apps/runs/{run_id}", (200,)),
-    Operation("deleteRun", "DELETE", "/v2/apps/runs/{run_id}", (202,), query=DELETE_RUN_QUERY),
+    Operation("deleteRun", "DELETE", "/v2/apps/runs/{run_id}", (202,), query=Shape(dict.fromkeys(DELETED, bool))),
     Operation("getRunResults", "GET", "/v2/apps/runs/{run_id}/results", (200,), query=RESULTS_QUERY),
     Operation("jobStatus", "GET", "/v2/jobs/{job_id}", (200,), default_error=False),
-    Operation(
-        "readFile",
-        "GET",
-        "/v2/files/{path}",
-        (200, 206),
-        query={"expect-node-type": Literal["file", "folder"]},
-        headers=(*RETRY, "Range"),
-        required=("expect-node-type",),
-    ),
+    Operation("readFile", "GET", NODE, (200, 206), query=NODE_QUERY, headers=(*RETRY, "Range")),
     # Its description mentions If-None-Match without listing it.
-    Operation(
-        "writeFile",
-        "PUT",
-        "/v2/files/{path}",
-        (201, 204, 412),
-        headers=("IB-Context", "If-None-Match"),
-        is_binary=True,
-    ),
-    Operation("getFileMetadata", "HEAD", "/v2/files/{path}", (200, 404), headers=RETRY),
-    Operation("deleteFileOrFolder", "DELETE", "/v2/files/{path}", (202,)),
-    Operation("listSecrets", "GET", SECRETS, (200,), query={"workspace": str, "alias": str}),
-    Operation(
-        "createSecret",
-        "POST",
-        SECRETS,
-        (200,),
-        body=SECRET_BODY,
-        required=("alias", "value", "allowed_workspaces_type"),
-    ),
-    Operation("updateSecret", "PATCH", SECRETS, (200,), body=SECRET_BODY, required=("alias",)),
-    Operation("deleteSecret", "DELETE", SECRETS, (200,), body={"alias": str}, required=("alias",)),
+    Operation("writeFile", "PUT", NODE, (201, 204, 412), headers=("IB-Context", "If-None-Match"), is_binary=True),
+    Operation("getFileMetadata", "HEAD", NODE, (200, 404), headers=RETRY),
+    Operation("deleteFileOrFolder", "DELETE", NODE, (202,)),
+    Operation("listSecrets", "GET", SECRETS, (200,), query=Shape({"workspace": str, "alias": str})),
+    Operation("createSecret", "POST", SECRETS, (200,), body=NEW_SECRET),
+    Operation("updateSecret", "PATCH", SECRETS, (200,), body=Shape(SECRET, ["alias"])),
+    Operation("deleteSecret", "DELETE", SECRETS, (200,), body=Shape({"alias": str}, ["alias"])),
     Operation("getAuditLogs", "POST", "/v1/auditlogs", (200,), headers=(), body=AUDIT_BODY),
 )
 BY_ID: Mapping[str, Operation] = {operation.id: operation for operation in OPERATIONS}

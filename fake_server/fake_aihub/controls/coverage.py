@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
-from fake_aihub.contract.operations import BY_ID, Kind
+from fake_aihub.contract.operations import BY_ID
+from fake_aihub.contract.shapes import Kind
 from fake_aihub.controls.journal import Exchange
 
 MAX_NAMES = 100  # for names that clients choose freely

@@ -8,10 +8,14 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from annotated_types import Interval, MinLen, Predicate
 
 from fake_aihub.contract.operations import BY_ID
+from fake_aihub.contract.shapes import Count, Kind, Shape
 from fake_aihub.redact import LEFT_OUT
 
 # Faults of the exchange. Only one applies at a time.
@@ -58,7 +62,6 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "interim": {"status": 103},
     "late": {"status": 202, "body": ""},
 }
-EXPIRING = ("batches", "runs", "results")
 FIELD_VALUE = re.compile(r"[\x20-\x7e]*")
 FRAMING = ("content-length", "transfer-encoding")  # set by the server
 FIELD_NAME = re.compile(r"[A-Za-z0-9-]+")
@@ -122,18 +125,6 @@ def _finite(value: Any) -> Any:
     return value if not isinstance(value, float) or math.isfinite(value) else str(value)
 
 
-def _one_of(*allowed: str) -> tuple[type, Callable[[Any], bool], str]:
-    return str, lambda value: value in allowed, ", ".join(allowed)
-
-
-def _number(kind: Any, least: float, most: float, what: str) -> tuple[Any, Callable[[Any], bool], str]:
-    return kind, lambda value: least <= value <= most, what
-
-
-def _are_fields(value: dict[Any, Any] | list[Any]) -> bool:
-    return all(isinstance(name, str) for name in value)
-
-
 def _is_pattern(text: str) -> bool:
     try:
         re.compile(text)
@@ -152,41 +143,63 @@ def _are_headers(value: dict[Any, Any]) -> bool:
     )
 
 
-# Each key: its type, a further check, and a description of the allowed values.
-KEYS: Mapping[str, tuple[Any, Callable[[Any], Any], str]] = {
-    "operation": _one_of("*", *BY_ID),
-    "nth": _number(int, 1, math.inf, "a whole number from 1"),
-    "times": _number(int, 0, math.inf, "a whole number from 1, or 0 for all calls"),
-    "every": _number(int, 1, math.inf, "a whole number from 1"),
-    "match": (str, lambda _: True, "part of a path"),
-    "token": (str, lambda _: True, "a token"),
-    "when": _one_of("before", "after"),
-    "do": _one_of(*DOS),
-    "status": _number(int, 100, 599, "a status from 200 to 599; for interim, from 102 to 199"),
-    "headers": (dict, _are_headers, "a table of header names and ASCII texts"),
-    "body": (str, lambda _: True, "a text"),
-    "bytes": _number(int, 0, math.inf, "a whole number from 0"),
-    "seconds": _number(int | float, -LONGEST_S, LONGEST_S, "a number of seconds"),
-    "items": _number(int, -math.inf, math.inf, "a whole number"),
-    "name": (str, lambda _: True, "a text"),
-    "fields": (dict | list, _are_fields, "a table of names and values for set, a list of names for leave_out"),
-    "old": (str, _is_pattern, "a regular expression"),
-    "new": (str, lambda _: True, "a text"),
-    "until": _one_of("*", *BY_ID),
+def _seconds(least: float, allowed: str) -> Kind:
+    return Annotated[int | float, Interval(ge=least, le=LONGEST_S), allowed]
+
+
+def _whole(least: int | None, most: int | None, allowed: str) -> Kind:
+    return Annotated[int, Interval(ge=least, le=most), allowed]
+
+
+def _text(fits: Callable[[str], Any], allowed: str) -> Kind:
+    return Annotated[str, Predicate(lambda text: bool(fits(text))), allowed]
+
+
+FROM_1 = _whole(1, None, "a whole number from 1")
+ANY_OPERATION = Literal["*", *BY_ID]  # type: ignore[valid-type]
+# The kind of each key.
+KEYS: Mapping[str, Kind] = {
+    "operation": ANY_OPERATION,
+    "nth": FROM_1,
+    "times": _whole(0, None, "a whole number from 1, or 0 for all calls"),
+    "every": FROM_1,
+    "match": str,
+    "token": str,
+    "when": Literal["before", "after"],
+    "do": Literal[DOS],
+    "status": _whole(200, 599, "a status from 200 to 599"),
+    "headers": Annotated[dict, Predicate(_are_headers), "a table of header names and ASCII texts"],
+    "body": str,
+    "bytes": Count,
+    "seconds": _seconds(0, "a number of seconds from 0"),
+    "items": int,
+    "name": str,
+    "fields": dict | list,
+    "old": _text(_is_pattern, "a regular expression"),
+    "new": str,
+    "until": ANY_OPERATION,
 }
-# Further requirements of a `do`: the key, the check, and a description of the allowed values.
-DEMANDS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
-    "set": ("fields", lambda value: isinstance(value, dict) and value, "a table of names and values"),
-    "leave_out": ("fields", lambda value: isinstance(value, list) and value, "a list of names"),
-    "replace": ("old", bool, "a regular expression"),
-    "twice": ("items", lambda value: value in (1, 2), "1 or 2, the delivery whose response is returned"),
-    "cap": ("items", lambda value: value >= 0, "a whole number from 0"),
-    "cut_tags": ("items", lambda value: value >= 0, "a whole number from 0"),
-    "short_pages": ("items", lambda value: value >= 1, "a whole number from 1"),
-    "interim": ("items", lambda value: 1 <= value <= 100, "a whole number from 1 to 100"),
-    "expire": ("name", lambda value: value in ("", *EXPIRING), f"{', '.join(EXPIRING)}, or empty for batches and runs"),
-    "date": ("name", FIELD_VALUE.fullmatch, "a header value in ASCII"),
+NAMES = Annotated[list[str], MinLen(1), "a list of names"]
+ANY_SECONDS = _seconds(-LONGEST_S, "a number of seconds")
+# The kinds that are different for a `do`.
+DEMANDS: Mapping[str, Mapping[str, Kind]] = {
+    "set": {"fields": Annotated[dict[str, Any], MinLen(1), "a table of names and values"]},
+    "leave_out": {"fields": NAMES},
+    "replace": {"old": _text(lambda text: text and _is_pattern(text), "a regular expression")},
+    "twice": {"items": _whole(1, 2, "1 or 2, the delivery whose response is returned")},
+    "cap": {"items": Count},
+    "cut_tags": {"items": Count},
+    "short_pages": {"items": FROM_1},
+    "interim": {
+        "items": _whole(1, 100, "a whole number from 1 to 100"),
+        "status": _whole(102, 199, "a status from 102 to 199"),
+    },
+    "expire": {"name": Literal["", "batches", "runs", "results"]},
+    "skew": {"seconds": ANY_SECONDS},
+    "date": {"name": _text(FIELD_VALUE.fullmatch, "a header value in ASCII"), "seconds": ANY_SECONDS},
 }
+BATCH_ID = _text(re.compile("([0-9]{1,18})?").fullmatch, "a batch id, or empty")
+NUMERIC = ("status", "bytes", "seconds", "items")
 NOT_IN_A_HEADER = ("operation", "nth", "times", "every", "match", "token")
 
 
@@ -194,35 +207,25 @@ def parse_fault(script: Any) -> Fault:
     """Return the fault of a script. Raises ValueError, which names the key and the allowed values."""
     if not isinstance(script, dict):
         raise ValueError(f"a fault must be a table; allowed keys: {', '.join(KEYS)}")
-    for key, value in script.items():
-        if key not in KEYS:
-            raise ValueError(f"unknown key {key!r}; allowed: {', '.join(KEYS)}")
-        kind, fits, allowed = KEYS[key]
-        if not isinstance(value, kind) or isinstance(value, bool) or not fits(value):
-            raise ValueError(f"{key} is {value!r}; allowed: {allowed}")
-    fault = Fault(**{**DEFAULTS.get(script.get("do", ""), {}), **script})
-    _check_place(fault)
-    key, fits, allowed = DEMANDS.get(fault.do, ("do", bool, ""))
-    if not fits(getattr(fault, key)):
-        raise ValueError(f"{key} is {getattr(fault, key)!r} for {fault.do}; allowed: {allowed}")
-    if fault.seconds < 0 and fault.do not in ("skew", "date"):
-        raise ValueError(f"seconds is {fault.seconds}; allowed: a number of seconds from 0")
-    least, most = (102, 199) if fault.do == "interim" else (200, 599)
-    if not least <= fault.status <= most:
-        raise ValueError(f"status is {fault.status}; allowed: a status from {least} to {most}")
-    return fault
+    do = script.get("do", "reset")
+    known = do if do in DOS else "reset"
+    whole = {**{key: getattr(Fault(), key) for key in KEYS}, **DEFAULTS.get(known, {}), **script}
+    for mistake in _shape_of(known, whole["operation"] in NAMING_BATCHES).mistakes(whole):
+        raise ValueError(f"{known}: " * ("do" in script) + mistake.show())
+    return Fault(**whole)
 
 
-def _check_place(fault: Fault) -> None:
-    """Check that an operation supports this fault. Raises ValueError."""
-    places = PLACES[fault.do]
-    # Changes to responses can apply to all operations at once.
-    wide = ("*",) if fault.do in REWRITES else ()
-    if places and fault.operation not in (*places, *wide):
-        raise ValueError(f"{fault.do} does not support the operation {fault.operation!r}; allowed: {', '.join(places)}")
-    is_of_batches = fault.do == "another" and fault.operation in NAMING_BATCHES
-    if is_of_batches and fault.name and not re.fullmatch("[0-9]{1,18}", fault.name):
-        raise ValueError(f"name is {fault.name!r} for another; allowed: a batch id, or empty")
+@cache
+def _shape_of(do: str, is_of_batches: bool) -> Shape:
+    """Return the shape of a fault with all its keys."""
+    kinds = {**KEYS, **DEMANDS.get(do, {})}
+    if PLACES[do]:
+        # Changes to responses can apply to all operations at once.
+        wide = ("*",) if do in REWRITES else ()
+        kinds["operation"] = Literal[*PLACES[do], *wide]
+    if do == "another" and is_of_batches:
+        kinds["name"] = BATCH_ID
+    return Shape(kinds)
 
 
 def parse_header(text: str, operation: str) -> Fault:
@@ -250,7 +253,7 @@ def _parse_words(text: str) -> dict[str, Any]:
     for word in text.split():
         key, is_pair, value = word.partition("=")
         if is_pair:
-            script[key] = _parse_number(value) if key in KEYS and KEYS[key][0] is not str else value
+            script[key] = _parse_number(value) if key in NUMERIC else value
         elif word in ("before", "after"):
             script["when"] = word
         elif word in DOS:
