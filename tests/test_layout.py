@@ -18,7 +18,7 @@ SOURCES = {"aihub_runner": ROOT / "runner", "fake_aihub": ROOT / "fake_server"}
 # outside; all that it imports is itself.
 ORDER = {
     "aihub_runner": (
-        *("errors", "text", "system", "model", "files", "outfile"),
+        *("errors", "text", "system", "model", "files", "outfile", "version"),
         *("spec", "settings", "sources", "plan", "state", "aihub", "results", "report", "apply"),
         *("__init__", "cli", "__main__"),
     ),

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from os import PathLike
 from typing import Any
 
+from aihub_runner.version import VERSION
+
 __all__ = ["documents"]
-__version__ = "0.1.0"
+__version__ = VERSION
 
 
 def documents(spec: str | PathLike[str], *, fake: bool = False) -> Iterator[dict[str, Any]]:

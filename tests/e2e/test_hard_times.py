@@ -7,20 +7,22 @@ import random
 import resource
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 import aihub_runner.state.database
+from aihub_runner.state.store import State
 
 from .conftest import Project
 
 KILLS = int(os.environ.get("AIHUB_KILLS", "20"))
 RACES = 20
 PARTS = 5  # kills and races are dealt out to this many tests
-EMPTY_PAGES = 17  # of a state without facts
 
 
 @pytest.mark.timeout(1200)
@@ -94,20 +96,25 @@ def test_lease_that_was_taken_over_pays_nothing(project: Project) -> None:
     while not any(entry["operation"] == "createBatch" for entry in project.fake.journal):
         assert process.poll() is None
     with sqlite3.connect(project.folder / "job.state.db") as db:
-        db.execute("UPDATE meta SET value = 'somebody else' WHERE key = 'lease'")
+        db.execute("UPDATE job SET lease = 'somebody else'")
     process.communicate(timeout=20)
     assert process.returncode == 5
     assert project.fake.runs() == []
 
 
+def pages_without_facts() -> int:
+    with tempfile.TemporaryDirectory() as folder, closing(State(Path(folder) / "empty.db")) as state:
+        return int(state.read("PRAGMA page_count")[0][0])
+
+
 def leave_room(monkeypatch: pytest.MonkeyPatch, pages: int) -> None:
     """Let every state file hold only so many pages more than one without facts."""
-    connect = sqlite3.connect
+    connect, empty = sqlite3.connect, pages_without_facts()
 
     def connect_with_little_room(*args: object, **how: object) -> sqlite3.Connection:
         db = connect(*args, **how)  # type: ignore[call-overload]
         used = db.execute("PRAGMA page_count").fetchone()[0]
-        db.execute(f"PRAGMA max_page_count = {max(used, EMPTY_PAGES) + pages}")
+        db.execute(f"PRAGMA max_page_count = {max(used, empty) + pages}")
         return db  # type: ignore[no-any-return]
 
     monkeypatch.setattr(aihub_runner.state.database.sqlite3, "connect", connect_with_little_room)

@@ -23,7 +23,7 @@ FINISHED_NS = 1_790_000_000_000_000_000
 def open_state(folder: Path) -> State:
     """Open a new state that may record."""
     state = State(folder / "job.state.db")
-    state.record_lease("lease", {})
+    state.record_lease("lease", "root")
     return state
 
 

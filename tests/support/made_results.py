@@ -77,8 +77,7 @@ def make_results(
 ) -> None:
     """Record complete runs of `per` files each with their results, under the job's run key."""
     with closing(State(job.state_path)) as state:
-        state.record_meta("root", job.target.root)
-        state.record_lease("made", {})
+        state.record_lease("made", job.target.root)
         number = len([found for shard in state.load_shards() for found in shard.runs])
         for start in range(0, files, per):
             made = [file(index) for index in range(start, min(files, start + per))]

@@ -187,8 +187,8 @@ def _rows(path: Path) -> Iterator[object]:
 
 
 def _masked(table: str, row: dict[str, Any]) -> dict[str, Any]:
-    if table == "meta":
-        return {"key": row["key"], "value": row["value"] not in ("", "[]")}
+    if table == "job":
+        return {name: value not in ("", 0) for name, value in row.items()}
     if table == "pages":  # they hold the run's id and times
         del row["digest"]
     return {name: bool(value) if VOLATILE.fullmatch(name) else value for name, value in row.items()}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aihub_runner.aihub.schemas import parse_results
 from aihub_runner.files import digest_file
-from aihub_runner.results.documents import load_warnings, read_documents, render_document, update_documents
+from aihub_runner.results.documents import read_documents, render_document, update_documents
 from aihub_runner.results.folder import update_tables
 from aihub_runner.results.reader import find_results
 from aihub_runner.text.jsontext import READER, Numeral, render_json, settle
@@ -93,7 +93,7 @@ def test_page_of_odd_numbers_and_names_is_read_and_written_by_the_letter(tmp_pat
     found = find_results(state, state.load_shards(), scan_of(members), goal(), tmp_path)
     update_documents(found)
     assert update_tables(found, ("jsonl", "csv", "xlsx", "parquet")) == []
-    warnings = load_warnings(state)
+    warnings = state.load_warnings()
     state.close()
 
     line = (tmp_path / "documents.jsonl").read_bytes()

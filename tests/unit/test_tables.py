@@ -545,7 +545,7 @@ def test_column_seen_first_keeps_its_name_at_later_applies(tmp_path: Path) -> No
     with made_results(tmp_path, [documents_of(["total", "total"])]) as found:
         update_tables(found, FORMATS)
     with closing(State(tmp_path / "job.state.db")) as state:
-        state.record_lease("lease", {})
+        state.record_lease("lease", "root")
         pages = [json.dumps(documents_of(["Total", "total_2", "total"], ["TOTAL"])).replace('.pdf"', 'b.pdf"').encode()]
         members = record_run(state, tmp_path, "run-0", pages, number=2)
         every = scan_of([*members, *state.load_shards()[0].members])

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from aihub_runner.apply.job import Job
-from aihub_runner.apply.recovery import load_dismissed
 from aihub_runner.errors import ResultsError, RunnerError, Shortage, StateError
 from aihub_runner.files import explain_late
 from aihub_runner.model import DOCUMENTS_NAME, Scan, Shard
@@ -17,6 +16,7 @@ from aihub_runner.results.documents import documents_by_run, is_edited, update_d
 from aihub_runner.results.folder import list_edited, update_tables
 from aihub_runner.results.reader import Found, find_results
 from aihub_runner.state.lockfile import shard_entries, update_lockfile
+from aihub_runner.state.outputs import DOCUMENTS
 from aihub_runner.state.store import State
 
 
@@ -52,7 +52,7 @@ def _write_lockfile(job: Job, state: State, shards: Sequence[Shard]) -> None:
     counts = documents_by_run(state, shards)
     closed = [shard for shard in shards if shard.is_closed]
     entries = [entry for shard in closed for entry in shard_entries(shard, job.app, counts)]
-    update_lockfile(job.lock_path, entries, load_dismissed(state))
+    update_lockfile(job.lock_path, entries, state.load_dismissed())
 
 
 def _keep_cache(state: State, scan: Scan) -> list[str]:
@@ -86,7 +86,7 @@ def _write_results(job: Job, found: Found, steps: _Steps) -> list[str]:
 
 def lacks_news(found: Found) -> list[RunnerError]:
     """Return an error where the user edited the documents and they are out of date."""
-    if found.state.get_meta("documents_from") == found.identify():
+    if found.state.find_made_from(DOCUMENTS) == found.identify():
         return []
     what = f"{found.folder.name}/{DOCUMENTS_NAME}: was edited by hand and lacks newer results"
     return [ResultsError(what, "save your edits elsewhere and apply with --refetch")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -15,22 +14,20 @@ from aihub_runner.spec.patterns import Globs, anchor_names, explain_pattern, lis
 from aihub_runner.state.store import State
 from aihub_runner.text.shown import count
 
-_TAKEN = "patterns that took files"
-
 
 def find_lapsed(job: Job, state: State | None, scan: Scan) -> tuple[str, ...]:
     """List the parts of patterns that matched files before and match none now, unless the spec allows it."""
     if state is None or job.spec.allow_empty:
         return ()
-    before = set(json.loads(state.get_meta(_TAKEN) or "[]"))
+    before = state.load_matched()
     return tuple(part for part in scan.idle if part in before)
 
 
 def record_matched(job: Job, state: State, scan: Scan) -> None:
     """Record which parts of the spec's patterns match files. A lapsed part stays until the spec allows it."""
-    taken = sorted({*scan.busy, *find_lapsed(job, state, scan)})
-    if json.dumps(taken) != state.get_meta(_TAKEN):
-        state.record_meta(_TAKEN, json.dumps(taken))
+    matched = {*scan.busy, *find_lapsed(job, state, scan)}
+    if matched != state.load_matched():
+        state.record_matched(matched)
 
 
 def describe_idle(scan: Scan, lapsed: Iterable[str]) -> list[str]:

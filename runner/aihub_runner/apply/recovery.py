@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,8 +36,6 @@ from aihub_runner.state.lockfile import GIVEN_UP, Entry, load_lockfile
 from aihub_runner.state.store import State
 from aihub_runner.text.shown import are, count
 
-PENDING = "pending entries"
-DISMISSED = "dismissed entries"
 NEVER_PAID = frozenset({GIVEN_UP, "REFUSED"})  # statuses of entries without a known run
 VISIBLE = 50  # known runs that a listing is compared with
 LOOKS = 8  # batches that are checked in parallel
@@ -60,36 +57,15 @@ def in_thread(act: Callable[[], T]) -> T:
     return result.result()
 
 
-def load_pending(state: State) -> list[Entry]:
-    """Load the entries found on the service that are not verified yet."""
-    return [Entry.model_validate(entry) for entry in json.loads(state.get_meta(PENDING) or "[]")]
-
-
-def record_pending(state: State, entries: Iterable[Entry]) -> None:
-    """Record the entries found on the service that are not verified."""
-    state.record_meta(PENDING, json.dumps([entry.model_dump() for entry in entries]))
-
-
-def load_dismissed(state: State) -> set[str]:
-    """Load the run ids (or tags) of entries that the user dismissed."""
-    return set(json.loads(state.get_meta(DISMISSED) or "[]"))
-
-
-def dismiss(state: State, entries: Iterable[Entry]) -> None:
-    """Skip entries from now on: the user decided to pay for their files again."""
-    names = {entry.run_id or entry.tag for entry in entries}
-    state.record_meta(DISMISSED, json.dumps(sorted(load_dismissed(state) | names)))
-
-
 def entries_to_import(job: Job, state: State | None) -> list[Entry]:
     """List the entries that the lock file or an earlier check names and the state lacks."""
     locked = load_lockfile(job.lock_path)
     target = job.goal.target
     if state is None:
         return [entry for entry in locked if entry.target == target]
-    entries = {(entry.identity, entry.run_id): entry for entry in [*load_pending(state), *locked]}  # twins are two
+    entries = {(entry.identity, entry.run_id): entry for entry in [*state.load_pending(), *locked]}  # twins are two
     told = {identity for identity, run_id in entries if run_id}
-    dismissed = load_dismissed(state)
+    dismissed = state.load_dismissed()
     wanted = [
         entry
         for (identity, run_id), entry in entries.items()
@@ -125,7 +101,7 @@ def import_entries(
         elif found.entry.run_key == today and found.entry.status not in NEVER_PAID:
             left.append(found if found.why else replace(found, why="its files differ from the local files"))
     taken = [found.entry.identity for found in left]
-    record_pending(state, [entry for entry in load_pending(state) if entry.identity in taken])
+    state.record_pending([entry for entry in state.load_pending() if entry.identity in taken])
     return left
 
 
@@ -284,7 +260,7 @@ def _import_planned(job: Job, state: State, client: AIHub, found: Survey, plan: 
     for work in plan.work:
         if work.action in PAYS:
             planned.setdefault(_fingerprint(work), []).append(work)
-    known = state.known_runs() | load_dismissed(state)
+    known = state.known_runs() | state.load_dismissed()
     runs = {run.id: run for run in found.runs if run.id not in known and _is_planned(run, planned, goal.run_key)}
     runs = {run_id: _with_batch(job, client, run) for run_id, run in runs.items()}
     entries, twins = choose_twins(survey_entries(runs.values(), goal.target))
@@ -392,7 +368,7 @@ class UnknownBatches:
 
     def _list(self) -> list[BatchInfo]:
         known = _known_batches(self.state) | {entry.batch_id for entry in self._locked}
-        dismissed = load_dismissed(self.state)
+        dismissed = self.state.load_dismissed()
         paid = {run.batch_id for run in self.found.runs if run.id not in dismissed}
         known |= {run.batch_id for run in self.found.runs} - paid  # the user decided about these
         unknown_batches = [b for b in self.found.batches if self._may_be_ours(b) and not known & {b.id, b.name}]
@@ -442,7 +418,7 @@ class UnknownBatches:
         batches = {batch.id for batch in unknown_batches}
         runs = [run for run in self.found.runs if run.batch_id in batches]
         entries, twins = choose_twins(survey_entries(runs, self.job.goal.target))
-        record_pending(self.state, entries)
+        self.state.record_pending(entries)
         known_runs = self.state.known_runs()
         inspected = in_thread(lambda: inspect_entries(self.client, entries, known_runs))
         left = import_entries(self.job, self.state, inspected, scan, self.reporter)

@@ -18,7 +18,7 @@ from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.look import find_run
 from aihub_runner.apply.matching import Finder, Inspected, record_imported, result_names
-from aihub_runner.apply.recovery import dismiss, entries_to_import, import_paid, in_thread
+from aihub_runner.apply.recovery import entries_to_import, import_paid, in_thread
 from aihub_runner.apply.run import hold_state, scan_files
 from aihub_runner.apply.steps import RunSeen
 from aihub_runner.errors import InputError, ServiceError
@@ -115,7 +115,7 @@ def _resubmit(job: Job, state: State, client: AIHub, found: _Open) -> None:
                 f"run `{job.command('apply')}` to fetch its results",
             )
         state.record_given_up(run.id)
-    dismiss(state, [item.entry for item in found.left])
+    state.record_dismissed(item.entry for item in found.left)
 
 
 def _adopt(state: State, client: AIHub, found: _Open, run_id: str) -> None:

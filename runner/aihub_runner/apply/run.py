@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 
@@ -35,7 +33,6 @@ from aihub_runner.apply.recovery import (
     ask_for_gone,
     import_paid,
     in_thread,
-    load_dismissed,
     look_before_paying,
     raise_attempts,
     unverified_error,
@@ -45,15 +42,15 @@ from aihub_runner.errors import InputError, Interrupted, RunnerError, ServiceErr
 from aihub_runner.model import MB, CachedDigest, Scan, SkippedFile, Source
 from aihub_runner.plan.planner import PAYS, Plan, Work, make_plan
 from aihub_runner.report.summary import Problem, Report, describe, describe_error
-from aihub_runner.results.documents import load_warnings
-from aihub_runner.results.folder import forget_tables
 from aihub_runner.results.reader import carry_pages, find_damaged
 from aihub_runner.sources.scan import scan_sources
 from aihub_runner.state.lock import hold_locks, new_lease
+from aihub_runner.state.outputs import DOCUMENTS
 from aihub_runner.state.store import State, read_holder
 from aihub_runner.system.interrupt import ended_in_order
 from aihub_runner.system.shortage import descriptor_limit, fit_parallel, spare_descriptors
 from aihub_runner.text.shown import are, count
+from aihub_runner.version import VERSION
 
 Confirm = Callable[[Plan, Scan], bool]
 
@@ -159,7 +156,7 @@ def _tell_of_others(state: State, client: AIHub, done: Recorder, stop: Event) ->
         runs = in_thread(lambda: client.list_runs(bound_s))
     except RunnerError as error:
         return [f"cannot check for double payments: {error.message}"]
-    known, ours = state.known_runs() | load_dismissed(state), state.known_batches()
+    known, ours = state.known_runs() | state.load_dismissed(), state.known_batches()
     others = [run for run in runs if run.batch_id in ours and run.id not in known]
     return [
         f"run {run.id} on batch {run.batch_id} is not recorded here and was paid for too: "
@@ -171,18 +168,16 @@ def _tell_of_others(state: State, client: AIHub, done: Recorder, stop: Event) ->
 # The next --again finishes one that was interrupted
 
 
-def _again_key(job: Job) -> str:
-    return f"again {job.goal.target} {job.goal.run_key}"
-
-
 def _with_again(job: Job, state: State, reporter: Reporter) -> Job:
     """Return the job with the newest run that --again must pay for again; an interrupted --again keeps its own."""
     if not job.options.again:
         return job
-    mark = state.get_meta(_again_key(job))
-    if mark:
+    goal = job.goal
+    after = state.find_again(goal.target, goal.run_key)
+    if after is None:
+        after = state.newest_run_row()
+    else:
         reporter.say("finishing the interrupted --again")
-    after = int(mark) if mark else state.newest_run_row()
     return replace(job, options=replace(job.options, again_after=after))
 
 
@@ -191,13 +186,13 @@ def _record_again(job: Job, state: State, work: Sequence[Work], *, is_begun: boo
     after = job.options.again_after
     if not job.options.again or after is None:
         return
+    target, run_key = job.goal.target, job.goal.run_key
     if is_begun:
-        state.record_meta(_again_key(job), str(after))
+        state.record_again(target, run_key, after)
         return
-    run_key = job.goal.run_key
     shards = [shard for item in work for shard in state.load_shards(item.shard.id)]
     if all(any(run.id > after and not run.is_open for run in shard.runs_of(run_key)) for shard in shards):
-        state.record_meta(_again_key(job), "")
+        state.forget_again(target, run_key)
 
 
 @contextmanager
@@ -209,16 +204,13 @@ def hold_state(job: Job, stop: Event) -> Iterator[State]:
         state.is_exclusive = is_exclusive
         with closing(state):
             check_root(job, state)
-            state.record_meta("root", job.target.root)
-            since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-            holder = {"pid": os.getpid(), "on": socket.gethostname(), "since": since}
-            state.record_lease(new_lease(), holder)
+            state.record_lease(new_lease(), job.target.root, VERSION)
             yield state
 
 
 def check_root(job: Job, state: State) -> None:
     """Raise InputError where the state was created for another API root."""
-    root = state.get_meta("root")
+    root = state.root
     if root not in ("", job.target.root) and not state.is_unused:
         hint = (
             "pass --fake" if root == FAKE_ROOT else "leave out --fake" if job.is_fake else f"set AIHUB_API_ROOT={root}"
@@ -289,12 +281,11 @@ def plan_job(job: Job, state: State | None, scan: Scan, held: Collection[str] = 
 def _follow_results(job: Job, state: State) -> None:
     """Copy fetched pages to a new results folder; whatever is missing there is fetched again."""
     place = Path(os.path.relpath(job.results_path, job.folder)).as_posix()
-    if state.get_meta("results") not in ("", place):
-        carry_pages(state, job.folder / state.get_meta("results"), job.results_path)
-        state.record_meta("documents_digest", "")
-        state.record_meta("documents_from", "")
-        forget_tables(state)
-    state.record_meta("results", place)
+    if state.results not in ("", place):
+        carry_pages(state, job.folder / state.results, job.results_path)
+        state.forget_all_outputs()
+    if state.results != place:
+        state.record_results_folder(place)
 
 
 def look_for_damage(job: Job, state: State, among: Collection[int] | None = None) -> Job:
@@ -334,7 +325,7 @@ def _prepare(
     if job.options.retry_failed:
         state.forget_refused()
     if job.options.refetch:
-        state.record_meta("documents_from", "")
+        state.record_made_from(DOCUMENTS, "")
     held: frozenset[str] = frozenset()
     try:
         ask_for_gone(job, state, client)
@@ -374,7 +365,7 @@ def _allow_paying(
         plan = plan_job(job, state, scan, held)
     if job.options.again:
         plan = raise_attempts(plan, job, found.runs)
-    dismissed = load_dismissed(state)
+    dismissed = state.load_dismissed()
     dismissed_batches = frozenset(run.batch_id for run in found.runs if run.id in dismissed and run.batch_id)
     ground = replace(
         ground,
@@ -452,7 +443,7 @@ def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) 
         idle=tuple(describe_idle(scan, lapsed)),
         lapsed=lapsed,
         notes=(*notes, *plan.notes),
-        warnings=tuple(load_warnings(state)),
+        warnings=tuple(state.load_warnings()),
         fake=job.is_fake,
         results=str(job.results_path),
     )

@@ -20,7 +20,7 @@ from aihub_runner.plan.identity import short_identity
 from aihub_runner.plan.planner import Action, Plan
 from aihub_runner.report.summary import Preview, Report, at_work, describe_error
 from aihub_runner.results.documents import find_damage, is_edited, is_missing, without_damage
-from aihub_runner.results.folder import find_table_damage, list_missing, load_refused
+from aihub_runner.results.folder import find_table_damage, list_missing
 from aihub_runner.results.reader import Found, find_results
 from aihub_runner.state.lock import is_locked
 from aihub_runner.state.lockfile import Entry
@@ -140,7 +140,7 @@ def _inspect_state(job: Job, state: State, *, is_at_work: bool) -> Report:
     damaged = find_damage(state, shards, job.goal, folder) + find_table_damage(state, folder)
     scan = scan_quietly(job, state)
     report = describe_job(job, state, scan, damaged)
-    errors: list[RunnerError] = [*load_refused(state)]
+    errors: list[RunnerError] = [*state.load_table_errors()]
     if is_edited(state, folder):
         errors += lacks_news(without_damage(find_results(state, shards, scan, job.goal, folder), job.damaged))
     unwritten = is_missing(state, folder) + len(list_missing(state, folder))

@@ -14,50 +14,47 @@ from aihub_runner.plan.planner import Goal
 from aihub_runner.results.reader import Chosen, Document, Found, choose_runs, find_damaged
 from aihub_runner.results.writers.sink import as_line
 from aihub_runner.results.written import load_written, note_written
+from aihub_runner.state.outputs import DOCUMENTS, Output
 from aihub_runner.state.store import State
 from aihub_runner.text.jsontext import READER, read_whole
 
 MAX_WARNINGS = 1000
+_NO_OUTPUT = Output("", "", 0, 0)
 
 
 def update_documents(found: Found) -> None:
     """Write the file if it is missing or its inputs have changed. The caller checks for edits, see `is_edited`.
 
-    Records invalid JSON in the results, see `load_warnings`. Raises ResultsError if raw pages are missing, StateError
+    Records invalid JSON in the results as warnings. Raises ResultsError if raw pages are missing, StateError
     if the disk is full.
     """
     state, path, made_from = found.state, found.folder / DOCUMENTS_NAME, found.identify()
-    if path.is_file() and state.get_meta("documents_from") == made_from:
+    if path.is_file() and state.find_made_from(DOCUMENTS) == made_from:
         return
 
     def announce(digest: str) -> None:  # a crash between the two leaves a file that is known to be ours
-        state.record_meta("documents_next", digest)
+        state.record_announced({DOCUMENTS_NAME: digest})
 
     odd: dict[str, None] = {}
     documents = replace(found, tell=lambda text: odd.setdefault(text)).documents()
     digest = write_file(path, map(render_document, documents), announce)
     with state.transaction():
-        state.record_meta("documents_from", made_from)
-        state.record_meta("documents_digest", digest)
-        state.record_meta("documents_warnings", json.dumps(list(odd)[:MAX_WARNINGS]))
+        state.record_made_from(DOCUMENTS, made_from)
+        state.record_output(DOCUMENTS_NAME, digest)
+        state.record_warnings(DOCUMENTS, list(odd)[:MAX_WARNINGS])
     note_written(found.folder, {DOCUMENTS_NAME: digest})
-
-
-def load_warnings(state: State) -> list[str]:
-    """Load the warnings about invalid JSON in the results, and its replacements."""
-    found = [json.loads(state.get_meta(key) or "[]") for key in ("documents_warnings", "cases_warnings")]
-    return [*found[0], *found[1]]
 
 
 def is_edited(state: State, folder: Path) -> bool:
     """Whether the file was edited since we wrote it."""
-    written = state.get_meta("documents_digest")
-    return bool(written) and not _is_ours(state, folder) and digest_file(folder / DOCUMENTS_NAME) != ""
+    written = state.load_outputs().get(DOCUMENTS_NAME, _NO_OUTPUT)
+    return bool(written.digest) and not _is_ours(state, folder) and digest_file(folder / DOCUMENTS_NAME) != ""
 
 
 def _is_ours(state: State, folder: Path) -> bool:
     """Whether the file exists as we wrote it."""
-    ours = [state.get_meta("documents_digest"), state.get_meta("documents_next")]
+    written = state.load_outputs().get(DOCUMENTS_NAME, _NO_OUTPUT)
+    ours = [written.digest, written.announced]
     ours += [load_written(folder).get(DOCUMENTS_NAME, "")]  # written under a newer state file
     return digest_file(folder / DOCUMENTS_NAME) in filter(None, ours)
 
@@ -88,7 +85,8 @@ def find_damage(state: State, shards: Iterable[Shard], goal: Goal, folder: Path)
 
 def is_missing(state: State, folder: Path) -> bool:
     """Whether the file was written, and no longer exists."""
-    return bool(state.get_meta("documents_digest")) and not (folder / DOCUMENTS_NAME).is_file()
+    written = state.load_outputs().get(DOCUMENTS_NAME, _NO_OUTPUT)
+    return bool(written.digest) and not (folder / DOCUMENTS_NAME).is_file()
 
 
 def render_document(document: Mapping[str, Any]) -> bytes:

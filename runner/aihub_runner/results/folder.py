@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from aihub_runner.errors import InputError, ResultsError, RunnerError, Shortage
 from aihub_runner.files import Draft, digest_file, explain_disk
+from aihub_runner.model import DOCUMENTS_NAME
 from aihub_runner.results.naming import Names, parse_names
 from aihub_runner.results.reader import Found
 from aihub_runner.results.tables import VERSION, Layout, Row, Table, survey
 from aihub_runner.results.writers.formats import MEMORY_BYTES, open_sink
 from aihub_runner.results.writers.sink import WAITING, Sink
 from aihub_runner.results.written import load_written, note_written
+from aihub_runner.state.outputs import TABLES, Output
 from aihub_runner.state.store import State
 from aihub_runner.system.shortage import spare_descriptors
 
@@ -35,15 +35,15 @@ def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) 
     state, folder = found.state, found.folder
     made_from = f"{VERSION} {'+'.join(sorted(formats))} {found.identify()}"
     record = _load_record(state)
-    if not again and state.get_meta("tables_from") == made_from and not list_missing(state, folder):
-        return load_refused(state)
-    state.record_meta("tables_from", "")  # after a crash, the next apply writes them again
+    if not again and state.find_made_from(TABLES) == made_from and not list_missing(state, folder):
+        return state.load_table_errors()
+    state.record_made_from(TABLES, "")  # after a crash, the next apply writes them again
     _sweep(folder)
     left = set() if again else set(list_edited(state, folder))
     odd: dict[str, None] = {}
     cases = replace(found, tell=lambda text: odd.setdefault(text)).cases()
     layout = survey(found.documents(), cases, load_names(state))
-    state.record_meta("columns", layout.names().as_text())
+    state.record_column_names(layout.names().as_text())
     wanted = [Target(table, format) for table in layout.tables() for format in formats]
     todo = [target for target in wanted if target.path not in left]
     errors: dict[str, RunnerError] = {}
@@ -57,10 +57,10 @@ def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) 
         error if isinstance(error, Shortage) else ResultsError(error.message, error.hint) for error in errors.values()
     ]
     with state.transaction():
-        state.record_meta("cases_warnings", json.dumps(list(odd)[:MAX_WARNINGS]))
-        state.record_meta("tables_refused", json.dumps([_as_record(error) for error in refused]))
-        state.record_meta("tables_from", "" if broken else made_from)
-    note_written(folder, {path: str(written[0]) for path, written in _load_record(state).items()})
+        state.record_warnings(TABLES, list(odd)[:MAX_WARNINGS])
+        state.record_table_errors(refused)
+        state.record_made_from(TABLES, "" if broken else made_from)
+    note_written(folder, {path: written.digest for path, written in _load_record(state).items()})
     return refused
 
 
@@ -80,46 +80,28 @@ class Target:
 # The record of written tables
 
 
-def _load_record(state: State) -> dict[str, list[Any]]:
-    """Load the digest, size and modification time of each table, by its path in the results folder."""
-    return json.loads(state.get_meta("tables") or "{}")  # type: ignore[no-any-return]
-
-
-def forget_tables(state: State) -> None:
-    """Forget the written tables, since the results folder has changed."""
-    for key in ("tables", "tables_next", "tables_from", "tables_refused"):
-        state.record_meta(key, "")
+def _load_record(state: State) -> dict[str, Output]:
+    """Load the record of each written table, by its path in the results folder."""
+    outputs = state.load_outputs()
+    return {path: output for path, output in outputs.items() if output.digest and path != DOCUMENTS_NAME}
 
 
 def load_names(state: State) -> Names:
     """Load the column names of earlier applies, which stay the same."""
-    return parse_names(state.get_meta("columns"))
-
-
-def load_refused(state: State) -> list[RunnerError]:
-    """Load the errors of tables that could not be written."""
-    return [
-        Shortage(message, hint) if lacking else ResultsError(message, hint)
-        for message, hint, *lacking in json.loads(state.get_meta("tables_refused") or "[]")
-    ]
-
-
-def _as_record(error: RunnerError) -> list[object]:
-    return [error.message, error.hint, *([True] if isinstance(error, Shortage) else [])]
+    return parse_names(state.load_column_names())
 
 
 def list_edited(state: State, folder: Path) -> list[str]:
     """List the tables that were edited since we wrote them."""
-    announced = json.loads(state.get_meta("tables_next") or "{}")
-    record, later = _load_record(state), load_written(folder)  # written under a newer state file
+    later = load_written(folder)  # written under a newer state file
     return sorted(
-        path for path in record if _is_edited(folder / path, record[path], (announced.get(path), later.get(path)))
+        path for path, written in _load_record(state).items() if _is_edited(folder / path, written, later.get(path))
     )
 
 
-def _is_edited(path: Path, written: list[Any], also: tuple[str | None, ...]) -> bool:
-    digest, *stat = written
-    return _stat(path) != stat and digest_file(path) not in ("", digest, *also)
+def _is_edited(path: Path, written: Output, later: str | None) -> bool:
+    is_same = _stat(path) == (written.size, written.mtime_ns)
+    return not is_same and digest_file(path) not in ("", written.digest, written.announced, later)
 
 
 def find_table_damage(state: State, folder: Path) -> list[str]:
@@ -133,22 +115,22 @@ def list_missing(state: State, folder: Path) -> list[str]:
     return sorted(path for path in _load_record(state) if not (folder / path).is_file())
 
 
-def _stat(path: Path) -> list[int]:
+def _stat(path: Path) -> tuple[int, int]:
+    """Return the size and modification time of a file, both 0 if it is missing."""
     try:
         found = path.stat()
     except OSError:
-        return []
-    return [found.st_size, found.st_mtime_ns]
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
 
 
 def _remove(state: State, folder: Path, paths: Iterable[str]) -> None:
     """Remove tables that are no longer needed, or can no longer be written. They would show old results."""
-    record = _load_record(state)
+    paths = list(paths)
     for path in paths:
         with explain_disk(folder / path):
             (folder / path).unlink(missing_ok=True)
-        del record[path]
-    state.record_meta("tables", json.dumps(record))
+    state.forget_outputs(paths)
 
 
 def _sweep(folder: Path) -> None:
@@ -206,9 +188,9 @@ class _Writing:
         if self._draft and not self.error:
             self._try(self._draft.publish)
 
-    def record(self) -> list[Any]:
-        """Return the record of the file."""
-        return [self.digest, *_stat(self._path)]
+    def record(self, state: State) -> None:
+        """Record the file."""
+        state.record_output(self.target.path, self.digest, *_stat(self._path))
 
     def close(self) -> None:
         """Remove everything that was not published."""
@@ -251,9 +233,10 @@ def _fill(found: Found, layout: Layout, writing: Sequence[_Writing]) -> None:
 
 def _publish(state: State, writing: Sequence[_Writing]) -> None:
     """Publish files. After a crash in between, the published ones are still known to be ours."""
-    announced = {one.target.path: one.digest for one in writing}
-    state.record_meta("tables_next", json.dumps(announced))
+    state.record_announced({one.target.path: one.digest for one in writing})
     for one in writing:
         one.publish()
-    written = {one.target.path: one.record() for one in writing if not one.error}
-    state.record_meta("tables", json.dumps(_load_record(state) | written))
+    with state.transaction():
+        for one in writing:
+            if not one.error:
+                one.record(state)

@@ -19,7 +19,7 @@ from pathlib import Path
 from aihub_runner.errors import Shortage, StateError
 from aihub_runner.system.shortage import find_shortage, probe_shortage
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # Statements that migrate each version to the next. New columns come last, as in schema.sql.
 MIGRATIONS = {
     1: "ALTER TABLE batches ADD COLUMN sent_s REAL; ALTER TABLE fetches ADD COLUMN fetched_s REAL;",
@@ -39,11 +39,60 @@ MIGRATIONS = {
         DROP INDEX members_by_path;
         CREATE INDEX members_by_path ON new_members (path);
     """,
+    3: """
+        CREATE TEMP VIEW facts AS SELECT key AS fact, value FROM meta WHERE value <> '';
+        INSERT INTO job (id) VALUES (1);
+        UPDATE job SET root = value FROM facts WHERE fact = 'root';
+        UPDATE job SET results = value FROM facts WHERE fact = 'results';
+        UPDATE job SET column_names = value FROM facts WHERE fact = 'columns';
+        INSERT INTO agains SELECT substr(fact, 7, 16), substr(fact, 24), value FROM facts WHERE fact LIKE 'again %';
+        INSERT INTO matched_parts
+            SELECT one.value FROM facts, json_each(facts.value) AS one WHERE fact = 'patterns that took files';
+        INSERT INTO dismissed_runs
+            SELECT one.value FROM facts, json_each(facts.value) AS one WHERE fact = 'dismissed entries';
+        INSERT INTO pending_entries
+            SELECT NULL, json_extract(one.value, '$.fingerprint'), json_extract(one.value, '$.fingerprint_version'),
+                   json_extract(one.value, '$.target'), json_extract(one.value, '$.run_key'),
+                   json_extract(one.value, '$.batch_id'), json_extract(one.value, '$.run_id'),
+                   json_extract(one.value, '$.attempt'), json_extract(one.value, '$.app'),
+                   json_extract(one.value, '$.status'), json_extract(one.value, '$.files'),
+                   json_extract(one.value, '$.documents'), json_extract(one.value, '$.when'),
+                   json_extract(one.value, '$.members')
+            FROM facts, json_each(facts.value) AS one WHERE fact = 'pending entries';
+        INSERT INTO outputs (path, digest) SELECT 'documents.jsonl', value FROM facts WHERE fact = 'documents_digest';
+        INSERT INTO outputs (path, digest, size, mtime_ns)
+            SELECT one.key, json_extract(one.value, '$[0]'), coalesce(json_extract(one.value, '$[1]'), 0),
+                   coalesce(json_extract(one.value, '$[2]'), 0)
+            FROM facts, json_each(facts.value) AS one WHERE fact = 'tables';
+        INSERT INTO outputs (path, announced)
+            SELECT 'documents.jsonl', value FROM facts WHERE fact = 'documents_next'
+            ON CONFLICT (path) DO UPDATE SET announced = excluded.announced;
+        INSERT INTO outputs (path, announced)
+            SELECT one.key, one.value FROM facts, json_each(facts.value) AS one WHERE fact = 'tables_next'
+            ON CONFLICT (path) DO UPDATE SET announced = excluded.announced;
+        INSERT INTO made_from SELECT substr(fact, 1, instr(fact, '_') - 1), value
+            FROM facts WHERE fact IN ('documents_from', 'tables_from');
+        INSERT INTO result_warnings
+            SELECT iif(fact = 'cases_warnings', 'tables', 'documents'), one.key, one.value
+            FROM facts, json_each(facts.value) AS one WHERE fact IN ('documents_warnings', 'cases_warnings');
+        INSERT INTO table_errors
+            SELECT NULL, json_extract(one.value, '$[0]'), json_extract(one.value, '$[1]'),
+                   coalesce(json_extract(one.value, '$[2]'), 0)
+            FROM facts, json_each(facts.value) AS one WHERE fact = 'tables_refused';
+        DROP VIEW facts;
+        DROP TABLE meta;
+    """,
 }
 REBUILT = {
     2: ("batches", "uploads", "runs", "members")
 }  # tables to copy into new ones, because their constraints change
-ADDED = {2: ("foreign_batches",)}
+ADDED = {
+    2: ("foreign_batches",),
+    3: (
+        *("job", "agains", "matched_parts", "pending_entries", "dismissed_runs"),
+        *("outputs", "made_from", "result_warnings", "table_errors"),
+    ),
+}
 BUSY_TIMEOUT_S = 10.0
 
 PATIENCE_S = (0.05, 0.1, 0.2, 0.4, 0.8)  # between attempts, while our other threads have too many files open
@@ -133,10 +182,7 @@ def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> sqlite3.Conn
     """Migrate a file to the current schema; a read-only one is copied to memory and migrated there."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
-        raise StateError(
-            f"{path.name}: written by a newer version, schema {version}; this version supports {SCHEMA_VERSION}",
-            "upgrade aihub-runner",
-        )
+        raise _too_new(db, path, version)
     if version == 0 and write:
         if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise StateError(f"{path.name}: is not a state file of aihub-runner", "use --state with another path")
@@ -153,6 +199,19 @@ def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> sqlite3.Conn
     return db
 
 
+def _too_new(db: sqlite3.Connection, path: Path, schema: int) -> StateError:
+    try:
+        writer = f"aihub-runner {db.execute('SELECT version FROM job').fetchone()[0]}"
+    except (sqlite3.Error, TypeError):
+        writer = "a newer version"
+    copy = path.with_name(f"{path.name}.v{SCHEMA_VERSION}")
+    older = f"; {copy.name} is a copy from before the upgrade, and does not know what was paid since" * copy.exists()
+    return StateError(
+        f"{path.name}: written by {writer}, schema {schema}; this version supports {SCHEMA_VERSION}",
+        f"upgrade aihub-runner{older}",
+    )
+
+
 def _schema() -> str:
     return resources.files("aihub_runner.state").joinpath("schema.sql").read_text(encoding="utf-8")
 
@@ -163,7 +222,7 @@ def _migrate(version: int) -> str:
     create = [_create(table).replace("CREATE TABLE ", "CREATE TABLE new_", 1) for table in tables]
     replace = [f"DROP TABLE {table}; ALTER TABLE new_{table} RENAME TO {table};" for table in tables]
     added = [_create(table) for table in ADDED.get(version, ())]
-    return "\n".join([*create, MIGRATIONS[version], *replace, *added])
+    return "\n".join([*create, *added, MIGRATIONS[version], *replace])
 
 
 def _create(table: str) -> str:

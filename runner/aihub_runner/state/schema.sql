@@ -1,10 +1,88 @@
 -- The state of one spec. Rows hold facts, null until they are known; phases are derived from them.
 -- Times ending in _s are Unix seconds of the server's clock, in _ns nanoseconds.
 
-CREATE TABLE meta (
-    key   TEXT PRIMARY KEY,
-    value TEXT NOT NULL
+-- One row: the API root that the state belongs to, the results folder relative to the spec's, the version of aihub-runner
+-- that wrote last (every later version keeps this column), and who holds the state. Intents are recorded only under the
+-- holder's lease. column_names is the JSON of results/naming.py: names may hold characters that no TEXT can.
+CREATE TABLE job (
+    id           INTEGER PRIMARY KEY CHECK (id = 1),
+    root         TEXT NOT NULL DEFAULT '',
+    results      TEXT NOT NULL DEFAULT '',
+    version      TEXT NOT NULL DEFAULT '',
+    lease        TEXT NOT NULL DEFAULT '',
+    holder_pid   INTEGER NOT NULL DEFAULT 0,
+    holder_host  TEXT NOT NULL DEFAULT '',
+    holder_since TEXT NOT NULL DEFAULT '',
+    column_names TEXT NOT NULL DEFAULT ''
+);
+INSERT INTO job (id) VALUES (1);
+
+-- An interrupted `--again`: runs newer than this row of `runs` are its work.
+CREATE TABLE agains (
+    target    TEXT NOT NULL,
+    run_key   TEXT NOT NULL,
+    after_run INTEGER NOT NULL,
+    PRIMARY KEY (target, run_key)
 ) WITHOUT ROWID;
+
+-- Parts of the spec's patterns that matched files.
+CREATE TABLE matched_parts (
+    part TEXT PRIMARY KEY
+) WITHOUT ROWID;
+
+-- Runs found on the service that are not verified yet, as lock file entries.
+CREATE TABLE pending_entries (
+    id                  INTEGER PRIMARY KEY,
+    fingerprint         TEXT NOT NULL,
+    fingerprint_version INTEGER NOT NULL,
+    target              TEXT NOT NULL,
+    run_key             TEXT NOT NULL,
+    batch_id            INTEGER NOT NULL,
+    run_id              TEXT NOT NULL,
+    attempt             INTEGER NOT NULL,
+    app                 TEXT NOT NULL,
+    status              TEXT NOT NULL,
+    files               INTEGER NOT NULL,
+    documents           INTEGER NOT NULL,
+    "when"              TEXT NOT NULL,
+    members             TEXT NOT NULL
+);
+
+-- Runs, by id or tag, whose files a person decided to pay for again.
+CREATE TABLE dismissed_runs (
+    name TEXT PRIMARY KEY
+) WITHOUT ROWID;
+
+-- Files in the results folder, as written. announced is the digest recorded just before: after a crash between the two,
+-- the file is still known to be ours. digest is empty for a file that was only announced.
+CREATE TABLE outputs (
+    path      TEXT PRIMARY KEY,
+    digest    TEXT NOT NULL DEFAULT '',
+    announced TEXT NOT NULL DEFAULT '',
+    size      INTEGER NOT NULL DEFAULT 0,
+    mtime_ns  INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+
+-- What each kind of output, documents or tables, was made from.
+CREATE TABLE made_from (
+    kind     TEXT PRIMARY KEY,
+    identity TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE result_warnings (
+    kind     TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    message  TEXT NOT NULL,
+    PRIMARY KEY (kind, position)
+) WITHOUT ROWID;
+
+-- Tables that could not be written, and whether this machine lacked something for them.
+CREATE TABLE table_errors (
+    id          INTEGER PRIMARY KEY,
+    message     TEXT NOT NULL,
+    hint        TEXT NOT NULL,
+    is_shortage INTEGER NOT NULL
+);
 
 -- The stat cache: saves hashing, decides nothing.
 CREATE TABLE scanned (

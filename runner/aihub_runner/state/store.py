@@ -1,4 +1,4 @@
-"""The recorded facts of one spec. Only this module and `fetches` know the tables of schema.sql.
+"""The recorded facts of one spec. Only the modules of this package know the tables of schema.sql.
 
 Every `record_` and `forget_` is one transaction, durable when it returns, unless it runs inside `transaction()`.
 Raises StateError for every error of the file.
@@ -17,7 +17,9 @@ from aihub_runner.model import Batch, CachedDigest, Member, Run, Shard, Stat
 from aihub_runner.plan.identity import VERSION as FINGERPRINT_VERSION
 from aihub_runner.plan.planner import Move
 from aihub_runner.state.database import fits_column
+from aihub_runner.state.facts import JobFacts
 from aihub_runner.state.fetches import Fetches
+from aihub_runner.state.outputs import Outputs
 from aihub_runner.system.moment import Moment
 from aihub_runner.system.moment import now as moment_now
 
@@ -25,44 +27,18 @@ from aihub_runner.system.moment import now as moment_now
 _NOT_PLAIN = frozenset({"lost_s", "since_boot", "since_mono", "gone", "given_up"})
 
 
-class State(Fetches):
+class State(JobFacts, Outputs, Fetches):
     """The state of one spec, for one thread. With `write=False` nothing is created or changed."""
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
         super().__init__(path, write=write)
         self.is_exclusive = True  # whether the lock beside it excludes others
         self._all_shards: tuple[int, list[Shard]] | None = None
-        self._lease = ""
-
-    # What holds the state
-
-    def get_meta(self, key: str) -> str:
-        """Return a fact about the whole state, or an empty string."""
-        rows = self.read("SELECT value FROM meta WHERE key = ?", key)
-        return str(rows[0]["value"]) if rows else ""
 
     @property
     def is_unused(self) -> bool:
         """Whether no work was ever recorded here."""
         return not self.read("SELECT 1 FROM shards LIMIT 1")
-
-    def record_meta(self, key: str, value: str) -> None:
-        """Record a fact about the whole state."""
-        self.write("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", key, value)
-
-    def record_lease(self, lease: str, holder: Mapping[str, object]) -> None:
-        """Take over the state: from now on only the holder of this lease may record an intent."""
-        with self.transaction():
-            self.record_meta("lease", lease)
-            self.record_meta("holder", json.dumps(holder))
-        self._lease = lease
-
-    def _check_lease(self) -> None:
-        if not self.read("SELECT 1 FROM meta WHERE key = 'lease' AND value = ?", self._lease):
-            raise StateError(
-                f"{self.path.name}: another apply has taken over, {self.get_meta('holder')}",
-                "wait until it ends; nothing was sent",
-            )
 
     # Files
 
@@ -203,7 +179,7 @@ class State(Fetches):
     def record_batch_intent(self, shard_id: int, target: str, name: str, now_s: float, before: Iterable[int]) -> None:
         """Record, before the request, that a batch is about to be created. `before` are batches of its name so far."""
         with self.transaction():
-            self._check_lease()
+            self.check_lease()
             moment = moment_now()
             self.write(
                 "INSERT INTO batches (shard, target, name, intent_s, since_boot, since_mono, before) "
@@ -296,7 +272,7 @@ class State(Fetches):
         """
         moment = moment_now()
         with self.transaction():
-            self._check_lease()
+            self.check_lease()
             self.close_shard(shard.id, run["fingerprint"])
             self.record_run_key(run["run_key"], settings)
             self.write(
@@ -457,9 +433,8 @@ def read_holder(path: Path) -> str:
     except StateError:
         return ""
     try:
-        holder = json.loads(state.get_meta("holder") or "{}")
-    except (StateError, ValueError):
+        return state.describe_holder()
+    except StateError:
         return ""
     finally:
         state.close()
-    return " ".join(f"{key} {holder[key]}" for key in ("pid", "on", "since") if key in holder)
