@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -12,11 +12,12 @@ from pathlib import Path
 from threading import Event
 
 from aihub_runner.aihub.client import AIHub
+from aihub_runner.apply.assess import check_root, describe_job, look_for_damage, plan_job, scan_files
 from aihub_runner.apply.coordinator import Coordinator, Ground
 from aihub_runner.apply.delivery import deliver
 from aihub_runner.apply.events import Reporter
-from aihub_runner.apply.job import FAKE_ROOT, Job
-from aihub_runner.apply.lapsed import describe_idle, exclude_lapsed, find_lapsed, record_matched
+from aihub_runner.apply.job import Job
+from aihub_runner.apply.lapsed import exclude_lapsed, find_lapsed, record_matched
 from aihub_runner.apply.matching import find_held, recognise_stale
 from aihub_runner.apply.places import (
     check_lock_target,
@@ -38,12 +39,11 @@ from aihub_runner.apply.recovery import (
     unverified_error,
 )
 from aihub_runner.apply.upload import PARTS_AT_ONCE
-from aihub_runner.errors import InputError, Interrupted, RunnerError, ServiceError, StateError, UnknownOutcome
-from aihub_runner.model import MB, CachedDigest, Scan, SkippedFile, Source
-from aihub_runner.plan.planner import PAYS, Plan, Work, make_plan
-from aihub_runner.report.summary import Problem, Report, describe, describe_error
-from aihub_runner.results.reader import carry_pages, find_damaged
-from aihub_runner.sources.scan import scan_sources
+from aihub_runner.errors import InputError, RunnerError, ServiceError, StateError, UnknownOutcome
+from aihub_runner.model import MB, Scan
+from aihub_runner.plan.planner import PAYS, Plan, Work
+from aihub_runner.report.summary import Problem, Report, describe_error
+from aihub_runner.results.reader import carry_pages
 from aihub_runner.state.lock import hold_locks, new_lease
 from aihub_runner.state.outputs import DOCUMENTS
 from aihub_runner.state.store import State, read_holder
@@ -208,76 +208,6 @@ def hold_state(job: Job, stop: Event) -> Iterator[State]:
             yield state
 
 
-def check_root(job: Job, state: State) -> None:
-    """Raise InputError where the state was created for another API root."""
-    root = state.root
-    if root not in ("", job.target.root) and not state.is_unused:
-        hint = (
-            "pass --fake" if root == FAKE_ROOT else "leave out --fake" if job.is_fake else f"set AIHUB_API_ROOT={root}"
-        )
-        raise InputError(
-            f"{state.path.name}: created for the root {root}, not {job.target.root}",
-            f"{hint}; to start anew, pass --state with another path",
-        )
-
-
-def scan_files(job: Job, state: State | None, reporter: Reporter, stop: Event, *, may_be_empty: bool = False) -> Scan:
-    """Scan the spec's files, and record the digests where there is a state.
-
-    Files that the service refused before count as skipped.
-    """
-
-    def on_progress(files: int, files_total: int, size: int, size_total: int) -> None:
-        if stop.is_set():
-            raise Interrupted("interrupted while reading files")
-        reporter.digesting(files, files_total, size, size_total)
-
-    cache: dict[str, CachedDigest] = state.load_cache() if state else {}
-    scan = scan_sources(
-        job.spec,
-        job.spec_path,
-        cache,
-        allow_outside=job.options.allow_outside,
-        may_be_empty=may_be_empty or job.spec.allow_empty,
-        now_ns=time.time_ns(),
-        on_progress=on_progress,
-    )
-    scan = _without_state(scan, job)
-    refused = state.load_refused() if state and not job.options.retry_failed else {}
-    return replace(scan, skipped=_with_refused(scan, refused), sources=_without_refused(scan, refused))
-
-
-def _without_state(scan: Scan, job: Job) -> Scan:
-    """Leave out the state file, its companions and the lock file: --state and --lock-file allow any name."""
-    own, lock = (Path(os.path.relpath(path, job.folder)).as_posix() for path in (job.state_path, job.lock_path))
-    names = {own, f"{own}-journal", f"{own}.lock", lock}
-    return replace(
-        scan,
-        sources=tuple(source for source in scan.sources if source.path not in names),
-        skipped=tuple(item for item in scan.skipped if item.path not in names),
-    )
-
-
-def _with_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> tuple[SkippedFile, ...]:
-    items = [
-        SkippedFile(source.path, "refused", refused[source.path, source.identity])
-        for source in scan.sources
-        if (source.path, source.identity) in refused
-    ]
-    return tuple(sorted([*scan.skipped, *items], key=lambda item: item.path))
-
-
-def _without_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> tuple[Source, ...]:
-    return tuple(source for source in scan.sources if (source.path, source.identity) not in refused)
-
-
-def plan_job(job: Job, state: State | None, scan: Scan, held: Collection[str] = ()) -> Plan:
-    """Plan what is missing by the recorded facts. `held` are paths of files to plan nothing for."""
-    if state is None:
-        return make_plan(job.goal, scan, [], held=held)
-    return make_plan(job.goal, scan, state.load_shards(), state.load_run_keys(), held)
-
-
 def _follow_results(job: Job, state: State) -> None:
     """Copy fetched pages to a new results folder; whatever is missing there is fetched again."""
     place = Path(os.path.relpath(job.results_path, job.folder)).as_posix()
@@ -286,12 +216,6 @@ def _follow_results(job: Job, state: State) -> None:
         state.forget_all_outputs()
     if state.results != place:
         state.record_results_folder(place)
-
-
-def look_for_damage(job: Job, state: State, among: Collection[int] | None = None) -> Job:
-    """Return the job with the results that are damaged on disk, of the runs in `among` or of all."""
-    damaged = find_damaged(state, state.load_shards(), job.goal, job.results_path, among)
-    return replace(job, damaged=damaged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,24 +350,3 @@ def _finish(job: Job, state: State, scan: Scan, earlier_notes: Sequence[str]) ->
     """Write results, lock file and cache, and return the report and what could not be written."""
     notes, errors = deliver(job, state, scan)
     return describe_job(job, state, scan, [*earlier_notes, *notes]), errors
-
-
-def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) -> Report:
-    """Return the report on a job, from its recorded facts and its files."""
-    lapsed = find_lapsed(job, state, scan)
-    shards, goal = state.load_shards(), replace(job.goal, retry_failed=False, again=False, refetch=False)
-    plan = make_plan(goal, scan, shards, state.load_run_keys())
-    report = describe(state, shards, scan, plan, goal)
-    return replace(
-        report,
-        spec=job.shown,
-        name=job.spec.name,
-        files=len(scan.sources) + len(scan.skipped),
-        skipped=scan.skipped,
-        idle=tuple(describe_idle(scan, lapsed)),
-        lapsed=lapsed,
-        notes=(*notes, *plan.notes),
-        warnings=tuple(state.load_warnings()),
-        fake=job.is_fake,
-        results=str(job.results_path),
-    )

@@ -10,11 +10,11 @@ from importlib import import_module
 
 import click
 
-from aihub_runner import __version__
 from aihub_runner.cli.output import print_error, say
 from aihub_runner.errors import Interrupted, RunnerError
 from aihub_runner.system import interrupt, streams
 from aihub_runner.system.shortage import find_shortage, probe_shortage
+from aihub_runner.version import VERSION
 
 COMMANDS = ("apply", "diff", "plan", "report", "resolve", "results", "status", "validate")
 
@@ -36,7 +36,7 @@ class LazyGroup(click.Group):
 
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        click.echo(f"runner {__version__}")
+        click.echo(f"runner {VERSION}")
         ctx.exit()
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import click
 from click import option
 
+from aihub_runner.apply.assess import describe_job
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_output
-from aihub_runner.apply.run import describe_job
 from aihub_runner.cli.inspection import as_at_work, opened_state, scan_quietly
 from aihub_runner.cli.options import ALLOW_OUTSIDE, FILE, PLACES, Answer, Asked, over_specs
 from aihub_runner.cli.output import refuse_two_products, say_beside

@@ -1,0 +1,118 @@
+"""Assess a job: scan its files, plan, look for damage, describe. Apply and the commands that only read share this."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+from aihub_runner.apply.events import Reporter
+from aihub_runner.apply.job import FAKE_ROOT, Job
+from aihub_runner.apply.lapsed import describe_idle, find_lapsed
+from aihub_runner.errors import InputError, Interrupted
+from aihub_runner.model import CachedDigest, Scan, SkippedFile, Source
+from aihub_runner.plan.planner import Plan, make_plan
+from aihub_runner.report.summary import Report, describe
+from aihub_runner.results.reader import find_damaged
+from aihub_runner.sources.scan import scan_sources
+from aihub_runner.state.store import State
+
+
+def check_root(job: Job, state: State) -> None:
+    """Raise InputError where the state was created for another API root."""
+    root = state.root
+    if root not in ("", job.target.root) and not state.is_unused:
+        hint = (
+            "pass --fake" if root == FAKE_ROOT else "leave out --fake" if job.is_fake else f"set AIHUB_API_ROOT={root}"
+        )
+        raise InputError(
+            f"{state.path.name}: created for the root {root}, not {job.target.root}",
+            f"{hint}; to start anew, pass --state with another path",
+        )
+
+
+def scan_files(job: Job, state: State | None, reporter: Reporter, stop: Event, *, may_be_empty: bool = False) -> Scan:
+    """Scan the spec's files, and record the digests where there is a state.
+
+    Files that the service refused before count as skipped.
+    """
+
+    def on_progress(files: int, files_total: int, size: int, size_total: int) -> None:
+        if stop.is_set():
+            raise Interrupted("interrupted while reading files")
+        reporter.digesting(files, files_total, size, size_total)
+
+    cache: dict[str, CachedDigest] = state.load_cache() if state else {}
+    scan = scan_sources(
+        job.spec,
+        job.spec_path,
+        cache,
+        allow_outside=job.options.allow_outside,
+        may_be_empty=may_be_empty or job.spec.allow_empty,
+        now_ns=time.time_ns(),
+        on_progress=on_progress,
+    )
+    scan = _without_state(scan, job)
+    refused = state.load_refused() if state and not job.options.retry_failed else {}
+    return replace(scan, skipped=_with_refused(scan, refused), sources=_without_refused(scan, refused))
+
+
+def _without_state(scan: Scan, job: Job) -> Scan:
+    """Leave out the state file, its companions and the lock file: --state and --lock-file allow any name."""
+    own, lock = (Path(os.path.relpath(path, job.folder)).as_posix() for path in (job.state_path, job.lock_path))
+    names = {own, f"{own}-journal", f"{own}.lock", lock}
+    return replace(
+        scan,
+        sources=tuple(source for source in scan.sources if source.path not in names),
+        skipped=tuple(item for item in scan.skipped if item.path not in names),
+    )
+
+
+def _with_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> tuple[SkippedFile, ...]:
+    items = [
+        SkippedFile(source.path, "refused", refused[source.path, source.identity])
+        for source in scan.sources
+        if (source.path, source.identity) in refused
+    ]
+    return tuple(sorted([*scan.skipped, *items], key=lambda item: item.path))
+
+
+def _without_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> tuple[Source, ...]:
+    return tuple(source for source in scan.sources if (source.path, source.identity) not in refused)
+
+
+def plan_job(job: Job, state: State | None, scan: Scan, held: Collection[str] = ()) -> Plan:
+    """Plan what is missing by the recorded facts. `held` are paths of files to plan nothing for."""
+    if state is None:
+        return make_plan(job.goal, scan, [], held=held)
+    return make_plan(job.goal, scan, state.load_shards(), state.load_run_keys(), held)
+
+
+def look_for_damage(job: Job, state: State, among: Collection[int] | None = None) -> Job:
+    """Return the job with the results that are damaged on disk, of the runs in `among` or of all."""
+    damaged = find_damaged(state, state.load_shards(), job.goal, job.results_path, among)
+    return replace(job, damaged=damaged)
+
+
+def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) -> Report:
+    """Return the report on a job, from its recorded facts and its files."""
+    lapsed = find_lapsed(job, state, scan)
+    shards, goal = state.load_shards(), replace(job.goal, retry_failed=False, again=False, refetch=False)
+    plan = make_plan(goal, scan, shards, state.load_run_keys())
+    report = describe(state, shards, scan, plan, goal)
+    return replace(
+        report,
+        spec=job.shown,
+        name=job.spec.name,
+        files=len(scan.sources) + len(scan.skipped),
+        skipped=scan.skipped,
+        idle=tuple(describe_idle(scan, lapsed)),
+        lapsed=lapsed,
+        notes=(*notes, *plan.notes),
+        warnings=tuple(state.load_warnings()),
+        fake=job.is_fake,
+        results=str(job.results_path),
+    )
