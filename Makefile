@@ -31,8 +31,7 @@ contract: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m aihub_runner.spec.reference > docs/reference.md
-	$(BIN)/python -m fake_aihub.docs.scenarios > docs/scenarios.md
-	$(BIN)/python -m fake_aihub.docs.behaviours > docs/fake.md
+	$(BIN)/python -m fake_aihub.docs.pages docs
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python tests/bench/bench_fake.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import pytest
 import requests
 
 from fake_aihub import FakeAIHub
-from fake_aihub.docs.scenarios import FIXTURE
 from fake_aihub.extraction import Extraction
 from fake_aihub.extraction.recorded import FixtureFile, load_fixtures
 from fake_aihub.extraction.validation import ScenarioError
 from fake_aihub.world.clock import Clock
 from fake_aihub.world.world import File, Run, World
 from support.contract import check_journal, load_operations
+
+ROOT = Path(__file__).parents[2]
 
 FIELD = {"field_name": "total", "value": "1", "confidence": {"model": 1, "ocr": None}, "edit_history": []}
 DOCUMENT = {"class_name": None, "fields": [FIELD], "review_completed": True, "post_processed_pdf_path": "/a.pdf"}
@@ -77,8 +79,10 @@ def test_fixture_is_found_for_a_file_in_a_subfolder_of_a_run_on_a_folder(tmp_pat
 
 
 def test_fixture_of_the_documentation_holds(tmp_path: Path) -> None:
-    write(tmp_path, "a.pdf", FIXTURE)
-    assert load_fixtures(tmp_path)["a.pdf"] == FIXTURE
+    page = (ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    write(tmp_path, "a.pdf", json.loads(example))
+    assert load_fixtures(tmp_path)["a.pdf"] == json.loads(example)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from fake_aihub.api.nearest import describe_nearest
 from fake_aihub.api.routes import Handler, Routes
 from fake_aihub.api.service import Service, answer
 from fake_aihub.api.validation import check_query, check_text
-from fake_aihub.contract.evidence import rule
 from fake_aihub.contract.operations import OPERATIONS
 from fake_aihub.controls.faults import date_of, knobs_of
 from fake_aihub.world.entities import ApiError
@@ -121,8 +120,6 @@ async def _respond(service: Service, routes: Routes, request: Request) -> Respon
         return Response(status_code=499)
 
 
-@rule("guess", "an unknown path returns 501 and names the nearest known path", status=501)
-@rule("guess", "a method that the path does not support returns 405", status=405)
 def _refuse_route(request: Request) -> Response:
     if methods := request.scope["methods"]:
         refused = answer(405, {"message": f"{request.scope['path']} does not support {request.method}."})

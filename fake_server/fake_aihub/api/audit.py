@@ -10,7 +10,6 @@ from starlette.responses import Response
 from fake_aihub.api.auth import context_of, user_of
 from fake_aihub.api.service import Service, answer
 from fake_aihub.api.validation import read_body
-from fake_aihub.contract.evidence import rule
 from fake_aihub.world.entities import ApiError, AuditEntry
 
 PAGE_ENTRIES = 100
@@ -30,10 +29,6 @@ def email_of(user: str) -> str:
     return f"{user}@aihub.example"
 
 
-@rule(
-    "guess",
-    "each request that changed something has a log entry; its type is that of the changed object, else api_v2",
-)
 def note_request(service: Service, request: Request) -> None:
     """Log a successful request that may have changed something."""
     operation = request.scope["operation"]
@@ -49,18 +44,6 @@ def note_request(service: Service, request: Request) -> None:
     )
 
 
-@rule("spec", "returns log entries, filtered by type, e-mail address and time", operation="getAuditLogs", status=200)
-@rule(
-    "spec",
-    "start is the number of entries to skip, size the maximum number to return",
-    operation="getAuditLogs",
-    status=200,
-)
-@rule(
-    "guess", "newest entries come first; size defaults to 100; time ranges include both ends", operation="getAuditLogs"
-)
-@rule("guess", "the log belongs to the context, although no IB-Context is described", operation="getAuditLogs")
-@rule("guess", "start or size is negative, or a time is not a number", operation="getAuditLogs", status=400)
 async def list_entries(service: Service, request: Request) -> Response:
     """POST /v1/auditlogs"""
     given = await read_body(service, request)

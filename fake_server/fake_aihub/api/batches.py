@@ -11,7 +11,6 @@ from fake_aihub.api.auth import context_of, user_of
 from fake_aihub.api.mixups import meant_batch
 from fake_aihub.api.service import Service, answer
 from fake_aihub.api.validation import check_name, read_body, read_count
-from fake_aihub.contract.evidence import rule
 from fake_aihub.controls.faults import hidden_since, page_of
 from fake_aihub.world.entities import ApiError, Batch, File
 
@@ -43,11 +42,6 @@ def find_batch(service: Service, request: Request) -> Batch:
     return service.world.get_batch(context_of(request), int(text[:18]))
 
 
-@rule("spec", "creates a batch and returns its id", operation="createBatch", status=200)
-@rule("docs", "a service account does not name a workspace", operation="createBatch", status=400)
-@rule("spec", "without a workspace, the batch is in the personal workspace", operation="createBatch", status=200)
-@rule("guess", "the personal workspace is called My Workspace", operation="createBatch")
-@rule("docs", "two batches may have the same name", operation="createBatch", status=200)
 async def create_batch(service: Service, request: Request) -> Response:
     """POST /v2/batches"""
     given = await read_body(service, request)
@@ -61,13 +55,6 @@ async def create_batch(service: Service, request: Request) -> Response:
     return answer(200, {"id": meant_batch(service, request, batch).id})
 
 
-@rule(
-    "spec",
-    "returns limit batches from offset, filtered by workspace and username",
-    operation="listBatches",
-    status=200,
-)
-@rule("guess", "oldest batches come first; limit defaults to 100 and is at most 1,000", operation="listBatches")
 async def list_batches(service: Service, request: Request) -> Response:
     """GET /v2/batches"""
     limit = read_count(request, "limit", PAGE_BATCHES, 1000)
@@ -86,29 +73,16 @@ async def list_batches(service: Service, request: Request) -> Response:
     return answer(200, {"batches": [render_batch(batch) for batch in page.entries]})
 
 
-@rule("spec", "returns a batch, with times in milliseconds", operation="getBatch", status=200)
-@rule("spec", "the batch does not exist in this context", operation="getBatch", status=404)
 async def get_batch(service: Service, request: Request) -> Response:
     """GET /v2/batches/{batch_id}"""
     return answer(200, render_batch(meant_batch(service, request, find_batch(service, request))))
 
 
-@rule("spec", "deletes a batch and its files, and returns the job", operation="deleteBatch", status=202)
-@rule("spec", "the batch does not exist in this context", operation="deleteBatch", status=404)
 async def delete_batch(service: Service, request: Request) -> Response:
     """DELETE /v2/batches/{batch_id}"""
     return answer(202, {"job_id": service.world.delete_batch(find_batch(service, request)).id})
 
 
-@rule(
-    "spec",
-    "returns names, sizes, and times in seconds; next_page_token is set while has_more is true",
-    operation="listFiles",
-    status=200,
-)
-@rule("spec", "the batch does not exist in this context", operation="listFiles", status=404)
-@rule("guess", "files are sorted by name; page_size defaults to 100 and is at most 1,000", operation="listFiles")
-@rule("guess", "start_token is not one that a page returned", operation="listFiles", status=400)
 async def list_files(service: Service, request: Request) -> Response:
     """GET /v2/batches/{batch_id}/files. The token of a page is its offset."""
     batch = meant_batch(service, request, find_batch(service, request))
@@ -132,8 +106,6 @@ def _render_file(batch: Batch, file: File) -> dict[str, Any]:
     }
 
 
-@rule("docs", "stores a file, or overwrites the file of that name", operation="addFileToBatch", status=204)
-@rule("spec", "the batch does not exist in this context", operation="addFileToBatch", status=404)
 async def put_file(service: Service, request: Request) -> Response:
     """PUT /v2/batches/{batch_id}/files/{filename}"""
     batch, name = find_batch(service, request), check_name(request.path_params["filename"])
@@ -143,9 +115,6 @@ async def put_file(service: Service, request: Request) -> Response:
     return Response(status_code=204)
 
 
-@rule("spec", "deletes a file of a batch; the response has no body", operation="deleteFileFromBatch", status=202)
-@rule("spec", "the batch does not exist in this context", operation="deleteFileFromBatch", status=404)
-@rule("guess", "the file is not in the batch", operation="deleteFileFromBatch", status=404)
 async def delete_file(service: Service, request: Request) -> Response:
     """DELETE /v2/batches/{batch_id}/files/{filename}"""
     batch = find_batch(service, request)

@@ -14,7 +14,6 @@ from starlette.responses import Response, StreamingResponse
 from fake_aihub.api.auth import context_of
 from fake_aihub.api.jobs import job_url
 from fake_aihub.api.service import Service
-from fake_aihub.contract.evidence import rule
 from fake_aihub.world.entities import ApiError, File
 
 BINARY = "application/octet-stream"
@@ -28,8 +27,6 @@ RETRY = re.compile(
 MAX_RETRY_S = 60.0  # a fake that delays a response for longer looks dead
 
 
-@rule("sdk", "the leading slash of a path is optional, and may be escaped")
-@rule("guess", "empty segments, . and .., and paths of more than 4,096 characters are rejected", status=400)
 def normalise(path: str) -> str:
     """Return a normalised path, with a leading slash and no trailing slash. Raises ApiError 400."""
     inner = path.removeprefix("/").removesuffix("/")
@@ -41,8 +38,6 @@ def normalise(path: str) -> str:
     return f"/{inner}"
 
 
-@rule("docs", "paths are /<organisation>/<workspace>/fs/<drive>/<folder>/…")
-@rule("guess", "a path of another form cannot be written, or used as the input of a run", status=400)
 def check_drive(path: str) -> str:
     """Check that a path is below a drive. Raises ApiError 400."""
     segments = path.split("/")
@@ -51,12 +46,6 @@ def check_drive(path: str) -> str:
     return path
 
 
-@rule("spec", "returns the whole file", operation="readFile", status=200)
-@rule("spec", "returns the bytes of the Range, with Content-Range", operation="readFile", status=206)
-@rule("spec", "reads a file of a batch by its full_path", operation="readFile", status=200)
-@rule("docs", "nothing exists at the path", operation="readFile", status=404)
-@rule("guess", "a file is expected and a folder exists, or the other way round", operation="readFile", status=404)
-@rule("guess", "reading a folder is not documented", operation="readFile", status=501)
 async def read_file(service: Service, request: Request) -> Response:
     """GET /v2/files/{path}"""
     file = await _find_node(service, request)
@@ -73,8 +62,6 @@ async def read_file(service: Service, request: Request) -> Response:
     return StreamingResponse(_stream(service, file, start, end), 206 if asked else 200, headers)
 
 
-@rule("spec", "IB-Retry-Config sets the number of retries and the seconds between them", operation="readFile")
-@rule("spec", "IB-Retry-Config sets the number of retries and the seconds between them", operation="getFileMetadata")
 async def _find_node(service: Service, request: Request) -> File | None:
     """Return a file, or None for a folder. Retry a missing path as IB-Retry-Config says. Raises ApiError 404."""
     context, path = context_of(request), normalise(request.path_params["path"])
@@ -87,7 +74,6 @@ async def _find_node(service: Service, request: Request) -> File | None:
     return service.world.get_node(context, path)
 
 
-@rule("guess", "IB-Retry-Config is malformed, or asks for more than a minute in total", status=400)
 def _read_retry(text: str | None) -> tuple[int, float]:
     if text is None:
         return 0, 0.0
@@ -104,13 +90,6 @@ async def _stream(service: Service, file: File, start: int, end: int) -> AsyncIt
         yield chunk
 
 
-@rule("spec", "the Range is not a byte range with a first byte", operation="readFile", status=400)
-@rule(
-    "guess",
-    "the Range starts after the end of the file, or ends before its start",
-    operation="readFile",
-    status=416,
-)
 def _read_range(text: str, size: int) -> tuple[int, int]:
     """Return the start and the exclusive end of a range."""
     match = RANGE.fullmatch(text.strip())
@@ -122,11 +101,6 @@ def _read_range(text: str, size: int) -> tuple[int, int]:
     return start, end
 
 
-@rule("spec", "writes a file, or overwrites an existing one", operation="writeFile", status=204)
-@rule("spec", "with If-None-Match: *, writes a new file and returns its Location", operation="writeFile", status=201)
-@rule("spec", "with If-None-Match: *, a file exists", operation="writeFile", status=412)
-@rule("guess", "If-None-Match is not *", operation="writeFile", status=400)
-@rule("guess", "a parent folder of the path is a file, or the path is a folder", operation="writeFile", status=409)
 async def write_file(service: Service, request: Request) -> Response:
     """PUT /v2/files/{path}"""
     context, path = context_of(request), check_drive(normalise(request.path_params["path"]))
@@ -143,14 +117,6 @@ async def write_file(service: Service, request: Request) -> Response:
     return Response(status_code=201, headers={"Location": location})
 
 
-@rule(
-    "spec",
-    "returns type, length and last-modified of a file; only the type of a folder",
-    operation="getFileMetadata",
-    status=200,
-)
-@rule("spec", "last-modified is an RFC 3339 date-time", operation="getFileMetadata", status=200)
-@rule("spec", "nothing exists at the path", operation="getFileMetadata", status=404)
 async def get_metadata(service: Service, request: Request) -> Response:
     """HEAD /v2/files/{path}"""
     file = await _find_node(service, request)
@@ -163,13 +129,6 @@ async def get_metadata(service: Service, request: Request) -> Response:
     return Response(headers=headers)
 
 
-@rule(
-    "spec",
-    "deletes the path if it exists, and returns the location of the job",
-    operation="deleteFileOrFolder",
-    status=202,
-)
-@rule("guess", "deleting a folder deletes its contents", operation="deleteFileOrFolder", status=202)
 async def delete_node(service: Service, request: Request) -> Response:
     """DELETE /v2/files/{path}"""
     job = service.world.delete_node(context_of(request), normalise(request.path_params["path"]))

@@ -8,15 +8,9 @@ from starlette.responses import Response
 from fake_aihub.api.auth import context_of
 from fake_aihub.api.lifecycle import job_state
 from fake_aihub.api.service import Service, answer
-from fake_aihub.contract.evidence import rule
 from fake_aihub.world.entities import ApiError, Job
 
 
-@rule("spec", "returns the state and a message of a job", operation="jobStatus", status=200)
-@rule("spec", "returns the state and a message of a job", operation="pollBatchesJob", status=200)
-@rule("guess", "both job operations know the jobs of all deletions", operation="pollBatchesJob", status=200)
-@rule("docs", "the job does not exist in this context", operation="jobStatus", status=404)
-@rule("docs", "the job does not exist in this context", operation="pollBatchesJob", status=404)
 async def get_job(service: Service, request: Request) -> Response:
     """GET /v2/jobs/{job_id} and GET /v2/batches/jobs/{job_id}"""
     job = service.world.jobs.get(request.path_params["job_id"])

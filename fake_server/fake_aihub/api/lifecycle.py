@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, get_args
 from annotated_types import Interval
 
 from fake_aihub.api.service import Service
-from fake_aihub.contract.evidence import rule
 from fake_aihub.contract.shapes import Count, Shape
 from fake_aihub.world.clock import END_S
 from fake_aihub.world.entities import ApiError, Job, Run
@@ -52,9 +51,6 @@ def check_script(script: Mapping[str, Any]) -> None:
         raise ApiError(400, "Only one of after_s, after_polls and hold is allowed.")
 
 
-@rule("spec", "a run is RUNNING until it ends, and has no finish_timestamp before")
-@rule("docs", "a run of more than 1,000 files fails")
-@rule("guess", "a run of too many files is accepted, then ends as FAILED with the reason in msg")
 def run_phase(run: Run, now_ns: int, run_seconds: float) -> Phase:
     """Return the phase of a run: as its script says, else COMPLETE after the configured duration."""
     end_ns = _end_ns(run, now_ns, run_seconds)
@@ -112,8 +108,6 @@ def change_run(service: Service, run: Run, given: dict[str, Any]) -> None:
         _go_on(service, run, status, action, message)
 
 
-@rule("spec", "a run continues after its review, and is then COMPLETE")
-@rule("guess", "a run is CANCELLED if its review is rejected")
 def _go_on(service: Service, run: Run, status: str, action: str, message: str) -> None:
     if status not in WAITING:
         service.world.release_run(run.id)
@@ -123,8 +117,6 @@ def _go_on(service: Service, run: Run, status: str, action: str, message: str) -
         service.world.set_run(run.id, {"status": "CANCELLED", "message": message or "The review was rejected."})
 
 
-@rule("spec", "a deletion job is RUNNING, then COMPLETE")
-@rule("guess", "a deletion takes effect at once; its job is COMPLETE 0.1 seconds later")
 def job_state(job: Job, now_s: float) -> str:
     """Return the state of a deletion job."""
     return "COMPLETE" if now_s >= job.started_s + JOB_SECONDS else "RUNNING"

@@ -6,8 +6,6 @@ import json
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fake_aihub.contract.evidence import rule
-
 MAX_FILE_BYTES = 100 * 1_048_576  # twice the limit of a file in a run
 MAX_JSON_BYTES = 10 * 1_048_576
 LINGER_BYTES = 16 * 1_048_576
@@ -45,7 +43,6 @@ def _length_of(scope: Scope) -> int:
     return int(text) if text.isdigit() and len(text) < 20 else 0
 
 
-@rule("guess", "a file is larger than 100 MB, or another body larger than 10 MB", status=413)
 async def _refuse(scope: Scope, receive: Receive, send: Send, most: int) -> None:
     scope["faulted"] = False
     body = json.dumps({"message": f"The request body is larger than {most} bytes."}).encode()

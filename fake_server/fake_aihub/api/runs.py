@@ -15,7 +15,6 @@ from fake_aihub.api.mixups import meant_run
 from fake_aihub.api.service import Service, answer
 from fake_aihub.api.validation import read_body, read_count, read_flag
 from fake_aihub.api.webhooks import check_webhook, watch
-from fake_aihub.contract.evidence import rule
 from fake_aihub.controls.faults import hidden_since, knobs_of, page_of
 from fake_aihub.world.entities import ApiError, File, Run
 
@@ -30,11 +29,6 @@ DAY_S = 86_400
 PERSONAL = "My Workspace"
 
 
-@rule("spec", "starts a run and returns it", operation="runApp", status=200)
-@rule("spec", "both app_name and app_id are missing", operation="runApp", status=400)
-@rule("guess", "both app_name and app_id are given", operation="runApp", status=400)
-@rule("docs", "a service account names neither output_workspace nor output_dir", operation="runApp", status=400)
-@rule("guess", "every app exists, with any name, owner and version", operation="runApp")
 async def run_app(service: Service, request: Request) -> Response:
     """POST /v2/apps/runs"""
     given = await read_body(service, request)
@@ -45,15 +39,6 @@ async def run_app(service: Service, request: Request) -> Response:
     return answer(200, _start(service, request, given))
 
 
-@rule("spec", "starts a run of a deployment and returns it", operation="runDeployment", status=202)
-@rule("guess", "every deployment exists", operation="runDeployment")
-@rule(
-    "spec",
-    "manual_upstream_integration is set, but the deployment has no upstream integration",
-    operation="runDeployment",
-    status=400,
-)
-@rule("guess", "no deployment has an upstream integration", operation="runDeployment")
 async def run_deployment(service: Service, request: Request) -> Response:
     """POST /v2/apps/deployments/{deployment-id}/runs"""
     given = await read_body(service, request)
@@ -62,9 +47,6 @@ async def run_deployment(service: Service, request: Request) -> Response:
     return answer(202, _start(service, request, given | {"deployment_id": request.path_params["deployment_id"]}))
 
 
-@rule("spec", "tags have at most 500 characters in total", status=400)
-@rule("docs", "no consumption units are left", operation="runApp", status=403)
-@rule("docs", "no consumption units are left", operation="runDeployment", status=403)
 def _start(service: Service, request: Request, given: dict[str, Any]) -> dict[str, Any]:
     settings = given.get("settings") or {}
     if sum(map(len, settings.get("tags") or [])) > MAX_TAGS:
@@ -77,13 +59,6 @@ def _start(service: Service, request: Request, given: dict[str, Any]) -> dict[st
     return render_run(service, meant_run(service, request, run))
 
 
-@rule("spec", "both batch_id and input_dir are missing", status=400)
-@rule("guess", "both batch_id and input_dir are given", status=400)
-@rule("guess", "the batch has no files", status=400)
-@rule("docs", "the batch or folder does not exist in this context", operation="runApp", status=404)
-@rule("docs", "the batch or folder does not exist in this context", operation="runDeployment", status=404)
-@rule("spec", "input_dir is a folder in a drive that the files API writes to", operation="runApp")
-@rule("guess", "a run on a folder includes files in subfolders, named by their relative path", operation="runApp")
 def _check_input(service: Service, context: str, given: dict[str, Any]) -> dict[str, Any]:
     if ("batch_id" in given) == ("input_dir" in given):
         raise ApiError(400, "Exactly one of batch_id and input_dir is required.")
@@ -97,8 +72,6 @@ def _check_input(service: Service, context: str, given: dict[str, Any]) -> dict[
     return given
 
 
-@rule("spec", "returns a run, with times in nanoseconds", operation="getRunStatus", status=200)
-@rule("docs", "the run does not exist in this context", operation="getRunStatus", status=404)
 async def get_run(service: Service, request: Request) -> Response:
     """GET /v2/apps/runs/{run_id}"""
     run = service.world.get_run(context_of(request), request.path_params["run_id"])
@@ -106,15 +79,6 @@ async def get_run(service: Service, request: Request) -> Response:
     return answer(200, render_run(service, meant_run(service, request, run)))
 
 
-@rule("spec", "returns limit runs from offset, filtered and sorted", operation="listRuns", status=200)
-@rule(
-    "spec",
-    "the window ends now; it starts at from_timestamp, by default 24 hours ago",
-    operation="listRuns",
-    status=200,
-)
-@rule("guess", "newest runs come first; limit defaults to 100 and is at most 1,000", operation="listRuns")
-@rule("guess", "without a workspace, the run is in My Workspace", operation="listRuns")
 async def list_runs(service: Service, request: Request) -> Response:
     """GET /v2/apps/runs. The window starts 24 hours ago by default."""
     asked = request.query_params
@@ -145,15 +109,6 @@ def _matches(run: Run, request: Request) -> bool:
     return all(given.get(key) == asked[key] for key in filters if key in asked)
 
 
-@rule(
-    "spec",
-    "deletes what the flags select, everything by default, and returns a job for each",
-    operation="deleteRun",
-    status=202,
-)
-@rule("docs", "deleting the input deletes the batch", operation="deleteRun", status=202)
-@rule("docs", "the run does not exist in this context", operation="deleteRun", status=404)
-@rule("guess", "a run whose database data was kept can still be read, but its results cannot", operation="deleteRun")
 async def delete_run(service: Service, request: Request) -> Response:
     """DELETE /v2/apps/runs/{run_id}"""
     context, world = context_of(request), service.world
@@ -177,22 +132,6 @@ def _delete_input(service: Service, run: Run) -> None:
         service.world.delete_batch(service.world.batches[run.batch_id])
 
 
-@rule(
-    "spec",
-    "returns a page of results from file_offset, with has_more",
-    operation="getRunResults",
-    status=200,
-)
-@rule(
-    "spec",
-    "include_* flags add confidences, reviews, validations and sources",
-    operation="getRunResults",
-    status=200,
-)
-@rule("docs", "the run does not exist in this context", operation="getRunResults", status=404)
-@rule("guess", "the run is not COMPLETE", operation="getRunResults", status=400)
-@rule("guess", "files are sorted by name; the page size is an option of the fake", operation="getRunResults")
-@rule("guess", "the output of the run was deleted", operation="getRunResults", status=404)
 async def get_results(service: Service, request: Request) -> Response:
     """GET /v2/apps/runs/{run_id}/results: one page of files, sorted by name."""
     run = meant_run(service, request, service.world.get_run(context_of(request), request.path_params["run_id"]))

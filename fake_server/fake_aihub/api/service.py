@@ -9,7 +9,6 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from fake_aihub.contract.evidence import rule
 from fake_aihub.controls.coverage import Coverage
 from fake_aihub.controls.faults import Faults
 from fake_aihub.controls.journal import SIZE as JOURNAL_SIZE
@@ -96,7 +95,6 @@ class Service:
         self._second = kept.second
         return name
 
-    @rule("guess", "with a rate limit set, a request exceeds it; the response has Retry-After", status=429)
     def check_rate(self) -> None:
         """Count a request. Raises ApiError 429 if it exceeds the rate limit."""
         now = int(self.clock.now_s())

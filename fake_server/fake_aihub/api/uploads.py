@@ -8,18 +8,9 @@ from starlette.responses import Response
 from fake_aihub.api.auth import context_of
 from fake_aihub.api.service import Service, answer
 from fake_aihub.api.validation import check_name, read_body
-from fake_aihub.contract.evidence import rule
 from fake_aihub.world.entities import ApiError, Session
 
 
-@rule(
-    "spec",
-    "starts a multipart upload and returns its part_size and Location",
-    operation="createMultipartUploadSession",
-    status=201,
-)
-@rule("spec", "the batch does not exist in this context", operation="createMultipartUploadSession", status=404)
-@rule("spec", "file_size may be a string of digits", operation="createMultipartUploadSession", status=201)
 async def open_session(service: Service, request: Request) -> Response:
     """POST /v2/batches/multipart-upload"""
     given = await read_body(service, request)
@@ -40,24 +31,6 @@ def _find_session(service: Service, request: Request) -> Session:
     return session
 
 
-@rule(
-    "spec",
-    "stores a part, or overwrites the part of that number, and returns its part_id",
-    operation="uploadMultipartPart",
-    status=201,
-)
-@rule(
-    "spec",
-    "the part number is below 1, or a part other than the last does not have part_size bytes",
-    operation="uploadMultipartPart",
-    status=400,
-)
-@rule(
-    "docs",
-    "the session does not exist in this context, or has ended",
-    operation="uploadMultipartPart",
-    status=404,
-)
 async def put_part(service: Service, request: Request) -> Response:
     """PUT /v2/batches/multipart-upload/sessions/{session_id}/parts/{part_num}"""
     session, text = _find_session(service, request), request.path_params["part_num"]
@@ -72,24 +45,6 @@ async def put_part(service: Service, request: Request) -> Response:
     return answer(201, {"part_id": part_id, "part_num": number})
 
 
-@rule(
-    "spec",
-    "commit joins the parts to a file in the batch; abort discards them",
-    operation="commitMultipartUploadSession",
-    status=201,
-)
-@rule(
-    "spec",
-    "the parts are not the uploaded ones, complete and in order",
-    operation="commitMultipartUploadSession",
-    status=400,
-)
-@rule(
-    "docs",
-    "the session does not exist in this context, or has ended",
-    operation="commitMultipartUploadSession",
-    status=404,
-)
 async def end_session(service: Service, request: Request) -> Response:
     """POST /v2/batches/multipart-upload/sessions/{session_id}"""
     session = _find_session(service, request)

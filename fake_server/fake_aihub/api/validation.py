@@ -10,7 +10,6 @@ from urllib.parse import quote, unquote_to_bytes
 from starlette.requests import Request
 
 from fake_aihub.api.service import Service
-from fake_aihub.contract.evidence import rule
 from fake_aihub.contract.operations import BY_ID, Operation
 from fake_aihub.contract.shapes import Kind, Shape, describe
 from fake_aihub.world.entities import ApiError
@@ -24,7 +23,6 @@ def operation_of(request: Request) -> Operation:
     return BY_ID[request.scope["operation"]]
 
 
-@rule("spec", "query parameters have the described type, and flags are true or false; otherwise 400", status=400)
 def check_query(service: Service, request: Request) -> None:
     """Check the query of a request. Raises ApiError 400."""
     operation = operation_of(request)
@@ -47,7 +45,6 @@ def _fits(kind: Kind, text: str) -> bool:
     return origin is not Literal or text in get_args(kind)
 
 
-@rule("guess", "unknown parameters and properties are ignored, because the description does not forbid them")
 def _note_unknown(service: Service, request: Request, name: str) -> None:
     if service.strict:
         refusal = f"{operation_of(request).id} has no parameter or property {name[:100]}."
@@ -55,8 +52,6 @@ def _note_unknown(service: Service, request: Request, name: str) -> None:
     request.scope.setdefault("unknown", []).append(name)
 
 
-@rule("spec", "a JSON body has the described properties, including all required ones; otherwise 400", status=400)
-@rule("sdk", "a null value counts as absent")
 async def read_body(service: Service, request: Request) -> dict[str, Any]:
     """Read the JSON object of a request. A null value counts as absent. Raises ApiError 400."""
     shape = operation_of(request).body or Shape({})
@@ -110,7 +105,6 @@ def read_flag(request: Request, name: str, default: bool) -> bool:
     return FLAGS.get(request.query_params.get(name, "").lower(), default)
 
 
-@rule("guess", "a path or name that is not UTF-8 or contains a NUL is rejected", status=400)
 def check_text(request: Request) -> None:
     """Check that a path is valid text. Raises ApiError 400."""
     path = request.scope["path"]
@@ -123,7 +117,6 @@ def check_text(request: Request) -> None:
             raise ApiError(400, "The path is not UTF-8.") from None
 
 
-@rule("docs", "names of batches and files have at most 255 characters", status=400)
 def check_name(name: str) -> str:
     """Check the name of a batch or file. Raises ApiError 400."""
     if not name or len(name) > MAX_NAME:

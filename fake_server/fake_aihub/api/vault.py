@@ -10,14 +10,11 @@ from starlette.responses import Response
 from fake_aihub.api.auth import context_of, user_of
 from fake_aihub.api.service import Service, answer
 from fake_aihub.api.validation import read_body
-from fake_aihub.contract.evidence import rule
 from fake_aihub.world.entities import ApiError, Secret
 
 FACTS = ("alias", "description", "allowed_workspaces_type", "allowed_workspaces")
 
 
-@rule("spec", "returns secrets without their values", operation="listSecrets", status=200)
-@rule("spec", "filters by alias, and by a workspace that may use the secret", operation="listSecrets", status=200)
 async def list_secrets(service: Service, request: Request) -> Response:
     """GET /v2/aihub/secrets"""
     context, asked = context_of(request), request.query_params
@@ -50,10 +47,6 @@ def _render(secret: Secret) -> dict[str, Any]:
     }
 
 
-@rule("spec", "creates a secret; the response has no body", operation="createSecret", status=200)
-@rule("spec", "the type is SOME, and allowed_workspaces is missing", operation="createSecret", status=400)
-@rule("guess", "the alias already exists in this context", operation="createSecret", status=409)
-@rule("guess", "the alias is empty", operation="createSecret", status=400)
 async def create_secret(service: Service, request: Request) -> Response:
     """POST /v2/aihub/secrets"""
     given = await read_body(service, request)
@@ -65,16 +58,6 @@ async def create_secret(service: Service, request: Request) -> Response:
     return _set(service, request, given)
 
 
-@rule(
-    "spec", "updates the given properties of a secret; the response has no body", operation="updateSecret", status=200
-)
-@rule("docs", "the alias does not exist in this context", operation="updateSecret", status=404)
-@rule(
-    "guess",
-    "the type is SOME, and allowed_workspaces is neither given nor already set",
-    operation="updateSecret",
-    status=400,
-)
 async def update_secret(service: Service, request: Request) -> Response:
     """PATCH /v2/aihub/secrets"""
     given = await read_body(service, request)
@@ -82,7 +65,6 @@ async def update_secret(service: Service, request: Request) -> Response:
     return _set(service, request, {"allowed_workspaces": old.allowed_workspaces} | given)
 
 
-@rule("spec", "allowed_workspaces is ignored unless the type is SOME", operation="createSecret", status=200)
 def _set(service: Service, request: Request, given: dict[str, Any]) -> Response:
     facts = {key: given[key] for key in FACTS if key in given}
     kind = given.get("allowed_workspaces_type")
@@ -95,8 +77,6 @@ def _set(service: Service, request: Request, given: dict[str, Any]) -> Response:
     return Response(status_code=200)
 
 
-@rule("spec", "deletes a secret; the response has no body", operation="deleteSecret", status=200)
-@rule("docs", "the alias does not exist in this context", operation="deleteSecret", status=404)
 async def delete_secret(service: Service, request: Request) -> Response:
     """DELETE /v2/aihub/secrets"""
     alias = (await read_body(service, request))["alias"]

@@ -12,7 +12,6 @@ from urllib.parse import SplitResult, urlsplit
 
 from fake_aihub.api.lifecycle import FINAL, render_run
 from fake_aihub.api.service import Service
-from fake_aihub.contract.evidence import rule
 from fake_aihub.redact import LEFT_OUT
 from fake_aihub.world.entities import ApiError, Run
 
@@ -26,7 +25,6 @@ PATH = re.compile(r"[\x21-\x7e]*")
 OWN_HEADERS = ("host", "content-length", "content-type", "connection", "transfer-encoding", "expect")
 
 
-@rule("guess", "the URL is not http or https, or the headers are invalid", status=400)
 def check_webhook(config: dict[str, Any] | None) -> None:
     """Check the webhook settings of a run. Raises ApiError 400."""
     if config is None or not config.get("url"):
@@ -59,9 +57,6 @@ async def _call_all(service: Service) -> None:
         await asyncio.sleep(TICK_S)
 
 
-@rule("sdk", "settings.webhook_config.url is called with the given headers when a run is COMPLETE")
-@rule("guess", "a webhook is called when a run ends with any status")
-@rule("guess", "a webhook call without a 2xx response is retried after 1, 2 and 4 seconds")
 def _is_due(service: Service, run: Run) -> bool:
     if render_run(service, run)["status"] not in FINAL:
         return False
@@ -81,7 +76,6 @@ async def _call(service: Service, run: Run) -> None:
     service.world.note_webhook(run.id, outcome, is_last)
 
 
-@rule("guess", "the body of a webhook call is the run, as getRunStatus returns it")
 def _payload(service: Service, run: Run) -> dict[str, Any]:
     return render_run(service, run)
 

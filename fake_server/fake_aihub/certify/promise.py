@@ -1,4 +1,4 @@
-"""The promises that `certify` checks: each is a sentence and a small function that checks it."""
+"""The promises that `certify` checks: each is a row of the catalogue and a small function that checks it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from fake_aihub.catalogue import Behaviour, load_behaviours
 
 if TYPE_CHECKING:
     from fake_aihub.certify.session import Hub
@@ -47,29 +49,25 @@ class Skipped(Exception):
 
 
 GROUPS = ("access", "batches", "uploads", "files", "secrets", "runs")
-PROMISES: dict[str, Promise] = {}
-
-
-def promise(
-    sentence: str, *operations: str, runs: int = 0, needs: tuple[str, ...] = (), guess: bool = False
-) -> Callable[[Check], Check]:
-    """Add a promise to the suite. Its id is the function's name with dashes."""
-
-    def add(check: Check) -> Check:
-        made = Promise(check.__name__.replace("_", "-"), sentence, operations, runs, needs, check, guess)
-        if made.id in PROMISES:
-            raise ValueError(f"two promises are called {made.id}")
-        PROMISES[made.id] = made
-        return check
-
-    return add
 
 
 def load_promises() -> list[Promise]:
-    """Return the whole suite in order. Promises that need paid runs come last."""
-    for group in GROUPS:
-        import_module(f"fake_aihub.certify.promises.{group}")
-    return list(PROMISES.values())
+    """Return the whole suite in order. Promises that need paid runs come last.
+
+    A promise is a function of a group that is named like a behaviour of the catalogue.
+    """
+    known = {one.id: one for one in load_behaviours() if one.id}
+    checks = {
+        name.replace("_", "-"): check
+        for group in GROUPS
+        for name, check in vars(import_module(f"fake_aihub.certify.promises.{group}")).items()
+    }
+    return [_join(known[name], check) for name, check in checks.items() if name in known]
+
+
+def _join(one: Behaviour, check: Check) -> Promise:
+    operations = (*one.operations, *one.also)
+    return Promise(one.id, one.text, operations, one.runs, one.needs, check, one.source == "guess")
 
 
 def check_equal(what: str, seen: Any, expected: Any) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from fake_aihub.contract.evidence import rule
 from fake_aihub.extraction.documents import Document, draw_review, make_documents
 from fake_aihub.extraction.packets import PACKET_FILES, make_case
 from fake_aihub.extraction.text import MAX_BYTES, Text, read_text
@@ -71,13 +70,6 @@ class Extraction:
         documents = [_without(document | over, hidden) for document in self._documents(run, file, world)]
         return {**rendered, "documents": documents}
 
-    @rule("spec", "case_info holds the cross-class fields of a packet", operation="getRunResults", status=200)
-    @rule(
-        "guess",
-        "a run's review is complete when the reviews of all its files are complete",
-        operation="getRunResults",
-        status=200,
-    )
     def render_whole(self, run: Run, include: frozenset[str], world: World) -> dict[str, Any]:
         """Return the results of a run as a whole: its cross-class fields, and whether its review is complete."""
         name, pack = self.find_pack(run)
@@ -135,7 +127,6 @@ def _hidden(include: frozenset[str], run: Run) -> frozenset[str]:
     return hidden if pdf else hidden | {"post_processed_pdf_path"}
 
 
-@rule("spec", "properties without their include_* flag are left out", operation="getRunResults", status=200)
 def _without(part: dict[str, Any], hidden: frozenset[str]) -> dict[str, Any]:
     kept = {key: value for key, value in part.items() if key not in hidden}
     if "fields" in kept:

@@ -8,7 +8,6 @@ from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from fake_aihub.contract.evidence import rule
 from fake_aihub.extraction.text import Text, normalise
 
 if TYPE_CHECKING:  # they need pydantic, which is imported only when results are requested
@@ -24,8 +23,6 @@ def draw_review(chance: Random, pack: Pack) -> bool:
     return chance.random() < pack.reviewed
 
 
-@rule("spec", "a file holds one document, or several if it is split", operation="getRunResults", status=200)
-@rule("guess", "pages are numbered from 0 across the file", operation="getRunResults", status=200)
 def make_documents(pack: Pack, chance: Random, digest: str, text: Text) -> Iterator[Document]:
     """Generate the documents of a file in full. Values from the file's text fill the fields of the first one."""
     reviewed = draw_review(chance, pack)
@@ -54,8 +51,6 @@ def _choose_class(chance: Random, pack: Pack, text: Text | None) -> PackClass:
     return pack.classes[named.index(max(named))] if any(named) else drawn
 
 
-@rule("spec", "documents of 100 pages or more have no post-processed PDF", operation="getRunResults", status=200)
-@rule("guess", "a document has one post-processed path, to a text file", operation="getRunResults", status=200)
 def _describe_output(digest: str, index: int, pages: int) -> Document:
     path = f"/fake/processed/{digest[:16]}-{index}"
     output: Document = {"post_processed_paths": [f"{path}.txt"]}
@@ -78,7 +73,6 @@ def _document(chance: Random, pack: Pack, one: PackClass, pages: range, text: Te
     }
 
 
-@rule("spec", "a failed field has the value ERROR and an error_msg", operation="getRunResults", status=200)
 def _field(chance: Random, pack: Pack, one: PackClass, spec: PackField, pages: range, text: Text | None) -> Document:
     made = _value(chance, spec)
     found = text.find(_labels(spec)) if text is not None else None
@@ -97,8 +91,6 @@ def _field(chance: Random, pack: Pack, one: PackClass, spec: PackField, pages: r
     }
 
 
-@rule("guess", "a failed field fails its validation", operation="getRunResults", status=200)
-@rule("spec", "alerts have the level FAILURE and appear where valid is false", operation="getRunResults", status=200)
 def _validations(spec: PackField, failed: bool, alerted: bool) -> Document:
     alerts = []
     if spec.error is not None and failed:
@@ -168,7 +160,6 @@ def _labels(spec: PackField) -> tuple[str, ...]:
 
 
 @lru_cache(4096)
-@rule("spec", "field names are returned as Python identifiers", operation="getRunResults", status=200)
 def python_name(name: str) -> str:
     """Convert a field name to a Python identifier, as the results do."""
     doubled = re.sub(r"[^A-Za-z0-9_]", "_", name.replace("_", "__"))

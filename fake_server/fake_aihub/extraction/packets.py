@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from fake_aihub.contract.evidence import rule
 from fake_aihub.extraction.documents import Document, make_edits, python_name
 
 if TYPE_CHECKING:
@@ -51,13 +50,6 @@ def _list_options(pack: Pack, cross: CrossField, documents: Sequence[Document]) 
     return options[:MAX_OPTIONS]
 
 
-@rule("guess", "a cross-class field without any source value is an ERROR", operation="getRunResults", status=200)
-@rule(
-    "guess",
-    "record_index counts the documents of a run, with files sorted by name",
-    operation="getRunResults",
-    status=200,
-)
 def _make_field(chance: Random, pack: Pack, cross: CrossField, options: Sequence[Option]) -> Document:
     field: Document = {"name": cross.name, "value": options[0].value if options else "ERROR"}
     if not options:
@@ -72,7 +64,6 @@ def _make_field(chance: Random, pack: Pack, cross: CrossField, options: Sequence
     return field
 
 
-@rule("spec", "cross-class validation lists its failures where valid is false", operation="getRunResults", status=200)
 def _validations(cross: CrossField, options: Sequence[Option], alerted: bool) -> dict[str, Any]:
     failures = []
     if cross.all_inputs_match is not None and len({option.value for option in options}) > 1:

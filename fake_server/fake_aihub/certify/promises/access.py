@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from fake_aihub.certify.promise import check_equal, check_that, promise
+from fake_aihub.certify.promise import check_equal, check_that
 from fake_aihub.certify.session import Hub
 
 NO_UUID = "00000000-0000-4000-8000-000000000000"
@@ -25,34 +25,28 @@ def check_unit(hub: Hub, what: str, value: Any, per_second: int) -> None:
     check_that(what, distance_s < 86_400, value, f"the current time, {per_second} per second")
 
 
-@promise("An unknown token returns 401.", "listBatches")
 def wrong_token_is_401(hub: Hub) -> None:
     check_equal("status", hub.target.send("GET", "/v2/batches", token="Bearer certify-no-such-token").status, 401)
 
 
-@promise("A request without a token returns 401.", "listBatches")
 def missing_token_is_401(hub: Hub) -> None:
     check_equal("status", hub.target.send("GET", "/v2/batches", token="").status, 401)
 
 
-@promise("Only Bearer authorization is accepted.", "listBatches")
 def basic_authorization_is_401(hub: Hub) -> None:
     check_equal("status", hub.target.send("GET", "/v2/batches", token="Basic Y2VydGlmeTp4").status, 401)
 
 
-@promise("Creating a batch without a token returns 401.", "createBatch")
 def creating_without_a_token_is_401(hub: Hub) -> None:
     answer = hub.target.send("POST", "/v2/batches", token="", json={"name": hub.new_name()})
     check_equal("status", hub.remember("batch", answer, "id").status, 401)
 
 
-@promise("An unknown context is rejected, or shows nothing of other contexts.", "getBatch")
 def unknown_context_shows_nothing(hub: Hub) -> None:
     answer = hub.target.send("GET", "/v2/batches/{}", hub.batch, context=f"certify-{hub.mark}")
     check_that("status", answer.status in (401, 403, 404), answer.status, "401, 403 or 404")
 
 
-@promise("A list in an unknown context is rejected, or shows nothing of other contexts.", "listBatches")
 def unknown_context_lists_nothing(hub: Hub) -> None:
     batch = hub.batch
     answer = hub.target.send("GET", "/v2/batches", context=f"certify-{hub.mark}")
@@ -62,7 +56,6 @@ def unknown_context_lists_nothing(hub: Hub) -> None:
         check_that("status", answer.status in (401, 403, 404), answer.status, "200, 401, 403 or 404")
 
 
-@promise("Every response has a Date in GMT.", "listBatches", guess=True)
 def answers_have_a_date(hub: Hub) -> None:
     date = hub.target.send("GET", "/v2/batches", params={"limit": 1}).headers.get("Date", "")
     check_that("Date", date.endswith("GMT"), date, "a date in GMT")
@@ -71,13 +64,11 @@ def answers_have_a_date(hub: Hub) -> None:
     ]
 
 
-@promise("Error responses have a Date, too.", "getBatch", guess=True)
 def errors_have_a_date(hub: Hub) -> None:
     date = hub.target.send("GET", "/v2/batches/{}", 999_999_999_999).headers.get("Date", "")
     check_that("Date", date.endswith("GMT"), date, "a date in GMT")
 
 
-@promise("Responses are JSON, with a JSON content type.", "listBatches")
 def answers_say_that_they_are_json(hub: Hub) -> None:
     answer = hub.target.send("GET", "/v2/batches", params={"limit": 1})
     content_type = answer.headers.get("Content-Type", "")
@@ -85,57 +76,46 @@ def answers_say_that_they_are_json(hub: Hub) -> None:
     check_that("body", isinstance(answer.json(), dict), answer.json(), "an object")
 
 
-@promise("An unknown batch returns 404 with a message.", "getBatch")
 def unknown_batch_is_404(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/batches/{}", 999_999_999_999), 404)
 
 
-@promise("Listing the files of an unknown batch returns 404.", "listFiles")
 def files_of_an_unknown_batch_are_404(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/batches/{}/files", 999_999_999_999), 404)
 
 
-@promise("Uploading a file to an unknown batch returns 404.", "addFileToBatch")
 def file_for_an_unknown_batch_is_404(hub: Hub) -> None:
     hub.refused(hub.target.send("PUT", "/v2/batches/{}/files/{}", 999_999_999_999, "a.txt", data=b"x"), 404)
 
 
-@promise("Deleting an unknown batch returns 404.", "deleteBatch")
 def deleting_an_unknown_batch_is_404(hub: Hub) -> None:
     hub.refused(hub.target.send("DELETE", "/v2/batches/{}", 999_999_999_999), 404)
 
 
-@promise("An unknown run returns 404 with a message.", "getRunStatus")
 def unknown_run_is_404(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/apps/runs/{}", NO_UUID), 404)
 
 
-@promise("The results of an unknown run return 404.", "getRunResults")
 def results_of_an_unknown_run_are_404(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/apps/runs/{}/results", NO_UUID), 404)
 
 
-@promise("Deleting an unknown run returns 404.", "deleteRun")
 def deleting_an_unknown_run_is_404(hub: Hub) -> None:
     hub.refused(hub.target.send("DELETE", "/v2/apps/runs/{}", NO_UUID), 404)
 
 
-@promise("An unknown job returns 404.", "jobStatus")
 def unknown_job_is_404(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/jobs/{}", NO_UUID), 404)
 
 
-@promise("An unknown batches job returns 404.", "pollBatchesJob")
 def unknown_batches_job_is_404(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/batches/jobs/{}", NO_UUID), 404)
 
 
-@promise("A batch id that is not a number is rejected without a server error.", "getBatch", guess=True)
 def batch_id_that_is_no_number_is_refused(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/batches/{}", "certify"), 400, 404)
 
 
-@promise("A body that is not JSON returns 400.", "createBatch", guess=True)
 def body_that_is_not_json_is_400(hub: Hub) -> None:
     json_type = {"Content-Type": "application/json"}
     answer = hub.target.send("POST", "/v2/batches", data=b'{"name": ', headers=json_type)

@@ -2,55 +2,47 @@
 
 from __future__ import annotations
 
-from fake_aihub.certify.promise import check_equal, check_that, promise
+from fake_aihub.certify.promise import check_equal, check_that
 from fake_aihub.certify.promises.access import check_unit
 from fake_aihub.certify.session import Hub
 
 
-@promise("Creating a batch returns 200 and a whole number as id.", "createBatch")
 def batch_id_is_a_whole_number(hub: Hub) -> None:
     answer = hub.create_batch(name=hub.new_name())
     check_equal("status", answer.status, 200)
     check_that("id", type(answer.json()["id"]) is int, answer.json()["id"], "a whole number")
 
 
-@promise("The name of a batch is returned exactly as sent.", "createBatch", "getBatch", guess=True)
 def batch_names_are_kept_as_sent(hub: Hub) -> None:
     for strange in (" 50% %2F a/b", " é e\u0301 请求书 🧾", " \"'<>&\\"):
         name = hub.new_name(strange)
         check_equal("name", hub.ask(200, "GET", "/v2/batches/{}", hub.new_batch(name=name))["name"], name)
 
 
-@promise("A batch name has at most 255 characters.", "createBatch")
 def batch_names_end_at_255(hub: Hub) -> None:
     hub.new_batch(name=hub.new_name().ljust(255, "x"))
     hub.refused(hub.create_batch(name=hub.new_name().ljust(256, "x")), 400)
 
 
-@promise("A batch needs a name.", "createBatch")
 def batch_without_a_name_is_400(hub: Hub) -> None:
     hub.refused(hub.create_batch(), 400)
 
 
-@promise("A null name counts as missing.", "createBatch")
 def null_name_is_400(hub: Hub) -> None:
     hub.refused(hub.create_batch(name=None), 400)
 
 
-@promise("A null workspace counts as missing.", "createBatch")
 def null_workspace_is_not_given(hub: Hub) -> None:
     body = {"name": hub.new_name(), "workspace": hub.options.workspace or None}
     check_equal("status", hub.create_batch(**body).status, 200)
 
 
-@promise("Two batches can have the same name: creating a batch is not idempotent.", "createBatch")
 def batches_of_one_name_are_two(hub: Hub) -> None:
     name = hub.new_name()
     one, two = hub.new_batch(name=name), hub.new_batch(name=name)
     check_that("ids", one != two, [one, two], "two different ones")
 
 
-@promise("A batch has its creation and change times, in milliseconds.", "getBatch")
 def batch_times_are_milliseconds(hub: Hub) -> None:
     batch = hub.ask(200, "GET", "/v2/batches/{}", hub.batch)
     check_unit(hub, "created_at_ms", batch["created_at_ms"], 1000)
@@ -58,7 +50,6 @@ def batch_times_are_milliseconds(hub: Hub) -> None:
     check_that("updated_at_ms", batch["updated_at_ms"] >= batch["created_at_ms"], batch, "not before created_at_ms")
 
 
-@promise("A batch has its id, path, and owner.", "getBatch")
 def batch_tells_where_it_lies(hub: Hub) -> None:
     batch = hub.ask(200, "GET", "/v2/batches/{}", hub.batch)
     check_equal("id", batch["id"], hub.batch)
@@ -66,7 +57,6 @@ def batch_tells_where_it_lies(hub: Hub) -> None:
         check_that(key, isinstance(batch[key], str), batch[key], "a text")
 
 
-@promise("A new batch appears in the list with its name.", "listBatches")
 def new_batch_is_listed(hub: Hub) -> None:
     name = hub.new_name(" ü")
     batch = hub.new_batch(name=name)
@@ -74,14 +64,12 @@ def new_batch_is_listed(hub: Hub) -> None:
     check_equal("name", found["name"], name)
 
 
-@promise("The list and the batch itself return the same data.", "listBatches", "getBatch", guess=True)
 def list_and_batch_agree(hub: Hub) -> None:
     batch = hub.new_batch()
     listed = hub.eventually("a batch is in the list", lambda: hub.find_batch(batch))
     check_equal("batch in the list", listed, hub.ask(200, "GET", "/v2/batches/{}", batch))
 
 
-@promise("limit and offset page through one list of batches.", "listBatches")
 def batches_are_paged_by_limit_and_offset(hub: Hub) -> None:
     made = [hub.new_batch() for _ in range(3)]
     hub.eventually("a batch is in the list", lambda: all(hub.find_batch(batch) for batch in made))
@@ -97,24 +85,20 @@ def batches_are_paged_by_limit_and_offset(hub: Hub) -> None:
     hub.eventually("pages of batches fit together", is_cut)
 
 
-@promise("An offset beyond the end returns no batches.", "listBatches", guess=True)
 def offset_beyond_the_end_gives_no_batches(hub: Hub) -> None:
     page = hub.ask(200, "GET", "/v2/batches", params={"limit": 1, "offset": 10_000_000})
     check_equal("batches", page["batches"], [])
 
 
-@promise("A limit that is not a number returns 400.", "listBatches", guess=True)
 def limit_that_is_no_number_is_400(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/batches", params={"limit": "many"}), 400)
 
 
-@promise("The list can be filtered by workspace.", "listBatches")
 def batches_are_listed_by_workspace(hub: Hub) -> None:
     workspace = hub.ask(200, "GET", "/v2/batches/{}", hub.batch)["workspace"]
     _check_filter(hub, "workspace", workspace)
 
 
-@promise("The list can be filtered by user.", "listBatches")
 def batches_are_listed_by_username(hub: Hub) -> None:
     _check_filter(hub, "username", hub.ask(200, "GET", "/v2/batches/{}", hub.batch)["batch_owner"])
 
@@ -127,17 +111,14 @@ def _check_filter(hub: Hub, key: str, value: str) -> None:
         check_that(f"batches of another {key}", hub.batch not in ids, hub.batch, "not in the list")
 
 
-@promise("Deleting a batch returns 202 and a job that completes.", "deleteBatch", "jobStatus")
 def deleted_batch_has_a_job_that_ends(hub: Hub) -> None:
     hub.job_ends(_delete(hub, hub.new_batch()))
 
 
-@promise("The older operation for deletion jobs returns the same state.", "deleteBatch", "pollBatchesJob")
 def batches_job_ends_too(hub: Hub) -> None:
     hub.job_ends(_delete(hub, hub.new_batch()), "/v2/batches/jobs/{}")
 
 
-@promise("A deleted batch no longer exists and is not listed.", "deleteBatch", "getBatch", "listBatches")
 def deleted_batch_is_gone(hub: Hub) -> None:
     batch = hub.new_batch()
     _delete(hub, batch)
@@ -152,14 +133,12 @@ def _delete(hub: Hub, batch: int) -> str:
     return str(job)
 
 
-@promise("Uploading a file returns 204 and no body.", "addFileToBatch")
 def file_is_taken_with_204(hub: Hub) -> None:
     answer = hub.target.send("PUT", "/v2/batches/{}/files/{}", hub.batch, hub.new_name(".txt"), data=b"x")
     check_equal("status", answer.status, 204)
     check_equal("body", answer.body, b"")
 
 
-@promise("Uploading a file again overwrites it: uploads are idempotent.", "addFileToBatch", "listFiles")
 def file_sent_again_is_overwritten(hub: Hub) -> None:
     batch = hub.new_batch()
     for body in (b"the first", b"second"):
@@ -181,45 +160,35 @@ def _check_names(hub: Hub, *names: str) -> None:
     )
 
 
-@promise(
-    "File names may contain spaces and punctuation, and are kept exactly.", "addFileToBatch", "listFiles", guess=True
-)
 def file_names_may_have_marks(hub: Hub) -> None:
     _check_names(hub, "a b.txt", "#1?.txt", "x&y=z+w;,.txt", "it's (1) [2] {3}.txt", "...txt")
 
 
-@promise("Percent signs in file names are decoded only once.", "addFileToBatch", "listFiles", guess=True)
 def file_names_are_decoded_once(hub: Hub) -> None:
     _check_names(hub, "50%.txt", "a%20b.txt", "%41.txt", "%2F.txt")
 
 
-@promise("File names may be in any script.", "addFileToBatch", "listFiles", guess=True)
 def file_names_may_be_in_any_script(hub: Hub) -> None:
     _check_names(hub, "请求书.txt", "счёт.txt", "🧾.txt")
 
 
-@promise("Two Unicode normalisation forms of a name are two files.", "addFileToBatch", "listFiles", guess=True)
 def unicode_forms_are_two_files(hub: Hub) -> None:
     _check_names(hub, "\u00e9.txt", "e\u0301.txt")
 
 
-@promise("File names are case-sensitive.", "addFileToBatch", "listFiles", guess=True)
 def case_makes_two_files(hub: Hub) -> None:
     _check_names(hub, "Scan.txt", "scan.TXT")
 
 
-@promise("A file name has at most 255 characters.", "addFileToBatch")
 def file_names_end_at_255(hub: Hub) -> None:
     _check_names(hub, "x" * 251 + ".txt")
     hub.refused(hub.target.send("PUT", "/v2/batches/{}/files/{}", hub.batch, "x" * 256, data=b"x"), 400)
 
 
-@promise("A file name with a slash is rejected.", "addFileToBatch", guess=True)
 def file_name_with_a_slash_is_refused(hub: Hub) -> None:
     hub.refused(hub.target.send("PUT", "/v2/batches/{}/files/{}", hub.batch, "a/b.txt", data=b"x"), 400, 404)
 
 
-@promise("The list has the size of each file, in bytes.", "addFileToBatch", "listFiles", guess=True)
 def sizes_are_those_sent(hub: Hub) -> None:
     for body in (b"", b"\x00\xff\r\n" * 2500):
         name = hub.new_name(".bin")
@@ -227,14 +196,12 @@ def sizes_are_those_sent(hub: Hub) -> None:
         check_equal("size", hub.find_file(hub.batch, name)["metadata"]["size"], len(body))
 
 
-@promise("The list has the change time of each file, in seconds.", "listFiles")
 def file_times_are_seconds(hub: Hub) -> None:
     name = hub.new_name(".txt")
     hub.put(hub.batch, name)
     check_unit(hub, "modified_timestamp", hub.find_file(hub.batch, name)["metadata"]["modified_timestamp"], 1)
 
 
-@promise("The list has the permissions and the path of each file.", "listFiles")
 def listed_file_tells_its_path(hub: Hub) -> None:
     name = hub.new_name(".txt")
     hub.put(hub.batch, name)
@@ -244,14 +211,12 @@ def listed_file_tells_its_path(hub: Hub) -> None:
     check_that("full_path", node["full_path"].endswith(f"/{name}"), node["full_path"], "a path that ends in the name")
 
 
-@promise("A batch without files has an empty list, with has_more false.", "listFiles")
 def empty_batch_has_no_files(hub: Hub) -> None:
     page = hub.ask(200, "GET", "/v2/batches/{}/files", hub.new_batch())
     check_equal("nodes", page["nodes"], [])
     check_equal("has_more", page["has_more"], False)
 
 
-@promise("Files are returned in pages of page_size, each file once, until has_more is false.", "listFiles")
 def files_are_paged_without_loss(hub: Hub) -> None:
     batch, names = hub.new_batch(), [f"{number}.txt" for number in range(5)]
     for name in names:
@@ -263,7 +228,6 @@ def files_are_paged_without_loss(hub: Hub) -> None:
     check_equal("has_more of each page", [page["has_more"] for page in pages], [True] * (len(pages) - 1) + [False])
 
 
-@promise("Deleting a file returns 202, and the file no longer exists.", "deleteFileFromBatch", "listFiles")
 def deleted_file_is_gone(hub: Hub) -> None:
     batch = hub.new_batch()
     hub.put(batch, "a.txt")
@@ -272,6 +236,5 @@ def deleted_file_is_gone(hub: Hub) -> None:
     hub.eventually("a deleted file is gone", lambda: [node["name"] for node in hub.files(batch)] == ["a.txt"])
 
 
-@promise("Deleting a file of an unknown batch returns 404.", "deleteFileFromBatch")
 def deleting_a_file_of_an_unknown_batch_is_404(hub: Hub) -> None:
     hub.refused(hub.target.send("DELETE", "/v2/batches/{}/files/{}", 999_999_999_999, "a.txt"), 404)

@@ -6,7 +6,7 @@ from datetime import datetime
 from urllib.parse import quote
 
 from fake_aihub.certify.http import Answer
-from fake_aihub.certify.promise import check_equal, check_that, promise
+from fake_aihub.certify.promise import check_equal, check_that
 from fake_aihub.certify.promises.access import service_time
 from fake_aihub.certify.promises.uploads import end, open_session, part_size_of, put_part
 from fake_aihub.certify.session import Hub
@@ -36,7 +36,6 @@ def read(hub: Hub, path: str, byte_range: str = "", kind: str = "file") -> Answe
     return hub.target.send("GET", FILE, path, params={"expect-node-type": kind}, headers=headers)
 
 
-@promise("Writing a file returns 204, and reading it returns the same bytes.", "writeFile", "readFile", needs=FOLDER)
 def file_is_read_back(hub: Hub) -> None:
     path, body = new_path(hub), b"\x00\xff\r\n\x1a" * 2000
     write(hub, path, body)
@@ -47,7 +46,6 @@ def file_is_read_back(hub: Hub) -> None:
     check_equal("Content-Length", answer.headers.get("Content-Length"), str(len(body)))
 
 
-@promise("Writing a file again overwrites it.", "writeFile", "readFile", needs=FOLDER)
 def file_written_again_is_overwritten(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"the first")
@@ -55,9 +53,6 @@ def file_written_again_is_overwritten(hub: Hub) -> None:
     check_equal("bytes", read(hub, path).body, b"second")
 
 
-@promise(
-    "Names in drives may contain punctuation and be in any script.", "writeFile", "readFile", needs=FOLDER, guess=True
-)
 def file_paths_are_kept_as_sent(hub: Hub) -> None:
     for name in (" 50% & #1?.txt", "%2F%41.txt", " é e\u0301 请求书.txt"):
         path = new_path(hub, name)
@@ -65,7 +60,6 @@ def file_paths_are_kept_as_sent(hub: Hub) -> None:
         check_equal("bytes", read(hub, path).body, name.encode())
 
 
-@promise("The slashes of a path may be escaped or not.", "writeFile", "readFile", needs=FOLDER, guess=True)
 def slashes_may_be_escaped_or_not(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"content")
@@ -75,14 +69,12 @@ def slashes_may_be_escaped_or_not(hub: Hub) -> None:
     check_equal("bytes", answer.body, b"content")
 
 
-@promise("Writing a file creates its parent folders.", "writeFile", "getFileMetadata", needs=FOLDER)
 def folders_are_made(hub: Hub) -> None:
     folder = new_path(hub, "")
     write(hub, f"{folder}/deeper/a.txt", b"content")
     check_equal("status", hub.target.send("HEAD", FILE, folder).status, 200)
 
 
-@promise("With If-None-Match, writing a new file returns 201 and a Location.", "writeFile", needs=FOLDER)
 def new_file_is_201_when_it_must_be_new(hub: Hub) -> None:
     answer = hub.target.send("PUT", FILE, new_path(hub), data=b"content", headers=NEW)
     check_equal("status", answer.status, 201)
@@ -90,7 +82,6 @@ def new_file_is_201_when_it_must_be_new(hub: Hub) -> None:
     check_that("Location", "/v2/files/" in location, location, "the URL of the file")
 
 
-@promise("With If-None-Match, an existing file returns 412 and is unchanged.", "writeFile", needs=FOLDER)
 def file_that_is_there_is_412_when_it_must_be_new(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"the first")
@@ -98,7 +89,6 @@ def file_that_is_there_is_412_when_it_must_be_new(hub: Hub) -> None:
     check_equal("bytes", read(hub, path).body, b"the first")
 
 
-@promise("A Range returns 206 and its bytes, both ends included.", "readFile", needs=FOLDER)
 def range_includes_both_ends(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"0123456789")
@@ -108,7 +98,6 @@ def range_includes_both_ends(hub: Hub) -> None:
     check_equal("Content-Range", answer.headers.get("Content-Range"), "bytes 2-4/10")
 
 
-@promise("A Range without an end extends to the end of the file.", "readFile", needs=FOLDER)
 def range_without_an_end_goes_to_the_end(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"0123456789")
@@ -117,7 +106,6 @@ def range_without_an_end_goes_to_the_end(hub: Hub) -> None:
     check_equal("bytes", answer.body, b"789")
 
 
-@promise("A Range that ends after the file is cut at the end of the file.", "readFile", needs=FOLDER, guess=True)
 def range_ends_with_the_file(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"0123456789")
@@ -126,26 +114,22 @@ def range_ends_with_the_file(hub: Hub) -> None:
     check_equal("Content-Range", answer.headers.get("Content-Range"), "bytes 8-9/10")
 
 
-@promise("A Range that starts after the end of the file returns 416.", "readFile", needs=FOLDER, guess=True)
 def range_behind_the_file_is_416(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"0123456789")
     hub.refused(read(hub, path, "bytes=10-"), 416)
 
 
-@promise("A missing file returns 404 with a message.", "readFile", needs=FOLDER)
 def missing_file_is_404(hub: Hub) -> None:
     hub.refused(read(hub, new_path(hub)), 404)
 
 
-@promise("Reading a file as a folder fails.", "readFile", needs=FOLDER, guess=True)
 def file_is_no_folder(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"content")
     hub.refused(read(hub, path, kind="folder"))
 
 
-@promise("Metadata has the type, length and change time of a file.", "getFileMetadata", needs=FOLDER)
 def metadata_tells_length_and_time(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"0123456789")
@@ -157,7 +141,6 @@ def metadata_tells_length_and_time(hub: Hub) -> None:
     check_that("Last-Modified", abs(modified - service_time(hub)) < 86_400, modified, "the current time")
 
 
-@promise("Metadata has the type of a folder.", "getFileMetadata", needs=FOLDER)
 def metadata_tells_that_it_is_a_folder(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"content")
@@ -166,7 +149,6 @@ def metadata_tells_that_it_is_a_folder(hub: Hub) -> None:
     check_equal("Content-Type", answer.headers.get("Content-Type", ""), "application/json")
 
 
-@promise("Metadata of a missing path returns 404.", "getFileMetadata", needs=FOLDER)
 def metadata_of_nothing_is_404(hub: Hub) -> None:
     check_equal("status", hub.target.send("HEAD", FILE, new_path(hub)).status, 404)
 
@@ -179,12 +161,6 @@ def _delete(hub: Hub, path: str) -> None:
     hub.job_ends(location.rsplit("/", 1)[1])
 
 
-@promise(
-    "Deleting a file returns 202 and a job, and the file no longer exists.",
-    "deleteFileOrFolder",
-    "readFile",
-    needs=FOLDER,
-)
 def deleted_file_in_a_drive_is_gone(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"content")
@@ -192,7 +168,6 @@ def deleted_file_in_a_drive_is_gone(hub: Hub) -> None:
     hub.eventually("a deleted file in a drive is gone", lambda: read(hub, path).status == 404)
 
 
-@promise("Deleting a folder deletes its contents.", "deleteFileOrFolder", "readFile", needs=FOLDER)
 def deleted_folder_takes_its_files_along(hub: Hub) -> None:
     folder = new_path(hub, "")
     write(hub, f"{folder}/a.txt", b"content")
@@ -200,12 +175,10 @@ def deleted_folder_takes_its_files_along(hub: Hub) -> None:
     hub.eventually("a deleted file in a drive is gone", lambda: read(hub, f"{folder}/a.txt").status == 404)
 
 
-@promise("Deleting a missing path returns 202, too.", "deleteFileOrFolder", needs=FOLDER)
 def deleting_nothing_is_202(hub: Hub) -> None:
     check_equal("status", hub.target.send("DELETE", FILE, new_path(hub)).status, 202)
 
 
-@promise("A file of a batch can be read by its path in the list.", "listFiles", "readFile", guess=True)
 def file_of_a_batch_is_read_by_its_path(hub: Hub) -> None:
     name, body = hub.new_name(" é.bin"), bytes(range(256)) * 10
     hub.put(hub.batch, name, body)
@@ -214,7 +187,6 @@ def file_of_a_batch_is_read_by_its_path(hub: Hub) -> None:
     check_that("bytes", answer.body == body, answer.body[:20].hex(), "the bytes that were sent")
 
 
-@promise("Parts are joined in the order of their numbers.", "commitMultipartUploadSession", "readFile", guess=True)
 def parts_are_joined_in_order(hub: Hub) -> None:
     name, part_size = hub.new_name(".bin"), part_size_of(hub)
     session = open_session(hub, name, part_size + 3)

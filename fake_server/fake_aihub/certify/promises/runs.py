@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from fake_aihub.certify.promise import Skipped, check_equal, check_that, promise
+from fake_aihub.certify.promise import Skipped, check_equal, check_that
 from fake_aihub.certify.promises.access import check_unit, service_time
 from fake_aihub.certify.promises.files import new_path, write
 from fake_aihub.certify.session import DOCUMENTS, FINAL, Hub
@@ -15,46 +15,37 @@ APP = ("app_name",)
 TAG_FOUND = "a run is found by its tag"
 
 
-@promise("The list of runs is a list.", "listRuns")
 def runs_are_listed(hub: Hub) -> None:
     runs = hub.ask(200, "GET", "/v2/apps/runs", params={"limit": 2})["runs"]
     check_that("runs", isinstance(runs, list) and len(runs) <= 2, len(runs), "at most 2, as the limit says")
 
 
-@promise("A window in the future has no runs.", "listRuns")
 def future_window_has_no_runs(hub: Hub) -> None:
     asked = {"from_timestamp": int(service_time(hub)) + 86_400, "to_timestamp": int(service_time(hub)) + 90_000}
     check_equal("runs", hub.ask(200, "GET", "/v2/apps/runs", params=asked)["runs"], [])
 
 
-@promise("An unknown sort order is rejected.", "listRuns")
 def unknown_sorting_is_400(hub: Hub) -> None:
     hub.refused(hub.target.send("GET", "/v2/apps/runs", params={"sort_by": "certify"}), 400)
 
 
-@promise("A run needs a batch or a folder.", "runApp", runs=1, needs=APP)
 def run_without_input_is_refused(hub: Hub) -> None:
     hub.refused(hub.start_run(**hub.app()), 400)
 
 
-@promise("A run of an unknown batch returns 404.", "runApp", runs=1, needs=APP)
 def run_of_an_unknown_batch_is_404(hub: Hub) -> None:
     hub.refused(hub.start_run(**hub.app(), batch_id=999_999_999_999), 404)
 
 
-@promise("A run needs an app.", "runApp", runs=1, needs=APP)
 def run_without_an_app_is_refused(hub: Hub) -> None:
     hub.refused(hub.start_run(**(hub.app() | {"app_name": None}), batch_id=hub.run_batch), 400)
 
 
-@promise("The tags of a run have at most 500 characters in total.", "runApp", runs=1, needs=APP)
 def tags_end_at_500(hub: Hub) -> None:
     body = hub.app() | {"batch_id": hub.run_batch, "settings": {"tags": ["x" * 250, "y" * 251]}}
     hub.refused(hub.start_run(**body), 400)
 
 
-@promise("Starting a run returns its id, status and input; null in a request counts as missing.", "runApp",
-         runs=1, needs=APP)  # fmt: skip
 def run_is_answered_at_once(hub: Hub) -> None:
     run = hub.run()
     check_that("id", isinstance(run["id"], str) and run["id"] != "", run["id"], "a text")
@@ -62,7 +53,6 @@ def run_is_answered_at_once(hub: Hub) -> None:
     check_equal("batch_id", run["batch_id"], hub.run_batch)
 
 
-@promise("Only a COMPLETE run has results.", "getRunResults", runs=1, needs=APP)
 def running_run_has_no_results(hub: Hub) -> None:
     run_id = hub.run()["id"]
     answer = hub.target.send("GET", "/v2/apps/runs/{}/results", run_id)
@@ -71,7 +61,6 @@ def running_run_has_no_results(hub: Hub) -> None:
     hub.refused(answer)
 
 
-@promise("A running run has a finish time of null or 0.", "getRunStatus", runs=1, needs=APP)
 def running_run_has_not_finished(hub: Hub) -> None:
     run = hub.ask(200, "GET", "/v2/apps/runs/{}", hub.run()["id"])
     if run["status"] != "RUNNING":
@@ -79,7 +68,6 @@ def running_run_has_not_finished(hub: Hub) -> None:
     check_that("finish_timestamp", run["finish_timestamp"] in (None, 0), run["finish_timestamp"], "null or 0")
 
 
-@promise("The start time of a run is in nanoseconds.", "runApp", "getRunStatus", runs=1, needs=APP)
 def run_times_are_nanoseconds(hub: Hub) -> None:
     run = hub.completed()
     check_unit(hub, "start_timestamp", run["start_timestamp"], 10**9)
@@ -87,13 +75,11 @@ def run_times_are_nanoseconds(hub: Hub) -> None:
     check_that("finish_timestamp", run["finish_timestamp"] >= run["start_timestamp"], run, "not before the start")
 
 
-@promise("A run keeps its tags as sent, in order.", "runApp", "getRunStatus", runs=1, needs=APP)
 def run_keeps_its_tags(hub: Hub) -> None:
     run = hub.ask(200, "GET", "/v2/apps/runs/{}", hub.run()["id"])
     check_equal("tags", run["tags"], [hub.run_tag(), "schlüssel=wert/1"])
 
 
-@promise("A run can be found by its tag in the list of the last day.", "listRuns", runs=1, needs=APP)
 def run_is_found_by_its_tag(hub: Hub) -> None:
     run_id = hub.run()["id"]
 
@@ -104,14 +90,12 @@ def run_is_found_by_its_tag(hub: Hub) -> None:
     hub.eventually(TAG_FOUND, found)
 
 
-@promise("The list has the batch of each run.", "listRuns", runs=1, needs=APP)
 def listed_run_tells_its_batch(hub: Hub) -> None:
     run_id = hub.run()["id"]
     run = hub.eventually("a run is in the list", lambda: hub.find_run(run_id))
     check_equal("batch_id", run["batch_id"], hub.run_batch)
 
 
-@promise("from_timestamp, in seconds, starts the window of the list.", "listRuns", runs=1, needs=APP)
 def from_timestamp_is_heeded(hub: Hub) -> None:
     run_id, started_s = hub.run()["id"], hub.run()["start_timestamp"] // 10**9
     hub.eventually("a run is in its window", lambda: hub.find_run(run_id, from_timestamp=started_s - 600))
@@ -121,7 +105,6 @@ def from_timestamp_is_heeded(hub: Hub) -> None:
     check_that("runs from later on", hub.find_run(run_id, **only_from) is None, run_id, "not in the list")
 
 
-@promise("to_timestamp, in seconds, ends the window of the list.", "listRuns", runs=1, needs=APP)
 def to_timestamp_is_heeded(hub: Hub) -> None:
     run_id, started_s = hub.run()["id"], hub.run()["start_timestamp"] // 10**9
     inside = {"from_timestamp": started_s - 600, "to_timestamp": started_s + 600}
@@ -130,7 +113,6 @@ def to_timestamp_is_heeded(hub: Hub) -> None:
     check_that("runs of an earlier window", hub.find_run(run_id, **before) is None, run_id, "not in the list")
 
 
-@promise("The list can be filtered by run id.", "listRuns", runs=1, needs=APP)
 def runs_are_listed_by_id(hub: Hub) -> None:
     run_id = hub.run()["id"]
 
@@ -141,7 +123,6 @@ def runs_are_listed_by_id(hub: Hub) -> None:
     check_equal("runs", hub.eventually("a run is in the list by its id", listed), [run_id])
 
 
-@promise("The list can be filtered by app.", "listRuns", runs=1, needs=APP)
 def runs_are_listed_by_app(hub: Hub) -> None:
     run_id = hub.run()["id"]
     own, other = hub.options.app_name, f"certify-{hub.mark}"
@@ -149,7 +130,6 @@ def runs_are_listed_by_app(hub: Hub) -> None:
     check_that("runs of another app", hub.find_run(run_id, app_name=other) is None, run_id, "not in the list")
 
 
-@promise("The list can be filtered by one or more statuses.", "listRuns", runs=1, needs=APP)
 def runs_are_listed_by_status(hub: Hub) -> None:
     run_id = hub.completed()["id"]
     both, other = ["FAILED", "COMPLETE"], ["FAILED", "CANCELLED"]
@@ -157,12 +137,6 @@ def runs_are_listed_by_status(hub: Hub) -> None:
     check_that("runs that failed", hub.find_run(run_id, status=other) is None, run_id, "not in the list")
 
 
-@promise(
-    "The results have the run id, the status COMPLETE, and the batch id as a string.",
-    "getRunResults",
-    runs=1,
-    needs=APP,
-)
 def results_tell_their_run(hub: Hub) -> None:
     run = hub.completed()
     page = next(hub.result_pages())
@@ -172,19 +146,15 @@ def results_tell_their_run(hub: Hub) -> None:
     check_equal("start_timestamp", page["start_timestamp"], run["start_timestamp"])
 
 
-@promise("The results have every file of the batch exactly once, under the name it was sent with.", "getRunResults",
-         runs=1, needs=APP)  # fmt: skip
 def results_answer_every_file(hub: Hub) -> None:
     check_equal("names", sorted(file["original_file_name"] for file in hub.results()), sorted(DOCUMENTS))
 
 
-@promise("has_more is false on the last page of results, and on no other.", "getRunResults", runs=1, needs=APP)
 def results_have_more_until_the_last_page(hub: Hub) -> None:
     pages = [page["has_more"] for page in hub.result_pages()]
     check_equal("has_more of each page", pages, [True] * (len(pages) - 1) + [False])
 
 
-@promise("file_offset counts files: offset 1 returns all but the first.", "getRunResults", runs=1, needs=APP)
 def file_offset_counts_files(hub: Hub) -> None:
     every = [file["original_file_name"] for file in hub.results()]
     page = hub.ask(200, "GET", "/v2/apps/runs/{}/results", hub.run()["id"], params={"file_offset": 1})
@@ -193,13 +163,6 @@ def file_offset_counts_files(hub: Hub) -> None:
     check_that("files from offset 1", bool(told), told, "some")
 
 
-@promise(
-    "An offset beyond the last file returns no files, with has_more false.",
-    "getRunResults",
-    runs=1,
-    needs=APP,
-    guess=True,
-)
 def results_end(hub: Hub) -> None:
     run_id = hub.completed()["id"]
     page = hub.ask(200, "GET", "/v2/apps/runs/{}/results", run_id, params={"file_offset": len(DOCUMENTS)})
@@ -213,7 +176,6 @@ def _documents(hub: Hub, **flags: Any) -> list[dict[str, Any]]:
     return documents
 
 
-@promise("Documents have pages, and fields with a name, a value and a type.", "getRunResults", runs=1, needs=APP)
 def documents_have_fields(hub: Hub) -> None:
     for document in _documents(hub):
         pages = document["page_numbers"]
@@ -223,7 +185,6 @@ def documents_have_fields(hub: Hub) -> None:
             check_that("field", all(isinstance(text, str) for text in told), told, "three texts")
 
 
-@promise("Field names are Python identifiers.", "getRunResults", runs=1, needs=APP)
 def field_names_are_identifiers(hub: Hub) -> None:
     names = {field["field_name"] for document in _documents(hub) for field in document["fields"]}
     wrong = [name for name in sorted(names) if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)]
@@ -237,33 +198,27 @@ def _check_flag(hub: Hub, flag: str, *keys: str) -> None:
         check_that(f"{key} with {flag}", any(key in one for one in full), key, "there")
 
 
-@promise("Confidence is returned only on request.", "getRunResults", runs=1, needs=APP)
 def confidence_comes_when_asked_for(hub: Hub) -> None:
     _check_flag(hub, "include_confidence_scores", "classification_confidence")
 
 
-@promise("Review changes are returned only on request.", "getRunResults", runs=1, needs=APP)
 def review_comes_when_asked_for(hub: Hub) -> None:
     _check_flag(hub, "include_review_results", "review_completed", "class_edit_history")
 
 
-@promise("Validations are returned only on request.", "getRunResults", runs=1, needs=APP)
 def validations_come_when_asked_for(hub: Hub) -> None:
     _check_flag(hub, "include_validation_results", "validations")
 
 
-@promise("Positions on the page are returned only on request.", "getRunResults", runs=1, needs=APP)
 def sources_come_when_asked_for(hub: Hub) -> None:
     _check_flag(hub, "include_source_info", "page_layouts")
 
 
-@promise("The results return the custom keys of the run.", "getRunResults", runs=1, needs=APP)
 def results_give_custom_keys_back(hub: Hub) -> None:
     hub.completed()
     check_equal("keys.custom", next(hub.result_pages())["keys"]["custom"], {"certify": hub.mark})
 
 
-@promise("The list of runs can be sorted by start time, in both directions.", "listRuns", runs=2, needs=APP)
 def runs_are_sorted_by_start(hub: Hub) -> None:
     ids = [hub.run(0)["id"], hub.run(1)["id"]]
     window = {"from_timestamp": hub.run(0)["start_timestamp"] // 10**9 - 1}
@@ -278,7 +233,6 @@ def runs_are_sorted_by_start(hub: Hub) -> None:
     check_equal("descending", order("DESCENDING"), ids[::-1])
 
 
-@promise("limit and offset page through one list of runs.", "listRuns", runs=2, needs=APP)
 def runs_are_paged_by_limit_and_offset(hub: Hub) -> None:
     window = {"from_timestamp": hub.run(0)["start_timestamp"] // 10**9 - 1}
     ids = [hub.run(0)["id"], hub.run(1)["id"]]
@@ -292,8 +246,6 @@ def runs_are_paged_by_limit_and_offset(hub: Hub) -> None:
     hub.eventually("pages of runs fit together", lambda: page(2, 0) == page(1, 0) + page(1, 1) != [])
 
 
-@promise("Running a deployment returns 202, and the run has its deployment id.", "runDeployment", runs=3,
-         needs=("app_name", "deployment"))  # fmt: skip
 def deployment_is_run_with_202(hub: Hub) -> None:
     body = {"batch_id": hub.run_batch, "settings": {"tags": [hub.run_tag(2)]}, "version": None}
     path = "/v2/apps/deployments/{}/runs"
@@ -304,13 +256,6 @@ def deployment_is_run_with_202(hub: Hub) -> None:
     check_equal("tags", run["tags"], [hub.run_tag(2)])
 
 
-@promise(
-    "A folder in a drive can be the input of a run, and the run has its path.",
-    "runApp",
-    "writeFile",
-    runs=4,
-    needs=(*APP, "folder"),
-)
 def folder_is_run(hub: Hub) -> None:
     folder = new_path(hub, "")
     write(hub, f"{folder}/a.txt", b"Invoice 4 of 2026-03-04")
@@ -321,16 +266,12 @@ def folder_is_run(hub: Hub) -> None:
     check_equal("input_dir", run["input_dir"].strip("/"), folder.strip("/"))
 
 
-@promise(
-    "A run can be deleted without its input, and no longer exists.", "deleteRun", "getRunStatus", runs=1, needs=APP
-)
 def deleted_run_leaves_its_batch(hub: Hub) -> None:
     jobs = _delete(hub, hub.completed()["id"], delete_input="false")
     check_equal("delete_input_dir_job_id", jobs["delete_input_dir_job_id"], None)
     check_equal("files left", len(hub.files(hub.run_batch)), len(DOCUMENTS))
 
 
-@promise("Deleting a run with its input also deletes the batch.", "deleteRun", "getBatch", runs=2, needs=APP)
 def deleted_run_takes_its_batch_along(hub: Hub) -> None:
     jobs = _delete(hub, hub.completed(1)["id"])
     check_that("jobs", isinstance(jobs["delete_input_dir_job_id"], str), jobs, "one for the input")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fake_aihub.certify.http import Answer
-from fake_aihub.certify.promise import Skipped, check_equal, check_that, promise
+from fake_aihub.certify.promise import Skipped, check_equal, check_that
 from fake_aihub.certify.promises.access import check_unit, service_time
 from fake_aihub.certify.session import Hub
 
@@ -48,7 +48,6 @@ def find(hub: Hub, alias: str) -> dict[str, Any]:
     return found
 
 
-@promise("A secret can be created, and found by its alias.", "createSecret", "listSecrets")
 def secret_is_found_by_its_alias(hub: Hub) -> None:
     alias = new_secret(hub, description="A secret of certify")
     secret = find(hub, alias)
@@ -57,7 +56,6 @@ def secret_is_found_by_its_alias(hub: Hub) -> None:
     check_equal("allowed_workspaces_type", secret["allowed_workspaces_type"], "NONE")
 
 
-@promise("The value of a secret is never returned.", "createSecret", "updateSecret", "listSecrets")
 def secret_values_are_never_given_back(hub: Hub) -> None:
     alias = hub.new_name()
     answers = [create(hub, alias=alias)]
@@ -68,14 +66,12 @@ def secret_values_are_never_given_back(hub: Hub) -> None:
     check_equal("responses that contain the value", told, [False, False, False])
 
 
-@promise("A secret has its creation and change times, in milliseconds.", "createSecret", "listSecrets")
 def secret_times_are_milliseconds(hub: Hub) -> None:
     secret = find(hub, new_secret(hub))
     check_unit(hub, "created_at", int(secret["created_at"]), 1000)
     check_unit(hub, "updated_at", int(secret["updated_at"]), 1000)
 
 
-@promise("Updating a secret keeps the properties that the update does not name.", "updateSecret", "listSecrets")
 def changed_secret_keeps_the_rest(hub: Hub) -> None:
     alias = new_secret(hub, description="before")
     hub.ask(200, "PATCH", SECRETS, json={"alias": alias, "description": "after", "value": None})
@@ -86,28 +82,23 @@ def changed_secret_keeps_the_rest(hub: Hub) -> None:
     check_equal("allowed_workspaces_type", secret["allowed_workspaces_type"], "NONE")
 
 
-@promise("Creating a secret with an existing alias is rejected.", "createSecret", guess=True)
 def second_secret_of_an_alias_is_refused(hub: Hub) -> None:
     alias = new_secret(hub)
     hub.refused(create(hub, alias=alias))
 
 
-@promise("A secret needs a value.", "createSecret")
 def secret_without_a_value_is_400(hub: Hub) -> None:
     hub.refused(create(hub, value=None), 400)
 
 
-@promise("The workspaces type of a secret is ALL, SOME or NONE.", "createSecret")
 def unknown_kind_of_workspaces_is_400(hub: Hub) -> None:
     hub.refused(create(hub, allowed_workspaces_type="CERTIFY"), 400)
 
 
-@promise("The type SOME needs a list of workspaces.", "createSecret")
 def some_workspaces_are_named(hub: Hub) -> None:
     hub.refused(create(hub, allowed_workspaces_type="SOME"), 400)
 
 
-@promise("A deleted secret no longer exists.", "deleteSecret", "listSecrets")
 def deleted_secret_is_gone(hub: Hub) -> None:
     alias = new_secret(hub)
     find(hub, alias)
@@ -116,13 +107,11 @@ def deleted_secret_is_gone(hub: Hub) -> None:
     hub.eventually("a deleted secret is in no list", lambda: not listed(hub, alias))
 
 
-@promise("Updating an unknown secret is rejected.", "updateSecret")
 def changing_an_unknown_secret_is_refused(hub: Hub) -> None:
     body = {"alias": f"certify-{hub.mark}-none", "description": "x"}
     hub.refused(hub.target.send("PATCH", SECRETS, json=body))
 
 
-@promise("Deleting an unknown secret is rejected.", "deleteSecret")
 def deleting_an_unknown_secret_is_refused(hub: Hub) -> None:
     hub.refused(hub.target.send("DELETE", SECRETS, json={"alias": f"certify-{hub.mark}-none"}))
 
@@ -138,7 +127,6 @@ def entries(hub: Hub, **body: Any) -> list[dict[str, Any]]:
     return found
 
 
-@promise("Audit log entries have time, user, address and type; null in a request counts as missing.", "getAuditLogs")
 def audit_log_tells_who_and_when(hub: Hub) -> None:
     for entry in entries(hub, start=0, size=3, log_type=None, email=None):
         told = [entry[key] for key in ("timestamp_millis", "email", "user_ip", "log_type")]
@@ -152,13 +140,11 @@ def check_unit_of_log(text: str) -> None:
     check_that("timestamp_millis", is_milliseconds, text, "milliseconds since 1970, as a string")
 
 
-@promise("size limits the number of audit log entries.", "getAuditLogs")
 def audit_log_is_limited_by_size(hub: Hub) -> None:
     found = entries(hub, size=2)
     check_that("entries", len(found) <= 2, len(found), "at most 2")
 
 
-@promise("start and size page through one audit log.", "getAuditLogs")
 def audit_log_is_paged_by_start(hub: Hub) -> None:
     until = {"end_time": str(int(service_time(hub) * 1000))}
 
@@ -171,12 +157,10 @@ def audit_log_is_paged_by_start(hub: Hub) -> None:
     hub.eventually("pages of the audit log fit together", is_cut)
 
 
-@promise("The audit log can be filtered by type.", "getAuditLogs")
 def audit_log_is_filtered_by_type(hub: Hub) -> None:
     types = {entry["log_type"] for entry in entries(hub, log_type="org_secrets_v2", size=50)}
     check_that("log_type", types <= {"org_secrets_v2"}, sorted(types), "org_secrets_v2 only")
 
 
-@promise("The audit log can be filtered by a time window, in milliseconds.", "getAuditLogs")
 def audit_log_is_filtered_by_time(hub: Hub) -> None:
     check_equal("entries of 2001", entries(hub, start_time="978307200000", end_time="978307260000"), [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fake_aihub.certify.http import Answer
-from fake_aihub.certify.promise import Skipped, check_equal, check_that, promise
+from fake_aihub.certify.promise import Skipped, check_equal, check_that
 from fake_aihub.certify.promises.access import NO_UUID
 from fake_aihub.certify.session import Hub
 
@@ -51,7 +51,6 @@ def names(hub: Hub) -> list[str]:
     return [node["name"] for node in hub.files(hub.batch)]
 
 
-@promise("Opening a session returns 201, an id, and the part size.", "createMultipartUploadSession")
 def session_tells_its_part_size(hub: Hub) -> None:
     session = open_session(hub, hub.new_name(".bin"), 5)
     check_that("session_id", isinstance(session["session_id"], str), session["session_id"], "a text")
@@ -59,7 +58,6 @@ def session_tells_its_part_size(hub: Hub) -> None:
     check_that("part_size", type(size) is int and size > 0, size, "a whole number above 0")
 
 
-@promise("The Location of a session is the URL for its parts and its commit.", "createMultipartUploadSession")
 def session_has_a_location(hub: Hub) -> None:
     body = {"batch_id": hub.batch, "filename": hub.new_name(".bin"), "file_size": 5}
     answer = hub.remember("session", hub.target.send("POST", SESSIONS, json=body), "session_id")
@@ -67,42 +65,35 @@ def session_has_a_location(hub: Hub) -> None:
     check_that("Location", location.endswith(wanted), location, f"…{wanted}")
 
 
-@promise("The file size may be a string.", "createMultipartUploadSession")
 def session_takes_its_size_as_text(hub: Hub) -> None:
     open_session(hub, hub.new_name(".bin"), "5")
 
 
-@promise("A session for an unknown batch returns 404.", "createMultipartUploadSession")
 def session_for_an_unknown_batch_is_404(hub: Hub) -> None:
     body = {"batch_id": 999_999_999_999, "filename": "a.bin", "file_size": 5}
     hub.refused(hub.remember("session", hub.target.send("POST", SESSIONS, json=body), "session_id"), 404)
 
 
-@promise("A session needs the file size.", "createMultipartUploadSession")
 def session_without_a_size_is_400(hub: Hub) -> None:
     body = {"batch_id": hub.batch, "filename": hub.new_name(".bin"), "file_size": None}
     hub.refused(hub.remember("session", hub.target.send("POST", SESSIONS, json=body), "session_id"), 400)
 
 
-@promise("Uploading a part returns 201, its number and an id.", "uploadMultipartPart")
 def part_has_its_number_and_an_id(hub: Hub) -> None:
     part = put_part(hub, open_session(hub, hub.new_name(".bin"), 5), 1, b"12345")
     check_equal("part_num", part["part_num"], 1)
     check_that("part_id", isinstance(part["part_id"], str) and part["part_id"] != "", part["part_id"], "a text")
 
 
-@promise("Part numbers start at 1.", "uploadMultipartPart")
 def part_0_is_refused(hub: Hub) -> None:
     session = open_session(hub, hub.new_name(".bin"), 5)
     hub.refused(hub.target.send("PUT", PART, session["session_id"], 0, data=b"12345"))
 
 
-@promise("A part for an unknown session is rejected.", "uploadMultipartPart")
 def part_of_an_unknown_session_is_refused(hub: Hub) -> None:
     hub.refused(hub.target.send("PUT", PART, NO_UUID, 1, data=b"12345"))
 
 
-@promise("A file of one part exists after its commit, not before.", "commitMultipartUploadSession", "listFiles")
 def file_is_there_after_the_commit(hub: Hub) -> None:
     name = hub.new_name(" 50%2F é.bin")
     session = open_session(hub, name, 5)
@@ -112,14 +103,12 @@ def file_is_there_after_the_commit(hub: Hub) -> None:
     check_equal("size", hub.find_file(hub.batch, name)["metadata"]["size"], 5)
 
 
-@promise("The response to a commit has no body.", "commitMultipartUploadSession")
 def commit_has_no_body(hub: Hub) -> None:
     session = open_session(hub, hub.new_name(".bin"), 5)
     answer = end(hub, session, "commit", put_part(hub, session, 1, b"12345"))
     check_equal("body", answer.body, b"")
 
 
-@promise("A file of several parts has all their bytes.", "uploadMultipartPart", "commitMultipartUploadSession")
 def several_parts_make_one_file(hub: Hub) -> None:
     name = hub.new_name(".bin")
     part_size = part_size_of(hub)
@@ -129,7 +118,6 @@ def several_parts_make_one_file(hub: Hub) -> None:
     check_equal("size", hub.find_file(hub.batch, name)["metadata"]["size"], part_size + 3)
 
 
-@promise("The parts of a commit must be in order.", "commitMultipartUploadSession")
 def parts_out_of_order_are_refused(hub: Hub) -> None:
     name = hub.new_name(".bin")
     part_size = part_size_of(hub)
@@ -139,7 +127,6 @@ def parts_out_of_order_are_refused(hub: Hub) -> None:
     check_that("names", name not in names(hub), name, "not in the list")
 
 
-@promise("A part before the last that is too small does not result in a file.", "uploadMultipartPart")
 def short_part_becomes_no_file(hub: Hub) -> None:
     name = hub.new_name(".bin")
     part_size = part_size_of(hub)
@@ -152,7 +139,6 @@ def short_part_becomes_no_file(hub: Hub) -> None:
     check_that("names", name not in names(hub), name, "not in the list")
 
 
-@promise("A commit without all parts is rejected.", "commitMultipartUploadSession")
 def commit_without_all_parts_is_refused(hub: Hub) -> None:
     name = hub.new_name(".bin")
     session = open_session(hub, name, 5)
@@ -161,13 +147,11 @@ def commit_without_all_parts_is_refused(hub: Hub) -> None:
     check_that("names", name not in names(hub), name, "not in the list")
 
 
-@promise("A commit with a part that was never sent is rejected.", "commitMultipartUploadSession")
 def commit_of_a_part_never_sent_is_refused(hub: Hub) -> None:
     session = open_session(hub, hub.new_name(".bin"), 5)
     hub.refused(end(hub, session, "commit", {"part_num": 1, "part_id": f"certify-{hub.mark}"}))
 
 
-@promise("A commit ends the session.", "commitMultipartUploadSession")
 def second_commit_is_refused(hub: Hub) -> None:
     session = open_session(hub, hub.new_name(".bin"), 5)
     part = put_part(hub, session, 1, b"12345")
@@ -175,7 +159,6 @@ def second_commit_is_refused(hub: Hub) -> None:
     hub.refused(end(hub, session, "commit", part))
 
 
-@promise("An abort discards the session and its parts.", "commitMultipartUploadSession", "listFiles")
 def abort_leaves_nothing(hub: Hub) -> None:
     name = hub.new_name(".bin")
     session = open_session(hub, name, 5)
@@ -186,18 +169,11 @@ def abort_leaves_nothing(hub: Hub) -> None:
     hub.refused(hub.target.send("PUT", PART, session["session_id"], 1, data=b"12345"))
 
 
-@promise("An action other than commit or abort returns 400.", "commitMultipartUploadSession")
 def unknown_action_is_400(hub: Hub) -> None:
     session = open_session(hub, hub.new_name(".bin"), 5)
     hub.refused(end(hub, session, "certify"), 400)
 
 
-@promise(
-    "A multipart upload overwrites an existing file of that name.",
-    "commitMultipartUploadSession",
-    "addFileToBatch",
-    guess=True,
-)
 def multipart_upload_overwrites(hub: Hub) -> None:
     name = hub.new_name(".bin")
     hub.put(hub.batch, name, b"the first")
