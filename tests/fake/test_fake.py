@@ -167,7 +167,7 @@ def test_fake_run_of_more_than_1000_files_fails(http: requests.Session, fake: Fa
     batch_id = make_batch(http, fake)
     batch = fake.world.batches[batch_id]
     for number in range(1001):
-        fake.world.put_file(batch, f"{number}.txt", "0" * 64, 1)
+        fake.world.put_file(batch.id, f"{number}.txt", "0" * 64, 1)
     run = start(http, fake, batch_id).json()
     assert run["status"] == "FAILED"
     assert "1000" in run["msg"]

@@ -111,7 +111,7 @@ async def put_file(service: Service, request: Request) -> Response:
     batch, name = find_batch(service, request), check_name(request.path_params["filename"])
     digest, size = await service.world.blobs.store(request.stream())
     find_batch(service, request)  # it may have been deleted while the body arrived
-    service.world.put_file(batch, name, digest, size)
+    service.world.put_file(batch.id, name, digest, size)
     return Response(status_code=204)
 
 

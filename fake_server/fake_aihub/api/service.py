@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -15,7 +16,7 @@ from fake_aihub.controls.journal import SIZE as JOURNAL_SIZE
 from fake_aihub.controls.journal import Journal
 from fake_aihub.controls.options import RANGES, check_options
 from fake_aihub.extraction import Extraction
-from fake_aihub.world.clock import Clock
+from fake_aihub.world.clock import Clock, parse_clock
 from fake_aihub.world.entities import ApiError
 from fake_aihub.world.world import World
 
@@ -102,6 +103,31 @@ class Service:
         self._second = (now, count + 1 if second == now else 1)
         if self.requests_per_s and self._second[1] > self.requests_per_s:
             raise ApiError(429, "Too many requests.", {"Retry-After": "1"})
+
+
+def make_service(
+    data_dir: str | Path | None = None,
+    clock: str = "real",
+    seed: int = 0,
+    faults: Path | None = None,
+    scenarios: str | Path | None = None,
+    fixtures: str | Path | None = None,
+    **behaviour: Any,
+) -> Service:
+    """Return a service with these options. Raises OptionError, ScenarioError, FolderInUseError, and OSError."""
+    # Check before opening anything.
+    check_options({"data_dir": data_dir, "scenarios": scenarios, "fixtures": fixtures, "clock": clock, **behaviour})
+    time = parse_clock(clock)
+    folder, *own = (None if path is None else Path(path) for path in (data_dir, scenarios, fixtures))
+    extraction = Extraction(*own)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    service = Service(time, World(time, folder), extraction=extraction, **behaviour)
+    if seed != service.world.seed:
+        service.world.set_seed(seed)
+    if faults is not None:
+        service.faults.load(faults)
+    return service
 
 
 def answer(status: int, body: Any) -> Response:

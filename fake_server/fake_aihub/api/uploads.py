@@ -18,7 +18,13 @@ async def open_session(service: Service, request: Request) -> Response:
     size = str(given["file_size"])
     if not (size.isascii() and size.isdigit()):
         raise ApiError(400, "file_size is not a number.")
-    session = service.world.open_session(batch, check_name(given["filename"]), int(size[:18]), service.part_size)
+    session = service.world.open_session(
+        context=batch.context,
+        batch_id=batch.id,
+        name=check_name(given["filename"]),
+        size=int(size[:18]),
+        part_size=service.part_size,
+    )
     made = answer(201, {"session_id": session.id, "part_size": session.part_size})
     made.headers["Location"] = f"{str(request.url).split('?')[0]}/sessions/{session.id}"
     return made
@@ -41,7 +47,7 @@ async def put_part(service: Service, request: Request) -> Response:
     wanted = min(session.part_size, session.size - (number - 1) * session.part_size)
     if not 0 < size == wanted:  # reject parts after the last one, even empty ones
         raise ApiError(400, f"Part {number} has {size} bytes, expected {max(wanted, 0)}.")
-    part_id = service.world.put_part(_find_session(service, request), number, digest, size)
+    part_id = service.world.put_part(_find_session(service, request).id, number, digest, size)
     return answer(201, {"part_id": part_id, "part_num": number})
 
 
@@ -51,7 +57,7 @@ async def end_session(service: Service, request: Request) -> Response:
     given = await read_body(service, request)
     if given["action"] == "commit":
         _commit(service, session, given.get("parts", []))
-    service.world.end_session(session)
+    service.world.end_session(session.id)
     return Response(status_code=201)
 
 
@@ -64,4 +70,4 @@ def _commit(service: Service, session: Session, parts: list[object]) -> None:
         raise ApiError(400, f"The parts must be all {count} parts of the file, in order.")
     batch = service.world.get_batch(session.context, session.batch_id)
     digest, size = service.world.blobs.join([session.parts[number][1] for number in range(1, count + 1)])
-    service.world.put_file(batch, session.name, digest, size)
+    service.world.put_file(batch.id, session.name, digest, size)

@@ -79,7 +79,8 @@ def _set(service: Service, request: Request, given: dict[str, Any]) -> Response:
 
 async def delete_secret(service: Service, request: Request) -> Response:
     """DELETE /v2/aihub/secrets"""
-    alias = (await read_body(service, request))["alias"]
-    service.world.delete_secret(service.world.get_secret(context_of(request), alias))
+    context, alias = context_of(request), (await read_body(service, request))["alias"]
+    service.world.get_secret(context, alias)
+    service.world.delete_secret(context, alias)
     request.scope["subject"] = alias
     return Response(status_code=200)

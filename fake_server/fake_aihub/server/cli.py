@@ -44,12 +44,12 @@ def main(context: click.Context, /, host: str, port: int, **options: Any) -> Non
     """Serve a fake AI Hub until you stop it. By default it accepts only tokens that start with fake-."""
     if context.invoked_subcommand is not None:
         return
+    from fake_aihub.api.service import make_service
     from fake_aihub.controls.options import OptionError, check_options
 
-    faults = options.pop("faults")
     try:
-        check_options({"host": host, "port": port, **options})
-        service = _make_service(**options, faults=faults)
+        check_options({"host": host, "port": port})
+        service = make_service(**options)
     except OptionError as error:
         raise click.UsageError(f"--{error.name.replace('_', '-')} {error.problem}") from None
     except (OSError, ValueError) as error:
@@ -62,30 +62,6 @@ def main(context: click.Context, /, host: str, port: int, **options: Any) -> Non
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"http://{shown}:{listener.getsockname()[1]}/api")
     _serve(service, host, port, listener)
-
-
-def _make_service(
-    data_dir: Path | None,
-    clock: str,
-    seed: int,
-    faults: Path | None,
-    scenarios: Path | None,
-    fixtures: Path | None,
-    **behaviour: Any,
-) -> Service:
-    from fake_aihub.api.service import Service
-    from fake_aihub.extraction import Extraction
-    from fake_aihub.world.clock import parse_clock
-    from fake_aihub.world.world import World
-
-    time = parse_clock(clock)
-    if data_dir is not None:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    service = Service(time, World(time, data_dir), extraction=Extraction(scenarios, fixtures), **behaviour)
-    service.world.set_seed(seed)
-    if faults is not None:
-        service.faults.load(faults)
-    return service
 
 
 def _serve(service: Service, host: str, port: int, listener: socket.socket) -> None:

@@ -7,19 +7,16 @@ import socket
 import threading
 import warnings
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from starlette.types import ASGIApp
 
 from fake_aihub.api.app import create_app
-from fake_aihub.api.service import Service
+from fake_aihub.api.service import make_service
 from fake_aihub.controls.journal import SIZE as JOURNAL_SIZE
-from fake_aihub.controls.options import check_options
-from fake_aihub.extraction import Extraction
 from fake_aihub.server.handle import Handle
 from fake_aihub.server.http import PATIENCE_S, make_server
-from fake_aihub.world.clock import Clock, ticks_s
-from fake_aihub.world.world import World
+from fake_aihub.world.clock import ticks_s
 
 JOIN_S = 10.0
 
@@ -79,17 +76,18 @@ class FakeAIHub(Handle):
         fixtures: str | Path | None = None,
         journal_size: int = JOURNAL_SIZE,
     ) -> None:
-        behaviour: dict[str, Any] = {
-            "run_seconds": run_seconds,
-            "latency_ms": latency_ms,
-            "page_files": page_files,
-            "part_size": part_size,
-            "journal_size": journal_size,
-        }
-        # Check before opening anything.
-        check_options(behaviour | {"data_dir": data_dir, "scenarios": scenarios, "fixtures": fixtures})
-        extraction, clock = Extraction(_folder(scenarios), _folder(fixtures)), Clock()
-        super().__init__(Service(clock, World(clock, _folder(data_dir)), extraction=extraction, **behaviour))
+        super().__init__(
+            make_service(
+                data_dir,
+                scenarios=scenarios,
+                fixtures=fixtures,
+                run_seconds=run_seconds,
+                latency_ms=latency_ms,
+                page_files=page_files,
+                part_size=part_size,
+                journal_size=journal_size,
+            )
+        )
         self.root = ""
 
     def __enter__(self) -> FakeAIHub:
@@ -100,7 +98,3 @@ class FakeAIHub(Handle):
     def __exit__(self, *_: object) -> None:
         self._background.__exit__()
         self.world.close()
-
-
-def _folder(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path)

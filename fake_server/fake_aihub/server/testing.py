@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from fake_aihub.api.app import create_app
-from fake_aihub.api.service import Service
-from fake_aihub.extraction import Extraction
+from fake_aihub.api.service import Service, make_service
 from fake_aihub.server.embedded import Background
 from fake_aihub.server.handle import Handle
 from fake_aihub.server.namespaces import Namespaces
-from fake_aihub.world.clock import parse_clock
-from fake_aihub.world.world import World
 
 
 class Fixture(Handle):
@@ -40,20 +36,9 @@ class Session(Background):
         super().__init__(self._namespaces)
 
     @contextmanager
-    def open(
-        self,
-        name: str,
-        clock: str = "real",
-        seed: int = 0,
-        scenarios: str | Path | None = None,
-        fixtures: str | Path | None = None,
-        **behaviour: Any,
-    ) -> Iterator[Fixture]:
+    def open(self, name: str, **options: Any) -> Iterator[Fixture]:
         """Open a namespace as a context manager. Accepts the options that `check_options` allows for a test."""
-        time = parse_clock(clock)
-        folders = [None if folder is None else Path(folder) for folder in (scenarios, fixtures)]
-        service = Service(time, World(time), extraction=Extraction(*folders), **behaviour)
-        service.world.set_seed(seed)
+        service = make_service(**options)
         fixture = Fixture(service, self.root, name)
         tokens = (fixture.token, fixture.service_token)
         self._namespaces.add(create_app(service), *tokens)

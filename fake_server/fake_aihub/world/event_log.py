@@ -10,14 +10,24 @@ import hashlib
 import json
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from inspect import signature
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, ParamSpec, TextIO, TypeVar
 
 from fake_aihub.redact import redact_body
 from fake_aihub.world.clock import Clock
 
 # Bytes are found by digest, and unreferenced bytes do no harm.
+TIMES: Mapping[str, Callable[[Clock], float]] = {
+    "now_s": Clock.now_s,
+    "now_ms": lambda clock: clock.now_ns() // 1_000_000,
+    "now_ns": Clock.now_ns,
+}
+EVENTS: dict[str, Callable[..., Any]] = {}
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 NOT_STATE = ("clock", "blobs", "_log", "_lock")
 
 
@@ -39,6 +49,26 @@ def lock_folder(folder: Path) -> Any:
     return lock
 
 
+def event(what: str) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
+    """Make a method an event: a call is recorded, then applied. A parameter `now_…` gets the clock's time."""
+
+    def mark(apply: Callable[Given, Result]) -> Callable[Given, Result]:
+        names = list(signature(apply).parameters)
+        EVENTS[what] = apply
+
+        @wraps(apply)
+        def happen(*args: Given.args, **facts: Given.kwargs) -> Result:
+            world: Any = args[0]
+            times = {name: TIMES[name](world.clock) for name in names if name in TIMES}
+            given = dict(zip(names[1:], args[1:], strict=False))
+            result: Result = world.record(what, times | given | facts)
+            return result
+
+        return happen
+
+    return mark
+
+
 class History:
     """The events of a world, and the ids that are derived from them."""
 
@@ -51,8 +81,8 @@ class History:
         self._log: TextIO | None = None
         if folder is not None:
             log = folder / "events.jsonl"
-            for event in _read_events(log):
-                self._take(event)
+            for facts in _read_events(log):
+                EVENTS[facts.pop("what")](self, **facts)
             self._log = log.open("a", encoding="utf-8")
 
     def close(self) -> None:
@@ -62,12 +92,9 @@ class History:
         if self._lock is not None:
             self._lock.release()
 
+    @event("seed")
     def set_seed(self, seed: int) -> None:
         """Set the seed for future ids. Existing ids do not change."""
-        if seed != self.seed:
-            self._happen("seed", seed=seed)
-
-    def _on_seed(self, seed: int) -> None:
         self.seed = seed
 
     def snapshot(self) -> tuple[bytes, int]:
@@ -84,18 +111,13 @@ class History:
     def _log_bytes(self) -> int:
         return 0 if self._log is None else os.fstat(self._log.fileno()).st_size
 
-    def _happen(self, what: str, **facts: Any) -> Any:
+    def record(self, what: str, facts: dict[str, Any]) -> Any:
         """Record an event, then apply it."""
-        event = {"what": what, **facts}
         if self._log is not None:
-            kept = {**event, "request": redact_body("", event["request"])} if "request" in event else event
-            self._log.write(json.dumps(kept) + "\n")
+            kept = facts | {"request": redact_body("", facts["request"])} if "request" in facts else facts
+            self._log.write(json.dumps({"what": what, **kept}) + "\n")
             self._log.flush()
-        return self._take(event)
-
-    def _take(self, event: dict[str, Any]) -> Any:
-        facts = {key: value for key, value in event.items() if key != "what"}
-        return getattr(self, f"_on_{event['what']}")(**facts)
+        return EVENTS[what](self, **facts)
 
     def _next(self) -> int:
         self._counter += 1

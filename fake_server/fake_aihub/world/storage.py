@@ -10,7 +10,7 @@ from typing import Any
 from fake_aihub.world.blobs import Blobs
 from fake_aihub.world.clock import Clock
 from fake_aihub.world.entities import ApiError, Batch, File, Job, Session
-from fake_aihub.world.event_log import History, lock_folder
+from fake_aihub.world.event_log import History, event, lock_folder
 
 BATCH_PATH = re.compile(r"/fake/batches/([0-9]{1,18})/([^/]+)")
 
@@ -36,15 +36,9 @@ class Storage(History):
 
     # Batches
 
-    def create_batch(self, context: str, name: str, workspace: str, owner: str) -> Batch:
+    @event("batch")
+    def create_batch(self, context: str, name: str, workspace: str, owner: str, now_ms: int = 0) -> Batch:
         """Create a batch."""
-        now_ms = self.clock.now_ns() // 1_000_000
-        batch: Batch = self._happen(
-            "batch", context=context, name=name, workspace=workspace, owner=owner, now_ms=now_ms
-        )
-        return batch
-
-    def _on_batch(self, context: str, name: str, workspace: str, owner: str, now_ms: int) -> Batch:
         batch = Batch(1000 + self._next(), context, name, workspace, owner, now_ms, now_ms)
         self.batches[batch.id] = batch
         self.ledger["batches"][f"{context}/{name}"] += 1
@@ -59,19 +53,17 @@ class Storage(History):
 
     def delete_batch(self, batch: Batch) -> Job:
         """Delete a batch and return the deletion job."""
-        self._happen("batch_gone", batch_id=batch.id)
+        self._remove_batch(batch.id)
         return self.start_job(batch.context)
 
-    def _on_batch_gone(self, batch_id: int) -> None:
+    @event("batch_gone")
+    def _remove_batch(self, batch_id: int) -> None:
         self.batches.pop(batch_id, None)
         self.ledger["deletions"][f"batch {batch_id}"] += 1
 
-    def start_job(self, context: str) -> Job:
+    @event("job")
+    def start_job(self, context: str, now_s: float = 0.0) -> Job:
         """Start a deletion job, which completes a moment later."""
-        job: Job = self._happen("job", context=context, now_s=self.clock.now_s())
-        return job
-
-    def _on_job(self, context: str, now_s: float) -> Job:
         job = Job(self._make_id("job"), context, now_s)
         self.jobs[job.id] = job
         if len(self.jobs) > MAX_JOBS:
@@ -80,11 +72,9 @@ class Storage(History):
 
     # Files
 
-    def put_file(self, batch: Batch, name: str, digest: str, size: int) -> None:
+    @event("file")
+    def put_file(self, batch_id: int, name: str, digest: str, size: int, now_s: float = 0.0) -> None:
         """Add a file to a batch, or overwrite the file of that name."""
-        self._happen("file", batch_id=batch.id, name=name, digest=digest, size=size, now_s=self.clock.now_s())
-
-    def _on_file(self, batch_id: int, name: str, digest: str, size: int, now_s: float) -> None:
         batch = self.batches[batch_id]
         batch.files[name] = File(name, digest, size, int(now_s))
         batch.updated_ms = int(now_s * 1000)
@@ -101,41 +91,32 @@ class Storage(History):
         """Delete a file of a batch."""
         if name not in batch.files:
             raise ApiError(404, f"File {name} does not exist in batch {batch.id}.")
-        self._happen("file_gone", batch_id=batch.id, name=name)
+        self._remove_file(batch.id, name)
 
-    def _on_file_gone(self, batch_id: int, name: str) -> None:
+    @event("file_gone")
+    def _remove_file(self, batch_id: int, name: str) -> None:
         self.batches[batch_id].files.pop(name, None)
         self.ledger["deletions"][f"{batch_id}/{name}"] += 1
 
     # Multipart uploads
 
-    def open_session(self, batch: Batch, name: str, size: int, part_size: int) -> Session:
+    @event("session")
+    def open_session(self, **facts: Any) -> Session:
         """Start a multipart upload."""
-        session: Session = self._happen(
-            "session", context=batch.context, batch_id=batch.id, name=name, size=size, part_size=part_size
-        )
-        return session
-
-    def _on_session(self, **facts: Any) -> Session:
         session = Session(self._make_id("session"), **facts)
         self.sessions[session.id] = session
         return session
 
-    def put_part(self, session: Session, number: int, digest: str, size: int) -> str:
+    @event("part")
+    def put_part(self, session_id: str, number: int, digest: str, size: int) -> str:
         """Store a part, or overwrite the part of that number, and return its id."""
-        part_id: str = self._happen("part", session_id=session.id, number=number, digest=digest, size=size)
-        return part_id
-
-    def _on_part(self, session_id: str, number: int, digest: str, size: int) -> str:
         part_id = f"part-{number}-{digest[:16]}"
         self.sessions[session_id].parts[number] = (part_id, digest, size)
         return part_id
 
-    def end_session(self, session: Session) -> None:
+    @event("session_end")
+    def end_session(self, session_id: str) -> None:
         """Remove a multipart upload after its commit or abort."""
-        self._happen("session_end", session_id=session.id)
-
-    def _on_session_end(self, session_id: str) -> None:
         self.sessions.pop(session_id, None)
 
     # Files in drives
@@ -166,19 +147,21 @@ class Storage(History):
                 raise ApiError(409, "A parent folder of this path is a file.")
         if path not in tree and self.list_tree(context, path):
             raise ApiError(409, "A folder exists at this path.")
-        self._happen("node", context=context, path=path, digest=digest, size=size, now_s=self.clock.now_s())
+        self._put_node(context, path, digest, size)
 
-    def _on_node(self, context: str, path: str, digest: str, size: int, now_s: float) -> None:
+    @event("node")
+    def _put_node(self, context: str, path: str, digest: str, size: int, now_s: float = 0.0) -> None:
         file = File(path.rpartition("/")[2], digest, size, int(now_s))
         self.trees.setdefault(context, {})[path] = file
         self._count_upload(path, digest)
 
     def delete_node(self, context: str, path: str) -> Job:
         """Delete the file or the folder with its contents, if any, and return the deletion job."""
-        self._happen("node_gone", context=context, path=path)
+        self._remove_node(context, path)
         return self.start_job(context)
 
-    def _on_node_gone(self, context: str, path: str) -> None:
+    @event("node_gone")
+    def _remove_node(self, context: str, path: str) -> None:
         tree = self.trees.get(context, {})
         for gone in [path, *self.list_tree(context, path)]:
             if tree.pop(gone, None):

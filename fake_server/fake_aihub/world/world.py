@@ -10,6 +10,7 @@ from typing import Any
 
 from fake_aihub.world.clock import Clock
 from fake_aihub.world.entities import ApiError, AuditEntry, Batch, File, Job, Run, Secret, Session
+from fake_aihub.world.event_log import event
 from fake_aihub.world.storage import Storage
 
 __all__ = ["ApiError", "AuditEntry", "Batch", "File", "Job", "Run", "Secret", "Session", "World"]
@@ -38,17 +39,8 @@ class World(Storage):
             raise ApiError(403, "Not enough consumption units.")
         chosen = self._find_script(request, self._input_of(context, batch_id, request))
         script = {} if chosen is None else self.next_runs[chosen]
-        run: Run = self._happen(
-            "run",
-            context=context,
-            batch_id=batch_id,
-            request=request,
-            now_ns=self.clock.now_ns(),
-            script={key: value for key, value in script.items() if key not in ("app", "file", "times")},
-            user=user,
-            chosen=chosen,
-        )
-        return run
+        course = {key: value for key, value in script.items() if key not in ("app", "file", "times")}
+        return self._add_run(batch_id, request, course, context, user, chosen)
 
     def _input_of(self, context: str, batch_id: int | None, request: dict[str, Any]) -> list[File]:
         if batch_id is not None:
@@ -56,15 +48,16 @@ class World(Storage):
         folder, tree = request["input_dir"], self.trees.get(context, {})
         return [replace(tree[path], name=path[len(folder) + 1 :]) for path in self.list_tree(context, folder)]
 
-    def _on_run(
+    @event("run")
+    def _add_run(
         self,
         batch_id: int | None,
         request: dict[str, Any],
-        now_ns: int,
         script: dict[str, Any],
         context: str | None = None,
         user: str = "fake-user",
         chosen: int | None = None,
+        now_ns: int = 0,
     ) -> Run:
         if context is None:  # the form of events in 0.1.0
             context = self.batches[batch_id or 0].context
@@ -91,9 +84,10 @@ class World(Storage):
 
     def delete_run(self, run: Run, *, with_record: bool = True) -> None:
         """Delete a run's output. `with_record` also deletes the run itself."""
-        self._happen("run_gone", run_id=run.id, with_record=with_record)
+        self._remove_run(run.id, with_record)
 
-    def _on_run_gone(self, run_id: str, with_record: bool = True) -> None:
+    @event("run_gone")
+    def _remove_run(self, run_id: str, with_record: bool = True) -> None:
         self.runs[run_id].has_output = False
         if with_record:
             self.runs.pop(run_id)
@@ -104,15 +98,13 @@ class World(Storage):
         """Remove what is older than a time: batches, runs, or results. The default is batches and runs."""
         batches = [key for key, batch in self.batches.items() if batch.created_ms < before_s * 1000]
         runs = [key for key, run in self.runs.items() if run.started_ns < before_s * 1e9]
-        facts = {
-            "batches": batches if kind in ("batches", "") else [],
-            "runs": runs if kind in ("runs", "") else [],
-            "results": [key for key in runs if self.runs[key].has_output] if kind == "results" else [],
-        }
-        if any(facts.values()):
-            self._happen("expired", **facts)
+        results = [key for key in runs if self.runs[key].has_output] if kind == "results" else []
+        batches, runs = batches if kind in ("batches", "") else [], runs if kind in ("runs", "") else []
+        if batches or runs or results:
+            self._remove_expired(batches, runs, results)
 
-    def _on_expired(self, batches: list[int], runs: list[str], results: list[str]) -> None:
+    @event("expired")
+    def _remove_expired(self, batches: list[int], runs: list[str], results: list[str]) -> None:
         for run_id in results:
             self.runs[run_id].has_output = False
         for run_id in runs:
@@ -121,28 +113,22 @@ class World(Storage):
         for batch_id in batches:
             del self.batches[batch_id]
 
+    @event("units")
     def set_units(self, left: int | None) -> None:
         """Set the number of runs that the consumption units cover. None means unlimited."""
-        self._happen("units", left=left)
-
-    def _on_units(self, left: int | None) -> None:
         self.units_left = left
 
     # Run scripts
 
+    @event("script")
     def add_script(self, script: dict[str, Any]) -> None:
         """Script the next `times` runs (0: all future runs), optionally only those of an `app` or with a `file`."""
-        self._happen("script", script=script)
-
-    def _on_script(self, script: dict[str, Any]) -> None:
         self.next_runs.append(script)
         self.unused_scripts.append(script)
 
+    @event("scripts_gone")
     def clear_scripts(self) -> None:
         """Remove all scripts for future runs."""
-        self._happen("scripts_gone")
-
-    def _on_scripts_gone(self) -> None:
         self.next_runs.clear()
         self.unused_scripts.clear()
 
@@ -166,30 +152,33 @@ class World(Storage):
     def poll_run(self, run: Run) -> None:
         """Count a status request, if the run's script ends it after polls."""
         if run.polls <= run.script.get("after_polls", -1):
-            self._happen("poll", run_id=run.id, now_ns=self.clock.now_ns())
+            self._count_poll(run.id)
 
-    def _on_poll(self, run_id: str, now_ns: int) -> None:
+    @event("poll")
+    def _count_poll(self, run_id: str, now_ns: int = 0) -> None:
         self.runs[run_id].polls += 1
         self.runs[run_id].polled_ns = now_ns
 
     def set_run(self, run_id: str, script: dict[str, Any]) -> None:
         """Set the status and message of a run from now on."""
-        self._happen("run_set", run_id=run_id, script={"set_ns": self.clock.now_ns(), **script})
+        self._set_script(run_id, {"set_ns": self.clock.now_ns(), **script})
 
     def release_run(self, run_id: str) -> None:
         """Release a held run. It ends as its script says."""
         script = {key: value for key, value in self.runs[run_id].script.items() if key not in ("hold", "after_polls")}
-        self._happen("run_set", run_id=run_id, script=script | {"end_ns": self.clock.now_ns()})
+        self._set_script(run_id, script | {"end_ns": self.clock.now_ns()})
 
-    def _on_run_set(self, run_id: str, script: dict[str, Any]) -> None:
+    @event("run_set")
+    def _set_script(self, run_id: str, script: dict[str, Any]) -> None:
         self.runs[run_id].script = script
 
     def note_webhook(self, run_id: str, outcome: str, is_last: bool) -> None:
         """Record a webhook call of a run: the response status, or why there is none."""
         if run_id in self.runs:
-            self._happen("webhook", run_id=run_id, outcome=outcome, is_last=is_last, now_s=self.clock.now_s())
+            self._add_call(run_id, outcome, is_last)
 
-    def _on_webhook(self, run_id: str, outcome: str, is_last: bool, now_s: float) -> None:
+    @event("webhook")
+    def _add_call(self, run_id: str, outcome: str, is_last: bool, now_s: float = 0.0) -> None:
         self.runs[run_id].webhook.append({"at_s": now_s, "outcome": outcome})
         if is_last:
             self.due_webhooks.pop(run_id, None)
@@ -202,27 +191,21 @@ class World(Storage):
             raise ApiError(404, "No secret has this alias.")
         return self.secrets[context, alias]
 
-    def set_secret(self, context: str, user: str, facts: dict[str, Any]) -> None:
+    @event("secret")
+    def set_secret(self, context: str, user: str, facts: dict[str, Any], now_ms: int = 0) -> None:
         """Create a secret, or update the one with that alias. Its value is not stored."""
-        self._happen("secret", context=context, user=user, facts=facts, now_ms=self.clock.now_ns() // 1_000_000)
-
-    def _on_secret(self, context: str, user: str, facts: dict[str, Any], now_ms: int) -> None:
         key = (context, facts["alias"])
         old = self.secrets.get(key) or Secret(facts["alias"], context, "", "ALL", [], now_ms, user, now_ms, user)
         self.secrets[key] = replace(old, **facts, updated_ms=now_ms, updated_by=user)
 
-    def delete_secret(self, secret: Secret) -> None:
+    @event("secret_gone")
+    def delete_secret(self, context: str, alias: str) -> None:
         """Delete a secret."""
-        self._happen("secret_gone", context=secret.context, alias=secret.alias)
-
-    def _on_secret_gone(self, context: str, alias: str) -> None:
         self.secrets.pop((context, alias), None)
 
     # The audit log
 
-    def note(self, **facts: Any) -> None:
+    @event("audit")
+    def note(self, *, now_ms: int = 0, **facts: Any) -> None:
         """Add an entry to the audit log."""
-        self._happen("audit", now_ms=self.clock.now_ns() // 1_000_000, **facts)
-
-    def _on_audit(self, **facts: Any) -> None:
-        self.audit.append(AuditEntry(**facts))
+        self.audit.append(AuditEntry(now_ms=now_ms, **facts))
