@@ -24,6 +24,17 @@ def stem_of(spec: PurePath) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Secret:
+    """A token or a password. Showing it shows nothing of it."""
+
+    _value: str = field(repr=False)
+
+    def reveal(self) -> str:
+        """Return the value."""
+        return self._value
+
+
+@dataclass(frozen=True, slots=True)
 class Stat:
     """What `os.stat` reports about a file. A file with an equal stat is not hashed again. Times in nanoseconds."""
 

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
 from aihub_runner.errors import InputError, SpecErrors
 from aihub_runner.files import read_regular
+from aihub_runner.model import Secret
 from aihub_runner.spec.diagnostics import Mistake, locate
 from aihub_runner.spec.model import MAX_SPEC_BYTES, Spec, check_context, is_this_machine, parse_spec
 from aihub_runner.system.extras import find_missing
@@ -24,13 +22,13 @@ SECRETS_FOLDER = Path("/run/secrets")
 _WRITE_ROOT = f"write it as {PUBLIC_ROOT}"
 
 
-class Settings(BaseSettings):
-    """The settings. The default root is the public one."""
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings, each from `AIHUB_` and its name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="AIHUB_", extra="ignore", hide_input_in_errors=True, frozen=True)
-    api_key: SecretStr | None = None
-    api_root: str = PUBLIC_ROOT
-    context: str | None = None
+    api_key: Secret | None
+    api_root: str
+    context: str | None
 
 
 def load_spec(path: Path) -> Spec:
@@ -141,8 +139,8 @@ def load_settings() -> Settings:
             "set both in one place",
         )
     context = next((found for origin in origins if (found := origin.find("AIHUB_CONTEXT")) is not None), None)
-    return Settings.model_construct(
-        api_key=SecretStr(_check_token(key)) if key else None,
+    return Settings(
+        api_key=Secret(_check_token(key)) if key else None,
         api_root=normalise_root(root or PUBLIC_ROOT),
         context=None if context is None else _check_context(context),
     )
@@ -203,7 +201,7 @@ def identify_root(root: str) -> str:
     return urlunsplit((parts.scheme, "127.0.0.1" + (f":{parts.port}" if parts.port else ""), parts.path, "", ""))
 
 
-def read_secrets(names: Iterable[str]) -> dict[str, SecretStr]:
+def read_secrets(names: Iterable[str]) -> dict[str, Secret]:
     """Return secrets by the names of their variables (AIHUB_SECRET_…). Raises InputError for those not set."""
     origins = _list_origins()
     found = {}
@@ -214,7 +212,7 @@ def read_secrets(names: Iterable[str]) -> dict[str, SecretStr]:
             missing.append(name)
         elif not value.isprintable():
             raise InputError(f"{name}: contains control characters", "set it again, in one line")
-        found[name] = SecretStr(value)
+        found[name] = Secret(value)
     if missing:
         what = f"{', '.join(missing)}: not set"
         raise InputError(what, "set it in the environment, .env or the secrets folder")

@@ -10,14 +10,15 @@ import httpx
 import pytest
 import requests
 import respx
-from pydantic import SecretStr
 from requests.adapters import BaseAdapter
 
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.aihub.session import Connection, open_session
+from aihub_runner.aihub.connection import Connection
+from aihub_runner.aihub.session import open_session
+from aihub_runner.model import Secret
 
 ROOT = "https://hub.example/api"
-CONNECTION = Connection(ROOT, SecretStr("t0ken"), "acme", retry_wait_s=0.0)
+CONNECTION = Connection(ROOT, Secret("t0ken"), "acme", retry_wait_s=0.0)
 
 
 class RouterAdapter(BaseAdapter):

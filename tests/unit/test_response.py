@@ -9,12 +9,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from aihub_runner.aihub.bodies import FileSlice
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.aihub.session import Connection
+from aihub_runner.aihub.connection import Connection
 from aihub_runner.errors import AnswerLost, Interrupted, ServiceError
+from aihub_runner.model import Secret
 from support.raw_server import Drip, Piece, RawServer, answer
 
 RUN = b'{"id": "r", "status": "RUNNING"}'
@@ -31,7 +31,7 @@ def talking(
 ) -> Iterator[tuple[AIHub, RawServer]]:
     root = f"{scheme}://127.0.0.1:{{}}/api"
     with closing(RawServer(answers, certificate)) as server:
-        connection = Connection(root.format(server.port), SecretStr("t"), "", read_timeout_s=limit_s, retry_wait_s=0.0)
+        connection = Connection(root.format(server.port), Secret("t"), "", read_timeout_s=limit_s, retry_wait_s=0.0)
         with closing(AIHub(connection, threading.Event())) as client:
             yield client, server
 
@@ -194,7 +194,7 @@ def test_paid_request_that_a_proxy_does_not_let_through_was_surely_not_sent(
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
         monkeypatch.setenv("NO_PROXY", "")
         limits = {"connect_timeout_s": 0.3, "retry_wait_s": 0.0}
-        connection = Connection("https://hub.example/api", SecretStr("t"), "", **limits)
+        connection = Connection("https://hub.example/api", Secret("t"), "", **limits)
         with closing(AIHub(connection, threading.Event())) as client, pytest.raises(ServiceError, match=why) as caught:
             start(client)
         assert not isinstance(caught.value, AnswerLost)

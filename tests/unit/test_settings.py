@@ -19,7 +19,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def token() -> str:
     key = load_settings().api_key
-    return key.get_secret_value() if key else ""
+    return key.reveal() if key else ""
 
 
 def test_settings_without_anything_are_the_public_root_and_no_token() -> None:
@@ -110,7 +110,7 @@ def test_secrets_are_read_by_name_and_missed_by_name(tmp_path: Path, monkeypatch
     monkeypatch.setenv("AIHUB_SECRET_A", "a")
     (tmp_path / ".env").write_text("AIHUB_SECRET_B=b\n")
     found = read_secrets(["AIHUB_SECRET_A", "AIHUB_SECRET_B"])
-    assert [value.get_secret_value() for value in found.values()] == ["a", "b"]
+    assert [value.reveal() for value in found.values()] == ["a", "b"]
     with pytest.raises(InputError, match="AIHUB_SECRET_C: not set"):
         read_secrets(["AIHUB_SECRET_C"])
 
@@ -167,7 +167,7 @@ def test_root_counts_from_where_the_key_came_from_or_stronger(
 def test_env_file_cannot_read_the_rest_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTHER_TOKEN", "s3cret")
     (tmp_path / ".env").write_text("AIHUB_SECRET_A=${OTHER_TOKEN}\nAIHUB_CONTEXT='${OTHER_TOKEN}'\n")
-    assert read_secrets(["AIHUB_SECRET_A"])["AIHUB_SECRET_A"].get_secret_value() == "${OTHER_TOKEN}"
+    assert read_secrets(["AIHUB_SECRET_A"])["AIHUB_SECRET_A"].reveal() == "${OTHER_TOKEN}"
     assert load_settings().context == "${OTHER_TOKEN}"
 
 
@@ -216,7 +216,7 @@ def test_secrets_folder_that_is_named_must_be_there(tmp_path: Path, monkeypatch:
 def test_secrets_keep_their_blanks_but_not_the_end_of_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIHUB_SECRETS_DIR", str(tmp_path))
     (tmp_path / "aihub_secret_a").write_text(" pä$$ word \r\n", newline="")
-    assert read_secrets(["AIHUB_SECRET_A"])["AIHUB_SECRET_A"].get_secret_value() == " pä$$ word "
+    assert read_secrets(["AIHUB_SECRET_A"])["AIHUB_SECRET_A"].reveal() == " pä$$ word "
 
 
 def test_secret_with_control_characters_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,17 +7,18 @@ import pytest
 import respx
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
 from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.connection import Connection
 from aihub_runner.aihub.reasons import read_date, read_retry_after
-from aihub_runner.aihub.session import Connection, open_session
+from aihub_runner.aihub.session import open_session
 from aihub_runner.errors import AnswerLost, Interrupted, Refused, ServiceError
+from aihub_runner.model import Secret
 
 ROOT = "https://hub.example/api"
 BATCH = {"id": 7, "name": "b"}
 RUN = {"id": "r", "status": "RUNNING"}
-CONNECTION = Connection(ROOT, SecretStr("t0ken"), "acme", retry_wait_s=0.0)
+CONNECTION = Connection(ROOT, Secret("t0ken"), "acme", retry_wait_s=0.0)
 
 
 def test_each_request_carries_token_and_context(hub: AIHub, router: respx.MockRouter) -> None:
@@ -30,7 +31,7 @@ def test_each_request_carries_token_and_context(hub: AIHub, router: respx.MockRo
 def test_netrc_and_proxies_of_the_environment_do_not_take_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     assert open_session(CONNECTION).proxies["https"] == "http://proxy.example:3128"
-    local = Connection("http://127.0.0.1:1/api", SecretStr("t"), "")
+    local = Connection("http://127.0.0.1:1/api", Secret("t"), "")
     assert open_session(local).proxies == {}
     assert not open_session(local).trust_env
 

@@ -10,9 +10,10 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, SecretStr, StrictBool, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, StrictBool, ValidationError
 
 from aihub_runner.errors import ServiceError
+from aihub_runner.model import Secret
 from aihub_runner.text.jsontext import read_json
 
 _MAX_SHOWN = 300
@@ -204,9 +205,9 @@ def render_error(body: bytes) -> str:
     return clean_text(text) or "no reason given"
 
 
-def hide_secrets(text: str, secrets: Iterable[SecretStr]) -> str:
+def hide_secrets(text: str, secrets: Iterable[Secret]) -> str:
     """Remove secrets from a text of the service, which may repeat what it was sent."""
-    for value in sorted((secret.get_secret_value() for secret in secrets), key=len, reverse=True):
+    for value in sorted((secret.reveal() for secret in secrets), key=len, reverse=True):
         for shown in (value, json.dumps(value)[1:-1]):
             text = text.replace(shown, "…") if shown else text
     return text

@@ -4,45 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
 
+from aihub_runner.aihub.connection import Connection
 from aihub_runner.aihub.response import FinalResponse
 from aihub_runner.errors import InputError
+from aihub_runner.model import Secret
 from aihub_runner.spec.model import is_this_machine
 
 SEND_BYTES = 1 << 18  # chunk size of streamed bodies; the default of 16 KB is slow
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """Where the service is and how to connect to it."""
-
-    root: str
-    token: SecretStr
-    context: str
-    connect_timeout_s: float = 10.0
-    read_timeout_s: float = 120.0
-    pool_size: int = 32
-    retry_wait_s: float = 0.5
-    secrets: tuple[SecretStr, ...] = ()
-
-
 class _Bearer(AuthBase):
     """Sets the token on each request. It is an auth object so that no netrc entry replaces the token."""
 
-    def __init__(self, token: SecretStr, context: str) -> None:
+    def __init__(self, token: Secret, context: str) -> None:
         self._token, self._context = token, context
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
+        request.headers["Authorization"] = f"Bearer {self._token.reveal()}"
         if self._context:
             request.headers["IB-Context"] = self._context
         return request

@@ -23,6 +23,7 @@ from pydantic import BaseModel
 
 from aihub_runner.aihub import schemas
 from aihub_runner.aihub.bodies import FileSlice, SingleUseBody, SourceUnreadable
+from aihub_runner.aihub.connection import Connection
 from aihub_runner.aihub.reasons import (
     describe_answer,
     describe_failure,
@@ -32,7 +33,7 @@ from aihub_runner.aihub.reasons import (
     unreachable,
 )
 from aihub_runner.aihub.response import Watch, watching
-from aihub_runner.aihub.session import Connection, name_authorities, open_session
+from aihub_runner.aihub.session import name_authorities, open_session
 from aihub_runner.aihub.throttle import Pace
 from aihub_runner.errors import AnswerLost, Interrupted, Refused, ServiceError, Shortage
 from aihub_runner.system.shortage import find_shortage, probe_shortage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -18,6 +18,7 @@ from aihub_runner.plan.planner import Plan, make_plan
 from aihub_runner.report.summary import Report, describe
 from aihub_runner.results.reader import find_damaged
 from aihub_runner.sources.scan import scan_sources
+from aihub_runner.state.lockfile import Entry, load_lockfile
 from aihub_runner.state.store import State
 
 
@@ -116,3 +117,32 @@ def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) 
         fake=job.is_fake,
         results=str(job.results_path),
     )
+
+
+def entries_to_import(job: Job, state: State | None) -> list[Entry]:
+    """List the entries that the lock file or an earlier check names and the state lacks."""
+    locked = load_lockfile(job.lock_path)
+    target = job.goal.target
+    if state is None:
+        return [entry for entry in locked if entry.target == target]
+    entries = {(entry.identity, entry.run_id): entry for entry in [*state.load_pending(), *locked]}  # twins are two
+    told = {identity for identity, run_id in entries if run_id}
+    dismissed = state.load_dismissed()
+    wanted = [
+        entry
+        for (identity, run_id), entry in entries.items()
+        if (run_id or entry.tag) not in dismissed and (run_id or identity not in told)
+    ]
+    return _new_entries(state, wanted, target)
+
+
+def _new_entries(state: State, entries: Iterable[Entry], target: str) -> list[Entry]:
+    """List the entries of this target that the state lacks."""
+    shards = state.load_shards()
+    runs = {run.remote_id for shard in shards for run in shard.runs if run.remote_id}
+    open_tags = {run.tag for shard in shards for run in shard.runs}
+    return [
+        entry
+        for entry in entries
+        if entry.target == target and entry.run_id not in runs and (entry.run_id or entry.tag not in open_tags)
+    ]

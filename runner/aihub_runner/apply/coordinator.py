@@ -357,7 +357,7 @@ class Coordinator:
 
     def _body(self, shard: Shard, batch: Batch, tag: str) -> dict[str, object]:
         assert batch.remote_id is not None
-        values = {name: secret.get_secret_value() for name, secret in self.job.secrets.items()}
+        values = {name: secret.reveal() for name, secret in self.job.secrets.items()}
         passwords = {member.name: values[member.password] for member in shard.members if member.password}
         hook = self.job.spec.run.webhook
         webhook = (

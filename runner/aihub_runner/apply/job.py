@@ -9,11 +9,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import SecretStr
-
-from aihub_runner.aihub.session import Connection
+from aihub_runner.aihub.connection import Connection
 from aihub_runner.errors import InputError
-from aihub_runner.model import ALL, DOCUMENTS_NAME, Damage, Target, stem_of
+from aihub_runner.model import ALL, DOCUMENTS_NAME, Damage, Secret, Target, stem_of
 from aihub_runner.outfile import require_file
 from aihub_runner.plan.identity import name_include, run_key, run_settings, target_key
 from aihub_runner.plan.planner import Goal
@@ -55,7 +53,7 @@ class Job:
     target: Target
     connection: Connection
     options: Options
-    secrets: Mapping[str, SecretStr] = field(repr=False, default_factory=dict)
+    secrets: Mapping[str, Secret] = field(repr=False, default_factory=dict)
     damaged: Damage = field(default_factory=dict)  # as found at the last check
 
     @property
@@ -163,13 +161,13 @@ def open_job(
     stem, home = stem_of(spec_path), _home(spec_path, fake=fake)
     if fake:
         target = Target(FAKE_ROOT, spec.context or "", spec.workspace or "")
-        token, root, results = SecretStr(FAKE_TOKEN), "", home / "results"
+        token, root, results = Secret(FAKE_TOKEN), "", home / "results"
     else:
         results = home / spec.results.dir_for(spec.name)
         settings = load_settings()
         context = spec.context if spec.context is not None else settings.context or ""
         target = Target(identify_root(settings.api_root), context, spec.workspace or "")
-        token, root = settings.api_key or SecretStr(""), settings.api_root
+        token, root = settings.api_key or Secret(""), settings.api_root
         if not offline and settings.api_key is None:
             raise InputError(
                 "AIHUB_API_KEY: not set", "set it in the environment, .env or a secrets folder; or use --fake"
@@ -189,16 +187,16 @@ def open_job(
     )
 
 
-def _connect(spec: Spec, root: str, token: SecretStr, context: str, secrets: tuple[SecretStr, ...]) -> Connection:
+def _connect(spec: Spec, root: str, token: Secret, context: str, secrets: tuple[Secret, ...]) -> Connection:
     limits = spec.limits
     at_once = limits.parallel_uploads + limits.parallel_runs
     return Connection(root, token, context, limits.connect_timeout_s, limits.read_timeout_s, at_once, secrets=secrets)
 
 
-def _read_secrets(spec: Spec, *, fake: bool) -> Mapping[str, SecretStr]:
+def _read_secrets(spec: Spec, *, fake: bool) -> Mapping[str, Secret]:
     refs = [*spec.run.pdf_passwords.values(), *(spec.run.webhook.headers.values() if spec.run.webhook else ())]
     names = sorted({ref.env for ref in refs})
-    return {name: SecretStr("fake") for name in names} if fake else read_secrets(names)
+    return {name: Secret("fake") for name in names} if fake else read_secrets(names)
 
 
 def find_documents(spec_path: Path, *, fake: bool) -> Path:

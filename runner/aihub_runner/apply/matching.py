@@ -301,18 +301,6 @@ def _ensure_shard(state: State, found: Inspected, members: tuple[Member, ...]) -
     return shard_id, shard.batches[0]
 
 
-def new_entries(state: State, entries: Iterable[Entry], target: str) -> list[Entry]:
-    """List the entries of this target that the state lacks."""
-    shards = state.load_shards()
-    runs = {run.remote_id for shard in shards for run in shard.runs if run.remote_id}
-    open_tags = {run.tag for shard in shards for run in shard.runs}
-    return [
-        entry
-        for entry in entries
-        if entry.target == target and entry.run_id not in runs and (entry.run_id or entry.tag not in open_tags)
-    ]
-
-
 def survey_entries(runs: Iterable[RunInfo], target: str) -> list[Entry]:
     """Return entries for runs found on the service by their tags. Of twins, the one to use comes first."""
     entries = []

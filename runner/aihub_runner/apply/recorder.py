@@ -45,7 +45,7 @@ from aihub_runner.apply.steps import (
     VerifyBatch,
 )
 from aihub_runner.errors import RunnerError, ServiceError, StateError, UnknownOutcome
-from aihub_runner.model import REVIEW_STATUS, Batch, SkippedFile
+from aihub_runner.model import FINAL_STATUSES, REVIEW_STATUS, Batch, SkippedFile
 from aihub_runner.plan.identity import parse_run_tag
 from aihub_runner.results.reader import lost_error
 from aihub_runner.sources.disks import disk_error, find_mount
@@ -412,7 +412,7 @@ class Recorder:
             self._statuses[run] = info.status
             self.counts.runs.update({info.status: 1} | ({before: -1} if before else {}))
             self.reporter.say(f"run {info.id}: {clean_text(info.status)}" + (f", {message}" if message else ""))
-        if info.status in ("COMPLETE", "FAILED", "CANCELLED", REVIEW_STATUS):
+        if info.status in FINAL_STATUSES | {REVIEW_STATUS}:
             self.going.discard(run)
 
     def _park_unknown(self, step: FindRun, why: str) -> None:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import BatchInfo, RunInfo, clean_text
+from aihub_runner.apply.assess import entries_to_import
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.look import Survey, survey
@@ -24,7 +25,6 @@ from aihub_runner.apply.matching import (
     inspect_entries,
     mark_files,
     mark_sources,
-    new_entries,
     record_imported,
     survey_entries,
 )
@@ -32,7 +32,7 @@ from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
 from aihub_runner.model import Member, Run, Scan
 from aihub_runner.plan.identity import batch_stem, fingerprint_members, parse_run_tag, stem_of_batch
 from aihub_runner.plan.planner import PAYS, Plan, Work, make_plan
-from aihub_runner.state.lockfile import GIVEN_UP, Entry, load_lockfile
+from aihub_runner.state.lockfile import GIVEN_UP, load_lockfile
 from aihub_runner.state.store import State
 from aihub_runner.text.shown import are, count
 
@@ -55,23 +55,6 @@ def in_thread(act: Callable[[], T]) -> T:
 
     Thread(target=work, daemon=True).start()
     return result.result()
-
-
-def entries_to_import(job: Job, state: State | None) -> list[Entry]:
-    """List the entries that the lock file or an earlier check names and the state lacks."""
-    locked = load_lockfile(job.lock_path)
-    target = job.goal.target
-    if state is None:
-        return [entry for entry in locked if entry.target == target]
-    entries = {(entry.identity, entry.run_id): entry for entry in [*state.load_pending(), *locked]}  # twins are two
-    told = {identity for identity, run_id in entries if run_id}
-    dismissed = state.load_dismissed()
-    wanted = [
-        entry
-        for (identity, run_id), entry in entries.items()
-        if (run_id or entry.tag) not in dismissed and (run_id or identity not in told)
-    ]
-    return new_entries(state, wanted, target)
 
 
 def import_paid(job: Job, state: State, client: AIHub, scan: Scan, reporter: Reporter) -> list[Inspected]:

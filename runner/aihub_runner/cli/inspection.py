@@ -7,12 +7,11 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from threading import Event
 
-from aihub_runner.apply.assess import check_root, describe_job, look_for_damage, plan_job, scan_files
+from aihub_runner.apply.assess import check_root, describe_job, entries_to_import, look_for_damage, plan_job, scan_files
 from aihub_runner.apply.delivery import lacks_news
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.lapsed import describe_idle, exclude_lapsed, find_lapsed
 from aihub_runner.apply.places import check_lock_target, check_renamed
-from aihub_runner.apply.recovery import entries_to_import
 from aihub_runner.cli.progress import open_progress
 from aihub_runner.errors import RunnerError
 from aihub_runner.model import FINAL_STATUSES, Scan

@@ -1,0 +1,21 @@
+"""Where the service is, and how to connect to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aihub_runner.model import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where the service is and how to connect to it."""
+
+    root: str
+    token: Secret
+    context: str
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 120.0
+    pool_size: int = 32
+    retry_wait_s: float = 0.5
+    secrets: tuple[Secret, ...] = ()

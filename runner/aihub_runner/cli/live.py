@@ -1,0 +1,59 @@
+"""A live display of progress, for terminals."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from aihub_runner.apply.events import Counts
+from aihub_runner.model import FINAL_STATUSES
+from aihub_runner.text.shown import count, escape_control_chars, render_size
+
+
+class LiveProgress:
+    """Progress as bars on a terminal, with the changes above them."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeElapsedColumn(),
+        )
+        self._progress = Progress(*columns, console=console or Console(stderr=True), transient=True)
+        self._progress.start()
+        self._tasks: dict[str, TaskID] = {}
+
+    def _bar(self, name: str, done: float, total: float, text: str) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=None, text="")
+        self._progress.update(self._tasks[name], completed=done, total=total, text=text)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._progress.console.print(
+            escape_control_chars(text, keep="\n"), markup=False, highlight=False, soft_wrap=True
+        )
+
+    def show(self, counts: Counts) -> None:
+        """Update the bars."""
+        if counts.files_to_send:
+            text = f"{counts.files_sent}/{counts.files_to_send} files, {render_size(counts.bytes_sent)}"
+            self._bar("uploading", counts.bytes_sent, counts.bytes_to_send, text)
+        if runs := sum(counts.runs.values()):
+            ended = sum(counts.runs[status] for status in FINAL_STATUSES)
+            statuses = ", ".join(f"{n} {status}" for status, n in sorted(counts.runs.items()) if n)
+            self._bar("runs", ended, runs, statuses)
+            self._bar("fetching", counts.runs_fetched, counts.runs["COMPLETE"] or 1, count(counts.runs_fetched, "run"))
+
+    def digesting(self, files: int, files_total: int, size: int, size_total: int) -> None:
+        """Update the bar of local files."""
+        self._bar("hashing", size, size_total, f"{files}/{files_total} files, {render_size(size)}")
+
+    def close(self) -> None:
+        """Remove the bars."""
+        self._progress.stop()
+
+    def resume(self) -> None:
+        """Show the bars again."""
+        self._progress.start()
