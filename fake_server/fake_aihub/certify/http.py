@@ -21,17 +21,10 @@ MAX_TRIES = 4
 MAX_DEPTH = 100
 MAX_WAITED_S = 600.0
 TELLING_HEADERS = frozenset(
-    [
-        "content-length",
-        "content-range",
-        "content-type",
-        "date",
-        "last-modified",
-        "location",
-        "retry-after",
-        "server",
-        "x-fake-aihub",
-    ]
+    (
+        *("content-length", "content-range", "content-type", "date", "last-modified", "location"),
+        *("retry-after", "server", "x-fake-aihub"),
+    )
 )
 
 

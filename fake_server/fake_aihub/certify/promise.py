@@ -12,7 +12,7 @@ from fake_aihub.catalogue import Behaviour, load_behaviours
 if TYPE_CHECKING:
     from fake_aihub.certify.session import Hub
 
-Check = Callable[["Hub"], None]
+Check = Callable[["Hub"], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +48,21 @@ class Skipped(Exception):
     """A promise that cannot be checked here, and why."""
 
 
+NO_BATCH = 999_999_999_999
+NO_UUID = "00000000-0000-4000-8000-000000000000"
 GROUPS = ("access", "batches", "uploads", "files", "secrets", "runs")
 
 
 def load_promises() -> list[Promise]:
-    """Return the whole suite in order. Promises that need paid runs come last.
+    """Return the whole suite, in the order of the catalogue. Promises that need paid runs come last.
 
-    A promise is a function of a group that is named like a behaviour of the catalogue.
+    A check is a function of a group that is named like a behaviour, or an entry of its CHECKS.
     """
-    known = {one.id: one for one in load_behaviours() if one.id}
-    checks = {
-        name.replace("_", "-"): check
-        for group in GROUPS
-        for name, check in vars(import_module(f"fake_aihub.certify.promises.{group}")).items()
-    }
-    return [_join(known[name], check) for name, check in checks.items() if name in known]
+    checks: dict[str, Check] = {}
+    for group in GROUPS:
+        module = import_module(f"fake_aihub.certify.promises.{group}")
+        checks |= {name.replace("_", "-"): check for name, check in vars(module).items()} | module.CHECKS
+    return [_join(one, checks[one.id]) for one in load_behaviours() if one.id]
 
 
 def _join(one: Behaviour, check: Check) -> Promise:

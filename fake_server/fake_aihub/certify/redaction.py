@@ -11,33 +11,16 @@ from urllib.parse import quote
 
 EMAIL = re.compile(r"[\w.+-]{1,64}(?:@|%40)[\w-]{1,63}(?:\.[\w-]{1,63})+")
 PERSONAL = frozenset(
-    [
-        "owner",
-        "batch_owner",
-        "repo_owner",
-        "created_by",
-        "last_updated_by",
-        "user_id",
-        "username",
-        "user_name",
-        "org",
-        "email",
-        "user_ip",
-    ]
+    (
+        *("owner", "batch_owner", "repo_owner", "created_by", "last_updated_by", "user_id", "username"),
+        *("user_name", "org", "email", "user_ip"),
+    )
 )
 PLACES = frozenset(
-    [
-        "full_path",
-        "input_file_path",
-        "input_dir",
-        "output_dir",
-        "path_suffix",
-        "mount_point",
-        "workspace",
-        "allowed_workspaces",
-        "output_workspace",
-        "output_workspaces",
-    ]
+    (
+        *("full_path", "input_file_path", "input_dir", "output_dir", "path_suffix", "mount_point"),
+        *("workspace", "allowed_workspaces", "output_workspace", "output_workspaces"),
+    )
 )
 LISTS = frozenset(["batches", "runs", "secrets", "results"])
 MIN_LENGTH = 3

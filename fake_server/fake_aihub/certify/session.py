@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ FINAL = ("COMPLETE", "FAILED", "CANCELLED")
 RUN_S = 3600.0
 MAX_PAUSE_S = 5.0
 MAX_PAGES = 1000
+CLIENT_ERRORS = range(400, 500)
 DOCUMENTS = {
     "invoice 1.txt": "Invoice 1 of 2026-03-01\nSupplier: Northwind\nTotal: 10.00\n",
     "50%-é & #2.txt": "Invoice 2 of 2026-03-02\nSupplier: Kestrel\nTotal: 20.00\n",
@@ -60,17 +61,24 @@ class Hub:
         self._count += 1
         return f"certify-{self.mark}-{self._count}{suffix}"
 
-    def ask(self, status: int, method: str, path: str, *parts: object, **what: Any) -> Any:
-        """Send a request, check the status, and return the JSON of the response, if it has a body."""
+    def answer(self, status: int, method: str, path: str, *parts: object, **what: Any) -> Answer:
+        """Send a request, check the status, and return the response."""
         answer = self.target.send(method, path, *parts, **what)
         check_equal(f"status of {method} {path}", answer.status, status)
+        return answer
+
+    def ask(self, status: int, method: str, path: str, *parts: object, **what: Any) -> Any:
+        """Send a request, check the status, and return the JSON of the response, if it has a body."""
+        answer = self.answer(status, method, path, *parts, **what)
         return answer.json() if answer.body and "json" in answer.headers.get("Content-Type", "json") else None
 
+    def refuses(self, statuses: Sequence[int], method: str, path: str, *parts: object, **what: Any) -> None:
+        """Send a request, and check that it is rejected with one of some statuses."""
+        self.refused(self.target.send(method, path, *parts, **what), *statuses)
+
     def refused(self, answer: Answer, *statuses: int) -> None:
-        """Check that a response is an error with a message."""
-        check_that(
-            "status", answer.status in (statuses or range(400, 500)), answer.status, f"one of {statuses or '4xx'}"
-        )
+        """Check that a response is an error with a message. Its status is one of these, by default any 4xx."""
+        check_that("status", answer.status in (statuses or CLIENT_ERRORS), answer.status, f"one of {statuses or '4xx'}")
         message = answer.json().get("message") if answer.body else None
         check_that("message of the error", isinstance(message, str) and message != "", message, "a text")
 
@@ -153,12 +161,19 @@ class Hub:
 
     def find_batch(self, batch: int, **asked: Any) -> dict[str, Any] | None:
         """Search the list of batches once; return None if the batch is not there."""
+        return self._find("/v2/batches", "batches", batch, asked)
+
+    def find_run(self, run_id: str, **asked: Any) -> dict[str, Any] | None:
+        """Search the list of runs once; return None if the run is not there."""
+        return self._find("/v2/apps/runs", "runs", run_id, asked)
+
+    def _find(self, path: str, key: str, wanted: object, asked: dict[str, Any]) -> dict[str, Any] | None:
         for number in range(MAX_PAGES):
-            page = self.ask(200, "GET", "/v2/batches", params=asked | {"limit": 100, "offset": 100 * number})["batches"]
-            found: dict[str, Any] | None = next((item for item in page if item["id"] == batch), None)
+            page = self.ask(200, "GET", path, params=asked | {"limit": 100, "offset": 100 * number})[key]
+            found: dict[str, Any] | None = next((item for item in page if item["id"] == wanted), None)
             if found or not page:
                 return found
-        raise Broken("pages of batches", f"{MAX_PAGES} pages", "an end")
+        raise Broken(f"pages of {key}", f"{MAX_PAGES} pages", "an end")
 
     def job_ends(self, job_id: object, path: str = "/v2/jobs/{}") -> None:
         """Check that a deletion completes successfully."""
@@ -244,12 +259,3 @@ class Hub:
             if not page["has_more"]:
                 return
             check_that("files on a page with has_more", bool(page["files"]), page["files"], "some files")
-
-    def find_run(self, run_id: str, **asked: Any) -> dict[str, Any] | None:
-        """Search the list of runs once; return None if the run is not there."""
-        for number in range(MAX_PAGES):
-            page = self.ask(200, "GET", "/v2/apps/runs", params=asked | {"limit": 100, "offset": 100 * number})["runs"]
-            found: dict[str, Any] | None = next((item for item in page if item["id"] == run_id), None)
-            if found or not page:
-                return found
-        raise Broken("pages of runs", f"{MAX_PAGES} pages", "an end")

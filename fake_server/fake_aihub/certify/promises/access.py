@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from fake_aihub.certify.promise import check_equal, check_that
+from fake_aihub.certify.promise import NO_BATCH, NO_UUID, Check, check_equal, check_that
 from fake_aihub.certify.session import Hub
 
-NO_UUID = "00000000-0000-4000-8000-000000000000"
+FILE = "/v2/batches/{}/files/{}"
 
 
 def service_time(hub: Hub) -> float:
@@ -23,18 +23,6 @@ def check_unit(hub: Hub, what: str, value: Any, per_second: int) -> None:
     check_that(f"type of {what}", type(value) is int, value, "a whole number")
     distance_s = abs(value / per_second - service_time(hub))
     check_that(what, distance_s < 86_400, value, f"the current time, {per_second} per second")
-
-
-def wrong_token_is_401(hub: Hub) -> None:
-    check_equal("status", hub.target.send("GET", "/v2/batches", token="Bearer certify-no-such-token").status, 401)
-
-
-def missing_token_is_401(hub: Hub) -> None:
-    check_equal("status", hub.target.send("GET", "/v2/batches", token="").status, 401)
-
-
-def basic_authorization_is_401(hub: Hub) -> None:
-    check_equal("status", hub.target.send("GET", "/v2/batches", token="Basic Y2VydGlmeTp4").status, 401)
 
 
 def creating_without_a_token_is_401(hub: Hub) -> None:
@@ -65,7 +53,7 @@ def answers_have_a_date(hub: Hub) -> None:
 
 
 def errors_have_a_date(hub: Hub) -> None:
-    date = hub.target.send("GET", "/v2/batches/{}", 999_999_999_999).headers.get("Date", "")
+    date = hub.target.send("GET", "/v2/batches/{}", NO_BATCH).headers.get("Date", "")
     check_that("Date", date.endswith("GMT"), date, "a date in GMT")
 
 
@@ -76,47 +64,24 @@ def answers_say_that_they_are_json(hub: Hub) -> None:
     check_that("body", isinstance(answer.json(), dict), answer.json(), "an object")
 
 
-def unknown_batch_is_404(hub: Hub) -> None:
-    hub.refused(hub.target.send("GET", "/v2/batches/{}", 999_999_999_999), 404)
-
-
-def files_of_an_unknown_batch_are_404(hub: Hub) -> None:
-    hub.refused(hub.target.send("GET", "/v2/batches/{}/files", 999_999_999_999), 404)
-
-
-def file_for_an_unknown_batch_is_404(hub: Hub) -> None:
-    hub.refused(hub.target.send("PUT", "/v2/batches/{}/files/{}", 999_999_999_999, "a.txt", data=b"x"), 404)
-
-
-def deleting_an_unknown_batch_is_404(hub: Hub) -> None:
-    hub.refused(hub.target.send("DELETE", "/v2/batches/{}", 999_999_999_999), 404)
-
-
-def unknown_run_is_404(hub: Hub) -> None:
-    hub.refused(hub.target.send("GET", "/v2/apps/runs/{}", NO_UUID), 404)
-
-
-def results_of_an_unknown_run_are_404(hub: Hub) -> None:
-    hub.refused(hub.target.send("GET", "/v2/apps/runs/{}/results", NO_UUID), 404)
-
-
-def deleting_an_unknown_run_is_404(hub: Hub) -> None:
-    hub.refused(hub.target.send("DELETE", "/v2/apps/runs/{}", NO_UUID), 404)
-
-
-def unknown_job_is_404(hub: Hub) -> None:
-    hub.refused(hub.target.send("GET", "/v2/jobs/{}", NO_UUID), 404)
-
-
-def unknown_batches_job_is_404(hub: Hub) -> None:
-    hub.refused(hub.target.send("GET", "/v2/batches/jobs/{}", NO_UUID), 404)
-
-
-def batch_id_that_is_no_number_is_refused(hub: Hub) -> None:
-    hub.refused(hub.target.send("GET", "/v2/batches/{}", "certify"), 400, 404)
-
-
 def body_that_is_not_json_is_400(hub: Hub) -> None:
     json_type = {"Content-Type": "application/json"}
     answer = hub.target.send("POST", "/v2/batches", data=b'{"name": ', headers=json_type)
     hub.refused(hub.remember("batch", answer, "id"), 400)
+
+
+CHECKS: dict[str, Check] = {
+    "wrong-token-is-401": lambda hub: hub.ask(401, "GET", "/v2/batches", token="Bearer certify-no-such-token"),
+    "missing-token-is-401": lambda hub: hub.ask(401, "GET", "/v2/batches", token=""),
+    "basic-authorization-is-401": lambda hub: hub.ask(401, "GET", "/v2/batches", token="Basic Y2VydGlmeTp4"),
+    "unknown-batch-is-404": lambda hub: hub.refuses([404], "GET", "/v2/batches/{}", NO_BATCH),
+    "files-of-an-unknown-batch-are-404": lambda hub: hub.refuses([404], "GET", "/v2/batches/{}/files", NO_BATCH),
+    "deleting-an-unknown-batch-is-404": lambda hub: hub.refuses([404], "DELETE", "/v2/batches/{}", NO_BATCH),
+    "unknown-run-is-404": lambda hub: hub.refuses([404], "GET", "/v2/apps/runs/{}", NO_UUID),
+    "results-of-an-unknown-run-are-404": lambda hub: hub.refuses([404], "GET", "/v2/apps/runs/{}/results", NO_UUID),
+    "deleting-an-unknown-run-is-404": lambda hub: hub.refuses([404], "DELETE", "/v2/apps/runs/{}", NO_UUID),
+    "unknown-job-is-404": lambda hub: hub.refuses([404], "GET", "/v2/jobs/{}", NO_UUID),
+    "unknown-batches-job-is-404": lambda hub: hub.refuses([404], "GET", "/v2/batches/jobs/{}", NO_UUID),
+    "batch-id-that-is-no-number-is-refused": lambda hub: hub.refuses([400, 404], "GET", "/v2/batches/{}", "certify"),
+    "file-for-an-unknown-batch-is-404": lambda hub: hub.refuses([404], "PUT", FILE, NO_BATCH, "a.txt", data=b"x"),
+}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from fake_aihub.certify.promise import check_equal, check_that
+from fake_aihub.certify.promise import NO_BATCH, Check, check_equal, check_that
 from fake_aihub.certify.promises.access import check_unit
 from fake_aihub.certify.session import Hub
+
+FILE = "/v2/batches/{}/files/{}"
 
 
 def batch_id_is_a_whole_number(hub: Hub) -> None:
@@ -22,14 +24,6 @@ def batch_names_are_kept_as_sent(hub: Hub) -> None:
 def batch_names_end_at_255(hub: Hub) -> None:
     hub.new_batch(name=hub.new_name().ljust(255, "x"))
     hub.refused(hub.create_batch(name=hub.new_name().ljust(256, "x")), 400)
-
-
-def batch_without_a_name_is_400(hub: Hub) -> None:
-    hub.refused(hub.create_batch(), 400)
-
-
-def null_name_is_400(hub: Hub) -> None:
-    hub.refused(hub.create_batch(name=None), 400)
 
 
 def null_workspace_is_not_given(hub: Hub) -> None:
@@ -90,33 +84,13 @@ def offset_beyond_the_end_gives_no_batches(hub: Hub) -> None:
     check_equal("batches", page["batches"], [])
 
 
-def limit_that_is_no_number_is_400(hub: Hub) -> None:
-    hub.refused(hub.target.send("GET", "/v2/batches", params={"limit": "many"}), 400)
-
-
-def batches_are_listed_by_workspace(hub: Hub) -> None:
-    workspace = hub.ask(200, "GET", "/v2/batches/{}", hub.batch)["workspace"]
-    _check_filter(hub, "workspace", workspace)
-
-
-def batches_are_listed_by_username(hub: Hub) -> None:
-    _check_filter(hub, "username", hub.ask(200, "GET", "/v2/batches/{}", hub.batch)["batch_owner"])
-
-
-def _check_filter(hub: Hub, key: str, value: str) -> None:
+def _check_filter(hub: Hub, key: str, place: str) -> None:
+    value = hub.ask(200, "GET", "/v2/batches/{}", hub.batch)[place]
     hub.eventually(f"a batch is in the list by {key}", lambda: hub.find_batch(hub.batch, **{key: value}))
     answer = hub.target.send("GET", "/v2/batches", params={key: f"certify-{hub.mark}", "limit": 100})
     if answer.status == 200:
         ids = [item["id"] for item in answer.json()["batches"]]
         check_that(f"batches of another {key}", hub.batch not in ids, hub.batch, "not in the list")
-
-
-def deleted_batch_has_a_job_that_ends(hub: Hub) -> None:
-    hub.job_ends(_delete(hub, hub.new_batch()))
-
-
-def batches_job_ends_too(hub: Hub) -> None:
-    hub.job_ends(_delete(hub, hub.new_batch()), "/v2/batches/jobs/{}")
 
 
 def deleted_batch_is_gone(hub: Hub) -> None:
@@ -134,8 +108,7 @@ def _delete(hub: Hub, batch: int) -> str:
 
 
 def file_is_taken_with_204(hub: Hub) -> None:
-    answer = hub.target.send("PUT", "/v2/batches/{}/files/{}", hub.batch, hub.new_name(".txt"), data=b"x")
-    check_equal("status", answer.status, 204)
+    answer = hub.answer(204, "PUT", FILE, hub.batch, hub.new_name(".txt"), data=b"x")
     check_equal("body", answer.body, b"")
 
 
@@ -160,33 +133,9 @@ def _check_names(hub: Hub, *names: str) -> None:
     )
 
 
-def file_names_may_have_marks(hub: Hub) -> None:
-    _check_names(hub, "a b.txt", "#1?.txt", "x&y=z+w;,.txt", "it's (1) [2] {3}.txt", "...txt")
-
-
-def file_names_are_decoded_once(hub: Hub) -> None:
-    _check_names(hub, "50%.txt", "a%20b.txt", "%41.txt", "%2F.txt")
-
-
-def file_names_may_be_in_any_script(hub: Hub) -> None:
-    _check_names(hub, "请求书.txt", "счёт.txt", "🧾.txt")
-
-
-def unicode_forms_are_two_files(hub: Hub) -> None:
-    _check_names(hub, "\u00e9.txt", "e\u0301.txt")
-
-
-def case_makes_two_files(hub: Hub) -> None:
-    _check_names(hub, "Scan.txt", "scan.TXT")
-
-
 def file_names_end_at_255(hub: Hub) -> None:
     _check_names(hub, "x" * 251 + ".txt")
-    hub.refused(hub.target.send("PUT", "/v2/batches/{}/files/{}", hub.batch, "x" * 256, data=b"x"), 400)
-
-
-def file_name_with_a_slash_is_refused(hub: Hub) -> None:
-    hub.refused(hub.target.send("PUT", "/v2/batches/{}/files/{}", hub.batch, "a/b.txt", data=b"x"), 400, 404)
+    hub.refuses([400], "PUT", FILE, hub.batch, "x" * 256, data=b"x")
 
 
 def sizes_are_those_sent(hub: Hub) -> None:
@@ -232,9 +181,27 @@ def deleted_file_is_gone(hub: Hub) -> None:
     batch = hub.new_batch()
     hub.put(batch, "a.txt")
     hub.put(batch, "b%41.txt")
-    check_equal("status", hub.target.send("DELETE", "/v2/batches/{}/files/{}", batch, "b%41.txt").status, 202)
+    hub.ask(202, "DELETE", FILE, batch, "b%41.txt")
     hub.eventually("a deleted file is gone", lambda: [node["name"] for node in hub.files(batch)] == ["a.txt"])
 
 
-def deleting_a_file_of_an_unknown_batch_is_404(hub: Hub) -> None:
-    hub.refused(hub.target.send("DELETE", "/v2/batches/{}/files/{}", 999_999_999_999, "a.txt"), 404)
+CHECKS: dict[str, Check] = {
+    "batch-without-a-name-is-400": lambda hub: hub.refused(hub.create_batch(), 400),
+    "null-name-is-400": lambda hub: hub.refused(hub.create_batch(name=None), 400),
+    "limit-that-is-no-number-is-400": lambda hub: hub.refuses([400], "GET", "/v2/batches", params={"limit": "many"}),
+    "deleted-batch-has-a-job-that-ends": lambda hub: hub.job_ends(_delete(hub, hub.new_batch())),
+    "batches-job-ends-too": lambda hub: hub.job_ends(_delete(hub, hub.new_batch()), "/v2/batches/jobs/{}"),
+    "file-names-are-decoded-once": lambda hub: _check_names(hub, "50%.txt", "a%20b.txt", "%41.txt", "%2F.txt"),
+    "file-names-may-be-in-any-script": lambda hub: _check_names(hub, "请求书.txt", "счёт.txt", "🧾.txt"),
+    "unicode-forms-are-two-files": lambda hub: _check_names(hub, "\u00e9.txt", "e\u0301.txt"),
+    "case-makes-two-files": lambda hub: _check_names(hub, "Scan.txt", "scan.TXT"),
+    "file-name-with-a-slash-is-refused": lambda hub: hub.refuses(
+        [400, 404], "PUT", FILE, hub.batch, "a/b.txt", data=b"x"
+    ),
+    "deleting-a-file-of-an-unknown-batch-is-404": lambda hub: hub.refuses([404], "DELETE", FILE, NO_BATCH, "a.txt"),
+    "file-names-may-have-marks": lambda hub: _check_names(
+        hub, "a b.txt", "#1?.txt", "x&y=z+w;,.txt", "it's (1) [2] {3}.txt", "...txt"
+    ),
+    "batches-are-listed-by-workspace": lambda hub: _check_filter(hub, "workspace", "workspace"),
+    "batches-are-listed-by-username": lambda hub: _check_filter(hub, "username", "batch_owner"),
+}

@@ -6,7 +6,7 @@ from datetime import datetime
 from urllib.parse import quote
 
 from fake_aihub.certify.http import Answer
-from fake_aihub.certify.promise import check_equal, check_that
+from fake_aihub.certify.promise import Check, check_equal, check_that
 from fake_aihub.certify.promises.access import service_time
 from fake_aihub.certify.promises.uploads import end, open_session, part_size_of, put_part
 from fake_aihub.certify.session import Hub
@@ -64,20 +64,18 @@ def slashes_may_be_escaped_or_not(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"content")
     plain = "/v2/files" + quote(path)
-    answer = hub.target.send("GET", plain, params={"expect-node-type": "file"})
-    check_equal("status", answer.status, 200)
+    answer = hub.answer(200, "GET", plain, params={"expect-node-type": "file"})
     check_equal("bytes", answer.body, b"content")
 
 
 def folders_are_made(hub: Hub) -> None:
     folder = new_path(hub, "")
     write(hub, f"{folder}/deeper/a.txt", b"content")
-    check_equal("status", hub.target.send("HEAD", FILE, folder).status, 200)
+    hub.ask(200, "HEAD", FILE, folder)
 
 
 def new_file_is_201_when_it_must_be_new(hub: Hub) -> None:
-    answer = hub.target.send("PUT", FILE, new_path(hub), data=b"content", headers=NEW)
-    check_equal("status", answer.status, 201)
+    answer = hub.answer(201, "PUT", FILE, new_path(hub), data=b"content", headers=NEW)
     location = answer.headers.get("Location", "")
     check_that("Location", "/v2/files/" in location, location, "the URL of the file")
 
@@ -85,7 +83,7 @@ def new_file_is_201_when_it_must_be_new(hub: Hub) -> None:
 def file_that_is_there_is_412_when_it_must_be_new(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"the first")
-    check_equal("status", hub.target.send("PUT", FILE, path, data=b"second", headers=NEW).status, 412)
+    hub.ask(412, "PUT", FILE, path, data=b"second", headers=NEW)
     check_equal("bytes", read(hub, path).body, b"the first")
 
 
@@ -120,10 +118,6 @@ def range_behind_the_file_is_416(hub: Hub) -> None:
     hub.refused(read(hub, path, "bytes=10-"), 416)
 
 
-def missing_file_is_404(hub: Hub) -> None:
-    hub.refused(read(hub, new_path(hub)), 404)
-
-
 def file_is_no_folder(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"content")
@@ -133,8 +127,7 @@ def file_is_no_folder(hub: Hub) -> None:
 def metadata_tells_length_and_time(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"0123456789")
-    answer = hub.target.send("HEAD", FILE, path)
-    check_equal("status", answer.status, 200)
+    answer = hub.answer(200, "HEAD", FILE, path)
     check_equal("Content-Type", answer.headers.get("Content-Type", ""), BINARY)
     check_equal("Content-Length", answer.headers.get("Content-Length"), "10")
     modified = datetime.fromisoformat(answer.headers.get("Last-Modified", "")).timestamp()
@@ -144,18 +137,12 @@ def metadata_tells_length_and_time(hub: Hub) -> None:
 def metadata_tells_that_it_is_a_folder(hub: Hub) -> None:
     path = new_path(hub)
     write(hub, path, b"content")
-    answer = hub.target.send("HEAD", FILE, path.rsplit("/", 1)[0])
-    check_equal("status", answer.status, 200)
+    answer = hub.answer(200, "HEAD", FILE, path.rsplit("/", 1)[0])
     check_equal("Content-Type", answer.headers.get("Content-Type", ""), "application/json")
 
 
-def metadata_of_nothing_is_404(hub: Hub) -> None:
-    check_equal("status", hub.target.send("HEAD", FILE, new_path(hub)).status, 404)
-
-
 def _delete(hub: Hub, path: str) -> None:
-    answer = hub.target.send("DELETE", FILE, path)
-    check_equal("status", answer.status, 202)
+    answer = hub.answer(202, "DELETE", FILE, path)
     location = answer.headers.get("Location", "")
     check_that("Location", "/v2/jobs/" in location, location, "the URL of the job")
     hub.job_ends(location.rsplit("/", 1)[1])
@@ -175,10 +162,6 @@ def deleted_folder_takes_its_files_along(hub: Hub) -> None:
     hub.eventually("a deleted file in a drive is gone", lambda: read(hub, f"{folder}/a.txt").status == 404)
 
 
-def deleting_nothing_is_202(hub: Hub) -> None:
-    check_equal("status", hub.target.send("DELETE", FILE, new_path(hub)).status, 202)
-
-
 def file_of_a_batch_is_read_by_its_path(hub: Hub) -> None:
     name, body = hub.new_name(" é.bin"), bytes(range(256)) * 10
     hub.put(hub.batch, name, body)
@@ -194,3 +177,10 @@ def parts_are_joined_in_order(hub: Hub) -> None:
     check_equal("status", end(hub, session, "commit", first, last).status, 201)
     path = hub.find_file(hub.batch, name)["full_path"]
     check_equal("last bytes", read(hub, path, f"bytes={part_size - 2}-").body, b"aaend")
+
+
+CHECKS: dict[str, Check] = {
+    "missing-file-is-404": lambda hub: hub.refused(read(hub, new_path(hub)), 404),
+    "metadata-of-nothing-is-404": lambda hub: hub.ask(404, "HEAD", FILE, new_path(hub)),
+    "deleting-nothing-is-202": lambda hub: hub.ask(202, "DELETE", FILE, new_path(hub)),
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from fake_aihub.certify.promise import Skipped, check_equal, check_that
+from fake_aihub.certify.promise import NO_BATCH, Check, Skipped, check_equal, check_that
 from fake_aihub.certify.promises.access import check_unit, service_time
 from fake_aihub.certify.promises.files import new_path, write
 from fake_aihub.certify.session import DOCUMENTS, FINAL, Hub
@@ -23,18 +23,6 @@ def runs_are_listed(hub: Hub) -> None:
 def future_window_has_no_runs(hub: Hub) -> None:
     asked = {"from_timestamp": int(service_time(hub)) + 86_400, "to_timestamp": int(service_time(hub)) + 90_000}
     check_equal("runs", hub.ask(200, "GET", "/v2/apps/runs", params=asked)["runs"], [])
-
-
-def unknown_sorting_is_400(hub: Hub) -> None:
-    hub.refused(hub.target.send("GET", "/v2/apps/runs", params={"sort_by": "certify"}), 400)
-
-
-def run_without_input_is_refused(hub: Hub) -> None:
-    hub.refused(hub.start_run(**hub.app()), 400)
-
-
-def run_of_an_unknown_batch_is_404(hub: Hub) -> None:
-    hub.refused(hub.start_run(**hub.app(), batch_id=999_999_999_999), 404)
 
 
 def run_without_an_app_is_refused(hub: Hub) -> None:
@@ -192,26 +180,10 @@ def field_names_are_identifiers(hub: Hub) -> None:
 
 
 def _check_flag(hub: Hub, flag: str, *keys: str) -> None:
-    plain, full = _documents(hub), _documents(hub, **{flag: "true"})
+    plain, full = _documents(hub), _documents(hub, **{f"include_{flag}": "true"})
     for key in keys:
         check_that(f"{key} without {flag}", all(key not in one for one in plain), key, "not there")
         check_that(f"{key} with {flag}", any(key in one for one in full), key, "there")
-
-
-def confidence_comes_when_asked_for(hub: Hub) -> None:
-    _check_flag(hub, "include_confidence_scores", "classification_confidence")
-
-
-def review_comes_when_asked_for(hub: Hub) -> None:
-    _check_flag(hub, "include_review_results", "review_completed", "class_edit_history")
-
-
-def validations_come_when_asked_for(hub: Hub) -> None:
-    _check_flag(hub, "include_validation_results", "validations")
-
-
-def sources_come_when_asked_for(hub: Hub) -> None:
-    _check_flag(hub, "include_source_info", "page_layouts")
 
 
 def results_give_custom_keys_back(hub: Hub) -> None:
@@ -288,3 +260,16 @@ def _delete(hub: Hub, run_id: str, **asked: str) -> dict[str, Any]:
     for job in filter(None, jobs.values()):
         hub.job_ends(job)
     return jobs
+
+
+CHECKS: dict[str, Check] = {
+    "unknown-sorting-is-400": lambda hub: hub.refuses([400], "GET", "/v2/apps/runs", params={"sort_by": "certify"}),
+    "run-without-input-is-refused": lambda hub: hub.refused(hub.start_run(**hub.app()), 400),
+    "run-of-an-unknown-batch-is-404": lambda hub: hub.refused(hub.start_run(**hub.app(), batch_id=NO_BATCH), 404),
+    "validations-come-when-asked-for": lambda hub: _check_flag(hub, "validation_results", "validations"),
+    "sources-come-when-asked-for": lambda hub: _check_flag(hub, "source_info", "page_layouts"),
+    "confidence-comes-when-asked-for": lambda hub: _check_flag(hub, "confidence_scores", "classification_confidence"),
+    "review-comes-when-asked-for": lambda hub: _check_flag(
+        hub, "review_results", "review_completed", "class_edit_history"
+    ),
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fake_aihub.certify.http import Answer
-from fake_aihub.certify.promise import Skipped, check_equal, check_that
+from fake_aihub.certify.promise import Check, Skipped, check_equal, check_that
 from fake_aihub.certify.promises.access import check_unit, service_time
 from fake_aihub.certify.session import Hub
 
@@ -87,18 +87,6 @@ def second_secret_of_an_alias_is_refused(hub: Hub) -> None:
     hub.refused(create(hub, alias=alias))
 
 
-def secret_without_a_value_is_400(hub: Hub) -> None:
-    hub.refused(create(hub, value=None), 400)
-
-
-def unknown_kind_of_workspaces_is_400(hub: Hub) -> None:
-    hub.refused(create(hub, allowed_workspaces_type="CERTIFY"), 400)
-
-
-def some_workspaces_are_named(hub: Hub) -> None:
-    hub.refused(create(hub, allowed_workspaces_type="SOME"), 400)
-
-
 def deleted_secret_is_gone(hub: Hub) -> None:
     alias = new_secret(hub)
     find(hub, alias)
@@ -109,11 +97,11 @@ def deleted_secret_is_gone(hub: Hub) -> None:
 
 def changing_an_unknown_secret_is_refused(hub: Hub) -> None:
     body = {"alias": f"certify-{hub.mark}-none", "description": "x"}
-    hub.refused(hub.target.send("PATCH", SECRETS, json=body))
+    hub.refuses([], "PATCH", SECRETS, json=body)
 
 
 def deleting_an_unknown_secret_is_refused(hub: Hub) -> None:
-    hub.refused(hub.target.send("DELETE", SECRETS, json={"alias": f"certify-{hub.mark}-none"}))
+    hub.refuses([], "DELETE", SECRETS, json={"alias": f"certify-{hub.mark}-none"})
 
 
 def entries(hub: Hub, **body: Any) -> list[dict[str, Any]]:
@@ -164,3 +152,10 @@ def audit_log_is_filtered_by_type(hub: Hub) -> None:
 
 def audit_log_is_filtered_by_time(hub: Hub) -> None:
     check_equal("entries of 2001", entries(hub, start_time="978307200000", end_time="978307260000"), [])
+
+
+CHECKS: dict[str, Check] = {
+    "secret-without-a-value-is-400": lambda hub: hub.refused(create(hub, value=None), 400),
+    "unknown-kind-of-workspaces-is-400": lambda hub: hub.refused(create(hub, allowed_workspaces_type="CERTIFY"), 400),
+    "some-workspaces-are-named": lambda hub: hub.refused(create(hub, allowed_workspaces_type="SOME"), 400),
+}

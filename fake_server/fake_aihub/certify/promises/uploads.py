@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fake_aihub.certify.http import Answer
-from fake_aihub.certify.promise import Skipped, check_equal, check_that
-from fake_aihub.certify.promises.access import NO_UUID
+from fake_aihub.certify.promise import NO_BATCH, NO_UUID, Check, Skipped, check_equal, check_that
 from fake_aihub.certify.session import Hub
 
 SESSIONS = "/v2/batches/multipart-upload"
@@ -65,12 +64,8 @@ def session_has_a_location(hub: Hub) -> None:
     check_that("Location", location.endswith(wanted), location, f"…{wanted}")
 
 
-def session_takes_its_size_as_text(hub: Hub) -> None:
-    open_session(hub, hub.new_name(".bin"), "5")
-
-
 def session_for_an_unknown_batch_is_404(hub: Hub) -> None:
-    body = {"batch_id": 999_999_999_999, "filename": "a.bin", "file_size": 5}
+    body = {"batch_id": NO_BATCH, "filename": "a.bin", "file_size": 5}
     hub.refused(hub.remember("session", hub.target.send("POST", SESSIONS, json=body), "session_id"), 404)
 
 
@@ -87,11 +82,7 @@ def part_has_its_number_and_an_id(hub: Hub) -> None:
 
 def part_0_is_refused(hub: Hub) -> None:
     session = open_session(hub, hub.new_name(".bin"), 5)
-    hub.refused(hub.target.send("PUT", PART, session["session_id"], 0, data=b"12345"))
-
-
-def part_of_an_unknown_session_is_refused(hub: Hub) -> None:
-    hub.refused(hub.target.send("PUT", PART, NO_UUID, 1, data=b"12345"))
+    hub.refuses([], "PUT", PART, session["session_id"], 0, data=b"12345")
 
 
 def file_is_there_after_the_commit(hub: Hub) -> None:
@@ -166,7 +157,7 @@ def abort_leaves_nothing(hub: Hub) -> None:
     check_equal("status", end(hub, session, "abort").status, 201)
     check_that("names", name not in names(hub), name, "not in the list")
     hub.refused(end(hub, session, "commit", part))
-    hub.refused(hub.target.send("PUT", PART, session["session_id"], 1, data=b"12345"))
+    hub.refuses([], "PUT", PART, session["session_id"], 1, data=b"12345")
 
 
 def unknown_action_is_400(hub: Hub) -> None:
@@ -184,3 +175,9 @@ def multipart_upload_overwrites(hub: Hub) -> None:
         return [node["metadata"]["size"] for node in hub.files(hub.batch) if node["name"] == name]
 
     hub.eventually("a file that is sent again has its new size", lambda: sizes() == [5])
+
+
+CHECKS: dict[str, Check] = {
+    "session-takes-its-size-as-text": lambda hub: open_session(hub, hub.new_name(".bin"), "5"),
+    "part-of-an-unknown-session-is-refused": lambda hub: hub.refuses([], "PUT", PART, NO_UUID, 1, data=b"12345"),
+}
