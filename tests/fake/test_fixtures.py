@@ -12,7 +12,7 @@ import requests
 
 from fake_aihub import FakeAIHub
 from fake_aihub.extraction import Extraction
-from fake_aihub.extraction.recorded import FixtureFile, load_fixtures
+from fake_aihub.extraction.recorded import FILE, load_fixtures
 from fake_aihub.extraction.validation import ScenarioError
 from fake_aihub.world.clock import Clock
 from fake_aihub.world.world import File, Run, World
@@ -119,7 +119,7 @@ def test_folder_of_fixtures_that_is_none_is_told(tmp_path: Path) -> None:
 def test_fixtures_may_say_all_that_the_description_has(openapi: Path) -> None:
     content = load_operations(openapi)["getRunResults"]["responses"]["200"]["content"]
     described = content["application/json"]["schema"]["properties"]["files"]["items"]
-    assert keys_of_schema(described) == keys_of_schema(resolve(FixtureFile.model_json_schema()))
+    assert keys_of_schema(described) == keys_of_schema(resolve(FILE.model.model_json_schema()))
 
 
 def keys_of_schema(schema: dict[str, Any], at: str = "") -> set[str]:

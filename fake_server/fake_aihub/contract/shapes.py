@@ -47,15 +47,16 @@ class Mistake:
 
 
 class Shape(dict[str, Kind]):
-    """The kinds of an object's properties. All are optional unless `required`."""
+    """The kinds of an object's properties. All are optional unless `required`, also in a shape within a shape."""
 
     def __init__(self, kinds: Mapping[str, Kind], required: Iterable[str] = ()) -> None:
         super().__init__(kinds)
         self.required = tuple(required)
 
     @cached_property
-    def _model(self) -> Any:
-        return _model_of(self, self.required)
+    def model(self) -> Any:
+        """The pydantic model."""
+        return _model_of(self)
 
     def mistakes(self, value: Mapping[str, Any]) -> list[Mistake]:
         """List the mistakes in an object."""
@@ -63,7 +64,7 @@ class Shape(dict[str, Kind]):
         from pydantic import ValidationError
 
         try:
-            self._model.model_validate(value)
+            self.model.model_validate(value)
         except ValidationError as error:
             return [self._locate(one) for one in error.errors(include_url=False)]
         return []
@@ -83,7 +84,7 @@ class Shape(dict[str, Kind]):
         return Mistake(".".join(names), problem, error["input"], describe(kind))
 
 
-def _model_of(kind: Kind, required: Iterable[str] = ()) -> Any:
+def _model_of(kind: Kind) -> Any:
     """Return the pydantic type of a kind."""
     from pydantic import ConfigDict, create_model
 
@@ -91,6 +92,7 @@ def _model_of(kind: Kind, required: Iterable[str] = ()) -> Any:
         return list[_model_of(kind[0])]  # type: ignore[misc]
     if not isinstance(kind, Mapping):
         return kind
+    required = getattr(kind, "required", ())
     fields: Any = {name: (_model_of(one), ... if name in required else None) for name, one in kind.items()}
     return create_model("Shape", __config__=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False), **fields)
 

@@ -5,118 +5,43 @@ from __future__ import annotations
 import json
 import unicodedata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
+from fake_aihub.contract.shapes import Count, Kind, Shape
+from fake_aihub.extraction.validation import ScenarioError, check
 
-from fake_aihub.extraction.validation import ScenarioError, Table, check
-
-Whole = Annotated[int, Field(ge=0)]
-
-
-class Modification(Table):
-    """A change in an edit."""
-
-    message: str | None = None
-
-
-class Edited(Table):
-    """An edit by a reviewer."""
-
-    timestamp: str
-    user_id: str
-    modifications: list[Modification] = Field([])
-
-
-class Score(Table):
-    """The confidence of the model in a class."""
-
-    model: float | None = None
-
-
-class FieldScore(Score):
-    """The confidence of the model and the OCR in a field."""
-
-    ocr: float | None = None
-
-
-class FieldAlert(Table):
-    """A validation failure of a field."""
-
-    alert_level: str = ""
-    msg: str = ""
-    blocked: bool = False
-    type: str = ""
-    locations: list[dict[str, Any]] = Field([])
-
-
-class FieldValidations(Table):
-    """Whether a field is valid."""
-
-    valid: bool = True
-    alerts: list[FieldAlert] = Field([])
-
-
-class DocumentValidations(Table):
-    """Whether a document is valid."""
-
-    final_result_pass: bool = True
-
-
-class Box(Table):
-    """The position of a value on a page."""
-
-    top_x: float = 0.0
-    top_y: float = 0.0
-    bottom_x: float = 0.0
-    bottom_y: float = 0.0
-    page_number: Whole = 0
-
-
-class Layout(Table):
-    """The size of a page."""
-
-    page_number: Whole
-    width: float
-    height: float
-
-
-class FixtureField(Table):
-    """A field of a document."""
-
-    field_name: str
-    value: str
-    type: str = "TEXT"
-    error_msg: str = ""
-    source_coordinates: list[Box] = Field([])
-    edit_history: list[Edited] = Field([])
-    confidence: FieldScore = FieldScore()
-    validations: FieldValidations = FieldValidations()
-
-
-class FixtureDocument(Table):
-    """A document in a file."""
-
-    fields: list[FixtureField]
-    review_completed: bool = False
-    class_name: str | None = None
-    page_numbers: list[Whole] = Field([])
-    page_layouts: list[Layout] = Field([])
-    post_processed_paths: list[str] = Field([])
-    post_processed_pdf_path: str = ""
-    class_edit_history: list[Edited] = Field([])
-    validations: DocumentValidations = DocumentValidations()
-    classification_confidence: Score = Score()
-
-
-class FixtureFile(Table):
-    """The content of a fixture: a list of documents, or a whole file object of the results."""
-
-    documents: list[FixtureDocument]
-    original_file_name: str = ""
-    input_file_path: str = ""
-
-
+SCORE = float | None
+BOX: Kind = {**dict.fromkeys(("top_x", "top_y", "bottom_x", "bottom_y"), float), "page_number": Count}
+LAYOUT = Shape({"page_number": Count, "width": float, "height": float}, ["page_number", "width", "height"])
+ALERT: Kind = {**dict.fromkeys(("alert_level", "msg", "type"), str), "blocked": bool, "locations": [dict]}
+EDIT = Shape({"timestamp": str, "user_id": str, "modifications": [{"message": str | None}]}, ["timestamp", "user_id"])
+FIELD = Shape(
+    {
+        **dict.fromkeys(("field_name", "value", "type", "error_msg"), str),
+        "source_coordinates": [BOX],
+        "edit_history": [EDIT],
+        "confidence": {"model": SCORE, "ocr": SCORE},
+        "validations": {"valid": bool, "alerts": [ALERT]},
+    },
+    ["field_name", "value"],
+)
+DOCUMENT = Shape(
+    {
+        "fields": [FIELD],
+        "review_completed": bool,
+        "class_name": str | None,
+        "page_numbers": [Count],
+        "page_layouts": [LAYOUT],
+        "post_processed_paths": [str],
+        "post_processed_pdf_path": str,
+        "class_edit_history": [EDIT],
+        "validations": {"final_result_pass": bool},
+        "classification_confidence": {"model": SCORE},
+    },
+    ["fields"],
+)
+# A fixture is a list of documents, or a whole file object of the results.
+FILE = Shape({"documents": [DOCUMENT], "original_file_name": str, "input_file_path": str}, ["documents"])
 Fixtures = dict[str, dict[str, Any]]
 
 
@@ -148,8 +73,8 @@ def _load(path: Path, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ScenarioError(f"{path.name}: not valid JSON in UTF-8, {error}") from None
     whole: dict[str, Any] = {"documents": content} if isinstance(content, list) else content
-    checked = check(FixtureFile, whole, path.name)
-    given = unicodedata.normalize("NFC", checked.original_file_name or name)
+    check(FILE.model, whole, path.name)
+    given = unicodedata.normalize("NFC", whole.get("original_file_name") or name)
     if given != name:
         raise ScenarioError(f"{path.name}: original_file_name: must be {name!r}, got {given!r}")
     return whole

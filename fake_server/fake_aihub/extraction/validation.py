@@ -22,7 +22,7 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-Checked = TypeVar("Checked", bound=Table)
+Checked = TypeVar("Checked", bound=BaseModel)
 
 
 def check(kind: type[Checked], content: Any, file: str) -> Checked:
@@ -34,7 +34,7 @@ def check(kind: type[Checked], content: Any, file: str) -> Checked:
         raise ScenarioError("\n".join(f"{file}: {_explain(kind, mistake)}" for mistake in mistakes)) from None
 
 
-def _explain(kind: type[Table], mistake: Any) -> str:
+def _explain(kind: type[BaseModel], mistake: Any) -> str:
     key = _render_key(mistake["loc"])
     if mistake["type"] == "extra_forbidden":
         known = _known_keys(kind, mistake["loc"][:-1])
@@ -62,7 +62,7 @@ def _show(value: Any) -> str:
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
-def _known_keys(kind: type[Table], loc: tuple[str | int, ...]) -> list[str]:
+def _known_keys(kind: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
     for part in loc:
         if isinstance(part, str):
             annotation = next(f.annotation for name, f in kind.model_fields.items() if part in (name, f.alias))
@@ -70,9 +70,9 @@ def _known_keys(kind: type[Table], loc: tuple[str | int, ...]) -> list[str]:
     return [field.alias or name for name, field in kind.model_fields.items()]
 
 
-def _tables(annotation: Any) -> Iterator[type[Table]]:
+def _tables(annotation: Any) -> Iterator[type[BaseModel]]:
     """Yield the table types in an annotation such as `list[X] | None`."""
-    if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, Table):
+    if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, BaseModel):
         yield annotation
     if get_origin(annotation) in (list, Union, UnionType):
         for inner in get_args(annotation):

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fake_aihub.certify.http import Answer
 from fake_aihub.certify.promise import Check, check_equal, check_that
 from fake_aihub.certify.promises.access import service_time
-from fake_aihub.certify.promises.uploads import end, open_session, part_size_of, put_part
+from fake_aihub.certify.promises.uploads import open_large
 from fake_aihub.certify.session import Hub
 
 FOLDER = ("folder",)
@@ -30,6 +30,13 @@ def write(hub: Hub, path: str, body: bytes) -> None:
     hub.ask(204, "PUT", FILE, path, data=body)
 
 
+def new_file(hub: Hub, body: bytes) -> str:
+    """Write a new file and return its path."""
+    path = new_path(hub)
+    write(hub, path, body)
+    return path
+
+
 def read(hub: Hub, path: str, byte_range: str = "", kind: str = "file") -> Answer:
     """Read a file, or a range of its bytes."""
     headers = {"Range": byte_range} if byte_range else {}
@@ -47,8 +54,7 @@ def file_is_read_back(hub: Hub) -> None:
 
 
 def file_written_again_is_overwritten(hub: Hub) -> None:
-    path = new_path(hub)
-    write(hub, path, b"the first")
+    path = new_file(hub, b"the first")
     write(hub, path, b"second")
     check_equal("bytes", read(hub, path).body, b"second")
 
@@ -61,8 +67,7 @@ def file_paths_are_kept_as_sent(hub: Hub) -> None:
 
 
 def slashes_may_be_escaped_or_not(hub: Hub) -> None:
-    path = new_path(hub)
-    write(hub, path, b"content")
+    path = new_file(hub, b"content")
     plain = "/v2/files" + quote(path)
     answer = hub.answer(200, "GET", plain, params={"expect-node-type": "file"})
     check_equal("bytes", answer.body, b"content")
@@ -81,52 +86,20 @@ def new_file_is_201_when_it_must_be_new(hub: Hub) -> None:
 
 
 def file_that_is_there_is_412_when_it_must_be_new(hub: Hub) -> None:
-    path = new_path(hub)
-    write(hub, path, b"the first")
+    path = new_file(hub, b"the first")
     hub.ask(412, "PUT", FILE, path, data=b"second", headers=NEW)
     check_equal("bytes", read(hub, path).body, b"the first")
 
 
-def range_includes_both_ends(hub: Hub) -> None:
-    path = new_path(hub)
-    write(hub, path, b"0123456789")
-    answer = read(hub, path, "bytes=2-4")
+def _check_range(hub: Hub, asked: str, body: bytes, told: str) -> None:
+    answer = read(hub, new_file(hub, b"0123456789"), f"bytes={asked}")
     check_equal("status", answer.status, 206)
-    check_equal("bytes", answer.body, b"234")
-    check_equal("Content-Range", answer.headers.get("Content-Range"), "bytes 2-4/10")
-
-
-def range_without_an_end_goes_to_the_end(hub: Hub) -> None:
-    path = new_path(hub)
-    write(hub, path, b"0123456789")
-    answer = read(hub, path, "bytes=7-")
-    check_equal("status", answer.status, 206)
-    check_equal("bytes", answer.body, b"789")
-
-
-def range_ends_with_the_file(hub: Hub) -> None:
-    path = new_path(hub)
-    write(hub, path, b"0123456789")
-    answer = read(hub, path, "bytes=8-1000")
-    check_equal("bytes", answer.body, b"89")
-    check_equal("Content-Range", answer.headers.get("Content-Range"), "bytes 8-9/10")
-
-
-def range_behind_the_file_is_416(hub: Hub) -> None:
-    path = new_path(hub)
-    write(hub, path, b"0123456789")
-    hub.refused(read(hub, path, "bytes=10-"), 416)
-
-
-def file_is_no_folder(hub: Hub) -> None:
-    path = new_path(hub)
-    write(hub, path, b"content")
-    hub.refused(read(hub, path, kind="folder"))
+    check_equal("bytes", answer.body, body)
+    check_equal("Content-Range", answer.headers.get("Content-Range"), f"bytes {told}/10")
 
 
 def metadata_tells_length_and_time(hub: Hub) -> None:
-    path = new_path(hub)
-    write(hub, path, b"0123456789")
+    path = new_file(hub, b"0123456789")
     answer = hub.answer(200, "HEAD", FILE, path)
     check_equal("Content-Type", answer.headers.get("Content-Type", ""), BINARY)
     check_equal("Content-Length", answer.headers.get("Content-Length"), "10")
@@ -135,8 +108,7 @@ def metadata_tells_length_and_time(hub: Hub) -> None:
 
 
 def metadata_tells_that_it_is_a_folder(hub: Hub) -> None:
-    path = new_path(hub)
-    write(hub, path, b"content")
+    path = new_file(hub, b"content")
     answer = hub.answer(200, "HEAD", FILE, path.rsplit("/", 1)[0])
     check_equal("Content-Type", answer.headers.get("Content-Type", ""), "application/json")
 
@@ -149,8 +121,7 @@ def _delete(hub: Hub, path: str) -> None:
 
 
 def deleted_file_in_a_drive_is_gone(hub: Hub) -> None:
-    path = new_path(hub)
-    write(hub, path, b"content")
+    path = new_file(hub, b"content")
     _delete(hub, path)
     hub.eventually("a deleted file in a drive is gone", lambda: read(hub, path).status == 404)
 
@@ -171,11 +142,10 @@ def file_of_a_batch_is_read_by_its_path(hub: Hub) -> None:
 
 
 def parts_are_joined_in_order(hub: Hub) -> None:
-    name, part_size = hub.new_name(".bin"), part_size_of(hub)
-    session = open_session(hub, name, part_size + 3)
-    last, first = put_part(hub, session, 2, b"end"), put_part(hub, session, 1, b"a" * part_size)
-    check_equal("status", end(hub, session, "commit", first, last).status, 201)
-    path = hub.find_file(hub.batch, name)["full_path"]
+    upload, part_size = open_large(hub)
+    last, first = upload.put(2, b"end"), upload.put(1, b"a" * part_size)
+    upload.commit(first, last)
+    path = hub.find_file(hub.batch, upload.name)["full_path"]
     check_equal("last bytes", read(hub, path, f"bytes={part_size - 2}-").body, b"aaend")
 
 
@@ -183,4 +153,9 @@ CHECKS: dict[str, Check] = {
     "missing-file-is-404": lambda hub: hub.refused(read(hub, new_path(hub)), 404),
     "metadata-of-nothing-is-404": lambda hub: hub.ask(404, "HEAD", FILE, new_path(hub)),
     "deleting-nothing-is-202": lambda hub: hub.ask(202, "DELETE", FILE, new_path(hub)),
+    "range-includes-both-ends": lambda hub: _check_range(hub, "2-4", b"234", "2-4"),
+    "range-without-an-end-goes-to-the-end": lambda hub: _check_range(hub, "7-", b"789", "7-9"),
+    "range-ends-with-the-file": lambda hub: _check_range(hub, "8-1000", b"89", "8-9"),
+    "range-behind-the-file-is-416": lambda hub: hub.refused(read(hub, new_file(hub, b"0123"), "bytes=4-"), 416),
+    "file-is-no-folder": lambda hub: hub.refused(read(hub, new_file(hub, b"content"), kind="folder")),
 }

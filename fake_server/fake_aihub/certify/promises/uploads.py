@@ -14,170 +14,158 @@ PART = SESSION + "/parts/{}"
 MAX_PART_BYTES = 100 * 1_048_576
 
 
-def open_session(hub: Hub, name: str, size: Any) -> dict[str, Any]:
-    """Open a session for a file in the shared batch."""
-    answer = hub.target.send("POST", SESSIONS, json={"batch_id": hub.batch, "filename": name, "file_size": size})
-    check_equal("status", hub.remember("session", answer, "session_id").status, 201)
-    session: dict[str, Any] = answer.json()
-    return session
+def ask_for_session(hub: Hub, **body: Any) -> Answer:
+    """Ask for a session for a file in the shared batch, or as the body says."""
+    whole = {"batch_id": hub.batch, "filename": hub.new_name(".bin"), "file_size": 5} | body
+    return hub.remember("session", hub.target.send("POST", SESSIONS, json=whole), "session_id")
 
 
-def part_size_of(hub: Hub) -> int:
-    """Return the part size. Raises Skipped if it is too large to try."""
-    size: int = open_session(hub, hub.new_name(".bin"), 5)["part_size"]
+class Upload:
+    """A multipart upload of a new file to the shared batch."""
+
+    def __init__(self, hub: Hub, size: object = 5, suffix: str = ".bin") -> None:
+        self.hub, self.name = hub, hub.new_name(suffix)
+        answer = ask_for_session(hub, filename=self.name, file_size=size)
+        check_equal("status", answer.status, 201)
+        self.session: dict[str, Any] = answer.json()
+        self.id = self.session["session_id"]
+
+    def put(self, number: int = 1, body: bytes = b"12345") -> dict[str, Any]:
+        """Upload a part and return its entry for the commit."""
+        part: dict[str, Any] = self.hub.ask(201, "PUT", PART, self.id, number, data=body)
+        return {"part_num": part["part_num"], "part_id": part["part_id"]}
+
+    def end(self, action: str, *parts: dict[str, Any]) -> Answer:
+        """Commit or abort."""
+        body = {"action": action} | ({"parts": list(parts)} if action == "commit" else {})
+        answer = self.hub.target.send("POST", SESSION, self.id, json=body)
+        if answer.status == 201:
+            self.hub.forget("session", self.id)
+        return answer
+
+    def commit(self, *parts: dict[str, Any]) -> Answer:
+        """Commit, and check that it succeeds."""
+        answer = self.end("commit", *parts)
+        check_equal("status", answer.status, 201)
+        return answer
+
+    def refuse(self, *parts: dict[str, Any]) -> None:
+        """Check that a commit is rejected."""
+        self.hub.refused(self.end("commit", *parts))
+
+    def is_nowhere(self) -> None:
+        """Check that the file is not in the batch."""
+        names = [node["name"] for node in self.hub.files(self.hub.batch)]
+        check_that("names", self.name not in names, self.name, "not in the list")
+
+    def has_size(self, size: int) -> None:
+        """Check the size of the file in the batch."""
+        check_equal("size", self.hub.find_file(self.hub.batch, self.name)["metadata"]["size"], size)
+
+
+def open_large(hub: Hub) -> tuple[Upload, int]:
+    """Open an upload of a whole part and three bytes; return the part size, too. Raises Skipped if it is too large."""
+    size: int = Upload(hub).session["part_size"]
     if size > MAX_PART_BYTES:
         raise Skipped(f"parts of {size} bytes are too large to try")
-    return size
-
-
-def put_part(hub: Hub, session: dict[str, Any], number: int, body: bytes) -> dict[str, Any]:
-    """Upload a part and return its entry for the commit."""
-    part: dict[str, Any] = hub.ask(201, "PUT", PART, session["session_id"], number, data=body)
-    return {"part_num": part["part_num"], "part_id": part["part_id"]}
-
-
-def end(hub: Hub, session: dict[str, Any], action: str, *parts: dict[str, Any]) -> Answer:
-    """Commit or abort."""
-    body = {"action": action} | ({"parts": list(parts)} if action == "commit" else {})
-    answer = hub.target.send("POST", SESSION, session["session_id"], json=body)
-    if answer.status == 201:
-        hub.forget("session", session["session_id"])
-    return answer
-
-
-def names(hub: Hub) -> list[str]:
-    """List the names in the shared batch."""
-    return [node["name"] for node in hub.files(hub.batch)]
+    return Upload(hub, size + 3), size
 
 
 def session_tells_its_part_size(hub: Hub) -> None:
-    session = open_session(hub, hub.new_name(".bin"), 5)
+    session = Upload(hub).session
     check_that("session_id", isinstance(session["session_id"], str), session["session_id"], "a text")
     size = session["part_size"]
     check_that("part_size", type(size) is int and size > 0, size, "a whole number above 0")
 
 
 def session_has_a_location(hub: Hub) -> None:
-    body = {"batch_id": hub.batch, "filename": hub.new_name(".bin"), "file_size": 5}
-    answer = hub.remember("session", hub.target.send("POST", SESSIONS, json=body), "session_id")
+    answer = ask_for_session(hub)
     location, wanted = answer.headers.get("Location", ""), SESSION.format(answer.json()["session_id"])
     check_that("Location", location.endswith(wanted), location, f"…{wanted}")
 
 
-def session_for_an_unknown_batch_is_404(hub: Hub) -> None:
-    body = {"batch_id": NO_BATCH, "filename": "a.bin", "file_size": 5}
-    hub.refused(hub.remember("session", hub.target.send("POST", SESSIONS, json=body), "session_id"), 404)
-
-
-def session_without_a_size_is_400(hub: Hub) -> None:
-    body = {"batch_id": hub.batch, "filename": hub.new_name(".bin"), "file_size": None}
-    hub.refused(hub.remember("session", hub.target.send("POST", SESSIONS, json=body), "session_id"), 400)
-
-
 def part_has_its_number_and_an_id(hub: Hub) -> None:
-    part = put_part(hub, open_session(hub, hub.new_name(".bin"), 5), 1, b"12345")
+    part = Upload(hub).put()
     check_equal("part_num", part["part_num"], 1)
     check_that("part_id", isinstance(part["part_id"], str) and part["part_id"] != "", part["part_id"], "a text")
 
 
-def part_0_is_refused(hub: Hub) -> None:
-    session = open_session(hub, hub.new_name(".bin"), 5)
-    hub.refuses([], "PUT", PART, session["session_id"], 0, data=b"12345")
-
-
 def file_is_there_after_the_commit(hub: Hub) -> None:
-    name = hub.new_name(" 50%2F é.bin")
-    session = open_session(hub, name, 5)
-    part = put_part(hub, session, 1, b"12345")
-    check_that("names before the commit", name not in names(hub), name, "not in the list")
-    check_equal("status", end(hub, session, "commit", part).status, 201)
-    check_equal("size", hub.find_file(hub.batch, name)["metadata"]["size"], 5)
+    upload = Upload(hub, suffix=" 50%2F é.bin")
+    part = upload.put()
+    upload.is_nowhere()
+    upload.commit(part)
+    upload.has_size(5)
 
 
 def commit_has_no_body(hub: Hub) -> None:
-    session = open_session(hub, hub.new_name(".bin"), 5)
-    answer = end(hub, session, "commit", put_part(hub, session, 1, b"12345"))
-    check_equal("body", answer.body, b"")
+    upload = Upload(hub)
+    check_equal("body", upload.commit(upload.put()).body, b"")
 
 
 def several_parts_make_one_file(hub: Hub) -> None:
-    name = hub.new_name(".bin")
-    part_size = part_size_of(hub)
-    session = open_session(hub, name, part_size + 3)
-    parts = [put_part(hub, session, 1, b"a" * part_size), put_part(hub, session, 2, b"end")]
-    check_equal("status", end(hub, session, "commit", *parts).status, 201)
-    check_equal("size", hub.find_file(hub.batch, name)["metadata"]["size"], part_size + 3)
+    upload, part_size = open_large(hub)
+    upload.commit(upload.put(1, b"a" * part_size), upload.put(2, b"end"))
+    upload.has_size(part_size + 3)
 
 
 def parts_out_of_order_are_refused(hub: Hub) -> None:
-    name = hub.new_name(".bin")
-    part_size = part_size_of(hub)
-    session = open_session(hub, name, part_size + 3)
-    last, first = put_part(hub, session, 2, b"end"), put_part(hub, session, 1, b"a" * part_size)
-    hub.refused(end(hub, session, "commit", last, first))
-    check_that("names", name not in names(hub), name, "not in the list")
+    upload, part_size = open_large(hub)
+    last, first = upload.put(2, b"end"), upload.put(1, b"a" * part_size)
+    upload.refuse(last, first)
+    upload.is_nowhere()
 
 
 def short_part_becomes_no_file(hub: Hub) -> None:
-    name = hub.new_name(".bin")
-    part_size = part_size_of(hub)
-    session = open_session(hub, name, part_size + 3)
-    answer = hub.target.send("PUT", PART, session["session_id"], 1, data=b"short")
+    upload, _ = open_large(hub)
+    answer = hub.target.send("PUT", PART, upload.id, 1, data=b"short")
     if answer.status == 201:
         part = {"part_num": 1, "part_id": answer.json()["part_id"]}
-        answer = end(hub, session, "commit", part, put_part(hub, session, 2, b"end"))
+        answer = upload.end("commit", part, upload.put(2, b"end"))
     hub.refused(answer)
-    check_that("names", name not in names(hub), name, "not in the list")
+    upload.is_nowhere()
 
 
 def commit_without_all_parts_is_refused(hub: Hub) -> None:
-    name = hub.new_name(".bin")
-    session = open_session(hub, name, 5)
-    put_part(hub, session, 1, b"12345")
-    hub.refused(end(hub, session, "commit"))
-    check_that("names", name not in names(hub), name, "not in the list")
-
-
-def commit_of_a_part_never_sent_is_refused(hub: Hub) -> None:
-    session = open_session(hub, hub.new_name(".bin"), 5)
-    hub.refused(end(hub, session, "commit", {"part_num": 1, "part_id": f"certify-{hub.mark}"}))
+    upload = Upload(hub)
+    upload.put()
+    upload.refuse()
+    upload.is_nowhere()
 
 
 def second_commit_is_refused(hub: Hub) -> None:
-    session = open_session(hub, hub.new_name(".bin"), 5)
-    part = put_part(hub, session, 1, b"12345")
-    check_equal("status", end(hub, session, "commit", part).status, 201)
-    hub.refused(end(hub, session, "commit", part))
+    upload = Upload(hub)
+    part = upload.put()
+    upload.commit(part)
+    upload.refuse(part)
 
 
 def abort_leaves_nothing(hub: Hub) -> None:
-    name = hub.new_name(".bin")
-    session = open_session(hub, name, 5)
-    part = put_part(hub, session, 1, b"12345")
-    check_equal("status", end(hub, session, "abort").status, 201)
-    check_that("names", name not in names(hub), name, "not in the list")
-    hub.refused(end(hub, session, "commit", part))
-    hub.refuses([], "PUT", PART, session["session_id"], 1, data=b"12345")
-
-
-def unknown_action_is_400(hub: Hub) -> None:
-    session = open_session(hub, hub.new_name(".bin"), 5)
-    hub.refused(end(hub, session, "certify"), 400)
+    upload = Upload(hub)
+    part = upload.put()
+    check_equal("status", upload.end("abort").status, 201)
+    upload.is_nowhere()
+    upload.refuse(part)
+    hub.refuses([], "PUT", PART, upload.id, 1, data=b"12345")
 
 
 def multipart_upload_overwrites(hub: Hub) -> None:
-    name = hub.new_name(".bin")
-    hub.put(hub.batch, name, b"the first")
-    session = open_session(hub, name, 5)
-    check_equal("status", end(hub, session, "commit", put_part(hub, session, 1, b"12345")).status, 201)
+    upload = Upload(hub)
+    hub.put(hub.batch, upload.name, b"the first")
+    upload.commit(upload.put())
 
     def sizes() -> list[int]:
-        return [node["metadata"]["size"] for node in hub.files(hub.batch) if node["name"] == name]
+        return [node["metadata"]["size"] for node in hub.files(hub.batch) if node["name"] == upload.name]
 
     hub.eventually("a file that is sent again has its new size", lambda: sizes() == [5])
 
 
 CHECKS: dict[str, Check] = {
-    "session-takes-its-size-as-text": lambda hub: open_session(hub, hub.new_name(".bin"), "5"),
+    "session-takes-its-size-as-text": lambda hub: Upload(hub, "5"),
+    "session-for-an-unknown-batch-is-404": lambda hub: hub.refused(ask_for_session(hub, batch_id=NO_BATCH), 404),
+    "session-without-a-size-is-400": lambda hub: hub.refused(ask_for_session(hub, file_size=None), 400),
+    "part-0-is-refused": lambda hub: hub.refuses([], "PUT", PART, Upload(hub).id, 0, data=b"12345"),
     "part-of-an-unknown-session-is-refused": lambda hub: hub.refuses([], "PUT", PART, NO_UUID, 1, data=b"12345"),
+    "commit-of-a-part-never-sent-is-refused": lambda hub: Upload(hub).refuse({"part_num": 1, "part_id": hub.mark}),
+    "unknown-action-is-400": lambda hub: hub.refused(Upload(hub).end("certify"), 400),
 }
