@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,27 +14,17 @@ from fake_aihub.controls.journal import Exchange
 
 MAX_NAMES = 100  # for names that clients choose freely
 MAX_NAME = 100
+PARTS = ("statuses", "query", "headers", "body", "clients")
 NO_ROUTE = (404, 405, 501)
-
-
-@dataclass(slots=True)
-class Seen:
-    """How often each part of an operation was used."""
-
-    calls: int = 0
-    faulted: int = 0
-    statuses: Counter[str] = field(default_factory=Counter)
-    query: Counter[str] = field(default_factory=Counter)
-    headers: Counter[str] = field(default_factory=Counter)
-    body: Counter[str] = field(default_factory=Counter)
-    clients: Counter[str] = field(default_factory=Counter)
 
 
 class Coverage:
     """Coverage since the start. A rewind does not change it: it is about clients, not about the world."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, Seen] = {operation: Seen() for operation in BY_ID}
+        self._seen: dict[str, dict[str, Counter[str]]] = {
+            operation: {part: Counter() for part in PARTS} for operation in BY_ID
+        }
         self._unknown: Counter[str] = Counter()
 
     def note(self, exchange: Exchange) -> None:
@@ -48,47 +37,42 @@ class Coverage:
         for name in exchange.scope.get("unknown", ()):
             _count(self._unknown, f"{operation.id}: {name}")
         seen = self._seen[operation.id]
-        seen.calls += 1
-        if exchange.scope.get("faulted"):
-            seen.faulted += 1
-        else:
-            seen.statuses[str(exchange.status)] += 1
+        seen["statuses"]["faulted" if exchange.scope.get("faulted") else str(exchange.status)] += 1
         headers = {name.lower(): value for name, value in exchange.raw_request_headers}
-        _count(seen.clients, headers.get(b"user-agent", b"").decode("latin-1"))
-        seen.headers.update(name for name in operation.headers if name.lower().encode() in headers)
+        _count(seen["clients"], headers.get(b"user-agent", b"").decode("latin-1"))
+        seen["headers"].update(name for name in operation.headers if name.lower().encode() in headers)
         if exchange.query:
             given = {name for name, _ in parse_qsl(exchange.query, keep_blank_values=True)}
-            seen.query.update(given & operation.query.keys())
+            seen["query"].update(given & operation.query.keys())
         if operation.body is not None and exchange.request_body:
-            seen.body.update(_used(operation.body, exchange.request_body))
+            seen["body"].update(_used(operation.body, exchange.request_body))
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values, including what was never used."""
-        never = [operation for operation, seen in self._seen.items() if not seen.calls]
+        used = {operation: seen for operation, seen in self._seen.items() if seen["statuses"]}
         return {
-            "operations": {operation: _tell(operation, seen) for operation, seen in self._seen.items() if seen.calls},
-            "exercised": len(self._seen) - len(never),
+            "operations": {operation: _tell(operation, seen) for operation, seen in used.items()},
+            "exercised": len(used),
             "of": len(self._seen),
-            "never": never,
+            "never": [operation for operation in self._seen if operation not in used],
             "unknown": dict(self._unknown),
         }
 
 
-def _tell(name: str, seen: Seen) -> dict[str, Any]:
+def _tell(name: str, seen: Mapping[str, Counter[str]]) -> dict[str, Any]:
     operation = BY_ID[name]
-    known: Mapping[str, Iterator[str]] = {
+    known: Mapping[str, Iterable[str]] = {
         "statuses": map(str, operation.statuses),
-        "query": iter(operation.query),
-        "headers": iter(operation.headers),
+        "query": operation.query,
+        "headers": operation.headers,
         "body": _names(operation.body, ""),
     }
-    parts: dict[str, Counter[str]] = {part: getattr(seen, part) for part in known}
+    told = {part: dict(counts) for part, counts in seen.items()}
     return {
-        "calls": seen.calls,
-        "faulted": seen.faulted,
-        **{part: dict(counts) for part, counts in parts.items()},
-        "clients": dict(seen.clients),
-        "never": {part: [one for one in names if not parts[part][one]] for part, names in known.items()},
+        "calls": seen["statuses"].total(),
+        "faulted": told["statuses"].pop("faulted", 0),
+        **told,
+        "never": {part: [one for one in names if one not in seen[part]] for part, names in known.items()},
     }
 
 

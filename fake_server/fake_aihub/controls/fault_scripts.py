@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 from annotated_types import Interval, MinLen, Predicate
 
@@ -112,17 +111,9 @@ class Fault:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values, without the token."""
-        told: dict[str, Any] = _finite(asdict(self))
+        # JSON has no NaN and no infinities: they become texts.
+        told: dict[str, Any] = json.loads(json.dumps(asdict(self)), parse_constant=lambda text: str(float(text)))
         return told | ({"token": LEFT_OUT} if self.token else {})
-
-
-def _finite(value: Any) -> Any:
-    """Return a value with NaN and infinities as texts, because JSON has no such numbers."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
 
 
 def _is_pattern(text: str) -> bool:
@@ -157,26 +148,20 @@ def _text(fits: Callable[[str], Any], allowed: str) -> Kind:
 
 FROM_1 = _whole(1, None, "a whole number from 1")
 ANY_OPERATION = Literal["*", *BY_ID]  # type: ignore[valid-type]
-# The kind of each key.
+# The kind of each key: the type, or what is allowed of it.
 KEYS: Mapping[str, Kind] = {
+    **{key: kind for key, kind in get_type_hints(Fault).items() if key not in ("calls", "used")},
     "operation": ANY_OPERATION,
     "nth": FROM_1,
     "times": _whole(0, None, "a whole number from 1, or 0 for all calls"),
     "every": FROM_1,
-    "match": str,
-    "token": str,
     "when": Literal["before", "after"],
     "do": Literal[DOS],
     "status": _whole(200, 599, "a status from 200 to 599"),
     "headers": Annotated[dict, Predicate(_are_headers), "a table of header names and ASCII texts"],
-    "body": str,
     "bytes": Count,
     "seconds": _seconds(0, "a number of seconds from 0"),
-    "items": int,
-    "name": str,
-    "fields": dict | list,
     "old": _text(_is_pattern, "a regular expression"),
-    "new": str,
     "until": ANY_OPERATION,
 }
 NAMES = Annotated[list[str], MinLen(1), "a list of names"]
@@ -233,19 +218,14 @@ def parse_header(text: str, operation: str) -> Fault:
 
     Raises ValueError, which names the mistake and the allowed values.
     """
-    script = _parse_json(text) if text.startswith("{") else _parse_words(text)
+    try:
+        script = json.loads(text) if text.startswith("{") else _parse_words(text)
+    except (json.JSONDecodeError, RecursionError):
+        raise ValueError("invalid JSON object") from None
     for key in NOT_IN_A_HEADER:
         if key in script:
             raise ValueError(f"{key} is not allowed in a header, which applies to its own request only")
     return parse_fault({**script, "operation": operation or "*"})
-
-
-def _parse_json(text: str) -> dict[str, Any]:
-    try:
-        script: dict[str, Any] = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError("invalid JSON object") from None
-    return script
 
 
 def _parse_words(text: str) -> dict[str, Any]:

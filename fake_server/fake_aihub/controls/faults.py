@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import socket
 import struct
@@ -13,6 +12,7 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fake_aihub.controls.deliveries import Late, read_whole, with_deliveries
@@ -51,11 +51,8 @@ class Faults:
         """Wrap an app so that scripted calls fail."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http" or scope["path"].startswith("/_fake/"):
-                await app(scope, receive, send)
-                return
             asked = next((value for name, value in scope["headers"] if name == HEADER), None)
-            if asked is None and not self.scripts and not self.late:
+            if scope["path"].startswith("/_fake/") or not (asked is not None or self.scripts or self.late):
                 await app(scope, receive, send)
                 return
             scope["operation"] = name_operation(scope)
@@ -142,10 +139,10 @@ async def _play(striking: Iterable[Fault], app: ASGIApp, scope: Scope, receive: 
         await app(scope, receive, _slowed(fault, send))
     elif fault.do == "cut":
         await _read_at_most(fault.bytes, receive)
-        await _go_wrong(fault, scope, send, [])
+        await _go_wrong(fault, scope, receive, send, [])
     elif fault.when == "before":
         await read_whole(receive)
-        await _go_wrong(fault, scope, send, [])
+        await _go_wrong(fault, scope, receive, send, [])
     else:
         kept: list[Message] = []
 
@@ -153,7 +150,7 @@ async def _play(striking: Iterable[Fault], app: ASGIApp, scope: Scope, receive: 
             kept.append(message)
 
         await app(scope, receive, keep)
-        await _go_wrong(fault, scope, send, kept)
+        await _go_wrong(fault, scope, receive, send, kept)
 
 
 async def _read_at_most(most: int, receive: Receive) -> None:
@@ -176,32 +173,34 @@ def _slowed(fault: Fault, send: Send) -> Send:
     return slowly
 
 
-async def _go_wrong(fault: Fault, scope: Scope, send: Send, kept: list[Message]) -> None:
+async def _go_wrong(fault: Fault, scope: Scope, receive: Receive, send: Send, kept: list[Message]) -> None:
     scope["faulted"] = True
     if fault.do == "stall":
         await asyncio.sleep(fault.seconds)
     if fault.do in ("reset", "stall", "cut"):
-        await _reset(scope, send)
+        await _reset(scope, receive, send)
     elif fault.do == "truncate":
         await _truncate(fault, scope, send, kept)
     else:
         is_garbage = fault.do == "garbage"
         body = GARBAGE if is_garbage else fault.body.encode(errors="replace")
-        headers = {"content-type": "text/html" if is_garbage else "application/json"} | fault.headers
-        await _answer(send, 200 if is_garbage else fault.status, headers, body)
+        status, kind = (200, "text/html") if is_garbage else (fault.status, "application/json")
+        answer = Response(b"" if status in (204, 304) else body, status, fault.headers, kind)
+        await answer(scope, receive, send)
 
 
-async def _reset(scope: Scope, send: Send) -> None:
+async def _reset(scope: Scope, receive: Receive, send: Send) -> None:
     # With a linger time of 0, the peer gets a reset instead of an orderly close.
     scope["transport"].get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
     scope["transport"].abort()
-    await _answer(send, 500, {}, b"")
+    await Response(status_code=500)(scope, receive, send)
 
 
 async def _truncate(fault: Fault, scope: Scope, send: Send, kept: list[Message]) -> None:
     body = b"".join(message.get("body", b"") for message in kept[1:]) or b'{"message": "truncated"}'
     status = kept[0]["status"] if kept else 200
-    await send(_start(200 if status == 204 else status, {"content-type": "application/json"}, len(body)))
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200 if status == 204 else status, "headers": headers})
     await send({"type": "http.response.body", "body": body[: fault.bytes], "more_body": True})
     await asyncio.sleep(0)
     scope["transport"].close()
@@ -210,20 +209,4 @@ async def _truncate(fault: Fault, scope: Scope, send: Send, kept: list[Message])
 async def _refuse(scope: Scope, receive: Receive, send: Send, message: str) -> None:
     scope["faulted"] = True
     await read_whole(receive)
-    await _answer(send, 400, {"content-type": "application/json"}, json.dumps({"message": message}).encode())
-
-
-async def _answer(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
-    body = b"" if status in (204, 304) else body
-    await send(_start(status, headers, len(body)))
-    await send({"type": "http.response.body", "body": body})
-
-
-def _start(status: int, headers: dict[str, str], length: int) -> Message:
-    # HTTP forbids Content-Length in a 204 response.
-    everything = headers if status == 204 else headers | {"content-length": str(length)}
-    return {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [(key.lower().encode(), value.encode()) for key, value in everything.items()],
-    }
+    await JSONResponse({"message": message}, 400)(scope, receive, send)

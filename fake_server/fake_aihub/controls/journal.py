@@ -117,7 +117,7 @@ class Journal:
         """Wrap an app so that every exchange is recorded in the journal when it ends."""
 
         async def watched(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http" or scope["path"].startswith("/_fake/"):
+            if scope["path"].startswith("/_fake/"):
                 await app(scope, receive, send)
                 return
             exchange = self._begin(scope)
