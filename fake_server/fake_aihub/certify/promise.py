@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -74,6 +74,12 @@ def check_equal(what: str, seen: Any, expected: Any) -> None:
     """Raise Broken unless the two values are equal and of the same type: 1 is neither True nor 1.0."""
     if seen != expected or type(seen) is not type(expected):
         raise Broken(what, seen, expected)
+
+
+def check_has(seen: Mapping[str, Any], **expected: Any) -> None:
+    """Raise Broken unless an object has these values."""
+    for key, value in expected.items():
+        check_equal(key, seen.get(key), value)
 
 
 def check_that(what: str, is_kept: bool, seen: Any, expected: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fake_aihub.certify.promise import NO_BATCH, Check, check_equal, check_that
+from fake_aihub.certify.promise import NO_BATCH, Check, check_equal, check_has, check_that
 from fake_aihub.certify.promises.access import check_unit
 from fake_aihub.certify.session import Hub
 
@@ -162,8 +162,7 @@ def listed_file_tells_its_path(hub: Hub) -> None:
 
 def empty_batch_has_no_files(hub: Hub) -> None:
     page = hub.ask(200, "GET", "/v2/batches/{}/files", hub.new_batch())
-    check_equal("nodes", page["nodes"], [])
-    check_equal("has_more", page["has_more"], False)
+    check_has(page, nodes=[], has_more=False)
 
 
 def files_are_paged_without_loss(hub: Hub) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from urllib.parse import quote
 
 from fake_aihub.certify.http import Answer
-from fake_aihub.certify.promise import Check, check_equal, check_that
+from fake_aihub.certify.promise import Check, check_equal, check_has, check_that
 from fake_aihub.certify.promises.access import service_time
 from fake_aihub.certify.promises.uploads import open_large
 from fake_aihub.certify.session import Hub
@@ -49,8 +49,7 @@ def file_is_read_back(hub: Hub) -> None:
     answer = read(hub, path)
     check_equal("status", answer.status, 200)
     check_that("bytes", answer.body == body, len(answer.body), f"the {len(body)} bytes that were written")
-    check_equal("Content-Type", answer.headers.get("Content-Type", ""), BINARY)
-    check_equal("Content-Length", answer.headers.get("Content-Length"), str(len(body)))
+    check_has(answer.headers, **{"Content-Type": BINARY, "Content-Length": str(len(body))})
 
 
 def file_written_again_is_overwritten(hub: Hub) -> None:
@@ -101,8 +100,7 @@ def _check_range(hub: Hub, asked: str, body: bytes, told: str) -> None:
 def metadata_tells_length_and_time(hub: Hub) -> None:
     path = new_file(hub, b"0123456789")
     answer = hub.answer(200, "HEAD", FILE, path)
-    check_equal("Content-Type", answer.headers.get("Content-Type", ""), BINARY)
-    check_equal("Content-Length", answer.headers.get("Content-Length"), "10")
+    check_has(answer.headers, **{"Content-Type": BINARY, "Content-Length": "10"})
     modified = datetime.fromisoformat(answer.headers.get("Last-Modified", "")).timestamp()
     check_that("Last-Modified", abs(modified - service_time(hub)) < 86_400, modified, "the current time")
 

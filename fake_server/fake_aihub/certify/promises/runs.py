@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from fake_aihub.certify.promise import NO_BATCH, Check, Skipped, check_equal, check_that
+from fake_aihub.certify.promise import NO_BATCH, Check, Skipped, check_equal, check_has, check_that
 from fake_aihub.certify.promises.access import check_unit, service_time
 from fake_aihub.certify.promises.files import new_path, write
 from fake_aihub.certify.session import DOCUMENTS, FINAL, Hub
@@ -84,21 +84,26 @@ def listed_run_tells_its_batch(hub: Hub) -> None:
     check_equal("batch_id", run["batch_id"], hub.run_batch)
 
 
+def _check_filter(hub: Hub, run: dict[str, Any], inside: dict[str, Any], *outside: dict[str, Any]) -> None:
+    hub.eventually(f"a run is in the list by {', '.join(inside)}", lambda: hub.find_run(run["id"], **inside))
+    for asked in outside:
+        check_that(f"runs by {asked}", hub.find_run(run["id"], **asked) is None, run["id"], "not in the list")
+
+
+def _window(hub: Hub, from_s: int | None, to_s: int | None) -> dict[str, int]:
+    """Return a window of the list, in seconds after the start of the shared run."""
+    ends = {"from_timestamp": from_s, "to_timestamp": to_s}
+    started_s = hub.run()["start_timestamp"] // 10**9
+    return {key: started_s + end_s for key, end_s in ends.items() if end_s is not None}
+
+
 def from_timestamp_is_heeded(hub: Hub) -> None:
-    run_id, started_s = hub.run()["id"], hub.run()["start_timestamp"] // 10**9
-    hub.eventually("a run is in its window", lambda: hub.find_run(run_id, from_timestamp=started_s - 600))
-    asked = {"from_timestamp": started_s + 600, "to_timestamp": started_s + 1200}
-    check_that("runs of a later window", hub.find_run(run_id, **asked) is None, run_id, "not in the list")
-    only_from = {"from_timestamp": started_s + 3600}
-    check_that("runs from later on", hub.find_run(run_id, **only_from) is None, run_id, "not in the list")
+    later = (_window(hub, 600, 1200), _window(hub, 3600, None))
+    _check_filter(hub, hub.run(), _window(hub, -600, None), *later)
 
 
 def to_timestamp_is_heeded(hub: Hub) -> None:
-    run_id, started_s = hub.run()["id"], hub.run()["start_timestamp"] // 10**9
-    inside = {"from_timestamp": started_s - 600, "to_timestamp": started_s + 600}
-    hub.eventually("a run is in its window", lambda: hub.find_run(run_id, **inside))
-    before = {"from_timestamp": started_s - 1200, "to_timestamp": started_s - 600}
-    check_that("runs of an earlier window", hub.find_run(run_id, **before) is None, run_id, "not in the list")
+    _check_filter(hub, hub.run(), _window(hub, -600, 600), _window(hub, -1200, -600))
 
 
 def runs_are_listed_by_id(hub: Hub) -> None:
@@ -112,26 +117,19 @@ def runs_are_listed_by_id(hub: Hub) -> None:
 
 
 def runs_are_listed_by_app(hub: Hub) -> None:
-    run_id = hub.run()["id"]
-    own, other = hub.options.app_name, f"certify-{hub.mark}"
-    hub.eventually("a run is in the list by its app", lambda: hub.find_run(run_id, app_name=own))
-    check_that("runs of another app", hub.find_run(run_id, app_name=other) is None, run_id, "not in the list")
+    _check_filter(hub, hub.run(), {"app_name": hub.options.app_name}, {"app_name": f"certify-{hub.mark}"})
 
 
 def runs_are_listed_by_status(hub: Hub) -> None:
-    run_id = hub.completed()["id"]
-    both, other = ["FAILED", "COMPLETE"], ["FAILED", "CANCELLED"]
-    hub.eventually("a run is in the list by its status", lambda: hub.find_run(run_id, status=both))
-    check_that("runs that failed", hub.find_run(run_id, status=other) is None, run_id, "not in the list")
+    inside, outside = {"status": ["FAILED", "COMPLETE"]}, {"status": ["FAILED", "CANCELLED"]}
+    _check_filter(hub, hub.completed(), inside, outside)
 
 
 def results_tell_their_run(hub: Hub) -> None:
     run = hub.completed()
     page = next(hub.result_pages())
-    check_equal("id", page["id"], run["id"])
-    check_equal("status", page["status"], "COMPLETE")
-    check_equal("batch_id", page["batch_id"], str(hub.run_batch))
-    check_equal("start_timestamp", page["start_timestamp"], run["start_timestamp"])
+    start = run["start_timestamp"]
+    check_has(page, id=run["id"], status="COMPLETE", batch_id=str(hub.run_batch), start_timestamp=start)
 
 
 def results_answer_every_file(hub: Hub) -> None:
@@ -154,8 +152,7 @@ def file_offset_counts_files(hub: Hub) -> None:
 def results_end(hub: Hub) -> None:
     run_id = hub.completed()["id"]
     page = hub.ask(200, "GET", "/v2/apps/runs/{}/results", run_id, params={"file_offset": len(DOCUMENTS)})
-    check_equal("files", page["files"], [])
-    check_equal("has_more", page["has_more"], False)
+    check_has(page, files=[], has_more=False)
 
 
 def _documents(hub: Hub, **flags: Any) -> list[dict[str, Any]]:
@@ -224,8 +221,7 @@ def deployment_is_run_with_202(hub: Hub) -> None:
     answer = hub.start_run(path, hub.options.deployment, **body)
     check_equal("status", answer.status, 202)
     run = hub.ask(200, "GET", "/v2/apps/runs/{}", answer.json()["id"])
-    check_equal("deployment_id", run["deployment_id"], hub.options.deployment)
-    check_equal("tags", run["tags"], [hub.run_tag(2)])
+    check_has(run, deployment_id=hub.options.deployment, tags=[hub.run_tag(2)])
 
 
 def folder_is_run(hub: Hub) -> None:

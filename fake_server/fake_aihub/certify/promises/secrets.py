@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fake_aihub.certify.http import Answer
-from fake_aihub.certify.promise import Check, Skipped, check_equal, check_that
+from fake_aihub.certify.promise import Check, Skipped, check_equal, check_has, check_that
 from fake_aihub.certify.promises.access import check_unit, service_time
 from fake_aihub.certify.session import Hub
 
@@ -49,11 +49,8 @@ def find(hub: Hub, alias: str) -> dict[str, Any]:
 
 
 def secret_is_found_by_its_alias(hub: Hub) -> None:
-    alias = new_secret(hub, description="A secret of certify")
-    secret = find(hub, alias)
-    check_equal("alias", secret["alias"], alias)
-    check_equal("description", secret["description"], "A secret of certify")
-    check_equal("allowed_workspaces_type", secret["allowed_workspaces_type"], "NONE")
+    alias = new_secret(hub, description="A secret")
+    check_has(find(hub, alias), alias=alias, description="A secret", allowed_workspaces_type="NONE")
 
 
 def secret_values_are_never_given_back(hub: Hub) -> None:
@@ -82,26 +79,12 @@ def changed_secret_keeps_the_rest(hub: Hub) -> None:
     check_equal("allowed_workspaces_type", secret["allowed_workspaces_type"], "NONE")
 
 
-def second_secret_of_an_alias_is_refused(hub: Hub) -> None:
-    alias = new_secret(hub)
-    hub.refused(create(hub, alias=alias))
-
-
 def deleted_secret_is_gone(hub: Hub) -> None:
     alias = new_secret(hub)
     find(hub, alias)
     hub.ask(200, "DELETE", SECRETS, json={"alias": alias})
     hub.forget("secret", alias)
     hub.eventually("a deleted secret is in no list", lambda: not listed(hub, alias))
-
-
-def changing_an_unknown_secret_is_refused(hub: Hub) -> None:
-    body = {"alias": f"certify-{hub.mark}-none", "description": "x"}
-    hub.refuses([], "PATCH", SECRETS, json=body)
-
-
-def deleting_an_unknown_secret_is_refused(hub: Hub) -> None:
-    hub.refuses([], "DELETE", SECRETS, json={"alias": f"certify-{hub.mark}-none"})
 
 
 def entries(hub: Hub, **body: Any) -> list[dict[str, Any]]:
@@ -150,12 +133,14 @@ def audit_log_is_filtered_by_type(hub: Hub) -> None:
     check_that("log_type", types <= {"org_secrets_v2"}, sorted(types), "org_secrets_v2 only")
 
 
-def audit_log_is_filtered_by_time(hub: Hub) -> None:
-    check_equal("entries of 2001", entries(hub, start_time="978307200000", end_time="978307260000"), [])
-
-
 CHECKS: dict[str, Check] = {
     "secret-without-a-value-is-400": lambda hub: hub.refused(create(hub, value=None), 400),
     "unknown-kind-of-workspaces-is-400": lambda hub: hub.refused(create(hub, allowed_workspaces_type="CERTIFY"), 400),
     "some-workspaces-are-named": lambda hub: hub.refused(create(hub, allowed_workspaces_type="SOME"), 400),
+    "second-secret-of-an-alias-is-refused": lambda hub: hub.refused(create(hub, alias=new_secret(hub))),
+    "changing-an-unknown-secret-is-refused": lambda hub: hub.refuses([], "PATCH", SECRETS, json={"alias": hub.mark}),
+    "deleting-an-unknown-secret-is-refused": lambda hub: hub.refuses([], "DELETE", SECRETS, json={"alias": hub.mark}),
+    "audit-log-is-filtered-by-time": lambda hub: check_equal(
+        "entries of 2001", entries(hub, start_time="978307200000", end_time="978307260000"), []
+    ),
 }
