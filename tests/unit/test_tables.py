@@ -330,6 +330,17 @@ def page_of(*fields: dict[str, Any], name: str | None = "Invoice") -> dict[str, 
     return {"files": [{"original_file_name": "a.pdf", "documents": [{"class_name": name, "fields": list(fields)}]}]}
 
 
+@given(st.lists(st.text(alphabet="aé=+-'\" ,\r\n\t1.\u2028\uff1d\ud800") | st.none(), min_size=2, max_size=4))
+def test_line_of_a_csv_is_what_the_standard_library_writes(cells: list[str | None]) -> None:
+    ours, theirs = io.BytesIO(), io.StringIO()
+    sink = open_sink("csv", ours, Table("t", tuple(Column(f"c{n}", "text") for n in range(len(cells)))))
+    sink.write([cells])
+    writer = csv.writer(theirs, lineterminator="\r\n")
+    writer.writerow([f"c{n}" for n in range(len(cells))])
+    writer.writerow([cell and guard(as_unicode(cell)) for cell in cells])
+    assert ours.getvalue().decode() == theirs.getvalue()
+
+
 def test_head_of_a_csv_is_guarded_too(tmp_path: Path) -> None:
     write_all(tmp_path, [page_of({"field_name": "=1+1", "value": "x"})])
     assert b",'=1+1\r\n" in (tmp_path / "documents/Invoice.csv").read_bytes()

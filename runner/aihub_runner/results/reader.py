@@ -21,7 +21,7 @@ from aihub_runner.text.shown import escape_control_chars, show_value
 BYTES_IN_MEMORY = 16_000_000  # of raw pages; at least one is kept
 FETCH_AGAIN = "apply again, which fetches it again for free"
 RESTORE = "restore the results folder from a backup; to pay for the results again, apply with --again"
-_FIELD_NAMES = {"field_name": "name", "value": "value", "type": "type", "error_msg": "error"}
+_NAMED = frozenset({"field_name", "name", "value", "type", "error_msg", "error"})
 
 Document = dict[str, Any]  # a line of `documents.jsonl`
 
@@ -248,5 +248,9 @@ def _read_file(choice: Chosen, file: Mapping[str, Any]) -> Iterator[Document]:
 
 
 def _read_field(field: Mapping[str, Any]) -> dict[str, Any]:
-    named = {ours: field.get(theirs) for theirs, ours in _FIELD_NAMES.items()}
-    return named | {key: value for key, value in field.items() if key not in _FIELD_NAMES and key not in named}
+    get = field.get
+    named = {"name": get("field_name"), "value": get("value"), "type": get("type"), "error": get("error_msg")}
+    for key, value in field.items():
+        if key not in _NAMED:
+            named[key] = value
+    return named

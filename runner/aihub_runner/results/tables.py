@@ -43,7 +43,7 @@ class Table:
     rows: int = 0  # 0 if unknown in advance
 
 
-_OF_DOCUMENT = (
+OF_DOCUMENT = (
     Column("path", "text", "The file, relative to the spec."),
     Column("present", "flag", "Whether the file still exists."),
     Column("run_id", "text", "The run that produced the results."),
@@ -56,7 +56,7 @@ _EDITED = (
     Column("edited_at", "text", "The time of that edit, as the service writes it."),
 )
 FIELDS = (
-    *_OF_DOCUMENT,
+    *OF_DOCUMENT,
     Column("field_index", "integer", "The position of the field in the document, from 0."),
     Column("field", "text", "The field's name."),
     Column("value", "text", "The field's value, as the service returns it."),
@@ -70,7 +70,7 @@ FIELDS = (
     *_EDITED,
 )
 DOCUMENTS = (
-    *_OF_DOCUMENT,
+    *OF_DOCUMENT,
     Column("class_confidence", "number", "The model's confidence in the class, from 0 to 1; needs `confidence`."),
     Column("valid", "flag", "Whether the document passed all validation rules; needs `validation`."),
     Column("reviewed", "flag", "Whether the review is complete; needs `review`."),
@@ -103,6 +103,8 @@ def _integer(value: Any) -> int | None:
 
 
 def _number(value: Any) -> float | Numeral | None:
+    if value.__class__ is float and -1e308 < value < 1e308:
+        return value
     number = read_float(value)
     if number is None or abs(number) >= 1e308:
         return None
@@ -117,14 +119,14 @@ def _integers(value: Any) -> list[int]:
     return [one for one in value if _integer(one) is not None] if isinstance(value, list) else []
 
 
-def _json(value: Any) -> Any:
-    return value or None
-
-
 def _inner(value: Any, *names: str) -> Any:
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value
+
+
+_NONE: Mapping[str, Any] = {}
+_NOT_EDITED = (None, None)
 
 
 def _last_edit(value: Mapping[str, Any]) -> tuple[str | None, str | None]:
@@ -159,18 +161,23 @@ def field_rows(document: Document) -> list[tuple[Any, ...]]:
 
 
 def _field_cells(one: Mapping[str, Any]) -> tuple[Any, ...]:
-    confidence, validations = one.get("confidence"), one.get("validations")
+    get = one.get
+    confidence, validations = get("confidence", _NONE), get("validations", _NONE)
+    if not isinstance(confidence, dict):
+        confidence = _NONE
+    if not isinstance(validations, dict):
+        validations = _NONE
     return (
         _text(one["name"]),
         _text(one["value"]),
         _text(one["type"]),
-        _number(_inner(confidence, "model")),
-        _number(_inner(confidence, "ocr")),
-        _flag(_inner(validations, "valid")),
-        _json(_inner(validations, "alerts")),
+        _number(confidence.get("model")),
+        _number(confidence.get("ocr")),
+        _flag(validations.get("valid")),
+        validations.get("alerts") or None,
         _text(one["error"]) or None,
-        _json(one.get("source_coordinates")),
-        *_last_edit(one),
+        get("source_coordinates") or None,
+        *(_last_edit(one) if "edit_history" in one else _NOT_EDITED),
     )
 
 
@@ -181,11 +188,11 @@ def case_row(run_id: str, case: Mapping[str, Any]) -> tuple[Any, ...]:
         _text(case.get("name")),
         _text(case.get("value")),
         _flag(_inner(case, "validations", "valid")),
-        _json(_inner(case, "validations", "failures")),
+        _inner(case, "validations", "failures") or None,
         _text(case.get("error_msg")) or None,
         _integer(_inner(case, "chosen_field", "record_index")),
         _text(_inner(case, "chosen_field", "refined_phrase_name")),
-        _json(case.get("input_fields")),
+        case.get("input_fields") or None,
         *_last_edit(case),
     )
 

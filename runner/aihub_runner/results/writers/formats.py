@@ -6,15 +6,15 @@ has the type text.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Iterable, Mapping
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
 
 from aihub_runner.files import File
-from aihub_runner.results.tables import Kind, Row, Table
-from aihub_runner.results.writers.sink import Sink, as_line
+from aihub_runner.results.tables import OF_DOCUMENT, Kind, Row, Table
+from aihub_runner.results.writers.sink import Sink, escape_line_ends
 from aihub_runner.system.extras import find_missing
 from aihub_runner.text.jsontext import as_unicode, render_json
 
@@ -23,6 +23,8 @@ MEMORY_BYTES = 16_000_000
 # Characters that start a formula, also in full width, or that are ignored before one.
 _FORMULA = "=+@\t\r\n\0\uff1d\uff0b\uff0d\uff20-"
 _FIRST = frozenset(f"{_FORMULA}'")  # a quick check: most texts start with none of them
+_QUOTED = re.compile('[",\r\n]')
+_is_plain = re.compile(f'[^\',"\n{_FORMULA}][^",\r\n]*').fullmatch  # neither quoted nor guarded
 _DANGEROUS = re.compile(f"'*[{_FORMULA}]")
 _PLAIN_NUMBER = re.compile(
     r"[+\uff0b\uff0d-]?[0-9\uff10-\uff19]+([.,][0-9\uff10-\uff19]+)*([eE][+-]?[0-9]+)?[%\uff05]?"
@@ -70,37 +72,43 @@ def unguard(text: str) -> str:
 # Formats
 
 
-class JsonlSink:
-    """JSON Lines: an object per row."""
+class _TextSink:
+    """A format with a line for each row.
 
-    def __init__(self, file: File, table: Table) -> None:
+    The cells that say which document a row is of repeat in all rows of the document, and are rendered once.
+    """
+
+    empty: str  # what null is rendered as
+    render_cell: Mapping[Kind, Callable[[Any], str]]
+
+    def __init__(self, file: File, table: Table, first: str, rest: str) -> None:
+        """`first` is a format for the repeated cells, `rest` for the others."""
         self._file = file
-        self._names = [column.name for column in table.columns]
+        self._first, self._rest = first, rest
+        self._repeated = _count_repeated(table)
+        self._render = [self.render_cell[column.kind] for column in table.columns]
+        self._head: tuple[Row | None, str] = (None, "")
+
+    def _cells(self, row: Row, start: int) -> tuple[str, ...]:
+        pairs = zip(self._render[start : start + len(row)], row, strict=True)
+        return tuple([self.empty if cell is None else render(cell) for render, cell in pairs])
+
+    def render(self, rows: Iterable[Row]) -> bytes:
+        """Render rows."""
+        lines, start = [], self._repeated
+        for row in rows:
+            if (repeated := row[:start]) != self._head[0]:
+                self._head = repeated, self._first % self._cells(repeated, 0)
+            lines.append(self._head[1] + self._rest % self._cells(row[start:], start))
+        return self.encode("".join(lines))
+
+    def encode(self, text: str) -> bytes:
+        """Encode lines."""
+        return as_unicode(text).encode()
 
     def write(self, rows: Iterable[Row]) -> None:
         """Append rows."""
-        for row in rows:
-            self._file.write(as_line(dict(zip(self._names, row, strict=True))))
-
-    def close(self) -> None:
-        """Do nothing: all lines are written."""
-
-    def drop(self) -> None:
-        """Do nothing."""
-
-
-class CsvSink:
-    """CSV by RFC 4180: UTF-8, commas, CRLF, with a header. Null is an empty cell."""
-
-    def __init__(self, file: File, table: Table) -> None:
-        self._render = [_CSV_CELLS[column.kind] for column in table.columns]
-        self._writer = csv.writer(_Encoder(file), lineterminator="\r\n")
-        self._writer.writerow([_csv_text(column.name) for column in table.columns])
-
-    def write(self, rows: Iterable[Row]) -> None:
-        """Append rows."""
-        for row in rows:
-            self._writer.writerow([render(cell) for render, cell in zip(self._render, row, strict=True)])
+        self._file.write(self.render(rows))
 
     def close(self) -> None:
         """Do nothing: all rows are written."""
@@ -109,32 +117,55 @@ class CsvSink:
         """Do nothing."""
 
 
-class _Encoder:
-    def __init__(self, file: File) -> None:
-        self._file = file
-
-    def write(self, text: str) -> None:
-        """Append text as UTF-8."""
-        self._file.write(text.encode())
+def _count_repeated(table: Table) -> int:
+    most = len(OF_DOCUMENT)
+    return most if table.columns[:most] == OF_DOCUMENT else 0
 
 
-def _csv_text(cell: str | None) -> str | None:
-    return cell and guard(as_unicode(cell))
+class JsonlSink(_TextSink):
+    """JSON Lines: an object per row."""
+
+    empty = "null"
+    render_cell: Mapping[Kind, Callable[[Any], str]] = {
+        "text": encode_basestring,
+        "integer": str,
+        "number": repr,  # a Numeral as its text
+        "flag": lambda cell: "true" if cell else "false",
+        "integers": render_json,
+        "json": render_json,
+    }
+
+    def __init__(self, file: File, table: Table) -> None:
+        names = [f"{render_json(column.name)}: ".replace("%", "%%") + "%s" for column in table.columns]
+        start = _count_repeated(table)
+        super().__init__(
+            file, table, "{" + "".join(f"{name}, " for name in names[:start]), ", ".join(names[start:]) + "}\n"
+        )
+
+    def encode(self, text: str) -> bytes:
+        """Encode lines."""
+        return escape_line_ends(as_unicode(text)).encode()
 
 
-def _csv_flag(cell: bool | None) -> str | None:
-    return cell if cell is None else "true" if cell else "false"
+class CsvSink(_TextSink):
+    """CSV by RFC 4180: UTF-8, commas, CRLF, with a header. Null is an empty cell."""
+
+    empty = ""
+    render_cell: Mapping[Kind, Callable[[Any], str]] = {
+        "text": lambda cell: cell if _is_plain(cell) else _quote(guard(as_unicode(cell))),
+        "integer": str,
+        "number": repr,  # a Numeral as its text
+        "flag": lambda cell: "true" if cell else "false",
+        "integers": lambda cell: _quote(render_json(cell, compact=True)),
+        "json": lambda cell: _quote(render_json(cell, compact=True)),
+    }
+
+    def __init__(self, file: File, table: Table) -> None:
+        start, columns = _count_repeated(table), len(table.columns)
+        super().__init__(file, table, "%s," * start, ",".join(["%s"] * (columns - start)) + "\r\n")
+        names = [self.render_cell["text"](column.name) for column in table.columns]
+        file.write(self.encode(",".join(names) + "\r\n"))
 
 
-def _csv_json(cell: Any) -> str | None:
-    return cell if cell is None else render_json(cell, compact=True)
-
-
-_CSV_CELLS: Mapping[Kind, Callable[[Any], object]] = {
-    "text": _csv_text,
-    "integer": lambda cell: cell,
-    "number": lambda cell: cell,  # a Numeral as its text
-    "flag": _csv_flag,
-    "integers": _csv_json,
-    "json": _csv_json,
-}
+def _quote(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text

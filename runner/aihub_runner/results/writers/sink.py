@@ -27,8 +27,10 @@ class Sink(Protocol):
 
 
 def as_line(value: Mapping[str, Any]) -> bytes:
-    """Render an object as one line of JSON. Escapes all Unicode line separators, which some readers split at."""
-    text = render_json(value)
-    if not text.isascii():
-        text = _LINE_END.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-    return text.encode() + b"\n"
+    """Render an object as one line of JSON."""
+    return escape_line_ends(render_json(value)).encode() + b"\n"
+
+
+def escape_line_ends(text: str) -> str:
+    """Escape all Unicode line separators in JSON, because some readers split lines there."""
+    return text if text.isascii() else _LINE_END.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
