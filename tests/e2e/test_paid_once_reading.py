@@ -131,3 +131,23 @@ def test_batch_that_is_shown_with_another_name_is_not_used(project: Project, pro
     outcome = project.apply()
     assert project.fake.ledger["uploads"] == {}
     assert outcome.code in (4, 7), outcome.text
+
+
+@pytest.mark.parametrize("place", ["answer", "lists", "everywhere"])
+@pytest.mark.parametrize("change", [{"msg": "odd \ud800"}, {"tags": ["odd \udc80"]}], ids=["message", "tags"])
+def test_text_of_a_run_that_is_no_unicode_hides_no_run(
+    project: Project, proxy: Proxy, place: str, change: dict[str, Any]
+) -> None:
+    """Another client's run may carry it, too: a list with one such run must stay readable."""
+
+    def spoil(run: dict[str, Any]) -> dict[str, Any]:
+        return run | {key: value if key == "msg" else run[key] + value for key, value in change.items()}
+
+    project.write_files(1)
+    if place != "lists":
+        proxy.always("POST", RUNS, rewrite(spoil))
+    if place != "answer":
+        proxy.always("GET", RUN, rewrite(spoil))
+        proxy.always("GET", RUN_LIST, rewrite_each("runs", spoil))
+    assert project.apply().code == 0
+    project.check_done(1)

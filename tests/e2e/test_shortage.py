@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,3 +202,27 @@ def test_table_that_the_disk_has_no_room_for_stops_no_other(project: Project) ->
     assert (folder / "fields.csv").exists()
     assert project.apply().code == 0
     assert (folder / "fields.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["look", "work", "pay"])
+@pytest.mark.parametrize("started", [0, 1])
+def test_too_few_threads_end_with_5_and_the_next_apply_pays_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch, name: str, started: int
+) -> None:
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
+    project.write_files(3)
+    start, left = threading.Thread.start, [started]
+
+    def failing(thread: threading.Thread) -> None:
+        if thread.name.startswith(f"{name}_"):
+            left[0] -= 1
+            if left[0] < 0:
+                raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", failing)
+        outcome = project.apply()
+    assert outcome.code == 5 or (outcome.code == 0 and started), outcome.text  # idle threads take more than one step
+    assert "too many threads" in outcome.err or outcome.code == 0
+    project.check_done(3)

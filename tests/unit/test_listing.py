@@ -127,7 +127,7 @@ def make_batches(count: int) -> list[BatchInfo]:
     return [BatchInfo(id=i + 1, name="b") for i in range(count)]
 
 
-@pytest.mark.parametrize(("count", "requests"), [(0, 1), (1, 2), (100, 2), (101, 3)])
+@pytest.mark.parametrize(("count", "requests"), [(0, 1), (1, 2), (99, 2), (100, 3), (101, 3)])
 def test_list_of_batches_is_read_until_a_page_is_empty(count: int, requests: int) -> None:
     batches, asked = make_batches(count), list[int]()
 
@@ -137,6 +137,55 @@ def test_list_of_batches_is_read_until_a_page_is_empty(count: int, requests: int
 
     assert read_batches(ask) == batches
     assert len(asked) == requests
+
+
+@pytest.mark.parametrize("deleted", [1, 2, 150])
+@pytest.mark.parametrize("times", [1, 2])
+def test_batches_deleted_while_the_list_is_read_hide_no_other(deleted: int, times: int) -> None:
+    """Retention deletes the oldest ones, so that later pages begin elsewhere."""
+    batches, left = make_batches(350), [times]
+
+    def ask(offset: int) -> list[BatchInfo]:
+        page = batches[offset : offset + PAGE]
+        if offset and left[0]:
+            left[0] -= 1
+            del batches[:deleted]
+        return page
+
+    assert {batch.id for batch in read_batches(ask)} >= {batch.id for batch in batches}
+
+
+def test_batches_deleted_all_the_time_are_no_proof_of_absence() -> None:
+    batches = make_batches(10_000)
+
+    def ask(offset: int) -> list[BatchInfo]:
+        del batches[:5]
+        return batches[offset : offset + PAGE]
+
+    with pytest.raises(ListingCut):
+        read_batches(ask)
+
+
+@pytest.mark.parametrize("deleted", [1, 2, 90])
+@pytest.mark.parametrize("page", [100, 7])
+def test_runs_deleted_while_the_list_is_read_hide_no_other(deleted: int, page: int) -> None:
+    server, asked = Server(make_runs(250), page=page), list[int]()
+
+    def shrinking(since: int, order: str, offset: int) -> Sequence[RunInfo]:
+        asked.append(offset)
+        found = server(since, order, offset)
+        if len(asked) == 3:
+            del server.runs[:deleted]
+        return found
+
+    assert set(ids(read_runs(shrinking, 0.0))) >= set(ids(server.runs))
+
+
+def test_list_whose_pages_hold_one_entry_is_read_to_its_end() -> None:
+    batches = make_batches(5)
+    assert read_batches(lambda offset: batches[offset : offset + 1]) == batches
+    server = Server(make_runs(5), page=1)
+    assert ids(read_runs(server, 0.0)) == ids(server.runs)
 
 
 @pytest.mark.parametrize("status", [400, 404, 416, 422, 500])

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 from aihub_runner.aihub.schemas import BatchInfo, RunInfo
 from aihub_runner.errors import ListingCut, ServiceError
 
 PAGE = 100
 REPEATS = 10  # pages in a row without anything new; a list that changes while being read has fewer
-READINGS = 2
+READINGS = 3  # from the start, if a list is cut, or entries were deleted while it was read
 NS = 1_000_000_000
 # Statuses that do not mean the end of a list: the client is not authorised, or is rate limited.
 NOT_ABOUT_PAGES = frozenset({401, 403, 408, 425, 429})
+
+E = TypeVar("E", BatchInfo, RunInfo)
 
 # Return the page of runs since a second, in an order, from an offset on.
 AskRuns = Callable[[int, str, int], Sequence[RunInfo]]
@@ -25,20 +28,53 @@ def read_batches(ask: Callable[[int], Sequence[BatchInfo]]) -> list[BatchInfo]:
     A list of batches has one order and no start time. If it is cut silently, that cannot be detected.
     """
     batches: dict[int, BatchInfo] = {}
-    offset, repeats = 0, 0
-    while True:
-        try:
-            page = ask(offset)
-        except ServiceError as error:
-            if offset and _is_cut(error):
-                raise _cut("/v2/batches", len(batches)) from error
-            raise
-        if not page:
+    for _ in range(READINGS):
+        batches = {}
+        if _read_batches(ask, batches):
             return list(batches.values())
-        repeats = repeats + 1 if all(batch.id in batches for batch in page) else 0
-        _check_repeats("/v2/batches", repeats)
-        batches.update({batch.id: batch for batch in page})
-        offset += len(page)
+    raise _cut("/v2/batches", len(batches))
+
+
+def _read_batches(ask: Callable[[int], Sequence[BatchInfo]], batches: dict[int, BatchInfo]) -> bool:
+    """Read all batches, and return whether none may have been skipped."""
+    repeats = 0
+    try:
+        for page in _read_pages(ask):
+            repeats = repeats + 1 if all(batch.id in batches for batch in page) else 0
+            _check_repeats("/v2/batches", repeats)
+            batches.update({batch.id: batch for batch in page})
+    except _Shifted:
+        return False
+    except ServiceError as error:
+        if batches and _is_cut(error):
+            raise _cut("/v2/batches", len(batches)) from error
+        raise
+    return True
+
+
+class _Shifted(Exception):
+    """Entries were deleted while a list was read, so that a page may begin too late."""
+
+
+def _read_pages(ask: Callable[[int], Sequence[E]]) -> Iterator[Sequence[E]]:
+    """Yield the new entries of each page until one is empty. Raises _Shifted.
+
+    The last entry of a full page is asked for again with the next page, which proves that nothing between is skipped.
+    """
+    seen: set[object] = set()
+    offset, overlap, full, last = 0, 0, PAGE, 0
+    while page := ask(offset - overlap):
+        if overlap and page[0].id not in seen:
+            raise _Shifted
+        if not overlap and 1 < last < full:  # the page before was full: the service has shorter ones
+            full = last
+        new = page[overlap:]
+        if new:
+            yield new
+        seen.update(entry.id for entry in new)
+        offset += len(new)
+        last = len(page)
+        overlap = int(last >= full)
 
 
 def read_runs(ask: AskRuns, from_s: float) -> list[RunInfo]:
@@ -75,22 +111,22 @@ def _read_window(ask: AskRuns, since: int, newest: set[str], runs: dict[str, Run
     """Read runs from a second on, as far as the service returns them, and return whether that was all."""
     read: list[RunInfo] = []
     known, repeats = set[str](), 0
-    while True:
-        try:
-            page = ask(since, "ASCENDING", len(read))
-        except ServiceError as error:
-            if read and _is_cut(error):
-                return read, False
-            raise
-        if not page:
-            return read, newest <= runs.keys()
-        repeats = repeats + 1 if all(run.id in known for run in page) else 0
-        _check_repeats("/v2/apps/runs", repeats)
-        read += page
-        known.update(run.id for run in page)
-        runs.update({run.id: run for run in page})
-        if newest <= runs.keys() and _is_ascending(read):
-            return read, True
+    try:
+        for page in _read_pages(lambda offset: ask(since, "ASCENDING", offset)):
+            repeats = repeats + 1 if all(run.id in known for run in page) else 0
+            _check_repeats("/v2/apps/runs", repeats)
+            read += page
+            known.update(run.id for run in page)
+            runs.update({run.id: run for run in page})
+            if newest <= runs.keys() and _is_ascending(read):
+                return read, True
+    except _Shifted:
+        return [], False
+    except ServiceError as error:
+        if read and _is_cut(error):
+            return read, False
+        raise
+    return read, newest <= runs.keys()
 
 
 def _is_ascending(runs: Sequence[RunInfo]) -> bool:

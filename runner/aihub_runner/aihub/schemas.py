@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, StrictBool, ValidationError
@@ -152,10 +153,17 @@ T = TypeVar("T", bound=BaseModel)
 
 
 def parse_answer(model: type[T], body: bytes, what: str) -> T:
-    """Return the body of a successful response as a model. Raises Unreadable, which names `what` was requested."""
+    """Return the body of a successful response as a model. Raises Unreadable, which names `what` was requested.
+
+    Lone surrogates become question marks: one in the message of a run must not make a whole list unreadable.
+    """
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
+        with suppress(ValueError, RecursionError):
+            if b"\\ud" in body.lower():
+                text = json.dumps(json.loads(body), ensure_ascii=False)
+                return model.model_validate_json(text.encode("utf-8", "replace"))
         raise Unreadable(
             f"{what}: unreadable response, {_describe(body, error)}",
             _WHO_ANSWERS,

@@ -95,7 +95,7 @@ def do_step(client: AIHub, step: Step) -> Outcome:
         return _short(client, step, error)
     except RunnerError as error:
         return Failed(error)
-    except (OSError, MemoryError) as error:
+    except (OSError, MemoryError, RuntimeError) as error:
         if shortage := find_shortage(error):
             return _short(client, step, shortage)
         raise
@@ -190,7 +190,10 @@ class Engine:
 
     def _start(self, step: Step) -> None:
         self._in_flight += 1
-        future = self._pool(step).submit(do_step, self.client, step)
+        try:
+            future = self._pool(step).submit(do_step, self.client, step)
+        except RuntimeError as error:  # the step may be queued all the same, and must end this apply
+            raise find_shortage(error) or error from None
         future.add_done_callback(lambda done: self._done.put((step, done)))
 
     def _pool(self, step: Step) -> Executor:

@@ -12,6 +12,7 @@ from aihub_runner.errors import Shortage
 
 _DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 _LACKING = _DESCRIPTORS | {errno.ENOMEM}
+NO_THREAD = "can't start new thread"  # how Python reports that a process may have no more threads
 RESERVE = 24  # descriptors for the state, its journal, the tables, DNS lookups, and files that libraries open
 PLENTY = 1 << 20  # descriptors to assume if there is no limit
 
@@ -26,6 +27,8 @@ def find_shortage(error: BaseException) -> Shortage | None:
             return cause
         if isinstance(cause, MemoryError):
             return _describe(errno.ENOMEM)
+        if isinstance(cause, RuntimeError) and NO_THREAD in str(cause):
+            return _describe(errno.EAGAIN)
         if isinstance(cause, OSError) and cause.errno in _LACKING:
             return _describe(cause.errno)
         cause = cause.__cause__ or cause.__context__ or _first_cause(cause)
@@ -64,6 +67,8 @@ def _describe(number: int) -> Shortage:
         hint = "raise the limit with `ulimit -n 1024`, or lower [limits] parallel_uploads, and apply again"
     elif number == errno.ENFILE:
         what, hint = "too many open files in the whole system", "close other programs, and apply again"
+    elif number == errno.EAGAIN:
+        what, hint = "too many threads", "raise the limit with `ulimit -u`, or lower [limits] parallel_uploads"
     else:
         what, hint = "not enough memory", "close other programs, and apply again"
     return Shortage(f"this machine: {what}", hint, transient=True)
