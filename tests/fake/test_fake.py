@@ -179,7 +179,8 @@ def test_fake_run_of_more_than_1000_files_fails(http: requests.Session, fake: Fa
         ({"app_id": "x"}, 400),
         ({"app_name": None}, 400),
         ({"batch_id": 999}, 404),
-        ({"batch_id": "1"}, 400),
+        ({"batch_id": "999"}, 404),
+        ({"batch_id": "1x"}, 400),
         ({"settings": {"tags": ["x" * 501]}}, 400),
         ({"settings": {"tags": "x"}}, 400),
     ],
@@ -350,3 +351,36 @@ def test_fake_on_a_port_that_is_taken_says_so(fake: FakeAIHub) -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert result.returncode == 1
     assert "cannot listen" in result.stderr
+
+
+def test_fake_takes_a_batch_id_that_is_a_string_of_digits(http: requests.Session) -> None:
+    with FakeAIHub() as fake:  # its journal is not held against the description, which has whole numbers only
+        batch_id = make_batch(http, fake)
+        put(http, fake, batch_id, "a.txt")
+        for path, named in (("apps/runs", {"app_name": "Any"}), ("apps/deployments/d-1/runs", {})):
+            run = http.post(f"{fake.root}/v2/{path}", json={"batch_id": str(batch_id), **named}).json()
+            assert run["batch_id"] == batch_id
+            refused = http.post(f"{fake.root}/v2/{path}", json={"batch_id": f"{batch_id}x", **named})
+            assert (refused.status_code, refused.json()["message"]) == (400, "batch_id must be a whole number.")
+
+
+def test_fake_gives_page_tokens_that_say_nothing_and_refuses_others(http: requests.Session, fake: FakeAIHub) -> None:
+    batch_id = make_batch(http, fake)
+    for name in ("a", "b", "c"):
+        put(http, fake, batch_id, name)
+    url = f"{fake.root}/v2/batches/{batch_id}/files"
+    token = http.get(url, params={"page_size": 1}).json()["next_page_token"]
+    assert not token.isdecimal()
+    asked = {"page_size": 1, "start_token": token}
+    assert [node["name"] for node in http.get(url, params=asked).json()["nodes"]] == ["b"]
+    for wrong in ("1", "", "é", token[:-1], token + "A", token.lower(), "ZmlsZXMgZnJvbSAtMQ=="):
+        assert http.get(url, params={"start_token": wrong}).status_code == 400, wrong
+
+
+def test_fake_writes_header_names_as_the_service_does(http: requests.Session, fake: FakeAIHub) -> None:
+    url = f"{fake.root}/v2/files/org/work/fs/drive/a.txt"
+    http.put(url, data=b"abc", headers={"Content-Type": "application/octet-stream"})
+    sent = [name for name, _ in http.head(url).raw.headers.items()]
+    assert {"Content-Type", "Content-Length", "last-modified", "Date", "X-Fake-AIHub"} <= set(sent)
+    missing = [name for name, _ in http.get(f"{fake.root}/v2/batches/9", timeout=5).raw.headers.items()]
+    assert {"Content-Type", "Content-Length"} <= set(missing)

@@ -8,6 +8,7 @@ import pytest
 import requests
 
 from fake_aihub import FakeAIHub
+from fake_aihub.api.batches import make_token
 from fake_aihub.controls.faults import Faults
 
 NAMES = [f"{number:02}" for number in range(8)]
@@ -31,7 +32,7 @@ def batch_id(http: requests.Session, fake: FakeAIHub) -> int:
 def page(http: requests.Session, fake: FakeAIHub, operation: str, batch_id: int, offset: int) -> list[str]:
     """Names on a page of three."""
     if operation == "listFiles":
-        asked = {"page_size": 3, "start_token": offset}
+        asked = {"page_size": 3, "start_token": make_token(offset)}
         return [
             node["name"] for node in http.get(f"{fake.root}/v2/batches/{batch_id}/files", params=asked).json()["nodes"]
         ]

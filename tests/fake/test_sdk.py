@@ -47,6 +47,7 @@ def test_sdk_runs_the_whole_sequence_of_the_guide(fake: FakeAIHub, sdk: AIHub, t
         batch_id=batch.id, app_name="Invoice Extraction", owner="instabase", settings={"tags": ["guide"]}
     )
     assert sdk.apps.runs.status(run.id).status == "COMPLETE"
+    assert fake.runs()[0]["tags"] == [], "the SDK sends no tags"
     names: list[str] = []
     while True:
         page = sdk.apps.runs.results(run.id, file_offset=len(names), include_confidence_scores=True)
@@ -113,3 +114,12 @@ def test_sdk_runs_a_deployment_and_lists_and_deletes_runs(fake: FakeAIHub, sdk: 
 def test_sdk_with_a_real_token_is_refused(fake: FakeAIHub) -> None:
     with open_sdk(fake.root, token="a-real-token") as client, pytest.raises(UnauthorizedException):
         client.batches.list()
+
+
+def test_sdk_sends_neither_tags_nor_a_webhook(fake: FakeAIHub, sdk: AIHub) -> None:
+    batch = sdk.batches.create(name="settings")
+    sdk.batches.add_file(batch.id, file_name="a.txt", file=b"a")
+    settings = {"tags": ["guide"], "webhook_config": {"url": "http://127.0.0.1:9/"}}
+    sdk.apps.runs.create(batch_id=batch.id, app_name="Invoice Extraction", settings=settings)
+    [sent] = [one["request_json"] for one in fake.journal if one["operation"] == "runApp"]
+    assert sent["settings"] == {}

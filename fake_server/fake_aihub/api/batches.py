@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 
 from starlette.requests import Request
@@ -84,17 +85,34 @@ async def delete_batch(service: Service, request: Request) -> Response:
 
 
 async def list_files(service: Service, request: Request) -> Response:
-    """GET /v2/batches/{batch_id}/files. The token of a page is its offset."""
+    """GET /v2/batches/{batch_id}/files"""
     batch = meant_batch(service, request, find_batch(service, request))
     size = max(1, read_count(request, "page_size", PAGE_FILES, MAX_PAGE_FILES))
-    start = read_count(request, "start_token", 0)
+    start = _read_token(request.query_params.get("start_token"))
     since_s = hidden_since(request.scope, service.clock.now_s())
     files = sorted((file for file in batch.files.values() if file.modified_s < since_s), key=lambda file: file.name)
     page = page_of(request.scope, files, start, size)
     body: dict[str, Any] = {"nodes": [_render_file(batch, file) for file in page.entries], "has_more": page.has_more}
     if page.has_more:
-        body["next_page_token"] = str(page.next_offset)
+        body["next_page_token"] = make_token(page.next_offset)
     return answer(200, body)
+
+
+def make_token(offset: int) -> str:
+    """Return the token of the page of files that starts at an offset."""
+    return urlsafe_b64encode(f"files from {offset}".encode()).decode()
+
+
+def _read_token(token: str | None) -> int:
+    if token is None:
+        return 0
+    try:
+        offset = int(urlsafe_b64decode(token).removeprefix(b"files from ")[:18])
+    except ValueError:
+        offset = -1
+    if offset < 0 or make_token(offset) != token:
+        raise ApiError(400, "start_token must be the next_page_token of a page.")
+    return offset
 
 
 def _render_file(batch: Batch, file: File) -> dict[str, Any]:

@@ -67,9 +67,11 @@ def _check_input(service: Service, context: str, given: dict[str, Any]) -> dict[
         if service.world.get_node(context, folder) is not None:
             raise ApiError(400, "input_dir is a file.")
         return given | {"input_dir": folder}
-    if not service.world.get_batch(context, given["batch_id"]).files:
-        raise ApiError(400, f"Batch {given['batch_id']} has no files.")
-    return given
+    told = given["batch_id"]
+    batch_id = int(told[:18]) if isinstance(told, str) else told
+    if not service.world.get_batch(context, batch_id).files:
+        raise ApiError(400, f"Batch {batch_id} has no files.")
+    return given | {"batch_id": batch_id}
 
 
 async def get_run(service: Service, request: Request) -> Response:

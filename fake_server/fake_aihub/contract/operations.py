@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from fake_aihub.contract.shapes import Kind, Shape
+from annotated_types import Predicate
+
+from fake_aihub.contract.shapes import Kind, Shape, is_digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +29,13 @@ class Operation:
     default_error: bool = True
 
 
+# The description has a whole number. The vendor's curl sample sends a string.
+BATCH_ID = Annotated[int | str, Predicate(lambda value: isinstance(value, int) or is_digits(value)), "a whole number"]
 FLAGS = ("include_review_results", "include_confidence_scores", "include_validation_results", "include_source_info")
 TEXTS = ("app_id", "app_name", "deployment_id", "username", "run_id")
 NUMBERS = ("from_timestamp", "to_timestamp", "limit", "offset")
 DELETED = ("delete_db_data", "delete_input", "delete_output", "delete_logs")
-# The description of an app run has no webhook_config. The vendor's documentation has one.
+# The description of an app run has no webhook_config. The SDK has a model for it, but sends neither it nor tags.
 SETTINGS: Mapping[str, Kind] = {
     "keys": {"custom": dict, "secret": dict},
     "runtime_config": {"generate_post_process_pdf": bool, "instabase": {"pdf": {"passwords": dict}}},
@@ -40,7 +44,7 @@ SETTINGS: Mapping[str, Kind] = {
 }
 RUN_BODY: Mapping[str, Kind] = {
     **dict.fromkeys(("input_dir", "version", "output_dir", "output_workspace"), str),
-    "batch_id": int,
+    "batch_id": BATCH_ID,
     "settings": SETTINGS,
 }
 APP_BODY = Shape({**RUN_BODY, "app_name": str, "app_id": str, "owner": str})

@@ -97,6 +97,11 @@ def _model_of(kind: Kind) -> Any:
     return create_model("Shape", __config__=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False), **fields)
 
 
+def is_digits(text: str) -> bool:
+    """Return whether a text consists of ASCII digits."""
+    return text.isascii() and text.isdigit()
+
+
 def describe(kind: Kind) -> str:
     """Describe the values that a kind allows."""
     origin: Any = get_origin(kind)
