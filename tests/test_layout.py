@@ -23,7 +23,7 @@ ORDER = {
         *("__init__", "cli", "__main__"),
     ),
     "fake_aihub": (
-        *("catalogue", "redact", "contract", "world", "extraction", "controls", "api", "certify", "server"),
+        *("catalogue", "redact", "files", "contract", "world", "extraction", "controls", "api", "certify", "server"),
         *("pytest_plugin", "docs", "__init__", "__main__"),
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -145,3 +146,21 @@ def test_certify_refuses_what_is_out_of_range(options: list[str], message: str) 
 def test_number_of_requests_is_not_negative(fake: FakeAIHub, number: str) -> None:
     found = requests.post(fake.root.replace("/api", "/_fake/verify"), json={number: -1})
     assert (found.status_code, "a whole number from 0" in found.text) == (400, True)
+
+
+@pytest.mark.parametrize("option", ["--faults", "--scenarios", "--fixtures", "--data-dir"])
+def test_fifo_where_a_file_is_expected_is_refused_at_once(tmp_path: Path, option: str) -> None:
+    folder = tmp_path / "given"
+    folder.mkdir()
+    name = {"--scenarios": "pack.toml", "--fixtures": "a.txt.json", "--data-dir": "events.jsonl"}.get(option, "fifo")
+    os.mkfifo(folder / name)
+    given = folder / name if option == "--faults" else folder
+    ended = subprocess.run(
+        [sys.executable, "-m", "fake_aihub", "--port", "0", option, str(given)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert ended.returncode == 1, ended
+    assert f"{name}: not a regular file" in ended.stderr

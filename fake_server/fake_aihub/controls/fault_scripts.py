@@ -15,6 +15,7 @@ from annotated_types import Interval, MinLen, Predicate
 
 from fake_aihub.contract.operations import BY_ID
 from fake_aihub.contract.shapes import Count, Kind, Shape
+from fake_aihub.files import read_regular
 from fake_aihub.redact import LEFT_OUT
 
 # Faults of the exchange. Only one applies at a time.
@@ -255,7 +256,7 @@ def _parse_number(text: str) -> Any:
 def load_faults(path: Path) -> list[Fault]:
     """Return the faults in a TOML file, from its `[[fault]]` tables. Raises ValueError and OSError."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_regular(path).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}") from None
     unknown = [key for key in content if key != "fault"]

@@ -19,6 +19,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from fake_aihub.extraction.validation import ScenarioError, Table, check
+from fake_aihub.files import read_regular
 
 
 def _check_order(numbers: list[float]) -> list[float]:
@@ -209,6 +210,10 @@ def find_pack(packs: Packs, names: Iterable[str]) -> tuple[str, Pack]:
     return next(named, None) or next((name, pack) for name, pack in packs.items() if pack.default)
 
 
+def _read(path: Path | Traversable) -> bytes:
+    return read_regular(path) if isinstance(path, Path) else path.read_bytes()
+
+
 def _load_folder(folder: Path | Traversable) -> Packs:
     if not folder.is_dir():
         raise ScenarioError(f"{folder}: not a folder with packs")
@@ -216,9 +221,11 @@ def _load_folder(folder: Path | Traversable) -> Packs:
     for path in sorted(folder.iterdir(), key=lambda path: path.name):
         if path.name.endswith(".toml"):
             try:
-                packs[path.name.removesuffix(".toml")] = parse_pack(path.read_bytes(), path.name)
-            except (ScenarioError, OSError) as error:
+                packs[path.name.removesuffix(".toml")] = parse_pack(_read(path), path.name)
+            except ScenarioError as error:
                 mistakes.append(str(error))
+            except OSError as error:
+                mistakes.append(f"{path.name}: {error.strerror}")
     mistakes += _find_clashes(packs)
     if mistakes or not packs:
         raise ScenarioError("\n".join(mistakes) or f"{folder}: no packs found; a pack is a file that ends in .toml")

@@ -9,6 +9,7 @@ from typing import Any
 
 from fake_aihub.contract.shapes import Count, Kind, Shape
 from fake_aihub.extraction.validation import ScenarioError, check
+from fake_aihub.files import read_regular
 
 SCORE = float | None
 BOX: Kind = {**dict.fromkeys(("top_x", "top_y", "bottom_x", "bottom_y"), float), "page_number": Count}
@@ -66,7 +67,7 @@ def load_fixtures(folder: Path) -> Fixtures:
 def _load(path: Path, name: str) -> dict[str, Any]:
     """Return a fixture exactly as written. Missing properties are not filled in."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        content = json.loads(read_regular(path).decode(), parse_constant=_refuse_constant)
         json.dumps(content, ensure_ascii=False).encode()
     except OSError as error:
         raise ScenarioError(f"{path.name}: {error.strerror}") from None

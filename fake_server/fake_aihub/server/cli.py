@@ -52,7 +52,9 @@ def main(context: click.Context, /, host: str, port: int, **options: Any) -> Non
         service = make_service(**options)
     except OptionError as error:
         raise click.UsageError(f"--{error.name.replace('_', '-')} {error.problem}") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from None
+    except ValueError as error:
         raise click.ClickException(str(error)) from None
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -16,6 +16,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, ParamSpec, TextIO, TypeVar
 
+from fake_aihub.files import open_regular
 from fake_aihub.redact import redact_body
 from fake_aihub.world.clock import Clock
 
@@ -135,7 +136,7 @@ def _read_events(log: Path) -> Iterator[dict[str, Any]]:
     if not log.exists():
         return
     whole = 0
-    with log.open("rb") as lines:
+    with open(open_regular(log), "rb") as lines:  # noqa: PTH123
         for line in lines:
             if not line.endswith(b"\n"):
                 break

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from aihub_runner.files import open_regular
+
 
 class SingleUseBody(io.BytesIO):
     """The body of a request that must not be sent twice. It records whether any of it was read.
@@ -49,7 +51,7 @@ class FileSlice:
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> FileSlice:
-        self._file = self._path.open("rb")
+        self._file = open_regular(self._path)
         self.rewind()
         return self
 

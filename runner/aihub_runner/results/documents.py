@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from aihub_runner.files import digest_file, write_file
+from aihub_runner.files import digest_file, open_regular, write_file
 from aihub_runner.model import DOCUMENTS_NAME, Damage, Scan, Shard
 from aihub_runner.plan.planner import Goal
 from aihub_runner.results.reader import Chosen, Document, Found, choose_runs, find_damaged
@@ -141,6 +142,6 @@ def documents_by_run(state: State, shards: Iterable[Shard]) -> dict[int, int]:
 
 def read_documents(path: Path, *, as_written: bool = False) -> Iterator[dict[str, Any]]:
     """Read a `documents.jsonl`, a dictionary per document. `as_written` keeps the text of numbers."""
-    with path.open(encoding="utf-8") as lines:
+    with TextIOWrapper(open_regular(path), encoding="utf-8") as lines:
         for line in lines:
             yield READER.decode(line) if as_written else json.loads(line, parse_int=read_whole)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from aihub_runner.errors import RunnerError
-from aihub_runner.files import write_file
+from aihub_runner.files import read_regular, write_file
 
 FILE = ".aihub-written"
 
@@ -15,7 +15,7 @@ FILE = ".aihub-written"
 def load_written(folder: Path) -> dict[str, str]:
     """Load the digest of each file as we last wrote it, by its path in the folder; empty if there is no record."""
     try:
-        lines = (folder / FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_regular(folder / FILE).decode("utf-8", "replace").splitlines()
     except OSError:
         return {}
     pairs = (line.partition(" ") for line in lines)

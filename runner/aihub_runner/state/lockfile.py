@@ -146,7 +146,7 @@ def try_lockfile(path: Path) -> None:
     with _elsewhere(), explain_disk(path):
         try_place(path)
         if path.exists():
-            write_file(path, [path.read_bytes()])  # a file can be readable and still not replaceable
+            write_file(path, [read_regular(path)])  # a file can be readable and still not replaceable
 
 
 @contextmanager
@@ -175,6 +175,6 @@ def update_lockfile(path: Path, entries: Sequence[Entry], dismissed: Collection[
     ]
     merged = [*kept, *entries]
     text = render_lockfile(merged)
-    if merged and (not path.exists() or path.read_text(encoding="utf-8") != text):
+    if merged and (not path.exists() or read_regular(path) != text.encode()):
         with _elsewhere():
             write_file(path, [text.encode()])
