@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from .conftest import Outcome, Project
+from .test_interrupted import wait_for
 
 
 def limited_to(descriptors: int) -> Callable[[], None]:
@@ -37,6 +38,20 @@ def test_uploads_are_lowered_to_what_may_be_open(project: Project, descriptors: 
     ledger = project.fake.ledger
     assert list(ledger["runs"].values()) == [1] * 6
     assert set(ledger["uploads"].values()) == {1}
+
+
+def test_few_descriptors_limit_no_runs_in_progress(project: Project) -> None:
+    project.write_files(6)
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1\nparallel_runs = 6")
+    for _ in range(6):
+        project.fake.next_run(hold=True)
+    process = project.start("apply", "job.toml", prepare=limited_to(48))
+    wait_for(lambda: len(project.fake.runs()) == 6)
+    for run in project.fake.runs():
+        project.fake.set_run(run["id"], status="COMPLETE")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "parallel_runs" not in err
 
 
 def test_files_in_parts_are_sent_with_few_descriptors(project: Project) -> None:

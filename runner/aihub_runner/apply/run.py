@@ -115,8 +115,8 @@ def _work(
     prepared: Prepared,
 ) -> Recorder:
     """Do all work that can be done now, and return the recorder with what came of it."""
-    uploads, runs = _fit_limits(job, work, reporter)
-    with closing(Engine(client, uploads, runs, executor)) as engine:
+    uploads, requests = _fit_limits(job, work, reporter)
+    with closing(Engine(client, uploads, requests, executor)) as engine:
         coordinator = Coordinator(job, state, engine, reporter, prepared.ground)
         coordinator.recorder.stopped_paying = not prepared.may_pay
         _record_again(job, state, work, is_begun=True)
@@ -131,20 +131,18 @@ def _work(
 
 
 def _fit_limits(job: Job, work: Sequence[Work], reporter: Reporter) -> tuple[int, int]:
-    """Lower parallelism to the descriptors this process may open. Raises Shortage where even that is too little."""
+    """Return how many uploads and requests about runs fit the descriptors of this process. Raises Shortage."""
     limits = job.spec.limits
     in_parts = any(member.size > limits.part_threshold_mb * MB for item in work for member in item.shard.members)
     sides = 2 if job.is_fake else 1  # the embedded fake holds the other end of each connection in this process
     upload = (1 + sides) * (PARTS_AT_ONCE if in_parts else 1)
-    uploads, runs = fit_parallel(
-        limits.parallel_uploads, limits.parallel_runs, spare_descriptors(), upload=upload, run=1 + 2 * sides
+    wanted = limits.parallel_uploads
+    uploads, requests = fit_parallel(
+        wanted, limits.parallel_runs, spare_descriptors(), upload=upload, request=1 + 2 * sides
     )
-    for name, now in (("parallel_uploads", uploads), ("parallel_runs", runs)):
-        if now < getattr(limits, name):
-            reporter.say(
-                f"{name}: {now} instead of {getattr(limits, name)}, because `ulimit -n` is {descriptor_limit()}"
-            )
-    return uploads, runs
+    if uploads < wanted:
+        reporter.say(f"parallel_uploads: {uploads} instead of {wanted}, because `ulimit -n` is {descriptor_limit()}")
+    return uploads, requests
 
 
 def _tell_of_others(state: State, client: AIHub, done: Recorder, stop: Event) -> list[str]:

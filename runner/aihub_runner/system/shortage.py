@@ -83,16 +83,17 @@ def descriptor_limit() -> int:
     return PLENTY if limit == resource.RLIM_INFINITY else limit
 
 
-def fit_parallel(uploads: int, runs: int, spare: int, *, upload: int, run: int) -> tuple[int, int]:
-    """Reduce the parallel uploads and runs to the descriptors that are left.
+def fit_parallel(uploads: int, requests: int, spare: int, *, upload: int, request: int) -> tuple[int, int]:
+    """Reduce the parallel uploads and requests about runs to the descriptors that are left.
 
-    `upload` and `run` are the descriptors that one of them needs. Raises Shortage if there are too few for one each.
+    `upload` and `request` are the descriptors that one of them needs. A run in progress needs none. Raises Shortage if
+    there are too few for one each.
     """
     left = spare - RESERVE
-    if left < upload + run:
+    if left < upload + request:
         raise _describe(errno.EMFILE)
-    fitting_runs = min(runs, max(1, left // 2 // run))
-    return min(uploads, (left - fitting_runs * run) // upload), fitting_runs
+    fitting = min(requests, max(1, left // 2 // request))
+    return min(uploads, (left - fitting * request) // upload), fitting
 
 
 def spare_descriptors() -> int:
