@@ -104,7 +104,7 @@ class StateError(RunnerError):
 
 
 class Shortage(StateError):
-    """The machine lacks disk space, descriptors or memory. No file and no service is at fault.
+    """The machine lacks disk space, descriptors or memory, or a disk fails. No file and no service is at fault.
 
     `transient` says whether the resource may be free again when other steps of ours end.
     """

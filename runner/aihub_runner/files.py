@@ -21,6 +21,7 @@ UNREADABLE = "unreadable"  # the digest of an existing file that cannot be read
 _SAFE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Errors of a file system that cannot sync a folder. They do not concern the files in it.
 _NO_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
+_FAILING = frozenset({errno.EIO, errno.ESTALE})  # of a disk, or of the server behind a mount
 _LONGEST_NAME = 200  # of a file, in bytes, to leave room for our suffix
 
 
@@ -40,7 +41,9 @@ def safe_segment(text: str) -> str:
 
 @contextmanager
 def explain_disk(path: Path) -> Iterator[None]:
-    """Turn an OSError on a file that we write into a RunnerError, for a full disk or too many open files a Shortage."""
+    """Turn an OSError on a file that we write into a RunnerError, for a full or failing disk or too many open
+    files a Shortage.
+    """
     try:
         yield
     except OSError as error:
@@ -65,8 +68,10 @@ def _disk_error(path: Path, error: OSError) -> RunnerError:
         return Shortage(message, "free some space and apply again; nothing is lost")
     if shortage := find_shortage(error):
         return shortage
-    hint = "check the disk and apply again" if error.errno == errno.EIO else "check the folder's permissions"
-    return InputError(f"{path}: cannot be written, {error.strerror or error}", hint)
+    message = f"{path}: cannot be written, {error.strerror or error}"
+    if error.errno in _FAILING:
+        return Shortage(message, "check the disk or mount, and apply again; nothing is lost")
+    return InputError(message, "check the folder's permissions")
 
 
 def make_folder(path: Path) -> None:

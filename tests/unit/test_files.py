@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from aihub_runner.errors import InputError, StateError
-from aihub_runner.files import write_file
+from aihub_runner.files import explain_late, write_file
 
 
 def refuse_folders(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -38,4 +40,17 @@ def test_folder_that_cannot_be_brought_to_the_disk_is_no_matter(
 def test_other_errors_over_a_folder_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     refuse_folders(monkeypatch, number)
     with pytest.raises((InputError, StateError), match="cannot be written"):
+        write_file(tmp_path / "made", [b"content"])
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("explain", [nullcontext, explain_late])
+def test_failing_disk_is_no_mistake_of_the_input(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    explain: Callable[[], AbstractContextManager[None]],
+) -> None:
+    refuse_folders(monkeypatch, number)
+    with pytest.raises(StateError, match="cannot be written"), explain():
         write_file(tmp_path / "made", [b"content"])
