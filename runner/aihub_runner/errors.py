@@ -129,7 +129,7 @@ class UnknownOutcome(RunnerError):
 class SpecErrors(InputError):
     """All mistakes of one spec, each as an `InputError`."""
 
-    def __init__(self, mistakes: list[InputError]) -> None:
+    def __init__(self, mistakes: Sequence[RunnerError]) -> None:
         super().__init__(mistakes[0].message, mistakes[0].hint)
         self._mistakes = mistakes
 

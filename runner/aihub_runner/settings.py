@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from aihub_runner.errors import InputError, SpecErrors
 from aihub_runner.files import read_regular
-from aihub_runner.model import Secret
+from aihub_runner.model import SPEC_ENDING, Secret
 from aihub_runner.spec.diagnostics import Mistake, locate
 from aihub_runner.spec.model import MAX_SPEC_BYTES, Spec, check_context, is_this_machine, parse_spec
 from aihub_runner.system.extras import find_missing
@@ -35,6 +35,10 @@ def load_spec(path: Path) -> Spec:
     """Load a spec. Raises InputError (SpecErrors: all mistakes at once)."""
     if path.name.endswith(".lock.toml"):
         raise InputError(f"{path}: is a lock file, not a spec", "name the spec")
+    if path.is_dir():
+        example = path / f"invoices{SPEC_ENDING}"
+        hint = f"write one, such as {example} (the README shows how), then run `runner validate {path}`"
+        raise InputError(f"{path}: no specs in this folder; a spec is a file named *{SPEC_ENDING}", hint)
     data = _read(path, MAX_SPEC_BYTES + 1, "name a spec, such as invoices.aihub.toml")
     if len(data) > MAX_SPEC_BYTES:
         raise InputError(f"{path}: too large for a spec, more than {MAX_SPEC_BYTES} bytes", "name the spec")

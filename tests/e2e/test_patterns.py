@@ -169,10 +169,23 @@ def test_spec_that_gets_the_long_name_goes_on_with_its_state(project: Project) -
 def test_two_specs_of_one_stem_are_an_error(project: Project) -> None:
     project.write_files(1)
     project.write("job.aihub.toml", SPEC)
-    outcome = project.apply()
-    assert outcome.code == 2
-    assert "would share the state job.state.db with job.aihub.toml" in outcome.err
+    for command in ("validate", "plan", "apply", "status"):
+        outcome = project.run(command)
+        assert outcome.code == 2
+        assert "would share the state job.state.db with job.aihub.toml" in outcome.err
     assert project.fake.journal == []
+
+
+def test_two_specs_of_one_stem_are_listed_with_all_other_mistakes(project: Project) -> None:
+    project.write("job.aihub.toml", SPEC)
+    project.change_spec('context = "acme"', 'contex = "acme"')
+    project.spec_name = "."
+    first, second = json.loads(project.run("validate", "--json").out)["specs"]
+    assert [mistake["message"].partition(": ")[2] for mistake in first["error"]] == [
+        "would share the state job.state.db with job.toml"
+    ]
+    assert len(second["error"]) > 1
+    assert "would share the state job.state.db with job.aihub.toml" in second["error"][-1]["message"]
 
 
 def test_folder_means_its_specs_and_no_other_toml(project: Project) -> None:
@@ -191,8 +204,8 @@ def test_folder_without_a_spec_is_told_of(project: Project) -> None:
     project.spec_name = "empty"
     outcome = project.run("validate")
     assert outcome.code == 2
-    assert f"error: {project.folder}/empty: " in outcome.err
-    assert "hint: name a spec, such as invoices.aihub.toml" in outcome.err
+    assert f"error: {project.folder}/empty: no specs in this folder; a spec is a file named *.aihub.toml" in outcome.err
+    assert f"then run `runner validate {project.folder}/empty`" in outcome.err
 
 
 def test_no_files_at_all_are_allowed_where_the_spec_says_so(pair: Project) -> None:

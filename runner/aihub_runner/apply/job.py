@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import glob
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from aihub_runner.aihub.connection import Connection
-from aihub_runner.errors import InputError
+from aihub_runner.errors import InputError, SpecErrors
 from aihub_runner.model import ALL, DOCUMENTS_NAME, Damage, Secret, Target, stem_of
 from aihub_runner.outfile import require_file
 from aihub_runner.plan.identity import name_include, run_key, run_settings, target_key
@@ -131,13 +131,25 @@ def _home(spec_path: Path, *, fake: bool) -> Path:
     return spec_path.parent / f"{stem_of(spec_path)}.fake" if fake else spec_path.parent
 
 
-def _refuse_twin(spec_path: Path) -> None:
-    """Raise InputError where another spec would have the same state and lock file."""
+def load_alone(spec_path: Path) -> Spec:
+    """Load a spec whose state and lock file no other spec shares. Raises SpecErrors with all mistakes."""
+    mistakes = list(_find_twins(spec_path))
+    try:
+        spec = load_spec(spec_path)
+    except InputError as error:
+        raise SpecErrors([*error.mistakes, *mistakes]) from None
+    if mistakes:
+        raise SpecErrors(mistakes)
+    return spec
+
+
+def _find_twins(spec_path: Path) -> Iterator[InputError]:
+    """Yield an error for each other spec that would have the same state and lock file."""
     stem = stem_of(spec_path)
     for other in sorted(spec_path.parent.glob(f"{glob.escape(stem)}.*")):
         is_other = other.name != spec_path.name and stem_of(other) == stem
-        if is_other and is_spec(str(other)) and not other.samefile(spec_path):
-            raise InputError(
+        if is_other and is_spec(str(other)) and not (spec_path.exists() and other.samefile(spec_path)):
+            yield InputError(
                 f"{spec_path}: would share the state {stem}.state.db with {other.name}",
                 "rename one of them, or move it elsewhere",
             )
@@ -156,8 +168,7 @@ def open_job(
     With `fake`, all files are in `<stem>.fake/`, no setting counts, and the root is added when the embedded fake runs.
     `offline` needs no token and no secrets. Raises InputError.
     """
-    spec = load_spec(spec_path)
-    _refuse_twin(spec_path)
+    spec = load_alone(spec_path)
     stem, home = stem_of(spec_path), _home(spec_path, fake=fake)
     if fake:
         target = Target(FAKE_ROOT, spec.context or "", spec.workspace or "")

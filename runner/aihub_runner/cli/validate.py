@@ -7,8 +7,8 @@ from pathlib import Path
 
 from click import option
 
+from aihub_runner.apply.job import load_alone
 from aihub_runner.cli.options import VERBOSE, Answer, Asked, over_specs
-from aihub_runner.settings import load_spec
 
 
 @over_specs(
@@ -20,7 +20,7 @@ def validate(asked: Asked, check_files: bool) -> None:
     """Check specs and report every mistake with its line. Sends no requests."""
 
     def act(path: Path) -> Answer:
-        spec = load_spec(path)
+        spec = load_alone(path)
         text, data = f"{path}: ok", {"spec": str(path), "name": spec.name}
         if not check_files:
             return text, data, 0
