@@ -256,5 +256,5 @@ def test_spec_file_that_is_none_is_refused(tmp_path: Path, name: str, content: b
 def test_spec_file_that_is_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         load_spec(tmp_path / "none.toml")
-    with pytest.raises(InputError, match="Is a directory"):
+    with pytest.raises(InputError, match="no specs in this folder"):
         load_spec(tmp_path)
