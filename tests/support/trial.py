@@ -37,7 +37,6 @@ VOLATILE = re.compile(r"remote_id|remote_batch|before|inode|since_mono|\w+_[nm]?
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 KEY = re.compile(r"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")  # of a run or target, which hold the context
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-NONCE = re.compile(r"(?<=-[0-9a-f]{64})-[0-9a-f]{8}")  # of a batch's name
 BATCH = re.compile(r"batch_id = \d+")
 PROCESS = re.compile(r"\.\d+\.tmp")
 
@@ -147,7 +146,7 @@ class Trial:
         lock = self.folder / "job.lock.toml"
         text = repr([*_rows(self.folder / "job.state.db"), *self._server_facts(), files, self.documents])
         text += lock.read_text() if lock.exists() else ""
-        for pattern in (UUID, NONCE, KEY, TIME, BATCH, PROCESS):
+        for pattern in (UUID, KEY, TIME, BATCH, PROCESS):
             text = pattern.sub("*", text)
         return hashlib.sha256(text.replace(self.context, "*").encode()).hexdigest()
 

@@ -11,7 +11,7 @@ from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import BatchInfo
 from aihub_runner.apply.steps import Claimed, ClaimRun, Outcome
 from aihub_runner.errors import AnswerLost, Refused, ServiceError
-from aihub_runner.plan.identity import stem_of_batch
+from aihub_runner.plan.identity import stem_of_claim
 from aihub_runner.system.moment import DAY_S
 
 LOOK_EVERY_S = 0.5
@@ -38,7 +38,7 @@ def claim_run(client: AIHub, step: ClaimRun) -> Outcome:
 
 def _list_claims(client: AIHub, step: ClaimRun) -> list[BatchInfo]:
     batches = client.list_batches(step.workspace)
-    claims = (batch for batch in batches if stem_of_batch(batch.name) == stem_of_batch(step.name))
+    claims = (batch for batch in batches if stem_of_claim(batch.name) == stem_of_claim(step.name))
     return sorted(claims, key=lambda claim: claim.id)
 
 

@@ -6,10 +6,9 @@ and facts are recorded before the next decision.
 
 from __future__ import annotations
 
-import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aihub_runner.aihub.schemas import run_body
 from aihub_runner.aihub.transport import SENT_WITHIN_S
@@ -31,7 +30,7 @@ from aihub_runner.apply.steps import (
 )
 from aihub_runner.errors import ServiceError, UnknownOutcome
 from aihub_runner.model import MB, REVIEW_STATUS, Batch, Run, Shard
-from aihub_runner.plan.identity import batch_name, batch_stem, claim_stem, fingerprint_members, run_tag
+from aihub_runner.plan.identity import batch_name, claim_stem, fingerprint_members, run_tag
 from aihub_runner.plan.planner import (
     PAYS,
     Action,
@@ -56,12 +55,13 @@ OTHERS = 50  # known runs, to distinguish an empty listing from one that hides r
 class Ground:
     """What is known of the service and of this machine before work starts.
 
-    `dismissed_batches` are the ids of batches that the user decided to skip.
+    `batches` maps names to the ids of existing batches. `dismissed_batches` are those that the user decided to skip.
     `held` are the paths of files that may have been paid for, which is unconfirmed. `is_lock_weak` says that another
     process may hold the state, too. `blind_since_ns` is when the newest known run started (nanoseconds, as the service
     reports it) where no known run is listed any more, else 0.
     """
 
+    batches: Mapping[str, frozenset[int]] = field(default_factory=dict)
     dismissed_batches: frozenset[int] = frozenset()
     held: frozenset[str] = frozenset()
     is_lock_weak: bool = False
@@ -208,14 +208,15 @@ class Coordinator:
                 shard.id, ServiceError(what, "check the context, and whether the account can see its batches")
             )
             return
+        before = self._ground.batches.get(name, frozenset()) | self._before(shard)
         now_s = self.engine.client.server_now_s()
         self._asked.add((BATCH, shard.id))
-        self.state.record_batch_intent(shard.id, self.goal.target, name, now_s, self._before(shard))
+        self.state.record_batch_intent(shard.id, self.goal.target, name, now_s, before)
         batch = self._batch(self.state.load_shards(shard.id)[0])
         self._submit(CreateBatch(shard.id, batch.id, name, self.job.target.workspace))
 
     def _before(self, shard: Shard) -> frozenset[int]:
-        """Return the ids of batches that are confirmed as not being the one of its intent."""
+        """Return the ids of batches of a shard's name that existed before its intent."""
         batch = shard.batch_in(self.goal.target)
         return batch.before if batch else frozenset()
 
@@ -223,8 +224,7 @@ class Coordinator:
         batch = shard.batch_in(self.goal.target)
         if batch is not None and batch.name:
             return batch.name
-        stem = batch_stem(self.job.spec.name, shard.fingerprint or fingerprint_members(shard.members))
-        return batch_name(stem, secrets.token_hex(4))
+        return batch_name(self.job.spec.name, shard.fingerprint or fingerprint_members(shard.members))
 
     def _find_batch(self, shard: Shard) -> None:
         batch = self._batch(shard)

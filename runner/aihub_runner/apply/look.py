@@ -54,7 +54,7 @@ def _settle(
 
 
 def find_batch(client: AIHub, step: FindBatch) -> Outcome:
-    """Find a batch by its exact name, which has a nonce; the oldest, where a gateway delivered its creation twice.
+    """Find a batch by its exact name; the oldest, where there are several.
 
     A batch that holds files, or that has a run, belongs to somebody else: we have sent nothing to ours yet.
     """
@@ -132,7 +132,7 @@ def preference(run: RunInfo) -> tuple[int, int]:
 
 
 def await_twin(client: AIHub, step: AwaitTwin) -> Outcome:
-    """Wait until the run of an older batch for our files shows. Return NotThere where none does in time."""
+    """Wait until the run of an older batch of our name shows. Return NotThere where none does in time."""
     while True:
         try:
             runs = client.list_runs(step.from_s)
@@ -148,7 +148,7 @@ def await_twin(client: AIHub, step: AwaitTwin) -> Outcome:
 
 
 def _is_twins(run: RunInfo, step: AwaitTwin) -> bool:
-    return step.tag in (run.tags or ()) and run.batch_id in (None, *step.elders) and run.id not in step.known
+    return step.tag in (run.tags or ()) and run.batch_id in (None, step.elder) and run.id not in step.known
 
 
 def poll_run(client: AIHub, step: PollRun) -> Outcome:

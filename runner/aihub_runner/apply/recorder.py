@@ -123,7 +123,10 @@ class Recorder:
         match step, outcome:
             case _, BatchCreated(remote_id):
                 self.state.record_batch(step.batch, remote_id)
-                self._created.update({step.batch} if isinstance(step, CreateBatch) else ())
+                if isinstance(step, CreateBatch):
+                    self._created.add(step.batch)
+                else:
+                    self.clones.found.add(step.shard)
             case CreateBatch(), Lost(at_s, error):
                 self.state.record_batch_lost(step.batch, at_s)
                 self._count_lost(step, error)
@@ -352,7 +355,7 @@ class Recorder:
         match outcome:
             case RunSeen(info, twins):
                 batch, [shard] = self._batch(step), self.state.load_shards(step.shard)
-                elder, row = info.batch_id or step.elders[0], batch.id
+                elder, row = info.batch_id or step.elder, batch.id
                 if elder != batch.remote_id:
                     self.state.record_batch_gone(batch.id)
                     row = self.state.record_imported_batch(shard.id, batch.target, elder)
@@ -370,7 +373,7 @@ class Recorder:
                 self.clones.settled.add(step.shard)
                 self.checked.discard(step.shard)  # the batch may have changed meanwhile
                 if self.job.options.adopt:
-                    self.reporter.say(f"batch {step.elders[0]} has no run; started because of --adopt")
+                    self.reporter.say(f"batch {step.elder} has no run; started because of --adopt")
             case NotThere() | Unsure():
                 self.park(step.shard, self.clones.explain(step, outcome))
             case _:

@@ -30,7 +30,7 @@ from aihub_runner.apply.matching import (
 )
 from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
 from aihub_runner.model import Member, Run, Scan
-from aihub_runner.plan.identity import batch_stem, fingerprint_members, parse_run_tag, stem_of_batch
+from aihub_runner.plan.identity import batch_name, fingerprint_members, parse_run_tag
 from aihub_runner.plan.planner import PAYS, Plan, Work, make_plan
 from aihub_runner.state.lockfile import GIVEN_UP, load_lockfile
 from aihub_runner.state.store import State
@@ -130,11 +130,12 @@ def forget_gone(state: State, missing: Iterable[Run]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Paying:
-    """What was found before paying, and whether anything was imported.
+    """What was found before paying: the existing batches, by name, and whether anything was imported.
 
     `blind_since_ns` is when the newest known run started (nanoseconds) where no known run is listed any more, else 0.
     """
 
+    batches: Mapping[str, frozenset[int]]
     has_imported: bool = False
     blind_since_ns: int = 0
     runs: tuple[RunInfo, ...] = ()
@@ -151,7 +152,7 @@ def look_before_paying(job: Job, state: State, client: AIHub, scan: Scan, plan: 
     found = _survey(job, client)
     found, blind_since_ns = _check_visible(job, state, client, found, reporter)
     if job.options.again:
-        return Paying(blind_since_ns=blind_since_ns, runs=found.runs)
+        return Paying(_by_name(found), blind_since_ns=blind_since_ns, runs=found.runs)
     if _is_begun(job, state, found, plan):
         settle_s = job.spec.limits.settle_s
         reporter.say(f"a batch for this work exists already; checking again in {settle_s:g} s")
@@ -162,7 +163,7 @@ def look_before_paying(job: Job, state: State, client: AIHub, scan: Scan, plan: 
         plan = replan(job, state, scan)
     unknown_batches = UnknownBatches(job, state, client, found, reporter, is_new=is_new)
     taken = unknown_batches.resolve(scan, plan) or taken
-    return Paying(taken, blind_since_ns, found.runs)
+    return Paying(_by_name(found), taken, blind_since_ns, found.runs)
 
 
 def replan(job: Job, state: State, scan: Scan) -> Plan:
@@ -178,6 +179,13 @@ def _survey(job: Job, client: AIHub) -> Survey:
             f"{job.spec_path.name}: cannot check what was paid before, {error.message}",
             "apply again in a while; nothing was paid",
         ) from None
+
+
+def _by_name(found: Survey) -> dict[str, frozenset[int]]:
+    names: dict[str, set[int]] = {}
+    for batch in found.batches:
+        names.setdefault(batch.name, set()).add(batch.id)
+    return {name: frozenset(ids) for name, ids in names.items()}
 
 
 def _check_visible(job: Job, state: State, client: AIHub, found: Survey, reporter: Reporter) -> tuple[Survey, int]:
@@ -226,8 +234,8 @@ def _ids(found: Survey) -> set[str]:
 def _is_begun(job: Job, state: State, found: Survey, plan: Plan) -> bool:
     """Whether a batch of planned work exists without a run: one may have been started a moment ago."""
     known = _known_batches(state) | {run.batch_id for run in found.runs}
-    planned = {batch_stem(job.spec.name, _fingerprint(work)) for work in plan.work if work.action in PAYS}
-    return any(stem_of_batch(batch.name) in planned and not known & {batch.id, batch.name} for batch in found.batches)
+    planned = {batch_name(job.spec.name, _fingerprint(work)) for work in plan.work if work.action in PAYS}
+    return any(batch.name in planned and not known & {batch.id, batch.name} for batch in found.batches)
 
 
 def _known_batches(state: State) -> set[int | str | None]:
@@ -367,7 +375,7 @@ class UnknownBatches:
         return not keys or self.job.goal.run_key in keys
 
     def _may_be_ours(self, batch: BatchInfo) -> bool:
-        if re.fullmatch(re.escape(self.job.spec.name) + "-[0-9a-f]{64}", stem_of_batch(batch.name)):
+        if re.fullmatch(re.escape(self.job.spec.name) + "-[0-9a-f]{64}", batch.name):
             return True
         return batch.id in self._of_today
 

@@ -291,6 +291,7 @@ def _allow_paying(
     dismissed_batches = frozenset(run.batch_id for run in found.runs if run.id in dismissed and run.batch_id)
     ground = replace(
         ground,
+        batches=found.batches,
         dismissed_batches=dismissed_batches,
         blind_since_ns=found.blind_since_ns,
     )

@@ -30,7 +30,7 @@ class CreateBatch:
 class FindBatch:
     """Check whether a batch exists after its creation was unconfirmed.
 
-    `known` are ids that it cannot have: those in the state, and those confirmed as another's. A listing
+    `known` are ids that it cannot have: those in the state, and those of its name from before the intent. A listing
     shows the batch by `settled_at_s` (monotonic clock of this process).
     """
 
@@ -80,8 +80,8 @@ class CheckBatch:
 
     A listing shows changes within `settle_s`. `sent` are the names that this state ever sent to the batch: nothing
     else is ever deleted. `modified` are times (Unix seconds) listed after earlier uploads. `name` is the batch's name,
-    empty where it is not known; `known` are the known batches. `minds_elders` says that others' older batches for the
-    same files matter. `claim` is how the names of claims on the run begin.
+    empty where it is not known; `known` are the known batches of that name. `minds_elders` says that older ones matter.
+    `claim` is how the names of claims on the run begin.
     """
 
     shard: int
@@ -144,16 +144,16 @@ class ClaimRun:
 
 @dataclass(frozen=True, slots=True)
 class AwaitTwin:
-    """Wait for the run of another clone, which has an older batch for the same files, or an older claim on ours.
+    """Wait for the run of another clone, which has an older batch of the same name, or an older claim on ours.
 
-    `elders` are the ids of that batch: more than one if its creation was delivered more than once. `may_take_over` says
+    `elder` is the id of that batch. `may_take_over` says
     that we may pay where no such run shows. `known` are the runs that the state has.
     """
 
     shard: int
     batch: int
     tag: str
-    elders: tuple[int, ...]
+    elder: int
     from_s: float
     settled_at_s: float
     may_take_over: bool = False
@@ -278,13 +278,13 @@ class Unsendable:
 class Checked:
     """The batch holds what the shard holds, except for the `missing` files.
 
-    `modified` are the times (Unix seconds) that the service lists. `elders` are others' older batches for the same
-    files, those of one name together. `is_claimed` says that somebody claims the run.
+    `modified` are the times (Unix seconds) that the service lists. `elders` are others' older batches of the
+    same name. `is_claimed` says that somebody claims the run.
     """
 
     missing: tuple[str, ...]
     modified: Mapping[str, int] = field(default_factory=dict)
-    elders: tuple[tuple[int, ...], ...] = ()
+    elders: tuple[int, ...] = ()
     is_claimed: bool = False
 
 

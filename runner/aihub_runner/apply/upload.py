@@ -29,7 +29,7 @@ from aihub_runner.apply.steps import (
 from aihub_runner.errors import ServiceError
 from aihub_runner.files import open_regular, read_regular
 from aihub_runner.model import MB, Stat
-from aihub_runner.plan.identity import stem_of_batch
+from aihub_runner.plan.identity import stem_of_claim
 from aihub_runner.sources.disks import is_of_disk
 from aihub_runner.system.moment import is_to_come
 from aihub_runner.system.shortage import find_shortage
@@ -197,7 +197,7 @@ def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
     batches = client.list_batches(step.workspace)
     if any(batch.id == step.remote_id and batch.name != step.name for batch in batches):
         return Gone()
-    is_claimed = any(stem_of_batch(batch.name) == step.claim for batch in batches)
+    is_claimed = any(stem_of_claim(batch.name) == step.claim for batch in batches)
     return Checked(missing, modified, _elders(batches, step), is_claimed)
 
 
@@ -211,17 +211,10 @@ def _check_strangers(step: CheckBatch, names: list[str]) -> None:
         )
 
 
-def _elders(batches: Iterable[BatchInfo], step: CheckBatch) -> tuple[tuple[int, ...], ...]:
-    """List others' older batches for the same files: of two clones that start at once, only one pays.
-
-    A gateway may have delivered a creation twice: the first batch of a name, which has a nonce, says who is older.
-    """
-    ids: dict[str, list[int]] = {step.name: [step.remote_id]}
-    for batch in sorted(batches, key=lambda batch: batch.id):
-        if stem_of_batch(batch.name) == stem_of_batch(step.name) and batch.id not in step.known:
-            ids.setdefault(batch.name, []).append(batch.id)
-    own = min(ids.pop(step.name))
-    return tuple(tuple(each) for each in ids.values() if each[0] < own)
+def _elders(batches: Iterable[BatchInfo], step: CheckBatch) -> tuple[int, ...]:
+    """List older batches of the same name that are not ours: of two clones that start at once, only one pays."""
+    elders = (b.id for b in batches if b.name == step.name and b.id < step.remote_id and b.id not in step.known)
+    return tuple(sorted(elders))
 
 
 def _wait_until_right(client: AIHub, step: CheckBatch, listed: Listed) -> Listed:

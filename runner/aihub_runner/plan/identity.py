@@ -71,14 +71,9 @@ def run_key(settings: dict[str, Any]) -> str:
     return _digest(["run", VERSION, settings])[:16]
 
 
-def batch_stem(spec_name: str, fingerprint: str) -> str:
-    """Return how the names of all batches for a shard begin, whoever creates them. It proves nothing about content."""
+def batch_name(spec_name: str, fingerprint: str) -> str:
+    """Return the name of a batch, by which it can be found again. It proves nothing about the content."""
     return f"{spec_name}-{fingerprint}"
-
-
-def batch_name(stem: str, nonce: str) -> str:
-    """Return the name of a batch. `nonce` (8 hex digits) tells the batches of different creators apart."""
-    return f"{stem}-{nonce}"
 
 
 def claim_stem(tag: str, batch_id: int) -> str:
@@ -86,8 +81,13 @@ def claim_stem(tag: str, batch_id: int) -> str:
     return f"{TAG_PREFIX}-claim-{_digest(['claim', tag, batch_id])[:32]}"
 
 
-def stem_of_batch(name: str) -> str:
-    """Return the name of a batch without its nonce."""
+def claim_name(stem: str, nonce: str) -> str:
+    """Return the name of a claim. `nonce` (8 hex digits) tells the claims of different clients apart."""
+    return f"{stem}-{nonce}"
+
+
+def stem_of_claim(name: str) -> str:
+    """Return the name of a claim without its nonce."""
     return _NONCE.sub("", name)
 
 
