@@ -41,8 +41,8 @@ bench: $(VENV)/.installed-dev
 
 torture: $(VENV)/.installed-dev
 	PYTHONPATH=tests $(BIN)/python tests/torture/pairs.py
-	AIHUB_KILLS=200 $(BIN)/python -m pytest tests/e2e/test_hard_times.py -k random_moments
-	AIHUB_HISTORIES=200 $(BIN)/python -m pytest tests/e2e/test_model.py
+	AIHUB_KILLS=200 AIHUB_HISTORIES=200 $(PYTEST) tests/e2e/test_model.py tests/e2e/test_hard_times.py \
+	  -k 'histories or random_moments'
 
 clean:
 	rm -rf $(VENV) build *.egg-info specs/*.fake

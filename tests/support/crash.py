@@ -1,8 +1,9 @@
 """Run the real command line, and stop it dead at its N-th boundary.
 
 A boundary is before a request, after the server has acted, after the answer, and around each commit and each
-rename; 0 is none. `os._exit` cleans nothing up. Exits with 137 at the boundary, and as the command line does if there
-are fewer. Long waits pass on the clock of the fake, so that `settle_s` may be what it is for people.
+rename; 0 is none, and -1 freezes the process at each of them until somebody lets it go on. `os._exit` cleans nothing
+up. Exits with 137 at the boundary, and as the command line does if there are fewer. Long waits pass on the clock of
+the fake, so that `settle_s` may be what it is for people.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,6 +26,7 @@ import aihub_runner.state.database
 from aihub_runner.aihub.transport import Transport
 from aihub_runner.cli import main as cli
 from aihub_runner.errors import Interrupted
+from support.forks import EVERY
 
 CRASHED = 137
 LONG_WAIT_S = 1.0
@@ -31,10 +35,14 @@ LONG_WAIT_S = 1.0
 def instrument(crash_at: int) -> None:
     """Count boundaries from here on, and stop at one of them."""
     counter = itertools.count(1)
+    one_at_a_time = threading.Lock()  # going on from one stop makes the system forget a second one
 
     def boundary() -> None:
-        if next(counter) == crash_at:
-            os._exit(CRASHED)
+        with one_at_a_time:
+            if next(counter) == crash_at:
+                os._exit(CRASHED)
+            if crash_at == EVERY:
+                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
     def around(act: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **kwargs: Any) -> Any:

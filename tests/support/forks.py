@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 OUTPUT = "output.txt"
+EVERY = -1  # in place of a boundary: freeze at each
+FROZEN = "frozen"
+TIMEOUT_S = 300  # then the system ends a command with a signal, which is no exit code of ours
 
 
 class Forks:
@@ -26,13 +31,25 @@ class Forks:
 
         What it prints is in `output.txt` afterwards.
         """
-        assert self._parent.stdin
-        assert self._parent.stdout
         given = {name: value for name, value in env.items() if value is not None}
         order = {"boundary": boundary, "folder": str(folder), "env": given, "arguments": arguments}
-        self._parent.stdin.write(json.dumps(order) + "\n")
+        return int(self._ask(json.dumps(order)))
+
+    def run_frozen(self, look: Callable[[], None], folder: Path, env: Mapping[str, str], *arguments: str) -> int:
+        """Run a command there to its end, call `look` while it is frozen at each boundary, and return its exit code."""
+        order = {"boundary": EVERY, "folder": str(folder), "env": dict(env), "arguments": arguments}
+        answer = self._ask(json.dumps(order))
+        while answer == FROZEN:
+            look()
+            answer = self._ask("go on")
+        return int(answer)
+
+    def _ask(self, line: str) -> str:
+        assert self._parent.stdin
+        assert self._parent.stdout
+        self._parent.stdin.write(line + "\n")
         self._parent.stdin.flush()
-        return int(self._parent.stdout.readline())
+        return self._parent.stdout.readline().strip()
 
     def stop(self) -> None:
         """End the parent."""
@@ -48,19 +65,31 @@ def serve() -> None:
     import aihub_runner.cli.inspection  # noqa: F401
     from support import crash
 
-    for line in sys.stdin:
+    gc.freeze()  # else each child copies the pages of all objects when it first collects
+    while line := sys.stdin.readline():
         order = json.loads(line)
         child = os.fork()
         if child == 0:
+            signal.alarm(TIMEOUT_S)
             os.environ.update(order["env"])
             os.chdir(order["folder"])
             sink = os.open(OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(sink, 1)
             os.dup2(sink, 2)
             crash.run(order["boundary"], *order["arguments"])
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
+        _, status = os.waitpid(child, os.WUNTRACED)
+        while os.WIFSTOPPED(status):
+            answer(FROZEN)
+            sys.stdin.readline()
+            os.kill(child, signal.SIGCONT)
+            _, status = os.waitpid(child, os.WUNTRACED)
+        answer(os.waitstatus_to_exitcode(status))
+
+
+def answer(word: object) -> None:
+    """Answer a line of standard input."""
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

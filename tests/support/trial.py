@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ poll_min_s = 0.01
 poll_max_s = 0.05
 """
 FILES = 6
+MEMORY = Path("/dev/shm")  # the folders of trials: a disk would wait for each commit
 # Ids and times: only whether they are known counts.
 VOLATILE = re.compile(r"remote_id|remote_batch|before|inode|since_mono|\w+_[nm]?s")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -55,8 +56,15 @@ class Worker:
 
     def apply(self, boundary: int, folder: Path) -> int:
         """Apply the spec there, stop at a boundary, and return the exit code; 0 is no boundary."""
-        env = {"AIHUB_API_KEY": "fake-torture", "AIHUB_API_ROOT": self.root}
-        return self.forks.run(boundary, folder, env, "apply", "job.toml")
+        return self.forks.run(boundary, folder, self._env, "apply", "job.toml")
+
+    def apply_frozen(self, look: Callable[[], None], folder: Path) -> int:
+        """Apply the spec there, call `look` at each boundary, and return the exit code."""
+        return self.forks.run_frozen(look, folder, self._env, "apply", "job.toml")
+
+    @property
+    def _env(self) -> dict[str, str]:
+        return {"AIHUB_API_KEY": "fake-torture", "AIHUB_API_ROOT": self.root}
 
     def get(self, context: str, path: str) -> Any:
         """Ask the API in a context."""
@@ -79,7 +87,7 @@ class Trial:
 
     def __init__(self, worker: Worker, context: str) -> None:
         self.worker, self.context = worker, context
-        self.folder = Path(tempfile.mkdtemp(prefix="torture-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="torture-", dir=MEMORY if MEMORY.is_dir() else None))
         (self.folder / "in").mkdir()
         for number in range(FILES):
             (self.folder / "in" / f"{number}.txt").write_text(f"document {number}")
@@ -112,6 +120,12 @@ class Trial:
     def apply(self, boundary: int = 0) -> int:
         """Apply, and stop at a boundary; gives the exit code."""
         return self.worker.apply(boundary, self.folder)
+
+    def trace(self) -> tuple[int, list[str]]:
+        """Apply to the end, and return the exit code, and the facts on both sides at each boundary, as by `mark`."""
+        marks: list[str] = []
+        code = self.worker.apply_frozen(lambda: marks.append(self.mark()), self.folder)
+        return code, marks
 
     @property
     def output(self) -> str:

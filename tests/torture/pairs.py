@@ -24,7 +24,6 @@ from support.trial import Trial, Worker
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / ".torture"
 CODE = ("runner/**/*.py", "runner/**/*.sql", "fake_server/**/*.py", "tests/torture/*", "tests/support/*")
-CRASHED = 137
 WORKERS = os.cpu_count() or 2
 
 
@@ -65,42 +64,40 @@ class Torture:
     def find_boundaries(self, worker: Worker) -> int:
         """Apply undisturbed, keep its results, and count the boundaries; those that leave like facts are noted."""
         trial = self.trial(worker)
-        assert trial.apply() == 0, trial.output
+        code, marks = trial.trace()
+        assert code == 0, trial.output
         self.undisturbed = trial.documents
         trial.close()
-        for first in itertools.count(1):
-            trial = self.trial(worker)
-            code = trial.apply(first)
-            if code == CRASHED:
-                self.firsts.setdefault(trial.mark(), first)
-            trial.close()
-            if code != CRASHED:
-                self.seen.update(self.firsts)  # each of them is gone on from by itself
-                return first - 1
-        raise AssertionError
+        for first, mark in enumerate(marks, 1):
+            self.firsts.setdefault(mark, first)
+        self.seen.update(self.firsts)  # each of them is gone on from by itself
+        return len(marks)
 
     def try_first(self, worker: Worker, first: int) -> None:
-        """Stop at a boundary and go on; then stop the recovery at each of its boundaries, and go on from there."""
+        """Stop at a boundary and go on; then stop the recovery at each of its boundaries, and go on from there.
+
+        The recovery is traced first, so that only the boundaries that leave new facts cost an apply of their own.
+        """
         begun = time.monotonic()
         trial = self.trial(worker)
         trial.apply(first)
         trial.mark()  # and what was under way on the other side is over
         trial.keep()
         failures = [self._judge(trial, first, 0)]
-        skipped = 0
-        for second in itertools.count(1):
+        trial.go_back()
+        _, marks = trial.trace()
+        new = [second for second, mark in enumerate(marks, 1) if self._is_new(mark)]
+        for second in new:
             trial.go_back()
-            if trial.apply(second) != CRASHED:
-                break
-            if self._is_new(trial.mark()):
-                failures.append(self._judge(trial, first, second))
-            else:
-                skipped += 1
+            trial.apply(second)
+            trial.mark()
+            failures.append(self._judge(trial, first, second))
         trial.close()
         failures = [failure for failure in failures if failure]
         seconds = round(time.monotonic() - begun, 1)
+        pairs = len(marks)
         with self.lock:
-            self.log.add(first=first, pairs=second - 1, skipped=skipped, failures=failures, seconds=seconds)
+            self.log.add(first=first, pairs=pairs, skipped=pairs - len(new), failures=failures, seconds=seconds)
 
     def _judge(self, trial: Trial, first: int, second: int) -> str:
         failure = trial.judge(self.undisturbed)
