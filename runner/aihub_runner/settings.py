@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from aihub_runner.errors import InputError, SpecErrors
+from aihub_runner.errors import InputError
 from aihub_runner.files import read_regular
 from aihub_runner.model import SPEC_ENDING, Secret
-from aihub_runner.spec.diagnostics import Mistake, locate
 from aihub_runner.spec.model import MAX_SPEC_BYTES, Spec, check_context, is_this_machine, parse_spec
-from aihub_runner.system.extras import find_missing
 
 PUBLIC_ROOT = "https://aihub.instabase.com/api"
 SECRETS_FOLDER = Path("/run/secrets")
@@ -44,18 +42,7 @@ def load_spec(path: Path) -> Spec:
         raise InputError(f"{path}: too large for a spec, more than {MAX_SPEC_BYTES} bytes", "name the spec")
     if data.startswith(b"\xef\xbb\xbf"):
         raise InputError(f"{path}: starts with a byte order mark", "save it as UTF-8 without a byte order mark")
-    text = _decode(data, str(path))
-    spec = parse_spec(text, path)
-    _check_installed(spec, text, path)
-    return spec
-
-
-def _check_installed(spec: Spec, text: str, path: Path) -> None:
-    """Raise InputError for formats whose extra is not installed, before anything is paid."""
-    errors = [(place, error) for place, format in enumerate(spec.results.formats) if (error := find_missing(format))]
-    mistakes = [Mistake(("results", "formats", place), error.message, error.hint) for place, error in errors]
-    if mistakes:
-        raise SpecErrors(locate(mistakes, text.replace("\r\n", "\n"), path))
+    return parse_spec(_decode(data, str(path)), path)
 
 
 def _read(path: Path, size: int, hint: str) -> bytes:

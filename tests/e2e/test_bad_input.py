@@ -115,7 +115,7 @@ def test_state_of_a_newer_version_ends_with_5(filled: Project) -> None:
         db.execute("PRAGMA user_version = 99")
     outcome = filled.apply()
     assert outcome.code == 5
-    assert "written by a newer version" in outcome.err
+    assert "written by aihub-runner" in outcome.err
 
 
 def test_state_that_is_damaged_ends_with_5_and_is_left_alone(filled: Project) -> None:

@@ -15,6 +15,7 @@ from aihub_runner.model import Target
 from aihub_runner.plan.identity import run_key, run_settings
 from aihub_runner.settings import load_spec
 from aihub_runner.sources.scan import scan_sources
+from aihub_runner.spec.kinds import render_schema
 from aihub_runner.spec.model import Spec, parse_spec
 
 SHORT = 'files = "in/*"\napp_name = "A"\n'
@@ -168,6 +169,16 @@ def test_spec_mistakes_are_told_all_at_once_in_order() -> None:
     assert [told.split(":")[1] for told in mistakes(text)] == ["2", "3", "5"]
 
 
+def test_missing_extra_is_told_with_all_other_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    told = mistakes('app_name = "A"\n[results]\nformats = ["csv", "xlsx"]\ndir = ""\n')
+    assert [line.split(" / ")[0] for line in told] == [
+        "invoices.toml: files is missing",
+        "invoices.toml:3: xlsx needs XlsxWriter, which is not installed",
+        "invoices.toml:4: results.dir is empty",
+    ]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -252,7 +263,7 @@ def test_any_text_is_a_spec_or_is_refused_in_plain_words(text: str) -> None:
 
 
 def test_schema_for_editors_agrees_with_the_parser() -> None:
-    schema = Spec.model_json_schema()
+    schema = render_schema(Spec)
     jsonschema.Draft202012Validator.check_schema(schema)
     for path in sorted(SPECS.glob("*.toml")):
         jsonschema.validate(tomllib.loads(path.read_text(encoding="utf-8")), schema)

@@ -9,14 +9,10 @@ import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import PurePath
-from types import UnionType
-from typing import Any, NamedTuple, Union, get_args, get_origin
-
-from pydantic import BaseModel
+from typing import Any, NamedTuple
 
 from aihub_runner.errors import InputError
-
-Key = tuple[str | int, ...]
+from aihub_runner.spec.kinds import Flaw, Key, list_keys
 
 # Tables whose keys are free, and tables whose values never appear in messages.
 _FREE = (("run", "keys", "secret"), ("run", "pdf_passwords"), ("run", "webhook", "headers"))
@@ -35,17 +31,6 @@ class Mistake(NamedTuple):
     key: Key
     what: str
     hint: str
-
-
-def list_tables(model: type[BaseModel], at: Key = ()) -> dict[Key, type[BaseModel]]:
-    """List the tables of a model: itself and all tables below it."""
-    found = {at: model}
-    for name, field in model.model_fields.items():
-        optional = get_args(field.annotation) if get_origin(field.annotation) in (Union, UnionType) else ()
-        for kind in (field.annotation, *optional):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                found |= list_tables(kind, (*at, name))
-    return found
 
 
 # Lines
@@ -107,7 +92,7 @@ def _line_of(key: Key, lines: Mapping[Key, int]) -> int:
     return 0
 
 
-# What pydantic does not check
+# Values that are of the right kind, and wrong all the same
 
 
 def find_secrets(content: Any, known: Collection[Key], key: Key = ()) -> Iterator[Mistake]:
@@ -145,29 +130,25 @@ def find_not_json(value: Any, key: Key) -> Iterator[Mistake]:
         yield Mistake(key, f"{_dotted(key)} is not a finite number, {value}", "write a finite number")
 
 
-# Errors of pydantic
+# Values of the wrong kind
 
 
-def explain(error: Any, tables: Mapping[Key, type[BaseModel]]) -> Mistake:
-    """Describe an error of pydantic. A value is shown only if it cannot be a secret."""
-    key: Key = tuple(part for part in error["loc"] if part != "[key]")
-    kind, context = error["type"], error.get("ctx", {})
+def explain(flaw: Flaw, tables: Mapping[Key, Any]) -> Mistake:
+    """Describe a flaw. A value is shown only if it cannot be a secret."""
+    key, kind, context = flaw.key, flaw.kind, flaw.context
     if kind == "extra_forbidden":
         return Mistake(key, f"unknown key {key[-1]!r}", _suggest(key, tables))
     if kind == "missing":
         return Mistake(key, f"{_dotted(key)} is missing", f"add {key[-1]}")
-    if (
-        any(key[: len(place)] == place and len(key) >= len(place) for place in _FREE[1:])
-        and "[key]" not in error["loc"]
-    ):
+    if any(key[: len(place)] == place for place in _FREE[1:]) and not flaw.is_name:
         what = f"{_dotted(key)} is a secret in plain text, or names a variable that a spec cannot read"
         return Mistake(key, what, 'write { env = "AIHUB_SECRET_…" }, and set that variable')
     if kind == "value_error":
         return Mistake(key, f"{_dotted(key)} {context['error']}", _hint(key, str(context["error"])))
     if key == ("name",) and kind.startswith("string_") and kind != "string_type":
-        return Mistake(key, f"name is not {NAME_RULE}{_show(key, error['input'])}", "set name in the spec")
-    words, hint = _WORDS.get(kind, ("is invalid", "see docs/reference.md"))
-    return Mistake(key, f"{_dotted(key)} {words.format(**context)}{_show(key, error['input'])}", hint.format(**context))
+        return Mistake(key, f"name is not {NAME_RULE}{_show(key, flaw.value)}", "set name in the spec")
+    words, hint = _WORDS[kind]
+    return Mistake(key, f"{_dotted(key)} {words.format(**context)}{_show(key, flaw.value)}", hint.format(**context))
 
 
 _WORDS = {
@@ -230,12 +211,12 @@ def _show(key: Key, value: Any) -> str:
     return f", {_SHOW.get(type(value), lambda _: 'a date or time')(value)}"
 
 
-def _suggest(key: Key, tables: Mapping[Key, type[BaseModel]]) -> str:
+def _suggest(key: Key, tables: Mapping[Key, Any]) -> str:
     name, here = str(key[-1]), key[:-1]
     for table, model in tables.items():
-        if name in model.model_fields and table != here:
+        if name in list_keys(model) and table != here:
             where = f"in [{_dotted(table)}]" if table else "at the top, before the first table"
             return f"it belongs {where}"
-    if here in tables and (near := difflib.get_close_matches(name, tables[here].model_fields, 1)):
+    if here in tables and (near := difflib.get_close_matches(name, list_keys(tables[here]), 1)):
         return f"did you mean {near[0]!r}?"
     return "remove it, or see docs/reference.md for all keys"

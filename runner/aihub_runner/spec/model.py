@@ -8,37 +8,43 @@ import re
 import tomllib
 import unicodedata
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
-
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
 
 from aihub_runner.errors import InputError, SpecErrors
 from aihub_runner.model import stem_of
 from aihub_runner.spec.diagnostics import (
     NAME_RULE,
-    Key,
     Mistake,
     explain,
     find_not_json,
     find_secrets,
     is_secret,
-    list_tables,
     locate,
 )
+from aihub_runner.spec.kinds import (
+    Flaw,
+    Key,
+    choice,
+    flag,
+    integer,
+    key,
+    list_keys,
+    list_tables,
+    listed,
+    mapping,
+    number,
+    read_table,
+    string,
+    table,
+)
 from aihub_runner.spec.patterns import expand_pattern
+from aihub_runner.system.extras import find_missing
 
 # Not only dots: the name is also the name of the results folder.
-NAME = r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$"
+NAME = r"[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*"
 NAME_LENGTH = 100
 APP_KEYS = ("app_name", "app_id", "deployment_id")
 MAX_SPEC_BYTES = 1_000_000
@@ -120,79 +126,81 @@ def _check_header(name: str) -> str:
     return name
 
 
-def _list(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _one_or_list(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else _list(value)
-
-
-Text = Annotated[str, Field(min_length=1), AfterValidator(_check_text)]
-Pattern = Annotated[Text, AfterValidator(_check_pattern)]
+TEXT = string(_check_text, shortest=1)
+PATTERN = string(_check_text, _check_pattern, shortest=1)
+SECONDS = number(most=86_400)
+MEGABYTES = number()
 Include = Literal["confidence", "source", "review", "validation"]
 Format = Literal["jsonl", "csv", "xlsx", "parquet"]
-Listed = BeforeValidator(_list)
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-Megabytes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-
-class EnvRef(_Table):
+@dataclass(frozen=True, kw_only=True)
+class EnvRef:
     """A secret, by the name of the variable that contains it."""
 
-    env: Annotated[str, Field(pattern=r"^AIHUB_SECRET_[A-Za-z0-9_]+$")]
+    env: str = key(string(pattern="AIHUB_SECRET_[A-Za-z0-9_]+"))
 
 
-class Keys(_Table):
-    custom: dict[Text, Any] = Field({}, description="Values for the app's custom keys.")
-    secret: dict[Text, Text] = Field({}, description="Aliases in the service's vault for the app's secret keys.")
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    custom: dict[str, Any] = key(mapping(TEXT), {}, "Values for the app's custom keys.")
+    secret: dict[str, str] = key(mapping(TEXT, TEXT), {}, "Aliases in the service's vault for the app's secret keys.")
 
 
-class Webhook(_Table):
-    url: Annotated[Text, AfterValidator(_check_url)] = Field(
-        description="URL that the service calls when a run ends. It needs https, except for this machine."
+@dataclass(frozen=True, kw_only=True)
+class Webhook:
+    url: str = key(
+        string(_check_text, _check_url, shortest=1),
+        description="URL that the service calls when a run ends. It needs https, except for this machine.",
     )
-    headers: dict[Annotated[str, AfterValidator(_check_header)], EnvRef] = Field(
-        {}, description='Headers of that call. Write each value as `{ env = "AIHUB_SECRET_…" }`.'
-    )
-
-
-class Run(_Table):
-    version: Text | None = Field(None, description="Version of the app. Default: the newest production version.")
-    output_workspace: Text | None = Field(None, description="Workspace for the output of runs.")
-    output_dir: Text | None = Field(None, description="Folder of a connected drive for the output of runs.")
-    tags: Annotated[tuple[Text, ...], Listed, AfterValidator(_check_tags)] = Field(
-        (), description=f"Tags for runs, at most {TAGS_LENGTH} characters together."
-    )
-    keys: Keys = Keys()
-    generate_post_process_pdf: bool = Field(False, description="Generate a PDF of each document. Implies `source`.")
-    pdf_passwords: dict[Pattern, EnvRef] = Field(
+    headers: dict[str, EnvRef] = key(
+        mapping(string(_check_header), table(EnvRef)),
         {},
-        description="Passwords of PDF files by path or pattern. The first match counts. "
+        'Headers of that call. Write each value as `{ env = "AIHUB_SECRET_…" }`.',
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    version: str | None = key(TEXT, None, "Version of the app. Default: the newest production version.")
+    output_workspace: str | None = key(TEXT, None, "Workspace for the output of runs.")
+    output_dir: str | None = key(TEXT, None, "Folder of a connected drive for the output of runs.")
+    tags: tuple[str, ...] = key(
+        listed(TEXT, _check_tags), (), f"Tags for runs, at most {TAGS_LENGTH} characters together."
+    )
+    keys: Keys = key(table(Keys), Keys())
+    generate_post_process_pdf: bool = key(flag(), False, "Generate a PDF of each document. Implies `source`.")
+    pdf_passwords: dict[str, EnvRef] = key(
+        mapping(PATTERN, table(EnvRef)),
+        {},
+        "Passwords of PDF files by path or pattern. The first match counts. "
         'Write each value as `{ env = "AIHUB_SECRET_…" }`.',
     )
-    webhook: Webhook | None = None
-    on_lost: Literal["look", "stop"] = Field(
+    webhook: Webhook | None = key(table(Webhook), None)
+    on_lost: Literal["look", "stop"] = key(
+        choice("look", "stop"),
         "look",
-        description="What to do if the response to a start is lost: `look` checks whether the run exists, and starts "
+        "What to do if the response to a start is lost: `look` checks whether the run exists, and starts "
         "it again if it is confirmed absent; `stop` waits for your decision.",
     )
 
 
-class Results(_Table):
-    dir: Annotated[Text, AfterValidator(_check_results_dir)] | None = Field(
-        None, description="Folder of the results, relative to the spec. Default: `results/<name>`."
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    dir: str | None = key(
+        string(_check_text, _check_results_dir, shortest=1),
+        None,
+        "Folder of the results, relative to the spec. Default: `results/<name>`.",
     )
-    include: Annotated[tuple[Include, ...], Listed, AfterValidator(_check_once)] = Field(
-        (), description="Additional data to fetch: `confidence`, `source`, `review`, `validation`."
+    include: tuple[Include, ...] = key(
+        listed(choice(*get_args(Include)), _check_once),
+        (),
+        "Additional data to fetch: `confidence`, `source`, `review`, `validation`.",
     )
-    formats: Annotated[tuple[Format, ...], Listed, AfterValidator(_check_once)] = Field(
+    formats: tuple[Format, ...] = key(
+        listed(choice(*get_args(Format)), _check_once),
         ("jsonl", "csv"),
-        description="Formats of the tables: `jsonl`, `csv`, and with an extra `xlsx` or `parquet`. `documents.jsonl` "
+        "Formats of the tables: `jsonl`, `csv`, and with an extra `xlsx` or `parquet`. `documents.jsonl` "
         "is always written.",
     )
 
@@ -201,63 +209,64 @@ class Results(_Table):
         return self.dir or f"results/{name}"
 
 
-class Limits(_Table):
-    files_per_batch: int = Field(1000, ge=1, le=1_000_000, description="Most files in a batch, and in a run.")
-    file_size_mb: Megabytes = Field(50, description="Largest file to send, in MB of 1,048,576 bytes.")
-    spreadsheet_size_mb: Megabytes = Field(10, description="Spreadsheets (.csv, .xls, .xlsx) must be smaller.")
-    part_threshold_mb: Megabytes = Field(10, description="Files larger than this, in MB, are sent in parts.")
-    parallel_uploads: int = Field(16, ge=1, le=256, description="Most files to upload at once.")
-    parallel_runs: int = Field(10, ge=1, le=256, description="Most runs in progress at once.")
-    connect_timeout_s: Seconds = Field(10, description="Longest wait for a connection, in seconds.")
-    read_timeout_s: Seconds = Field(120, description="Longest wait for a response, in seconds.")
-    poll_min_s: Seconds = Field(0.5, description="Shortest pause between polls of a run, in seconds.")
-    poll_max_s: Seconds = Field(30, description="Longest pause between polls of a run, in seconds.")
-    settle_s: Seconds = Field(60, description="Longest delay until the service lists a new batch or run, in seconds.")
-    on_unsupported: Literal["report", "ignore", "send"] = Field(
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    files_per_batch: int = key(integer(1, 1_000_000), 1000, "Most files in a batch, and in a run.")
+    file_size_mb: float = key(MEGABYTES, 50, "Largest file to send, in MB of 1,048,576 bytes.")
+    spreadsheet_size_mb: float = key(MEGABYTES, 10, "Spreadsheets (.csv, .xls, .xlsx) must be smaller.")
+    part_threshold_mb: float = key(MEGABYTES, 10, "Files larger than this, in MB, are sent in parts.")
+    parallel_uploads: int = key(integer(1, 256), 16, "Most files to upload at once.")
+    parallel_runs: int = key(integer(1, 256), 10, "Most runs in progress at once.")
+    connect_timeout_s: float = key(SECONDS, 10, "Longest wait for a connection, in seconds.")
+    read_timeout_s: float = key(SECONDS, 120, "Longest wait for a response, in seconds.")
+    poll_min_s: float = key(SECONDS, 0.5, "Shortest pause between polls of a run, in seconds.")
+    poll_max_s: float = key(SECONDS, 30, "Longest pause between polls of a run, in seconds.")
+    settle_s: float = key(SECONDS, 60, "Longest delay until the service lists a new batch or run, in seconds.")
+    on_unsupported: Literal["report", "ignore", "send"] = key(
+        choice("report", "ignore", "send"),
         "report",
-        description="Files of unsupported types: skip and `report` them, `ignore` them, or `send` them.",
+        "Files of unsupported types: skip and `report` them, `ignore` them, or `send` them.",
     )
-    max_runs: int | None = Field(None, ge=0, description="Most runs to start in one apply. Default: no limit.")
+    max_runs: int | None = key(integer(0), None, "Most runs to start in one apply. Default: no limit.")
 
-    @model_validator(mode="after")
-    def _check_polls(self) -> Limits:
+    def __post_init__(self) -> None:
         if self.poll_min_s > self.poll_max_s:
             raise ValueError(f"have poll_min_s larger than poll_max_s, {self.poll_min_s:g} and {self.poll_max_s:g}")
-        return self
 
 
-class Spec(_Table):
-    name: Annotated[str, Field(pattern=NAME, max_length=NAME_LENGTH)] = Field(
-        "", description=f"Name of the job, and part of the batch names: {NAME_RULE}. Default: the stem of the file."
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    name: str = key(
+        string(pattern=NAME, longest=NAME_LENGTH),
+        "",
+        f"Name of the job, and part of the batch names: {NAME_RULE}. Default: the stem of the file.",
     )
-    files: Annotated[
-        tuple[Pattern, ...],
-        BeforeValidator(_one_or_list, json_schema_input_type=str | list[str]),
-        AfterValidator(_check_files),
-    ] = Field(description="A pattern or a list of patterns, relative to the spec. See Patterns.")
-    allow_empty: bool = Field(
-        False,
-        description="Allow a pattern of `files` to match nothing after it matched files. Else the exit code is 3.",
+    files: tuple[str, ...] = key(
+        listed(PATTERN, _check_files, or_one=True),
+        description="A pattern or a list of patterns, relative to the spec. See Patterns.",
     )
-    app_name: Text | None = Field(None, description="Name of the app. Or set `app_id` or `deployment_id`.")
-    app_id: Text | None = Field(None, description="Id of the app.")
-    deployment_id: Text | None = Field(
-        None, description="Id of the deployment to run. Cannot be combined with `owner` or `output_workspace`."
+    allow_empty: bool = key(
+        flag(), False, "Allow a pattern of `files` to match nothing after it matched files. Else the exit code is 3."
     )
-    owner: Text | None = Field(None, description="Owner of the app. Leave it out for your own apps.")
-    context: Annotated[str, AfterValidator(check_context)] | None = Field(
+    app_name: str | None = key(TEXT, None, "Name of the app. Or set `app_id` or `deployment_id`.")
+    app_id: str | None = key(TEXT, None, "Id of the app.")
+    deployment_id: str | None = key(
+        TEXT, None, "Id of the deployment to run. Cannot be combined with `owner` or `output_workspace`."
+    )
+    owner: str | None = key(TEXT, None, "Owner of the app. Leave it out for your own apps.")
+    context: str | None = key(
+        string(check_context),
         None,
-        description='The IB-Context: the account whose units are spent. `""` is the community account. Default: '
-        "AIHUB_CONTEXT.",
+        'The IB-Context: the account whose units are spent. `""` is the community account. Default: AIHUB_CONTEXT.',
     )
-    workspace: Text | None = Field(None, description="Workspace for the batches.")
-    run: Run = Run()
-    results: Results = Results()
-    limits: Limits = Limits()
+    workspace: str | None = key(TEXT, None, "Workspace for the batches.")
+    run: Run = key(table(Run), Run())
+    results: Results = key(table(Results), Results())
+    limits: Limits = key(table(Limits), Limits())
 
 
 TABLES = list_tables(Spec)
-KNOWN: set[Key] = {(*table, name) for table, model in TABLES.items() for name in model.model_fields}
+KNOWN: set[Key] = {(*at, name) for at, model in TABLES.items() for name in list_keys(model)}
 
 
 def parse_spec(text: str, path: PurePath) -> Spec:
@@ -266,14 +275,16 @@ def parse_spec(text: str, path: PurePath) -> Spec:
     content = _load_toml(text, path)
     mistakes = [*find_secrets(content, KNOWN), *_check_app(content)]
     mistakes += find_not_json(_table(content, "run", "keys", "custom"), ("run", "keys", "custom"))
-    found = _validate({"name": stem_of(path), **content})
-    if isinstance(found, Spec):
-        mistakes += _check_results(found)
+    mistakes += _check_installed(content)
+    flaws: list[Flaw] = []
+    spec = read_table(Spec, {"name": stem_of(path), **content}, (), flaws)
+    if spec:
+        mistakes += _check_results(spec)
         if not mistakes:
-            return found
-    else:
-        secret = {mistake.key for mistake in mistakes}
-        mistakes += [one for one in found if one.key not in secret and not is_secret(one.key or ("",), KNOWN)]
+            return spec
+    secret = {mistake.key for mistake in mistakes}
+    found = [explain(flaw, TABLES) for flaw in flaws]
+    mistakes += [one for one in found if one.key not in secret and not is_secret(one.key or ("",), KNOWN)]
     raise SpecErrors(locate(mistakes, text, path))
 
 
@@ -309,13 +320,6 @@ def _is_deep(content: dict[str, Any]) -> bool:
     return bool(level)
 
 
-def _validate(content: dict[str, Any]) -> Spec | list[Mistake]:
-    try:
-        return Spec.model_validate(content)
-    except ValidationError as error:
-        return [explain(one, TABLES) for one in error.errors(include_url=False)]
-
-
 def _check_app(content: Mapping[str, Any]) -> Iterator[Mistake]:
     given = [key for key in content if key in APP_KEYS]
     if len(given) != 1:
@@ -327,6 +331,14 @@ def _check_app(content: Mapping[str, Any]) -> Iterator[Mistake]:
         for key in clashes:
             what = f"deployment_id cannot be combined with owner or output_workspace, {key[-1]} is set"
             yield Mistake(key, what, f"remove {key[-1]}, the deployment has its own")
+
+
+def _check_installed(content: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Find formats whose extra is not installed, before anything is paid."""
+    formats = _table(content, "results").get("formats")
+    for place, format in enumerate(formats if isinstance(formats, list) else ()):
+        if isinstance(format, str) and (error := find_missing(format)):
+            yield Mistake(("results", "formats", place), error.message, error.hint)
 
 
 def _check_results(spec: Spec) -> Iterator[Mistake]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from aihub_runner.errors import EXIT_CODES
-from aihub_runner.spec.diagnostics import Key
+from aihub_runner.spec.kinds import Key, render_schema
 from aihub_runner.spec.model import TABLES
 
 PATTERNS = """\
@@ -78,9 +78,9 @@ def _render_title(table: Key) -> str:
 
 
 def _render_table(table: Key) -> str:
-    schema = TABLES[table].model_json_schema()
+    schema = render_schema(TABLES[table])
     rows = [
-        (f"`{name}`", _render_type(field), _render_default(field, name in schema.get("required", ())), text)
+        (f"`{name}`", _render_type(field), _render_default(field, name in schema["required"]), text)
         for name, field in schema["properties"].items()
         if (text := field.get("description"))
     ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
-from importlib.util import find_spec
 
 from aihub_runner.errors import InputError
 
@@ -14,7 +14,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = {"xlsx": ("xlsxwriter", "XlsxWriter"), "
 def find_missing(format: str) -> InputError | None:
     """Return an error if a format needs a package that is not installed; else None."""
     module, package = EXTRAS.get(format, ("", ""))
-    if not module or find_spec(module):
+    if not module or importlib.util.find_spec(module):
         return None
     how = f"run pip install 'aihub-runner[{format}]'"
     return InputError(f"{format} needs {package}, which is not installed", how)
