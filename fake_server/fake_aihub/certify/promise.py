@@ -50,7 +50,7 @@ class Skipped(Exception):
 
 NO_BATCH = 999_999_999_999
 NO_UUID = "00000000-0000-4000-8000-000000000000"
-GROUPS = ("access", "batches", "uploads", "files", "secrets", "runs")
+GROUPS = ("access", "batches", "uploads", "files", "vault", "runs")
 
 
 def load_promises() -> list[Promise]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import responses as REASONS
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,7 +14,7 @@ from fake_aihub.controls.fault_scripts import REWRITES, Fault
 from fake_aihub.controls.rewrites import rewrite
 from fake_aihub.world.clock import SKEW_S
 
-NOT_KEPT = ("knobs", "faulted", "transport")
+NOT_KEPT = ("knobs", "faulted", "transport", "late")
 
 
 @dataclass(slots=True)
@@ -67,96 +68,76 @@ async def read_whole(receive: Receive) -> bytes:
     return body
 
 
-def with_deliveries(app: ASGIApp, striking: Sequence[Fault], late: list[Late]) -> ASGIApp:
+def with_deliveries(app: ASGIApp, striking: Sequence[Fault]) -> ASGIApp:
     """Wrap an app with these faults: response faults on the outside, delivery faults inside."""
-    for fault in striking:
-        if fault.do == "twice":
-            app = _twice(app, fault)
-        elif fault.do == "late":
-            app = _postponed(app, fault, late)
-    if rewrites := [fault for fault in striking if fault.do in REWRITES]:
-        app = _rewritten(app, rewrites)
-    for fault in striking:
-        if fault.do == "interim":
-            app = _announced(app, fault)
-        elif fault.do == "surplus":
-            app = _given_twice(app)
+    for change in (_INSIDE, _REWRITES, _OUTSIDE):
+        for fault in striking:
+            if fault.do in change:
+                app = partial(change[fault.do], app, fault)
     return app
 
 
-def _twice(app: ASGIApp, fault: Fault) -> ASGIApp:
-    async def twice(scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_whole(receive)
-        # The scope describes the response that the client gets.
-        scopes = [scope, _copy(scope)] if fault.items == 1 else [_copy(scope), scope]
-        answers = [await _collect(app, one, body) for one in scopes]
-        await answers[fault.items - 1].give(send)
-
-    return twice
+async def _twice(app: ASGIApp, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
+    body = await read_whole(receive)
+    # The scope describes the response that the client gets.
+    scopes = [scope, _copy(scope)] if fault.items == 1 else [_copy(scope), scope]
+    answers = [await _collect(app, one, body) for one in scopes]
+    await answers[fault.items - 1].give(send)
 
 
-def _postponed(app: ASGIApp, fault: Fault, late: list[Late]) -> ASGIApp:
-    async def postponed(scope: Scope, receive: Receive, send: Send) -> None:
-        body = await read_whole(receive)
-        if fault.when == "after":
-            answer = await _collect(app, scope, body)
-        else:
-            scope["faulted"] = True
-            headers = [(b"content-type", b"application/json")] if fault.body else []
-            headers += [(key.lower().encode(), value.encode()) for key, value in fault.headers.items()]
-            start = {"type": "http.response.start", "status": fault.status, "headers": headers}
-            answer = Answer(start, b"" if fault.status == 204 else fault.body.encode(errors="replace"))
-        late.append(Late(fault.until, _copy(scope), body, fault.seconds))
-        await answer.give(send)
-
-    return postponed
+async def _postpone(app: ASGIApp, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
+    body = await read_whole(receive)
+    if fault.when == "after":
+        answer = await _collect(app, scope, body)
+    else:
+        scope["faulted"] = True
+        headers = [(b"content-type", b"application/json")] if fault.body else []
+        headers += [(key.lower().encode(), value.encode()) for key, value in fault.headers.items()]
+        start = {"type": "http.response.start", "status": fault.status, "headers": headers}
+        answer = Answer(start, b"" if fault.status == 204 else fault.body.encode(errors="replace"))
+    scope["late"].append(Late(fault.until, _copy(scope), body, fault.seconds))
+    await answer.give(send)
 
 
-def _rewritten(app: ASGIApp, faults: Sequence[Fault]) -> ASGIApp:
-    async def rewritten(scope: Scope, receive: Receive, send: Send) -> None:
-        answer = Answer()
-        await app(scope, receive, answer.take)
-        for fault in faults:
-            status, body = rewrite(fault, scope["operation"], scope["path"], answer.start["status"], answer.body)
-            scope["faulted"] = scope.get("faulted", False) or body != answer.body
-            answer = Answer({**answer.start, "status": status}, body)
-        await answer.give(send)
-
-    return rewritten
+async def _rewrite(app: ASGIApp, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
+    answer = Answer()
+    await app(scope, receive, answer.take)
+    status, body = rewrite(fault, scope["operation"], scope["path"], answer.start["status"], answer.body)
+    scope["faulted"] = scope.get("faulted", False) or body != answer.body
+    await Answer({**answer.start, "status": status}, body).give(send)
 
 
-def _announced(app: ASGIApp, fault: Fault) -> ASGIApp:
-    async def announced(scope: Scope, receive: Receive, send: Send) -> None:
-        # ASGI servers do not support interim responses, so write to the transport directly.
-        reason = REASONS.get(fault.status, "Interim")
-        lines = [f"HTTP/1.1 {fault.status} {reason}", *(f"{key}: {value}" for key, value in fault.headers.items())]
-        has_begun = False
+async def _announce(app: ASGIApp, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
+    # ASGI servers do not support interim responses, so write to the transport directly.
+    reason = REASONS.get(fault.status, "Interim")
+    lines = [f"HTTP/1.1 {fault.status} {reason}", *(f"{key}: {value}" for key, value in fault.headers.items())]
+    has_begun = False
 
-        async def announce(message: Message) -> None:
-            nonlocal has_begun
-            if not has_begun:
-                has_begun = True
-                for _ in range(fault.items):
-                    scope["transport"].write("\r\n".join([*lines, "", ""]).encode())
-                await asyncio.sleep(fault.seconds)
-            await send(message)
+    async def announce(message: Message) -> None:
+        nonlocal has_begun
+        if not has_begun:
+            has_begun = True
+            for _ in range(fault.items):
+                scope["transport"].write("\r\n".join([*lines, "", ""]).encode())
+            await asyncio.sleep(fault.seconds)
+        await send(message)
 
-        await app(scope, receive, announce)
-
-    return announced
+    await app(scope, receive, announce)
 
 
-def _given_twice(app: ASGIApp) -> ASGIApp:
-    async def given_twice(scope: Scope, receive: Receive, send: Send) -> None:
-        answer = Answer()
-        await app(scope, receive, answer.take)
-        await answer.give(send)
-        status, body = answer.start["status"], answer.body
-        head = f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}\r\nContent-Type: application/json\r\n"
-        head += "\r\n" if status == 204 else f"Content-Length: {len(body)}\r\n\r\n"
-        scope["transport"].write(head.encode() + body)
+async def _give_twice(app: ASGIApp, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
+    answer = Answer()
+    await app(scope, receive, answer.take)
+    await answer.give(send)
+    status, body = answer.start["status"], answer.body
+    head = f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}\r\nContent-Type: application/json\r\n"
+    head += "\r\n" if status == 204 else f"Content-Length: {len(body)}\r\n\r\n"
+    scope["transport"].write(head.encode() + body)
 
-    return given_twice
+
+_INSIDE = {"twice": _twice, "late": _postpone}
+_REWRITES = dict.fromkeys(REWRITES, _rewrite)
+_OUTSIDE = {"interim": _announce, "surplus": _give_twice}
 
 
 def _copy(scope: Scope) -> Scope:

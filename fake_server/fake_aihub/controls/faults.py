@@ -62,10 +62,11 @@ class Faults:
                 await _refuse(scope, receive, send, f"X-Fake-Fault: {error}")
                 return
             await self._deliver_late(app, scope["operation"])
+            scope["late"] = self.late
             scope["knobs"] = [fault for fault in striking if fault.do in KNOBS]
             skew = SKEW_S.set(sum(fault.seconds for fault in knobs_of(scope, "skew")))
             try:
-                await _play(striking, with_deliveries(app, striking, self.late), scope, receive, send)
+                await _play(striking, with_deliveries(app, striking), scope, receive, send)
             finally:
                 SKEW_S.reset(skew)
 
