@@ -262,8 +262,8 @@ def test_sdk_writes_reads_and_deletes_files(fake: FakeAIHub) -> None:
     sdk.files.write(path, b"0123456789")
     assert sdk.files.read(path) == b"0123456789"
     assert sdk.files.read(path, range="bytes=0-4", ib_retry_config="{retries:3,backoff-seconds:5}") == b"01234"
-    assert sdk.files.get_file_metadata(path).headers["content-length"] == "10"
-    assert sdk.files.get_file_metadata(f"/{FOLDER}").headers["content-type"] == "application/json"
+    assert sdk.files.get_file_metadata(path).headers["Content-Length"] == "10"
+    assert sdk.files.get_file_metadata(f"/{FOLDER}").headers["Content-Type"] == "application/json"
     sdk.files.delete(path)
     [job_id] = fake.world.jobs
     fake.clock.advance(1)

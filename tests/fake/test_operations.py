@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 
@@ -51,6 +51,8 @@ def names(kind: Any, where: str = "") -> dict[str, Any]:
 
 
 def simple(kind: Any) -> str:
+    if get_origin(kind) is Annotated:
+        return simple(get_args(kind)[0])
     if isinstance(kind, Mapping):
         return "object"
     if isinstance(kind, list):

@@ -12,6 +12,7 @@ from fake_aihub.api.auth import context_of, user_of
 from fake_aihub.api.mixups import meant_batch
 from fake_aihub.api.service import Service, answer
 from fake_aihub.api.validation import check_name, read_body, read_count
+from fake_aihub.contract.shapes import is_digits
 from fake_aihub.controls.faults import hidden_since, page_of
 from fake_aihub.world.entities import ApiError, Batch, File
 
@@ -38,7 +39,7 @@ def render_batch(batch: Batch) -> dict[str, Any]:
 def find_batch(service: Service, request: Request) -> Batch:
     """Return the batch in the path of a request. Raises ApiError 404."""
     text = request.path_params["batch_id"]
-    if not (text.isascii() and text.isdigit()):
+    if not is_digits(text):
         raise ApiError(404, f"Batch with ID {text[:50]} does not exist.")
     return service.world.get_batch(context_of(request), int(text[:18]))
 
@@ -49,8 +50,6 @@ async def create_batch(service: Service, request: Request) -> Response:
     user = user_of(request)
     if user == "service" and not given.get("workspace"):
         raise ApiError(400, "A service account must name a workspace.")
-    if not given["name"] or len(given["name"]) > 255:
-        raise ApiError(400, "The name of a batch has 1 to 255 characters.")
     workspace = given.get("workspace", "My Workspace")
     batch = service.world.create_batch(context_of(request), given["name"], workspace, user)
     return answer(200, {"id": meant_batch(service, request, batch).id})

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from fake_aihub.api.auth import context_of
 from fake_aihub.api.service import Service, answer
 from fake_aihub.api.validation import check_name, read_body
+from fake_aihub.contract.shapes import is_digits
 from fake_aihub.world.entities import ApiError, Session
 
 
@@ -15,14 +16,11 @@ async def open_session(service: Service, request: Request) -> Response:
     """POST /v2/batches/multipart-upload"""
     given = await read_body(service, request)
     batch = service.world.get_batch(context_of(request), given["batch_id"])
-    size = str(given["file_size"])
-    if not (size.isascii() and size.isdigit()):
-        raise ApiError(400, "file_size is not a number.")
     session = service.world.open_session(
         context=batch.context,
         batch_id=batch.id,
         name=check_name(given["filename"]),
-        size=int(size[:18]),
+        size=int(str(given["file_size"])[:18]),
         part_size=service.part_size,
     )
     made = answer(201, {"session_id": session.id, "part_size": session.part_size})
@@ -40,7 +38,7 @@ def _find_session(service: Service, request: Request) -> Session:
 async def put_part(service: Service, request: Request) -> Response:
     """PUT /v2/batches/multipart-upload/sessions/{session_id}/parts/{part_num}"""
     session, text = _find_session(service, request), request.path_params["part_num"]
-    if not (text.isascii() and text.isdigit()) or int(text[:18]) < 1:
+    if not is_digits(text) or int(text[:18]) < 1:
         raise ApiError(400, "Part numbers start at 1.")
     number = int(text[:18])
     digest, size = await service.world.blobs.store(request.stream())

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from fake_aihub.api.service import Service
 from fake_aihub.contract.operations import BY_ID, Operation
-from fake_aihub.contract.shapes import Kind, Shape, describe
+from fake_aihub.contract.shapes import Kind, Shape, describe, is_digits
 from fake_aihub.world.entities import ApiError
 
 MAX_NAME = 255
@@ -38,7 +38,7 @@ def check_query(service: Service, request: Request) -> None:
 
 def _fits(kind: Kind, text: str) -> bool:
     if kind is int:
-        return text.isascii() and text.isdigit()
+        return is_digits(text)
     if kind is bool:
         return text.lower() in FLAGS
     origin: Any = get_origin(kind)
@@ -91,13 +91,9 @@ def _without_nulls(value: Any, kind: Kind) -> Any:
 
 
 def read_count(request: Request, name: str, default: int, at_most: int | None = None) -> int:
-    """Read a number from the query. Raises ApiError 400 if it is invalid or negative."""
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit()):
-        raise ApiError(400, f"{name} is not a number.")
-    return min(int(text[:18]), at_most) if at_most is not None else int(text[:18])
+    """Read a number from the query, which `check_query` has checked."""
+    number = int(request.query_params.get(name, str(default))[:18])
+    return number if at_most is None else min(number, at_most)
 
 
 def read_flag(request: Request, name: str, default: bool) -> bool:

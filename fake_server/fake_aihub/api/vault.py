@@ -50,8 +50,6 @@ def _render(secret: Secret) -> dict[str, Any]:
 async def create_secret(service: Service, request: Request) -> Response:
     """POST /v2/aihub/secrets"""
     given = await read_body(service, request)
-    if not given["alias"]:
-        raise ApiError(400, "alias must not be empty.")
     context = context_of(request)
     if (context, given["alias"]) in service.world.secrets:
         raise ApiError(409, "A secret with this alias exists.")

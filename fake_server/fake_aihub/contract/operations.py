@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Predicate
+from annotated_types import Len, MinLen, Predicate
 
-from fake_aihub.contract.shapes import Kind, Shape, is_digits
+from fake_aihub.contract.shapes import Count, Kind, Shape, is_digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,10 @@ class Operation:
     default_error: bool = True
 
 
+DIGITS = Annotated[str, Predicate(is_digits), "a text of digits"]
+ALIAS = Annotated[str, MinLen(1), "a text that is not empty"]
+SIZE = Annotated[int | str, Predicate(lambda value: is_digits(str(value))), "a whole number from 0"]
+BATCH = Shape({"name": Annotated[str, Len(1, 255), "a text of 1 to 255 characters"], "workspace": str}, ["name"])
 # The description has a whole number. The vendor's curl sample sends a string.
 BATCH_ID = Annotated[int | str, Predicate(lambda value: isinstance(value, int) or is_digits(value)), "a whole number"]
 FLAGS = ("include_review_results", "include_confidence_scores", "include_validation_results", "include_source_info")
@@ -67,13 +71,13 @@ SECRET: Mapping[str, Kind] = {
     "allowed_workspaces_type": Literal["ALL", "SOME", "NONE"],
     "allowed_workspaces": [str],
 }
-AUDIT_TEXTS = ("log_type", "email", "start_time", "end_time")
-AUDIT_BODY = Shape({"start": int, "size": int, **dict.fromkeys(AUDIT_TEXTS, str)})
+AUDIT_RANGE: Mapping[str, Kind] = {"start": Count, "size": Count, "start_time": DIGITS, "end_time": DIGITS}
+AUDIT_BODY = Shape({**AUDIT_RANGE, "log_type": str, "email": str})
 BATCHES_QUERY = Shape({"workspace": str, "username": str, "limit": int, "offset": int})
-UPLOAD_BODY = Shape({"batch_id": int, "filename": str, "file_size": int | str}, ["batch_id", "filename", "file_size"])
+UPLOAD_BODY = Shape({"batch_id": int, "filename": str, "file_size": SIZE}, ["batch_id", "filename", "file_size"])
 END_BODY = Shape({"action": Literal["commit", "abort"], "parts": [{"part_num": int, "part_id": str}]}, ["action"])
 NODE_QUERY = Shape({"expect-node-type": Literal["file", "folder"]}, ["expect-node-type"])
-NEW_SECRET = Shape(SECRET, ["alias", "value", "allowed_workspaces_type"])
+NEW_SECRET = Shape({**SECRET, "alias": ALIAS}, ["alias", "value", "allowed_workspaces_type"])
 FILES_QUERY = Shape({"page_size": int, "start_token": str})
 RETRY = ("IB-Context", "IB-Retry-Config")
 MULTIPART = "/v2/batches/multipart-upload"
@@ -85,7 +89,7 @@ NODE = "/v2/files/{path}"
 SECRETS = "/v2/aihub/secrets"
 
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("createBatch", "POST", "/v2/batches", (200,), body=Shape({"name": str, "workspace": str}, ["name"])),
+    Operation("createBatch", "POST", "/v2/batches", (200,), body=BATCH),
     Operation("listBatches", "GET", "/v2/batches", (200,), query=BATCHES_QUERY, default_error=False),
     Operation("createMultipartUploadSession", "POST", MULTIPART, (201, 404), body=UPLOAD_BODY),
     Operation("uploadMultipartPart", "PUT", f"{SESSION}/parts/{{part_num}}", (201,), is_binary=True),
