@@ -33,11 +33,17 @@ docs: $(VENV)/.installed
 	$(BIN)/python -m aihub_runner.spec.reference > docs/reference.md
 	$(BIN)/python -m fake_aihub.docs.pages docs
 
+# One comparison, as `make bench CASE=A ROUNDS=5`, or every benchmark.
 bench: $(VENV)/.installed-dev
+ifdef CASE
+	$(BIN)/python tests/bench/bench_speed.py $(CASE) $(ROUNDS)
+else
 	$(BIN)/python tests/bench/bench_fake.py
 	$(BIN)/python tests/bench/bench_load.py
 	$(BIN)/python tests/bench/bench_report.py
 	$(BIN)/python tests/bench/bench_results.py
+	$(BIN)/python tests/bench/bench_speed.py
+endif
 
 torture: $(VENV)/.installed-dev
 	PYTHONPATH=tests $(BIN)/python tests/torture/pairs.py
