@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.apply.claim import claim_run
+from aihub_runner.apply.climb import Climb
 from aihub_runner.apply.fetch import fetch_results
 from aihub_runner.apply.look import await_twin, find_batch, find_run, poll_run
 from aihub_runner.apply.steps import (
@@ -46,6 +47,8 @@ from aihub_runner.system.shortage import find_shortage
 
 LOOKING_THREADS = 4
 YOUNG_WAIT_S = 0.5
+GATHER_S = 0.05  # outcomes of uploads that come within this time are recorded together
+WORK_BYTES = 1 << 18  # to find how many uploads at once pay, these count as much as a request
 
 # If the machine lacks something: how often in a row to try a step, and how often more for each step in flight.
 TRIES_SHORT = 5
@@ -140,7 +143,7 @@ class Engine:
         self._executor = executor or ThreadPoolExecutor(parallel_uploads + parallel_runs, "work")
         self._looking = ThreadPoolExecutor(LOOKING_THREADS + parallel_runs, "look")
         self._paying = ThreadPoolExecutor(parallel_runs, "pay")
-        self._parallel_uploads = parallel_uploads
+        self._climb = Climb(parallel_uploads, clock)
         self._uploads: deque[SendFile] = deque()
         self._uploading = 0
         self._uploading_since = 0.0
@@ -155,7 +158,7 @@ class Engine:
     @property
     def wants_uploads(self) -> bool:
         """Whether the upload threads will soon run out of work."""
-        return len(self._uploads) < self._parallel_uploads
+        return len(self._uploads) < self._climb.most
 
     @property
     def is_idle(self) -> bool:
@@ -203,7 +206,7 @@ class Engine:
 
     def _start_due(self) -> None:
         rests = self.clock() < self._resume_s
-        while self._uploads and self._uploading < self._parallel_uploads and not rests:
+        while self._uploads and self._uploading < self._climb.limit and not rests:
             if not self._uploading:
                 self._uploading_since = self.clock()
             self._uploading += 1
@@ -212,20 +215,31 @@ class Engine:
             self._start(heapq.heappop(self._timers)[2])
 
     def wait(self, at_most_s: float) -> list[Done]:
-        """Start what is due, wait for outcomes, and return them all; none after `at_most_s`."""
+        """Start what is due, wait for outcomes, and return them all; none after `at_most_s`.
+
+        Where only uploads have ended and others are in flight, wait a moment for theirs.
+        """
+        self._start_unless_stopped()
+        if self._timers and not self.client.stop.is_set():
+            at_most_s = min(at_most_s, max(0.0, self._timers[0][0] - self.clock()))
+        outcomes: list[Done] = []
+        until_s = self.clock() + at_most_s
+        gathers = False
+        try:
+            while True:
+                step, future = self._done.get(timeout=max(0.0, until_s - self.clock()))
+                outcomes += self._finish(step, future)
+                self._start_unless_stopped()
+                if not isinstance(step, SendFile) or not self._uploading:
+                    until_s = 0.0
+                elif not gathers:
+                    until_s, gathers = self.clock() + GATHER_S, True
+        except Empty:
+            return outcomes
+
+    def _start_unless_stopped(self) -> None:
         if not self.client.stop.is_set():
             self._start_due()
-            if self._timers:
-                at_most_s = min(at_most_s, max(0.0, self._timers[0][0] - self.clock()))
-        outcomes: list[Done] = []
-        try:
-            item = self._done.get(timeout=at_most_s)
-            while True:
-                outcomes += self._finish(*item)
-                item = self._done.get_nowait()
-        except Empty:
-            pass
-        return outcomes
 
     def _finish(self, step: Step, future: Future[Outcome]) -> list[Done]:
         self._in_flight -= 1
@@ -233,6 +247,7 @@ class Engine:
             now_s = self.clock()
             self.upload_s += now_s - self._uploading_since
             self._uploading_since = now_s
+            self._climb.finish(1 + step.member.size / WORK_BYTES, self._uploading)
             self._uploading -= 1
         outcome = future.result()
         if not (isinstance(outcome, Failed) and isinstance(outcome.error, Shortage) and outcome.error.transient):
@@ -250,7 +265,7 @@ class Engine:
 
     def _repeat_with_fewer(self, step: Step) -> None:
         if isinstance(step, SendFile):
-            self._parallel_uploads = max(1, min(self._parallel_uploads, self._uploading))
+            self._climb.lower(min(self._climb.limit, self._uploading))
             self._resume_s = self.clock() + SHORT_WAIT_S
             self._uploads.appendleft(step)
         else:

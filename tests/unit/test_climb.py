@@ -1,0 +1,54 @@
+"""How many uploads at once, found on simulated services with a clock of their own."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+import pytest
+
+from aihub_runner.apply.climb import START, Climb
+
+
+def send(files: int, seconds: Callable[[int], float], most: int = 64) -> tuple[Climb, float]:
+    """Send files to a service where one takes `seconds` with so many in flight; return files per second at the end."""
+    now_s = 0.0
+    climb = Climb(most, lambda: now_s)
+    ends: list[float] = []
+    halfway_s = 0.0
+    for left in range(files, 0, -1):
+        while len(ends) < min(climb.limit, left):
+            heapq.heappush(ends, now_s + seconds(len(ends) + 1))
+        in_flight = len(ends)
+        now_s = heapq.heappop(ends)
+        climb.finish(1.0, in_flight)
+        if left == files // 2:
+            halfway_s = now_s
+    return climb, (files // 2 - 1) / (now_s - halfway_s)
+
+
+def test_climb_reaches_the_most_where_more_at_once_are_faster() -> None:
+    climb, rate = send(3000, lambda _: 0.05)
+    assert climb.limit == 64
+    assert rate > 0.9 * 64 / 0.05
+
+
+@pytest.mark.parametrize("capacity", [5, 20, 40])
+def test_climb_settles_near_the_best_where_a_service_slows_down_under_load(capacity: int) -> None:
+    climb, rate = send(6000, lambda busy: 0.05 * max(1.0, busy / capacity) ** 2)
+    assert rate > 0.9 * capacity / 0.05
+    assert climb.limit <= 1.3 * capacity
+
+
+def test_climb_uses_fewer_where_more_are_no_faster() -> None:
+    climb, _ = send(6000, lambda busy: 0.001 * busy)
+    assert climb.limit <= START
+
+
+def test_climb_stays_within_what_is_allowed() -> None:
+    assert send(1000, lambda _: 0.05, most=3)[0].limit == 3
+    climb, _ = send(1000, lambda _: 0.05)
+    climb.lower(2)
+    assert (climb.limit, climb.most) == (2, 2)
+    climb.lower(0)
+    assert climb.limit == 1
