@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -129,3 +131,13 @@ def test_architecture_shows_the_tree_as_it_is_on_the_disk(package: str) -> None:
     there = {path.relative_to(home.parent).as_posix() for path in home.rglob("*") if path.suffix != ".pyc"}
     there = {path for path in there if (home.parent / path).is_file() and not path.endswith("__init__.py")}
     assert shown == there - {f"{package}/py.typed"}
+
+
+HEAVY = ("asyncio", "email", "filelock", "jinja2", "pydantic", "requests", "rich", "starlette", "urllib3")
+
+
+@pytest.mark.parametrize("command", ["main", "validate", "plan", "status"])
+def test_commands_that_send_nothing_start_without_slow_imports(command: str) -> None:
+    code = f"import sys, aihub_runner.cli.{command}\nprint(*sys.modules)"
+    started = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(started.stdout.split()) & {*HEAVY} == set()

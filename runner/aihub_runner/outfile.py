@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aihub_runner.errors import InputError
 from aihub_runner.files import Draft, File, explain_disk
-from aihub_runner.text.shown import show_bytes
+from aihub_runner.text.escape import show_bytes
 
 _HINT = "name a file, a pipe or a device"
 _MAX_LINKS = 40

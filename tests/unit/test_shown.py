@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aihub_runner.text.shown import escape_control_chars, show_difference, show_value
+from aihub_runner.text.escape import escape_control_chars
+from aihub_runner.text.shown import show_difference, show_value
 
 JOINERS = "\u200b\u200c\u200d"
 

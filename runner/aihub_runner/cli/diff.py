@@ -15,7 +15,7 @@ from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_output
 from aihub_runner.cli.inspection import opened_state
 from aihub_runner.cli.options import ALLOW_OUTSIDE, FILE, PLACES, Answer, Asked, over_specs
-from aihub_runner.cli.output import refuse_two_products, say_beside
+from aihub_runner.cli.product import refuse_two_products, say_beside
 from aihub_runner.errors import InputError
 from aihub_runner.model import Shard
 from aihub_runner.outfile import write_output
@@ -32,7 +32,7 @@ from aihub_runner.results.diff import (
 from aihub_runner.results.diffwords import render_diff
 from aihub_runner.results.reader import Chosen, Document, Found
 from aihub_runner.state.store import State
-from aihub_runner.text.shown import escape_control_chars
+from aihub_runner.text.escape import escape_control_chars
 
 SHOWN = 10
 Side = tuple[str, Candidates]

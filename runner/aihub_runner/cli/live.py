@@ -7,7 +7,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from aihub_runner.apply.events import Counts
 from aihub_runner.model import FINAL_STATUSES
-from aihub_runner.text.shown import count, escape_control_chars, render_size
+from aihub_runner.text.escape import escape_control_chars
+from aihub_runner.text.shown import count, render_size
 
 
 class LiveProgress:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-import traceback
 from importlib import import_module
 
 import click
@@ -82,6 +80,9 @@ def _report_crash(error: Exception) -> int:
 
 
 def _write_bug_report() -> str:
+    import tempfile  # both are slow to import
+    import traceback
+
     text = traceback.format_exc()
     try:
         descriptor, path = tempfile.mkstemp(prefix="aihub-runner-bug-", suffix=".txt")

@@ -1,19 +1,13 @@
-"""Print: text with control characters escaped, and data as unchanged bytes, unless standard output is a terminal."""
+"""Print text, with control characters escaped, and errors."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from aihub_runner.errors import InputError, RunnerError, worst_code
-from aihub_runner.files import File
-from aihub_runner.outfile import is_standard_output
 from aihub_runner.system.streams import explain, find_output_error
-from aihub_runner.text.shown import escape_control_chars, show_bytes
+from aihub_runner.text.escape import escape_control_chars
 
 if TYPE_CHECKING:
     from aihub_runner.report.summary import Report
@@ -40,20 +34,6 @@ def print_problems(report: Report) -> None:
         print_error(RunnerError(problem.message, problem.hint))
 
 
-def refuse_two_products(page: Path | None, *, as_json: bool) -> None:
-    """Raise UsageError where a page and JSON would both go to standard output."""
-    if as_json and is_standard_output(page):
-        raise click.UsageError("--json and the page cannot both go to standard output")
-
-
-def say_beside(page: Path | None, text: str) -> str:
-    """Return the text to print; empty where the page goes to standard output, and the text to standard error."""
-    if not is_standard_output(page):
-        return text
-    say(text, err=True)
-    return ""
-
-
 def with_output_error(code: int, *, is_product: bool) -> int:
     """Report that standard output could not be written. The exit code changes only if the output is the product.
 
@@ -68,59 +48,3 @@ def with_output_error(code: int, *, is_product: bool) -> int:
         return worst_code([code, InputError.exit_code])
     say(f"warning: {what}", err=True)
     return code
-
-
-class StandardOutput:
-    """Standard output as a file of bytes. Raises InputError if writing fails, and lets BrokenPipeError pass."""
-
-    def __init__(self) -> None:
-        self._file = sys.stdout.buffer
-        self._is_terminal = sys.stdout.isatty()
-        self._has_failed = False
-
-    def write(self, chunk: bytes) -> int:
-        """Add bytes at the end."""
-        self._try(lambda: self._file.write(show_bytes(chunk) if self._is_terminal else chunk))
-        return len(chunk)
-
-    def flush(self) -> None:
-        """Do nothing: `finish` flushes."""
-
-    closed = False
-
-    def finish(self) -> None:
-        """Flush what is buffered."""
-        self._try(self._file.flush)
-
-    def _try(self, act: Callable[[], object]) -> None:
-        if self._has_failed:
-            return  # it was reported; a dropped archive still writes its end
-        try:
-            act()
-            if error := find_output_error(flush=False):
-                raise error
-        except BrokenPipeError:
-            self._has_failed = True
-            raise  # the reader closed the pipe early
-        except OSError as error:
-            self._has_failed = True
-            raise InputError(f"standard output: cannot be written, {explain(error)}", "pass --output") from error
-
-
-class JsonArray:
-    """Write lines of JSON as the elements of an array, between a prefix and a suffix."""
-
-    def __init__(self, file: File, begin: bytes, end: bytes) -> None:
-        self._file = file
-        self._before = begin + b"\n"
-        self._end = end
-
-    def write(self, line: bytes) -> int:
-        """Add an element."""
-        self._file.write(self._before + line.rstrip(b"\n"))
-        self._before = b",\n"
-        return len(line)
-
-    def finish(self) -> None:
-        """Write the suffix."""
-        self._file.write((b"\n" if self._before == b",\n" else self._before) + self._end)

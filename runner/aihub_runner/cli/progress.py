@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from aihub_runner.apply.events import Counts
-from aihub_runner.text.shown import count, escape_control_chars, render_size
+from aihub_runner.text.escape import escape_control_chars
+from aihub_runner.text.shown import count, render_size
 
 if TYPE_CHECKING:
     from aihub_runner.cli.live import LiveProgress

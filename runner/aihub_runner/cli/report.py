@@ -14,7 +14,7 @@ from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_output
 from aihub_runner.cli.inspection import as_at_work, opened_state, scan_quietly
 from aihub_runner.cli.options import ALLOW_OUTSIDE, FILE, PLACES, Answer, Asked, over_specs
-from aihub_runner.cli.output import refuse_two_products, say_beside
+from aihub_runner.cli.product import refuse_two_products, say_beside
 from aihub_runner.cli.types import Share
 from aihub_runner.files import write_file
 from aihub_runner.outfile import write_output
@@ -23,7 +23,8 @@ from aihub_runner.report.statistics import take_census
 from aihub_runner.report.timeline import make_timeline
 from aihub_runner.results.documents import find_damage
 from aihub_runner.results.reader import find_results
-from aihub_runner.text.shown import count, escape_control_chars
+from aihub_runner.text.escape import escape_control_chars
+from aihub_runner.text.shown import count
 
 FILE_NAME = "report.html"
 

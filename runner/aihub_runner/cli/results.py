@@ -15,7 +15,8 @@ from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_output
 from aihub_runner.cli.inspection import find_holder, opened_results
 from aihub_runner.cli.options import ALLOW_OUTSIDE, FILE, PLACES, Answer, Asked, over_specs
-from aihub_runner.cli.output import JsonArray, StandardOutput, say
+from aihub_runner.cli.output import say
+from aihub_runner.cli.product import JsonArray, StandardOutput
 from aihub_runner.cli.types import Moment, Share
 from aihub_runner.errors import DONE, STILL_GOING
 from aihub_runner.files import File

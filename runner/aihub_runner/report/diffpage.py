@@ -12,7 +12,8 @@ from aihub_runner.report.statistics import address_of
 from aihub_runner.report.subject import Subject
 from aihub_runner.results.diff import KINDS, Change, ClassChange, Diff
 from aihub_runner.results.diffwords import describe_classes, describe_sides, name_fields
-from aihub_runner.text.shown import are, count, escape_control_chars, show_value
+from aihub_runner.text.escape import escape_control_chars
+from aihub_runner.text.shown import are, count, show_value
 
 VALUE_LENGTH = 300
 NAME_LENGTH = 100

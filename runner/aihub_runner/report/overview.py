@@ -16,7 +16,8 @@ from aihub_runner.report.subject import Subject
 from aihub_runner.report.summary import Report
 from aihub_runner.report.svg import MAX_BARS, Drawing, draw_histogram, draw_timeline
 from aihub_runner.report.timeline import PHASES, Bar, total_s
-from aihub_runner.text.shown import count, escape_control_chars
+from aihub_runner.text.escape import escape_control_chars
+from aihub_runner.text.shown import count
 
 MAX_HISTOGRAMS = 60
 BATCHES_BYTES = 600_000

@@ -8,8 +8,9 @@ from typing import Any
 
 from aihub_runner.report.html import embed_json
 from aihub_runner.results.reader import Document
+from aihub_runner.text.escape import escape_control_chars
 from aihub_runner.text.jsontext import read_float
-from aihub_runner.text.shown import escape_control_chars, show_value
+from aihub_runner.text.shown import show_value
 
 BINS = 10
 NAME_LENGTH = 100

@@ -13,7 +13,8 @@ from aihub_runner.plan.planner import PAYS, Action, Goal, Plan, Work, find_attem
 from aihub_runner.results.documents import tally_documents
 from aihub_runner.results.reader import find_lost, lost_error
 from aihub_runner.state.store import State
-from aihub_runner.text.shown import are, count, escape_control_chars, render_size
+from aihub_runner.text.escape import escape_control_chars
+from aihub_runner.text.shown import are, count, render_size
 
 SHOWN = 10
 DETAILS = 5

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aihub_runner.results.diff import KINDS, Change, ClassChange, Diff
+from aihub_runner.text.escape import escape_control_chars
 from aihub_runner.text.jsontext import render_json
-from aihub_runner.text.shown import count, escape_control_chars, show_difference, show_value
+from aihub_runner.text.shown import count, show_difference, show_value
 
 SHOWN = 20
 VALUE_LENGTH = 60

@@ -15,8 +15,9 @@ from aihub_runner.model import Damage, Member, Page, Run, Scan, Shard
 from aihub_runner.plan.planner import Goal
 from aihub_runner.results.rawpage import RawPage
 from aihub_runner.state.store import State
+from aihub_runner.text.escape import escape_control_chars
 from aihub_runner.text.jsontext import Place, settle
-from aihub_runner.text.shown import escape_control_chars, show_value
+from aihub_runner.text.shown import show_value
 
 BYTES_IN_MEMORY = 16_000_000  # of raw pages; at least one is kept
 FETCH_AGAIN = "apply again, which fetches it again for free"

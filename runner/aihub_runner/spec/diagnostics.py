@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import math
 import re
 import tomllib
@@ -212,6 +211,8 @@ def _show(key: Key, value: Any) -> str:
 
 
 def _suggest(key: Key, tables: Mapping[Key, Any]) -> str:
+    import difflib  # slow to import
+
     name, here = str(key[-1]), key[:-1]
     for table, model in tables.items():
         if name in list_keys(model) and table != here:

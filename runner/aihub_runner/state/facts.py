@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from aihub_runner.errors import StateError
+from aihub_runner.spec.kinds import list_keys
 from aihub_runner.state.database import Database
 from aihub_runner.state.lockfile import Entry
 
-_ENTRY = tuple(Entry.model_fields)
+_ENTRY = tuple(list_keys(Entry))
 
 
 class JobFacts(Database):

@@ -11,8 +11,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
 
-from filelock import FileLock, Timeout
-
 from aihub_runner.errors import Interrupted, StateError
 from aihub_runner.system.shortage import find_shortage
 
@@ -72,6 +70,8 @@ def hold_locks(paths: tuple[Path, Path, Path], timeout_s: float, who: Callable[[
 @contextmanager
 def _hold(path: Path, until_s: float, who: Callable[[], str], stop: Event) -> Iterator[bool]:
     """Hold the lock beside a state file. Its file is never deleted, or two processes could hold one lock."""
+    from filelock import FileLock, Timeout  # slow to import, and reading needs none
+
     lock = FileLock(_lock_path(path), mode=0o600, fallback_to_soft=False)
     try:
         _wait(lambda: lock.acquire(timeout=0), (Timeout,), until_s, stop)

@@ -10,17 +10,19 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
 from aihub_runner.errors import InputError
 from aihub_runner.files import explain_disk, read_regular, try_place, write_file
 from aihub_runner.model import Member, Run, Shard
 from aihub_runner.plan.identity import VERSION, run_tag, short_identity
+from aihub_runner.spec.diagnostics import explain
+from aihub_runner.spec.kinds import Flaw, integer, key, listed, string, table
 
 HEADER = "# Not a spec: the record of what was paid, written by `runner apply`. Commit it, and do not edit it.\n"
 FORMAT = 1
@@ -29,23 +31,23 @@ MAX_ATTEMPT = 10**9 - 1  # what a tag holds
 GIVEN_UP = "RESUBMITTED"  # the status of an entry without a run, by the user's decision
 
 
-class Entry(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class Entry:
     """A run of a closed shard in the lock file; `run_id` is empty where it is unknown."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    fingerprint: str
-    fingerprint_version: int = VERSION
-    target: str
-    run_key: str
-    batch_id: int = Field(ge=0, le=MAX_NUMBER)
-    run_id: str = ""
-    attempt: int = Field(ge=1, le=MAX_ATTEMPT)
-    app: str = ""
-    status: str = ""
-    files: int = 0
-    documents: int = 0
-    when: str = ""
-    members: str = ""
+    fingerprint: str = key(string())
+    fingerprint_version: int = key(integer(0), VERSION)
+    target: str = key(string())
+    run_key: str = key(string())
+    batch_id: int = key(integer(0, MAX_NUMBER))
+    run_id: str = key(string(), "")
+    attempt: int = key(integer(1, MAX_ATTEMPT))
+    app: str = key(string(), "")
+    status: str = key(string(), "")
+    files: int = key(integer(0), 0)
+    documents: int = key(integer(0), 0)
+    when: str = key(string(), "")
+    members: str = key(string(), "")
 
     @property
     def tag(self) -> str:
@@ -58,8 +60,7 @@ class Entry(BaseModel):
         return self.fingerprint, self.run_key, self.attempt, self.batch_id
 
 
-class _Entries(RootModel[list[Entry]]):
-    """All entries of a lock file."""
+_ENTRIES = listed(table(Entry))
 
 
 def member_hashes(members: Iterable[Member]) -> str:
@@ -122,12 +123,14 @@ def load_lockfile(path: Path) -> list[Entry]:
                 f"{path.name}: has format {content.get('format')}, this version supports {FORMAT}",
                 "upgrade aihub-runner",
             )
-        return _Entries.model_validate(content.get("run", [])).root
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise InputError(
-            f"{path.name}: is damaged, {str(error).splitlines()[0]}",
-            "resolve the merge conflict, or restore it from Git",
-        ) from None
+        flaws: list[Flaw] = []
+        entries = _ENTRIES.read(content.get("run", []), ("run",), flaws)
+        what = explain(flaws[0], {}).what if flaws else ""
+    except tomllib.TOMLDecodeError as error:
+        what = str(error)
+    if what:
+        raise InputError(f"{path.name}: is damaged, {what}", "resolve the merge conflict, or restore it from Git")
+    return list(entries)
 
 
 def render_lockfile(entries: Sequence[Entry]) -> str:
@@ -138,7 +141,7 @@ def render_lockfile(entries: Sequence[Entry]) -> str:
 
 
 def _present(entry: Entry) -> dict[str, Any]:
-    return {key: value for key, value in entry.model_dump().items() if value not in ("", None)}
+    return {name: value for name, value in asdict(entry).items() if value not in ("", None)}
 
 
 def try_lockfile(path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from difflib import SequenceMatcher
 
 GAP = 1000  # larger gaps are not searched: the time is quadratic
 
@@ -40,6 +39,8 @@ def align(before: Sequence[Hashable], after: Sequence[Hashable], likeness: Liken
 
 def _match(before: Sequence[Hashable], after: Sequence[Hashable]) -> list[tuple[int, int]]:
     """Find equal items that are in order on both sides."""
+    from difflib import SequenceMatcher  # slow to import
+
     numbers: dict[Hashable, int] = {}
     left = [numbers.setdefault(item, len(numbers)) for item in before]
     right = [numbers.setdefault(item, len(numbers)) for item in after]
