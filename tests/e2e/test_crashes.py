@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from aihub_runner.aihub.transport import Transport
-from support.crash import CRASHED, wait_on_the_clock_of_the_fake
+from support.crash import CRASHED, WAITS
 from support.forks import Forks
 
 from .conftest import Project
@@ -26,7 +25,8 @@ Crash = Callable[[int], int]
 @pytest.fixture
 def two_shards(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Two shards of three files, one request at a time, so that boundaries are numbered the same each time."""
-    monkeypatch.setattr(Transport, "pause", wait_on_the_clock_of_the_fake)
+    for owner, name, waits in WAITS:
+        monkeypatch.setattr(owner, name, waits)
     project.write_files(6)
     one_at_a_time = "[limits]\nfiles_per_batch = 3\nparallel_uploads = 1\nparallel_runs = 1"
     project.change_spec("[limits]\nsettle_s = 0.2", one_at_a_time)  # and the time to settle that people have

@@ -16,6 +16,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.request import urlopen
@@ -24,6 +25,7 @@ import requests
 
 import aihub_runner.state.database
 from aihub_runner.aihub.transport import Transport
+from aihub_runner.apply.pool import Engine
 from aihub_runner.cli import main as cli
 from aihub_runner.errors import Interrupted
 from support.forks import EVERY
@@ -68,20 +70,42 @@ def instrument(crash_at: int) -> None:
 
     connect = sqlite3.connect
     aihub_runner.state.database.sqlite3.connect = lambda *args, **how: connect(*args, factory=CountingConnection, **how)
-    Transport.pause = wait_on_the_clock_of_the_fake
+    for owner, name, waits in WAITS:
+        setattr(owner, name, waits)
     requests.Session.request = after(requests.Session.request)  # the server has acted
     Transport.send = around(Transport.send)  # before the request, after the answer
     Path.replace = around(Path.replace)
 
 
-def wait_on_the_clock_of_the_fake(client: Transport, seconds: float) -> None:
+def pause(client: Transport, seconds: float) -> None:
     """Let long waits pass on the other side's clock, in place of `Transport.pause`; this is no boundary."""
     if seconds > LONG_WAIT_S:
-        control = client.connection.root.removesuffix("/api") + "/_fake/clock"
-        with urlopen(control, json.dumps({"advance_s": seconds}).encode(), timeout=10):
-            seconds = 0.0
+        pass_time(client, seconds)
+        seconds = 0.0
     if client.stop.wait(max(0.0, seconds)):
         raise Interrupted("interrupted")
+
+
+def submit_later(engine: Engine, step: Any, delay_s: float) -> None:
+    """Let long delays pass on the other side's clock, in place of `Engine.submit_later`."""
+    if delay_s > LONG_WAIT_S:
+        pass_time(engine.client, delay_s)
+        step, delay_s = replace(step, settled_at_s=engine.clock()), 0.0
+    SUBMIT_LATER(engine, step, delay_s)
+
+
+def pass_time(client: Transport, seconds: float) -> None:
+    """Put the clock of the fake forward."""
+    control = client.connection.root.removesuffix("/api") + "/_fake/clock"
+    with urlopen(control, json.dumps({"advance_s": seconds}).encode(), timeout=10):
+        pass
+
+
+SUBMIT_LATER = Engine.submit_later
+WAITS: list[tuple[type, str, Callable[..., None]]] = [
+    (Transport, "pause", pause),
+    (Engine, "submit_later", submit_later),
+]
 
 
 def run(boundary: int, *arguments: str) -> NoReturn:
