@@ -24,7 +24,7 @@ from aihub_runner.results.documents import read_documents, update_documents
 from aihub_runner.results.folder import update_tables
 from aihub_runner.results.naming import fold_name, name_classes, parse_names
 from aihub_runner.results.reader import find_results
-from aihub_runner.results.tables import FIELDS, Column, Shape, Table, survey
+from aihub_runner.results.tables import FIELDS, Column, Shape, Table, field_names, form_of, survey
 from aihub_runner.results.writers.formats import guard, open_sink, unguard
 from aihub_runner.state.store import State
 from aihub_runner.text.jsontext import as_unicode
@@ -491,7 +491,7 @@ def test_columns_of_fields_are_in_order_of_their_names_and_every_one_its_own() -
     names = ["b", "a", "b", "Path", "b_2", "", "B"]
     fields = [{"name": name, "value": str(place), "error": None} for place, name in enumerate(names)]
     document = DOCUMENT_OF | {"fields": fields}
-    shape.add(document)
+    shape.add(field_names(document))
     columns = [column.name for column in shape.columns()][11:]
     assert columns == ["B_4", "Path_2", "a", "b", "b_3", "b_2", "unnamed"]
     assert dict(zip(columns, shape.row(document)[11:], strict=True)) == {
@@ -542,7 +542,7 @@ def test_columns_are_told_apart_by_readers_that_pass_over_case(tmp_path: Path, n
 def test_columns_keep_their_names_whatever_comes_later(before: list[str], later: list[str]) -> None:
     def lay_out(names: list[str], known: str) -> Any:
         fields = [{"name": name, "value": "", "error": None} for name in names]
-        return survey([DOCUMENT_OF | {"fields": fields}], [], parse_names(known))
+        return survey({form_of([DOCUMENT_OF | {"fields": fields}]): 1}, 0, parse_names(known))
 
     first = lay_out(before, "").names()
     second = lay_out([*later, *before], first.as_text()).names()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from aihub_runner.files import digest_file, open_regular, write_file
+from aihub_runner.files import Draft, File, digest_file, explain_disk, open_regular
 from aihub_runner.model import DOCUMENTS_NAME, Damage, Scan, Shard
 from aihub_runner.plan.planner import Goal
+from aihub_runner.results.pieces import Forms, Pieces, Weaver, load_pieces
 from aihub_runner.results.reader import Chosen, Document, Found, choose_runs, find_damaged
+from aihub_runner.results.tables import form_of
 from aihub_runner.results.writers.sink import as_line
 from aihub_runner.results.written import load_written, note_written
 from aihub_runner.state.outputs import DOCUMENTS, Output
@@ -20,6 +23,7 @@ from aihub_runner.state.store import State
 from aihub_runner.text.jsontext import READER, read_whole
 
 MAX_WARNINGS = 1000
+_LOOKS = "1"  # of lines; a change writes all of them again
 _NO_OUTPUT = Output("", "", 0, 0)
 
 
@@ -33,17 +37,43 @@ def update_documents(found: Found) -> None:
     if path.is_file() and state.find_made_from(DOCUMENTS) == made_from:
         return
 
-    def announce(digest: str) -> None:  # a crash between the two leaves a file that is known to be ours
-        state.record_announced({DOCUMENTS_NAME: digest})
-
-    odd: dict[str, None] = {}
-    documents = replace(found, tell=lambda text: odd.setdefault(text)).documents()
-    digest = write_file(path, map(render_document, documents), announce)
+    with explain_disk(path), closing(Draft(path)) as draft:
+        pieces = _weave(found, draft)
+        digest = draft.finish()
+        state.record_announced({DOCUMENTS_NAME: digest})  # after a crash here, the file is known to be ours
+        draft.publish()
     with state.transaction():
         state.record_made_from(DOCUMENTS, made_from)
         state.record_output(DOCUMENTS_NAME, digest)
-        state.record_warnings(DOCUMENTS, list(odd)[:MAX_WARNINGS])
+        warnings = dict.fromkeys(text for texts in pieces.odd.values() for text in texts)
+        state.record_warnings(DOCUMENTS, list(warnings)[:MAX_WARNINGS])
     note_written(found.folder, {DOCUMENTS_NAME: digest})
+    pieces.sizes[DOCUMENTS_NAME] = digest, _LOOKS, pieces.sizes[DOCUMENTS_NAME][2]
+    pieces.save(found.folder, DOCUMENTS)
+
+
+def _weave(found: Found, file: File) -> Pieces:
+    """Write the lines: those of unchanged files are copied from the file as it was, the others are rendered."""
+    old, forms, odd, heard = load_pieces(found.folder, DOCUMENTS), Forms(), dict[int, list[str]](), list[str]()
+    read = replace(found, tell=heard.append).reader()
+    source = old.open_source(DOCUMENTS_NAME, _LOOKS, found.folder)
+    known = old.positions() if source else {}
+    with closing(Weaver(file.write, source)) as weaver:
+        weaver.add(b"")  # no header
+        for place, (key, choice) in enumerate(zip(found.keys(), found.chosen, strict=True)):
+            if (position := known.get(key)) is not None:
+                weaver.copy(position)
+                forms.add(old.forms[old.form_of[position]])
+                heard += old.odd.get(position, ())
+            else:
+                documents = [*read(choice)]
+                weaver.add(b"".join(map(render_document, documents)))
+                forms.add(form_of(documents))
+            if heard:
+                odd[place] = heard.copy()
+                heard.clear()
+        weaver.flush()
+    return Pieces(found.keys(), {DOCUMENTS_NAME: ("", _LOOKS, weaver.sizes)}, [*forms.numbers], forms.of, odd)
 
 
 def is_edited(state: State, folder: Path) -> bool:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 from aihub_runner.errors import InputError, ResultsError, RunnerError, Shortage
 from aihub_runner.files import Draft, digest_file, explain_disk
 from aihub_runner.model import DOCUMENTS_NAME
 from aihub_runner.results.naming import Names, parse_names
+from aihub_runner.results.pieces import Pieces, Weaver, known_forms, load_pieces
 from aihub_runner.results.reader import Found
-from aihub_runner.results.tables import VERSION, Layout, Row, Table, survey
-from aihub_runner.results.writers.formats import MEMORY_BYTES, open_sink
+from aihub_runner.results.tables import VERSION, Form, Layout, Row, Table, case_row, form_of, survey
+from aihub_runner.results.writers.formats import LINES, MEMORY_BYTES, TextSink, open_sink
 from aihub_runner.results.writers.sink import WAITING, Sink
 from aihub_runner.results.written import load_written, note_written
-from aihub_runner.state.outputs import TABLES, Output
+from aihub_runner.state.outputs import DOCUMENTS, TABLES, Output
 from aihub_runner.state.store import State
 from aihub_runner.system.shortage import spare_descriptors
 
@@ -40,16 +44,16 @@ def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) 
     state.record_made_from(TABLES, "")  # after a crash, the next apply writes them again
     _sweep(folder)
     left = set() if again else set(list_edited(state, folder))
-    odd: dict[str, None] = {}
-    cases = replace(found, tell=lambda text: odd.setdefault(text)).cases()
-    layout = survey(found.documents(), cases, load_names(state))
+    packets = _survey_packets(found, load_pieces(folder, TABLES).plain_runs)
+    work = _Work(found, _gather_forms(found), load_pieces(folder, TABLES))
+    layout = survey(Counter(work.forms), packets.cases, load_names(state))
     state.record_column_names(layout.names().as_text())
     wanted = [Target(table, format) for table in layout.tables() for format in formats]
     todo = [target for target in wanted if target.path not in left]
     errors: dict[str, RunnerError] = {}
     at_once = max(1, min(OPEN_AT_ONCE, spare_descriptors() // 4))
     for start in range(0, len(todo), at_once):
-        errors |= _write_tables(found, layout, todo[start : start + at_once])
+        errors |= _write_tables(work, layout, todo[start : start + at_once])
     broken = {path for path, error in errors.items() if isinstance(error, InputError | Shortage)}
     kept = left | broken | ({target.path for target in todo} - errors.keys())
     _remove(state, folder, record.keys() - kept)
@@ -57,11 +61,53 @@ def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) 
         error if isinstance(error, Shortage) else ResultsError(error.message, error.hint) for error in errors.values()
     ]
     with state.transaction():
-        state.record_warnings(TABLES, list(odd)[:MAX_WARNINGS])
+        state.record_warnings(TABLES, packets.odd[:MAX_WARNINGS])
         state.record_table_errors(refused)
         state.record_made_from(TABLES, "" if broken else made_from)
     note_written(folder, {path: written.digest for path, written in _load_record(state).items()})
+    Pieces(found.keys(), work.sizes, plain_runs=packets.plain_runs).save(folder, TABLES)
     return refused
+
+
+@dataclass(frozen=True, slots=True)
+class _Packets:
+    """The number of cross-class fields, the warnings about them, and the runs that have neither."""
+
+    cases: int
+    odd: list[str]
+    plain_runs: frozenset[str]
+
+
+def _survey_packets(found: Found, plain: Collection[str]) -> _Packets:
+    odd: dict[str, None] = {}
+    cases = Counter(run for run, _ in replace(found, tell=lambda text: odd.setdefault(text)).cases(plain))
+    runs = found.run_keys()
+    # A warning names no run by its key: then no other run counts as plain.
+    still = (key for run, key in runs.items() if key in plain or not (odd or run in cases))
+    return _Packets(cases.total(), list(odd), frozenset(still))
+
+
+def _gather_forms(found: Found) -> list[Form]:
+    """Return the form of each file's documents: as recorded when documents.jsonl was written, or read again."""
+    known, read, same = known_forms(load_pieces(found.folder, DOCUMENTS)), found.reader(), dict[Form, Form]()
+    forms = []
+    for key, choice in zip(found.keys(), found.chosen, strict=True):
+        form = known[key] if key in known else form_of(read(choice))
+        forms.append(same.setdefault(form, form))
+    return forms
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What tables are made of: the results, the forms of all files, and the pieces of the tables as they are.
+
+    `sizes` gets those of the new tables.
+    """
+
+    found: Found
+    forms: Sequence[Form]
+    old: Pieces
+    sizes: dict[str, tuple[str, str, Sequence[int]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +121,11 @@ class Target:
     def path(self) -> str:
         """The path in the results folder."""
         return f"{self.table.name}.{self.format}"
+
+    @property
+    def looks(self) -> str:
+        """What its lines look like."""
+        return f"{VERSION} {hashlib.sha256(repr(self.table.columns).encode('utf-8', 'backslashreplace')).hexdigest()}"
 
 
 # The record of written tables
@@ -147,18 +198,30 @@ def _sweep(folder: Path) -> None:
 class _Writing:
     """A table that is being written. The first error ends it, and keeps the existing file."""
 
-    def __init__(self, target: Target, folder: Path, memory: int) -> None:
+    def __init__(self, target: Target, folder: Path, memory: int, old: Pieces) -> None:
         self.target = target
         self.error: RunnerError | None = None
         self._path = folder / target.path
         self._draft: Draft | None = None
         self._sink: Sink | None = None
+        self.weaver: Weaver | None = None
         self.digest = ""
-        self._try(lambda: self._open(memory))
+        self._try(lambda: self._open(memory, folder, old))
 
-    def _open(self, memory: int) -> None:
+    def _open(self, memory: int, folder: Path, old: Pieces) -> None:
+        target = self.target
         self._draft = Draft(self._path)
-        self._sink = open_sink(self.target.format, self._draft, self.target.table, memory, self._path.parent)
+        if target.format not in LINES:
+            self._sink = open_sink(target.format, self._draft, target.table, memory, self._path.parent)
+            return
+        header = BytesIO()
+        self._sink = open_sink(target.format, header, target.table)
+        self.weaver = Weaver(self._draft.write, old.open_source(target.path, target.looks, folder))
+        self.weaver.add(header.getvalue())
+
+    def copies(self, position: int | None) -> bool:
+        """Whether the rows of a file can be copied."""
+        return position is not None and self.weaver is not None and self.weaver.source is not None
 
     def _try(self, act: Callable[[], None]) -> None:
         try:
@@ -168,10 +231,20 @@ class _Writing:
             self.error = error
             self.close()
 
-    def add(self, rows: Iterable[Row]) -> None:
-        """Add rows at the end."""
-        if self._sink and not self.error:
+    def add(self, rows: Sequence[Row]) -> None:
+        """Add rows of a file at the end."""
+        if self.error:
+            return
+        if isinstance(self._sink, TextSink) and self.weaver:
+            sink, weaver = self._sink, self.weaver
+            self._try(lambda: weaver.add(sink.render(rows)))
+        elif self._sink and rows:
             self._try(partial(self._sink.write, rows))
+
+    def copy(self, position: int) -> None:
+        """Add the rows of a file as they were."""
+        if self.weaver and not self.error:
+            self._try(partial(self.weaver.copy, position))
 
     def finish(self) -> None:
         """Complete the temporary file."""
@@ -180,6 +253,8 @@ class _Writing:
 
     def _finish(self) -> None:
         if self._sink and self._draft:
+            if self.weaver:
+                self.weaver.flush()
             self._sink.close()
             self.digest = self._draft.finish()
 
@@ -196,39 +271,61 @@ class _Writing:
         """Remove everything that was not published."""
         if self._sink:
             self._sink.drop()
+        if self.weaver:
+            self.weaver.close()
         if self._draft:
             with suppress(OSError):  # of an abandoned file; a finished one is closed
                 self._draft.close()
 
 
-def _write_tables(found: Found, layout: Layout, targets: Sequence[Target]) -> dict[str, RunnerError]:
+def _write_tables(work: _Work, layout: Layout, targets: Sequence[Target]) -> dict[str, RunnerError]:
     """Write tables in one pass over the pages. Return the errors by path."""
-    with _opened(targets, found.folder) as writing:
-        _fill(found, layout, writing)
+    with _opened(targets, work) as writing:
+        by_table: dict[str, list[_Writing]] = {}
+        for one in writing:
+            by_table.setdefault(one.target.table.name, []).append(one)
+        packets = by_table.pop(layout.cases.name, [])
+        if by_table:
+            _fill(work, layout, by_table)
+        for case in work.found.cases() if packets else ():
+            for one in packets:
+                one.add([case_row(*case)])
         for one in writing:
             one.finish()
-        _publish(found.state, [one for one in writing if not one.error])
+        _publish(work.found.state, [one for one in writing if not one.error])
+        for one in writing:
+            if one.weaver and not one.error and one not in packets:
+                work.sizes[one.target.path] = one.digest, one.target.looks, one.weaver.sizes
         return {one.target.path: one.error for one in writing if one.error}
 
 
 @contextmanager
-def _opened(targets: Sequence[Target], folder: Path) -> Iterator[list[_Writing]]:
+def _opened(targets: Sequence[Target], work: _Work) -> Iterator[list[_Writing]]:
     memory = MEMORY_BYTES // max(1, sum(target.format == "parquet" for target in targets))
     with ExitStack() as stack:
         writing = []
         for target in targets:
-            writing.append(_Writing(target, folder, memory))
+            writing.append(_Writing(target, work.found.folder, memory, work.old))
             stack.callback(writing[-1].close)
         yield writing
 
 
-def _fill(found: Found, layout: Layout, writing: Sequence[_Writing]) -> None:
-    by_table: dict[str, list[_Writing]] = {}
-    for one in writing:
-        by_table.setdefault(one.target.table.name, []).append(one)
-    for name, rows in layout.rows(found.documents(), found.cases(), by_table.keys()):
-        for one in by_table[name]:
-            one.add(rows)
+def _fill(work: _Work, layout: Layout, by_table: Mapping[str, Sequence[_Writing]]) -> None:
+    """Add the rows of all files: those of unchanged files are copied, the others are rendered."""
+    read, positions = work.found.reader(), work.old.positions()
+    for key, choice, form in zip(work.found.keys(), work.found.chosen, work.forms, strict=True):
+        position = positions.get(key)
+        names = [name for name in layout.tables_of(form) if name in by_table]
+        names = [name for name in names if not all(one.copies(position) for one in by_table[name])]
+        rows: dict[str, list[Row]] = {}
+        for name, some in layout.rows(read(choice), names) if names else ():
+            rows.setdefault(name, []).extend(some)
+        for name, ones in by_table.items():
+            for one in ones:
+                if position is not None and one.copies(position):
+                    one.copy(position)
+                else:
+                    one.add(rows.get(name, ()))
 
 
 def _publish(state: State, writing: Sequence[_Writing]) -> None:

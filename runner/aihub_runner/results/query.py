@@ -12,7 +12,7 @@ from aihub_runner.results.filters import Filter
 from aihub_runner.results.folder import load_names
 from aihub_runner.results.naming import UNCLASSIFIED
 from aihub_runner.results.reader import Chosen, Found
-from aihub_runner.results.tables import CASES, FIELDS, Document, Row, Shape, Table, case_row
+from aihub_runner.results.tables import CASES, FIELDS, Document, Row, Shape, Table, case_row, field_names
 from aihub_runner.results.writers.formats import open_sink
 
 NESTED = "nested"  # not a table: documents as in documents.jsonl
@@ -85,7 +85,7 @@ def _documents(found: Found, chosen: Filter) -> tuple[Table, _Rows]:
     known = names.classes.get(None if one == UNCLASSIFIED else one, {}) if one else names.whole
     shape = Shape(labels=dict(known))
     for document in chosen.documents(found.documents()):
-        shape.add(document)
+        shape.add(field_names(document))
     table = Table("documents", shape.columns(), shape.documents)
     return table, ([shape.row(document)] for document in chosen.documents(found.documents()))
 

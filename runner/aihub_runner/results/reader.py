@@ -169,45 +169,79 @@ class Found:
     damaged: frozenset[str] = frozenset()
     kept: Mapping[tuple[str, str], Sequence[Document]] = field(default_factory=dict)
     tell: Callable[[str], None] = field(default=_hear_nothing)  # called with a warning for invalid JSON
+    _known: list[tuple[str, list[str], dict[str, str]]] = field(
+        default_factory=list, init=False
+    )  # what `_digests` found
 
     def identify(self) -> str:
         """Return a digest of all inputs of the documents."""
-        digest = hashlib.sha256(self.include.encode())
-        for run in {choice.run.id: choice.run for choice in self.chosen}.values():
-            pages = [
-                page.digest for page in self.state.load_pages(run.id, self.include) if page.path not in self.damaged
-            ]
-            digest.update(json.dumps(pages).encode())
-        for choice in self.chosen:
-            line = [choice.path, choice.member.name, choice.member.identity, choice.run.remote_id, choice.present]
-            digest.update(json.dumps(line).encode())
-        return digest.hexdigest()
+        return self._digests()[0]
+
+    def keys(self) -> Sequence[str]:
+        """Return a digest of the inputs of each file's documents."""
+        return self._digests()[1]
+
+    def run_keys(self) -> Mapping[str, str]:
+        """Return a digest of the pages of each run, by its id."""
+        return self._digests()[2]
+
+    def _digests(self) -> tuple[str, list[str], dict[str, str]]:
+        if not self._known:
+            whole, runs, keys = hashlib.sha256(self.include.encode()), dict[int, bytes](), list[str]()
+            for run in self._runs():
+                pages = [p.digest for p in self.state.load_pages(run.id, self.include) if p.path not in self.damaged]
+                runs[run.id] = json.dumps(pages).encode()
+                whole.update(runs[run.id])
+                runs[run.id] = hashlib.sha256(f"{run.remote_id!a} {self.include} ".encode() + runs[run.id]).digest()
+            for one in self.chosen:
+                line = [one.path, one.member.name, one.member.identity, one.run.remote_id, one.present]
+                text = json.dumps(line).encode()
+                whole.update(text)
+                keys.append(hashlib.blake2b(text + runs[one.run.id], digest_size=16).hexdigest())
+            self._known.append((whole.hexdigest(), keys, {r.remote_id or "": runs[r.id].hex() for r in self._runs()}))
+        return self._known[0]
+
+    def _runs(self) -> Iterable[Run]:
+        return {choice.run.id: choice.run for choice in self.chosen}.values()
 
     def documents(self) -> Iterator[Document]:
         """Load all documents, ordered by path and index. Raises ResultsError if pages are missing."""
-        pages = _Pages(self.folder, self.tell)
+        read = self.reader()
         for choice in self.chosen:
+            yield from read(choice)
+
+    def reader(self) -> Callable[[Chosen], Iterable[Document]]:
+        """Return a function that loads the documents of a file. Files of one page should be read in order."""
+        pages = _Pages(self.folder, self.tell)
+
+        def read(choice: Chosen) -> Iterable[Document]:
             place = self.state.find_answer(choice.run.id, self.include, choice.member.name)
-            if place is not None:
-                page, position = place
-                if page.path in self.damaged:
-                    yield from self._keep(choice)
-                else:
-                    yield from _read_file(choice, pages.file(page, position, choice))
+            if place is None:
+                return ()
+            page, position = place
+            if page.path in self.damaged:
+                return self._keep(choice)
+            return _read_file(choice, pages.file(page, position, choice))
+
+        return read
 
     def _keep(self, choice: Chosen) -> Iterator[Document]:
         """Return the documents of a file that were made before its page was damaged."""
         for document in self.kept.get((choice.run.remote_id or "", choice.member.name), ()):
             yield document | {"path": choice.path, "present": choice.present}
 
-    def cases(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    def cases(self, without: Collection[str] = ()) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Load each cross-class field with the id of its run, ordered by the files of the runs.
+
+        Runs whose keys are in `without` are left out.
 
         Every page of a run repeats these fields, so a page with the same ones as the page before adds nothing.
         Raises ResultsError if pages are missing.
         """
         pages = _Pages(self.folder, self.tell)
-        for run in {choice.run.id: choice.run for choice in self.chosen}.values():
+        for run in self._runs():
+            if self.run_keys()[run.remote_id or ""] in without:
+                continue
             before = None
             for page in self.state.load_pages(run.id, self.include):
                 if page.path in self.damaged:

@@ -20,6 +20,7 @@ Kind = Literal["text", "integer", "number", "flag", "integers", "json"]
 Row = Sequence[Any]
 Rows = tuple[str, Sequence[Row]]
 Document = Mapping[str, Any]  # as in `documents.jsonl`
+Form = tuple[tuple[str | None, tuple[str, ...]], ...]  # of a file: class and field names of each document
 Case = tuple[str, Mapping[str, Any]]  # the id of a run, and a cross-class field of its packet
 
 _INT64 = range(-(2**63), 2**63)
@@ -207,10 +208,10 @@ class Shape:
     # The column index of each occurrence of a field, after the columns that every document has.
     places: dict[Occurrence, int] = field(default_factory=dict)
 
-    def add(self, document: Document) -> None:
-        """Add a document."""
-        self.documents += 1
-        for name, number in Counter(_name(one) for one in document["fields"]).items():
+    def add(self, fields: Iterable[str], documents: int = 1) -> None:
+        """Add documents with these fields."""
+        self.documents += documents
+        for name, number in Counter(fields).items():
             if number > self.fields.get(name, 0):
                 self.fields[name] = number
 
@@ -248,6 +249,16 @@ class Shape:
         return row
 
 
+def field_names(document: Document) -> tuple[str, ...]:
+    """Return the names of a document's fields."""
+    return tuple([_name(one) for one in document["fields"]])
+
+
+def form_of(documents: Iterable[Document]) -> Form:
+    """Return the form of a file's documents."""
+    return tuple([(class_of(document), field_names(document)) for document in documents])
+
+
 def _name(one: Mapping[str, Any]) -> str:
     return _text(one["name"]) or "unnamed"
 
@@ -276,45 +287,46 @@ class Layout:
         """List the tables. The table of packets exists only if there are packets."""
         return [self.fields, *self.classes.values(), *([self.cases] if self.cases.rows else [])]
 
-    def rows(self, documents: Iterable[Document], cases: Iterable[Case], names: Collection[str]) -> Iterator[Rows]:
-        """Yield the rows of the named tables in the order of the documents, with the name of the table."""
-        wanted = {name: table.name for name, table in self.classes.items() if table.name in names}
-        if wanted or self.fields.name in names:
-            for document in documents:
-                if self.fields.name in names:
-                    yield self.fields.name, field_rows(document)
-                if (name := class_of(document)) in wanted:
-                    yield wanted[name], [self.shapes[name].row(document)]
-        if self.cases.name in names:
-            for case in cases:
-                yield self.cases.name, [case_row(*case)]
+    def tables_of(self, form: Form) -> list[str]:
+        """List the tables that have rows of a file of a form."""
+        names = dict.fromkeys(self.classes[name].name for name, _ in form)
+        return [*([self.fields.name] if form else []), *names]
+
+    def rows(self, documents: Iterable[Document], names: Collection[str]) -> Iterator[Rows]:
+        """Yield the rows of documents in the named tables, with the name of the table."""
+        for document in documents:
+            if self.fields.name in names:
+                yield self.fields.name, field_rows(document)
+            name = class_of(document)
+            if self.classes[name].name in names:
+                yield self.classes[name].name, [self.shapes[name].row(document)]
 
 
-def survey(documents: Iterable[Document], cases: Iterable[Case], known: Names | None = None) -> Layout:
-    """Read all results, and return the layout of their tables. Only names of classes and fields stay in memory.
+def survey(forms: Mapping[Form, int], cases: int, known: Names | None = None) -> Layout:
+    """Return the layout of the tables of files with these forms, each with the number of its files.
 
     Columns with known names keep them.
     """
     known = known or Names()
     shapes: dict[str | None, Shape] = {}
     fields = 0
-    for document in documents:
-        name = class_of(document)
-        if name not in shapes:
-            shapes[name] = Shape(labels=dict(known.classes.get(name, {})))
-        shapes[name].add(document)
-        fields += len(document["fields"])
-    files = name_classes(list(shapes))
+    for form, files in forms.items():
+        for name, names in form:
+            if name not in shapes:
+                shapes[name] = Shape(labels=dict(known.classes.get(name, {})))
+            shapes[name].add(names, files)
+            fields += len(names) * files
+    places = name_classes(list(shapes))
     whole = Shape(labels=dict(known.whole))
     for shape in shapes.values():
         whole.add_shape(shape)
     whole.columns()
     return Layout(
         Table("fields", FIELDS, fields),
-        Table("cases", CASES, sum(1 for _ in cases)),
+        Table("cases", CASES, cases),
         {
-            name: Table(f"documents/{files[name]}", shape.columns(), shape.documents)
-            for name, shape in sorted(shapes.items(), key=lambda item: files[item[0]])
+            name: Table(f"documents/{places[name]}", shape.columns(), shape.documents)
+            for name, shape in sorted(shapes.items(), key=lambda item: places[item[0]])
         },
         shapes,
         whole,

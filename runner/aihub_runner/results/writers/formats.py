@@ -19,6 +19,7 @@ from aihub_runner.system.extras import find_missing
 from aihub_runner.text.jsontext import as_unicode, render_json
 
 MEMORY_BYTES = 16_000_000
+LINES = frozenset({"csv", "jsonl"})  # the formats with a line for each row
 
 # Characters that start a formula, also in full width, or that are ignored before one.
 _FORMULA = "=+@\t\r\n\0\uff1d\uff0b\uff0d\uff20-"
@@ -72,7 +73,7 @@ def unguard(text: str) -> str:
 # Formats
 
 
-class _TextSink:
+class TextSink:
     """A format with a line for each row.
 
     The cells that say which document a row is of repeat in all rows of the document, and are rendered once.
@@ -122,7 +123,7 @@ def _count_repeated(table: Table) -> int:
     return most if table.columns[:most] == OF_DOCUMENT else 0
 
 
-class JsonlSink(_TextSink):
+class JsonlSink(TextSink):
     """JSON Lines: an object per row."""
 
     empty = "null"
@@ -147,7 +148,7 @@ class JsonlSink(_TextSink):
         return escape_line_ends(as_unicode(text)).encode()
 
 
-class CsvSink(_TextSink):
+class CsvSink(TextSink):
     """CSV by RFC 4180: UTF-8, commas, CRLF, with a header. Null is an empty cell."""
 
     empty = ""
