@@ -44,6 +44,7 @@ from aihub_runner.system import interrupt
         help="Wait this long for another apply to end.",
     ),
     option("--max-runs", type=click.IntRange(min=0), metavar="N", help="Refuse to start more than N runs."),
+    example="runner apply invoices.aihub.toml --max-runs 5",
 )
 def apply(asked: Asked, yes: bool) -> None:
     """Upload files, start runs, wait for them and fetch results.

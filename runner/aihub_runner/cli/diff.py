@@ -51,6 +51,7 @@ Side = tuple[str, Candidates]
     ),
     option("--html", "page", type=FILE, help="Also write an HTML page."),
     many=False,
+    example="runner diff invoices.aihub.toml --version 1.2.0 --version 1.3.0",
 )
 def diff(asked: Asked, runs: tuple[str, ...], versions: tuple[str, ...], page: Path | None) -> None:
     """Compare the results of two runs or two app versions.

@@ -56,7 +56,7 @@ def main() -> None:
         streams.speak_utf8()
         streams.open_streams()
         interrupt.listen()
-        cli(standalone_mode=False)
+        cli(prog_name="runner", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

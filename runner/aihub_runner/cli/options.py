@@ -113,7 +113,7 @@ class Asked:
         return job
 
 
-def over_specs(*options: Option, many: bool = True) -> Callable[[Callable[..., None]], click.Command]:
+def over_specs(*options: Option, example: str, many: bool = True) -> Callable[[Callable[..., None]], click.Command]:
     """Make a function a command over specs, or over one, with --json and the given options.
 
     The function gets an `Asked` of what commands share, and its own options by name.
@@ -133,7 +133,7 @@ def over_specs(*options: Option, many: bool = True) -> Callable[[Callable[..., N
         first: tuple[Option, Option] = (_SPECS if many else _SPEC, _JSON)
         for add in reversed((*first, *options)):
             command = add(command)
-        return click.command(function.__name__)(command)
+        return click.command(function.__name__, epilog=f"Example: {example}")(command)
 
     return decorate
 

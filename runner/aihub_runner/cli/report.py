@@ -43,6 +43,7 @@ FILE_NAME = "report.html"
         help="Mark fields of lower confidence as needing review.",
     ),
     option("--open", "opens", is_flag=True, help="Open the page in your browser."),
+    example="runner report invoices.aihub.toml --below-confidence 0.9 --open",
 )
 def report(asked: Asked, output: Path | None, threshold: float, opens: bool) -> None:
     """Write an HTML report of a job.

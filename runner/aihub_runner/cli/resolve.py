@@ -15,6 +15,7 @@ from aihub_runner.cli.progress import open_progress
     option("--adopt", "run_id", metavar="RUN_ID", help="Import this run as the one whose start is unconfirmed."),
     option("--resubmit", is_flag=True, help="Confirm that no run was started. The next apply starts one."),
     many=False,
+    example="runner resolve invoices.aihub.toml --adopt RUN_ID",
 )
 def resolve(asked: Asked, run_id: str | None, resubmit: bool) -> None:
     """Decide whether unconfirmed runs were started.

@@ -48,6 +48,7 @@ _TABLES = ("nested", "fields", "documents", "cases")
     option("--since", "since_s", type=Moment(), help="Only runs that ended since, say, 2026-01-31, 2h or 7d ago."),
     option("--output", type=FILE, help="Write to a file instead of printing."),
     many=False,
+    example="runner results invoices.aihub.toml --table fields --output fields.csv",
 )
 def results(asked: Asked, output: Path | None, **chosen: Any) -> None:
     """Export fetched results.

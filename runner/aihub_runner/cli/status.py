@@ -9,7 +9,13 @@ from aihub_runner.cli.output import print_problems
 from aihub_runner.report.summary import render_report
 
 
-@over_specs(*PLACES, ALLOW_OUTSIDE, LOCK_FILE, VERBOSE)
+@over_specs(
+    *PLACES,
+    ALLOW_OUTSIDE,
+    LOCK_FILE,
+    VERBOSE,
+    example="runner status invoices.aihub.toml --json",
+)
 def status(asked: Asked) -> None:
     """Show the state of jobs.
 
