@@ -220,3 +220,15 @@ def test_batch_of_another_name_is_not_said_to_have_this_name(project: Project) -
     outcome = other.apply()
     assert outcome.code == 0, outcome.text
     assert f"batch {batch['id']}, {batch['name']}, holds other files; skipped" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "number"), [(500, "; trying again in ", "retries"), (429, "asks to slow down, ", "rate_limited")]
+)
+def test_request_that_is_repeated_is_told_of_and_counted(project: Project, status: int, told: str, number: str) -> None:
+    project.write_files(1)
+    project.fake.faults.add(operation="addFileToBatch", do="status", status=status, headers={"Retry-After": "0"})
+    outcome = project.apply("--json")
+    assert outcome.code == 0, outcome.text
+    assert outcome.err.count(told) == 1
+    assert outcome.json[number] == 1

@@ -59,6 +59,10 @@ Model = TypeVar("Model", bound=BaseModel)
 Body = bytes | FileSlice | SingleUseBody | None
 
 
+def _ignore(*_: object) -> None:
+    """Do nothing: nobody wants to know."""
+
+
 def _nothing() -> None:
     """Do nothing: there is no connection to drop."""
 
@@ -83,7 +87,7 @@ class Transport:
     """Sends requests to one root with one token and context.
 
     `stop` ends waits at once and forbids further requests. Without `may_create`, creating requests are no longer sent.
-    `make_session` opens connections.
+    `make_session` opens connections. `on_retry` is called in any thread, with what failed and how long to wait.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class Transport:
         self.secrets = (connection.token, *connection.secrets)
         self.clock_offset_s = 0.0
         self.may_create = True
+        self.on_retry: Callable[[ServiceError | Shortage, float], None] = _ignore
         self._make_session = make_session
         self._session = make_session(connection)
         self._reached = False
@@ -227,9 +232,15 @@ class Transport:
             stop=tried_enough,
             wait=wait_s,
             sleep=tenacity.sleep_using_event(self.stop),
+            before_sleep=self._tell_of_retry,
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, ServiceError | Shortage) and e.transient),
             reraise=True,
         )(once)
+
+    def _tell_of_retry(self, attempt: tenacity.RetryCallState) -> None:
+        error = attempt.outcome.exception() if attempt.outcome else None
+        if isinstance(error, ServiceError | Shortage) and attempt.next_action:
+            self.on_retry(error, attempt.next_action.sleep)
 
     def ask(self, read: Callable[[bytes], T], path: str, params: Mapping[str, Any] | None = None) -> T:
         """GET and parse a response. If `read` raises Unreadable, the request is repeated."""

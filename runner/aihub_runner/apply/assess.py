@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
-from aihub_runner.apply.events import Reporter
+from aihub_runner.apply.events import Reporter, ScanProgress
 from aihub_runner.apply.job import FAKE_ROOT, Job
 from aihub_runner.apply.lapsed import describe_idle, find_lapsed
 from aihub_runner.errors import InputError, Interrupted
@@ -44,7 +44,7 @@ def scan_files(job: Job, state: State | None, reporter: Reporter, stop: Event, *
     def on_progress(files: int, files_total: int, size: int, size_total: int) -> None:
         if stop.is_set():
             raise Interrupted("interrupted while reading files")
-        reporter.digesting(files, files_total, size, size_total)
+        reporter.emit(ScanProgress(files, files_total, size, size_total))
 
     cache: dict[str, CachedDigest] = state.load_cache() if state else {}
     scan = scan_sources(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable
 
-from aihub_runner.apply.events import Reporter
+from aihub_runner.apply.events import CloneAwaited, OlderBatch, OlderClaim, Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.steps import AwaitTwin, ClaimRun, NotThere, Step, Unsure
 from aihub_runner.errors import UnknownOutcome
@@ -47,7 +47,7 @@ class Clones:
         if shard.id in self.settled or self.job.options.again:
             return None
         if elder := self.elders.get(shard.id):
-            self.reporter.say(f"batch {elder} of the same name is older; waiting for its run")
+            self.reporter.emit(OlderBatch(elder))
             return self._await(shard, batch, tag, elder), 0.0
         if shard.id in self.found and shard.id not in self.claimed:
             return self._await_owner(shard, batch, tag)
@@ -78,7 +78,7 @@ class Clones:
         assert batch.remote_id is not None
         elder, settle_s = self.claims[shard.id], self.job.spec.limits.settle_s
         if elder:  # its owner waits, too, before it pays
-            self.reporter.say(f"batch {elder} is an older claim on batch {batch.remote_id}; waiting for its run")
+            self.reporter.emit(OlderClaim(elder, batch.remote_id))
             return self._await(shard, batch, tag, batch.remote_id, 3 * settle_s), 0.0
         return self._await_owner(shard, batch, tag)
 
@@ -86,7 +86,7 @@ class Clones:
         """Wait for the run of a clone that takes our batch for its own; pay where none shows."""
         assert batch.remote_id is not None
         settle_s = self.job.spec.limits.settle_s
-        self.reporter.say(f"checking whether another client runs batch {batch.remote_id}, for {settle_s:g} s")
+        self.reporter.emit(CloneAwaited(batch.remote_id, settle_s))
         return self._await(shard, batch, tag, batch.remote_id, settle_s, may_pay=True), settle_s
 
     def _await(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from aihub_runner.aihub.schemas import run_body
 from aihub_runner.aihub.transport import SENT_WITHIN_S
-from aihub_runner.apply.events import Counts, Reporter
+from aihub_runner.apply.events import ExistenceChecked, Reporter, RunDropped, Tick, UploadPlanned
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.pool import Done, Engine
 from aihub_runner.apply.recorder import Recorder
@@ -97,8 +97,7 @@ class Coordinator:
         self.engine = engine
         self.reporter = reporter
         self.goal = job.goal
-        self.counts = Counts()
-        self.recorder = Recorder(job, state, engine, reporter, self.counts)
+        self.recorder = Recorder(job, state, engine, reporter)
         self._attempts: dict[int, int] = {}
         self._waiting: deque[Work] = deque()
         self._starting: deque[int] = deque()
@@ -126,7 +125,7 @@ class Coordinator:
                 self._advance(item.shard.id)
         while self._begin_more() or not self.engine.is_idle:
             self._take(self.engine.wait(TICK_S))
-            self.reporter.show(self.counts)
+            self.reporter.emit(Tick())
             if self.engine.client.stop.is_set() or self.recorder.halted:
                 self._starting.clear()
                 self._waiting.clear()
@@ -137,8 +136,7 @@ class Coordinator:
 
     def _count_uploads(self, shard: Shard) -> None:
         missing = missing_uploads(shard, self.goal.target)
-        self.counts.files_to_send += len(missing)
-        self.counts.bytes_to_send += sum(member.size for member in missing)
+        self.reporter.emit(UploadPlanned(len(missing), sum(member.size for member in missing)))
 
     def _begin_more(self) -> bool:
         """Start shards while there is room for uploads, and runs while there is room for runs."""
@@ -248,7 +246,7 @@ class Coordinator:
         wait_s = max(since.left_s(settle_s + late_s), newest.left_s(settle_s) if newest and newest.boot else 0.0)
         now_s = self.engine.clock()
         wait_s = max(wait_s, self.recorder.not_before_s.get(shard_id, 0.0) - now_s)
-        self.reporter.say(f"checking whether {what} exists" + f" (up to {wait_s:.0f} s)" * (wait_s >= 1))
+        self.reporter.emit(ExistenceChecked(what, wait_s))
         return now_s + wait_s
 
     def _young_until_s(self, since: Moment) -> float:
@@ -384,10 +382,10 @@ class Coordinator:
             self.recorder.park(shard.id, UnknownOutcome(what, f"see `{self.job.command('resolve')}`"))
         elif shard.id in self._stale:
             self.state.record_given_up(run.id)
-            self.reporter.say(f"shard {shard.id}: no run was started, and its files changed; apply again")
+            self.reporter.emit(RunDropped(shard.id, is_paid=False))
         elif is_paid_elsewhere(shard, self.state.load_shards(), self.goal):
             self.state.record_given_up(run.id)
-            self.reporter.say(f"shard {shard.id}: no run was started, and another run has paid for its files")
+            self.reporter.emit(RunDropped(shard.id, is_paid=True))
         elif not self.recorder.stopped_paying:
             self._start_again(shard, run)
 

@@ -72,6 +72,11 @@ class Job:
         return self.target.root == FAKE_ROOT
 
     @property
+    def lacks_context(self) -> bool:
+        """Whether no context is set, so that the community account pays."""
+        return not (self.target.context or self.spec.context is not None or self.is_fake)
+
+    @property
     def app(self) -> str:
         """The app as the spec names it."""
         return self.spec.app_name or self.spec.app_id or self.spec.deployment_id or ""
@@ -217,13 +222,3 @@ def find_documents(spec_path: Path, *, fake: bool) -> Path:
     if not path.exists():
         raise job.no_results()
     return path
-
-
-def warn_of_context(job: Job) -> str:
-    """Return a warning where no context is set, so that the community account pays; else empty."""
-    if job.target.context or job.spec.context is not None or job.is_fake:
-        return ""
-    return (
-        "warning: no context: runs spend the units of the community account; "
-        'set context in the spec or AIHUB_CONTEXT, or context = "" to confirm'
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from aihub_runner.apply.events import Reporter
+from aihub_runner.apply.events import Reporter, StateOnNetwork
 from aihub_runner.apply.job import Job
 from aihub_runner.errors import InputError
 from aihub_runner.files import explain_disk, make_folder, read_regular, try_place, write_file
@@ -129,10 +129,7 @@ def warn_of_network(job: Job, reporter: Reporter) -> None:
     """Warn where the state is on a network file system, whose locks are unreliable."""
     kind = _file_system(job.state_path.parent)
     if is_on_network(job):
-        reporter.say(
-            f"warning: {job.state_path.name} is on a network file system ({kind}); "
-            "apply this spec from one machine only, or use --state with a local path"
-        )
+        reporter.emit(StateOnNetwork(job.state_path.name, kind))
 
 
 def is_on_network(job: Job) -> bool:

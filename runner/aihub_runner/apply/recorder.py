@@ -9,8 +9,9 @@ from typing import Any
 
 from aihub_runner.aihub.schemas import RunInfo, clean_text
 from aihub_runner.aihub.transport import MAX_PATIENCE_S, MAX_WAIT_S
+from aihub_runner.apply import events
 from aihub_runner.apply.clones import Clones
-from aihub_runner.apply.events import Counts, Reporter
+from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.pool import Engine
 from aihub_runner.apply.steps import (
@@ -71,8 +72,8 @@ class Recorder:
     holds started runs that are not committed yet.
     """
 
-    def __init__(self, job: Job, state: State, engine: Engine, reporter: Reporter, counts: Counts) -> None:
-        self.job, self.state, self.engine, self.reporter, self.counts = job, state, engine, reporter, counts
+    def __init__(self, job: Job, state: State, engine: Engine, reporter: Reporter) -> None:
+        self.job, self.state, self.engine, self.reporter = job, state, engine, reporter
         self.errors: list[RunnerError] = []
         self.parked: set[int] = set()
         self.checked: set[int] = set()
@@ -151,8 +152,7 @@ class Recorder:
         match outcome:
             case Verified(created_ms):
                 self.state.record_batch_verified(step.batch, created_ms)
-                how = "created" if step.batch in self._created else "found and imported"
-                self.reporter.say(f"batch {step.remote_id} {how}")
+                self.reporter.emit(events.BatchCreated(step.remote_id, is_found=step.batch not in self._created))
             case Foreign(why):
                 self.state.record_batch_foreign(self._batch(step), self._now_s())
                 what = (
@@ -183,7 +183,7 @@ class Recorder:
         self._refused[step.shard] = self._refused.get(step.shard, 0) + 1
         if self._may_pass(step, error) and self._has_patience(step, error.retry_after_s or 0.0):
             self.not_before_s[step.shard] = self.engine.clock() + (error.retry_after_s or 0.0)
-            self.reporter.say(f"refused for now: {error.message}; checking whether it exists before the next attempt")
+            self.reporter.emit(events.RefusedForNow(error.message))
         else:
             self._leave(step, error)
 
@@ -207,7 +207,7 @@ class Recorder:
 
     def _count_lost(self, step: CreateBatch | VerifyBatch | StartRun, error: RunnerError) -> None:
         """Check what exists after a lost response, at most MAX_STARTS times."""
-        self.reporter.say(f"response lost: {error.message}")
+        self.reporter.emit(events.ResponseLost(error.message))
         self._lost[step.shard] = self._lost.get(step.shard, 0) + 1
         if self._lost[step.shard] > MAX_STARTS:
             self.park(step.shard, error)
@@ -223,8 +223,7 @@ class Recorder:
                 self._accept_digest(step, digest, size)
                 self.state.record_upload(step.batch, step.member.name, digest)
                 self.state.record_sent(step.batch, self._now_s())
-                self.counts.files_sent += 1
-                self.counts.bytes_sent += size
+                self.reporter.emit(events.FileUploaded(step.member.path, size))
             case Unsendable("disk", detail):
                 self._record_unreadable(step, detail)
             case Unsendable(reason, detail):
@@ -242,7 +241,7 @@ class Recorder:
         if shard.is_closed:
             self.park(step.shard, ServiceError(f"{step.member.path}: changed while being sent again", "apply again"))
             return
-        self.reporter.say(f"{step.member.path}: changed since the scan; the new content was sent")
+        self.reporter.emit(events.FileChanged(step.member.path))
         self.changed[step.member.path] = (size, digest)
         changed = replace(step.member, digest=digest, size=size)
         members = [changed if member.name == changed.name else member for member in shard.members]
@@ -265,17 +264,15 @@ class Recorder:
         if shard.is_closed:
             self.park(step.shard, ServiceError(f"{member.path}: cannot be sent again, {detail}", "apply again"))
             return
-        self.reporter.say(f"{member.path}: skipped, {reason}: {detail}")
+        self.reporter.emit(events.FileSkipped(member.path, member.size, reason, detail))
         self.aside[member.path] = SkippedFile(member.path, reason, clean_text(detail))
         rest = [other for other in shard.members if other.name != member.name]
         self.state.record_members(step.shard, rest)
-        self.counts.files_to_send -= 1
-        self.counts.bytes_to_send -= member.size
         if not rest:
             self.state.forget_shard(step.shard)
 
     def _forget_batch(self, step: SendFile | CheckBatch | VerifyBatch) -> None:
-        self.reporter.say(f"batch {step.remote_id} does not exist on the service any more; sending its files again")
+        self.reporter.emit(events.BatchGone(step.remote_id))
         self._drop_uploads(step.shard)
         self.state.record_batch_gone(step.batch)
 
@@ -297,9 +294,7 @@ class Recorder:
                     )
                     self.park(step.shard, ServiceError(f"{what}, {missing[0]!r}", "apply again"))
                 else:
-                    self.reporter.say(
-                        f"batch {step.remote_id}: {count(len(missing), 'file')} {are(len(missing))} sent again"
-                    )
+                    self.reporter.emit(events.FilesMissing(step.remote_id, len(missing)))
             case Gone():
                 self._forget_batch(step)
             case _:
@@ -321,8 +316,7 @@ class Recorder:
                 self._record_gone(step)
             case FetchResults(), Fetched(pages, answers):
                 self.state.record_fetch(step.run, step.include, pages, answers, self._now_s())
-                self.counts.runs_fetched += 1
-                self.reporter.say(f"run {step.remote_id}: results of {count(len(answers), 'file')} fetched")
+                self.reporter.emit(events.ResultsFetched(step.remote_id, len(answers)))
             case _, _:
                 self.going.discard(step.run)
                 self._record_failed(step, outcome)
@@ -331,18 +325,13 @@ class Recorder:
         self, step: StartRun | FindRun | PollRun | FetchResults, info: RunInfo, twins: tuple[str, ...]
     ) -> None:
         if isinstance(step, StartRun):
-            self.counts.runs_started += 1
+            self.reporter.emit(events.RunStarted(info.id))
             self._troubled.clear()
             self.started.add(step.run)
             self.unrecorded.append(info)
         if twins:
-            self._say_twins(info, twins)
+            self.reporter.emit(events.RunPaidTwice(info.id, twins))
         self.record_seen(step.run, info)
-
-    def _say_twins(self, info: RunInfo, twins: tuple[str, ...]) -> None:
-        self.reporter.say(
-            f"warning: run {info.id} was imported; {', '.join(twins)} carry the same tag, so it was paid twice"
-        )
 
     def _record_claim(self, step: ClaimRun, outcome: Outcome) -> None:
         if isinstance(outcome, Claimed):
@@ -365,15 +354,15 @@ class Recorder:
                 self.state.close_shard(shard.id, fingerprint)
                 taken = replace(batch, id=row, remote_id=elder)
                 run = self.state.record_imported_run(shard.id, taken, (key, attempt, step.tag), info.id)
-                self.reporter.say(f"run {info.id} on batch {elder} of another clone was imported")
+                self.reporter.emit(events.RunImported(info.id, elder, is_clones=True))
                 if twins:
-                    self._say_twins(info, twins)
+                    self.reporter.emit(events.RunPaidTwice(info.id, twins))
                 self.record_seen(run, info)
             case NotThere() if step.may_take_over:
                 self.clones.settled.add(step.shard)
                 self.checked.discard(step.shard)  # the batch may have changed meanwhile
                 if self.job.options.adopt:
-                    self.reporter.say(f"batch {step.elder} has no run; started because of --adopt")
+                    self.reporter.emit(events.BatchTakenOver(step.elder))
             case NotThere() | Unsure():
                 self.park(step.shard, self.clones.explain(step, outcome))
             case _:
@@ -388,7 +377,7 @@ class Recorder:
         if run.fetched:
             self.park(step.shard, lost_error(run, self.job.goal))
         else:
-            self.reporter.say(f"run {step.remote_id} does not exist on the service any more")
+            self.reporter.emit(events.RunGone(step.remote_id))
 
     def _record_absent(self, step: FindRun, outcome: NotThere | Unsure) -> None:
         """Allow a run that is confirmed absent to be started again; else let the user decide."""
@@ -413,8 +402,7 @@ class Recorder:
         before = self._statuses.get(run)
         if before != info.status:
             self._statuses[run] = info.status
-            self.counts.runs.update({info.status: 1} | ({before: -1} if before else {}))
-            self.reporter.say(f"run {info.id}: {clean_text(info.status)}" + (f", {message}" if message else ""))
+            self.reporter.emit(events.RunStatus(info.id, clean_text(info.status), message, clean_text(before or "")))
         if info.status in FINAL_STATUSES | {REVIEW_STATUS}:
             self.going.discard(run)
 
@@ -423,19 +411,15 @@ class Recorder:
         message = f"shard {step.shard}: unconfirmed whether its run was started, {why}"
         self.park(step.shard, UnknownOutcome(message, f"see `{self.job.command('resolve')}`"))
 
-    def describe_open(self) -> list[str]:
-        """Return what is open or not recorded, one line each, for when the state cannot be written."""
-        lines = [f"run {info.id} was started but is not recorded" for info in self.unrecorded]
+    def report_open(self) -> None:
+        """Report what is open or not recorded, for when the state cannot be written."""
+        for info in self.unrecorded:
+            self.reporter.emit(events.RunUnrecorded(info.id))
         with suppress(StateError):
             for shard in self.state.load_shards():
                 places = {batch.id: batch.remote_id for batch in shard.batches}
-                lines += [
-                    f"a run on batch {places[run.batch]} with tag {run.tag} may have been started; "
-                    "the next apply checks"
-                    for run in shard.runs
-                    if run.is_open
-                ]
-        return lines
+                for run in (run for run in shard.runs if run.is_open):
+                    self.reporter.emit(events.RunUnconfirmed(places[run.batch], run.tag))
 
     # Failures
 
@@ -443,7 +427,7 @@ class Recorder:
         """Skip a shard for the rest of this apply, and report why."""
         self.parked.add(shard)
         self.errors.append(error)
-        self.reporter.say(error.message)
+        self.reporter.emit(events.Problem(error.message))
 
     def _record_failed(self, step: Step, outcome: Outcome) -> None:
         error = outcome.error if isinstance(outcome, Failed) else ServiceError(f"{step}: unexpected {outcome}")

@@ -14,7 +14,16 @@ from typing import TypeVar
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import BatchInfo, RunInfo, clean_text
 from aihub_runner.apply.assess import entries_to_import
-from aihub_runner.apply.events import Reporter
+from aihub_runner.apply.events import (
+    CheckRepeated,
+    CheckStarted,
+    ForeignBatch,
+    ImportStarted,
+    Reporter,
+    RunImported,
+    RunsUnlisted,
+    TwinFound,
+)
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.look import Survey, survey
 from aihub_runner.apply.matching import (
@@ -62,8 +71,7 @@ def import_paid(job: Job, state: State, client: AIHub, scan: Scan, reporter: Rep
     entries = entries_to_import(job, state)
     if not entries:
         return []
-    runs = f"{count(len(entries), 'run')}"
-    reporter.say(f"importing {runs} paid before, from {job.lock_path.name}")
+    reporter.emit(ImportStarted(len(entries), job.lock_path.name))
     known = state.known_runs()
     return import_entries(job, state, in_thread(lambda: inspect_entries(client, entries, known)), scan, reporter)
 
@@ -147,7 +155,7 @@ def look_before_paying(job: Job, state: State, client: AIHub, scan: Scan, plan: 
     Runs with the tags about to be paid are imported. Raises UnknownOutcome where batches that neither state nor lock
     file knows hold files about to be paid for, or where the listing cannot be trusted.
     """
-    reporter.say("checking the service for earlier work of this spec")
+    reporter.emit(CheckStarted())
     is_new = all(batch.target != job.goal.target for shard in state.load_shards() for batch in shard.batches)
     found = _survey(job, client)
     found, blind_since_ns = _check_visible(job, state, client, found, reporter)
@@ -155,7 +163,7 @@ def look_before_paying(job: Job, state: State, client: AIHub, scan: Scan, plan: 
         return Paying(_by_name(found), blind_since_ns=blind_since_ns, runs=found.runs)
     if _is_begun(job, state, found, plan):
         settle_s = job.spec.limits.settle_s
-        reporter.say(f"a batch for this work exists already; checking again in {settle_s:g} s")
+        reporter.emit(CheckRepeated(settle_s))
         client.pause(settle_s)
         found = _survey(job, client)
     taken = _import_planned(job, state, client, found, plan, reporter)
@@ -223,7 +231,7 @@ def _check_visible(job: Job, state: State, client: AIHub, found: Survey, reporte
     known = state.known_batches()
     if any(batch.id in known for batch in found.batches):
         return found, 0  # the account sees its batches, so the runs were deleted
-    reporter.say("warning: none of the recorded runs is listed any more; they may have been deleted")
+    reporter.emit(RunsUnlisted())
     return found, newest.started_ns
 
 
@@ -264,9 +272,9 @@ def _import_planned(job: Job, state: State, client: AIHub, found: Survey, plan: 
             members[entry.batch_id] = _take_work(works, entry.batch_id, goal.target).shard.members
         if entry.batch_id in members:
             record_imported(state, Inspected(entry, {}, runs[entry.run_id]), members[entry.batch_id])
-            reporter.say(f"run {entry.run_id} on batch {entry.batch_id} matches this work; imported")
+            reporter.emit(RunImported(entry.run_id, entry.batch_id))
     for twin in twins:
-        reporter.say(f"warning: run {twin.run_id} on batch {twin.batch_id} has the same tag as an imported run")
+        reporter.emit(TwinFound(twin.run_id, twin.batch_id))
     return bool(members)
 
 
@@ -339,7 +347,7 @@ class UnknownBatches:
         for batch, fitting in self._fitting(unknown_batches, plan):
             raise self._fits_error(batch, fitting)
         for batch in unknown_batches if self._is_new else ():
-            self.reporter.say(f"batch {batch.id}, {clean_text(batch.name)}, holds other files; skipped")
+            self.reporter.emit(ForeignBatch(batch.id, clean_text(batch.name)))
         return False
 
     def _fits_error(self, batch: BatchInfo, fitting: Sequence[str]) -> UnknownOutcome:
@@ -414,7 +422,7 @@ class UnknownBatches:
         inspected = in_thread(lambda: inspect_entries(self.client, entries, known_runs))
         left = import_entries(self.job, self.state, inspected, scan, self.reporter)
         for twin in twins:
-            self.reporter.say(f"warning: run {twin.run_id} on batch {twin.batch_id} has the same tag as another run")
+            self.reporter.emit(TwinFound(twin.run_id, twin.batch_id))
         if left:
             raise unverified_error(self.job, left)
         known = self.state.known_batches()

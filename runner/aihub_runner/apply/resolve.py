@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import unicodedata
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,9 +38,7 @@ class _Open:
     scan: Scan | None
 
 
-def resolve_unknown(
-    job: Job, adopt: str | None, resubmit: bool, open_progress: Callable[[], Reporter]
-) -> tuple[str, dict[str, Any], int]:
+def resolve_unknown(job: Job, adopt: str | None, resubmit: bool, reporter: Reporter) -> tuple[str, dict[str, Any], int]:
     """List unconfirmed runs, or record a decision: this run is it, or none was started.
 
     Raises InputError where the decision contradicts what is known.
@@ -48,7 +46,7 @@ def resolve_unknown(
     if adopt and resubmit:
         raise InputError("resolve: --adopt and --resubmit cannot be combined", "use one of them")
     with hold_state(job, Event()) as state, closing(AIHub(job.connection)) as client:
-        found = _find_open(job, state, client, open_progress)
+        found = _find_open(job, state, client, reporter)
         lines = [_describe_unknown(shard, run) for shard, run in found.unknown]
         lines += [_describe_left(item) for item in found.left]
         if adopt:
@@ -66,19 +64,18 @@ def resolve_unknown(
     return text, data, 7 if lines and not decided else 0
 
 
-def _find_open(job: Job, state: State, client: AIHub, open_progress: Callable[[], Reporter]) -> _Open:
+def _find_open(job: Job, state: State, client: AIHub, reporter: Reporter) -> _Open:
     """Import what can be verified, as apply does, and return the rest, which needs a decision."""
     left: list[Inspected] = []
     scan = None
     if entries := entries_to_import(job, state):
-        with closing(open_progress()) as progress:
-            scan = scan_files(job, state, progress, Event())
-            try:
-                left = import_paid(job, state, client, scan, progress)
-            except ServiceError as error:
-                if error.status != 404:
-                    raise
-                left = [Inspected(entry, None, None, error.message, is_gone=True) for entry in entries]
+        scan = scan_files(job, state, reporter, Event())
+        try:
+            left = import_paid(job, state, client, scan, reporter)
+        except ServiceError as error:
+            if error.status != 404:
+                raise
+            left = [Inspected(entry, None, None, error.message, is_gone=True) for entry in entries]
     unknown = [(shard, run) for shard in state.load_shards() for run in shard.runs if run.is_open]
     return _Open(unknown, left, scan)
 

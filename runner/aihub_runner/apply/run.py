@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 
 from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.transport import PRESSED
 from aihub_runner.apply.assess import check_root, describe_job, look_for_damage, plan_job, scan_files
 from aihub_runner.apply.coordinator import Coordinator, Ground
 from aihub_runner.apply.delivery import deliver
-from aihub_runner.apply.events import Reporter
+from aihub_runner.apply.events import AgainResumed, Counts, RateLimited, Reporter, Retry, Stopping, UploadsLowered
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.lapsed import exclude_lapsed, find_lapsed, record_matched
 from aihub_runner.apply.matching import find_held, recognise_stale
@@ -39,7 +41,7 @@ from aihub_runner.apply.recovery import (
     unverified_error,
 )
 from aihub_runner.apply.upload import PARTS_AT_ONCE
-from aihub_runner.errors import InputError, RunnerError, ServiceError, StateError, UnknownOutcome
+from aihub_runner.errors import InputError, RunnerError, ServiceError, Shortage, StateError, UnknownOutcome
 from aihub_runner.model import MB, Scan
 from aihub_runner.plan.planner import PAYS, Plan, Work
 from aihub_runner.report.summary import Problem, Report, describe_error
@@ -61,18 +63,20 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
     You can repeat this at any time, however an earlier apply ended. `confirm` receives the plan before anything is
     paid. Raises RunnerError where the work cannot start; later problems are in the report.
     """
-    begun = time.monotonic()
+    begun, counts = time.monotonic(), Counts()
+    reporter = Reporter(reporter.emit, counts.take)
     check_renamed(job)
     check_lock_target(job)
     claim_results(job)
     try_state(job)
     warn_of_network(job, reporter)
     with hold_state(job, stop) as state, closing(AIHub(job.connection, stop)) as client:
+        client.on_retry = partial(_report_retry, reporter)
         _follow_results(job, state)
         job = _with_again(look_for_damage(job, state), state, reporter)
         scan, problems = _scan_what_is_there(job, state, reporter, stop)
         prepared = _prepare(job, state, client, scan, reporter, confirm, problems)
-        with ended_in_order(reporter.say):
+        with ended_in_order(lambda: reporter.emit(Stopping())):
             record_matched(job, state, scan)
             work = _record_plan(state, prepared.plan)
             done = _work(job, state, client, work, reporter, executor, prepared)
@@ -82,9 +86,11 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
             report, late = _finish(job, state, _as_sent(scan, done), notes)
     return replace(
         report,
-        files_sent=done.counts.files_sent,
-        bytes_sent=done.counts.bytes_sent,
-        runs_started=done.counts.runs_started,
+        files_sent=counts.files_sent,
+        bytes_sent=counts.bytes_sent,
+        runs_started=counts.runs_started,
+        retries=counts.retries,
+        rate_limited=counts.rate_limited,
         problems=_each_once([*map(describe_error, [*prepared.problems, *done.errors, *late]), *report.problems]),
         nothing_to_do=not prepared.plan.work and not prepared.problems,
         interrupted=stop.is_set(),
@@ -92,6 +98,11 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
         upload_seconds=round(done.engine.upload_s, 1),
         seconds=round(time.monotonic() - begun, 1),
     )
+
+
+def _report_retry(reporter: Reporter, error: ServiceError | Shortage, wait_s: float) -> None:
+    is_limit = isinstance(error, ServiceError) and error.status in PRESSED
+    reporter.emit((RateLimited if is_limit else Retry)(error.message, wait_s))
 
 
 def _scan_what_is_there(job: Job, state: State, reporter: Reporter, stop: Event) -> tuple[Scan, list[RunnerError]]:
@@ -124,8 +135,7 @@ def _work(
             coordinator.run(work)
         except StateError:
             client.may_create = False  # requests that wait for their turn must not be sent
-            for text in coordinator.recorder.describe_open():
-                reporter.say(text)
+            coordinator.recorder.report_open()
             raise
         return coordinator.recorder
 
@@ -141,7 +151,7 @@ def _fit_limits(job: Job, work: Sequence[Work], reporter: Reporter) -> tuple[int
         wanted, limits.parallel_runs, spare_descriptors(), upload=upload, request=1 + 2 * sides
     )
     if uploads < wanted:
-        reporter.say(f"parallel_uploads: {uploads} instead of {wanted}, because `ulimit -n` is {descriptor_limit()}")
+        reporter.emit(UploadsLowered(uploads, wanted, descriptor_limit()))
     return uploads, requests
 
 
@@ -175,7 +185,7 @@ def _with_again(job: Job, state: State, reporter: Reporter) -> Job:
     if after is None:
         after = state.newest_run_row()
     else:
-        reporter.say("finishing the interrupted --again")
+        reporter.emit(AgainResumed())
     return replace(job, options=replace(job.options, again_after=after))
 
 

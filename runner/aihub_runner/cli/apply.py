@@ -7,7 +7,8 @@ import sys
 import click
 from click import option
 
-from aihub_runner.apply.job import Job, warn_of_context
+from aihub_runner.apply.events import ContextUnset, Reporter
+from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_renamed, claim_results
 from aihub_runner.apply.run import apply as apply_job
 from aihub_runner.cli.options import ALLOW_OUTSIDE, LOCK_FILE, PLACES, VERBOSE, Answer, Asked, over_specs
@@ -74,9 +75,9 @@ def _apply(job: Job, *, ask: bool, verbose: bool) -> Answer:
         return agreed
 
     with interrupt.shown_by(progress.close):
-        if warning := warn_of_context(job):
-            progress.say(warning)
-        report = apply_job(job, progress, confirm, interrupt.stop)
+        if job.lacks_context:
+            progress(ContextUnset())
+        report = apply_job(job, Reporter(progress), confirm, interrupt.stop)
     print_problems(report)
     return render_report(report, verbose=verbose), report.as_json(), report.exit_code
 

@@ -9,6 +9,7 @@ from threading import Event
 
 from aihub_runner.apply.assess import check_root, describe_job, entries_to_import, look_for_damage, plan_job, scan_files
 from aihub_runner.apply.delivery import lacks_news
+from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.lapsed import describe_idle, exclude_lapsed, find_lapsed
 from aihub_runner.apply.places import check_lock_target, check_renamed
@@ -51,7 +52,7 @@ def opened_state(job: Job) -> Iterator[State]:
 
 def scan_quietly(job: Job, state: State | None, *, may_be_empty: bool = False) -> Scan:
     with closing(open_progress()) as progress:
-        return scan_files(job, state, progress, Event(), may_be_empty=may_be_empty)
+        return scan_files(job, state, Reporter(progress), Event(), may_be_empty=may_be_empty)
 
 
 def find_holder(job: Job) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from aihub_runner.apply.events import Counts
+from aihub_runner.apply.events import Counts, Event, ScanProgress
+from aihub_runner.cli.messages import Talk
 from aihub_runner.model import FINAL_STATUSES
 from aihub_runner.text.escape import escape_control_chars
 from aihub_runner.text.shown import count, render_size
@@ -24,20 +25,31 @@ class LiveProgress:
         self._progress = Progress(*columns, console=console or Console(stderr=True), transient=True)
         self._progress.start()
         self._tasks: dict[str, TaskID] = {}
+        self._talk = Talk()
+        self._counts = Counts()
+
+    def __call__(self, event: Event) -> None:
+        """Print an event above the bars, and update them."""
+        self._counts.take(event)
+        if text := self._talk.render(event):
+            self._say(text)
+        if isinstance(event, ScanProgress):
+            text = f"{event.files}/{event.files_total} files, {render_size(event.bytes)}"
+            self._bar("hashing", event.bytes, event.bytes_total, text)
+        else:
+            self._show(self._counts)
 
     def _bar(self, name: str, done: float, total: float, text: str) -> None:
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=None, text="")
         self._progress.update(self._tasks[name], completed=done, total=total, text=text)
 
-    def say(self, text: str) -> None:
-        """Print a line above the bars."""
+    def _say(self, text: str) -> None:
         self._progress.console.print(
             escape_control_chars(text, keep="\n"), markup=False, highlight=False, soft_wrap=True
         )
 
-    def show(self, counts: Counts) -> None:
-        """Update the bars."""
+    def _show(self, counts: Counts) -> None:
         if counts.files_to_send:
             text = f"{counts.files_sent}/{counts.files_to_send} files, {render_size(counts.bytes_sent)}"
             self._bar("uploading", counts.bytes_sent, counts.bytes_to_send, text)
@@ -46,10 +58,6 @@ class LiveProgress:
             statuses = ", ".join(f"{n} {status}" for status, n in sorted(counts.runs.items()) if n)
             self._bar("runs", ended, runs, statuses)
             self._bar("fetching", counts.runs_fetched, counts.runs["COMPLETE"] or 1, count(counts.runs_fetched, "run"))
-
-    def digesting(self, files: int, files_total: int, size: int, size_total: int) -> None:
-        """Update the bar of local files."""
-        self._bar("hashing", size, size_total, f"{files}/{files_total} files, {render_size(size)}")
 
     def close(self) -> None:
         """Remove the bars."""

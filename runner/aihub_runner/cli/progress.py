@@ -7,28 +7,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
-from aihub_runner.apply.events import Counts
+from aihub_runner.apply.events import Counts, Event, ScanProgress, Tick
+from aihub_runner.cli.messages import Talk, render_counts, render_scan
 from aihub_runner.text.escape import escape_control_chars
-from aihub_runner.text.shown import count, render_size
 
 if TYPE_CHECKING:
     from aihub_runner.cli.live import LiveProgress
 
 HEARTBEAT_S = 30.0
-
-
-def render_counts(counts: Counts) -> str:
-    """Render the progress as one line."""
-    parts = []
-    if counts.files_to_send:
-        size = f"{render_size(counts.bytes_sent)} of {render_size(counts.bytes_to_send)}"
-        parts.append(f"uploaded {counts.files_sent} of {count(counts.files_to_send, 'file')} ({size})")
-    runs = ", ".join(f"{number} {status or 'started'}" for status, number in sorted(counts.runs.items()) if number)
-    if runs:
-        parts.append(f"runs: {runs}")
-    if counts.runs_fetched:
-        parts.append(f"results of {count(counts.runs_fetched, 'run')} fetched")
-    return "; ".join(parts) or "working"
 
 
 class LineProgress:
@@ -38,22 +24,21 @@ class LineProgress:
         self._stream = stream or sys.stderr
         self._clock = clock
         self._last = clock()
+        self._talk = Talk(clock)
+        self._counts = Counts()
 
-    def say(self, text: str) -> None:
-        """Write a line."""
+    def __call__(self, event: Event) -> None:
+        """Write an event, or the progress if nothing was written for `HEARTBEAT_S`."""
+        self._counts.take(event)
+        if text := self._talk.render(event):
+            self._say(text)
+        elif isinstance(event, Tick | ScanProgress) and self._clock() - self._last >= HEARTBEAT_S:
+            self._say(render_scan(event) if isinstance(event, ScanProgress) else render_counts(self._counts))
+
+    def _say(self, text: str) -> None:
         self._last = self._clock()
         self._stream.write(escape_control_chars(text, keep="\n") + "\n")
         self._stream.flush()
-
-    def show(self, counts: Counts) -> None:
-        """Write the progress, if nothing was written for `HEARTBEAT_S`."""
-        if self._clock() - self._last >= HEARTBEAT_S:
-            self.say(render_counts(counts))
-
-    def digesting(self, files: int, files_total: int, size: int, size_total: int) -> None:
-        """Write how many local files are read, if nothing was written for `HEARTBEAT_S`."""
-        if self._clock() - self._last >= HEARTBEAT_S:
-            self.say(f"read {files} of {count(files_total, 'file')} ({render_size(size)} of {render_size(size_total)})")
 
     def close(self) -> None:
         """Do nothing: there is no display to remove."""

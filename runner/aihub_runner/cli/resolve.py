@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from click import option
 
+from aihub_runner.apply.events import Reporter
+from aihub_runner.apply.job import Job
 from aihub_runner.apply.resolve import resolve_unknown
-from aihub_runner.cli.options import LOCK_FILE, PLACES, Asked, over_specs
+from aihub_runner.cli.options import LOCK_FILE, PLACES, Answer, Asked, over_specs
 from aihub_runner.cli.progress import open_progress
 
 
@@ -23,4 +27,9 @@ def resolve(asked: Asked, run_id: str | None, resubmit: bool) -> None:
     Without a decision, lists the runs whose start the service did not confirm. Look them up in AI Hub, then pass
     --adopt or --resubmit.
     """
-    asked.each_online(lambda job: resolve_unknown(job, run_id, resubmit, open_progress))
+
+    def act(job: Job) -> Answer:
+        with closing(open_progress()) as progress:
+            return resolve_unknown(job, run_id, resubmit, Reporter(progress))
+
+    asked.each_online(act)

@@ -52,6 +52,8 @@ class Report:
     batches: int = 0
     runs: dict[str, int] = field(default_factory=dict)
     runs_started: int = 0
+    retries: int = 0
+    rate_limited: int = 0
     documents: int = 0
     documents_gone: int = 0
     field_errors: int = 0

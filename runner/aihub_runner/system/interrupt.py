@@ -17,7 +17,6 @@ from aihub_runner.errors import Interrupted
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 CLOSE_S = 0.5  # longest wait for a display to close
-SAID = "finishing requests in flight; press Ctrl-C again to quit now"
 
 stop = Event()  # set at the first signal, for the threads to see
 _SHOW_CURSOR = b"\r\x1b[?25h\n"
@@ -25,10 +24,10 @@ _LEFT = b"interrupted: quit at once; requests in flight may have arrived; apply 
 
 
 class _Work:
-    """What a signal acts on. `asked` counts signals. `say` is set while work has to end in order."""
+    """What a signal acts on. `asked` counts signals. `tell` is set while work has to end in order."""
 
     asked = 0
-    say: Callable[[str], None] | None = None
+    tell: Callable[[], None] | None = None
     close: Callable[[], None] | None = None
 
 
@@ -45,7 +44,7 @@ def listen() -> None:
 def _handle(number: int, frame: object) -> None:
     """Interrupt the main thread, unless work has to end in order. No `except Exception` catches KeyboardInterrupt."""
     _Work.asked += 1
-    if not _Work.say:
+    if not _Work.tell:
         raise KeyboardInterrupt
 
 
@@ -58,8 +57,8 @@ def _watch(reader: int) -> None:
         if asked > 1:
             _leave()
         stop.set()
-        if say := _Work.say:
-            say(SAID)
+        if tell := _Work.tell:
+            tell()
 
 
 def _leave() -> None:
@@ -86,15 +85,15 @@ def shown_by(close: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def ended_in_order(say: Callable[[str], None]) -> Iterator[None]:
-    """While requests are in flight, let a signal only set `stop`. `say` shows that it was received.
+def ended_in_order(tell: Callable[[], None]) -> Iterator[None]:
+    """While requests are in flight, let a signal only set `stop`. `tell` shows that it was received.
 
     Raises KeyboardInterrupt if a signal came before.
     """
-    _Work.say = say
+    _Work.tell = tell
     try:
         if _Work.asked:
             raise KeyboardInterrupt
         yield
     finally:
-        _Work.say = None
+        _Work.tell = None
