@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from functools import cache
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -64,6 +65,8 @@ CONTROLS: list[tuple[list[str], str, Handler]] = [
     (["POST"], "/_fake/units", controls.units),
     (["GET"], "/_fake/webhooks", controls.webhooks),
 ]
+# uvicorn looks for "connection" as it is.
+WRITTEN = {name.lower(): name for name in (b"last-modified", b"connection", b"X-Fake-AIHub")}
 CONTROL_QUERY = {"format"}  # of the journal
 
 
@@ -128,6 +131,12 @@ def _refuse_route(request: Request) -> Response:
     return answer(501, {"message": describe_nearest(request.method, request.scope["path"])})
 
 
+@cache
+def _write_name(name: bytes) -> bytes:
+    """Return the name of a header in the case that servers of this API use; clients may look it up in a dictionary."""
+    return WRITTEN.get(name, name.title())
+
+
 def _signed(service: Service, app: ASGIApp) -> ASGIApp:
     """Add the fake's headers to each response: `Date` and `X-Fake-AIHub`. Answer 500 if the fake has a bug."""
 
@@ -142,7 +151,7 @@ def _signed(service: Service, app: ASGIApp) -> ASGIApp:
                 date = date_of(scope, service.clock.now_s())
                 if date is not None and not any(name == b"date" for name, _ in headers):
                     headers.append((b"date", date))
-                message["headers"] = headers
+                message["headers"] = [(_write_name(name), value) for name, value in headers]
             await send(message)
 
         try:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import socket
-from functools import cache, partial
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -22,8 +22,6 @@ TICK_S = 0.1  # the tick interval of uvicorn's server
 END_TICK_S = 0.005  # how often a stopping server checks for open work
 OPEN_FILES = 65_536
 ABSOLUTE = re.compile(rb"https?://([^/]*)", re.IGNORECASE)
-# uvicorn and the faults look for "connection" as it is.
-AS_NAMED = {name.lower(): name for name in (b"last-modified", b"connection", b"X-Fake-AIHub")}
 SPARE_FILES = 100  # for bodies, the log, and everything else that is not a connection
 
 
@@ -62,12 +60,6 @@ def _make_relative(scope: Any) -> None:
         scope["path"] = unquote(scope["raw_path"].decode("ascii"))
         others = [(name, value) for name, value in scope["headers"] if name != b"host"]
         scope["headers"] = [(b"host", absolute[1]), *others]
-
-
-@cache
-def _write_name(name: bytes) -> bytes:
-    """Return the name of a header in the case that servers of this API use; clients may look it up in a dictionary."""
-    return AS_NAMED.get(name, name.title())
 
 
 def raise_open_files() -> None:
@@ -159,14 +151,9 @@ class _Protocol(H11Protocol):
         app = self.app
 
         async def with_transport(scope: Any, receive: Any, send: Any) -> None:
-            async def send_written(message: Any) -> None:
-                if "headers" in message:
-                    message["headers"] = [(_write_name(name), value) for name, value in message["headers"]]
-                await send(message)
-
             scope["transport"] = transport
             _make_relative(scope)
-            await app(scope, receive, send_written)
+            await app(scope, receive, send)
 
         self.app = with_transport
         if len(self.connections) > self._most:

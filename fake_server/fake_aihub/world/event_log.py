@@ -55,12 +55,13 @@ def event(what: str) -> Callable[[Callable[Given, Result]], Callable[Given, Resu
 
     def mark(apply: Callable[Given, Result]) -> Callable[Given, Result]:
         names = list(signature(apply).parameters)
+        clocks = [(name, TIMES[name]) for name in names if name in TIMES]
         EVENTS[what] = apply
 
         @wraps(apply)
         def happen(*args: Given.args, **facts: Given.kwargs) -> Result:
             world: Any = args[0]
-            times = {name: TIMES[name](world.clock) for name in names if name in TIMES}
+            times = {name: read(world.clock) for name, read in clocks}
             given = dict(zip(names[1:], args[1:], strict=False))
             result: Result = world.record(what, times | given | facts)
             return result
