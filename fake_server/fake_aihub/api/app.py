@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from functools import cache
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -22,6 +21,16 @@ from fake_aihub.contract.operations import OPERATIONS
 from fake_aihub.controls.faults import date_of, knobs_of
 from fake_aihub.world.entities import ApiError
 
+
+class HeaderNames(dict[bytes, bytes]):
+    """The names of headers as servers of this API write them: clients may look them up in a dictionary."""
+
+    def __missing__(self, name: bytes) -> bytes:
+        return self.setdefault(name, name.title())
+
+
+# uvicorn looks for "connection" as it is.
+WRITTEN = HeaderNames({name.lower(): name for name in (b"last-modified", b"connection", b"X-Fake-AIHub")})
 HANDLERS: dict[str, Handler] = {
     "createBatch": batches.create_batch,
     "listBatches": batches.list_batches,
@@ -65,8 +74,6 @@ CONTROLS: list[tuple[list[str], str, Handler]] = [
     (["POST"], "/_fake/units", controls.units),
     (["GET"], "/_fake/webhooks", controls.webhooks),
 ]
-# uvicorn looks for "connection" as it is.
-WRITTEN = {name.lower(): name for name in (b"last-modified", b"connection", b"X-Fake-AIHub")}
 CONTROL_QUERY = {"format"}  # of the journal
 
 
@@ -131,12 +138,6 @@ def _refuse_route(request: Request) -> Response:
     return answer(501, {"message": describe_nearest(request.method, request.scope["path"])})
 
 
-@cache
-def _write_name(name: bytes) -> bytes:
-    """Return the name of a header in the case that servers of this API use; clients may look it up in a dictionary."""
-    return WRITTEN.get(name, name.title())
-
-
 def _signed(service: Service, app: ASGIApp) -> ASGIApp:
     """Add the fake's headers to each response: `Date` and `X-Fake-AIHub`. Answer 500 if the fake has a bug."""
 
@@ -151,7 +152,7 @@ def _signed(service: Service, app: ASGIApp) -> ASGIApp:
                 date = date_of(scope, service.clock.now_s())
                 if date is not None and not any(name == b"date" for name, _ in headers):
                     headers.append((b"date", date))
-                message["headers"] = [(_write_name(name), value) for name, value in headers]
+                message["headers"] = [(WRITTEN[name], value) for name, value in headers]
             await send(message)
 
         try:
