@@ -43,9 +43,10 @@ class Routes:
         elif segments[1:2] != ["_fake"]:
             return {}, {}
         for pattern, methods in self._routes.items():
-            parameters = _match(pattern, segments)
-            if parameters is not None:
-                return methods, parameters
+            if len(pattern) == len(segments) or pattern[-1] in REST:
+                parameters = _match(pattern, segments)
+                if parameters is not None:
+                    return methods, parameters
         return {}, {}
 
 
