@@ -13,7 +13,7 @@ from typing import Any
 from aihub_runner.files import Draft, File, digest_file, explain_disk, open_regular
 from aihub_runner.model import DOCUMENTS_NAME, Damage, Scan, Shard
 from aihub_runner.plan.planner import Goal
-from aihub_runner.results.pieces import Forms, Pieces, Weaver, load_pieces
+from aihub_runner.results.pieces import Forms, Pieces, Weaver, load_pieces, spans
 from aihub_runner.results.reader import Chosen, Document, Found, choose_runs, find_damaged
 from aihub_runner.results.tables import form_of
 from aihub_runner.results.writers.sink import as_line
@@ -60,17 +60,19 @@ def _weave(found: Found, file: File) -> Pieces:
     known = old.positions() if source else {}
     with closing(Weaver(file.write, source)) as weaver:
         weaver.add(b"")  # no header
-        for place, (key, choice) in enumerate(zip(found.keys(), found.chosen, strict=True)):
-            if (position := known.get(key)) is not None:
-                weaver.copy(position)
-                forms.add(old.forms[old.form_of[position]])
-                heard += old.odd.get(position, ())
-            else:
-                documents = [*read(choice)]
-                weaver.add(b"".join(map(render_document, documents)))
-                forms.add(form_of(documents))
+        for start, position, number in spans(found.keys(), known):
+            if position is not None:
+                weaver.copy(position, number)
+                for place in range(number):
+                    forms.add(old.forms[old.form_of[position + place]])
+                    if position + place in old.odd:
+                        odd[start + place] = old.odd[position + place]
+                continue
+            documents = [*read(found.chosen[start])]
+            weaver.add(b"".join(map(render_document, documents)))
+            forms.add(form_of(documents))
             if heard:
-                odd[place] = heard.copy()
+                odd[start] = heard.copy()
                 heard.clear()
         weaver.flush()
     return Pieces(found.keys(), {DOCUMENTS_NAME: ("", _LOOKS, weaver.sizes)}, [*forms.numbers], forms.of, odd)

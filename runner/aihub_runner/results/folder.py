@@ -16,7 +16,7 @@ from aihub_runner.errors import InputError, ResultsError, RunnerError, Shortage
 from aihub_runner.files import Draft, digest_file, explain_disk
 from aihub_runner.model import DOCUMENTS_NAME
 from aihub_runner.results.naming import Names, parse_names
-from aihub_runner.results.pieces import Pieces, Weaver, known_forms, load_pieces
+from aihub_runner.results.pieces import Pieces, Weaver, known_forms, load_pieces, spans
 from aihub_runner.results.reader import Found
 from aihub_runner.results.tables import VERSION, Form, Layout, Row, Table, case_row, form_of, survey
 from aihub_runner.results.writers.formats import LINES, MEMORY_BYTES, TextSink, open_sink
@@ -219,9 +219,10 @@ class _Writing:
         self.weaver = Weaver(self._draft.write, old.open_source(target.path, target.looks, folder))
         self.weaver.add(header.getvalue())
 
-    def copies(self, position: int | None) -> bool:
-        """Whether the rows of a file can be copied."""
-        return position is not None and self.weaver is not None and self.weaver.source is not None
+    @property
+    def copies(self) -> bool:
+        """Whether rows of unchanged files can be copied."""
+        return self.weaver is not None and self.weaver.source is not None
 
     def _try(self, act: Callable[[], None]) -> None:
         try:
@@ -241,10 +242,10 @@ class _Writing:
         elif self._sink and rows:
             self._try(partial(self._sink.write, rows))
 
-    def copy(self, position: int) -> None:
-        """Add the rows of a file as they were."""
+    def copy(self, position: int, number: int) -> None:
+        """Add the rows of some files as they were."""
         if self.weaver and not self.error:
-            self._try(partial(self.weaver.copy, position))
+            self._try(partial(self.weaver.copy, position, number))
 
     def finish(self) -> None:
         """Complete the temporary file."""
@@ -312,20 +313,25 @@ def _opened(targets: Sequence[Target], work: _Work) -> Iterator[list[_Writing]]:
 
 def _fill(work: _Work, layout: Layout, by_table: Mapping[str, Sequence[_Writing]]) -> None:
     """Add the rows of all files: those of unchanged files are copied, the others are rendered."""
-    read, positions = work.found.reader(), work.old.positions()
-    for key, choice, form in zip(work.found.keys(), work.found.chosen, work.forms, strict=True):
-        position = positions.get(key)
-        names = [name for name in layout.tables_of(form) if name in by_table]
-        names = [name for name in names if not all(one.copies(position) for one in by_table[name])]
-        rows: dict[str, list[Row]] = {}
-        for name, some in layout.rows(read(choice), names) if names else ():
-            rows.setdefault(name, []).extend(some)
-        for name, ones in by_table.items():
-            for one in ones:
-                if position is not None and one.copies(position):
-                    one.copy(position)
+    keys, writing = work.found.keys(), [one for ones in by_table.values() for one in ones]
+    read = work.found.reader()
+    for start, position, number in spans(keys, work.old.positions()):
+        if position is not None and all(one.copies for one in writing):
+            for one in writing:
+                one.copy(position, number)
+            continue
+        for place in range(number):
+            names = [name for name in layout.tables_of(work.forms[start + place]) if name in by_table]
+            if position is not None:
+                names = [name for name in names if not all(one.copies for one in by_table[name])]
+            rows: dict[str, list[Row]] = {}
+            for name, some in layout.rows(read(work.found.chosen[start + place]), names) if names else ():
+                rows.setdefault(name, []).extend(some)
+            for one in writing:
+                if position is not None and one.copies:
+                    one.copy(position + place, 1)
                 else:
-                    one.add(rows.get(name, ()))
+                    one.add(rows.get(one.target.table.name, ()))
 
 
 def _publish(state: State, writing: Sequence[_Writing]) -> None:

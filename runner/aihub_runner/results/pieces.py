@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BufferedReader
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -111,16 +111,17 @@ class Weaver:
             self._write(piece)
         self.sizes.append(len(piece))
 
-    def copy(self, position: int) -> None:
-        """Append the old piece at a position."""
+    def copy(self, position: int, number: int) -> None:
+        """Append some old pieces, from a position on."""
         assert self.source
-        start, end = self.source.ends[position : position + 2]
+        ends = self.source.ends[position : position + number + 1]
+        start, end = ends[0], ends[-1]
         if start < end:
             if start != self._end:
                 self.flush()
                 self._start = start
             self._end = end
-        self.sizes.append(end - start)
+        self.sizes += [after - before for before, after in pairwise(ends)]
 
     def flush(self) -> None:
         """Copy what was announced."""
@@ -138,6 +139,21 @@ class Weaver:
         """Close the old output."""
         if self.source:
             self.source.file.close()
+
+
+def spans(keys: Sequence[str], known: Mapping[str, int]) -> Iterator[tuple[int, int | None, int]]:
+    """Yield where each span of files begins, its old position or None, and the number of its files.
+
+    The files of a span are adjacent, and were. A file without an old position is a span of its own.
+    """
+    start = 0
+    while start < len(keys):
+        position, end = known.get(keys[start]), start + 1
+        if position is not None:
+            while end < len(keys) and known.get(keys[end]) == position + end - start:
+                end += 1
+        yield start, position, end - start
+        start = end
 
 
 @dataclass(slots=True)
