@@ -14,7 +14,7 @@ from requests.adapters import BaseAdapter
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.connection import Connection
-from aihub_runner.aihub.session import open_session
+from aihub_runner.aihub.session import Session, open_session
 from aihub_runner.model import Secret
 
 ROOT = "https://hub.example/api"
@@ -59,7 +59,7 @@ def router() -> Iterator[respx.MockRouter]:
 
 @pytest.fixture
 def hub(router: respx.MockRouter) -> Iterator[AIHub]:
-    def mocked(connection: Connection) -> requests.Session:
+    def mocked(connection: Connection) -> Session:
         session = open_session(connection)
         session.mount("https://", RouterAdapter(router))
         return session

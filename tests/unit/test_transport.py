@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
+import requests
 import respx
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +27,19 @@ def test_each_request_carries_token_and_context(hub: AIHub, router: respx.MockRo
     hub.list_batches("")
     headers = route.calls.last.request.headers
     assert (headers["Authorization"], headers["IB-Context"]) == ("Bearer t0ken", "acme")
+
+
+def test_file_is_sent_with_the_headers_that_requests_prepares(hub: AIHub, router: respx.MockRouter) -> None:
+    route = router.put(url__regex=r".*/v2/batches/7/files/.*").respond(200)
+    for body in (b"one", b"three"):
+        hub.put_file(7, "a ü/%.txt", body)
+        sent = route.calls.last.request
+        session = open_session(CONNECTION)
+        asked = requests.Request("PUT", str(sent.url), {"Content-Type": "application/octet-stream"}, data=body)
+        expected = session.prepare_request(asked)
+        assert sent.url.raw_path == b"/api/v2/batches/7/files/a%20%C3%BC%2F%25.txt"
+        assert sent.content == body
+        assert {k.lower(): v for k, v in expected.headers.items()}.items() <= dict(sent.headers).items()
 
 
 def test_netrc_and_proxies_of_the_environment_do_not_take_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from aihub_runner.errors import InputError
 from aihub_runner.model import Secret
 from aihub_runner.spec.model import is_this_machine
 
+FILE_TYPE = "application/octet-stream"
 SEND_BYTES = 1 << 18  # chunk size of streamed bodies; the default of 16 KB is slow
 
 
@@ -50,7 +51,22 @@ def name_authorities(session: requests.Session) -> str:
 
 
 class _Adapter(HTTPAdapter):
-    """Sends requests over connections that read responses as `FinalResponse`, directly or through a proxy."""
+    """Sends requests over connections that read responses as `FinalResponse`, directly or through a proxy.
+
+    A session has one root, so that the pool of connections is looked up, and its certificates are checked, only once.
+    """
+
+    _pool: Any = None
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        if self._pool is None:
+            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+        return self._pool
+
+    def cert_verify(self, conn: Any, *args: Any, **kwargs: Any) -> None:
+        if not getattr(conn, "is_verifying", False):
+            super().cert_verify(conn, *args, **kwargs)  # type: ignore[no-untyped-call]
+            conn.is_verifying = True
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -75,16 +91,29 @@ def _with_final_responses(pool: Any) -> Any:
     return type(pool.__name__, (pool,), {"ConnectionCls": connection})
 
 
-class _Session(requests.Session):
+class Session(requests.Session):
     """Looks at no `Location`: redirects are not followed, and one that cannot be read must not look like a bug."""
+
+    _prepared: requests.PreparedRequest | None = None
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Return nothing, wherever the answer points to."""
 
+    def put_file(self, url: str, data: Any, **how: Any) -> requests.Response:
+        """PUT a file to a URL that needs no more quoting. Prepare the headers once: that takes longer than sending."""
+        if self._prepared is None or self.cookies:
+            self._prepared = self.prepare_request(requests.Request("PUT", url, {"Content-Type": FILE_TYPE}, data=b""))
+        request = requests.PreparedRequest()
+        request.method, request.url, request.body = "PUT", url, data
+        request.headers = self._prepared.headers.copy()
+        request.headers["Content-Length"] = str(len(data))
+        adapter = self.get_adapter(url)
+        return adapter.send(request, stream=True, verify=self.verify or False, proxies=self.proxies, **how)
 
-def open_session(connection: Connection) -> requests.Session:
+
+def open_session(connection: Connection) -> Session:
     """Return a new session. The environment's proxies and CA bundle are read here, once."""
-    session = _Session()
+    session = Session()
     session.trust_env = False
     session.auth = _Bearer(connection.token, connection.context)
     session.headers["User-Agent"] = "aihub-runner"

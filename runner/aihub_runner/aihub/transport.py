@@ -33,7 +33,7 @@ from aihub_runner.aihub.reasons import (
     unreachable,
 )
 from aihub_runner.aihub.response import Watch, watching
-from aihub_runner.aihub.session import name_authorities, open_session
+from aihub_runner.aihub.session import FILE_TYPE, Session, name_authorities, open_session
 from aihub_runner.aihub.throttle import Pace
 from aihub_runner.errors import AnswerLost, Interrupted, Refused, ServiceError, Shortage
 from aihub_runner.system.shortage import find_shortage, probe_shortage
@@ -94,7 +94,7 @@ class Transport:
         self,
         connection: Connection,
         stop: threading.Event | None = None,
-        make_session: Callable[[Connection], requests.Session] = open_session,
+        make_session: Callable[[Connection], Session] = open_session,
     ) -> None:
         self.connection = connection
         self.stop = stop or threading.Event()
@@ -148,10 +148,10 @@ class Transport:
         method: str,
         path: str,
         *,
-        session: requests.Session | None = None,
+        session: Session | None = None,
         params: Mapping[str, Any] | None = None,
         body: Body = None,
-        content_type: str = "application/octet-stream",
+        content_type: str = FILE_TYPE,
         check: Callable[[], None] = lambda: None,
     ) -> Answer:
         """Send one request once, when it is its turn, and return any response. Raises requests' own errors.
@@ -165,16 +165,7 @@ class Transport:
             grace_s = PAID_GRACE_S if isinstance(body, SingleUseBody) else GRACE_S
             with (
                 watching(Watch(self.stop, grace_s)),
-                (session or self._session).request(
-                    method,
-                    self.connection.root + path,
-                    params=params,
-                    data=body,
-                    headers={"Content-Type": content_type} if body is not None else {},
-                    timeout=(self.connection.connect_timeout_s, self.connection.read_timeout_s),
-                    allow_redirects=False,
-                    stream=True,
-                ) as response,
+                self._begin(session or self._session, method, path, params, body, content_type) as response,
             ):
                 connection = getattr(response.raw, "connection", None)  # the pool gets it back once the body is read
                 content = self._hide(response, _read_body(response))
@@ -184,6 +175,17 @@ class Transport:
         self._learn_time(response.headers.get("Date"))
         self._keep_pace(answer)
         return answer
+
+    def _begin(
+        self, session: Session, method: str, path: str, params: Mapping[str, Any] | None, body: Body, content_type: str
+    ) -> requests.Response:
+        """Send a request, and return its response, of which only the head was read."""
+        url = self.connection.root + path
+        timeout = (self.connection.connect_timeout_s, self.connection.read_timeout_s)
+        if method == "PUT":
+            return session.put_file(url, body, timeout=timeout)
+        headers = {"Content-Type": content_type} if body is not None else {}
+        return session.request(method, url, params, body, headers, timeout=timeout, allow_redirects=False, stream=True)
 
     def _hide(self, response: requests.Response, body: bytes) -> bytes:
         if response.status_code < 300:
