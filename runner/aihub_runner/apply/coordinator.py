@@ -14,6 +14,7 @@ from aihub_runner.aihub.schemas import run_body
 from aihub_runner.aihub.transport import SENT_WITHIN_S
 from aihub_runner.apply.events import ExistenceChecked, Reporter, RunDropped, Tick, UploadPlanned
 from aihub_runner.apply.job import Job
+from aihub_runner.apply.polling import poll_delay_s
 from aihub_runner.apply.pool import Done, Engine
 from aihub_runner.apply.recorder import Recorder
 from aihub_runner.apply.steps import (
@@ -45,7 +46,6 @@ from aihub_runner.state.store import State
 from aihub_runner.system.moment import DAY_S, Moment, is_to_come
 
 TICK_S = 1.0
-POLL_GROWTH = 1.5
 MAX_BATCHES = 2  # per shard and apply: if new batches never show in the listing, more of them do not help
 BATCH, RUN = "a batch", "a run"
 OTHERS = 50  # known runs, to distinguish an empty listing from one that hides runs
@@ -101,7 +101,7 @@ class Coordinator:
         self._attempts: dict[int, int] = {}
         self._waiting: deque[Work] = deque()
         self._starting: deque[int] = deque()
-        self._polled: dict[int, float] = {}
+        self._polled: dict[int, float] = {}  # when a run was first asked for, by the engine's clock
         self._fetching: set[tuple[int, int]] = set()
         self._ground = ground
         self._stale: set[int] = set()
@@ -403,21 +403,27 @@ class Coordinator:
         self._handlers[action](self, shard)
 
     def _poll(self, shard: Shard) -> None:
-        run, limits = self._run(shard), self.job.spec.limits
+        run = self._run(shard)
         waits_for_person = run.status == REVIEW_STATUS
         polled = run.id in self._polled or run.id in self.recorder.started
         if waits_for_person and run.id in self._polled and not self.job.options.wait_for_review:
             return
         if polled and self.engine.clock() >= self._deadline:
             return
-        delay_s = self._polled.get(run.id, limits.poll_min_s) if polled else 0.0
-        self._polled[run.id] = min(limits.poll_max_s, max(limits.poll_min_s, delay_s * POLL_GROWTH))
+        delay_s = self._poll_delay_s(run.id) if polled else 0.0
+        self._polled.setdefault(run.id, self.engine.clock())
         if not waits_for_person:
             self.recorder.going.add(run.id)
         assert run.remote_id is not None
         until_s, others = self._young_until_s(run.since), self._others(run)
         step = PollRun(shard.id, run.id, run.remote_id, run.bound_s, until_s, others, run.remote_batch, run.tag)
         self._submit(step, delay_s)
+
+    def _poll_delay_s(self, run: int) -> float:
+        now_s, limits = self.engine.clock(), self.job.spec.limits
+        age_s = now_s - self._polled.get(run, now_s)
+        between_s = limits.poll_min_s, limits.poll_max_s
+        return poll_delay_s(age_s, len(self.recorder.going), between_s, self.recorder.run_times_s)
 
     def _others(self, run: Run) -> frozenset[str]:
         """Return known runs, other than this one, that any list of runs of the target should contain."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -53,6 +54,8 @@ from aihub_runner.sources.disks import disk_error, find_mount
 from aihub_runner.state.store import State
 from aihub_runner.text.shown import are, count
 
+NS = 1_000_000_000
+RUN_TIMES = 10  # of this app, to expect the end of the next run
 MAX_CHECKS = 3
 MAX_STARTS = 3
 MAX_PATIENCE = 20  # temporary refusals of one shard
@@ -90,6 +93,7 @@ class Recorder:
         self.halted = False
         self.stopped_paying = False
         self._statuses: dict[int, str] = {}
+        self.run_times_s: deque[float] = deque(maxlen=RUN_TIMES)
         self.unrecorded: list[RunInfo] = []
         self._checks: dict[int, int] = {}
         self._lost: dict[int, int] = {}
@@ -405,6 +409,8 @@ class Recorder:
             self.reporter.emit(events.RunStatus(info.id, clean_text(info.status), message, clean_text(before or "")))
         if info.status in FINAL_STATUSES | {REVIEW_STATUS}:
             self.going.discard(run)
+            if info.start_timestamp and info.finish_timestamp:
+                self.run_times_s.append((info.finish_timestamp - info.start_timestamp) / NS)
 
     def _park_unknown(self, step: FindRun, why: str) -> None:
         self.state.record_run_unknown(step.run, why)

@@ -1,0 +1,38 @@
+"""When a run is asked for: how late its end is seen, and by how many requests."""
+
+from __future__ import annotations
+
+import pytest
+
+from aihub_runner.apply.polling import MARGIN_S, poll_delay_s
+
+
+def watch(takes_s: float, open_runs: int = 1, seen_s: tuple[float, ...] = ()) -> tuple[int, float]:
+    """Return how many polls a run of so many seconds needs, and how late its end is seen."""
+    age_s, polls = 0.0, 0
+    while age_s < takes_s:
+        age_s, polls = age_s + poll_delay_s(age_s, open_runs, (0.5, 30), seen_s), polls + 1
+    return polls, age_s - takes_s
+
+
+@pytest.mark.parametrize("takes_s", [0.1, 1, 3, 4.99, 10, 61, 250])
+def test_end_of_a_run_is_seen_in_a_tenth_of_its_time(takes_s: float) -> None:
+    polls, late_s = watch(takes_s)
+    assert late_s <= max(0.5, 0.1 * takes_s)
+    assert polls <= 60
+
+
+def test_many_open_runs_share_the_requests() -> None:
+    assert watch(100, open_runs=200)[0] <= 11
+    assert watch(100, open_runs=200)[1] <= 10
+
+
+def test_long_run_is_asked_for_when_others_ended() -> None:
+    assert watch(100, seen_s=(40, 100))[1] == pytest.approx(MARGIN_S)
+    assert watch(100)[1] > 1
+
+
+def test_pause_stays_within_what_the_spec_says() -> None:
+    assert poll_delay_s(0, 1, (2, 5)) == 2
+    assert poll_delay_s(1000, 1, (2, 5)) == 5
+    assert poll_delay_s(9.5, 1, (2, 5), (10,)) == 2
