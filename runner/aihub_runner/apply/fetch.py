@@ -5,18 +5,21 @@ from __future__ import annotations
 import time
 import unicodedata
 from collections.abc import Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.aihub.schemas import ResultFile
+from aihub_runner.aihub.schemas import ResultFile, ResultPage
 from aihub_runner.apply.look import check_gone
 from aihub_runner.apply.steps import Fetched, FetchResults, Gone
-from aihub_runner.errors import ServiceError
+from aihub_runner.errors import ServiceError, Shortage
 from aihub_runner.files import explain_late, safe_segment, write_file
 from aihub_runner.model import Answer, Page
 from aihub_runner.plan.identity import PLAIN
 from aihub_runner.text.jsontext import as_unicode
 
 MAX_FETCHES = 5
+AHEAD = 8  # pages of a run to request before the one before is read
+_Body = tuple[bytes, ResultPage]
 PARAMETERS = {
     "confidence": "include_confidence_scores",
     "review": "include_review_results",
@@ -59,13 +62,73 @@ def _fetch_until_sure(client: AIHub, step: FetchResults) -> Fetched:
     )
 
 
+class _Pages:
+    """The pages of a run's results. While one is read, those that should follow are requested, too.
+
+    The service says how many files a page has only in the page itself. So the offsets of later pages are guesses from
+    the first. A page is kept only if it starts where the one before ends; after a wrong guess, nothing is guessed.
+    """
+
+    def __init__(self, client: AIHub, step: FetchResults, pool: Executor) -> None:
+        self._client, self._step, self._pool = client, step, pool
+        self._parameters = _parameters(step.include)
+        self._guesses: dict[int, Future[_Body]] = {}
+        self._size = 0  # of the first page; 0 where nothing is guessed
+        self._is_first = True
+
+    def get(self, offset: int) -> _Body:
+        """Return the page that starts at an offset, as bytes and parsed."""
+        guess = self._guesses.pop(offset, None)
+        try:
+            page = guess.result() if guess else self._ask(offset)
+        except (ServiceError, Shortage):
+            if guess is None:
+                raise
+            self._drop_guesses()
+            page = self._ask(offset)
+        end = offset + len(page[1].files)
+        if self._guesses and end not in self._guesses:
+            self._drop_guesses()
+        if self._is_first and page[1].has_more:
+            self._size = len(page[1].files)
+        self._is_first = False
+        self._guess(end)
+        return page
+
+    def _ask(self, offset: int) -> _Body:
+        step = self._step
+        with self._client.working_for(step.shard):  # perhaps in a thread of its own
+            return self._client.get_results(
+                step.remote_id, self._parameters, offset, batch_id=step.remote_batch or None
+            )
+
+    def _guess(self, start: int) -> None:
+        starts = range(start, min(len(self._step.names), start + AHEAD * self._size), self._size or 1)
+        for start in starts:
+            if start not in self._guesses:
+                self._guesses[start] = self._pool.submit(self._ask, start)
+
+    def _drop_guesses(self) -> None:
+        self._size = 0
+        for guess in self._guesses.values():
+            guess.cancel()
+        self._guesses = {}
+
+
 def _fetch_once(client: AIHub, step: FetchResults) -> Fetched:
+    pool = ThreadPoolExecutor(AHEAD, "page")
+    try:
+        return _follow_pages(_Pages(client, step, pool), step)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _follow_pages(read: _Pages, step: FetchResults) -> Fetched:
     pages: list[Page] = []
     answers: list[Answer] = []
     offset = 0
     while True:
-        parameters, batch_id = _parameters(step.include), step.remote_batch or None
-        body, content = client.get_results(step.remote_id, parameters, offset, batch_id=batch_id)
+        body, content = read.get(offset)
         files = content.files
         path = f"raw/{safe_segment(step.remote_id)}/{step.include}/{offset}.json"
         with explain_late():

@@ -18,6 +18,7 @@ from aihub_runner.apply.assess import check_root, describe_job, look_for_damage,
 from aihub_runner.apply.coordinator import Coordinator, Ground
 from aihub_runner.apply.delivery import deliver
 from aihub_runner.apply.events import AgainResumed, Counts, RateLimited, Reporter, Retry, Stopping, UploadsLowered
+from aihub_runner.apply.fetch import AHEAD
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.lapsed import exclude_lapsed, find_lapsed, record_matched
 from aihub_runner.apply.matching import find_held, recognise_stale
@@ -148,7 +149,7 @@ def _fit_limits(job: Job, work: Sequence[Work], reporter: Reporter) -> tuple[int
     upload = (1 + sides) * (PARTS_AT_ONCE if in_parts else 1)
     wanted = limits.parallel_uploads
     uploads, requests = fit_parallel(
-        wanted, limits.parallel_runs, spare_descriptors(), upload=upload, request=1 + 2 * sides
+        wanted, limits.parallel_runs, spare_descriptors(), upload=upload, request=1 + (1 + AHEAD) * sides
     )
     if uploads < wanted:
         reporter.emit(UploadsLowered(uploads, wanted, descriptor_limit()))
