@@ -8,6 +8,7 @@ import hashlib
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from aihub_runner.sources.walk import find_files
 from aihub_runner.spec.model import parse_spec
 from aihub_runner.spec.patterns import compile_globs
 
+NOBODY = 65_534
 NOW_NS = 1_800_000_000_000_000_000
 
 
@@ -280,12 +282,28 @@ def test_all_that_leads_outside_is_listed(tmp_path: Path) -> None:
     assert paths(scan(tmp_path / "job", '["in/*", "!in/x.txt"]')) == ["in/b.txt"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_folder_that_cannot_be_listed_is_told(tmp_path: Path) -> None:
-    write(tmp_path, "in/a.txt", "shut/b.txt", "c.txt")
-    (tmp_path / "shut").chmod(0)
-    (tmp_path / "c.txt").chmod(0)
-    found = scan(tmp_path, '"**/*"')
+@contextlib.contextmanager
+def as_plain_user() -> Iterator[None]:
+    """Be a user who may not read everything, as root may."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_folder_that_cannot_be_listed_is_told() -> None:
+    with tempfile.TemporaryDirectory() as name:  # others cannot reach `tmp_path`
+        folder = Path(name)
+        folder.chmod(0o755)
+        write(folder, "in/a.txt", "shut/b.txt", "c.txt")
+        (folder / "shut").chmod(0)
+        (folder / "c.txt").chmod(0)
+        with as_plain_user():
+            found = scan(folder, '"**/*"')
+        (folder / "shut").chmod(0o700)
     assert paths(found) == ["in/a.txt"]
     assert [(item.path, item.reason) for item in found.skipped] == [("c.txt", "unreadable"), ("shut/", "unreadable")]
 
