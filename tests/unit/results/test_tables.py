@@ -30,7 +30,7 @@ from aihub_runner.state.store import State
 from aihub_runner.text.jsontext import as_unicode
 from support.made import goal, made_results, record_run, scan_of
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 FORMATS = ("jsonl", "csv", "xlsx", "parquet")
 Rows = list[tuple[Any, ...]]
 

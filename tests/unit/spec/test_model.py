@@ -20,7 +20,7 @@ from aihub_runner.spec.model import Spec, parse_spec
 
 SHORT = 'files = "in/*"\napp_name = "A"\n'
 TARGET = Target("https://x", "acme", "")
-SPECS = Path(__file__).parents[2] / "specs"
+SPECS = Path(__file__).parents[3] / "specs"
 SNIPPETS = [
     'files = "x"',
     "files = 5",

@@ -11,7 +11,7 @@ from aihub_runner.results.tables import CASES, DOCUMENTS, FIELDS
 from aihub_runner.spec.model import TABLES, Format
 from aihub_runner.spec.reference import render_columns, render_exit_codes, render_reference
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_reference_is_up_to_date() -> None:

@@ -22,7 +22,7 @@ PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 UNHEARD_OF = b"HTTP/1.1 199 Patience\r\nContent-Length: 5\r\n\r\n"
-CERTIFICATE = Path(__file__).parent.parent / "data" / "hub_example.pem"
+CERTIFICATE = Path(__file__).parents[2] / "data" / "hub_example.pem"
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from aihub_runner.state.database import MIGRATIONS, SCHEMA_VERSION
 from aihub_runner.state.outputs import DOCUMENTS, TABLES, Output
 from aihub_runner.state.store import State
 
-RELEASES = sorted(path.parent for path in (Path(__file__).parent.parent / "data").glob("*/state.db"))
+RELEASES = sorted(path.parent for path in (Path(__file__).parents[2] / "data").glob("*/state.db"))
 
 
 def columns(path: Path) -> dict[str, list[str]]:
