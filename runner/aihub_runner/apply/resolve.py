@@ -14,7 +14,6 @@ from typing import Any
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import RunInfo, clean_text
 from aihub_runner.apply.assess import entries_to_import, scan_files
-from aihub_runner.apply.coordinator import find_step
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.look import find_run
@@ -22,6 +21,7 @@ from aihub_runner.apply.matching import Finder, Inspected, record_imported, resu
 from aihub_runner.apply.recovery import import_paid, in_thread
 from aihub_runner.apply.run import hold_state
 from aihub_runner.apply.steps import RunSeen
+from aihub_runner.apply.tasks.run import find_step
 from aihub_runner.errors import InputError, ServiceError
 from aihub_runner.model import Run, Scan, Shard
 from aihub_runner.plan.identity import parse_run_tag

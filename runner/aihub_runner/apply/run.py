@@ -15,7 +15,7 @@ from threading import Event
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.transport import PRESSED
 from aihub_runner.apply.assess import check_root, describe_job, look_for_damage, plan_job, scan_files
-from aihub_runner.apply.coordinator import Coordinator, Ground
+from aihub_runner.apply.context import Context, Ground
 from aihub_runner.apply.delivery import deliver
 from aihub_runner.apply.events import AgainResumed, Counts, RateLimited, Reporter, Retry, Stopping, UploadsLowered
 from aihub_runner.apply.fetch import AHEAD
@@ -32,7 +32,6 @@ from aihub_runner.apply.places import (
     warn_of_network,
 )
 from aihub_runner.apply.pool import Engine
-from aihub_runner.apply.recorder import Recorder
 from aihub_runner.apply.recovery import (
     ask_for_gone,
     import_paid,
@@ -41,6 +40,7 @@ from aihub_runner.apply.recovery import (
     raise_attempts,
     unverified_error,
 )
+from aihub_runner.apply.scheduler import Scheduler
 from aihub_runner.apply.upload import PARTS_AT_ONCE
 from aihub_runner.errors import InputError, RunnerError, ServiceError, Shortage, StateError, UnknownOutcome
 from aihub_runner.model import MB, Scan
@@ -125,20 +125,20 @@ def _work(
     reporter: Reporter,
     executor: Executor | None,
     prepared: Prepared,
-) -> Recorder:
-    """Do all work that can be done now, and return the recorder with what came of it."""
+) -> Context:
+    """Do all work that can be done now, and return what came of it."""
     uploads, requests = _fit_limits(job, work, reporter)
     with closing(Engine(client, uploads, requests, executor)) as engine:
-        coordinator = Coordinator(job, state, engine, reporter, prepared.ground)
-        coordinator.recorder.stopped_paying = not prepared.may_pay
+        context = Context(job, state, engine, reporter, prepared.ground)
+        context.stopped_paying = not prepared.may_pay
         _record_again(job, state, work, is_begun=True)
         try:
-            coordinator.run(work)
+            Scheduler(context).run(work)
         except StateError:
             client.may_create = False  # requests that wait for their turn must not be sent
-            coordinator.recorder.report_open()
+            context.report_open()
             raise
-        return coordinator.recorder
+        return context
 
 
 def _fit_limits(job: Job, work: Sequence[Work], reporter: Reporter) -> tuple[int, int]:
@@ -156,7 +156,7 @@ def _fit_limits(job: Job, work: Sequence[Work], reporter: Reporter) -> tuple[int
     return uploads, requests
 
 
-def _tell_of_others(state: State, client: AIHub, done: Recorder, stop: Event) -> list[str]:
+def _tell_of_others(state: State, client: AIHub, done: Context, stop: Event) -> list[str]:
     """Return a note for each run on our batches that this state does not know: it may have been paid twice."""
     if not done.started or stop.is_set():
         return []
@@ -335,7 +335,7 @@ def _record_plan(state: State, plan: Plan) -> list[Work]:
     return work
 
 
-def _as_sent(scan: Scan, done: Recorder) -> Scan:
+def _as_sent(scan: Scan, done: Context) -> Scan:
     """Return the scan, corrected by what was found while the files were sent."""
     sources = {source.path: source for source in scan.sources}
     for path in done.aside:

@@ -1,0 +1,134 @@
+"""Which of several clones pays, if they apply at once: the one with the older batch, or the older claim on a batch."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+
+from aihub_runner.apply import events
+from aihub_runner.apply.context import Context
+from aihub_runner.apply.steps import AwaitTwin, Checked, Claimed, ClaimRun, NotThere, Outcome, RunSeen, Unsure
+from aihub_runner.errors import UnknownOutcome
+from aihub_runner.model import Batch, Shard
+from aihub_runner.plan.identity import claim_name, claim_stem, parse_run_tag
+
+CLAIM_S = 3600.0  # how long to use a claim of an earlier apply
+
+
+def note_checked(context: Context, shard: int, found: Checked) -> None:
+    """Note what a check of a batch found about others. Shards of the same names and bytes have one elder each."""
+    progress = context.shards[shard]
+    progress.is_claimed = progress.is_claimed or found.is_claimed
+    taken = {other.elder for number, other in context.shards.items() if number != shard}
+    progress.elder = next((elder for elder in found.elders if elder not in taken), progress.elder)
+
+
+def may_pay(context: Context, shard: Shard) -> bool:
+    """Whether no other clone may pay for a shard; else take the step that finds out."""
+    progress, batch = context.shards[shard.id], context.batch_of(shard)
+    if progress.is_settled or context.job.options.again:
+        return True
+    if progress.elder:
+        context.reporter.emit(events.OlderBatch(progress.elder))
+        _await(context, shard, progress.elder, context.settle_s)
+    elif progress.is_found and not progress.is_claimed:
+        _await_owner(context, shard)
+    elif batch.name and not progress.is_claimed:
+        return True  # the batch is ours, and nobody else knows it
+    elif progress.claim is None:
+        _claim(context, shard, batch)
+    else:
+        _await_claims(context, shard, progress.claim)
+    return False
+
+
+def _claim(context: Context, shard: Shard, batch: Batch) -> None:
+    assert batch.remote_id is not None
+    tag = context.tag_of(shard)
+    target = f"claim {tag}"  # a claim is a batch, with a target of its own
+    claim = shard.batch_in(target)
+    if claim and not 0 < claim.since.left_s(CLAIM_S) < CLAIM_S:
+        context.state.record_batch_gone(claim.id)
+        claim = None
+    if claim is None:
+        name = claim_name(claim_stem(tag, batch.remote_id), secrets.token_hex(4))
+        context.state.record_batch_intent(shard.id, target, name, 0.0, ())
+        shard = context.load(shard.id)
+        claim = shard.batch_in(target)
+    assert claim is not None
+    own = frozenset(batch.name for batch in shard.batches)
+    context.submit(ClaimRun(shard.id, claim.name, context.job.target.workspace, own, context.settle_s))
+
+
+def _await_claims(context: Context, shard: Shard, elder: int) -> None:
+    """Wait for the run of an older claim, or else of a clone that has not seen our claim yet."""
+    if not elder:
+        _await_owner(context, shard)
+        return
+    _, remote_id = context.remote_batch_of(shard)
+    context.reporter.emit(events.OlderClaim(elder, remote_id))
+    _await(context, shard, remote_id, 3 * context.settle_s)  # its owner waits, too, before it pays
+
+
+def _await_owner(context: Context, shard: Shard) -> None:
+    """Wait for the run of a clone that takes our batch for its own; pay where none shows."""
+    _, remote_id = context.remote_batch_of(shard)
+    context.reporter.emit(events.CloneAwaited(remote_id, context.settle_s))
+    _await(context, shard, remote_id, context.settle_s, is_ours=True)
+
+
+def _await(context: Context, shard: Shard, elder: int, wait_s: float, *, is_ours: bool = False) -> None:
+    """Wait for a run on another's batch. If it is our turn to pay, one check at the end is enough."""
+    until_s, known = context.engine.clock() + wait_s, context.state.known_runs()
+    may_take_over = is_ours or context.job.options.adopt
+    row, tag = context.batch_of(shard).id, context.tag_of(shard)
+    step = AwaitTwin(shard.id, row, tag, elder, 1, until_s, may_take_over, known)
+    context.submit(step, wait_s if is_ours else 0.0)
+
+
+def record_claim(context: Context, step: ClaimRun, outcome: Outcome) -> None:
+    """Note whose claim is the oldest."""
+    if isinstance(outcome, Claimed):
+        context.shards[step.shard].claim = outcome.elder
+    else:
+        context.record_failed(step, outcome)
+
+
+def record_twin(context: Context, step: AwaitTwin, outcome: Outcome) -> None:
+    """Import the run of another clone; where none shows, let the user decide."""
+    progress = context.shards[step.shard]
+    match outcome:
+        case RunSeen():
+            _import_run(context, step, outcome)
+        case NotThere() if step.may_take_over:
+            progress.is_settled = True
+            progress.is_checked = False  # the batch may have changed meanwhile
+            if context.job.options.adopt:
+                context.reporter.emit(events.BatchTakenOver(step.elder))
+        case NotThere() | Unsure():
+            why = f"batch {step.elder} of the same name is older than ours and has no run"
+            if progress.claim:
+                why = f"another client claimed its run (batch {progress.claim}), which does not show"
+            message = f"shard {step.shard}: {why}{f', {outcome.why}' if isinstance(outcome, Unsure) else ''}"
+            command = f"{context.job.command('apply')} --adopt"
+            hint = f"apply later; if no other client uses this spec, run `{command}`"
+            context.park(step.shard, UnknownOutcome(message, hint))
+        case _:
+            context.record_failed(step, outcome)
+
+
+def _import_run(context: Context, step: AwaitTwin, seen: RunSeen) -> None:
+    state, shard = context.state, context.load(step.shard)
+    batch = next(batch for batch in shard.batches if batch.id == step.batch)
+    elder, row = seen.info.batch_id or step.elder, batch.id
+    if elder != batch.remote_id:
+        state.record_batch_gone(batch.id)
+        row = state.record_imported_batch(shard.id, batch.target, elder)
+        for member in shard.members:
+            state.record_upload(row, member.name, member.digest)
+    fingerprint, key, attempt = parse_run_tag(step.tag) or ("", "", 0)
+    state.close_shard(shard.id, fingerprint)
+    taken = replace(batch, id=row, remote_id=elder)
+    run = state.record_imported_run(shard.id, taken, (key, attempt, step.tag), seen.info.id)
+    context.reporter.emit(events.RunImported(seen.info.id, elder, is_clones=True))
+    context.record_seen(run, seen.info, seen.twins)
