@@ -112,7 +112,7 @@ async def _ask(app: ASGIApp, scope: Scope, call: Call) -> Reply:
         "headers": [(key.encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()],
     }
     await app(inner, receive, send)
-    told = {key.decode("latin-1"): value.decode("latin-1") for key, value in sent[0].get("headers", [])}
+    told = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in sent[0].get("headers", [])}
     return Reply(sent[0]["status"], told, b"".join(message.get("body", b"") for message in sent[1:]))
 
 
