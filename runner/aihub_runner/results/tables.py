@@ -207,6 +207,7 @@ class Shape:
     labels: dict[Occurrence, str] = field(default_factory=dict)  # column names that are known already
     # The column index of each occurrence of a field, after the columns that every document has.
     places: dict[Occurrence, int] = field(default_factory=dict)
+    _last: tuple[tuple[str, ...], list[int]] = ((), [])  # the names of the last row's fields, and their columns
 
     def add(self, fields: Iterable[str], documents: int = 1) -> None:
         """Add documents with these fields."""
@@ -226,6 +227,7 @@ class Shape:
         occurrences = [(name, n) for name, most in self.fields.items() for n in range(1, most + 1)]
         self.labels = name_columns(occurrences, self.labels, [column.name for column in DOCUMENTS])
         ordered = sorted(occurrences)
+        self._last = (), []
         self.places = {one: len(DOCUMENTS) + place for place, one in enumerate(ordered)}
         return (*DOCUMENTS, *(Column(self.labels[one], "text") for one in ordered))
 
@@ -240,12 +242,17 @@ class Shape:
             _text(document.get("post_processed_pdf_path")),
             sum(bool(one["error"]) for one in fields),
         ]
+        names = field_names(document)
+        if names != self._last[0]:
+            seen: Counter[str] = Counter()
+            found = []
+            for name in names:
+                seen[name] += 1
+                found.append(self.places[name, seen[name]])
+            self._last = names, found
         row += [None] * len(self.places)
-        seen: Counter[str] = Counter()
-        for one in fields:
-            name = _name(one)
-            seen[name] += 1
-            row[self.places[name, seen[name]]] = _text(one["value"])
+        for place, one in zip(self._last[1], fields, strict=True):
+            row[place] = _text(one["value"])
         return row
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from aihub_runner.results.tables import Row
@@ -16,7 +16,7 @@ _LINE_END = re.compile("[\x85\u2028\u2029]")
 class Sink(Protocol):
     """A table that is being written. Methods raise ResultsError if the format cannot hold it, OSError."""
 
-    def write(self, rows: Iterable[Row]) -> None:
+    def write(self, rows: Sequence[Row]) -> None:
         """Append rows."""
 
     def close(self) -> None:
