@@ -10,7 +10,6 @@ from typing import TypeVar
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import BatchInfo, RunInfo
 from aihub_runner.apply.steps import (
-    AwaitTwin,
     BatchCreated,
     FindBatch,
     FindRun,
@@ -129,26 +128,6 @@ def _is_after(run: RunInfo, created_ms: int) -> bool:
 def preference(run: RunInfo) -> tuple[int, int]:
     """Return a sort key for runs with the same tag: complete runs first, then those in progress, the oldest first."""
     return rank_status(run.status), run.start_timestamp or 0
-
-
-def await_twin(client: AIHub, step: AwaitTwin) -> Outcome:
-    """Wait until the run of an older batch of our name shows. Return NotThere where none does in time."""
-    while True:
-        try:
-            runs = client.list_runs(step.from_s)
-        except ListingCut as error:
-            return Unsure(error.message)
-        found = sorted((run for run in runs if _is_twins(run, step)), key=preference)
-        if found:
-            return RunSeen(found[0], tuple(run.id for run in found[1:]))
-        left_s = step.settled_at_s - time.monotonic()
-        if left_s <= 0:
-            return NotThere()
-        client.pause(min(LOOK_EVERY_S, left_s))
-
-
-def _is_twins(run: RunInfo, step: AwaitTwin) -> bool:
-    return step.tag in (run.tags or ()) and run.batch_id in (None, step.elder) and run.id not in step.known
 
 
 def poll_run(client: AIHub, step: PollRun) -> Outcome:

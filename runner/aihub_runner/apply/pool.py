@@ -16,10 +16,9 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.apply.claim import claim_run
 from aihub_runner.apply.climb import Climb
 from aihub_runner.apply.fetch import fetch_results
-from aihub_runner.apply.look import await_twin, find_batch, find_run, poll_run
+from aihub_runner.apply.look import find_batch, find_run, poll_run
 from aihub_runner.apply.steps import (
     AwaitTwin,
     BatchCreated,
@@ -41,6 +40,7 @@ from aihub_runner.apply.steps import (
     Stopped,
     VerifyBatch,
 )
+from aihub_runner.apply.tasks import clones
 from aihub_runner.apply.upload import check_batch, send_file, verify_batch
 from aihub_runner.errors import AnswerLost, Interrupted, Refused, RunnerError, ServiceError, Shortage
 from aihub_runner.system.shortage import find_shortage
@@ -76,8 +76,8 @@ WORKERS: dict[type, Callable[..., Outcome]] = {
     CheckBatch: check_batch,
     StartRun: start_run,
     FindRun: find_run,
-    ClaimRun: claim_run,
-    AwaitTwin: await_twin,
+    ClaimRun: clones.claim_run,
+    AwaitTwin: clones.await_twin,
     PollRun: poll_run,
     FetchResults: fetch_results,
 }

@@ -77,7 +77,7 @@ def batch_name(spec_name: str, fingerprint: str) -> str:
 
 
 def claim_stem(tag: str, batch_id: int) -> str:
-    """Return how the names of all claims to start a run begin; see `apply.claim`."""
+    """Return how the names of all claims to start a run begin; see `apply.tasks.clones`."""
     return f"{TAG_PREFIX}-claim-{_digest(['claim', tag, batch_id])[:32]}"
 
 

@@ -1,17 +1,26 @@
-"""Which of several clones pays, if they apply at once: the one with the older batch, or the older claim on a batch."""
+"""Which of several clones pays, if they apply at once: the one with the older batch, or the older claim on a batch.
+
+A claim is an empty batch, since the service puts only the creation of batches in order.
+"""
 
 from __future__ import annotations
 
 import secrets
+import time
 from dataclasses import replace
 
+from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.schemas import BatchInfo, RunInfo
 from aihub_runner.apply import events
 from aihub_runner.apply.context import Context
+from aihub_runner.apply.look import LOOK_EVERY_S, preference
 from aihub_runner.apply.steps import AwaitTwin, Checked, Claimed, ClaimRun, NotThere, Outcome, RunSeen, Unsure
-from aihub_runner.errors import UnknownOutcome
+from aihub_runner.errors import AnswerLost, ListingCut, Refused, ServiceError, UnknownOutcome
 from aihub_runner.model import Batch, Shard
-from aihub_runner.plan.identity import claim_name, claim_stem, parse_run_tag
+from aihub_runner.plan.identity import claim_name, claim_stem, parse_run_tag, stem_of_claim
+from aihub_runner.system.moment import DAY_S
 
+CLAIMS_EVERY_S = 0.5
 CLAIM_S = 3600.0  # how long to use a claim of an earlier apply
 
 
@@ -86,12 +95,75 @@ def _await(context: Context, shard: Shard, elder: int, wait_s: float, *, is_ours
     context.submit(step, wait_s if is_ours else 0.0)
 
 
+def claim_run(client: AIHub, step: ClaimRun) -> Outcome:
+    """Create the claim unless it exists, and return the oldest claim of another client. It may be repeated."""
+    claims = _list_claims(client, step)
+    if not _find_own(claims, step):
+        try:
+            client.create_batch(step.name, step.workspace)
+        except AnswerLost:
+            pass  # the list says whether it exists
+        except Refused as error:
+            raise ServiceError(error.message, error.hint, status=error.status) from None
+        claims = _list_until_seen(client, step)
+    own = _find_own(claims, step)
+    if own is None:
+        raise ServiceError(f"batch {step.name}: created, but not listed", "apply again in a while")
+    elders = (claim for claim in claims if claim.name not in step.own and claim.id < own.id)
+    return Claimed(next((claim.id for claim in elders if not _has_lapsed(claim, own)), 0))
+
+
+def _list_claims(client: AIHub, step: ClaimRun) -> list[BatchInfo]:
+    batches = client.list_batches(step.workspace)
+    claims = (batch for batch in batches if stem_of_claim(batch.name) == stem_of_claim(step.name))
+    return sorted(claims, key=lambda claim: claim.id)
+
+
+def _list_until_seen(client: AIHub, step: ClaimRun) -> list[BatchInfo]:
+    """List claims until a new one of our own shows, for at most `settle_s`."""
+    until_s = time.monotonic() + step.settle_s
+    while True:
+        claims = _list_claims(client, step)
+        if _find_own(claims, step) or time.monotonic() >= until_s:
+            return claims
+        client.pause(CLAIMS_EVERY_S)
+
+
+def _find_own(claims: list[BatchInfo], step: ClaimRun) -> BatchInfo | None:
+    return next((claim for claim in claims if claim.name == step.name), None)
+
+
+def _has_lapsed(elder: BatchInfo, own: BatchInfo) -> bool:
+    """Whether an older claim is a day older than ours by the service's own records: its owner has died."""
+    return (own.created_at_ms or 0) - (elder.created_at_ms or own.created_at_ms or 0) > DAY_S * 1000
+
+
 def record_claim(context: Context, step: ClaimRun, outcome: Outcome) -> None:
     """Note whose claim is the oldest."""
     if isinstance(outcome, Claimed):
         context.shards[step.shard].claim = outcome.elder
     else:
         context.record_failed(step, outcome)
+
+
+def await_twin(client: AIHub, step: AwaitTwin) -> Outcome:
+    """Wait until the run of an older batch of our name shows. Return NotThere where none does in time."""
+    while True:
+        try:
+            runs = client.list_runs(step.from_s)
+        except ListingCut as error:
+            return Unsure(error.message)
+        found = sorted((run for run in runs if _is_twins(run, step)), key=preference)
+        if found:
+            return RunSeen(found[0], tuple(run.id for run in found[1:]))
+        left_s = step.settled_at_s - time.monotonic()
+        if left_s <= 0:
+            return NotThere()
+        client.pause(min(LOOK_EVERY_S, left_s))
+
+
+def _is_twins(run: RunInfo, step: AwaitTwin) -> bool:
+    return step.tag in (run.tags or ()) and run.batch_id in (None, step.elder) and run.id not in step.known
 
 
 def record_twin(context: Context, step: AwaitTwin, outcome: Outcome) -> None:
