@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aihub_runner.aihub.connection import Connection
 from aihub_runner.errors import InputError, SpecErrors
@@ -18,6 +19,12 @@ from aihub_runner.plan.planner import Goal
 from aihub_runner.settings import identify_root, load_settings, load_spec, read_secrets
 from aihub_runner.sources.exclude import is_spec
 from aihub_runner.spec.model import Spec
+
+if TYPE_CHECKING:
+    from aihub_runner.aihub.client import AIHub
+    from aihub_runner.apply.events import Reporter
+    from aihub_runner.model import Scan
+    from aihub_runner.state.store import State
 
 FAKE_TOKEN = "fake-embedded"
 FAKE_ROOT = "fake"  # the embedded fake, whose port changes each time
@@ -129,6 +136,17 @@ class Job:
             refetch=self.options.refetch,
             damaged=frozenset(self.damaged),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenJob:
+    """A job while it is applied: its state is held, its files are scanned, and requests may be sent."""
+
+    job: Job
+    state: State
+    client: AIHub
+    scan: Scan
+    reporter: Reporter
 
 
 def _home(spec_path: Path, *, fake: bool) -> Path:

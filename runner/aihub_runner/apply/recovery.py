@@ -13,18 +13,17 @@ from typing import TypeVar
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import BatchInfo, RunInfo, clean_text
-from aihub_runner.apply.assess import entries_to_import
+from aihub_runner.apply.assess import entries_to_import, plan_job
 from aihub_runner.apply.events import (
     CheckRepeated,
     CheckStarted,
     ForeignBatch,
     ImportStarted,
-    Reporter,
     RunImported,
     RunsUnlisted,
     TwinFound,
 )
-from aihub_runner.apply.job import Job
+from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.look import Survey, survey
 from aihub_runner.apply.matching import (
     MARK_BYTES,
@@ -38,9 +37,9 @@ from aihub_runner.apply.matching import (
     survey_entries,
 )
 from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
-from aihub_runner.model import Member, Run, Scan
+from aihub_runner.model import Member, Run
 from aihub_runner.plan.identity import batch_name, fingerprint_members, parse_run_tag
-from aihub_runner.plan.planner import PAYS, Plan, Work, make_plan
+from aihub_runner.plan.planner import PAYS, Plan, Work
 from aihub_runner.state.lockfile import GIVEN_UP, load_lockfile
 from aihub_runner.state.store import State
 from aihub_runner.text.shown import are, count
@@ -66,22 +65,20 @@ def in_thread(act: Callable[[], T]) -> T:
     return result.result()
 
 
-def import_paid(job: Job, state: State, client: AIHub, scan: Scan, reporter: Reporter) -> list[Inspected]:
+def import_paid(opened: OpenJob) -> list[Inspected]:
     """Import what can be verified, free of charge. Return today's other entries, which must not be paid for again."""
-    entries = entries_to_import(job, state)
+    entries = entries_to_import(opened.job, opened.state)
     if not entries:
         return []
-    reporter.emit(ImportStarted(len(entries), job.lock_path.name))
-    known = state.known_runs()
-    return import_entries(job, state, in_thread(lambda: inspect_entries(client, entries, known)), scan, reporter)
+    opened.reporter.emit(ImportStarted(len(entries), opened.job.lock_path.name))
+    known = opened.state.known_runs()
+    return import_entries(opened, in_thread(lambda: inspect_entries(opened.client, entries, known)))
 
 
-def import_entries(
-    job: Job, state: State, inspected: Iterable[Inspected], scan: Scan, reporter: Reporter
-) -> list[Inspected]:
+def import_entries(opened: OpenJob, inspected: Iterable[Inspected]) -> list[Inspected]:
     """Record the entries that match the local files, and return those of today's run key that do not."""
-    left, today = [], job.goal.run_key
-    finder, shards = Finder(scan.sources), dict[tuple[str, int], tuple[Member, ...]]()
+    left, today, state = [], opened.job.goal.run_key, opened.state
+    finder, shards = Finder(opened.scan.sources), dict[tuple[str, int], tuple[Member, ...]]()
     for found in inspected:
         shard = found.entry.fingerprint, found.entry.batch_id  # several runs of one shard have the same members
         if not shards.get(shard):
@@ -149,34 +146,29 @@ class Paying:
     runs: tuple[RunInfo, ...] = ()
 
 
-def look_before_paying(job: Job, state: State, client: AIHub, scan: Scan, plan: Plan, reporter: Reporter) -> Paying:
+def look_before_paying(opened: OpenJob, plan: Plan) -> Paying:
     """List what exists on the service before each apply that would pay: the state may be a copy, or one of several.
 
     Runs with the tags about to be paid are imported. Raises UnknownOutcome where batches that neither state nor lock
     file knows hold files about to be paid for, or where the listing cannot be trusted.
     """
-    reporter.emit(CheckStarted())
+    job, state, client = opened.job, opened.state, opened.client
+    opened.reporter.emit(CheckStarted())
     is_new = all(batch.target != job.goal.target for shard in state.load_shards() for batch in shard.batches)
     found = _survey(job, client)
-    found, blind_since_ns = _check_visible(job, state, client, found, reporter)
+    found, blind_since_ns = _check_visible(opened, found)
     if job.options.again:
         return Paying(_by_name(found), blind_since_ns=blind_since_ns, runs=found.runs)
     if _is_begun(job, state, found, plan):
         settle_s = job.spec.limits.settle_s
-        reporter.emit(CheckRepeated(settle_s))
+        opened.reporter.emit(CheckRepeated(settle_s))
         client.pause(settle_s)
         found = _survey(job, client)
-    taken = _import_planned(job, state, client, found, plan, reporter)
+    taken = _import_planned(opened, found, plan)
     if taken:
-        plan = replan(job, state, scan)
-    unknown_batches = UnknownBatches(job, state, client, found, reporter, is_new=is_new)
-    taken = unknown_batches.resolve(scan, plan) or taken
+        plan = plan_job(job, state, opened.scan)
+    taken = UnknownBatches(opened, found, is_new=is_new).resolve(plan) or taken
     return Paying(_by_name(found), taken, blind_since_ns, found.runs)
-
-
-def replan(job: Job, state: State, scan: Scan) -> Plan:
-    """Plan again after an import."""
-    return make_plan(job.goal, scan, state.load_shards(), state.load_run_keys())
 
 
 def _survey(job: Job, client: AIHub) -> Survey:
@@ -196,12 +188,13 @@ def _by_name(found: Survey) -> dict[str, frozenset[int]]:
     return {name: frozenset(ids) for name, ids in names.items()}
 
 
-def _check_visible(job: Job, state: State, client: AIHub, found: Survey, reporter: Reporter) -> tuple[Survey, int]:
+def _check_visible(opened: OpenJob, found: Survey) -> tuple[Survey, int]:
     """Check that the listing shows the newest known run; else it proves no absence.
 
     Runs that the service deleted are no problem if another known run shows. If none shows, they are a problem only
     while a paid run is not fetched. Returns when the newest started, for a check against the service's own times.
     """
+    job, state, client = opened.job, opened.state, opened.client
     visible = state.list_visible(job.goal.target, VISIBLE)
     if not visible or visible[0].remote_id in _ids(found):
         return found, 0
@@ -231,7 +224,7 @@ def _check_visible(job: Job, state: State, client: AIHub, found: Survey, reporte
     known = state.known_batches()
     if any(batch.id in known for batch in found.batches):
         return found, 0  # the account sees its batches, so the runs were deleted
-    reporter.emit(RunsUnlisted())
+    opened.reporter.emit(RunsUnlisted())
     return found, newest.started_ns
 
 
@@ -252,16 +245,16 @@ def _known_batches(state: State) -> set[int | str | None]:
     return {batch.remote_id for batch in ours} | {batch.name for batch in ours if batch.remote_id is None}
 
 
-def _import_planned(job: Job, state: State, client: AIHub, found: Survey, plan: Plan, reporter: Reporter) -> bool:
+def _import_planned(opened: OpenJob, found: Survey, plan: Plan) -> bool:
     """Import runs whose tag matches what is about to be paid, or an earlier attempt of it."""
-    goal = job.goal
+    state, reporter, goal = opened.state, opened.reporter, opened.job.goal
     planned: dict[str, list[Work]] = {}
     for work in plan.work:
         if work.action in PAYS:
             planned.setdefault(_fingerprint(work), []).append(work)
     known = state.known_runs() | state.load_dismissed()
     runs = {run.id: run for run in found.runs if run.id not in known and _is_planned(run, planned, goal.run_key)}
-    runs = {run_id: _with_batch(job, client, run) for run_id, run in runs.items()}
+    runs = {run_id: _with_batch(opened.job, opened.client, run) for run_id, run in runs.items()}
     entries, twins = choose_twins(survey_entries(runs.values(), goal.target))
     members: dict[
         int, tuple[Member, ...]
@@ -329,21 +322,18 @@ class UnknownBatches:
     `is_new` says that nothing was recorded for today's target before.
     """
 
-    def __init__(
-        self, job: Job, state: State, client: AIHub, found: Survey, reporter: Reporter, *, is_new: bool
-    ) -> None:
-        self.job, self.state, self.client, self.found, self.reporter = job, state, client, found, reporter
-        target = job.goal.target
-        self._is_new = is_new
-        today = job.goal.run_key
+    def __init__(self, opened: OpenJob, found: Survey, *, is_new: bool) -> None:
+        self.opened, self.found, self._is_new = opened, found, is_new
+        self.job, self.state, self.client, self.reporter = opened.job, opened.state, opened.client, opened.reporter
+        target, today = self.job.goal.target, self.job.goal.run_key
         self._of_today = {entry.batch_id for entry in survey_entries(found.runs, target) if entry.run_key == today}
-        self._locked = [entry for entry in load_lockfile(job.lock_path) if entry.target == target]
+        self._locked = [entry for entry in load_lockfile(self.job.lock_path) if entry.target == target]
 
-    def resolve(self, scan: Scan, plan: Plan) -> bool:
+    def resolve(self, plan: Plan) -> bool:
         """Resolve them, and return whether something was imported. Raises UnknownOutcome."""
         unknown_batches = self._list()
         if self.job.options.adopt:
-            return self._adopt(unknown_batches, scan)
+            return self._adopt(unknown_batches)
         for batch, fitting in self._fitting(unknown_batches, plan):
             raise self._fits_error(batch, fitting)
         for batch in unknown_batches if self._is_new else ():
@@ -412,7 +402,7 @@ class UnknownBatches:
                 self.state.record_foreign(batch.id, runs[batch.id], known[batch.id] or b"")
         return {batch: _split_marks(marks or b"") for batch, marks in known.items()}
 
-    def _adopt(self, unknown_batches: Sequence[BatchInfo], scan: Scan) -> bool:
+    def _adopt(self, unknown_batches: Sequence[BatchInfo]) -> bool:
         """Import what their runs paid for. Raises UnknownOutcome where files fit but the run is unconfirmed."""
         batches = {batch.id for batch in unknown_batches}
         runs = [run for run in self.found.runs if run.batch_id in batches]
@@ -420,14 +410,14 @@ class UnknownBatches:
         self.state.record_pending(entries)
         known_runs = self.state.known_runs()
         inspected = in_thread(lambda: inspect_entries(self.client, entries, known_runs))
-        left = import_entries(self.job, self.state, inspected, scan, self.reporter)
+        left = import_entries(self.opened, inspected)
         for twin in twins:
             self.reporter.emit(TwinFound(twin.run_id, twin.batch_id))
         if left:
             raise unverified_error(self.job, left)
         known = self.state.known_batches()
         rest = [batch for batch in unknown_batches if batch.id not in known]
-        for batch, _ in self._fitting(rest, replan(self.job, self.state, scan)):
+        for batch, _ in self._fitting(rest, plan_job(self.job, self.state, self.opened.scan)):
             if run := self._find_run_on(batch):
                 raise UnknownOutcome(
                     f"{self.job.spec_path.name}: batch {batch.id} holds files about to be paid for, and run "

@@ -15,7 +15,7 @@ from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import RunInfo, clean_text
 from aihub_runner.apply.assess import entries_to_import, scan_files
 from aihub_runner.apply.events import Reporter
-from aihub_runner.apply.job import Job
+from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.look import find_run
 from aihub_runner.apply.matching import Finder, Inspected, record_imported, result_names
 from aihub_runner.apply.recovery import import_paid, in_thread
@@ -71,7 +71,7 @@ def _find_open(job: Job, state: State, client: AIHub, reporter: Reporter) -> _Op
     if entries := entries_to_import(job, state):
         scan = scan_files(job, state, reporter, Event())
         try:
-            left = import_paid(job, state, client, scan, reporter)
+            left = import_paid(OpenJob(job, state, client, scan, reporter))
         except ServiceError as error:
             if error.status != 404:
                 raise

@@ -19,7 +19,7 @@ from aihub_runner.apply.context import Context, Ground
 from aihub_runner.apply.delivery import deliver
 from aihub_runner.apply.events import AgainResumed, Counts, RateLimited, Reporter, Retry, Stopping, UploadsLowered
 from aihub_runner.apply.fetch import AHEAD
-from aihub_runner.apply.job import Job
+from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.lapsed import exclude_lapsed, find_lapsed, record_matched
 from aihub_runner.apply.matching import find_held, recognise_stale
 from aihub_runner.apply.places import (
@@ -76,11 +76,12 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
         _follow_results(job, state)
         job = _with_again(look_for_damage(job, state), state, reporter)
         scan, problems = _scan_what_is_there(job, state, reporter, stop)
-        prepared = _prepare(job, state, client, scan, reporter, confirm, problems)
+        opened = OpenJob(job, state, client, scan, reporter)
+        prepared = _prepare(opened, confirm, problems)
         with ended_in_order(lambda: reporter.emit(Stopping())):
             record_matched(job, state, scan)
             work = _record_plan(state, prepared.plan)
-            done = _work(job, state, client, work, reporter, executor, prepared)
+            done = _work(opened, work, executor, prepared)
             _record_again(job, state, work, is_begun=False)
             notes = _tell_of_others(state, client, done, stop)
             job = look_for_damage(job, state, among=job.damaged)
@@ -117,16 +118,9 @@ def _scan_what_is_there(job: Job, state: State, reporter: Reporter, stop: Event)
         return scan, [error]
 
 
-def _work(
-    job: Job,
-    state: State,
-    client: AIHub,
-    work: Sequence[Work],
-    reporter: Reporter,
-    executor: Executor | None,
-    prepared: Prepared,
-) -> Context:
+def _work(opened: OpenJob, work: Sequence[Work], executor: Executor | None, prepared: Prepared) -> Context:
     """Do all work that can be done now, and return what came of it."""
+    job, state, client, reporter = opened.job, opened.state, opened.client, opened.reporter
     uploads, requests = _fit_limits(job, work, reporter)
     with closing(Engine(client, uploads, requests, executor)) as engine:
         context = Context(job, state, engine, reporter, prepared.ground)
@@ -242,27 +236,20 @@ def _only_free(plan: Plan) -> Plan:
     return replace(plan, work=tuple(work for work in plan.work if work.action not in PAYS))
 
 
-def _prepare(
-    job: Job,
-    state: State,
-    client: AIHub,
-    scan: Scan,
-    reporter: Reporter,
-    confirm: Confirm,
-    problems: list[RunnerError],
-) -> Prepared:
+def _prepare(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> Prepared:
     """Import paid work, and plan the rest.
 
     A problem that forbids paying does not stop free work: paid runs are still finished and fetched.
     """
+    job, state, scan = opened.job, opened.state, opened.scan
     if job.options.retry_failed:
         state.forget_refused()
     if job.options.refetch:
         state.record_made_from(DOCUMENTS, "")
     held: frozenset[str] = frozenset()
     try:
-        ask_for_gone(job, state, client)
-        left = import_paid(job, state, client, scan, reporter)
+        ask_for_gone(job, state, opened.client)
+        left = import_paid(opened)
         if left:
             held = find_held(left, scan.sources)
             problems = [*problems, unverified_error(job, left)]
@@ -270,7 +257,7 @@ def _prepare(
         plan = plan_job(job, state, scan, held)
         if problems and not left:  # without files nothing can be paid
             raise problems[0]
-        plan, ground = _allow_paying(job, state, client, scan, plan, reporter, held)
+        plan, ground = _allow_paying(opened, plan, held)
         plan, lapsed = exclude_lapsed(job, plan, state.load_shards(), find_lapsed(job, state, scan))
         problems = [*problems, *lapsed]
         if plan.runs_to_confirm and not confirm(plan, scan):
@@ -284,18 +271,17 @@ def _prepare(
     return Prepared(plan, problems, ground, may_pay=True)
 
 
-def _allow_paying(
-    job: Job, state: State, client: AIHub, scan: Scan, plan: Plan, reporter: Reporter, held: frozenset[str]
-) -> tuple[Plan, Ground]:
+def _allow_paying(opened: OpenJob, plan: Plan, held: frozenset[str]) -> tuple[Plan, Ground]:
     """Check whether the job may pay, and plan again where earlier work was imported."""
+    job, state = opened.job, opened.state
     check_max_runs(job, plan)
     ground = Ground(held=held, is_lock_weak=is_on_network(job) or not state.is_exclusive)
     if not plan.runs_to_pay:
         return plan, ground
     try_places(job)
-    found = look_before_paying(job, state, client, scan, plan, reporter)
+    found = look_before_paying(opened, plan)
     if found.has_imported:
-        plan = plan_job(job, state, scan, held)
+        plan = plan_job(job, state, opened.scan, held)
     if job.options.again:
         plan = raise_attempts(plan, job, found.runs)
     dismissed = state.load_dismissed()
