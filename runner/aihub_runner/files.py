@@ -74,6 +74,11 @@ def _disk_error(path: Path, error: OSError) -> RunnerError:
     return InputError(message, "check the folder's permissions")
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file of ours, or whatever you put in its place; a folder does not count."""
+    return path.exists() and not path.is_dir()
+
+
 def make_folder(path: Path) -> None:
     """Create a folder and its parents, readable by the owner only. An existing folder keeps its mode."""
     for folder in [*reversed(path.parents), path]:

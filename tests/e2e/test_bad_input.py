@@ -221,3 +221,28 @@ def test_certificates_that_are_not_there_are_told_by_their_variable(filled: Proj
     outcome = filled.apply()
     assert outcome.code == 2, outcome.text
     assert f"error: {name}: no such file, /not/there.pem" in outcome.err
+
+
+@pytest.mark.parametrize("command", ["status", "plan", "apply", "results"])
+@pytest.mark.parametrize("kind", ["folder", "fifo", "device"])
+def test_state_that_is_no_file_ends_with_5(filled: Project, command: str, kind: str) -> None:
+    place = filled.folder / "job.state.db"
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(place)
+    given = ["--state", "/dev/null"] if kind == "device" else []
+    outcome = filled.run(command, *given)
+    assert outcome.code == 5, outcome.text
+    assert "a folder" in outcome.err or "is a pipe or a device, not a file" in outcome.err
+    assert filled.fake.journal == []
+
+
+def test_fifo_in_place_of_a_result_is_an_edit_for_apply_and_status(filled: Project) -> None:
+    filled.apply()
+    for name in ("documents.jsonl", "fields.jsonl"):
+        place = filled.folder / "results/job" / name
+        place.unlink()
+        os.mkfifo(place)
+    assert filled.run("status").code == filled.apply().code == 0
+    assert "was edited by hand" in filled.run("status").out

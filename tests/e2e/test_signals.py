@@ -15,7 +15,7 @@ from .test_interrupted import wait_for
 SHOW, HIDE = "\x1b[?25h", "\x1b[?25l"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_at_the_question_ends_at_once_and_lets_go_of_the_lock(project: Project, number: signal.Signals) -> None:
     project.write_files(2)
     with Terminal(project, "apply", "job.toml") as terminal:
@@ -27,6 +27,7 @@ def test_signal_at_the_question_ends_at_once_and_lets_go_of_the_lock(project: Pr
         code, shown = terminal.end()
     assert code == 130, shown
     assert "interrupted" in shown
+    assert "[y/N]: \r\n" in shown.replace("^C", "")
     assert project.sent() == []
     assert project.apply().code == 0
 
@@ -49,6 +50,29 @@ def test_ctrl_c_says_on_the_terminal_what_happens_and_in_the_end_what_was_done(p
     project.fake.set_run(project.fake.runs()[0]["id"], status="COMPLETE")
     assert project.apply().code == 0
     assert len(project.fake.runs()) == 1
+
+
+def test_closed_terminal_ends_the_work_in_order(project: Project) -> None:
+    project.write_files(2)
+    project.fake.next_run(hold=True)
+    process = project.start("apply", "job.toml")
+    wait_for(lambda: project.fake.runs())
+    process.send_signal(signal.SIGHUP)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted after 2 files" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_signal_that_is_ignored_from_the_start_stays_so(project: Project, number: signal.Signals) -> None:
+    project.write_files(2)
+    project.fake.next_run(hold=True)
+    process = project.start("apply", "job.toml", prepare=lambda: signal.signal(number, signal.SIG_IGN))
+    wait_for(lambda: project.fake.runs())
+    process.send_signal(number)
+    project.fake.set_run(project.fake.runs()[0]["id"], status="COMPLETE")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
 
 
 def test_second_ctrl_c_gives_the_terminal_back_as_it_was(project: Project) -> None:

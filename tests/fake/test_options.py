@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +167,21 @@ def test_fifo_where_a_file_is_expected_is_refused_at_once(tmp_path: Path, option
     )
     assert ended.returncode == 1, ended
     assert f"{name}: not a regular file" in ended.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_full_disk_behind_its_output_ends_no_fake(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    command = [sys.executable, "-m", "fake_aihub", "--port", str(port)]
+    with Path("/dev/full").open("w") as full, subprocess.Popen(command, stdout=full, stderr=full) as fake:
+        try:
+            until = time.monotonic() + 20
+            while fake.poll() is None and time.monotonic() < until:
+                with suppress(requests.RequestException):
+                    requests.get(f"http://127.0.0.1:{port}/api/v2/batches", timeout=20)
+                    break
+            assert fake.poll() is None
+        finally:
+            fake.terminate()
+    assert fake.returncode == 0

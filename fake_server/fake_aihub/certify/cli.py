@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -70,6 +71,15 @@ def certify(
         signal.signal(signal.SIGTERM, before)
 
 
+def tell(text: str, *, err: bool = False) -> None:
+    """Print a line. Output is best effort: a full disk or a closed pipe ends no work."""
+    try:
+        click.echo(text, err=err)
+    except OSError:
+        nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+        sys.stdout, sys.stderr = (sys.stdout, nowhere) if err else (nowhere, sys.stderr)
+
+
 def _check_root(root: str) -> None:
     from fake_aihub.certify.http import is_loopback
 
@@ -93,7 +103,7 @@ def _ask_for_runs(options: Options, yes: bool) -> Options:
     try:
         allowed = click.confirm(question, err=True)
     except click.Abort:
-        click.echo("\nnote: no terminal to ask on, so no run is started; pass --yes to allow runs", err=True)
+        tell("\nnote: no terminal to ask on, so no run is started; pass --yes to allow runs", err=True)
         allowed = False
     return options if allowed else replace(options, max_runs=0)
 
@@ -104,13 +114,13 @@ def _check_target(hub: Hub) -> None:
     try:
         status = hub.target.send("GET", "/v2/batches", params={"limit": 1}).status
     except NoAnswer as error:
-        click.echo(f"error: --target: no response, {error}", err=True)
+        tell(f"error: --target: no response, {error}", err=True)
         raise SystemExit(EXIT_UNREACHABLE) from None
     if status in (401, 403):
-        click.echo(f"error: AIHUB_API_KEY, AIHUB_CONTEXT: rejected by the target, status {status}", err=True)
+        tell(f"error: AIHUB_API_KEY, AIHUB_CONTEXT: rejected by the target, status {status}", err=True)
     elif status != 200:
-        click.echo(f"error: --target: listing batches failed, status {status}", err=True)
-        click.echo("hint: pass the API root, which usually ends in /api", err=True)
+        tell(f"error: --target: listing batches failed, status {status}", err=True)
+        tell("hint: pass the API root, which usually ends in /api", err=True)
     if status != 200:
         raise SystemExit(EXIT_UNREACHABLE)
 
@@ -120,17 +130,17 @@ def _run(hub: Hub, token: str, report: Path) -> int:
     from fake_aihub.certify.report import make_redaction, render_line, render_report
     from fake_aihub.certify.runner import certify as try_all
 
-    def tell(verdict: Any) -> None:
-        click.echo(render_line(verdict, make_redaction(hub, token, verdict.exchanges)))
+    def show(verdict: Any) -> None:
+        tell(render_line(verdict, make_redaction(hub, token, verdict.exchanges)))
 
-    found = try_all(hub, load_promises(), tell)
+    found = try_all(hub, load_promises(), show)
     exchanges = [one for verdict in found.verdicts for one in verdict.exchanges] + found.cleaning
     redaction = make_redaction(hub, token, exchanges)
     text = json.dumps(render_report(hub, found, redaction), indent=1, ensure_ascii=True)
     try:
         report.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        click.echo(f"error: --report: cannot write, {error.strerror}", err=True)
+        tell(f"error: --report: cannot write, {error.strerror}", err=True)
     _summarise(hub, found, report)
     if found.ended:
         return EXIT_INTERRUPTED if found.ended == "interrupted" else EXIT_UNREACHABLE
@@ -141,6 +151,6 @@ def _summarise(hub: Hub, found: Certificate, report: Path) -> None:
     from fake_aihub.certify.report import plain
 
     counts = ", ".join(f"{found.count(outcome)} {outcome}" for outcome in ("kept", "broken", "skipped"))
-    click.echo(f"{counts}; runs started: {hub.runs_tried}; {found.ended or 'complete'}; report: {report}")
+    tell(f"{counts}; runs started: {hub.runs_tried}; {found.ended or 'complete'}; report: {report}")
     for left in found.left_behind:
-        click.echo(f"not deleted: {plain(left)}", err=True)
+        tell(f"not deleted: {plain(left)}", err=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aihub_runner.aihub.connection import Connection
-from aihub_runner.errors import InputError, SpecErrors
+from aihub_runner.errors import InputError, SpecErrors, StateError
 from aihub_runner.model import ALL, DOCUMENTS_NAME, Damage, Secret, Target, stem_of
 from aihub_runner.outfile import require_file
 from aihub_runner.plan.identity import name_include, run_key, run_settings, target_key
@@ -154,6 +154,15 @@ def _home(spec_path: Path, *, fake: bool) -> Path:
     return spec_path.parent / f"{stem_of(spec_path)}.fake" if fake else spec_path.parent
 
 
+def _require_state(path: Path) -> Path:
+    """Return the path of a state. Raises StateError for a folder, a pipe or a device."""
+    try:
+        require_file(path)
+    except InputError as error:
+        raise StateError(error.message, "use --state with the path of a file") from None
+    return path
+
+
 def load_alone(spec_path: Path) -> Spec:
     """Load a spec whose state and lock file no other spec shares. Raises SpecErrors with all mistakes."""
     mistakes = list(_find_twins(spec_path))
@@ -210,7 +219,7 @@ def open_job(
     return Job(
         spec=spec,
         spec_path=spec_path,
-        state_path=state or home / f"{stem}.state.db",
+        state_path=_require_state(state or home / f"{stem}.state.db"),
         own_state_path=home / f"{stem}.state.db",
         lock_path=require_file(options.lock_file) if options.lock_file else home / f"{stem}.lock.toml",
         results_path=results,

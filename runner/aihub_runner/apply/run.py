@@ -261,7 +261,7 @@ def _prepare(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> 
         plan, lapsed = exclude_lapsed(job, plan, state.load_shards(), find_lapsed(job, state, scan))
         problems = [*problems, *lapsed]
         if plan.runs_to_confirm and not confirm(plan, scan):
-            raise InputError(f"{job.shown}: apply cancelled", "nothing was paid")
+            raise InputError(f"{job.shown}: apply cancelled, nothing was paid")
     except (InputError, ServiceError, UnknownOutcome) as error:
         free = _only_free(plan_job(job, state, scan, held))
         if not free.work and not problems:

@@ -10,8 +10,8 @@ class ShardProgress:
     """Progress of one shard, which works on one attempt.
 
     `outstanding` counts its steps in flight. A shard that `is_parked` is skipped for the rest of this apply. `is_stale`
-    says that some of its files changed, `is_checked` that its batch was just found right. `created` is the row of the
-    batch whose creation was answered. `absent_batch` and `absent_run` are rows that are confirmed absent.
+    says that some of its files changed, `is_checked` that its batch was just found right. `found_batch` is the row of
+    the batch that was found after a lost response. `absent_batch` and `absent_run` are rows that are confirmed absent.
     `has_asked_batch` and `has_asked_run` say what this process itself requested. `polled` is the run that was polled,
     first at `polled_s` (by the engine's clock). `fetched` is the attempt whose results were fetched.
     """
@@ -23,7 +23,7 @@ class ShardProgress:
     is_checked: bool = False
     has_asked_batch: bool = False
     has_asked_run: bool = False
-    created: int = 0
+    found_batch: int = 0
     absent_batch: int = 0
     absent_run: int = 0
     polled: int = 0

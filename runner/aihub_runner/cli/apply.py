@@ -84,12 +84,14 @@ def _apply(job: Job, *, ask: bool, verbose: bool) -> Answer:
 
 def _ask(question: str) -> bool:
     """Ask a yes-or-no question. A closed terminal or the end of input counts as no."""
-    sys.stderr.write(f"{question} [y/N]: ")
-    sys.stderr.flush()
+    answer = ""
     try:
+        sys.stderr.write(f"{question} [y/N]: ")
+        sys.stderr.flush()
         answer = sys.stdin.readline()
     except (OSError, ValueError):
-        answer = ""
-    if not answer.endswith("\n"):
-        say("", err=True)
+        pass
+    finally:  # after Ctrl-C, too
+        if not answer.endswith("\n"):
+            say("", err=True)
     return answer.strip().lower() in ("y", "yes")

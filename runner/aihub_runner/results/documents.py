@@ -10,7 +10,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from aihub_runner.files import Draft, File, digest_file, explain_disk, open_regular
+from aihub_runner.files import Draft, File, digest_file, explain_disk, is_there, open_regular
 from aihub_runner.model import DOCUMENTS_NAME, Damage, Scan, Shard
 from aihub_runner.plan.planner import Goal
 from aihub_runner.results.pieces import Forms, Pieces, Weaver, load_pieces, spans
@@ -119,7 +119,7 @@ def find_damage(state: State, shards: Iterable[Shard], goal: Goal, folder: Path)
 def is_missing(state: State, folder: Path) -> bool:
     """Whether the file was written, and no longer exists."""
     written = state.load_outputs().get(DOCUMENTS_NAME, _NO_OUTPUT)
-    return bool(written.digest) and not (folder / DOCUMENTS_NAME).is_file()
+    return bool(written.digest) and not is_there(folder / DOCUMENTS_NAME)
 
 
 def render_document(document: Mapping[str, Any]) -> bytes:

@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path
 
 from aihub_runner.errors import InputError, ResultsError, RunnerError, Shortage
-from aihub_runner.files import Draft, digest_file, explain_disk
+from aihub_runner.files import Draft, digest_file, explain_disk, is_there
 from aihub_runner.model import DOCUMENTS_NAME
 from aihub_runner.results.naming import Names, parse_names
 from aihub_runner.results.pieces import Pieces, Weaver, known_forms, load_pieces, spans
@@ -163,7 +163,7 @@ def find_table_damage(state: State, folder: Path) -> list[str]:
 
 def list_missing(state: State, folder: Path) -> list[str]:
     """List the tables that were written, and no longer exist."""
-    return sorted(path for path in _load_record(state) if not (folder / path).is_file())
+    return sorted(path for path in _load_record(state) if not is_there(folder / path))
 
 
 def _stat(path: Path) -> tuple[int, int]:

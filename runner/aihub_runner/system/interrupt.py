@@ -1,4 +1,6 @@
-"""Handle Ctrl-C and SIGTERM: exit at once if nothing is in flight, else in order, and at once the second time.
+"""Handle Ctrl-C, SIGTERM and a closed terminal: exit at once if nothing is in flight, else in order.
+
+The second signal ends the process at once.
 
 Python runs its signal handler in the main thread, and not while that thread waits in a system call. So a second
 thread listens on a pipe, which Python writes to as soon as a signal arrives.
@@ -15,7 +17,7 @@ from threading import Event, Thread
 
 from aihub_runner.errors import Interrupted
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CLOSE_S = 0.5  # longest wait for a display to close
 
 stop = Event()  # set at the first signal, for the threads to see
@@ -32,11 +34,15 @@ class _Work:
 
 
 def listen() -> None:
-    """Handle signals from now on. Call it in the main thread of our own program only."""
+    """Handle signals from now on. Call it in the main thread of our own program only.
+
+    Signals that are ignored stay so: `nohup` ignores SIGHUP, and shells ignore SIGINT for programs in the background.
+    """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     for number in NUMBERS:
-        signal.signal(number, _handle)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _handle)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     Thread(target=_watch, args=(reader,), name="signals", daemon=True).start()
 

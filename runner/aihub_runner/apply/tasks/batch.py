@@ -70,9 +70,8 @@ def record_made(context: Context, step: CreateBatch | FindBatch, outcome: Outcom
     match step, outcome:
         case _, BatchCreated(remote_id):
             context.state.record_batch(step.batch, remote_id)
-            if isinstance(step, CreateBatch):
-                context.shards[step.shard].created = step.batch
-            else:
+            if isinstance(step, FindBatch):
+                context.shards[step.shard].found_batch = step.batch
                 context.shards[step.shard].is_found = True
         case CreateBatch(), Declined(error):
             context.state.record_batch_lost(step.batch, context.now_s)
@@ -103,7 +102,7 @@ def record_verified(context: Context, step: VerifyBatch, outcome: Outcome) -> No
     match outcome:
         case Verified(created_ms):
             context.state.record_batch_verified(step.batch, created_ms)
-            is_found = context.shards[step.shard].created != step.batch
+            is_found = context.shards[step.shard].found_batch == step.batch
             context.reporter.emit(events.BatchCreated(step.remote_id, is_found))
         case Foreign(why):
             batch = next(batch for batch in context.load(step.shard).batches if batch.id == step.batch)
