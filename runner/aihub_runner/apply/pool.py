@@ -16,6 +16,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
 from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.factory import ClientFactory
 from aihub_runner.apply.climb import Climb
 from aihub_runner.apply.fetch import fetch_results
 from aihub_runner.apply.look import find_batch, find_run, poll_run
@@ -47,7 +48,7 @@ from aihub_runner.system.shortage import find_shortage
 
 LOOKING_THREADS = 4
 YOUNG_WAIT_S = 0.5
-GATHER_S = 0.05  # outcomes of uploads that come within this time are recorded together
+GATHER_S = 0.25  # outcomes of uploads that come within this time are recorded together
 WORK_BYTES = 1 << 18  # to find how many uploads at once pay, these count as much as a request
 
 # If the machine lacks something: how often in a row to try a step, and how often more for each step in flight.
@@ -82,6 +83,11 @@ WORKERS: dict[type, Callable[..., Outcome]] = {
     FetchResults: fetch_results,
 }
 LOOKING = (CreateBatch, FindBatch, FindRun, ClaimRun, AwaitTwin)
+
+
+def do_step_here(open_client: Callable[[], AIHub], step: Step) -> Outcome:
+    """Do a step with the client of this process, which may be another than the scheduler's."""
+    return do_step(open_client(), step)
 
 
 def do_step(client: AIHub, step: Step) -> Outcome:
@@ -139,6 +145,7 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client = client
+        self._open_client = ClientFactory(client.connection, client)
         self.clock = clock
         self._executor = executor or ThreadPoolExecutor(parallel_uploads + parallel_runs, "work")
         self._looking = ThreadPoolExecutor(LOOKING_THREADS + parallel_runs, "look")
@@ -194,7 +201,7 @@ class Engine:
     def _start(self, step: Step) -> None:
         self._in_flight += 1
         try:
-            future = self._pool(step).submit(do_step, self.client, step)
+            future = self._pool(step).submit(do_step_here, self._open_client, step)
         except RuntimeError as error:  # the step may be queued all the same, and must end this apply
             raise find_shortage(error) or error from None
         future.add_done_callback(lambda done: self._done.put((step, done)))
