@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from aihub_runner.files import open_regular
+
+PATIENCE_S = 60.0
 
 
 class SingleUseBody(io.BytesIO):
@@ -97,3 +100,23 @@ class FileSlice:
     def digest(self) -> str:
         """The digest of the bytes read."""
         return "sha256:" + self._hash.hexdigest()
+
+
+class Room:
+    """Room in memory for bodies, in bytes, shared by threads. A body larger than all of it has it for itself."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._used = size, 0
+        self._changed = threading.Condition()
+
+    def take(self, size: int) -> None:
+        """Take room as soon as there is enough, or after `PATIENCE_S` in any case."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._used or self._used + size <= self._size, PATIENCE_S)
+            self._used += size
+
+    def give_back(self, size: int) -> None:
+        """Return what was taken."""
+        with self._changed:
+            self._used -= size
+            self._changed.notify_all()

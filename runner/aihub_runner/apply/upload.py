@@ -6,14 +6,14 @@ import hashlib
 import time
 import unicodedata
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from aihub_runner.aihub.bodies import FileSlice, SourceChanged
+from aihub_runner.aihub.bodies import FileSlice, Room, SourceChanged
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.aihub.schemas import BatchInfo, UploadPart
+from aihub_runner.aihub.schemas import BatchInfo, UploadPart, UploadSession
 from aihub_runner.apply.steps import (
     CheckBatch,
     Checked,
@@ -35,8 +35,9 @@ from aihub_runner.system.moment import is_to_come
 from aihub_runner.system.shortage import find_shortage
 from aihub_runner.text.shown import count
 
-IN_MEMORY_BYTES = MB // 4  # sent as bytes, which is faster; 256 of them at once stay within 64 MB
-PARTS_AT_ONCE = 4
+IN_MEMORY_BYTES = MB // 4  # sent as bytes, which is faster; 64 of them at once are 16 MB
+PARTS_AT_ONCE = 4  # of one file
+ROOM = Room(48 * MB)  # for the parts of all files: with the small ones, 64 MB
 TRIES = 3
 DISK = "disk"  # the reason where the disk, or the server behind a mount, cannot read a file
 # Refusals that concern one file, not the batch or the account.
@@ -108,41 +109,48 @@ def _send_whole(client: AIHub, step: SendFile, size: int) -> Sent:
 
 
 def _send_parts(client: AIHub, step: SendFile, size: int) -> Sent:
-    """Send a file in parts, several at once. Raises SourceChanged where the parts are of different versions."""
+    """Send a file in parts, several at once. Raises SourceChanged where it is shorter or longer than it was."""
     session = client.open_upload(step.remote_id, step.member.name, size)
-
-    def send(number: int) -> tuple[UploadPart, str]:
-        offset = (number - 1) * session.part_size
-        with (
-            client.working_for(step.shard),  # in a thread of its own
-            FileSlice(step.path, offset, min(session.part_size, size - offset)) as body,
-        ):
-            return client.put_part(session.session_id, number, body), body.digest
-
-    count = -(-size // session.part_size)
     try:
-        with ThreadPoolExecutor(min(PARTS_AT_ONCE, count)) as pool:
-            sent = list(pool.map(send, range(1, count + 1)))
-        client.close_upload(session.session_id, [part for part, _ in sent])
+        parts, digest = _put_parts(client, step, session, size)
+        client.close_upload(session.session_id, parts)
     except BaseException:
         with suppress(ServiceError):
             client.close_upload(session.session_id, None)
         raise
-    return Sent(_digest_parts(step.path, session.part_size, [digest for _, digest in sent]), size)
+    return Sent(digest, size)
 
 
-def _digest_parts(path: Path, part_size: int, digests: list[str]) -> str:
-    """Hash a file whose parts were hashed while being sent. Raises SourceChanged where they differ."""
-    whole = hashlib.sha256()
-    with open_regular(path) as file:
-        for digest in digests:
-            part = file.read(part_size)
-            if "sha256:" + hashlib.sha256(part).hexdigest() != digest:
+def _put_parts(client: AIHub, step: SendFile, session: UploadSession, size: int) -> tuple[list[UploadPart], str]:
+    """Send all parts, and return them with the digest of the bytes sent, which are read and hashed once."""
+
+    def send(number: int, data: bytes) -> UploadPart:
+        try:
+            with client.working_for(step.shard):  # in a thread of its own
+                return client.put_part(session.session_id, number, data)
+        finally:
+            ROOM.give_back(len(data))
+
+    whole, sent = hashlib.sha256(), list[Future[UploadPart]]()
+    with open_regular(step.path) as file, ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
+        for offset in range(0, size, session.part_size):
+            length = min(session.part_size, size - offset)
+            ROOM.take(length)
+            data = b""
+            try:
+                data = file.read(length)
+            finally:
+                ROOM.give_back(length - len(data))
+            sent.append(pool.submit(send, len(sent) + 1, data))
+            whole.update(data)
+            if len(data) < length:
                 raise SourceChanged
-            whole.update(part)
+            for part in sent:
+                if part.done():
+                    part.result()  # a failed part ends the upload
         if file.read(1):
             raise SourceChanged
-    return "sha256:" + whole.hexdigest()
+        return [part.result() for part in sent], f"sha256:{whole.hexdigest()}"
 
 
 def _is_gone(client: AIHub, step: SendFile | CheckBatch | VerifyBatch) -> bool:

@@ -1,0 +1,88 @@
+"""Files that are sent in parts: what is hashed, what ends the upload, and how much is in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+import respx
+
+from aihub_runner.aihub.bodies import Room
+from aihub_runner.aihub.client import AIHub
+from aihub_runner.apply.steps import SendFile, Sent, Unsendable
+from aihub_runner.apply.upload import send_file
+from aihub_runner.model import Member
+
+SESSION = "/v2/batches/multipart-upload/sessions/s"
+CONTENT = bytes(range(256)) * 10
+
+
+class Parts(dict[int, bytes]):
+    """The parts that came, by their numbers. One may be refused."""
+
+    refused = 0
+
+
+@pytest.fixture
+def parts(router: respx.MockRouter) -> Parts:
+    """Answer as the service does, with parts of 1,000 bytes, and return what comes."""
+    come = Parts()
+
+    def take(request: httpx.Request) -> httpx.Response:
+        number = int(request.url.path.rsplit("/", 1)[1])
+        if number == come.refused:
+            return httpx.Response(413, json={"message": "too large"})
+        come[number] = request.content
+        return httpx.Response(200, json={"part_id": str(number), "part_num": number})
+
+    router.post("/v2/batches/multipart-upload").respond(json={"session_id": "s", "part_size": 1000})
+    router.put(url__regex=rf".*{SESSION}/parts/\d+").mock(side_effect=take)
+    router.post(SESSION).respond(200)
+    return come
+
+
+def step_for(path: Path, content: bytes = CONTENT) -> SendFile:
+    path.write_bytes(content)
+    member = Member("a.bin", "a.bin", len(content), "sha256:" + hashlib.sha256(content).hexdigest())
+    return SendFile(1, 1, 7, "", member, path, 1, 0.0)
+
+
+def test_file_in_parts_is_sent_whole_with_the_digest_of_its_bytes(hub: AIHub, parts: Parts, tmp_path: Path) -> None:
+    step = step_for(tmp_path / "a.bin")
+    assert send_file(hub, step) == Sent(step.member.digest, len(CONTENT))
+    assert b"".join(parts[number] for number in sorted(parts)) == CONTENT
+    assert sorted(parts) == [1, 2, 3]
+
+
+def test_refused_part_ends_and_aborts_the_upload(
+    hub: AIHub, parts: Parts, router: respx.MockRouter, tmp_path: Path
+) -> None:
+    parts.refused = 2
+    outcome = send_file(hub, step_for(tmp_path / "a.bin"))
+    assert isinstance(outcome, Unsendable)
+    assert outcome.reason == "refused"
+    bodies = [call.request.content for call in router.calls if call.request.url.path.endswith(SESSION)]
+    assert bodies == [b'{"action": "abort"}']
+
+
+def test_room_lets_no_more_in_than_it_has_and_a_large_body_alone() -> None:
+    room = Room(10)
+    room.take(6)
+    entered = threading.Event()
+
+    def enter(size: int) -> None:
+        room.take(size)
+        entered.set()
+
+    waiting = threading.Thread(target=enter, args=(50,))
+    waiting.start()
+    room.take(4)
+    assert not entered.is_set()
+    room.give_back(6)
+    assert not entered.is_set()
+    room.give_back(4)
+    waiting.join(10)
+    assert entered.is_set()
