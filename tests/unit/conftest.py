@@ -31,6 +31,7 @@ class RouterAdapter(BaseAdapter):
     def send(self, request, stream=False, timeout=None, verify=True, cert=None, proxies=None):  # type: ignore[no-untyped-def]
         """Ask the router; httpx's errors become those of requests."""
         body = request.body.read() if hasattr(request.body, "read") else request.body
+        body = bytes(body) if isinstance(body, memoryview) else body
         asked = httpx.Request(request.method, request.url, headers=dict(request.headers), content=body)
         try:
             answered = self.router.handler(asked)

@@ -96,7 +96,7 @@ class AIHub(Transport):
         read = _reader(schemas.UploadSession, f"POST {path}")
         return self.write("POST", path, body, read, content_type="application/json")
 
-    def put_part(self, session_id: str, number: int, body: bytes) -> schemas.UploadPart:
+    def put_part(self, session_id: str, number: int, body: bytes | memoryview) -> schemas.UploadPart:
         """Send a part, numbered from 1."""
         path = f"/v2/batches/multipart-upload/sessions/{quote(session_id, safe='')}/parts/{number}"
 

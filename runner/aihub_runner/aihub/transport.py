@@ -56,7 +56,7 @@ MAX_ANSWER_BYTES = 512 * 1_048_576
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
-Body = bytes | FileSlice | SingleUseBody | None
+Body = bytes | memoryview | FileSlice | SingleUseBody | None
 
 
 def _ignore(*_: object) -> None:
@@ -177,7 +177,7 @@ class Transport:
         return answer
 
     def _begin(
-        self, session: Session, method: str, path: str, params: Mapping[str, Any] | None, body: Body, content_type: str
+        self, session: Session, method: str, path: str, params: Mapping[str, Any] | None, body: Any, content_type: str
     ) -> requests.Response:
         """Send a request, and return its response, of which only the head was read."""
         url = self.connection.root + path

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedReader
+from mmap import mmap
 from pathlib import Path
 
 from aihub_runner.aihub.bodies import FileSlice, Room, SourceChanged
@@ -124,7 +126,7 @@ def _send_parts(client: AIHub, step: SendFile, size: int) -> Sent:
 def _put_parts(client: AIHub, step: SendFile, session: UploadSession, size: int) -> tuple[list[UploadPart], str]:
     """Send all parts, and return them with the digest of the bytes sent, which are read and hashed once."""
 
-    def send(number: int, data: bytes) -> UploadPart:
+    def send(number: int, data: memoryview) -> UploadPart:
         try:
             with client.working_for(step.shard):  # in a thread of its own
                 return client.put_part(session.session_id, number, data)
@@ -135,15 +137,12 @@ def _put_parts(client: AIHub, step: SendFile, session: UploadSession, size: int)
     with open_regular(step.path) as file, ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
         for offset in range(0, size, session.part_size):
             length = min(session.part_size, size - offset)
-            ROOM.take(length)
-            data = b""
-            try:
-                data = file.read(length)
-            finally:
-                ROOM.give_back(length - len(data))
+            data = _read_part(file, length)
             sent.append(pool.submit(send, len(sent) + 1, data))
             whole.update(data)
-            if len(data) < length:
+            came = len(data)
+            del data  # not to be held while the next part waits for room
+            if came < length:
                 raise SourceChanged
             for part in sent:
                 if part.done():
@@ -151,6 +150,18 @@ def _put_parts(client: AIHub, step: SendFile, session: UploadSession, size: int)
         if file.read(1):
             raise SourceChanged
         return [part.result() for part in sent], f"sha256:{whole.hexdigest()}"
+
+
+def _read_part(file: BufferedReader, length: int) -> memoryview:
+    """Read a part into memory that goes back to the system at once, unlike that of large `bytes`. Takes its room."""
+    ROOM.take(length)
+    came = 0
+    try:
+        part = memoryview(mmap(-1, length))
+        came = file.readinto(part)
+        return part[:came]
+    finally:
+        ROOM.give_back(length - came)
 
 
 def _is_gone(client: AIHub, step: SendFile | CheckBatch | VerifyBatch) -> bool:
