@@ -22,7 +22,7 @@ _WRITE_ROOT = f"write it as {PUBLIC_ROOT}"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings, each from `AIHUB_` and its name in capitals."""
+    """The checked settings."""
 
     api_key: Secret | None
     api_root: str
@@ -65,22 +65,22 @@ def _decode(data: bytes, name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Origin:
+class Origin:
     """A source of settings, and how it finds a variable."""
 
     name: str
     find: Callable[[str], str | None]
 
 
-def _list_origins() -> list[_Origin]:
+def _list_origins() -> list[Origin]:
     """Return the sources, the strongest first."""
-    origins = [_Origin("the environment", os.environ.get), _Origin(".env", _read_env_file(Path(".env")).get)]
+    origins = [Origin("the environment", os.environ.get), Origin(".env", _read_env_file(Path(".env")).get)]
     named = os.environ.get("AIHUB_SECRETS_DIR", "")
     if named and not os.path.isdir(named):
         raise InputError(f"AIHUB_SECRETS_DIR: not a folder, {named}", "set it to a folder, or unset it")
     folder = Path(named) if named else SECRETS_FOLDER
     if os.path.isdir(folder):
-        origins.append(_Origin(str(folder), lambda name: _read_secret_file(folder, name)))
+        origins.append(Origin(str(folder), lambda name: _read_secret_file(folder, name)))
     return origins
 
 
@@ -120,29 +120,30 @@ def _read_secret_file(folder: Path, name: str) -> str | None:
 
 def load_settings() -> Settings:
     """Return the settings. Raises InputError. A root never comes from a weaker source than the key."""
+    from aihub_runner.environment import (
+        read_environment,  # pydantic-settings takes long to import, and validate needs none
+    )
+
     origins = _list_origins()
-    key, key_rank = _find(origins, "AIHUB_API_KEY")
-    root, root_rank = _find(origins, "AIHUB_API_ROOT")
-    if key and root and root_rank > key_rank:
+    key_rank, root_rank = _find(origins, "AIHUB_API_KEY"), _find(origins, "AIHUB_API_ROOT")
+    if key_rank < root_rank < len(origins):
         raise InputError(
             f"AIHUB_API_ROOT: comes from {origins[root_rank].name}, but AIHUB_API_KEY from {origins[key_rank].name}, "
             "so it could send the token elsewhere",
             "set both in one place",
         )
-    context = next((found for origin in origins if (found := origin.find("AIHUB_CONTEXT")) is not None), None)
+    found = read_environment([origin.find for origin in origins])
+    key = found.api_key.get_secret_value() if found.api_key else ""
     return Settings(
         api_key=Secret(_check_token(key)) if key else None,
-        api_root=normalise_root(root or PUBLIC_ROOT),
-        context=None if context is None else _check_context(context),
+        api_root=normalise_root(found.api_root or PUBLIC_ROOT),
+        context=None if found.context is None else _check_context(found.context),
     )
 
 
-def _find(origins: list[_Origin], name: str) -> tuple[str, int]:
-    """Return a variable and the rank of its source. An empty value counts as not set."""
-    for rank, origin in enumerate(origins):
-        if found := (origin.find(name) or "").strip():
-            return found, rank
-    return "", len(origins)
+def _find(origins: list[Origin], name: str) -> int:
+    """Return the rank of a variable's source. An empty value counts as not set."""
+    return next((rank for rank, origin in enumerate(origins) if (origin.find(name) or "").strip()), len(origins))
 
 
 def _check_token(token: str) -> str:
