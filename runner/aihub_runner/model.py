@@ -11,6 +11,7 @@ from aihub_runner.system.moment import UNKNOWN, Moment
 
 MB = 1_048_576
 SPEC_ENDING = ".aihub.toml"
+RACY_NS = 2_000_000_000  # how coarse file times may be
 DOCUMENTS_NAME = "documents.jsonl"
 ALL = 1 << 62  # stands for every row of runs
 
@@ -42,6 +43,10 @@ class Stat:
     mtime_ns: int
     ctime_ns: int
     inode: int
+
+    def is_older(self, now_ns: int) -> bool:
+        """Whether the file was last changed so long ago that another change would show: file times are coarse."""
+        return max(self.mtime_ns, self.ctime_ns) <= now_ns - RACY_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,8 @@ class SkippedFile:
 class Scan:
     """All files that a spec selects, both lists sorted by path. `cache` is the complete new stat cache.
 
-    `busy` lists the parts of its patterns that match files, `idle` those that match none.
+    `busy` lists the parts of its patterns that match files, `idle` those that match none. `identity` is the digest of
+    all paths and stats, empty where a file may have changed under the same stat.
     """
 
     sources: tuple[Source, ...]
@@ -111,6 +117,12 @@ class Scan:
     cache: dict[str, CachedDigest]
     busy: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
+    identity: str = ""
+
+    @property
+    def files(self) -> int:
+        """Count all files that the spec selects."""
+        return len(self.sources) + len(self.skipped)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -370,7 +371,10 @@ PARTS = 4
 
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("part", range(PARTS))
-def test_histories_are_paid_as_the_model_says(forks: Forks, part: int) -> None:
+def test_histories_are_paid_as_the_model_says(forks: Forks, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
+    if part % 2 == 0:  # no file is young, so that jobs with nothing to do are recognised without planning
+        now_ns = time.time_ns
+        monkeypatch.setattr(time, "time_ns", lambda: now_ns() + 10**10)
     chosen = settings(
         max_examples=(MORE or 40) // PARTS,
         stateful_step_count=40,

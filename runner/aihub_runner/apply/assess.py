@@ -108,7 +108,7 @@ def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) 
         report,
         spec=job.shown,
         name=job.spec.name,
-        files=len(scan.sources) + len(scan.skipped),
+        files=scan.files,
         skipped=scan.skipped,
         idle=tuple(describe_idle(scan, lapsed)),
         lapsed=lapsed,

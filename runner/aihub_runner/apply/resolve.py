@@ -19,7 +19,7 @@ from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.look import find_run
 from aihub_runner.apply.matching import Finder, Inspected, record_imported, result_names
 from aihub_runner.apply.recovery import import_paid, in_thread
-from aihub_runner.apply.run import hold_state
+from aihub_runner.apply.run import hold_state, take_over
 from aihub_runner.apply.steps import RunSeen
 from aihub_runner.apply.tasks.run import find_step
 from aihub_runner.errors import InputError, ServiceError
@@ -46,6 +46,7 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool, reporter: Repor
     if adopt and resubmit:
         raise InputError("resolve: --adopt and --resubmit cannot be combined", "use one of them")
     with hold_state(job, Event()) as state, closing(AIHub(job.connection)) as client:
+        take_over(job, state)
         found = _find_open(job, state, client, reporter)
         lines = [_describe_unknown(shard, run) for shard, run in found.unknown]
         lines += [_describe_left(item) for item in found.left]

@@ -41,6 +41,7 @@ from aihub_runner.apply.recovery import (
     unverified_error,
 )
 from aihub_runner.apply.scheduler import Scheduler
+from aihub_runner.apply.settled import find_settled, record_settled
 from aihub_runner.apply.upload import PARTS_AT_ONCE
 from aihub_runner.errors import InputError, RunnerError, ServiceError, Shortage, StateError, UnknownOutcome
 from aihub_runner.model import MB, Scan
@@ -72,6 +73,9 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
     try_state(job)
     warn_of_network(job, reporter)
     with hold_state(job, stop) as state, closing(AIHub(job.connection, stop)) as client:
+        if (settled := find_settled(job, state)) and not stop.is_set():
+            return replace(settled, seconds=round(time.monotonic() - begun, 1))
+        take_over(job, state)
         client.on_retry = partial(_report_retry, reporter)
         _follow_results(job, state)
         job = _with_again(look_for_damage(job, state), state, reporter)
@@ -85,21 +89,24 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
             _record_again(job, state, work, is_begun=False)
             notes = _tell_of_others(state, client, done, stop)
             job = look_for_damage(job, state, among=job.damaged)
-            report, late = _finish(job, state, _as_sent(scan, done), notes)
-    return replace(
-        report,
-        files_sent=counts.files_sent,
-        bytes_sent=counts.bytes_sent,
-        runs_started=counts.runs_started,
-        retries=counts.retries,
-        rate_limited=counts.rate_limited,
-        problems=_each_once([*map(describe_error, [*prepared.problems, *done.errors, *late]), *report.problems]),
-        nothing_to_do=not prepared.plan.work and not prepared.problems,
-        interrupted=stop.is_set(),
-        next=job.command("apply") if stop.is_set() else "",
-        upload_seconds=round(done.engine.upload_s, 1),
-        seconds=round(time.monotonic() - begun, 1),
-    )
+            scan = _as_sent(scan, done)
+            report, late = _finish(job, state, scan, notes)
+            met = map(describe_error, [*prepared.problems, *done.errors, *late])
+            report = replace(
+                report,
+                files_sent=counts.files_sent,
+                bytes_sent=counts.bytes_sent,
+                runs_started=counts.runs_started,
+                retries=counts.retries,
+                rate_limited=counts.rate_limited,
+                problems=_each_once([*met, *report.problems]),
+                nothing_to_do=not prepared.plan.work and not prepared.problems,
+                interrupted=stop.is_set(),
+                next=job.command("apply") if stop.is_set() else "",
+                upload_seconds=round(done.engine.upload_s, 1),
+            )
+            record_settled(job, state, scan, report)
+    return replace(report, seconds=round(time.monotonic() - begun, 1))
 
 
 def _report_retry(reporter: Reporter, error: ServiceError | Shortage, wait_s: float) -> None:
@@ -200,15 +207,19 @@ def _record_again(job: Job, state: State, work: Sequence[Work], *, is_begun: boo
 
 @contextmanager
 def hold_state(job: Job, stop: Event) -> Iterator[State]:
-    """Hold the lock and open the state, under a new lease. Raises InputError where the state has another root."""
+    """Hold the lock and open the state. Raises InputError where the state has another root."""
     paths = (job.spec_path, job.own_state_path, job.state_path)
     with hold_locks(paths, job.options.lock_timeout_s, lambda: read_holder(job.state_path), stop) as is_exclusive:
         state = State(job.state_path)
         state.is_exclusive = is_exclusive
         with closing(state):
             check_root(job, state)
-            state.record_lease(new_lease(), job.target.root, VERSION)
             yield state
+
+
+def take_over(job: Job, state: State) -> None:
+    """Record that this process works on a held state, under a new lease."""
+    state.record_lease(new_lease(), job.target.root, VERSION)
 
 
 def _follow_results(job: Job, state: State) -> None:
@@ -331,7 +342,8 @@ def _as_sent(scan: Scan, done: Context) -> Scan:
         sources[path] = replace(sources[path], size=size, digest=digest)
     aside = {item.path: item for item in scan.skipped} | done.aside
     ordered = tuple(sorted(aside.values(), key=lambda item: item.path))
-    return replace(scan, sources=tuple(sources.values()), skipped=ordered)
+    identity = "" if done.aside or done.changed else scan.identity
+    return replace(scan, sources=tuple(sources.values()), skipped=ordered, identity=identity)
 
 
 def _each_once(problems: Iterable[Problem]) -> tuple[Problem, ...]:

@@ -68,7 +68,7 @@ def _apply(job: Job, *, ask: bool, verbose: bool) -> Answer:
         if not ask:
             return True
         progress.close()
-        found = Preview(job.shown, job.app_and_version, job.place, job.goal.target, planned, scan)
+        found = Preview(job.shown, job.app_and_version, job.place, job.goal.target, planned, scan.files, scan.skipped)
         say(render_plan(found, verbose=verbose), err=True)
         agreed = _ask(found.ask())
         progress.resume()

@@ -13,6 +13,7 @@ from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.lapsed import describe_idle, exclude_lapsed, find_lapsed
 from aihub_runner.apply.places import check_lock_target, check_renamed
+from aihub_runner.apply.settled import find_settled
 from aihub_runner.cli.progress import open_progress
 from aihub_runner.errors import RunnerError
 from aihub_runner.model import FINAL_STATUSES, Scan
@@ -76,6 +77,8 @@ def preview(job: Job) -> Preview:
     check_lock_target(job)
     holder = find_holder(job)
     with read_state(job) as state:
+        if not holder and state and (settled := find_settled(job, state)):
+            return _preview_settled(job, settled)
         damaged = look_for_damage(job, state).damaged if state else {}
         scan = scan_quietly(job, state)
         entries = entries_to_import(job, state)
@@ -92,8 +95,17 @@ def preview(job: Job) -> Preview:
     holder = find_holder(job) or holder
     planned = _while_at_work(planned) if holder else planned
     planned = replace(planned, notes=(*planned.notes, *(error.message for error in held)))
-    found = Preview(job.shown, job.app_and_version, job.place, job.goal.target, planned, scan, holder)
-    return replace(found, idle=tuple(describe_idle(scan, lapsed)), lapsed=lapsed)
+    files, idle = (scan.files, scan.skipped), tuple(describe_idle(scan, lapsed))
+    return Preview(*_name(job), planned, *files, at_work=holder, idle=idle, lapsed=lapsed)
+
+
+def _name(job: Job) -> tuple[str, str, str, str]:
+    return job.shown, job.app_and_version, job.place, job.goal.target
+
+
+def _preview_settled(job: Job, report: Report) -> Preview:
+    nothing = Plan((), {}, (), (), report.files_done, report.failed, ())
+    return Preview(*_name(job), nothing, report.files, report.skipped, idle=report.idle)
 
 
 def _while_at_work(planned: Plan) -> Plan:
@@ -136,6 +148,8 @@ def as_at_work(job: Job, report: Report, holder: str = "") -> Report:
 def _inspect_state(job: Job, state: State, *, is_at_work: bool) -> Report:
     if is_at_work:  # the files on disk are being written
         return describe_job(job, state, scan_quietly(job, state))
+    if settled := find_settled(job, state):
+        return replace(settled, nothing_to_do=False)
     job, folder, shards = look_for_damage(job, state), job.results_path, state.load_shards()
     damaged = find_damage(state, shards, job.goal, folder) + find_table_damage(state, folder)
     scan = scan_quietly(job, state)

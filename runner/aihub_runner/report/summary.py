@@ -272,15 +272,11 @@ class Preview:
     place: str
     target: str
     plan: Plan
-    scan: Scan
+    files: int
+    skipped: tuple[SkippedFile, ...] = ()
     at_work: str = ""
     idle: tuple[str, ...] = ()
     lapsed: tuple[str, ...] = ()
-
-    @property
-    def files(self) -> int:
-        """Count all files that the spec selects."""
-        return len(self.scan.sources) + len(self.scan.skipped)
 
     def ask(self) -> str:
         """Return the question to ask before anything is paid."""
@@ -313,7 +309,7 @@ def render_plan(found: Preview, *, verbose: bool = False) -> str:
         show.listed("reason", [_describe_work(work, _name_first(work.shard.members)) for work in plan.work])
     show.listed("moved", [f"{move.old} is now {move.new}" for move in plan.moves])
     show.listed("failed", [f"{path}: not run again without --retry-failed" for path in plan.failed])
-    show.skipped(found.scan.skipped)
+    show.skipped(found.skipped)
     show.listed("pattern", found.idle, _WHEN_LAPSED * bool(found.lapsed))
     show.listed("note", plan.notes)
     return "\n".join(show.lines)
@@ -352,7 +348,7 @@ def plan_as_json(found: Preview) -> dict[str, Any]:
         ],
         "moved": [asdict(move) for move in plan.moves],
         "failed": list(plan.failed),
-        "skipped": [asdict(item) for item in found.scan.skipped],
+        "skipped": [asdict(item) for item in found.skipped],
         "idle": list(found.idle),
         "lapsed": list(found.lapsed),
         "at_work": found.at_work,

@@ -13,6 +13,7 @@ from aihub_runner.errors import ResultsError
 from aihub_runner.files import digest_file, read_regular, write_file
 from aihub_runner.model import Damage, Member, Page, Run, Scan, Shard
 from aihub_runner.plan.planner import Goal
+from aihub_runner.results.kept import KeptFiles
 from aihub_runner.results.rawpage import RawPage
 from aihub_runner.state.store import State
 from aihub_runner.text.escape import escape_control_chars
@@ -65,12 +66,13 @@ def find_damaged(
     state: State, shards: Iterable[Shard], goal: Goal, folder: Path, among: Collection[int] | None = None
 ) -> Damage:
     """Find the pages of today's runs that are missing or changed, by run: of the runs `among`, or of all."""
-    damaged = {}
+    damaged, kept = {}, KeptFiles(state, folder)
     for run in (run for shard in shards for run in shard.runs_of(goal.run_key) if goal.include in run.fetched):
         if among is None or run.id in among:
             pages = state.load_pages(run.id, goal.include)
-            paths = frozenset(page.path for page in pages if digest_file(folder / page.path) != page.digest)
+            paths = frozenset(page.path for page in pages if not kept.holds(page.path, page.digest))
             damaged.update({run.id: paths} if paths else {})
+    kept.record()
     return damaged
 
 

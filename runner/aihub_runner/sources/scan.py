@@ -25,10 +25,13 @@ _SUPPORTED = """
 """
 SUPPORTED = frozenset(_SUPPORTED.split())
 SPREADSHEETS = frozenset({".csv", ".xls", ".xlsx"})
-RACY_NS = 2_000_000_000
 HASH_TRIES = 3
+_AT_ONCE = 1000
+# Reasons that a file is skipped for which end only with another name or stat.
+_LASTING = frozenset({"empty", "too large", "unsupported type", "name"})
 
 Progress = Callable[[int, int, int, int], None]
+Judged = list[tuple[str, Stat | SkippedFile | None]]
 
 
 def scan_sources(
@@ -49,6 +52,7 @@ def scan_sources(
     """
     disks = Disks()
     folder, judged, skipped = _select(spec, spec_path, allow_outside, disks)
+    found = _identify(judged, skipped)
     kept = {path: info for path, info in judged if isinstance(info, Stat)}
     if not kept and not skipped and not may_be_empty:
         raise _nothing(spec, spec_path, folder, len(judged))
@@ -60,7 +64,30 @@ def scan_sources(
     ]
     sources = tuple(Source(path, one.stat.size, one.digest, _password(path, passwords)) for path, one in fresh.items())
     busy, idle = find_idle_parts(spec.files, folder, (path for path, item in judged if item))
-    return Scan(sources, _in_order(skipped), fresh, tuple(busy), tuple(idle))
+    lasts = all(item.reason in _LASTING for item in skipped) and all(
+        path in fresh and fresh[path].stat == info and info.is_older(now_ns) for path, info in kept.items()
+    )
+    return Scan(sources, _in_order(skipped), fresh, tuple(busy), tuple(idle), found if lasts else "")
+
+
+def identify_files(spec: Spec, spec_path: Path, allow_outside: bool) -> str:
+    """Return the identity of the files of a spec, as in `Scan.identity`, without reading any file."""
+    return _identify(*_select(spec, spec_path, allow_outside, Disks())[1:])
+
+
+def _identify(judged: Judged, skipped: Iterable[SkippedFile]) -> str:
+    digest = hashlib.sha256()
+    for start in range(0, len(judged), _AT_ONCE):
+        digest.update("".join(map(_line, judged[start : start + _AT_ONCE])).encode("utf-8", "surrogateescape"))
+    digest.update("".join(f"{item!r}\n" for item in _in_order(skipped)).encode())
+    return digest.hexdigest()
+
+
+def _line(item: tuple[str, Stat | SkippedFile | None]) -> str:
+    path, info = item
+    if isinstance(info, Stat):
+        return f"{path}\0{info.size} {info.mtime_ns} {info.ctime_ns} {info.inode}\n"
+    return f"{path}\0{info!r}\n"
 
 
 def check_files(spec: Spec, spec_path: Path, allow_outside: bool) -> Scan:
@@ -74,9 +101,6 @@ def check_files(spec: Spec, spec_path: Path, allow_outside: bool) -> Scan:
         raise _nothing(spec, spec_path, folder, len(judged))
     busy, idle = find_idle_parts(spec.files, folder, (path for path, item in judged if item))
     return Scan(sources, _in_order(skipped), {}, tuple(busy), tuple(idle))
-
-
-Judged = list[tuple[str, "Stat | SkippedFile | None"]]
 
 
 def _select(spec: Spec, spec_path: Path, allow_outside: bool, disks: Disks) -> tuple[str, Judged, list[SkippedFile]]:
@@ -128,7 +152,11 @@ def _judge(limits: Limits, folder: str, path: str, disks: Disks) -> Stat | Skipp
 
 
 def _suffix(path: str) -> str:
-    return os.path.splitext(path)[1].lower()
+    name = path[path.rfind("/") + 1 :]
+    if name.startswith("."):
+        return os.path.splitext(name)[1].lower()
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else ""
 
 
 def _unfit_name(path: str) -> SkippedFile | None:
@@ -174,7 +202,7 @@ def _cached(known: CachedDigest | None, found: Stat) -> CachedDigest | None:
     """
     if known is None or known.stat != found:
         return None
-    return None if max(found.mtime_ns, found.ctime_ns) > known.scanned_ns - RACY_NS else known
+    return known if found.is_older(known.scanned_ns) else None
 
 
 class _Meter:

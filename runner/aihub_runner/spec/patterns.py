@@ -95,8 +95,10 @@ class _Files:
 
     def match(self, name: str) -> bool:
         stem, _, extension = name.rpartition(".")
-        stems = self._by_extension.get(extension.lower(), ())
-        return any(one.fullmatch(stem) for one in stems) or any(one.fullmatch(name) for one in self._any)
+        for one in self._by_extension.get(extension.lower(), ()):
+            if one.fullmatch(stem):
+                return True
+        return any(one.fullmatch(name) for one in self._any) if self._any else False
 
 
 def _split_extension(pattern: str) -> tuple[str, str]:
@@ -173,6 +175,8 @@ class Globs:
 
     def takes(self, state: State, name: str) -> bool:
         """Whether a file in the current folder of a walk matches."""
+        if not state:
+            return False
         files = self._files.get(state)
         if files is None:
             names = (name for branch in self._ended(state) for name in branch.files)

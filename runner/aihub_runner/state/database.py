@@ -90,7 +90,7 @@ ADDED = {
     2: ("foreign_batches",),
     3: (
         *("job", "agains", "matched_parts", "pending_entries", "dismissed_runs"),
-        *("outputs", "made_from", "result_warnings", "table_errors"),
+        *("outputs", "kept_files", "settled", "made_from", "result_warnings", "table_errors"),
     ),
 }
 BUSY_TIMEOUT_S = 10.0
@@ -254,6 +254,7 @@ class Database:
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
         self.path = path
+        self.is_writable = write
         self.is_new = not path.exists() or path.stat().st_size == 0
         try:
             with _explained(path):
@@ -312,6 +313,16 @@ class Database:
                 if not cannot_open or pause_s is None or not self._db.in_transaction:
                     raise
                 time.sleep(pause_s)
+
+    @property
+    def revision(self) -> int:
+        """The change counter of the file, which SQLite raises by one with each transaction that writes, whoever does.
+
+        Not to be used in a transaction: closing the file would drop its lock.
+        """
+        with _explained(self.path), self.path.open("rb") as file:
+            file.seek(24)
+            return int.from_bytes(file.read(4), "big")
 
     @property
     def changes(self) -> int:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from aihub_runner.errors import ResultsError, RunnerError, Shortage
-from aihub_runner.state.database import Database
+from aihub_runner.model import Stat
+from aihub_runner.state.database import Database, fits_column
 from aihub_runner.text.jsontext import as_unicode
 
 DOCUMENTS, TABLES = "documents", "tables"  # the kinds of outputs
@@ -20,6 +21,16 @@ class Output:
     announced: str
     size: int
     mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What an apply had read when it left nothing to do, as digests, and its report as JSON; see schema.sql."""
+
+    inputs: str
+    files: str
+    lock_file: str
+    report: str
 
 
 class Outputs(Database):
@@ -52,8 +63,41 @@ class Outputs(Database):
     def forget_all_outputs(self) -> None:
         """Forget all files, because the results folder has changed."""
         with self.transaction():
-            for table in ("outputs", "made_from", "table_errors"):
+            for table in ("outputs", "kept_files", "made_from", "table_errors"):
                 self.write(f"DELETE FROM {table}")
+
+    def load_kept(self) -> dict[str, tuple[Stat, str]]:
+        """Return the stat and digest under which files in the results folder were last read, by path."""
+        rows = self.read("SELECT path, digest, size, mtime_ns, ctime_ns, inode FROM kept_files")
+        return {path: (Stat(*stat), digest) for path, digest, *stat in rows}
+
+    def record_kept(self, kept: Mapping[str, tuple[Stat, str]]) -> None:
+        """Record files that were read. One whose numbers no column can hold is read each time."""
+        rows = ((path, s.size, s.mtime_ns, s.ctime_ns, s.inode, digest) for path, (s, digest) in kept.items())
+        self.write_all(
+            "INSERT OR REPLACE INTO kept_files VALUES (?, ?, ?, ?, ?, ?)",
+            (row for row in rows if all(map(fits_column, row))),
+        )
+
+    def load_fetched(self, run_key: str, include: str) -> list[tuple[str, str]]:
+        """Return path and digest of the raw pages of all runs of a run key."""
+        rows = self.read(
+            "SELECT path, digest FROM pages JOIN runs ON runs.id = pages.run WHERE run_key = ? AND include = ?",
+            *(run_key, include),
+        )
+        return [(row["path"], row["digest"]) for row in rows]
+
+    def find_settled(self) -> Settled | None:
+        """Return what was recorded last, unless the state was changed since."""
+        rows = self.read("SELECT inputs, files, lock_file, report FROM settled WHERE revision = ?", self.revision)
+        return Settled(*rows[0]) if rows else None
+
+    def record_settled(self, settled: Settled) -> None:
+        """Record what an apply had read when it left nothing to do. Any later write voids it."""
+        self.write(
+            "INSERT OR REPLACE INTO settled VALUES (1, ?, ?, ?, ?, ?)",
+            *(self.revision + 1, settled.inputs, settled.files, settled.lock_file, settled.report),
+        )
 
     def find_made_from(self, kind: str) -> str:
         """Return the identity of what a kind of output was made from; empty where it must be written again."""

@@ -63,6 +63,27 @@ CREATE TABLE outputs (
     mtime_ns  INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
+-- Files in the results folder that were found to hold these bytes under this stat, not while they were still young.
+CREATE TABLE kept_files (
+    path     TEXT PRIMARY KEY,
+    size     INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL,
+    inode    INTEGER NOT NULL,
+    digest   TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- What an apply had read when it left nothing to do, as digests, and its report as JSON. revision is the change counter of
+-- this file (its bytes 24 to 27) after this row was committed: any later write voids it.
+CREATE TABLE settled (
+    id        INTEGER PRIMARY KEY CHECK (id = 1),
+    revision  INTEGER NOT NULL,
+    inputs    TEXT NOT NULL,
+    files     TEXT NOT NULL,
+    lock_file TEXT NOT NULL,
+    report    TEXT NOT NULL
+);
+
 -- What each kind of output, documents or tables, was made from.
 CREATE TABLE made_from (
     kind     TEXT PRIMARY KEY,

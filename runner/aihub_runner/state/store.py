@@ -285,6 +285,11 @@ class State(JobFacts, Outputs, Fetches):
                 *(run["tag"], run["intent_s"], moment.boot, moment.mono_s),
             )
 
+    def has_gone(self, run_key: str) -> bool:
+        """Whether a run of a run key was gone before its results were fetched."""
+        never = "id NOT IN (SELECT run FROM fetches)"
+        return bool(self.read(f"SELECT 1 FROM runs WHERE run_key = ? AND gone AND {never} LIMIT 1", run_key))
+
     def known_batches(self) -> frozenset[int]:
         """Return the service's ids of all batches ever recorded."""
         rows = self.read("SELECT remote_id FROM batches WHERE remote_id IS NOT NULL")
