@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-import aihub_runner.results.documents
 import fake_aihub.api.batches
+from aihub_runner.files import Draft
 from fake_aihub.extraction import Extraction
 
 from .conftest import Project
@@ -319,18 +319,18 @@ def test_results_are_written_after_a_crash_between_their_rename_and_its_record(
     class Dead(BaseException):
         pass
 
-    def die(*args: Any) -> str:
-        real(*args)
+    def die(draft: Draft) -> None:
+        real(draft)
         raise Dead
 
     project.write_files(1)
     project.apply()
     project.write_files(1, start=1)
-    real = aihub_runner.results.documents.write_file
-    monkeypatch.setattr(aihub_runner.results.documents, "write_file", die)
+    real = Draft.publish
+    monkeypatch.setattr(Draft, "publish", die)
     with pytest.raises(Dead):
         project.apply()
-    monkeypatch.setattr(aihub_runner.results.documents, "write_file", real)
+    monkeypatch.setattr(Draft, "publish", real)
     project.write_files(1, start=2)
     assert project.apply().code == 0
     assert len(paths(project)) == 3

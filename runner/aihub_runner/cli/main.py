@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -61,12 +63,27 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(Interrupted.exit_code)
+        _exit_interrupted()
+    except Interrupted as error:
+        print_error(error)
+        _exit_interrupted()
     except RunnerError as error:
         print_error(error)
         sys.exit(error.exit_code)
     except Exception as error:
         sys.exit(_report_crash(error))
+
+
+def _exit_interrupted() -> NoReturn:
+    """Exit with 130.
+
+    `sys.exit` is not enough: if the interrupt came while Python ran code from a string, as dataclasses do at import, it
+    ends the process by SIGINT whatever the exit code.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(Interrupted.exit_code)
 
 
 def _report_crash(error: Exception) -> int:
