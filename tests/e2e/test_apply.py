@@ -34,6 +34,7 @@ def test_apply_sends_runs_and_fetches_then_has_nothing_to_do(project: Project) -
     assert project.fake.journal == []
 
 
+@pytest.mark.slow
 def test_apply_of_2500_files_makes_3_batches_3_runs_and_2500_results(project: Project) -> None:
     project.write_files(2500)
     outcome = project.apply("--json")

@@ -57,6 +57,7 @@ def test_host_that_cannot_be_reached_ends_with_4(filled: Project) -> None:
     assert f"127.0.0.1:{port} cannot be reached" in outcome.err
 
 
+@pytest.mark.slow
 def test_html_of_a_gateway_ends_with_4(filled: Project) -> None:
     filled.fake.faults.add(operation="listBatches", times=100, do="garbage")
     filled.change_spec("settle_s", "read_timeout_s = 1\nsettle_s")

@@ -165,6 +165,7 @@ def test_clock_that_is_off_by_ten_minutes_makes_no_difference(project: Project, 
     assert len(project.fake.runs()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", ["listBatches", "listFiles", "listRuns"])
 def test_listing_that_lags_less_than_it_may_is_waited_for(with_everything: Project, operation: str) -> None:
     with_everything.change_spec("settle_s = 0.2", "settle_s = 3")

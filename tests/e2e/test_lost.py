@@ -23,6 +23,7 @@ def lose_a_start(project: Project) -> None:
     project.change_spec('on_lost = "stop"', 'on_lost = "look"')
 
 
+@pytest.mark.slow
 def test_start_sent_long_after_its_intent_is_looked_for_as_long(project: Project) -> None:
     project.write_files(1)
     project.change_spec("settle_s = 0.2", "settle_s = 4")
@@ -138,6 +139,7 @@ def test_lost_run_listed_later_than_it_settles_stops_where_the_spec_says_so(proj
     assert len(project.fake.runs()) == 1
 
 
+@pytest.mark.slow
 def test_lost_start_is_looked_for_until_the_newest_known_run_shows(project: Project) -> None:
     project.write_files(1)
     lose_a_start(project)

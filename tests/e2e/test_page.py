@@ -211,6 +211,7 @@ def test_policy_stops_what_would_be_put_into_the_page(plain: Project, browser: A
     assert plain.fake.journal == []
 
 
+@pytest.mark.slow
 def test_report_stays_below_15_mb_whatever_there_is_and_says_what_is_left_out(project: Project) -> None:
     def make(number: int) -> MadeFile:
         fields = [one | {"value": "&" * 200} for one in 3 * make_documents(number, 10)[0]["fields"]]

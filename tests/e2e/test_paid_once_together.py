@@ -214,6 +214,7 @@ def want_another_run(project: Project, change: str) -> None:
         project.change_spec("[limits]", '[run]\nversion = "2.0"\n[limits]')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("has_creator", [False, True])
 def test_clones_at_once_on_a_batch_that_both_know_pay_once(

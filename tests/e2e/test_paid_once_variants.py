@@ -186,6 +186,7 @@ def test_two_open_intents_for_one_file_are_paid_once(project: Project, proxy: Pr
     assert outcome.code == 0, outcome.text
 
 
+@pytest.mark.slow
 def test_clones_at_once_tell_files_of_one_name_and_content_apart(project: Project, proxy: Proxy) -> None:
     project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
     project.change_spec("settle_s = 0.2", "settle_s = 2")

@@ -236,6 +236,7 @@ def test_run_that_is_known_is_not_adopted_for_another(project: Project) -> None:
     assert (outcome.code, "belongs to other work already" in outcome.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_run_that_does_not_show_yet_is_waited_for_by_a_fresh_clone(project: Project) -> None:
     """A job is killed when it has just started a run, and begun anew at once, with the lock file that is committed."""
     project.write("in/a.txt", "a")

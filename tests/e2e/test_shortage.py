@@ -180,6 +180,7 @@ def test_shortage_while_files_are_sent_is_waited_for_with_fewer_at_once(
     assert list(project.fake.ledger["runs"].values()) == [1]
 
 
+@pytest.mark.slow
 def test_shortage_that_stays_while_files_are_sent_ends_with_5_and_the_next_apply_goes_on(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

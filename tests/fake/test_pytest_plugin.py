@@ -100,6 +100,7 @@ def test_plugin_controls_the_fake_of_the_token_by_requests_too(pytester: pytest.
     run(pytester, code).assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_plugin_fails_a_test_whose_faults_were_never_used_unless_that_is_allowed(pytester: pytest.Pytester) -> None:
     code = """
         import pytest

@@ -67,6 +67,7 @@ def rewrite(state: State, folder: Path, present: set[str], formats: tuple[str, .
     return update(state, folder, present, formats)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(STEP, min_size=1, max_size=4))
 def test_outputs_made_of_pieces_are_those_of_a_full_rewrite(
