@@ -375,7 +375,7 @@ class Histories(RuleBasedStateMachine):
     @rule(context=contexts, path=paths)
     def head_path(self, context: str, path: str) -> None:
         status, headers, _ = self.fake.call("HEAD", f"/v2/files{path}", context)
-        length = headers.get("content-length") if status < 400 else None
+        length = headers.get("Content-Length") if status < 400 else None
         assert (status, length and int(length)) == self.worlds[context].head_path(path)
 
     @rule(context=contexts, path=paths)
