@@ -154,6 +154,22 @@ def test_any_write_to_the_state_is_seen_by_a_settled_job(project: Project, sql: 
     assert (project.folder / STATE).read_bytes() != before
 
 
+def test_order_of_passwords_is_seen_by_a_settled_job(project: Project) -> None:
+    """The first pattern that matches counts."""
+    lines = ['"in/*.pdf" = { env = "AIHUB_SECRET_A" }', '"in/0.pdf" = { env = "AIHUB_SECRET_B" }']
+    for name in ("in/0.pdf", "in/1.pdf"):
+        project.write(name, f"%PDF-1.4 {name}")
+    spec = project.spec_path.read_text()
+    project.env |= {"AIHUB_SECRET_A": "a", "AIHUB_SECRET_B": "b"}
+    project.write("job.toml", "\n".join([spec, "[run.pdf_passwords]", *lines, ""]))
+    settle(project)
+    project.write("job.toml", "\n".join([spec, "[run.pdf_passwords]", *reversed(lines), ""]))
+    first = [seen(project, command) for command in ("plan", "status")]
+    change_state(project, "DELETE FROM settled")
+    assert first == [seen(project, command) for command in ("plan", "status")]
+    assert "to pay" in project.run("plan").text
+
+
 def rows(project: Project, sql: str) -> list[Any]:
     with closing(sqlite3.connect(project.folder / STATE)) as db:
         return db.execute(sql).fetchall()

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from aihub_runner.apply.assess import entries_to_import
@@ -95,5 +95,6 @@ def _identify(job: Job) -> str:
     """Return a digest of everything else that decides what an apply does."""
     places = [os.path.relpath(path, job.folder) for path in (job.state_path, job.lock_path, job.results_path)]
     goal = [job.goal.run_key, job.goal.target, job.goal.include]
-    inputs = [VERSION, SCHEMA_VERSION, asdict(job.spec), places, goal, job.options.allow_outside]
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+    form = [field.name for kind in (Report, SkippedFile) for field in fields(kind)]  # what a mark's report is read into
+    inputs = [VERSION, SCHEMA_VERSION, form, asdict(job.spec), places, goal, job.options.allow_outside]
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()  # in the order of the spec: of passwords, it decides

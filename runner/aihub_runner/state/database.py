@@ -320,9 +320,13 @@ class Database:
 
         Not to be used in a transaction: closing the file would drop its lock.
         """
-        with _explained(self.path), self.path.open("rb") as file:
-            file.seek(24)
-            return int.from_bytes(file.read(4), "big")
+        try:
+            with self.path.open("rb") as file:
+                file.seek(24)
+                return int.from_bytes(file.read(4), "big")
+        except OSError as error:
+            what = f"{self.path.name}: cannot be read, {error.strerror or error}"
+            raise find_shortage(error) or StateError(what, "check the state file and its folder") from error
 
     @property
     def changes(self) -> int:

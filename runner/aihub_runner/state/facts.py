@@ -52,14 +52,17 @@ class JobFacts(Database):
         """Raise StateError where another process has taken over."""
         if not self.read("SELECT 1 FROM job WHERE lease = ?", self._lease):
             raise StateError(
-                f"{self.path.name}: another apply has taken over, {self.describe_holder()}",
+                f"{self.path.name}: another apply has taken over, {self.describe_holder() or 'an unknown process'}",
                 "wait until it ends; nothing was sent",
             )
 
     def describe_holder(self) -> str:
-        """Return which process took over last; empty where none did."""
+        """Return which process took over last; empty where none did, or where it is dead.
+
+        An apply that finds nothing to do holds the lock without taking over.
+        """
         row = self.read("SELECT * FROM job")[0]
-        if not row["holder_pid"]:
+        if not row["holder_pid"] or (row["holder_host"] == socket.gethostname() and _is_dead(row["holder_pid"])):
             return ""
         return f"pid {row['holder_pid']} on {row['holder_host']} since {row['holder_since']}"
 
@@ -111,3 +114,15 @@ class JobFacts(Database):
         """Skip entries from now on: the user decided to pay for their files again."""
         names = {entry.run_id or entry.tag for entry in entries}
         self.write_all("INSERT OR IGNORE INTO dismissed_runs VALUES (?)", ((name,) for name in sorted(names)))
+
+
+def _is_dead(pid: int) -> bool:
+    if os.name != "posix":  # elsewhere, `os.kill` ends the process
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
