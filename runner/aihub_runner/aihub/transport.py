@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -242,7 +242,8 @@ class Transport:
     def _tell_of_retry(self, attempt: tenacity.RetryCallState) -> None:
         error = attempt.outcome.exception() if attempt.outcome else None
         if isinstance(error, ServiceError | Shortage) and attempt.next_action:
-            self.on_retry(error, attempt.next_action.sleep)
+            with suppress(Exception):  # whoever listens must not end the work, or be taken for a fault of a file
+                self.on_retry(error, attempt.next_action.sleep)
 
     def ask(self, read: Callable[[bytes], T], path: str, params: Mapping[str, Any] | None = None) -> T:
         """GET and parse a response. If `read` raises Unreadable, the request is repeated."""

@@ -13,12 +13,13 @@ from aihub_runner.apply.look import check_gone
 from aihub_runner.apply.steps import Fetched, FetchResults, Gone
 from aihub_runner.errors import ServiceError, Shortage
 from aihub_runner.files import explain_late, safe_segment, write_file
-from aihub_runner.model import Answer, Page
+from aihub_runner.model import MB, Answer, Page
 from aihub_runner.plan.identity import PLAIN
 from aihub_runner.text.jsontext import as_unicode
 
 MAX_FETCHES = 5
 AHEAD = 8  # pages of a run to request before the one before is read
+MAX_AHEAD_BYTES = MB  # of a page: larger ones are read one after another, to save memory
 _Body = tuple[bytes, ResultPage]
 PARAMETERS = {
     "confidence": "include_confidence_scores",
@@ -89,7 +90,7 @@ class _Pages:
         end = offset + len(page[1].files)
         if self._guesses and end not in self._guesses:
             self._drop_guesses()
-        if self._is_first and page[1].has_more:
+        if self._is_first and page[1].has_more and len(page[0]) <= MAX_AHEAD_BYTES:
             self._size = len(page[1].files)
         self._is_first = False
         self._guess(end)
@@ -106,7 +107,11 @@ class _Pages:
         starts = range(start, min(len(self._step.names), start + AHEAD * self._size), self._size or 1)
         for start in starts:
             if start not in self._guesses:
-                self._guesses[start] = self._pool.submit(self._ask, start)
+                try:
+                    self._guesses[start] = self._pool.submit(self._ask, start)
+                except RuntimeError:  # no thread can start: read one page after another
+                    self._drop_guesses()
+                    return
 
     def _drop_guesses(self) -> None:
         self._size = 0

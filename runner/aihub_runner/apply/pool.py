@@ -143,13 +143,15 @@ class Engine:
         parallel_runs: int,
         executor: Executor | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        parallel_starts: int = 0,
     ) -> None:
         self.client = client
         self._open_client = ClientFactory(client.connection, client)
         self.clock = clock
         self._executor = executor or ThreadPoolExecutor(parallel_uploads + parallel_runs, "work")
         self._looking = ThreadPoolExecutor(LOOKING_THREADS + parallel_runs, "look")
-        self._paying = ThreadPoolExecutor(parallel_runs, "pay")
+        self._paying = ThreadPoolExecutor(max(parallel_runs, parallel_starts), "pay")
         self._climb = Climb(parallel_uploads, clock)
         self._uploads: deque[SendFile] = deque()
         self._uploading = 0
@@ -161,6 +163,7 @@ class Engine:
         self._counter = itertools.count()
         self._short = 0  # outcomes in a row that failed for a lack of resources
         self._resume_s = 0.0
+        self._late: Shortage | None = None  # to raise once the outcomes that came before it are recorded
 
     @property
     def wants_uploads(self) -> bool:
@@ -226,6 +229,8 @@ class Engine:
 
         Where only uploads have ended and others are in flight, wait a moment for theirs.
         """
+        if self._late:
+            raise self._late
         self._start_unless_stopped()
         if self._timers and not self.client.stop.is_set():
             at_most_s = min(at_most_s, max(0.0, self._timers[0][0] - self.clock()))
@@ -236,7 +241,11 @@ class Engine:
             while True:
                 step, future = self._done.get(timeout=max(0.0, until_s - self.clock()))
                 outcomes += self._finish(step, future)
-                self._start_unless_stopped()
+                try:
+                    self._start_unless_stopped()
+                except Shortage as error:
+                    self._late = error
+                    return outcomes
                 if not isinstance(step, SendFile) or not self._uploading:
                     until_s = 0.0
                 elif not gathers:

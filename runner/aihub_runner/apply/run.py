@@ -129,7 +129,8 @@ def _work(opened: OpenJob, work: Sequence[Work], executor: Executor | None, prep
     """Do all work that can be done now, and return what came of it."""
     job, state, client, reporter = opened.job, opened.state, opened.client, opened.reporter
     uploads, requests = _fit_limits(job, work, reporter)
-    with closing(Engine(client, uploads, requests, executor)) as engine:
+    starts = job.spec.limits.parallel_runs  # each has a thread of its own, so that none waits after its intent
+    with closing(Engine(client, uploads, requests, executor, parallel_starts=starts)) as engine:
         context = Context(job, state, engine, reporter, prepared.ground)
         context.stopped_paying = not prepared.may_pay
         _record_again(job, state, work, is_begun=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedReader
 from mmap import mmap
 from pathlib import Path
@@ -126,19 +128,24 @@ def _send_parts(client: AIHub, step: SendFile, size: int) -> Sent:
 def _put_parts(client: AIHub, step: SendFile, session: UploadSession, size: int) -> tuple[list[UploadPart], str]:
     """Send all parts, and return them with the digest of the bytes sent, which are read and hashed once."""
 
-    def send(number: int, data: memoryview) -> UploadPart:
+    def send(number: int, data: memoryview, give_back: Callable[[], None]) -> UploadPart:
         try:
             with client.working_for(step.shard):  # in a thread of its own
                 return client.put_part(session.session_id, number, data)
         finally:
-            ROOM.give_back(len(data))
+            give_back()
 
     whole, sent = hashlib.sha256(), list[Future[UploadPart]]()
     with open_regular(step.path) as file, ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
         for offset in range(0, size, session.part_size):
             length = min(session.part_size, size - offset)
             data = _read_part(file, length)
-            sent.append(pool.submit(send, len(sent) + 1, data))
+            give_back = _once(partial(ROOM.give_back, len(data)))
+            try:
+                sent.append(pool.submit(send, len(sent) + 1, data, give_back))
+            except RuntimeError:  # no thread can start; another one may do it all the same
+                give_back()
+                raise
             whole.update(data)
             came = len(data)
             del data  # not to be held while the next part waits for room
@@ -150,6 +157,12 @@ def _put_parts(client: AIHub, step: SendFile, session: UploadSession, size: int)
         if file.read(1):
             raise SourceChanged
         return [part.result() for part in sent], f"sha256:{whole.hexdigest()}"
+
+
+def _once(act: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that acts the first time it is called, in whatever thread."""
+    calls = itertools.count()
+    return lambda: None if next(calls) else act()
 
 
 def _read_part(file: BufferedReader, length: int) -> memoryview:

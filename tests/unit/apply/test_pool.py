@@ -172,3 +172,22 @@ def test_step_that_pays_or_whose_shortage_stays_is_not_tried_again(hub: AIHub, s
     engine.submit(step)
     assert engine.wait(0.0) == [(step, Failed(error))]
     assert (engine.is_idle, executor.steps) == (True, [step])
+
+
+class Exhausted(AtOnce):
+    """Answers one step, and can start no thread for more."""
+
+    def submit(self, _do: Any, _client: Any, step: Step, /) -> Future[Outcome]:  # type: ignore[override]
+        """Answer a step, or fail as Python does."""
+        if self.steps:
+            raise RuntimeError("can't start new thread")
+        return super().submit(_do, _client, step)
+
+
+def test_outcome_that_came_before_a_lack_of_threads_is_not_lost(hub: AIHub) -> None:
+    engine = Engine(hub, 1, 1, Exhausted(lambda _: Stopped()), Clock())
+    engine.submit(SEND)
+    engine.submit(SEND)
+    assert engine.wait(0.0) == [(SEND, Stopped())]
+    with pytest.raises(Shortage):
+        engine.wait(0.0)

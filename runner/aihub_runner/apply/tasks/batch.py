@@ -166,3 +166,6 @@ def forget_batch(context: Context, step: SendFile | CheckBatch | VerifyBatch) ->
     context.reporter.emit(events.BatchGone(step.remote_id))
     context.drop_uploads(step.shard)
     context.state.record_batch_gone(step.batch)
+    progress = context.shards[step.shard]  # what is known of other clones concerned that batch
+    progress.elder, progress.claim = 0, None
+    progress.is_found = progress.is_claimed = progress.is_settled = False

@@ -29,7 +29,10 @@ def note_checked(context: Context, shard: int, found: Checked) -> None:
     progress = context.shards[shard]
     progress.is_claimed = progress.is_claimed or found.is_claimed
     taken = {other.elder for number, other in context.shards.items() if number != shard}
-    progress.elder = next((elder for elder in found.elders if elder not in taken), progress.elder)
+    elder = next((elder for elder in found.elders if elder not in taken), progress.elder)
+    if elder != progress.elder:
+        progress.is_settled = False  # what was settled concerned another one
+    progress.elder = elder
 
 
 def may_pay(context: Context, shard: Shard) -> bool:
