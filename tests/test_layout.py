@@ -141,3 +141,10 @@ def test_commands_that_send_nothing_start_without_slow_imports(command: str) -> 
     code = f"import sys, aihub_runner.cli.{command}\nprint(*sys.modules)"
     started = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(started.stdout.split()) & {*HEAVY} == set()
+
+
+def test_worker_of_another_process_loads_nothing_of_what_the_coordinator_knows() -> None:
+    code = "import sys, aihub_runner.apply.pool\nprint(*sys.modules)"
+    started = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    known = ("aihub_runner.state", "aihub_runner.apply.context", "aihub_runner.apply.job", "sqlite3")
+    assert [name for name in started.stdout.split() if name.startswith(known)] == []

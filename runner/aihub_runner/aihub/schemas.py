@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, StrictBool, ValidationError
 
 from aihub_runner.errors import ServiceError
-from aihub_runner.model import Secret
+from aihub_runner.model import Secret, rank_status
 from aihub_runner.text.jsontext import read_json
 
 _MAX_SHOWN = 300
@@ -111,6 +111,10 @@ class RunInfo(_Answer):
     msg: str | None = None
     batch_id: _Reference = None
     tags: list[str] | None = None
+
+    def rank(self) -> tuple[int, int]:
+        """Return a sort key for runs with the same tag: complete first, then in progress, the oldest first."""
+        return rank_status(self.status), self.start_timestamp or 0
 
 
 class RunList(_Answer):

@@ -14,7 +14,9 @@ from aihub_runner.apply import events
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.shard_progress import ShardProgress
-from aihub_runner.apply.steps import CreateBatch, Failed, Outcome, StartRun, Step
+from aihub_runner.apply.steps import Failed, Outcome, Step
+from aihub_runner.apply.tasks.batch import CreateBatch
+from aihub_runner.apply.tasks.run import StartRun
 from aihub_runner.errors import RunnerError, ServiceError, StateError
 from aihub_runner.model import FINAL_STATUSES, REVIEW_STATUS, Batch, Run, Shard, SkippedFile
 from aihub_runner.plan.identity import fingerprint_members, run_tag

@@ -17,7 +17,6 @@ from typing import TypeVar
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import RunInfo, clean_text
-from aihub_runner.apply.look import preference
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Batch, Member, Source
 from aihub_runner.plan.batching import hashed_name, plain_name
@@ -304,7 +303,7 @@ def _ensure_shard(state: State, found: Inspected, members: tuple[Member, ...]) -
 def survey_entries(runs: Iterable[RunInfo], target: str) -> list[Entry]:
     """Return entries for runs found on the service by their tags. Of twins, the one to use comes first."""
     entries = []
-    for run in sorted(runs, key=preference):
+    for run in sorted(runs, key=RunInfo.rank):
         parsed = next(filter(None, map(parse_run_tag, run.tags or ())), None)
         if parsed and run.batch_id:
             fingerprint, key, attempt = parsed

@@ -18,31 +18,11 @@ from queue import Empty, SimpleQueue
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.factory import ClientFactory
 from aihub_runner.apply.climb import Climb
-from aihub_runner.apply.fetch import fetch_results
-from aihub_runner.apply.look import find_batch, find_run, poll_run
-from aihub_runner.apply.steps import (
-    AwaitTwin,
-    BatchCreated,
-    CheckBatch,
-    ClaimRun,
-    CreateBatch,
-    Declined,
-    Failed,
-    FetchResults,
-    FindBatch,
-    FindRun,
-    Lost,
-    Outcome,
-    PollRun,
-    RunSeen,
-    SendFile,
-    StartRun,
-    Step,
-    Stopped,
-    VerifyBatch,
-)
-from aihub_runner.apply.tasks import clones
-from aihub_runner.apply.upload import check_batch, send_file, verify_batch
+from aihub_runner.apply.steps import Declined, Failed, Lost, Outcome, Step, Stopped
+from aihub_runner.apply.tasks import batch, clones, fetch, run, upload
+from aihub_runner.apply.tasks.batch import CreateBatch
+from aihub_runner.apply.tasks.run import StartRun
+from aihub_runner.apply.tasks.upload import SendFile
 from aihub_runner.errors import AnswerLost, Interrupted, Refused, RunnerError, ServiceError, Shortage
 from aihub_runner.system.shortage import find_shortage
 
@@ -59,30 +39,20 @@ SHORT_WAIT_S = 0.5
 Done = tuple[Step, Outcome]
 
 
-def create_batch(client: AIHub, step: CreateBatch) -> Outcome:
-    """Create a batch, once."""
-    return BatchCreated(client.create_batch(step.name, step.workspace))
-
-
-def start_run(client: AIHub, step: StartRun) -> Outcome:
-    """Start a run, once."""
-    return RunSeen(client.start_run(step.deployment_id, step.body))
-
-
 WORKERS: dict[type, Callable[..., Outcome]] = {
-    CreateBatch: create_batch,
-    FindBatch: find_batch,
-    VerifyBatch: verify_batch,
-    SendFile: send_file,
-    CheckBatch: check_batch,
-    StartRun: start_run,
-    FindRun: find_run,
-    ClaimRun: clones.claim_run,
-    AwaitTwin: clones.await_twin,
-    PollRun: poll_run,
-    FetchResults: fetch_results,
+    CreateBatch: batch.create_batch,
+    batch.FindBatch: batch.find_batch,
+    batch.VerifyBatch: batch.verify_batch,
+    SendFile: upload.send_file,
+    batch.CheckBatch: batch.check_batch,
+    StartRun: run.start_run,
+    run.FindRun: run.find_run,
+    clones.ClaimRun: clones.claim_run,
+    clones.AwaitTwin: clones.await_twin,
+    run.PollRun: run.poll_run,
+    fetch.FetchResults: fetch.fetch_results,
 }
-LOOKING = (CreateBatch, FindBatch, FindRun, ClaimRun, AwaitTwin)
+LOOKING = (CreateBatch, batch.FindBatch, run.FindRun, clones.ClaimRun, clones.AwaitTwin)
 
 
 def do_step_here(open_client: Callable[[], AIHub], step: Step) -> Outcome:

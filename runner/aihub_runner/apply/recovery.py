@@ -24,7 +24,6 @@ from aihub_runner.apply.events import (
     TwinFound,
 )
 from aihub_runner.apply.job import Job, OpenJob
-from aihub_runner.apply.look import Survey, survey
 from aihub_runner.apply.matching import (
     MARK_BYTES,
     Finder,
@@ -171,9 +170,19 @@ def look_before_paying(opened: OpenJob, plan: Plan) -> Paying:
     return Paying(_by_name(found), taken, blind_since_ns, found.runs)
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What exists on the service before paying: all batches of the workspace, and all runs."""
+
+    batches: tuple[BatchInfo, ...]
+    runs: tuple[RunInfo, ...]
+
+
 def _survey(job: Job, client: AIHub) -> Survey:
+    """List all batches and runs before paying, to find what another state may have paid for."""
     try:
-        return in_thread(lambda: survey(client, job.target.workspace))
+        batches = in_thread(lambda: tuple(client.list_batches(job.target.workspace)))
+        return Survey(batches, in_thread(lambda: tuple(client.list_runs(1))))
     except ListingCut as error:
         raise UnknownOutcome(
             f"{job.spec_path.name}: cannot check what was paid before, {error.message}",

@@ -16,12 +16,11 @@ from aihub_runner.aihub.schemas import RunInfo, clean_text
 from aihub_runner.apply.assess import entries_to_import, scan_files
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job, OpenJob
-from aihub_runner.apply.look import find_run
 from aihub_runner.apply.matching import Finder, Inspected, record_imported, result_names
 from aihub_runner.apply.recovery import import_paid, in_thread
 from aihub_runner.apply.run import hold_state, take_over
 from aihub_runner.apply.steps import RunSeen
-from aihub_runner.apply.tasks.run import find_step
+from aihub_runner.apply.tasks.run import find_run, find_step
 from aihub_runner.errors import InputError, ServiceError
 from aihub_runner.model import Run, Scan, Shard
 from aihub_runner.plan.identity import parse_run_tag

@@ -18,7 +18,6 @@ from aihub_runner.apply.assess import check_root, describe_job, look_for_damage,
 from aihub_runner.apply.context import Context, Ground
 from aihub_runner.apply.delivery import deliver
 from aihub_runner.apply.events import AgainResumed, Counts, RateLimited, Reporter, Retry, Stopping, UploadsLowered
-from aihub_runner.apply.fetch import AHEAD
 from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.lapsed import exclude_lapsed, find_lapsed, record_matched
 from aihub_runner.apply.matching import find_held, recognise_stale
@@ -42,7 +41,8 @@ from aihub_runner.apply.recovery import (
 )
 from aihub_runner.apply.scheduler import Scheduler
 from aihub_runner.apply.settled import find_settled, record_settled
-from aihub_runner.apply.upload import PARTS_AT_ONCE
+from aihub_runner.apply.tasks.fetch import AHEAD
+from aihub_runner.apply.tasks.upload import PARTS_AT_ONCE
 from aihub_runner.errors import InputError, RunnerError, ServiceError, Shortage, StateError, UnknownOutcome
 from aihub_runner.model import MB, Scan
 from aihub_runner.plan.planner import PAYS, Plan, Work

@@ -13,25 +13,7 @@ from typing import Any
 from aihub_runner.apply.context import Context
 from aihub_runner.apply.events import Tick, UploadPlanned
 from aihub_runner.apply.pool import Done
-from aihub_runner.apply.steps import (
-    AwaitTwin,
-    BatchCreated,
-    CheckBatch,
-    ClaimRun,
-    CreateBatch,
-    FetchResults,
-    FindBatch,
-    FindRun,
-    Lost,
-    Outcome,
-    PollRun,
-    RunSeen,
-    SendFile,
-    StartRun,
-    Step,
-    Stopped,
-    VerifyBatch,
-)
+from aihub_runner.apply.steps import Lost, Outcome, RunSeen, Step, Stopped
 from aihub_runner.apply.tasks import batch, clones, fetch, run, upload
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Shard
@@ -52,17 +34,17 @@ TASKS: Mapping[Action, Callable[[Context, Shard], Action | None]] = {
     Action.FETCH: fetch.fetch,
 }
 RECORDERS: Mapping[type, Callable[[Context, Any, Outcome], None]] = {
-    CreateBatch: batch.record_made,
-    FindBatch: batch.record_made,
-    VerifyBatch: batch.record_verified,
-    SendFile: upload.record_sent,
-    CheckBatch: batch.record_checked,
-    ClaimRun: clones.record_claim,
-    AwaitTwin: clones.record_twin,
-    StartRun: run.record,
-    FindRun: run.record,
-    PollRun: run.record,
-    FetchResults: fetch.record_fetched,
+    batch.CreateBatch: batch.record_made,
+    batch.FindBatch: batch.record_made,
+    batch.VerifyBatch: batch.record_verified,
+    upload.SendFile: upload.record_sent,
+    batch.CheckBatch: batch.record_checked,
+    clones.ClaimRun: clones.record_claim,
+    clones.AwaitTwin: clones.record_twin,
+    run.StartRun: run.record,
+    run.FindRun: run.record,
+    run.PollRun: run.record,
+    fetch.FetchResults: fetch.record_fetched,
 }
 
 
@@ -142,7 +124,7 @@ class Scheduler:
         context = self.context
         context.shards[step.shard].outstanding -= 1
         if self._is_taken(step, outcome):
-            if isinstance(step, FindBatch | FindRun):
+            if isinstance(step, batch.FindBatch | run.FindRun):
                 return  # by a twin with the same names and bytes; the check is repeated
             what = "the response names an id that is already recorded for another shard"
             outcome = Lost(context.now_s, ServiceError(f"{step.__class__.__name__}: {what}"))
@@ -153,7 +135,7 @@ class Scheduler:
 
     def _is_taken(self, step: Step, found: Outcome) -> bool:
         """Whether an id that is new to this step is already recorded for another."""
-        if isinstance(found, BatchCreated):
+        if isinstance(found, batch.BatchCreated):
             return found.remote_id in self.context.state.known_batches()
-        is_new = isinstance(step, StartRun | FindRun)
+        is_new = isinstance(step, run.StartRun | run.FindRun)
         return is_new and isinstance(found, RunSeen) and found.info.id in self.context.state.known_runs()

@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import PurePosixPath
 from typing import Any
 
+from aihub_runner.errors import ResultsError
 from aihub_runner.model import REVIEW_STATUS, Member, Run, Scan, Shard, Source
 from aihub_runner.model import Goal as Goal
 from aihub_runner.plan.batching import group_sources
@@ -31,6 +32,7 @@ class Action(Enum):
 
 
 NOT_RUN = "not run yet"
+RESTORE = "restore the results folder from a backup; to pay for the results again, apply with --again"
 REGROUPED = "to run again because other files in their batch changed or are gone"
 PAYS = frozenset({Action.CREATE_BATCH, Action.FIND_BATCH, Action.VERIFY, Action.UPLOAD, Action.CHECK, Action.START_RUN})
 
@@ -396,3 +398,18 @@ def _same_content(shards: Iterable[Shard], new: Iterable[Source], known: Collect
         if twin != source.path and source.path not in known:
             notes.append(f"{source.path}: same content as {twin}; sent anyway")
     return notes
+
+
+def find_lost(shards: Iterable[Shard], goal: Goal) -> list[Run]:
+    """Find the runs that were deleted on the server before all requested results were fetched."""
+    complete = [[run for run in shard.runs_of(goal.run_key) if run.status == "COMPLETE"] for shard in shards]
+    return [runs[-1] for runs in complete if runs and runs[-1].is_gone and goal.lacks(runs[-1])]
+
+
+def lost_error(run: Run, goal: Goal) -> ResultsError:
+    """Return the error for a run whose requested results can no longer be fetched."""
+    gone = f"run {run.remote_id}: no longer exists on the server"
+    if run.id in goal.damaged:
+        return ResultsError(f"{gone}, and its fetched results are missing or changed on disk", RESTORE)
+    what = "the results that [results] include asks for were not fetched before; earlier results stay"
+    return ResultsError(f"{gone}; {what}", "undo the change to [results] include")

@@ -9,9 +9,18 @@ from typing import Any
 
 from aihub_runner.errors import RunnerError, worst_code
 from aihub_runner.model import REVIEW_STATUS, Member, Run, Scan, Shard, SkippedFile
-from aihub_runner.plan.planner import PAYS, Action, Goal, Plan, Work, find_attempt, missing_uploads
+from aihub_runner.plan.planner import (
+    PAYS,
+    Action,
+    Goal,
+    Plan,
+    Work,
+    find_attempt,
+    find_lost,
+    lost_error,
+    missing_uploads,
+)
 from aihub_runner.results.documents import tally_documents
-from aihub_runner.results.reader import find_lost, lost_error
 from aihub_runner.state.store import State
 from aihub_runner.text.escape import escape_control_chars
 from aihub_runner.text.shown import are, count, render_size

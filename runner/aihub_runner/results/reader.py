@@ -12,7 +12,7 @@ from typing import Any
 from aihub_runner.errors import ResultsError
 from aihub_runner.files import digest_file, read_regular, write_file
 from aihub_runner.model import Damage, Member, Page, Run, Scan, Shard
-from aihub_runner.plan.planner import Goal
+from aihub_runner.plan.planner import RESTORE, Goal
 from aihub_runner.results.kept import KeptFiles
 from aihub_runner.results.rawpage import RawPage
 from aihub_runner.state.store import State
@@ -22,7 +22,6 @@ from aihub_runner.text.shown import show_value
 
 BYTES_IN_MEMORY = 16_000_000  # of raw pages; at least one is kept
 FETCH_AGAIN = "apply again, which fetches it again for free"
-RESTORE = "restore the results folder from a backup; to pay for the results again, apply with --again"
 _NAMED = frozenset({"field_name", "name", "value", "type", "error_msg", "error"})
 
 Document = dict[str, Any]  # a line of `documents.jsonl`
@@ -74,21 +73,6 @@ def find_damaged(
             damaged.update({run.id: paths} if paths else {})
     kept.record()
     return damaged
-
-
-def find_lost(shards: Iterable[Shard], goal: Goal) -> list[Run]:
-    """Find the runs that were deleted on the server before all requested results were fetched."""
-    complete = [[run for run in shard.runs_of(goal.run_key) if run.status == "COMPLETE"] for shard in shards]
-    return [runs[-1] for runs in complete if runs and runs[-1].is_gone and goal.lacks(runs[-1])]
-
-
-def lost_error(run: Run, goal: Goal) -> ResultsError:
-    """Return the error for a run whose requested results can no longer be fetched."""
-    gone = f"run {run.remote_id}: no longer exists on the server"
-    if run.id in goal.damaged:
-        return ResultsError(f"{gone}, and its fetched results are missing or changed on disk", RESTORE)
-    what = "the results that [results] include asks for were not fetched before; earlier results stay"
-    return ResultsError(f"{gone}; {what}", "undo the change to [results] include")
 
 
 class _Pages:

@@ -8,8 +8,7 @@ from typing import Any, cast
 import pytest
 
 from aihub_runner.apply.shard_progress import ShardProgress
-from aihub_runner.apply.steps import Checked
-from aihub_runner.apply.tasks.clones import note_checked
+from aihub_runner.apply.tasks.clones import Checked, note_checked
 
 
 @pytest.mark.parametrize(

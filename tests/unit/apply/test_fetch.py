@@ -11,8 +11,7 @@ import pytest
 import respx
 
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.apply.fetch import AHEAD, fetch_results
-from aihub_runner.apply.steps import Fetched, FetchResults
+from aihub_runner.apply.tasks.fetch import AHEAD, Fetched, FetchResults, fetch_results
 from aihub_runner.errors import ServiceError
 
 NAMES = [f"{number:02}.txt" for number in range(40)]

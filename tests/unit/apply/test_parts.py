@@ -12,8 +12,7 @@ import respx
 
 from aihub_runner.aihub.bodies import Room
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.apply.steps import SendFile, Sent, Unsendable
-from aihub_runner.apply.upload import send_file
+from aihub_runner.apply.tasks.upload import SendFile, Sent, Unsendable, send_file
 from aihub_runner.model import Member
 
 SESSION = "/v2/batches/multipart-upload/sessions/s"

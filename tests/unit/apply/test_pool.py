@@ -13,20 +13,10 @@ import respx
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.apply.pool import TRIES_SHORT, Engine, do_step
-from aihub_runner.apply.steps import (
-    BatchCreated,
-    CreateBatch,
-    Declined,
-    Failed,
-    Lost,
-    Outcome,
-    PollRun,
-    RunSeen,
-    SendFile,
-    StartRun,
-    Step,
-    Stopped,
-)
+from aihub_runner.apply.steps import Declined, Failed, Lost, Outcome, RunSeen, Step, Stopped
+from aihub_runner.apply.tasks.batch import BatchCreated, CreateBatch
+from aihub_runner.apply.tasks.run import PollRun, StartRun
+from aihub_runner.apply.tasks.upload import SendFile
 from aihub_runner.errors import Shortage
 from aihub_runner.model import Member
 

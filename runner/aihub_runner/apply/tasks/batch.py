@@ -2,35 +2,63 @@
 
 from __future__ import annotations
 
+import time
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.schemas import BatchInfo
 from aihub_runner.apply import events
-from aihub_runner.apply.context import Context
-from aihub_runner.apply.steps import (
-    BatchCreated,
-    CheckBatch,
-    Checked,
-    CreateBatch,
-    Declined,
-    FindBatch,
-    Foreign,
-    Gone,
-    Lost,
-    NotThere,
-    Outcome,
-    SendFile,
-    Unsure,
-    Verified,
-    VerifyBatch,
-)
-from aihub_runner.apply.tasks.clones import note_checked
-from aihub_runner.errors import ServiceError
+from aihub_runner.apply.steps import Declined, Gone, Lost, NotThere, Outcome, Step, Unsure
+from aihub_runner.apply.tasks.clones import Checked, note_checked
+from aihub_runner.apply.tasks.settle import is_settled
+from aihub_runner.errors import ListingCut, ServiceError
 from aihub_runner.model import Shard
-from aihub_runner.plan.identity import batch_name, claim_stem, fingerprint_members
+from aihub_runner.plan.identity import batch_name, claim_stem, fingerprint_members, stem_of_claim
 from aihub_runner.plan.planner import Action
+from aihub_runner.system.moment import is_to_come
 from aihub_runner.text.shown import are, count
+
+if TYPE_CHECKING:
+    from aihub_runner.apply.context import Context
+    from aihub_runner.apply.tasks.upload import SendFile
 
 MAX_BATCHES = 2  # per shard and apply: if new batches never show in the listing, more of them do not help
 MAX_CHECKS = 3
 REFUSED_FOR_NOW = frozenset({425, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class CreateBatch(Step):
+    """Create the batch of a shard. Row `batch` records the intent."""
+
+    batch: int
+    name: str
+    workspace: str
+
+
+@dataclass(frozen=True, slots=True)
+class FindBatch(Step):
+    """Check whether a batch exists after its creation was unconfirmed.
+
+    `known` are ids that it cannot have: those in the state, and those of its name from before the intent. A listing
+    shows the batch by `settled_at_s` (monotonic clock of this process).
+    """
+
+    batch: int
+    name: str
+    workspace: str
+    known: frozenset[int]
+    settled_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCreated(Outcome):
+    """The batch exists, created or found."""
+
+    remote_id: int
 
 
 def create(context: Context, shard: Shard) -> None:
@@ -51,6 +79,11 @@ def create(context: Context, shard: Shard) -> None:
     context.submit(CreateBatch(shard.id, batch.id, name, context.job.target.workspace))
 
 
+def create_batch(client: AIHub, step: CreateBatch) -> Outcome:
+    """Create a batch, once."""
+    return BatchCreated(client.create_batch(step.name, step.workspace))
+
+
 def find(context: Context, shard: Shard) -> Action | None:
     """Check whether a batch exists whose creation is unconfirmed; create it if it is confirmed absent."""
     batch, progress = context.batch_of(shard), context.shards[shard.id]
@@ -63,6 +96,30 @@ def find(context: Context, shard: Shard) -> Action | None:
     workspace = context.job.target.workspace
     context.submit(FindBatch(shard.id, batch.id, batch.name, workspace, known, settled_at_s))
     return None
+
+
+def find_batch(client: AIHub, step: FindBatch) -> Outcome:
+    """Find a batch by its exact name; the oldest, where there are several.
+
+    A batch that holds files, or that has a run, belongs to somebody else: we have sent nothing to ours yet.
+    """
+    seen: dict[int, BatchInfo] = {}
+
+    def read() -> Mapping[int, BatchInfo]:
+        batches = client.list_batches(step.workspace)
+        seen.clear()
+        seen.update({b.id: b for b in batches if b.name == step.name and b.id not in step.known})
+        return seen
+
+    try:
+        if not is_settled(client, read, step.settled_at_s, lambda: bool(seen)):
+            return Unsure("the list of batches keeps changing")
+        used = {run.batch_id for run in client.list_runs(1)} if seen else set()
+    except ListingCut as error:
+        return Unsure(error.message)
+    found = (number for number in sorted(seen) if number not in used and not client.list_files(number))
+    first = next(found, None)
+    return NotThere() if first is None else BatchCreated(first)
 
 
 def record_made(context: Context, step: CreateBatch | FindBatch, outcome: Outcome) -> None:
@@ -89,12 +146,55 @@ def record_made(context: Context, step: CreateBatch | FindBatch, outcome: Outcom
             context.record_failed(step, outcome)
 
 
+@dataclass(frozen=True, slots=True)
+class VerifyBatch(Step):
+    """Check, before the first upload, that a batch has our name and is empty. Until `young_until_s`, retry a 404."""
+
+    batch: int
+    remote_id: int
+    name: str
+    workspace: str
+    young_until_s: float
+    is_older: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verified(Outcome):
+    """The batch is ours and empty. The service created it at `created_ms` (0 where it does not say)."""
+
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign(Outcome):
+    """The batch is not the one that we created."""
+
+    why: str
+
+
 def verify(context: Context, shard: Shard) -> None:
     """Check that a batch is the one that we created, before anything is sent to it."""
     batch, remote_id = context.remote_batch_of(shard)
     until_s, workspace = context.young_until_s(batch.since), context.job.target.workspace
     is_older = not context.shards[shard.id].batches_created
     context.submit(VerifyBatch(shard.id, batch.id, remote_id, batch.name, workspace, until_s, is_older))
+
+
+def verify_batch(client: AIHub, step: VerifyBatch) -> Outcome:
+    """Check that a batch is the one we created: a response may name another."""
+    try:
+        info = client.get_batch(step.remote_id)
+        files = client.list_files(step.remote_id)
+    except ServiceError as error:
+        if error.status == 404 and is_gone(client, step):
+            return Gone()
+        raise
+    if info.name != step.name:
+        return Foreign("its name is different")
+    if files and client.list_files(step.remote_id):  # one listing may be of another batch
+        return Foreign(f"it already holds {count(len(files), 'file')}")
+    created_ms = info.created_at_ms or 0
+    return Verified(0 if is_to_come(created_ms / 1000) else created_ms)
 
 
 def record_verified(context: Context, step: VerifyBatch, outcome: Outcome) -> None:
@@ -114,6 +214,43 @@ def record_verified(context: Context, step: VerifyBatch, outcome: Outcome) -> No
             forget_batch(context, step)
         case _:
             context.record_failed(step, outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckBatch(Step):
+    """Compare a batch with the sizes (by NFC name) that it should hold, and delete this job's surplus files.
+
+    A listing shows changes within `settle_s`. `sent` are the names that this state ever sent to the batch: nothing
+    else is ever deleted. `modified` are times (Unix seconds) listed after earlier uploads. `name` is the batch's name,
+    empty where it is not known; `known` are the known batches of that name. `minds_elders` says that older ones matter.
+    `claim` is how the names of claims on the run begin.
+    """
+
+    batch: int
+    remote_id: int
+    workspace: str
+    sizes: Mapping[str, int]
+    settle_s: float
+    young_until_s: float
+    sent: frozenset[str] = frozenset()
+    modified: Mapping[str, int] = field(default_factory=dict)
+    name: str = ""
+    known: frozenset[int] = frozenset()
+    is_older: bool = False
+    minds_elders: bool = True
+    claim: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file as a batch's listing has it: name, size in bytes, and time (Unix seconds)."""
+
+    name: str
+    size: int | None
+    modified_s: int | None
+
+
+Listed = dict[str, _File]  # by names in NFC
 
 
 def check(context: Context, shard: Shard) -> None:
@@ -139,6 +276,87 @@ def check(context: Context, shard: Shard) -> None:
     )
 
 
+def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
+    """List a batch, delete surplus files that this job sent, and compare names and sizes."""
+    try:
+        listed = _list(client, step.remote_id)
+        unknown_batches = sorted(listed.keys() - step.sizes.keys())
+        _check_strangers(step, unknown_batches)
+        if unknown_batches and step.name and client.get_batch(step.remote_id).name != step.name:
+            return Gone()  # its id is another's by now
+        for plain in unknown_batches:
+            client.delete_file(step.remote_id, listed[plain].name)
+        listed = _wait_until_right(client, step, listed)
+    except ServiceError as error:
+        if error.status == 404 and is_gone(client, step):
+            return Gone()
+        raise
+    if left := listed.keys() - step.sizes.keys():
+        raise ServiceError(
+            f"batch {step.remote_id}: holds {count(len(left), 'file')} that must not be run",
+            "apply again in a while",
+        )
+    missing = tuple(_missing(step, listed))
+    modified = {name: file.modified_s for name, file in listed.items() if file.modified_s and name not in missing}
+    if missing or not step.name or not step.minds_elders:
+        return Checked(missing, modified)
+    batches = client.list_batches(step.workspace)
+    if any(batch.id == step.remote_id and batch.name != step.name for batch in batches):
+        return Gone()
+    is_claimed = any(stem_of_claim(batch.name) == step.claim for batch in batches)
+    return Checked(missing, modified, _elders(batches, step), is_claimed)
+
+
+def _check_strangers(step: CheckBatch, names: list[str]) -> None:
+    """Raise ServiceError where a batch holds files that this job did not send: never delete those."""
+    foreign = [name for name in names if name not in step.sent]
+    if foreign:
+        raise ServiceError(
+            f"batch {step.remote_id}: holds {len(foreign)} files that this job did not send, {foreign[0]!r}",
+            "remove them from the batch if they do not belong there, then apply again",
+        )
+
+
+def _elders(batches: Iterable[BatchInfo], step: CheckBatch) -> tuple[int, ...]:
+    """List older batches of the same name that are not ours: of two clones that start at once, only one pays."""
+    elders = (b.id for b in batches if b.name == step.name and b.id < step.remote_id and b.id not in step.known)
+    return tuple(sorted(elders))
+
+
+def _wait_until_right(client: AIHub, step: CheckBatch, listed: Listed) -> Listed:
+    """List again until the listing has caught up with the changes, for at most `settle_s`."""
+    until_s, pause_s = time.monotonic() + step.settle_s, 0.2
+    while (listed.keys() - step.sizes.keys() or _missing(step, listed)) and time.monotonic() < until_s:
+        client.pause(pause_s)
+        pause_s = min(5.0, 2 * pause_s)
+        listed = _list(client, step.remote_id)
+    return listed
+
+
+def _missing(step: CheckBatch, listed: Listed) -> list[str]:
+    """List the files that are not as they were sent: by size, and by time where an earlier one is known.
+
+    A late duplicate of an older upload has the same name and perhaps the same size, but a later time.
+    """
+    return [
+        name for name, size in step.sizes.items() if not _is_as_sent(listed.get(name), size, step.modified.get(name))
+    ]
+
+
+def _is_as_sent(file: _File | None, size: int, modified_s: int | None) -> bool:
+    if file is None or file.size not in (size, None):
+        return False
+    return not modified_s or file.modified_s in (modified_s, None)
+
+
+def _list(client: AIHub, remote_id: int) -> Listed:
+    files = client.list_files(remote_id)
+    return {
+        unicodedata.normalize("NFC", name): _File(name, file.size, file.modified_timestamp)
+        for name, file in files.items()
+    }
+
+
 def record_checked(context: Context, step: CheckBatch, outcome: Outcome) -> None:
     """Record what a batch holds; files that are missing are sent again."""
     progress = context.shards[step.shard]
@@ -159,6 +377,14 @@ def record_checked(context: Context, step: CheckBatch, outcome: Outcome) -> None
             forget_batch(context, step)
         case _:
             context.record_failed(step, outcome)
+
+
+def is_gone(client: AIHub, step: SendFile | CheckBatch | VerifyBatch) -> bool:
+    """Whether batches can be listed, and this one is not among them any more (see `SendFile.is_older`)."""
+    if time.monotonic() < step.young_until_s:
+        return False
+    batches = client.list_batches(step.workspace)
+    return (bool(batches) or step.is_older) and all(batch.id != step.remote_id for batch in batches)
 
 
 def forget_batch(context: Context, step: SendFile | CheckBatch | VerifyBatch) -> None:

@@ -7,21 +7,73 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import BatchInfo, RunInfo
 from aihub_runner.apply import events
-from aihub_runner.apply.context import Context
-from aihub_runner.apply.look import LOOK_EVERY_S, preference
-from aihub_runner.apply.steps import AwaitTwin, Checked, Claimed, ClaimRun, NotThere, Outcome, RunSeen, Unsure
+from aihub_runner.apply.steps import NotThere, Outcome, RunSeen, Step, Unsure
+from aihub_runner.apply.tasks.settle import LOOK_EVERY_S
 from aihub_runner.errors import AnswerLost, ListingCut, Refused, ServiceError, UnknownOutcome
 from aihub_runner.model import Batch, Shard
 from aihub_runner.plan.identity import claim_name, claim_stem, parse_run_tag, stem_of_claim
 from aihub_runner.system.moment import DAY_S
 
+if TYPE_CHECKING:
+    from aihub_runner.apply.context import Context
+
 CLAIMS_EVERY_S = 0.5
 CLAIM_S = 3600.0  # how long to use a claim of an earlier apply
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRun(Step):
+    """Create a claim, a batch of this `name`, to start a run. `own` are the names of this state's claims."""
+
+    name: str
+    workspace: str
+    own: frozenset[str]
+    settle_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed(Outcome):
+    """Our claim is listed; `elder` is an older one of another client, or 0."""
+
+    elder: int
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitTwin(Step):
+    """Wait for the run of another clone, which has an older batch of the same name, or an older claim on ours.
+
+    `elder` is the id of that batch. `may_take_over` says
+    that we may pay where no such run shows. `known` are the runs that the state has.
+    """
+
+    batch: int
+    tag: str
+    elder: int
+    from_s: float
+    settled_at_s: float
+    may_take_over: bool = False
+    known: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Checked(Outcome):
+    """The batch holds what the shard holds, except for the `missing` files.
+
+    `modified` are the times (Unix seconds) that the service lists. `elders` are others' older batches of the
+    same name. `is_claimed` says that somebody claims the run.
+    """
+
+    missing: tuple[str, ...]
+    modified: Mapping[str, int] = field(default_factory=dict)
+    elders: tuple[int, ...] = ()
+    is_claimed: bool = False
 
 
 def note_checked(context: Context, shard: int, found: Checked) -> None:
@@ -156,7 +208,7 @@ def await_twin(client: AIHub, step: AwaitTwin) -> Outcome:
             runs = client.list_runs(step.from_s)
         except ListingCut as error:
             return Unsure(error.message)
-        found = sorted((run for run in runs if _is_twins(run, step)), key=preference)
+        found = sorted((run for run in runs if _is_twins(run, step)), key=RunInfo.rank)
         if found:
             return RunSeen(found[0], tuple(run.id for run in found[1:]))
         left_s = step.settled_at_s - time.monotonic()

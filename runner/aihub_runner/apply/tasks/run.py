@@ -2,35 +2,75 @@
 
 from __future__ import annotations
 
-from aihub_runner.aihub.schemas import run_body
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.schemas import RunInfo, run_body
 from aihub_runner.apply import events
-from aihub_runner.apply.context import Context
 from aihub_runner.apply.polling import poll_delay_s
-from aihub_runner.apply.steps import (
-    Declined,
-    FetchResults,
-    FindRun,
-    Gone,
-    Lost,
-    NotThere,
-    Outcome,
-    PollRun,
-    RunSeen,
-    StartRun,
-    Unsure,
-)
+from aihub_runner.apply.steps import Declined, Gone, Lost, NotThere, Outcome, RunSeen, Step, Unsure
 from aihub_runner.apply.tasks.batch import REFUSED_FOR_NOW
 from aihub_runner.apply.tasks.clones import may_pay
-from aihub_runner.errors import ServiceError, UnknownOutcome
+from aihub_runner.apply.tasks.settle import is_settled
+from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
 from aihub_runner.model import REVIEW_STATUS, Batch, Run, Shard
-from aihub_runner.plan.identity import fingerprint_members
-from aihub_runner.plan.planner import Action, is_paid_elsewhere, next_action, next_before_run
-from aihub_runner.results.reader import lost_error
-from aihub_runner.state.store import State
+from aihub_runner.plan.identity import fingerprint_members, parse_run_tag
+from aihub_runner.plan.planner import Action, is_paid_elsewhere, lost_error, next_action, next_before_run
 from aihub_runner.system.moment import DAY_S, is_to_come
+
+if TYPE_CHECKING:
+    from aihub_runner.apply.context import Context
+    from aihub_runner.apply.tasks.fetch import FetchResults
+    from aihub_runner.state.store import State
 
 MAX_YOUNG = 2  # a check follows each, as long as a batch may take to show
 YOUNG_S = 10.0  # a new batch may be a 404 at first; so is an app that does not exist, which must be reported soon
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class StartRun(Step):
+    """Start a run, which costs money. Row `run` records the intent. The body may hold passwords."""
+
+    run: int
+    deployment_id: str
+    body: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FindRun(Step):
+    """Check whether a run exists after its start was unconfirmed, among all runs since `from_s`.
+
+    `known` are the ids in the state, `newest` is the newest of them (or empty): a listing without it cannot be trusted.
+    `siblings` are the batches of our other open intents with the same tag. `created_ms` is when the batch was created
+    (0 where unknown). A listing shows the run by `settled_at_s` (monotonic clock of this process).
+    """
+
+    run: int
+    tag: str
+    remote_batch: int
+    known: frozenset[str]
+    newest: str
+    from_s: float
+    settled_at_s: float
+    siblings: frozenset[int] = frozenset()
+    created_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PollRun(Step):
+    """Get the status of a run once. `others` are known runs: a listing without any of them proves no absence."""
+
+    run: int
+    remote_id: str
+    from_s: float
+    young_until_s: float
+    others: frozenset[str] = frozenset()
+    remote_batch: int = 0
+    tag: str = ""
 
 
 def start(context: Context, shard: Shard) -> None:
@@ -93,6 +133,11 @@ def _body(context: Context, shard: Shard, batch: Batch, tag: str) -> dict[str, o
     return run_body(context.goal.settings, batch.remote_id, tags, passwords, webhook)
 
 
+def start_run(client: AIHub, step: StartRun) -> Outcome:
+    """Start a run, once."""
+    return RunSeen(client.start_run(step.deployment_id, step.body))
+
+
 def find(context: Context, shard: Shard) -> Action | None:
     """Check whether a run exists whose start is unconfirmed; start it again if it is confirmed absent."""
     run, progress = context.run_of(shard), context.shards[shard.id]
@@ -125,6 +170,55 @@ def find_step(state: State, target: str, shard: Shard, run: Run, settled_at_s: f
         state.batches_of_tag(run.tag, run.id),
         next((batch.created_ms for batch in shard.batches if batch.id == run.batch), 0),
     )
+
+
+def find_run(client: AIHub, step: FindRun) -> Outcome:
+    """Find a run by its exact tag, and return Unsure where its absence proves nothing."""
+    seen: dict[str, RunInfo] = {}
+
+    def read() -> Mapping[str, RunInfo]:
+        runs = client.list_runs(step.from_s)
+        seen.clear()
+        seen.update({run.id: run for run in runs})
+        return seen
+
+    def ours() -> list[RunInfo]:
+        tagged = (run for run in seen.values() if step.tag in (run.tags or ()) and run.id not in step.known)
+        return sorted((run for run in tagged if run.batch_id in (None, step.remote_batch)), key=RunInfo.rank)
+
+    try:
+        if not is_settled(client, read, step.settled_at_s, lambda: bool(ours())):
+            return Unsure("the list of runs keeps changing")
+        if not ours() and step.from_s > 1:  # two clocks of the service may differ by more than anybody thinks
+            seen.update({run.id: run for run in client.list_runs(1)})
+    except ListingCut as error:
+        return Unsure(error.message)
+    if found := ours():
+        return RunSeen(found[0], tuple(run.id for run in found[1:]))
+    if step.newest and step.newest not in seen:
+        return Unsure(f"known run {step.newest} is missing from the list of runs")
+    doubts = (_doubt(run, step) for run in seen.values() if run.id not in step.known)
+    why = next(filter(None, doubts), "")
+    return Unsure(why) if why else NotThere()
+
+
+def _doubt(run: RunInfo, step: FindRun) -> str:
+    """Return why an unrecorded run may be the wanted one although tag or batch differ; empty where it cannot be."""
+    if step.tag in (run.tags or ()):
+        is_siblings = run.batch_id in step.siblings
+        return "" if is_siblings else f"run {run.id} has the same tag, but is on batch {run.batch_id}"
+    if any(parse_run_tag(tag) for tag in run.tags or ()):
+        return ""  # it is another of ours
+    if run.batch_id == step.remote_batch:
+        return f"run {run.id} on batch {step.remote_batch} has no tag of ours to identify it"
+    if run.batch_id is None and _is_after(run, step.created_ms):
+        return f"run {run.id} has neither a batch nor a tag of ours to identify it"
+    return ""
+
+
+def _is_after(run: RunInfo, created_ms: int) -> bool:
+    """Whether a run may have started after a batch was created, as far as two clocks of the service agree."""
+    return not run.start_timestamp or not created_ms or run.start_timestamp // 1_000_000 >= created_ms - DAY_MS
 
 
 def _start_absent(context: Context, shard: Shard, run: Run) -> Action | None:
@@ -181,7 +275,36 @@ def _delay_s(context: Context, polled_s: float) -> float:
     return poll_delay_s(age_s, len(context.going), (limits.poll_min_s, limits.poll_max_s), context.run_times_s)
 
 
-def record(context: Context, step: StartRun | FindRun | PollRun | FetchResults, outcome: Outcome) -> None:
+def poll_run(client: AIHub, step: PollRun) -> Outcome:
+    """Get the status of a run. It is gone only if runs can be listed and it is not among them."""
+    try:
+        return RunSeen(client.get_run(step.remote_id, batch_id=step.remote_batch or None, tag=step.tag))
+    except ServiceError as error:
+        if error.status != 404 or time.monotonic() < step.young_until_s:
+            raise
+        check_gone(client, step.remote_id, step.from_s, step.others)
+        return Gone()
+
+
+def check_gone(client: AIHub, run_id: str, from_s: float, others: Collection[str] | None) -> None:
+    """Check that a run which returned 404 does not exist any more.
+
+    Two listings must agree, and each must hold another known run: an account that may not see runs gets empty listings,
+    too. None for `others` says that nothing depends on the answer. Raises ServiceError where the check fails.
+    """
+    for _ in range(2):
+        listed = {run.id for run in client.list_runs(from_s)}
+        if run_id in listed:
+            raise ServiceError(f"run {run_id}: returned 404, but is listed", "apply again in a while", status=404)
+        if others is not None and listed.isdisjoint(others):
+            raise ServiceError(
+                f"run {run_id}: returned 404, and no other known run is listed either",
+                "check the context, and whether the account can see its runs",
+                status=404,
+            )
+
+
+def record(context: Context, step: StartRun | FindRun | PollRun, outcome: Outcome) -> None:
     """Record what is known of a run by now."""
     match step, outcome:
         case _, RunSeen(info, twins):
@@ -202,8 +325,8 @@ def record(context: Context, step: StartRun | FindRun | PollRun | FetchResults, 
             context.count_lost(step, error)
         case FindRun(), NotThere() | Unsure():
             _record_absent(context, step, outcome)
-        case ((PollRun() | FetchResults()), Gone()):
-            _record_gone(context, step)
+        case PollRun(), Gone():
+            record_gone(context, step)
         case _, _:
             context.going.discard(step.run)
             context.record_failed(step, outcome)
@@ -219,7 +342,7 @@ def _may_pass(context: Context, step: StartRun, error: ServiceError) -> bool:
     return bool(batch.since.boot) and batch.since.left_s(YOUNG_S) > 0
 
 
-def _record_gone(context: Context, step: PollRun | FetchResults) -> None:
+def record_gone(context: Context, step: PollRun | FetchResults) -> None:
     """Record that a run is gone. If none of its results were fetched, it has failed."""
     context.state.record_run_gone(step.run)
     context.going.discard(step.run)

@@ -1,18 +1,76 @@
-"""Send the files of a shard to its batch."""
+"""The files of a shard are sent to its batch. All of it may be repeated."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+import itertools
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from io import BufferedReader
+from mmap import mmap
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from aihub_runner.aihub.schemas import clean_text
+from aihub_runner.aihub.bodies import FileSlice, Room, SourceChanged
+from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.schemas import UploadPart, UploadSession, clean_text
 from aihub_runner.apply import events
-from aihub_runner.apply.context import Context
-from aihub_runner.apply.steps import Failed, Gone, Outcome, SendFile, Sent, Unsendable
-from aihub_runner.apply.tasks.batch import forget_batch
+from aihub_runner.apply.steps import Failed, Gone, Outcome, Step
+from aihub_runner.apply.tasks.batch import forget_batch, is_gone
 from aihub_runner.errors import ServiceError
-from aihub_runner.model import MB, Shard, SkippedFile
+from aihub_runner.files import open_regular, read_regular
+from aihub_runner.model import MB, Member, Shard, SkippedFile, Stat
 from aihub_runner.plan.planner import missing_uploads
-from aihub_runner.sources.disks import disk_error, find_mount
+from aihub_runner.sources.disks import disk_error, find_mount, is_of_disk
+from aihub_runner.system.shortage import find_shortage
+
+if TYPE_CHECKING:
+    from aihub_runner.apply.context import Context
+
+IN_MEMORY_BYTES = MB // 4  # sent as bytes, which is faster; 64 of them at once are 16 MB
+PARTS_AT_ONCE = 4  # of one file
+ROOM = Room(48 * MB)  # for the parts of all files: with the small ones, 64 MB
+TRIES = 3
+DISK = "disk"  # the reason where the disk, or the server behind a mount, cannot read a file
+# Refusals that concern one file, not the batch or the account.
+FILE_REFUSED = frozenset({400, 413, 415, 422})
+
+
+@dataclass(frozen=True, slots=True)
+class SendFile(Step):
+    """Put a file into a batch. Until `young_until_s` (monotonic clock), retry a 404.
+
+    `is_older` says that an earlier apply created the batch: then even an empty list of batches proves that it is gone.
+    For a batch of this apply it proves nothing: the account may not see what it creates.
+    """
+
+    batch: int
+    remote_id: int
+    workspace: str
+    member: Member
+    path: Path
+    part_threshold: int
+    young_until_s: float
+    is_older: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sent(Outcome):
+    """A batch contains the file; digest and size are those of the bytes sent."""
+
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unsendable(Outcome):
+    """The file cannot be sent as it is: it vanished, became unusable, or the service refuses it."""
+
+    reason: str
+    detail: str
 
 
 def upload(context: Context, shard: Shard) -> None:
@@ -34,6 +92,123 @@ def upload(context: Context, shard: Shard) -> None:
                 not context.shards[shard.id].batches_created,
             )
         )
+
+
+def send_file(client: AIHub, step: SendFile) -> Outcome:
+    """Send a file as it is now, and return the digest of exactly the bytes that were sent."""
+    for _ in range(TRIES):
+        try:
+            before = _identify(step.path)
+            size = before.size
+            if size == 0:
+                return Unsendable("empty", "it became empty")
+            sent = _send_whole(client, step, size) if size <= step.part_threshold else _send_parts(client, step, size)
+            if _identify(step.path) == before:
+                return sent
+        except SourceChanged:
+            continue
+        except OSError as error:
+            return _explain(error)
+        except ServiceError as error:
+            if error.status in FILE_REFUSED:
+                return Unsendable("refused", error.message)
+            if error.status == 404 and is_gone(client, step):
+                return Gone()
+            raise
+    return Unsendable("vanished", "it keeps changing")
+
+
+def _explain(error: OSError) -> Unsendable:
+    """Return why a file cannot be sent. Raises Shortage where the file is not at fault."""
+    if shortage := find_shortage(error):
+        raise shortage from error
+    what = error.strerror or str(error)
+    if is_of_disk(error):
+        return Unsendable(DISK, what)
+    return Unsendable("vanished" if isinstance(error, FileNotFoundError | NotADirectoryError) else "unreadable", what)
+
+
+def _identify(path: Path) -> Stat:
+    """Return what changes with a file's content. If it changes during an upload, the bytes may be of two versions."""
+    info = path.stat()
+    return Stat(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+
+
+def _send_whole(client: AIHub, step: SendFile, size: int) -> Sent:
+    if size <= IN_MEMORY_BYTES:
+        data = read_regular(step.path)
+        if not data:
+            raise SourceChanged
+        client.put_file(step.remote_id, step.member.name, data)
+        return Sent("sha256:" + hashlib.sha256(data).hexdigest(), len(data))
+    with FileSlice(step.path, 0, size) as body:
+        client.put_file(step.remote_id, step.member.name, body)
+        return Sent(body.digest, size)
+
+
+def _send_parts(client: AIHub, step: SendFile, size: int) -> Sent:
+    """Send a file in parts, several at once. Raises SourceChanged where it is shorter or longer than it was."""
+    session = client.open_upload(step.remote_id, step.member.name, size)
+    try:
+        parts, digest = _put_parts(client, step, session, size)
+        client.close_upload(session.session_id, parts)
+    except BaseException:
+        with suppress(ServiceError):
+            client.close_upload(session.session_id, None)
+        raise
+    return Sent(digest, size)
+
+
+def _put_parts(client: AIHub, step: SendFile, session: UploadSession, size: int) -> tuple[list[UploadPart], str]:
+    """Send all parts, and return them with the digest of the bytes sent, which are read and hashed once."""
+
+    def send(number: int, data: memoryview, give_back: Callable[[], None]) -> UploadPart:
+        try:
+            with client.working_for(step.shard):  # in a thread of its own
+                return client.put_part(session.session_id, number, data)
+        finally:
+            give_back()
+
+    whole, sent = hashlib.sha256(), list[Future[UploadPart]]()
+    with open_regular(step.path) as file, ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
+        for offset in range(0, size, session.part_size):
+            length = min(session.part_size, size - offset)
+            data = _read_part(file, length)
+            give_back = _once(partial(ROOM.give_back, len(data)))
+            try:
+                sent.append(pool.submit(send, len(sent) + 1, data, give_back))
+            except RuntimeError:  # no thread can start; another one may do it all the same
+                give_back()
+                raise
+            whole.update(data)
+            came = len(data)
+            del data  # not to be held while the next part waits for room
+            if came < length:
+                raise SourceChanged
+            for part in sent:
+                if part.done():
+                    part.result()  # a failed part ends the upload
+        if file.read(1):
+            raise SourceChanged
+        return [part.result() for part in sent], f"sha256:{whole.hexdigest()}"
+
+
+def _once(act: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that acts the first time it is called, in whatever thread."""
+    calls = itertools.count()
+    return lambda: None if next(calls) else act()
+
+
+def _read_part(file: BufferedReader, length: int) -> memoryview:
+    """Read a part into memory that goes back to the system at once, unlike that of large `bytes`. Takes its room."""
+    ROOM.take(length)
+    came = 0
+    try:
+        part = memoryview(mmap(-1, length))
+        came = file.readinto(part)
+        return part[:came]
+    finally:
+        ROOM.give_back(length - came)
 
 
 def record_sent(context: Context, step: SendFile, outcome: Outcome) -> None:
