@@ -22,11 +22,13 @@ _WRITE_ROOT = f"write it as {PUBLIC_ROOT}"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The checked settings."""
+    """The checked settings. `key_from` and `root_from` name their sources."""
 
     api_key: Secret | None
     api_root: str
     context: str | None
+    key_from: str = ""
+    root_from: str = ""
 
 
 def load_spec(path: Path) -> Spec:
@@ -138,7 +140,13 @@ def load_settings() -> Settings:
         api_key=Secret(_check_token(key)) if key else None,
         api_root=normalise_root(found.api_root or PUBLIC_ROOT),
         context=None if found.context is None else _check_context(found.context),
+        key_from=_name_origin(origins, key_rank),
+        root_from=_name_origin(origins, root_rank),
     )
+
+
+def _name_origin(origins: list[Origin], rank: int) -> str:
+    return origins[rank].name if rank < len(origins) else "the default"
 
 
 def _find(origins: list[Origin], name: str) -> int:

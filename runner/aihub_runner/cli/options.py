@@ -30,12 +30,14 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 ALLOW_OUTSIDE = option("--allow-outside", is_flag=True, help="Allow files and results outside the Git work tree.")
 VERBOSE = option("-v", "--verbose", is_flag=True, help="List all items, not only the first 10.")
 LOCK_FILE = option("--lock-file", type=FILE, help="Path of the lock file, the record for Git.")
+STATE = option("--state", type=click.Path(path_type=Path), help="Path of the state file.")
 PLACES = (
-    option("--state", type=click.Path(path_type=Path), help="Path of the state file."),
+    STATE,
     option("--fake", is_flag=True, help="Use the bundled fake AI Hub, with data in <stem>.fake/."),
 )
 _JSON = option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 _SPECS = click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
+_SPECS_HERE = click.argument("specs", nargs=-1, type=click.Path(path_type=Path))
 _SPEC = click.argument("specs", nargs=1, type=click.Path(path_type=Path), metavar="SPEC")
 
 
@@ -113,24 +115,27 @@ class Asked:
         return job
 
 
-def over_specs(*options: Option, example: str, many: bool = True) -> Callable[[Callable[..., None]], click.Command]:
+def over_specs(
+    *options: Option, example: str, many: bool = True, here: bool = False
+) -> Callable[[Callable[..., None]], click.Command]:
     """Make a function a command over specs, or over one, with --json and the given options.
 
-    The function gets an `Asked` of what commands share, and its own options by name.
+    With `here`, no spec means those of the current folder. The function gets an `Asked` of what commands share, and its
+    own options by name.
     """
 
     def decorate(function: Callable[..., None]) -> click.Command:
         @wraps(function)
         def call(specs: Any, **given: Any) -> None:
             of_job, shared = _take(given, Options), _take(given, Asked)
-            asked = Asked(specs if many else (specs,), Options(**of_job), **shared)
+            asked = Asked((specs or (Path(),)) if many else (specs,), Options(**of_job), **shared)
             for name, place in (("--state", asked.state), ("--lock-file", asked.options.lock_file)):
                 if place and len(asked.specs) > 1:
                     raise click.UsageError(f"{name} needs exactly one spec")
             function(asked, **given)
 
         command: Callable[..., None] = call
-        first: tuple[Option, Option] = (_SPECS if many else _SPEC, _JSON)
+        first: tuple[Option, Option] = (_SPECS_HERE if here else _SPECS if many else _SPEC, _JSON)
         for add in reversed((*first, *options)):
             command = add(command)
         return click.command(function.__name__, epilog=f"Example: {example}")(command)

@@ -19,6 +19,7 @@ from aihub_runner.report.summary import plan_as_json, render_plan
     option("--exit-code", "shows_changes", is_flag=True, help="Exit with code 10 if there is something to apply."),
     option("--retry-failed", is_flag=True, help="Include failed runs. Applying pays for them again."),
     option("--again", is_flag=True, help="Include finished runs. Applying pays for all of them again."),
+    here=True,
     example="runner plan invoices.aihub.toml",
 )
 def plan(asked: Asked, shows_changes: bool) -> None:

@@ -14,6 +14,7 @@ from aihub_runner.report.summary import render_report
     ALLOW_OUTSIDE,
     LOCK_FILE,
     VERBOSE,
+    here=True,
     example="runner status invoices.aihub.toml --json",
 )
 def status(asked: Asked) -> None:

@@ -15,6 +15,7 @@ from aihub_runner.cli.options import VERBOSE, Answer, Asked, over_specs
     VERBOSE,
     option("--check-files", is_flag=True, help="Also find the files, and list patterns that match none."),
     option("--allow-outside", is_flag=True, help="Allow files outside the Git work tree."),
+    here=True,
     example="runner validate invoices.aihub.toml --check-files",
 )
 def validate(asked: Asked, check_files: bool) -> None:
