@@ -110,6 +110,9 @@ class Histories(RuleBasedStateMachine):
         self.failed: set[tuple[str, str, str]] = set()
         self.expected: Counter[tuple[str, str]] = Counter()
         self.fails_next = False
+        # After the state is lost: what only the lock file lists, as (content, version, whether it failed).
+        self.listed: set[tuple[str, str, bool]] = set()
+        self.vanished: set[str] = set()  # contents that no file had when they were imported
         self.counter = 0
 
     def teardown(self) -> None:
@@ -131,10 +134,13 @@ class Histories(RuleBasedStateMachine):
     @rule(path=NAMES, chance=st.randoms(use_true_random=False))
     def write_what_was_there_before(self, path: str, chance: Any) -> None:
         contents = sorted({content for paid, content, _ in self.paid | self.failed if paid == path})
+        contents = [content for content in contents if content not in self.vanished]
+        if self.listed:  # files of equal bytes are told apart by a state only
+            contents = [content for content in contents if content not in self.files.values()]
         if contents:
             self.put(path, chance.choice(contents))
 
-    @precondition(lambda self: self.files)
+    @precondition(lambda self: self.files and not self.listed)
     @rule(path=NAMES, chance=st.randoms(use_true_random=False))
     def copy(self, path: str, chance: Any) -> None:
         self.put(path, self.files[chance.choice(sorted(self.files))])
@@ -157,18 +163,22 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: (self.folder / "job.state.db").exists() and self.contents_are_told_apart())
     @rule()
     def lose_the_state(self) -> None:
-        """A fresh clone: of what was paid only the files that are still there as they were are known again."""
+        """A fresh clone: the next apply knows what was paid by its bytes only, wherever they lie then."""
+        self.remove_the_state()
+        self.listed |= {(content, version, False) for _, content, version in self.paid}
+        self.listed |= {(content, version, True) for _, content, version in self.failed}
+        self.paid.clear()
+        self.failed.clear()
+
+    def remove_the_state(self) -> None:
         (self.folder / "job.state.db").unlink()
         shutil.rmtree(self.folder / "results")
-        self.follow_moves()
-        for known in (self.paid, self.failed):
-            known -= {item for item in known if self.files.get(item[0]) != item[1]}
 
     @precondition(lambda self: (self.folder / "job.state.db").exists() and self.nothing_changed() and self.are_named())
     @rule()
     def lose_state_and_lock_file(self) -> None:
         """Nothing is left here: what is grouped as before is recognised, for the rest apply stops and asks."""
-        self.lose_the_state()
+        self.remove_the_state()
         (self.folder / "job.lock.toml").unlink()
         outcome = self.project.apply()
         if outcome.code == 7:
@@ -177,7 +187,7 @@ class Histories(RuleBasedStateMachine):
 
     def nothing_changed(self) -> bool:
         known = self.paid | self.failed
-        return {item[:2] for item in known} == set(self.files.items()) and {v for *_, v in known} == {self.version}
+        return not self.listed and {item[:2] for item in known} == set(self.files.items()) and {v for *_, v in known} == {self.version}
 
     def are_named(self) -> bool:
         """Whether each file lies in a batch under a name of its own: by names alone are batches taken for ours."""
@@ -330,8 +340,21 @@ class Histories(RuleBasedStateMachine):
         self.fails_next = False
         self.check(outcome.code, today, outcome.text)
 
+    def import_listed(self) -> None:
+        """The lock file tells files by their bytes, wherever they lie; it is read for today's context only."""
+        target = target_of(self.version)
+        listed = {item for item in self.listed if target_of(item[1]) == target}
+        self.listed -= listed
+        paths = {content: path for path, content in self.files.items()}
+        for content, version, has_failed in listed:
+            if content in paths:
+                (self.failed if has_failed else self.paid).add((paths[content], content, version))
+            else:
+                self.vanished.add(content)
+
     def follow_moves(self) -> None:
         """A recorded path that vanished while a new one has content that it had: all its records are re-addressed."""
+        self.import_listed()
         recorded = {item[:2] for item in self.paid | self.failed}
         paths = {path for path, _ in recorded}
         gone = sorted(paths - self.files.keys())
