@@ -31,6 +31,7 @@ contract: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m aihub_runner.spec.reference > docs/reference.md
+	$(BIN)/python -m aihub_runner.spec.schema > specs/aihub.schema.json
 	$(BIN)/python -m fake_aihub.docs.pages docs
 
 # One comparison, as `make bench CASE=A ROUNDS=5`, or every benchmark.

@@ -187,7 +187,11 @@ class Histories(RuleBasedStateMachine):
 
     def nothing_changed(self) -> bool:
         known = self.paid | self.failed
-        return not self.listed and {item[:2] for item in known} == set(self.files.items()) and {v for *_, v in known} == {self.version}
+        return (
+            not self.listed
+            and {item[:2] for item in known} == set(self.files.items())
+            and {v for *_, v in known} == {self.version}
+        )
 
     def are_named(self) -> bool:
         """Whether each file lies in a batch under a name of its own: by names alone are batches taken for ours."""

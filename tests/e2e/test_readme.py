@@ -70,8 +70,8 @@ def test_readme_commands_print_what_it_shows(clone: Path) -> None:
 
 
 def test_readme_lists_every_command_and_each_works(clone: Path) -> None:
-    listed = re.findall(r"^\| `runner (\w+) SPEC` \|", README, re.MULTILINE)
-    assert sorted(listed) == sorted(cli.list_commands(None))  # type: ignore[arg-type]
+    listed = re.findall(r"^\| `runner (\w+)( SPEC)?` \|", README, re.MULTILINE)
+    assert sorted(name for name, _ in listed) == sorted(cli.list_commands(None))  # type: ignore[arg-type]
     run(f".venv/bin/runner validate {SPEC}", clone)
     assert "to pay     1 run" in run(f".venv/bin/runner plan {SPEC} --fake", clone)
     run(f".venv/bin/runner apply {SPEC} --fake --yes", clone)

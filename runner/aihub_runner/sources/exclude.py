@@ -12,6 +12,7 @@ from pathlib import Path
 from aihub_runner.errors import InputError
 from aihub_runner.model import SPEC_ENDING
 from aihub_runner.spec.model import APP_KEYS, MAX_SPEC_BYTES
+from aihub_runner.spec.schema import SCHEMA_NAME
 from aihub_runner.system.shortage import explain_shortage
 
 RESULTS_MARKER = ".aihub-results"
@@ -54,7 +55,7 @@ def lead_outside(spec_path: Path, what: str, paths: Iterable[str]) -> InputError
 def is_own_name(name: str) -> bool:
     """Whether the name of a file is one of ours, of Git, or of a file with secrets."""
     lower = name.lower()
-    begins, ends = (".env", RESULTS_MARKER), (".lock", ".lock.toml", SPEC_ENDING)
+    begins, ends = (".env", RESULTS_MARKER, SCHEMA_NAME), (".lock", ".lock.toml", SPEC_ENDING)
     return lower.startswith(begins) or lower.endswith(ends) or ".state.db" in lower or lower == ".git"
 
 

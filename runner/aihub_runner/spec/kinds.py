@@ -82,7 +82,7 @@ def render_schema(model: Any) -> dict[str, Any]:
     properties = {}
     for one in fields(model):
         about = {"description": one.metadata["description"]} if one.metadata["description"] else {}
-        if isinstance(one.default, str | int | float | tuple):
+        if isinstance(one.default, str | int | float | tuple) and one.default not in ("", ()):
             about["default"] = list(one.default) if isinstance(one.default, tuple) else one.default
         properties[one.name] = {**one.metadata["kind"].schema, **about}
     required = list_required(model)

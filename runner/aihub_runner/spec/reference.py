@@ -21,7 +21,8 @@ PATTERNS = """\
 - `**` and wildcards do not enter symlinked folders. A pattern that names such a folder does.
 - `a/../b` means `b`. Absolute patterns, and paths outside the Git work tree, need `--allow-outside`. Without a work
   tree, the limit is the folder of the spec.
-- Never matched: specs, state and lock files, `.env*`, `.git`, folders of results and of `--fake`, and symlinks to them.
+- Never matched: specs and their schema, state and lock files, `.env*`, `.git`, folders of results and of `--fake`, and
+  symlinks to them.
 - Matched only if a pattern names them exactly: files that programs leave beside documents, such as `~$a.docx`,
   `.~lock.a.odt#`, `a.pdf.crdownload`, `a.part`, `Thumbs.db`, `desktop.ini`, `.DS_Store`, `__MACOSX/`.
 - `validate --check-files`, `plan`, `apply` and `status` list each pattern that matches nothing. For a pattern with
@@ -44,7 +45,8 @@ def render_reference() -> str:
     """Render the keys of a spec, the patterns, the exit codes and the variables as Markdown."""
     parts = [
         "# Reference",
-        "Generated from the model of a spec by `make docs`.",
+        "Generated from the model of a spec by `make docs`. For editors, `runner schema > .aihub.schema.json` writes "
+        "the same as JSON Schema; begin a spec with `#:schema ./.aihub.schema.json`.",
         "## Keys of a spec",
         *(part for table in TABLES for part in (_render_title(table), _render_table(table))),
         "## Patterns",

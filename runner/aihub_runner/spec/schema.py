@@ -1,0 +1,22 @@
+"""The JSON Schema of a spec, for editors: `python -m aihub_runner.spec.schema > specs/aihub.schema.json`."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from aihub_runner.spec.kinds import render_schema
+from aihub_runner.spec.model import APP_KEYS, Spec
+
+SCHEMA_NAME = ".aihub.schema.json"  # beside a spec; hidden, so that patterns do not select it
+
+
+def render_spec_schema() -> str:
+    """Render the JSON Schema of a spec."""
+    head = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Spec of aihub-runner (*.aihub.toml)"}
+    one_app = {"oneOf": [{"required": [name]} for name in APP_KEYS]}
+    return json.dumps(head | render_schema(Spec) | one_app, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render_spec_schema())
