@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = {"aihub_runner": ROOT / "runner", "fake_aihub": ROOT / "fake_server"}
 # Packages and the modules beside them: each imports those before it, and itself. `certify` judges the fake from
-# outside; all that it imports is itself and the catalogue of behaviours.
+# outside; all that it imports is itself, the catalogue of behaviours, and the test of addresses.
 ORDER = {
     "aihub_runner": (
         *("errors", "text", "system", "model", "files", "outfile", "version"),
@@ -25,11 +25,23 @@ ORDER = {
         *("__init__", "cli", "__main__"),
     ),
     "fake_aihub": (
-        *("catalogue", "redact", "files", "contract", "world", "extraction", "controls", "api", "certify", "server"),
+        *(
+            "catalogue",
+            "addresses",
+            "redact",
+            "files",
+            "contract",
+            "world",
+            "extraction",
+            "controls",
+            "api",
+            "certify",
+            "server",
+        ),
         *("pytest_plugin", "docs", "__init__", "__main__"),
     ),
 }
-OUTSIDE = {"certify": {"certify", "catalogue"}}
+OUTSIDE = {"certify": {"certify", "catalogue", "addresses"}}
 # The fake is embedded in one place only.
 CROSSING = {("aihub_runner.cli.options", "fake_aihub")}
 MAX_FILE_LINES = 500

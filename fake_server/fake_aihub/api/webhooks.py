@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import re
 from contextvars import Context
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from fake_aihub.addresses import is_loopback
 from fake_aihub.api.lifecycle import FINAL, render_run
 from fake_aihub.api.service import Service
 from fake_aihub.redact import LEFT_OUT
@@ -67,7 +67,7 @@ def _is_due(service: Service, run: Run) -> bool:
 async def _call(service: Service, run: Run) -> None:
     config = run.request["settings"]["webhook_config"]
     url, outcome, is_last = urlsplit(config["url"]), "", True
-    if not service.allow_webhooks and not _is_here(url):
+    if not service.allow_webhooks and not is_loopback(url.hostname):
         outcome = "not called, the address is not on this machine"
     else:
         body = json.dumps(_payload(service, run)).encode()
@@ -78,16 +78,6 @@ async def _call(service: Service, run: Run) -> None:
 
 def _payload(service: Service, run: Run) -> dict[str, Any]:
     return render_run(service, run)
-
-
-def _is_here(url: SplitResult) -> bool:
-    # Without DNS lookups: the name itself must identify this machine.
-    if url.hostname == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(url.hostname or "").is_loopback
-    except ValueError:
-        return False
 
 
 async def _post(url: SplitResult, headers: dict[str, str], body: bytes) -> str:

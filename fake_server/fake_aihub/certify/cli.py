@@ -81,7 +81,7 @@ def tell(text: str, *, err: bool = False) -> None:
 
 
 def _check_root(root: str) -> None:
-    from fake_aihub.certify.http import is_loopback
+    from fake_aihub.addresses import is_loopback
 
     try:
         parts = urlsplit(root)
@@ -90,7 +90,7 @@ def _check_root(root: str) -> None:
         raise click.UsageError(f"--target: invalid URL, {error}") from None
     if parts.username or parts.password or parts.query or parts.fragment or not parts.hostname:
         raise click.UsageError("--target: not a plain URL such as https://aihub.instabase.com/api")
-    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(root)):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
         raise click.UsageError("--target: not https; plain http is allowed on this machine only")
 
 

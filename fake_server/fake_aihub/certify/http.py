@@ -14,6 +14,8 @@ from urllib.parse import quote, urlsplit
 import requests
 from requests.auth import AuthBase
 
+from fake_aihub.addresses import is_loopback
+
 TIMEOUT_S = (10.0, 60.0)
 ANSWER_S = 120.0
 MAX_ANSWER_BYTES = 64 * 1_048_576
@@ -90,7 +92,7 @@ class Target:
         self._token = f"Bearer {token}"
         self._session = requests.Session()
         # Proxies and certificates from the environment do not apply to this machine.
-        self._session.trust_env = not is_loopback(root)
+        self._session.trust_env = not is_loopback(urlsplit(root).hostname)
 
     def send(
         self,
@@ -155,11 +157,6 @@ class Target:
             if len(body) > MAX_ANSWER_BYTES or self.now() - begun > ANSWER_S:
                 raise requests.Timeout
         return bytes(body)
-
-
-def is_loopback(root: str) -> bool:
-    """Return whether an API root is on this machine."""
-    return urlsplit(root).hostname in ("127.0.0.1", "::1", "localhost")
 
 
 def _wait_s(answer: Answer) -> float:

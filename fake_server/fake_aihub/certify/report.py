@@ -11,7 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from urllib.parse import urlsplit
 
-from fake_aihub.certify.http import Exchange, is_loopback
+from fake_aihub.addresses import is_loopback
+from fake_aihub.certify.http import Exchange
 from fake_aihub.certify.redaction import Redaction
 from fake_aihub.certify.runner import Certificate, Verdict
 from fake_aihub.certify.session import Hub
@@ -57,7 +58,7 @@ def render_report(hub: Hub, certificate: Certificate, redaction: Redaction) -> d
 def _kind(hub: Hub) -> str:
     if hub.target.is_fake:
         return "fake"
-    if is_loopback(hub.target.root):
+    if is_loopback(urlsplit(hub.target.root).hostname):
         return "loopback"
     return "community" if urlsplit(hub.target.root).hostname == "aihub.instabase.com" else "organisation"
 

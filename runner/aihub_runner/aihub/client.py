@@ -15,6 +15,7 @@ from aihub_runner.aihub.listing import PAGE, read_batches, read_runs
 from aihub_runner.aihub.transport import Transport
 from aihub_runner.errors import ServiceError
 from aihub_runner.plan.identity import parse_run_tag
+from aihub_runner.text.escape import clean_text
 
 T = TypeVar("T", bound=BaseModel)
 R = TypeVar("R")
@@ -28,8 +29,7 @@ class AIHub(Transport):
         if not differs:
             return answer
         raise schemas.Unreadable(
-            f"{what}: the response is about something else, "
-            f"{schemas.clean_text(schemas.hide_secrets(differs, self.secrets))}",
+            f"{what}: the response is about something else, {clean_text(schemas.hide_secrets(differs, self.secrets))}",
             "check whether a proxy or gateway mixes up responses, then apply again",
             transient=True,
         )

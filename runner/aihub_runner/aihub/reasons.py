@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from aihub_runner.aihub.schemas import clean_text, render_error
+from aihub_runner.aihub.schemas import render_error
 from aihub_runner.errors import ServiceError
+from aihub_runner.text.escape import clean_text
 
 MAX_RETRY_AFTER_S = 3600.0  # upper limit: a gateway may ask for any wait
 # OpenSSL's numbers for certificate errors, and names for handshake errors.

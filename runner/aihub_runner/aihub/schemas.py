@@ -6,7 +6,6 @@ The shapes are those of the AI Hub API description. Unused keys are not read.
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, TypeVar
@@ -15,9 +14,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, S
 
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Secret, rank_status
+from aihub_runner.text.escape import MAX_REASON, clean_text
 from aihub_runner.text.jsontext import read_json
 
-_MAX_SHOWN = 300
 _WHO_ANSWERS = "check AIHUB_API_ROOT, and whether a proxy or gateway answers in place of the service"
 
 
@@ -213,7 +212,7 @@ def render_error(body: bytes) -> str:
     try:
         text = ErrorBody.model_validate_json(body).message
     except ValidationError:
-        text = body[: _MAX_SHOWN * 4].decode(errors="replace")
+        text = body[: MAX_REASON * 4].decode(errors="replace")
     return clean_text(text) or "no reason given"
 
 
@@ -223,13 +222,6 @@ def hide_secrets(text: str, secrets: Iterable[Secret]) -> str:
         for shown in (value, json.dumps(value)[1:-1]):
             text = text.replace(shown, "…") if shown else text
     return text
-
-
-def clean_text(text: str) -> str:
-    """Return an external text as one short line without control and direction characters, safe to print."""
-    shown = "".join(" " if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Cs") else char for char in text)
-    shown = " ".join(shown.split())
-    return shown if len(shown) <= _MAX_SHOWN else shown[: _MAX_SHOWN - 1] + "…"
 
 
 def run_body(

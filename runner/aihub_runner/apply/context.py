@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aihub_runner.aihub.schemas import RunInfo, clean_text
+from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.aihub.transport import MAX_PATIENCE_S, MAX_WAIT_S, SENT_WITHIN_S
 from aihub_runner.apply import events
 from aihub_runner.apply.events import Reporter
@@ -23,6 +23,7 @@ from aihub_runner.plan.identity import fingerprint_members, run_tag
 from aihub_runner.plan.planner import find_attempt
 from aihub_runner.state.store import State
 from aihub_runner.system.moment import Moment
+from aihub_runner.text.escape import clean_text
 
 if TYPE_CHECKING:
     from aihub_runner.apply.pool import Engine

@@ -16,13 +16,14 @@ from itertools import chain, islice, product
 from typing import TypeVar
 
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.aihub.schemas import RunInfo, clean_text
+from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Batch, Member, Source
 from aihub_runner.plan.batching import hashed_name, plain_name
 from aihub_runner.plan.identity import MEMBER_HEX, fingerprint_members, parse_run_tag, short_identity
 from aihub_runner.state.lockfile import GIVEN_UP, Entry
 from aihub_runner.state.store import State
+from aihub_runner.text.escape import clean_text
 
 THREADS = 8
 MARK_BYTES = 8

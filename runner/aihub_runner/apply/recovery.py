@@ -12,7 +12,7 @@ from threading import Thread
 from typing import TypeVar
 
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.aihub.schemas import BatchInfo, RunInfo, clean_text
+from aihub_runner.aihub.schemas import BatchInfo, RunInfo
 from aihub_runner.apply.assess import entries_to_import, plan_job
 from aihub_runner.apply.events import (
     CheckRepeated,
@@ -41,6 +41,7 @@ from aihub_runner.plan.identity import batch_name, fingerprint_members, parse_ru
 from aihub_runner.plan.planner import PAYS, Plan, Work
 from aihub_runner.state.lockfile import GIVEN_UP, load_lockfile
 from aihub_runner.state.store import State
+from aihub_runner.text.escape import clean_text
 from aihub_runner.text.shown import are, count
 
 NEVER_PAID = frozenset({GIVEN_UP, "REFUSED"})  # statuses of entries without a known run

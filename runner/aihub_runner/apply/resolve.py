@@ -12,7 +12,7 @@ from threading import Event
 from typing import Any
 
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.aihub.schemas import RunInfo, clean_text
+from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.apply.assess import entries_to_import, scan_files
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job, OpenJob
@@ -25,6 +25,7 @@ from aihub_runner.errors import InputError, ServiceError
 from aihub_runner.model import Run, Scan, Shard
 from aihub_runner.plan.identity import parse_run_tag
 from aihub_runner.state.store import State
+from aihub_runner.text.escape import clean_text
 from aihub_runner.text.shown import count
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +16,7 @@ from aihub_runner.sources.exclude import RESULTS_MARKER
 from aihub_runner.sources.walk import find_files
 from aihub_runner.spec.model import Limits, Spec
 from aihub_runner.spec.patterns import Globs, anchor_names, expand_pattern, explain_pattern, find_idle_parts
+from aihub_runner.text.escape import escape_control_chars, has_control_chars
 
 _SUPPORTED = """
     .bat .bashc .c .cc .chtml .cmake .cmd .cpp .cs .css .csv .cxx .cy .dockerfile .doc .docx .eml .gdoc .go .gsheet
@@ -166,14 +166,10 @@ def _unfit_name(path: str) -> SkippedFile | None:
         path.encode()
     except UnicodeEncodeError:
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-        return SkippedFile(_escape(shown), "name", "the name is not UTF-8")
-    if _escape(path) != path:
-        return SkippedFile(_escape(path), "name", "the name contains control characters")
+        return SkippedFile(escape_control_chars(shown), "name", "the name is not UTF-8")
+    if has_control_chars(path):
+        return SkippedFile(escape_control_chars(path), "name", "the name contains control characters")
     return None
-
-
-def _escape(path: str) -> str:
-    return "".join(c if unicodedata.category(c) != "Cc" else c.encode("unicode_escape").decode() for c in path)
 
 
 def _judge_stat(limits: Limits, path: str, suffix: str, info: os.stat_result) -> Stat | SkippedFile:

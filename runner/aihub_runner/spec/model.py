@@ -6,7 +6,6 @@ import ipaddress
 import posixpath
 import re
 import tomllib
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -42,6 +41,7 @@ from aihub_runner.spec.kinds import (
 )
 from aihub_runner.spec.patterns import expand_pattern
 from aihub_runner.system.extras import find_missing
+from aihub_runner.text.escape import has_control_chars
 
 # Not only dots: the name is also the name of the results folder.
 NAME = r"[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*"
@@ -71,7 +71,7 @@ def check_context(context: str) -> str:
 def _check_text(text: str) -> str:
     if not text.strip():
         raise ValueError("is blank")
-    if any(unicodedata.category(char) == "Cc" for char in text):
+    if has_control_chars(text):
         raise ValueError("contains control characters")
     return text
 

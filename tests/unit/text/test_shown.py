@@ -1,12 +1,13 @@
 """Text from outside is shown so that nothing in it acts."""
 
+import json
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aihub_runner.text.escape import escape_control_chars
+from aihub_runner.text.escape import clean_text, escape_control_chars, show_bytes
 from aihub_runner.text.shown import show_difference, show_value
 
 JOINERS = "\u200b\u200c\u200d"
@@ -29,6 +30,18 @@ def test_shown_text_keeps_scripts_and_emoji_as_they_are() -> None:
 
 def test_shown_text_keeps_what_it_is_told_to() -> None:
     assert escape_control_chars("a\n\x1b", keep="\n") == "a\n\\x1b"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=50))
+def test_json_on_a_terminal_stays_the_same_json_and_has_nothing_that_acts(text: str) -> None:
+    shown = show_bytes(json.dumps(text, ensure_ascii=False).encode()).decode()
+    assert json.loads(shown) == text
+    assert escape_control_chars(shown) == shown
+
+
+def test_reason_of_a_service_is_one_short_line_in_which_nothing_acts() -> None:
+    assert clean_text(" no\x1b[31m\r\nroom\u202e \u2028left\ud800") == "no [31m room left"
+    assert clean_text("x" * 1000) == "x" * 299 + "…"
 
 
 def test_shown_value_is_short_whatever_it_was() -> None:

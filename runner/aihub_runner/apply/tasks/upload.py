@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from aihub_runner.aihub.bodies import FileSlice, Room, SourceChanged
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.aihub.schemas import UploadPart, UploadSession, clean_text
+from aihub_runner.aihub.schemas import UploadPart, UploadSession
 from aihub_runner.apply import events
 from aihub_runner.apply.steps import Failed, Gone, Outcome, Step
 from aihub_runner.apply.tasks.batch import forget_batch, is_gone
@@ -26,6 +26,7 @@ from aihub_runner.model import MB, Member, Shard, SkippedFile, Stat
 from aihub_runner.plan.planner import missing_uploads
 from aihub_runner.sources.disks import disk_error, find_mount, is_of_disk
 from aihub_runner.system.shortage import find_shortage
+from aihub_runner.text.escape import clean_text
 
 if TYPE_CHECKING:
     from aihub_runner.apply.context import Context
