@@ -76,7 +76,9 @@ class Origin:
 
 def _list_origins() -> list[Origin]:
     """Return the sources, the strongest first."""
-    origins = [Origin("the environment", os.environ.get), Origin(".env", _read_env_file(Path(".env")).get)]
+    origins = [Origin("the environment", os.environ.get)]
+    if in_file := _read_env_file(Path(".env")):
+        origins.append(Origin(".env", in_file.get))
     named = os.environ.get("AIHUB_SECRETS_DIR", "")
     if named and not os.path.isdir(named):
         raise InputError(f"AIHUB_SECRETS_DIR: not a folder, {named}", "set it to a folder, or unset it")
@@ -122,10 +124,6 @@ def _read_secret_file(folder: Path, name: str) -> str | None:
 
 def load_settings() -> Settings:
     """Return the settings. Raises InputError. A root never comes from a weaker source than the key."""
-    from aihub_runner.environment import (
-        read_environment,  # pydantic-settings takes long to import, and validate needs none
-    )
-
     origins = _list_origins()
     key_rank, root_rank = _find(origins, "AIHUB_API_KEY"), _find(origins, "AIHUB_API_ROOT")
     if key_rank < root_rank < len(origins):
@@ -134,12 +132,11 @@ def load_settings() -> Settings:
             "so it could send the token elsewhere",
             "set both in one place",
         )
-    found = read_environment([origin.find for origin in origins])
-    key = found.api_key.get_secret_value() if found.api_key else ""
+    key, root, context = _read_from(origins)
     return Settings(
         api_key=Secret(_check_token(key)) if key else None,
-        api_root=normalise_root(found.api_root or PUBLIC_ROOT),
-        context=None if found.context is None else _check_context(found.context),
+        api_root=normalise_root(root or PUBLIC_ROOT),
+        context=None if context is None else _check_context(context),
         key_from=_name_origin(origins, key_rank),
         root_from=_name_origin(origins, root_rank),
     )
@@ -147,6 +144,17 @@ def load_settings() -> Settings:
 
 def _name_origin(origins: list[Origin], rank: int) -> str:
     return origins[rank].name if rank < len(origins) else "the default"
+
+
+def _read_from(origins: list[Origin]) -> tuple[str, str, str | None]:
+    """Return key, root and context as they are written."""
+    if len(origins) == 1:  # nothing to merge: importing pydantic-settings takes longer than a plan of a small job
+        find = origins[0].find
+        return (find("AIHUB_API_KEY") or "").strip(), (find("AIHUB_API_ROOT") or "").strip(), find("AIHUB_CONTEXT")
+    from aihub_runner.environment import read_environment
+
+    found = read_environment([origin.find for origin in origins])
+    return found.api_key.get_secret_value() if found.api_key else "", found.api_root, found.context
 
 
 def _find(origins: list[Origin], name: str) -> int:

@@ -1,13 +1,15 @@
 """Who and where: sources by strength, and a token that is never sent where it does not belong."""
 
 import os
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 
 import pytest
 
 from aihub_runner.errors import InputError
-from aihub_runner.settings import PUBLIC_ROOT, load_settings, load_spec, normalise_root, read_secrets
+from aihub_runner.settings import PUBLIC_ROOT, Settings, load_settings, load_spec, normalise_root, read_secrets
 
 
 @pytest.fixture(autouse=True)
@@ -128,6 +130,41 @@ def test_variables_that_are_set_to_nothing_are_not_set(tmp_path: Path, monkeypat
     monkeypatch.setenv("AIHUB_CONTEXT", "")
     assert (token(), load_settings().api_root) == ("key", "https://own.example")
     assert load_settings().context == ""  # no context, on purpose
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"AIHUB_API_KEY": " key\n", "AIHUB_API_ROOT": " https://Own.example/api/ ", "AIHUB_CONTEXT": " acme "},
+        {"AIHUB_API_KEY": "", "AIHUB_API_ROOT": "", "AIHUB_CONTEXT": ""},
+        {"AIHUB_API_KEY": " ", "AIHUB_API_ROOT": " ", "AIHUB_CONTEXT": " "},
+        {"AIHUB_API_KEY": "a key", "AIHUB_API_ROOT": "own.example", "AIHUB_CONTEXT": "ä"},
+        {"AIHUB_CONTEXT": "a\nb"},
+    ],
+)
+def test_environment_alone_is_read_as_it_is_with_a_secrets_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, str]
+) -> None:
+    """Only the latter imports pydantic-settings."""
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+
+    def read() -> Settings | str:
+        try:
+            return load_settings()
+        except InputError as error:
+            return error.message
+
+    alone = read()
+    (tmp_path / "secrets").mkdir()
+    monkeypatch.setenv("AIHUB_SECRETS_DIR", str(tmp_path / "secrets"))
+    assert read() == alone
+
+
+def test_environment_alone_is_read_without_slow_imports() -> None:
+    code = "import sys, aihub_runner.settings as s\ns.load_settings()\nprint('pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 @pytest.mark.parametrize(
