@@ -15,7 +15,7 @@ from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import BatchInfo, RunInfo
 from aihub_runner.apply import events
 from aihub_runner.apply.steps import NotThere, Outcome, RunSeen, Step, Unsure
-from aihub_runner.apply.tasks.settle import LOOK_EVERY_S
+from aihub_runner.apply.tasks.settle import LOOK_EVERY_S, READINGS
 from aihub_runner.errors import AnswerLost, ListingCut, Refused, ServiceError, UnknownOutcome
 from aihub_runner.model import Batch, Shard
 from aihub_runner.plan.identity import claim_name, claim_stem, parse_run_tag, stem_of_claim
@@ -49,8 +49,8 @@ class Claimed(Outcome):
 class AwaitTwin(Step):
     """Wait for the run of another clone, which has an older batch of the same name, or an older claim on ours.
 
-    `elder` is the id of that batch. `may_take_over` says
-    that we may pay where no such run shows. `known` are the runs that the state has.
+    `elder` is the id of that batch. `may_take_over` says that we may pay where no such run shows. `known` are the runs
+    that the state has, `newest` is the newest of them (or empty): a listing without it proves no absence.
     """
 
     batch: int
@@ -60,6 +60,7 @@ class AwaitTwin(Step):
     settled_at_s: float
     may_take_over: bool = False
     known: frozenset[str] = frozenset()
+    newest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +143,12 @@ def _await_owner(context: Context, shard: Shard) -> None:
 
 
 def _await(context: Context, shard: Shard, elder: int, wait_s: float, *, is_ours: bool = False) -> None:
-    """Wait for a run on another's batch. If it is our turn to pay, one check at the end is enough."""
+    """Wait for a run on another's batch. If it is our turn to pay, a check at the end is enough."""
     until_s, known = context.engine.clock() + wait_s, context.state.known_runs()
+    newest = next((run.remote_id or "" for run in context.state.list_visible(context.goal.target, 1)), "")
     may_take_over = is_ours or context.job.options.adopt
     row, tag = context.batch_of(shard).id, context.tag_of(shard)
-    step = AwaitTwin(shard.id, row, tag, elder, 1, until_s, may_take_over, known)
+    step = AwaitTwin(shard.id, row, tag, elder, 1, until_s, may_take_over, known, newest)
     context.submit(step, wait_s if is_ours else 0.0)
 
 
@@ -202,18 +204,36 @@ def record_claim(context: Context, step: ClaimRun, outcome: Outcome) -> None:
 
 
 def await_twin(client: AIHub, step: AwaitTwin) -> Outcome:
-    """Wait until the run of an older batch of our name shows. Return NotThere where none does in time."""
-    while True:
+    """Wait until the run of an older batch of our name shows. Return NotThere where none does in time.
+
+    Two listings must agree that there is none, and show the newest run that we know.
+    """
+    before: set[str] | None = None
+    for _ in range(READINGS):
         try:
-            runs = client.list_runs(step.from_s)
+            runs = _list_until_twin(client, step)
         except ListingCut as error:
             return Unsure(error.message)
         found = sorted((run for run in runs if _is_twins(run, step)), key=RunInfo.rank)
         if found:
             return RunSeen(found[0], tuple(run.id for run in found[1:]))
+        listed = {run.id for run in runs}
+        if before is not None and listed >= before:
+            is_blind = bool(step.newest) and step.newest not in listed
+            return Unsure(f"known run {step.newest} is missing from the list of runs") if is_blind else NotThere()
+        if before is not None:
+            client.pause(LOOK_EVERY_S)
+        before = listed
+    return Unsure("the list of runs keeps changing")
+
+
+def _list_until_twin(client: AIHub, step: AwaitTwin) -> list[RunInfo]:
+    """List runs until the twin's shows, or until it should."""
+    while True:
+        runs = client.list_runs(step.from_s)
         left_s = step.settled_at_s - time.monotonic()
-        if left_s <= 0:
-            return NotThere()
+        if left_s <= 0 or any(_is_twins(run, step) for run in runs):
+            return runs
         client.pause(min(LOOK_EVERY_S, left_s))
 
 
