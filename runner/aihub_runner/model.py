@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from aihub_runner.system.moment import UNKNOWN, Moment
 
@@ -35,8 +35,7 @@ class Secret:
         return self._value
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(NamedTuple):
     """What `os.stat` reports about a file. A file with an equal stat is not hashed again. Times in nanoseconds."""
 
     size: int

@@ -52,6 +52,16 @@ def lead_outside(spec_path: Path, what: str, paths: Iterable[str]) -> InputError
 # Never sources
 
 
+_PLAIN = re.compile(
+    r"[0-9A-Za-z][\w ,()+-]*\.(pdf|PDF|png|PNG|jpe?g|JPE?G|tiff?|TIFF?|docx?|xlsx?|csv|txt|eml|html)", re.A
+)
+
+
+def is_plain(name: str) -> bool:
+    """Whether a glance at the name of a file shows that nothing below excludes it. Most names are plain."""
+    return _PLAIN.fullmatch(name) is not None
+
+
 def is_own_name(name: str) -> bool:
     """Whether the name of a file is one of ours, of Git, or of a file with secrets."""
     lower = name.lower()

@@ -138,8 +138,8 @@ def _password(path: str, passwords: Iterable[tuple[Globs, str]]) -> str:
 
 def _judge(limits: Limits, folder: str, path: str, disks: Disks) -> Stat | SkippedFile | None:
     """Return the stat of a file, why it is skipped, or None if it is ignored."""
-    if shown := _unfit_name(path):
-        return shown
+    if not (path.isascii() and path.isprintable()) and (unfit := _unfit_name(path)):
+        return unfit
     suffix = _suffix(path)
     if suffix not in SUPPORTED and limits.on_unsupported != "send":
         ignored = limits.on_unsupported == "ignore"
@@ -152,16 +152,13 @@ def _judge(limits: Limits, folder: str, path: str, disks: Disks) -> Stat | Skipp
 
 
 def _suffix(path: str) -> str:
-    name = path[path.rfind("/") + 1 :]
-    if name.startswith("."):
-        return os.path.splitext(name)[1].lower()
-    dot = name.rfind(".")
-    return name[dot:].lower() if dot > 0 else ""
+    dot, slash = path.rfind("."), path.rfind("/")
+    if dot > slash + 1 and path[slash + 1] != ".":
+        return path[dot:].lower()
+    return os.path.splitext(path[slash + 1 :])[1].lower()
 
 
 def _unfit_name(path: str) -> SkippedFile | None:
-    if path.isascii() and path.isprintable():
-        return None
     try:
         path.encode()
     except UnicodeEncodeError:

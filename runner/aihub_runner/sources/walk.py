@@ -20,6 +20,7 @@ from aihub_runner.sources.exclude import (
     is_outside,
     is_own_folder,
     is_own_name,
+    is_plain,
     is_spec,
     lead_outside,
     leads_to_own,
@@ -158,17 +159,18 @@ class _Walk:
         return [one for one in below if one]
 
     def _selects(self, place: _Place, entry: os.DirEntry[str]) -> bool:
-        name = _nfc(entry.name)
-        if not self.take.takes(place.take, name) or self.leave.takes(place.leave, name) or is_own_name(name):
+        plain = is_plain(entry.name)
+        name = entry.name if plain else _nfc(entry.name)
+        if not self.take.takes(place.take, name) or self.leave.takes(place.leave, name):
             return False
-        if is_litter(name) and name not in self.exact:
+        if not plain and (is_own_name(name) or (is_litter(name) and name not in self.exact)):
             return False
         if name == self.own and not self._write(place.path):
             return False
         if entry.is_symlink():
             path = _join(place.path, entry.name)
             return not self._leads_to_own(path) and self._may_go(path)
-        return not (name.lower().endswith(".toml") and is_spec(entry.path))
+        return plain or not (name.lower().endswith(".toml") and is_spec(entry.path))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

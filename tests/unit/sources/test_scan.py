@@ -141,7 +141,7 @@ def test_cache_is_not_believed_after_a_change_or_right_after_a_touch(tmp_path: P
     right = "sha256:" + hashlib.sha256(b"hello").hexdigest()
     racy = replace(entry, digest="sha256:stale", scanned_ns=entry.stat.ctime_ns + 1_000_000_000)
     assert scan(tmp_path, '"*.txt"', {"a.txt": racy}).sources[0].digest == right
-    other = replace(entry, digest="sha256:stale", stat=replace(entry.stat, inode=entry.stat.inode + 1))
+    other = replace(entry, digest="sha256:stale", stat=entry.stat._replace(inode=entry.stat.inode + 1))
     assert scan(tmp_path, '"*.txt"', {"a.txt": other}).sources[0].digest == right
 
 
