@@ -158,7 +158,7 @@ class Member:
 class Batch:
     """The recorded facts about a shard's batch in one target.
 
-    `intent_s`, `lost_s` and `sent_s` (when the last file was sent) are Unix seconds of the service's clock, 0 where
+    `intent_s` and `sent_s` (when the last file was sent) are Unix seconds of the service's clock, 0 where
     unknown: for display only. `since` is when the wait for its creation started. `remote_id` is None until the service
     has returned it. `uploads` maps every name ever sent to the digest sent, empty while that is unconfirmed; `modified`
     maps it to the time listed afterwards. `before` are the ids of batches of this name from before the intent.
@@ -170,7 +170,6 @@ class Batch:
     target: str
     name: str
     intent_s: float
-    lost_s: float
     remote_id: int | None
     uploads: dict[str, str]
     sent_s: float = 0.0
@@ -202,7 +201,6 @@ class Run:
     tag: str
     batch: int
     intent_s: float
-    lost_s: float
     remote_id: str | None
     unknown: str
     status: str

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -117,18 +117,17 @@ class _Passed:
 
     def write(self, chunk: bytes) -> int:
         """Append bytes."""
-        if self._has_reader:
-            try:
-                self._file.write(show_bytes(chunk) if self._is_terminal else chunk)
-            except BrokenPipeError:
-                self._has_reader = False
+        self._try(lambda: self._file.write(show_bytes(chunk) if self._is_terminal else chunk))
         return len(chunk)
 
     def flush(self) -> None:
         """Send the rest."""
+        self._try(self._file.flush)
+
+    def _try(self, act: Callable[[], object]) -> None:
         if self._has_reader:
             try:
-                self._file.flush()
+                act()
             except BrokenPipeError:
                 self._has_reader = False
 

@@ -21,6 +21,16 @@ T = TypeVar("T", bound=BaseModel)
 R = TypeVar("R")
 
 
+def or_none(ask: Callable[[], R]) -> R | None:
+    """Return a response, or None for a 404."""
+    try:
+        return ask()
+    except ServiceError as error:
+        if error.status != 404:
+            raise
+        return None
+
+
 class AIHub(Transport):
     """A client for one root, token and context; see `Transport`."""
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, S
 
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Secret, rank_status
+from aihub_runner.plan.identity import parse_run_tag
 from aihub_runner.text.escape import MAX_REASON, clean_text
 from aihub_runner.text.jsontext import read_json
 
@@ -114,6 +115,16 @@ class RunInfo(_Answer):
     def rank(self) -> tuple[int, int]:
         """Return a sort key for runs with the same tag: complete first, then in progress, the oldest first."""
         return rank_status(self.status), self.start_timestamp or 0
+
+    @property
+    def facts(self) -> tuple[str, str, str, tuple[int, int]]:
+        """What the state records: id, status, reason, and start and finish (0 where unknown)."""
+        return self.id, self.status, clean_text(self.msg or ""), (self.start_timestamp or 0, self.finish_timestamp or 0)
+
+    @property
+    def our_tags(self) -> list[tuple[str, str, int]]:
+        """Fingerprint, run key and attempt of each tag that a runner made."""
+        return [parsed for tag in self.tags or () if (parsed := parse_run_tag(tag))]
 
 
 class RunList(_Answer):

@@ -13,7 +13,7 @@ from aihub_runner.apply.events import Reporter, ScanProgress
 from aihub_runner.apply.job import FAKE_ROOT, Job
 from aihub_runner.apply.lapsed import describe_idle, find_lapsed
 from aihub_runner.errors import InputError, Interrupted
-from aihub_runner.model import CachedDigest, Scan, SkippedFile, Source
+from aihub_runner.model import CachedDigest, Scan, SkippedFile
 from aihub_runner.plan.planner import Plan, make_plan
 from aihub_runner.report.summary import Report, describe
 from aihub_runner.results.reader import find_damaged
@@ -58,7 +58,7 @@ def scan_files(job: Job, state: State | None, reporter: Reporter, stop: Event, *
     )
     scan = _without_state(scan, job)
     refused = state.load_refused() if state and not job.options.retry_failed else {}
-    return replace(scan, skipped=_with_refused(scan, refused), sources=_without_refused(scan, refused))
+    return _without_refused(scan, refused) if refused else scan
 
 
 def _without_state(scan: Scan, job: Job) -> Scan:
@@ -72,17 +72,11 @@ def _without_state(scan: Scan, job: Job) -> Scan:
     )
 
 
-def _with_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> tuple[SkippedFile, ...]:
-    items = [
-        SkippedFile(source.path, "refused", refused[source.path, source.identity])
-        for source in scan.sources
-        if (source.path, source.identity) in refused
-    ]
-    return tuple(sorted([*scan.skipped, *items], key=lambda item: item.path))
-
-
-def _without_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> tuple[Source, ...]:
-    return tuple(source for source in scan.sources if (source.path, source.identity) not in refused)
+def _without_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> Scan:
+    kept = tuple(source for source in scan.sources if (source.path, source.identity) not in refused)
+    left = [source for source in scan.sources if (source.path, source.identity) in refused]
+    items = [SkippedFile(source.path, "refused", refused[source.path, source.identity]) for source in left]
+    return replace(scan, skipped=tuple(sorted([*scan.skipped, *items], key=lambda item: item.path)), sources=kept)
 
 
 def plan_job(job: Job, state: State | None, scan: Scan, held: Collection[str] = ()) -> Plan:

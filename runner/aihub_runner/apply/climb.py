@@ -29,7 +29,7 @@ class Climb:
         self._restart()
 
     def _restart(self) -> None:
-        self._begun_s, self._count, self._work, self._is_full = self._clock(), 0, 0.0, False
+        self._begun_s, self._count, self._work = self._clock(), 0, 0.0
 
     def lower(self, most: int) -> None:
         """Allow no more than this from now on."""

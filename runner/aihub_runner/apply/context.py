@@ -19,7 +19,7 @@ from aihub_runner.apply.tasks.batch import CreateBatch
 from aihub_runner.apply.tasks.run import StartRun
 from aihub_runner.errors import RunnerError, ServiceError, StateError
 from aihub_runner.model import FINAL_STATUSES, REVIEW_STATUS, Batch, Run, Shard, SkippedFile
-from aihub_runner.plan.identity import fingerprint_members, run_tag
+from aihub_runner.plan.identity import fingerprint_of, run_tag
 from aihub_runner.plan.planner import find_attempt
 from aihub_runner.state.store import State
 from aihub_runner.system.moment import Moment
@@ -131,8 +131,7 @@ class Context:
 
     def tag_of(self, shard: Shard) -> str:
         """Return the tag of the current attempt."""
-        fingerprint = shard.fingerprint or fingerprint_members(shard.members)
-        return run_tag(fingerprint, self.goal.run_key, self.shards[shard.id].attempt)
+        return run_tag(fingerprint_of(shard), self.goal.run_key, self.shards[shard.id].attempt)
 
     def others(self, run: Run) -> frozenset[str]:
         """Return known runs, other than this one, that any list of runs of the target should contain."""
@@ -167,14 +166,13 @@ class Context:
         """Record what the service reports about a run; `twins` carry the same tag."""
         if twins:
             self.reporter.emit(events.RunPaidTwice(info.id, twins))
-        message = clean_text(info.msg or "")
-        self.state.record_run(
-            run, info.id, info.status, message, (info.start_timestamp or 0, info.finish_timestamp or 0)
-        )
+        self.state.record_run(run, *info.facts)
         before = self._statuses.get(run)
         if before != info.status:
             self._statuses[run] = info.status
-            self.reporter.emit(events.RunStatus(info.id, clean_text(info.status), message, clean_text(before or "")))
+            self.reporter.emit(
+                events.RunStatus(info.id, clean_text(info.status), clean_text(info.msg or ""), clean_text(before or ""))
+            )
         if info.status in FINAL_STATUSES | {REVIEW_STATUS}:
             self.going.discard(run)
             if info.start_timestamp and info.finish_timestamp:

@@ -13,25 +13,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice, product
-from typing import TypeVar
 
-from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.client import AIHub, or_none
 from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Batch, Member, Source
 from aihub_runner.plan.batching import hashed_name, plain_name
-from aihub_runner.plan.identity import MEMBER_HEX, fingerprint_members, parse_run_tag, short_identity
+from aihub_runner.plan.identity import MEMBER_HEX, fingerprint_members, short_identity
 from aihub_runner.state.lockfile import GIVEN_UP, Entry
 from aihub_runner.state.store import State
-from aihub_runner.text.escape import clean_text
 
 THREADS = 8
 MARK_BYTES = 8
 MAX_TRIES = 1000  # combinations of files that fit by name and size; a lock file needs none
 
 Listed = Sequence[tuple[str, int | None]]  # the names (NFC) and sizes in a batch
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +84,11 @@ def _list_twice(client: AIHub, others: Collection[str], missing: Collection[str]
 
 
 def _inspect(client: AIHub, entry: Entry) -> Inspected:
-    files = _or_none(lambda: {name: file.size for name, file in client.list_files(entry.batch_id).items()})
+    files = or_none(lambda: {name: file.size for name, file in client.list_files(entry.batch_id).items()})
     if not entry.run_id:
         why = f"batch {entry.batch_id} does not exist on the service" if files is None else ""
         return Inspected(entry, files, None, why)
-    run = _or_none(lambda: client.get_run(entry.run_id))
+    run = or_none(lambda: client.get_run(entry.run_id))
     if run is None:
         return Inspected(entry, files, None, is_gone=True)
     why = "" if _fits_entry(run, entry) else f"run {entry.run_id} has another tag or another batch"
@@ -100,29 +96,16 @@ def _inspect(client: AIHub, entry: Entry) -> Inspected:
     return Inspected(entry, files, run, why, names)
 
 
-def _or_none(ask: Callable[[], T]) -> T | None:
-    """Return a response, or None for a 404."""
-    try:
-        return ask()
-    except ServiceError as error:
-        if error.status != 404:
-            raise
-        return None
-
-
 def _fits_entry(run: RunInfo, entry: Entry) -> bool:
     """Whether a run belongs to an entry: by its tag, or by its batch where it carries no tag of ours."""
-    tags = run.tags or ()
-    if entry.tag in tags:
-        return True
-    return run.batch_id == entry.batch_id and not any(parse_run_tag(tag) for tag in tags)
+    return entry.tag in (run.tags or ()) or (run.batch_id == entry.batch_id and not run.our_tags)
 
 
 def result_names(client: AIHub, run: RunInfo) -> tuple[str, ...]:
     """List the names of files (NFC) in the results of a run; empty where there are no results."""
     names: list[str] = []
     while run.status == "COMPLETE":
-        found = _or_none(partial(client.get_results, run.id, {}, len(names)))
+        found = or_none(partial(client.get_results, run.id, {}, len(names)))
         if found is None or not found[1].files:
             break
         page = found[1]
@@ -278,8 +261,7 @@ def record_imported(state: State, found: Inspected, members: tuple[Member, ...])
         if entry.status == GIVEN_UP:
             state.record_given_up(run)
         if found.run is not None:
-            times = (found.run.start_timestamp or 0, found.run.finish_timestamp or 0)
-            state.record_run(run, found.run.id, found.run.status, clean_text(found.run.msg or ""), times)
+            state.record_run(run, *found.run.facts)
         elif found.is_gone:
             state.record_run(run, entry.run_id, entry.status, "", (0, 0))
             state.record_run_gone(run)
@@ -305,9 +287,8 @@ def survey_entries(runs: Iterable[RunInfo], target: str) -> list[Entry]:
     """Return entries for runs found on the service by their tags. Of twins, the one to use comes first."""
     entries = []
     for run in sorted(runs, key=RunInfo.rank):
-        parsed = next(filter(None, map(parse_run_tag, run.tags or ())), None)
-        if parsed and run.batch_id:
-            fingerprint, key, attempt = parsed
+        if run.our_tags and run.batch_id:
+            fingerprint, key, attempt = run.our_tags[0]
             entries.append(
                 Entry(
                     fingerprint=fingerprint,

@@ -11,7 +11,7 @@ from functools import partial
 from threading import Thread
 from typing import TypeVar
 
-from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.client import AIHub, or_none
 from aihub_runner.aihub.schemas import BatchInfo, RunInfo
 from aihub_runner.apply.assess import entries_to_import, plan_job
 from aihub_runner.apply.events import (
@@ -36,8 +36,8 @@ from aihub_runner.apply.matching import (
     survey_entries,
 )
 from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
-from aihub_runner.model import Member, Run
-from aihub_runner.plan.identity import batch_name, fingerprint_members, parse_run_tag
+from aihub_runner.model import Member
+from aihub_runner.plan.identity import batch_name, fingerprint_of
 from aihub_runner.plan.planner import PAYS, Plan, Work
 from aihub_runner.state.lockfile import GIVEN_UP, load_lockfile
 from aihub_runner.state.store import State
@@ -110,24 +110,12 @@ def ask_for_gone(job: Job, state: State, client: AIHub) -> None:
         if run.run_key == today and run.remote_id:
             info = in_thread(partial(find_info, client, run.remote_id))
             if info is not None:
-                times = (info.start_timestamp or 0, info.finish_timestamp or 0)
-                state.record_run(run.id, info.id, info.status, clean_text(info.msg or ""), times)
+                state.record_run(run.id, *info.facts)
 
 
 def find_info(client: AIHub, run_id: str) -> RunInfo | None:
     """Return what the service reports about a run, None for a 404."""
-    try:
-        return client.get_run(run_id)
-    except ServiceError as error:
-        if error.status != 404:
-            raise
-        return None
-
-
-def forget_gone(state: State, missing: Iterable[Run]) -> None:
-    """Record that runs are gone. Another known run in the same listing proves it."""
-    for run in missing:
-        state.record_run_gone(run.id)
+    return or_none(lambda: client.get_run(run_id))
 
 
 # Before anything is paid
@@ -223,8 +211,9 @@ def _check_visible(opened: OpenJob, found: Survey) -> tuple[Survey, int]:
                 "so past payments cannot be checked",
                 "check what the account can see, then apply again in a while; nothing was paid",
             )
-    if first < len(visible):
-        forget_gone(state, missing)
+    if first < len(visible):  # another known run in the same listing proves that these are gone
+        for run in missing:
+            state.record_run_gone(run.id)
         return found, 0
     if not all(run.fetched or run.has_failed for run in visible):
         raise ServiceError(
@@ -245,7 +234,7 @@ def _ids(found: Survey) -> set[str]:
 def _is_begun(job: Job, state: State, found: Survey, plan: Plan) -> bool:
     """Whether a batch of planned work exists without a run: one may have been started a moment ago."""
     known = _known_batches(state) | {run.batch_id for run in found.runs}
-    planned = {batch_name(job.spec.name, _fingerprint(work)) for work in plan.work if work.action in PAYS}
+    planned = {batch_name(job.spec.name, fingerprint_of(work.shard)) for work in plan.work if work.action in PAYS}
     return any(batch.name in planned and not known & {batch.id, batch.name} for batch in found.batches)
 
 
@@ -261,7 +250,7 @@ def _import_planned(opened: OpenJob, found: Survey, plan: Plan) -> bool:
     planned: dict[str, list[Work]] = {}
     for work in plan.work:
         if work.action in PAYS:
-            planned.setdefault(_fingerprint(work), []).append(work)
+            planned.setdefault(fingerprint_of(work.shard), []).append(work)
     known = state.known_runs() | state.load_dismissed()
     runs = {run.id: run for run in found.runs if run.id not in known and _is_planned(run, planned, goal.run_key)}
     runs = {run_id: _with_batch(opened.job, opened.client, run) for run_id, run in runs.items()}
@@ -282,8 +271,8 @@ def _import_planned(opened: OpenJob, found: Survey, plan: Plan) -> bool:
 
 
 def _is_planned(run: RunInfo, planned: Mapping[str, object], run_key: str) -> bool:
-    parsed = next(filter(None, map(parse_run_tag, run.tags or ())), None)
-    return parsed is not None and parsed[0] in planned and parsed[1] == run_key
+    fingerprint, key, _ = next(iter(run.our_tags), ("", "", 0))
+    return fingerprint in planned and key == run_key
 
 
 def _take_work(works: list[Work], batch_id: int, target: str) -> Work:
@@ -319,10 +308,6 @@ def find_batch_of(client: AIHub, run_id: str) -> int:
         return 0
     text = str(page.batch_id or "")
     return int(text) if text.isascii() and text.isdigit() else 0
-
-
-def _fingerprint(work: Work) -> str:
-    return work.shard.fingerprint or fingerprint_members(work.shard.members)
 
 
 class UnknownBatches:
@@ -379,8 +364,7 @@ class UnknownBatches:
 
     def _may_be_paid(self, run: RunInfo) -> bool:
         """Whether a run may be today's work: yes, unless its tag says that its settings differ."""
-        keys = [parsed[1] for tag in run.tags or () if (parsed := parse_run_tag(tag))]
-        return not keys or self.job.goal.run_key in keys
+        return not run.our_tags or any(key == self.job.goal.run_key for _, key, _ in run.our_tags)
 
     def _may_be_ours(self, batch: BatchInfo) -> bool:
         if re.fullmatch(re.escape(self.job.spec.name) + "-[0-9a-f]{64}", batch.name):
@@ -458,7 +442,7 @@ def raise_attempts(plan: Plan, job: Job, runs: Iterable[RunInfo]) -> Plan:
         if entry.run_key == key:
             highest[entry.fingerprint] = max(entry.attempt, highest.get(entry.fingerprint, 0))
     work = tuple(
-        replace(item, attempt=max(item.attempt, highest.get(_fingerprint(item), 0) + 1))
+        replace(item, attempt=max(item.attempt, highest.get(fingerprint_of(item.shard), 0) + 1))
         if item.action in PAYS
         else item
         for item in plan.work

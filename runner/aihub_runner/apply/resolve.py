@@ -25,7 +25,6 @@ from aihub_runner.errors import InputError, ServiceError
 from aihub_runner.model import Run, Scan, Shard
 from aihub_runner.plan.identity import parse_run_tag
 from aihub_runner.state.store import State
-from aihub_runner.text.escape import clean_text
 from aihub_runner.text.shown import count
 
 
@@ -108,7 +107,7 @@ def _resubmit(job: Job, state: State, client: AIHub, found: _Open) -> None:
         step = find_step(state, job.goal.target, shard, run, settled_at_s)
         outcome = in_thread(lambda step=step: find_run(client, step))  # type: ignore[misc]
         if isinstance(outcome, RunSeen):
-            _record(state, run, outcome.info)
+            state.record_run(run.id, *outcome.info.facts)
             raise InputError(
                 f"resolve: run {outcome.info.id} was started after all, and was imported",
                 f"run `{job.command('apply')}` to fetch its results",
@@ -135,7 +134,7 @@ def _adopt(state: State, client: AIHub, found: _Open, run_id: str) -> None:
         )
     [(shard, run)] = fitting
     _check_names(client, info, run, {member.name for member in shard.members})
-    _record(state, run, info)
+    state.record_run(run.id, *info.facts)
 
 
 def _adopt_left(state: State, left: Inspected, scan: Scan) -> None:
@@ -166,8 +165,3 @@ def _check_names(client: AIHub, info: RunInfo, run: Run, names: Collection[str])
     if others or (not seen and run.tag not in (info.tags or ())):
         what = f"its files differ, {min(others)!r}" if others else "its files are unknown"
         raise InputError(f"run {info.id}: {what}", "choose another run")
-
-
-def _record(state: State, run: Run, info: RunInfo) -> None:
-    times = (info.start_timestamp or 0, info.finish_timestamp or 0)
-    state.record_run(run.id, info.id, info.status, clean_text(info.msg or ""), times)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from aihub_runner.model import Member, Target
+from aihub_runner.model import Member, Shard, Target
 from aihub_runner.spec.model import Spec
 
 VERSION = 1
@@ -89,6 +89,11 @@ def claim_name(stem: str, nonce: str) -> str:
 def stem_of_claim(name: str) -> str:
     """Return the name of a claim without its nonce."""
     return _NONCE.sub("", name)
+
+
+def fingerprint_of(shard: Shard) -> str:
+    """Return the fingerprint of a shard: of its members, while it is open."""
+    return shard.fingerprint or fingerprint_members(shard.members)
 
 
 def run_tag(fingerprint: str, key: str, attempt: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,6 @@ class State(JobFacts, Outputs, Fetches):
             row["target"],
             row["name"],
             row["intent_s"],
-            row["lost_s"] or 0.0,
             row["remote_id"],
             {upload["name"]: upload["digest"] for upload in sent},
             row["sent_s"] or 0.0,
@@ -134,7 +134,6 @@ class State(JobFacts, Outputs, Fetches):
         since = Moment(row["since_boot"], row["since_mono"])
         return Run(
             **facts,
-            lost_s=row["lost_s"] or 0.0,
             fetched=fetched,
             since=since,
             is_gone=bool(row["gone"]),
@@ -189,13 +188,16 @@ class State(JobFacts, Outputs, Fetches):
                 *(shard_id, target, name, now_s, moment.boot, moment.mono_s, _join_ids(before)),
             )
 
+    def _set(self, table: str, row: int, where: str = "", **facts: object) -> None:
+        """Set facts in a row, and that the wait for their effect starts now."""
+        moment = moment_now()
+        facts |= {"since_boot": moment.boot, "since_mono": moment.mono_s}
+        columns = ", ".join(f"{name} = ?" for name in facts)
+        self.write(f"UPDATE {table} SET {columns} WHERE id = ? {where}", *facts.values(), row)
+
     def record_batch(self, batch: int, remote_id: int) -> None:
         """Record the service's id of a batch, once. It is never replaced by another."""
-        moment = moment_now()
-        self.write(
-            "UPDATE batches SET remote_id = ?, since_boot = ?, since_mono = ? WHERE id = ? AND remote_id IS NULL",
-            *(remote_id, moment.boot, moment.mono_s, batch),
-        )
+        self._set("batches", batch, "AND remote_id IS NULL", remote_id=remote_id)
 
     def record_batch_verified(self, batch: int, created_ms: int) -> None:
         """Record that a batch is confirmed as ours, and when the service created it (milliseconds)."""
@@ -218,11 +220,7 @@ class State(JobFacts, Outputs, Fetches):
 
     def record_batch_lost(self, batch: int, now_s: float) -> None:
         """Record when the response to a batch's creation was lost."""
-        moment = moment_now()
-        self.write(
-            "UPDATE batches SET lost_s = ?, since_boot = ?, since_mono = ? WHERE id = ?",
-            *(now_s, moment.boot, moment.mono_s, batch),
-        )
+        self._set("batches", batch, lost_s=now_s)
 
     def forget_batch_intent(self, batch: int) -> None:
         """Forget the intent of a batch whose request was never sent."""
@@ -372,11 +370,7 @@ class State(JobFacts, Outputs, Fetches):
         recorded.
         """
         started_ns, finished_ns = (time if fits_column(time) else 0 for time in times)
-        moment = moment_now()
-        self.write(
-            "UPDATE runs SET since_boot = ?, since_mono = ? WHERE id = ? AND coalesce(remote_id, '') = ''",
-            *(moment.boot, moment.mono_s, run),
-        )
+        self._set("runs", run, "AND coalesce(remote_id, '') = ''")
         self.write(
             "UPDATE runs SET remote_id = ?, status = ?, message = ?, started_ns = ?, finished_ns = ?, unknown = '', "
             "refused = '', gone = 0, given_up = 0 WHERE id = ? AND coalesce(remote_id, '') IN ('', ?)",
@@ -385,19 +379,11 @@ class State(JobFacts, Outputs, Fetches):
 
     def record_run_lost(self, run: int, now_s: float) -> None:
         """Record when the response to a run's start was lost."""
-        moment = moment_now()
-        self.write(
-            "UPDATE runs SET lost_s = ?, since_boot = ?, since_mono = ? WHERE id = ?",
-            *(now_s, moment.boot, moment.mono_s, run),
-        )
+        self._set("runs", run, lost_s=now_s)
 
     def record_run_refused(self, run: int, why: str) -> None:
         """Record how the service refused a run. The intent stays, because a gateway may have refused it."""
-        moment = moment_now()
-        self.write(
-            "UPDATE runs SET refused = ?, since_boot = ?, since_mono = ? WHERE id = ?",
-            *(why, moment.boot, moment.mono_s, run),
-        )
+        self._set("runs", run, refused=why)
 
     def record_run_gone(self, run: int) -> None:
         """Record that the service does not have a run any more. Its last status stays."""
@@ -433,13 +419,6 @@ def _member(row: sqlite3.Row) -> Member:
 
 def read_holder(path: Path) -> str:
     """Return who holds a state file, as recorded; empty where that cannot be read."""
-    try:
-        state = State(path, write=False)
-    except StateError:
-        return ""
-    try:
+    with suppress(StateError), closing(State(path, write=False)) as state:
         return state.describe_holder()
-    except StateError:
-        return ""
-    finally:
-        state.close()
+    return ""

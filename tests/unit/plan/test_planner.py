@@ -23,12 +23,12 @@ def scan(*sources: Source) -> Scan:
 
 def run_of(status: str, key: str = "key", attempt: int = 1, number: int = 1, fetched: str = "plain") -> Run:
     fetches = {fetched: 3.0} if status == "COMPLETE" and fetched else {}
-    return Run(number, 1, key, attempt, "tag", 1, 0.0, 0.0, f"run-{number}", "", status, "", 1, 2, fetches)
+    return Run(number, 1, key, attempt, "tag", 1, 0.0, f"run-{number}", "", status, "", 1, 2, fetches)
 
 
 def shard_of(*members: Member, runs: tuple[Run, ...] = (), number: int = 1, closed: bool = True) -> Shard:
     uploads = {member.name: member.digest for member in members}
-    batch = Batch(number, "target", "name", 0.0, 0.0, 100 + number, uploads, is_verified=True)
+    batch = Batch(number, "target", "name", 0.0, 100 + number, uploads, is_verified=True)
     fingerprint = fingerprint_members(members) if closed else ""
     return Shard(number, fingerprint, members, (batch,), runs)
 

@@ -6,8 +6,8 @@ from aihub_runner.model import Batch, Member, Run, Shard
 from aihub_runner.report.timeline import make_timeline, total_s
 
 NS = 10**9
-BATCH = Batch(1, "target", "name", 100.0, 0.0, 77, {}, sent_s=130.0)
-RUN = Run(1, 1, "key", 1, "tag", 1, 140.0, 0.0, "run-1", "", "COMPLETE", "", 142 * NS, 200 * NS, {"plain": 210.0})
+BATCH = Batch(1, "target", "name", 100.0, 77, {}, sent_s=130.0)
+RUN = Run(1, 1, "key", 1, "tag", 1, 140.0, "run-1", "", "COMPLETE", "", 142 * NS, 200 * NS, {"plain": 210.0})
 SHARD = Shard(1, "f", (Member("a", "a", 1, "sha256:a"),), (BATCH,), (RUN,))
 
 

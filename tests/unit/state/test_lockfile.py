@@ -14,7 +14,7 @@ from aihub_runner.model import Batch, Member, Run, Shard
 from aihub_runner.state.lockfile import Entry, load_lockfile, render_lockfile, shard_entries, update_lockfile
 
 FINGERPRINT, KEY = "a" * 64, "0123456789abcdef"
-STARTED = Run(1, 1, KEY, 1, "tag", 1, 5.0, 0.0, "r", "", "RUNNING", "", 1, 0, {})
+STARTED = Run(1, 1, KEY, 1, "tag", 1, 5.0, "r", "", "RUNNING", "", 1, 0, {})
 OPEN = replace(STARTED, remote_id=None, status="")
 
 
@@ -38,7 +38,7 @@ def entry(run_id: str = "r", **given: Any) -> Entry:
     ],
 )
 def test_entry_tells_the_last_word_about_a_run(run: Run, status: str) -> None:
-    batch = Batch(1, "t", "name", 0.0, 0.0, 7, {})
+    batch = Batch(1, "t", "name", 0.0, 7, {})
     shard = Shard(1, FINGERPRINT, (Member("a", "in/a", 1, "sha256:a"),), (batch,), (run,))
     [made] = shard_entries(shard, "app", {run.id: 3})
     assert (made.status, made.run_id, made.batch_id, made.target) == (status, run.remote_id or "", 7, "t")

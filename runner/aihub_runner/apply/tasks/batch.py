@@ -16,7 +16,7 @@ from aihub_runner.apply.tasks.clones import Checked, note_checked
 from aihub_runner.apply.tasks.settle import is_settled
 from aihub_runner.errors import ListingCut, ServiceError
 from aihub_runner.model import Shard
-from aihub_runner.plan.identity import batch_name, claim_stem, fingerprint_members, stem_of_claim
+from aihub_runner.plan.identity import batch_name, claim_stem, fingerprint_of, stem_of_claim
 from aihub_runner.plan.planner import Action
 from aihub_runner.system.moment import is_to_come
 from aihub_runner.text.shown import are, count
@@ -71,7 +71,7 @@ def create(context: Context, shard: Shard) -> None:
         return
     progress.has_asked_batch = True
     earlier = shard.batch_in(context.goal.target)
-    name = batch_name(context.job.spec.name, shard.fingerprint or fingerprint_members(shard.members))
+    name = batch_name(context.job.spec.name, fingerprint_of(shard))
     name = earlier.name if earlier and earlier.name else name
     before = context.ground.batches.get(name, frozenset()) | (earlier.before if earlier else frozenset())
     context.state.record_batch_intent(shard.id, context.goal.target, name, context.now_s, before)

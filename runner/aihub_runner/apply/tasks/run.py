@@ -17,7 +17,7 @@ from aihub_runner.apply.tasks.clones import may_pay
 from aihub_runner.apply.tasks.settle import is_settled
 from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
 from aihub_runner.model import REVIEW_STATUS, Batch, Run, Shard
-from aihub_runner.plan.identity import fingerprint_members, parse_run_tag
+from aihub_runner.plan.identity import fingerprint_of
 from aihub_runner.plan.planner import Action, is_paid_elsewhere, lost_error, next_action, next_before_run
 from aihub_runner.system.moment import DAY_S, is_to_come
 
@@ -89,7 +89,7 @@ def start(context: Context, shard: Shard) -> None:
         return
     tag = context.tag_of(shard)
     intent = {
-        "fingerprint": shard.fingerprint or fingerprint_members(shard.members),
+        "fingerprint": fingerprint_of(shard),
         "run_key": context.goal.run_key,
         "attempt": progress.attempt,
         "tag": tag,
@@ -207,7 +207,7 @@ def _doubt(run: RunInfo, step: FindRun) -> str:
     if step.tag in (run.tags or ()):
         is_siblings = run.batch_id in step.siblings
         return "" if is_siblings else f"run {run.id} has the same tag, but is on batch {run.batch_id}"
-    if any(parse_run_tag(tag) for tag in run.tags or ()):
+    if run.our_tags:
         return ""  # it is another of ours
     if run.batch_id == step.remote_batch:
         return f"run {run.id} on batch {step.remote_batch} has no tag of ours to identify it"
