@@ -27,14 +27,19 @@ Piece = bytes | Drip
 class RawServer:
     """Gives `answers` in turn, one for each request, whatever connection it comes over; the last one for ever.
 
-    `requests` holds the request lines, `connections` how many were opened; `seen` is called when a request came in,
-    and `pace_s` lies between the pieces of an answer.
+    `requests` holds the request lines, `heads` whole heads, `bodies` what followed them, and `connections` how many
+    were opened; `seen` is called when a request came in, and `pace_s` lies between the pieces of an answer. After the
+    answer to request number `hangs_up_after`, its connection is closed.
     """
 
     def __init__(self, answers: Iterable[list[Piece]], certificate: Path | None = None) -> None:
         self.answers = list(answers)
         self.requests: list[str] = []
+        self.heads: list[str] = []
+        self.bodies: list[bytes] = []
         self.connections = 0
+        self.hangs_up_after = 0
+        self._sockets: list[socket.socket] = []
         self.seen: Callable[[], None] = lambda: None
         self.pace_s = 0.0
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if certificate else None
@@ -52,6 +57,11 @@ class RawServer:
             self._listener.shutdown(socket.SHUT_RDWR)  # a thread that waits in accept is not woken by close alone
         self._listener.close()
 
+    def hang_up(self) -> None:
+        """End all connections."""
+        for sock in self._sockets:
+            sock.shutdown(socket.SHUT_RDWR)
+
     def _accept(self) -> None:
         while True:
             try:
@@ -59,6 +69,7 @@ class RawServer:
             except OSError:
                 return
             self.connections += 1
+            self._sockets.append(sock)
             threading.Thread(target=self._serve, args=[sock], daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
@@ -70,13 +81,18 @@ class RawServer:
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             reader = sock.makefile("rb")
-            while line := _read_request(reader):
-                self.requests.append(line)
+            while came := _read_request(reader):
+                self.heads.append(came[0])
+                self.bodies.append(came[1])
+                self.requests.append(came[0].split("\n")[0])
+                is_last = len(self.requests) == self.hangs_up_after
                 self.seen()
                 answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
                 for piece in answer:
                     self._send(sock, piece)
                     self._stop.wait(self.pace_s)
+                if is_last:
+                    return
 
     def _send(self, sock: socket.socket, piece: Piece) -> None:
         if isinstance(piece, bytes):
@@ -87,15 +103,17 @@ class RawServer:
             sock.sendall(piece.piece)
 
 
-def _read_request(reader: IO[bytes]) -> str:
-    line = reader.readline().decode().strip()
+def _read_request(reader: IO[bytes]) -> tuple[str, bytes] | None:
+    """Return the head and the body of a request, or None at the end."""
+    lines = [reader.readline().decode("latin-1").strip()]
     length = 0
-    while header := reader.readline().strip():
-        name, _, value = header.partition(b":")
-        if name.lower() == b"content-length":
+    while header := reader.readline().decode("latin-1").strip():
+        lines.append(header)
+        name, _, value = header.partition(":")
+        if name.lower() == "content-length":
             length = int(value)
-    reader.read(length)
-    return line
+    body = reader.read(length)
+    return ("\n".join(lines), body) if lines[0] else None
 
 
 def answer(body: bytes, status: str = "200 OK") -> bytes:

@@ -11,17 +11,27 @@ import io
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
+from urllib3.exceptions import DecodeError
+
+from aihub_runner.aihub.schemas import Unreadable
 from aihub_runner.errors import Interrupted
 
 SLICE_S = 0.25  # how often reading checks `stop`
 BYTES_PER_S = 16_384  # a response at this rate or faster may take as long as it needs
 MAX_INTERIM = 100
+MAX_ANSWER_BYTES = 512 * 1_048_576
+
+T = TypeVar("T")
+
+
+def _nothing() -> None:
+    """Do nothing: there is no connection to drop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +40,35 @@ class Watch:
 
     stop: threading.Event
     grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response, its headers by names in lower case. `drop` closes its connection."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    drop: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
+
+    def read(self, read: Callable[[bytes], T]) -> T:
+        """Return the parsed body. If it does not match the request, drop its connection."""
+        try:
+            return read(self.body)
+        except Unreadable:
+            self.drop()
+            raise
+
+
+def join(chunks: Iterable[bytes]) -> bytes:
+    """Return a body. Raises urllib3's DecodeError where it is too long."""
+    kept, size = [], 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise DecodeError(f"a response of more than {MAX_ANSWER_BYTES} bytes")
+        kept.append(chunk)
+    return b"".join(kept)
 
 
 _WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
@@ -45,15 +84,17 @@ def watching(watch: Watch) -> Iterator[None]:
         _WATCH.reset(token)
 
 
-class _Incoming(io.RawIOBase):
+class Incoming(io.RawIOBase):
     """Reads a response from a socket, from the moment when the request was sent.
 
     The socket's own time limit applies to each silence and to the whole response, which gets one more second per
     `BYTES_PER_S` received. Raises TimeoutError, and Interrupted when the job stops.
     """
 
-    def __init__(self, sock: socket.socket, inner: io.RawIOBase, watch: Watch) -> None:
-        self._sock, self._inner, self._watch = sock, inner, watch
+    def __init__(self, sock: socket.socket, watch: Watch) -> None:
+        self._sock, self._watch = sock, watch
+        self._inner: io.RawIOBase | None = None
+        self._early = b""
         self._limit_s = sock.gettimeout()
         self._begun_s = time.monotonic()
         self._stopped_s: float | None = None
@@ -63,9 +104,17 @@ class _Incoming(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def put_back(self, data: bytes, inner: io.RawIOBase) -> None:
+        """Give out bytes again that were read early, and hold the socket open by `inner` until closed."""
+        self._early, self._inner = data, inner
+
     def readinto(self, buffer: Any, /) -> int | None:
         if self.is_over:
             return None
+        if self._early:
+            count = min(len(buffer), len(self._early))
+            buffer[:count], self._early = self._early[:count], self._early[count:]
+            return count
         silent_s = time.monotonic()
         try:
             while True:
@@ -96,19 +145,26 @@ class _Incoming(io.RawIOBase):
         return left_s
 
     def close(self) -> None:
-        self._inner.close()  # this holds the socket open while a response is read
+        if self._inner:
+            self._inner.close()  # this holds the socket open while a response is read
         super().close()
 
 
 class FinalResponse(http.client.HTTPResponse):
-    """The final response to a request. Other 1xx statuses are skipped like 100 (RFC 9110, 15.2)."""
+    """The final response to a request. Other 1xx statuses are skipped like 100 (RFC 9110, 15.2).
 
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+    `begun` has read the bytes `early` of it already.
+    """
+
+    def __init__(
+        self, sock: socket.socket, *args: Any, begun: Incoming | None = None, early: bytes = b"", **kwargs: Any
+    ) -> None:
         super().__init__(sock, *args, **kwargs)
         self._sock = sock
         watch = _WATCH.get()
-        self._incoming = _Incoming(sock, self.fp.detach(), watch) if watch else None
+        self._incoming = begun or (Incoming(sock, watch) if watch else None)
         if self._incoming:
+            self._incoming.put_back(early, self.fp.detach())
             self.fp = io.BufferedReader(self._incoming)
 
     def _read_status(self) -> tuple[str, int, str]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
+from urllib3.util import parse_url
 
+from aihub_runner.aihub import quick
 from aihub_runner.aihub.connection import Connection
-from aihub_runner.aihub.response import FinalResponse
+from aihub_runner.aihub.response import Answer, FinalResponse, Watch
 from aihub_runner.errors import InputError
 from aihub_runner.model import Secret
 from aihub_runner.spec.model import is_this_machine
@@ -56,12 +59,12 @@ class _Adapter(HTTPAdapter):
     A session has one root, so that the pool of connections is looked up, and its certificates are checked, only once.
     """
 
-    _pool: Any = None
+    pool: Any = None
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        if self._pool is None:
-            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
-        return self._pool
+        if self.pool is None:
+            self.pool = super().get_connection_with_tls_context(*args, **kwargs)
+        return self.pool
 
     def cert_verify(self, conn: Any, *args: Any, **kwargs: Any) -> None:
         if not getattr(conn, "is_verifying", False):
@@ -91,24 +94,47 @@ def _with_final_responses(pool: Any) -> Any:
     return type(pool.__name__, (pool,), {"ConnectionCls": connection})
 
 
+class _Prepared(NamedTuple):
+    """The headers of a PUT but for the length, as a mapping and as bytes, and the path of the root."""
+
+    headers: Mapping[str, str]
+    lines: bytes
+    path: str
+
+
 class Session(requests.Session):
     """Looks at no `Location`: redirects are not followed, and one that cannot be read must not look like a bug."""
 
-    _prepared: requests.PreparedRequest | None = None
+    _prepared: _Prepared | None = None
 
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return nothing, wherever the answer points to."""
-
-    def put_file(self, url: str, data: Any, **how: Any) -> requests.Response:
-        """PUT a file to a URL that needs no more quoting. Prepare the headers once: that takes longer than sending."""
+    def _prepare(self, root: str) -> _Prepared:
+        """Prepare the headers of a PUT once: that takes longer than to send it."""
         if self._prepared is None or self.cookies:
-            self._prepared = self.prepare_request(requests.Request("PUT", url, {"Content-Type": FILE_TYPE}, data=b""))
+            headers = self.prepare_request(requests.Request("PUT", root, {"Content-Type": FILE_TYPE}, data=b"")).headers
+            del headers["Content-Length"]
+            place = parse_url(root)
+            lines = [f"Host: {place.netloc}", *(f"{name}: {value}" for name, value in headers.items())]
+            self._prepared = _Prepared(headers, "\r\n".join(lines).encode("latin-1"), place.path or "")
+        return self._prepared
+
+    def put_over_new(self, root: str, path: str, body: Any, **how: Any) -> requests.Response:
+        """PUT a body to a path under a root, both quoted, perhaps over a new connection or through a proxy."""
         request = requests.PreparedRequest()
-        request.method, request.url, request.body = "PUT", url, data
-        request.headers = self._prepared.headers.copy()
-        request.headers["Content-Length"] = str(len(data))
-        adapter = self.get_adapter(url)
+        request.method, request.url, request.body = "PUT", root + path, body
+        request.headers = CaseInsensitiveDict(self._prepare(root).headers)
+        request.headers["Content-Length"] = str(len(body))
+        adapter = self.get_adapter(root)
         return adapter.send(request, stream=True, verify=self.verify or False, proxies=self.proxies, **how)
+
+    def put_over_open(self, root: str, path: str, body: Any, watch: Watch) -> Answer | None:
+        """PUT a body over an open connection; see `quick.put`. Return None, with nothing sent, if none is."""
+        pool = getattr(self.get_adapter(root), "pool", None)
+        if pool is None or (self.proxies and not root.startswith("https:")):  # a proxy wants the whole address
+            return None
+        prepared = self._prepare(root)
+        target = (prepared.path + path).encode()
+        head = b"PUT %b HTTP/1.1\r\n%b\r\nContent-Length: %d\r\n\r\n" % (target, prepared.lines, len(body))
+        return quick.put(pool, head, body, watch)
 
 
 def open_session(connection: Connection) -> Session:

@@ -13,11 +13,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import requests
-import tenacity
 import urllib3
 from pydantic import BaseModel
 
@@ -32,7 +31,7 @@ from aihub_runner.aihub.reasons import (
     read_retry_after,
     unreachable,
 )
-from aihub_runner.aihub.response import Watch, watching
+from aihub_runner.aihub.response import Answer, Watch, join, watching
 from aihub_runner.aihub.session import FILE_TYPE, Session, name_authorities, open_session
 from aihub_runner.aihub.throttle import Pace
 from aihub_runner.errors import AnswerLost, Interrupted, Refused, ServiceError, Shortage
@@ -52,7 +51,6 @@ SENT_WITHIN_S = 1000.0  # a creating request is sent within this time after its 
 # How long a response may take once the job stops. What is paid is worth a longer wait.
 GRACE_S, PAID_GRACE_S = 2.0, 5.0
 FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError)  # requests lets some of urllib3's errors through
-MAX_ANSWER_BYTES = 512 * 1_048_576
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
@@ -61,26 +59,6 @@ Body = bytes | memoryview | FileSlice | SingleUseBody | None
 
 def _ignore(*_: object) -> None:
     """Do nothing: nobody wants to know."""
-
-
-def _nothing() -> None:
-    """Do nothing: there is no connection to drop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = field(repr=False)
-    drop: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
-
-    def read(self, read: Callable[[bytes], T]) -> T:
-        """Return the parsed body. If it does not match the request, drop its connection."""
-        try:
-            return read(self.body)
-        except schemas.Unreadable:
-            self.drop()
-            raise
 
 
 class Transport:
@@ -100,6 +78,7 @@ class Transport:
         self.stop = stop or threading.Event()
         self.secrets = (connection.token, *connection.secrets)
         self.clock_offset_s = 0.0
+        self._date = ""
         self.may_create = True
         self.on_retry: Callable[[ServiceError | Shortage, float], None] = _ignore
         self._make_session = make_session
@@ -163,34 +142,50 @@ class Transport:
                 raise Interrupted("interrupted")
             check()
             grace_s = PAID_GRACE_S if isinstance(body, SingleUseBody) else GRACE_S
-            with (
-                watching(Watch(self.stop, grace_s)),
-                self._begin(session or self._session, method, path, params, body, content_type) as response,
-            ):
-                connection = getattr(response.raw, "connection", None)  # the pool gets it back once the body is read
-                content = self._hide(response, _read_body(response))
-                drop = connection.close if connection is not None else _nothing
-                answer = Answer(response.status_code, dict(response.headers), content, drop)
+            watch, session = Watch(self.stop, grace_s), session or self._session
+            with watching(watch):
+                answer = session.put_over_open(self.connection.root, path, body, watch) if method == "PUT" else None
+                answer = answer or self._exchange(session, method, path, params, body, content_type)
+                answer = self._hide(answer)
         self._reached = True
-        self._learn_time(response.headers.get("Date"))
+        self._learn_time(answer.headers)
         self._keep_pace(answer)
         return answer
+
+    def _exchange(
+        self, session: Session, method: str, path: str, params: Mapping[str, Any] | None, body: Any, content_type: str
+    ) -> Answer:
+        with self._begin(session, method, path, params, body, content_type) as response:
+            connection = getattr(response.raw, "connection", None)  # the pool gets it back once the body is read
+            content = join(response.iter_content(1 << 18))
+            drop = connection.close if connection is not None else lambda: None
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.status_code, headers, content, drop)
 
     def _begin(
         self, session: Session, method: str, path: str, params: Mapping[str, Any] | None, body: Any, content_type: str
     ) -> requests.Response:
         """Send a request, and return its response, of which only the head was read."""
-        url = self.connection.root + path
         timeout = (self.connection.connect_timeout_s, self.connection.read_timeout_s)
         if method == "PUT":
-            return session.put_file(url, body, timeout=timeout)
+            return session.put_over_new(self.connection.root, path, body, timeout=timeout)
         headers = {"Content-Type": content_type} if body is not None else {}
-        return session.request(method, url, params, body, headers, timeout=timeout, allow_redirects=False, stream=True)
+        return session.request(
+            method,
+            self.connection.root + path,
+            params,
+            body,
+            headers,
+            timeout=timeout,
+            allow_redirects=False,
+            stream=True,
+        )
 
-    def _hide(self, response: requests.Response, body: bytes) -> bytes:
-        if response.status_code < 300:
-            return body
-        return schemas.hide_secrets(body.decode(errors="replace"), self.secrets).encode()
+    def _hide(self, answer: Answer) -> Answer:
+        if answer.status < 300:
+            return answer
+        body = schemas.hide_secrets(answer.body.decode(errors="replace"), self.secrets).encode()
+        return replace(answer, body=body)
 
     def _keep_pace(self, answer: Answer) -> None:
         if answer.status in PRESSED:
@@ -198,52 +193,48 @@ class Transport:
         else:
             self._pace.succeed()
 
-    def _learn_time(self, date: str | None) -> None:
-        time_s = read_date(date or "")
+    def _learn_time(self, headers: Mapping[str, str]) -> None:
+        date = headers.get("date", "")
+        if date == self._date:  # of this second, as most are where there are many
+            return
+        self._date, time_s = date, read_date(date)
         if time_s is not None and time_s > 0:
             self.clock_offset_s = time_s - time.time()
 
     def repeat(self, what: str, act: Callable[[], T]) -> T:
         """Repeat an action until it succeeds, fails for good, or runs out of attempts."""
-
-        def wait_s(attempt: tenacity.RetryCallState) -> float:
-            error = attempt.outcome.exception() if attempt.outcome else None
-            asked = error.retry_after_s if isinstance(error, ServiceError) else None
-            grown = self.connection.retry_wait_s * 2 ** (attempt.attempt_number - 1)
-            return min(MAX_WAIT_S, asked if asked is not None else grown * random.uniform(0.75, 1.25))
-
-        def tried_enough(attempt: tenacity.RetryCallState) -> bool:
-            error = attempt.outcome.exception() if attempt.outcome else None
-            if (
-                isinstance(error, ServiceError) and error.status == 429
-            ):  # the service asks for patience, it has not failed
-                return self.stop.is_set() or (attempt.seconds_since_start or 0.0) >= MAX_PATIENCE_S
-            limit = ATTEMPTS if self._reached else ATTEMPTS_UNREACHED
-            return self.stop.is_set() or attempt.attempt_number >= limit or not self._may_retry()
-
-        def once() -> T:
+        begun_s, attempt = time.monotonic(), 1
+        while True:
             try:
-                return act()
-            except FAILURES as error:
-                if shortage := find_shortage(error) or probe_shortage():
-                    raise shortage from None
-                authorities = name_authorities(self._session)
-                raise unreachable(what, self.connection.root, authorities, error) from None
+                return self._explain(what, act)
+            except (ServiceError, Shortage) as error:
+                if not error.transient or self._tried_enough(error, attempt, time.monotonic() - begun_s):
+                    raise
+                wait_s = self._wait_s(error, attempt)
+                with suppress(Exception):  # whoever listens must not end the work, or be taken for a fault of a file
+                    self.on_retry(error, wait_s)
+                self.stop.wait(wait_s)
+                attempt += 1
 
-        return tenacity.Retrying(
-            stop=tried_enough,
-            wait=wait_s,
-            sleep=tenacity.sleep_using_event(self.stop),
-            before_sleep=self._tell_of_retry,
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ServiceError | Shortage) and e.transient),
-            reraise=True,
-        )(once)
+    def _explain(self, what: str, act: Callable[[], T]) -> T:
+        """Do an action. Raises a ServiceError or Shortage for what the HTTP stack raises."""
+        try:
+            return act()
+        except FAILURES as error:
+            if shortage := find_shortage(error) or probe_shortage():
+                raise shortage from None
+            raise unreachable(what, self.connection.root, name_authorities(self._session), error) from None
 
-    def _tell_of_retry(self, attempt: tenacity.RetryCallState) -> None:
-        error = attempt.outcome.exception() if attempt.outcome else None
-        if isinstance(error, ServiceError | Shortage) and attempt.next_action:
-            with suppress(Exception):  # whoever listens must not end the work, or be taken for a fault of a file
-                self.on_retry(error, attempt.next_action.sleep)
+    def _wait_s(self, error: ServiceError | Shortage, attempt: int) -> float:
+        asked = error.retry_after_s if isinstance(error, ServiceError) else None
+        grown = self.connection.retry_wait_s * 2 ** (attempt - 1)
+        return min(MAX_WAIT_S, asked if asked is not None else grown * random.uniform(0.75, 1.25))
+
+    def _tried_enough(self, error: ServiceError | Shortage, attempt: int, took_s: float) -> bool:
+        if isinstance(error, ServiceError) and error.status == 429:  # the service asks for patience, it has not failed
+            return self.stop.is_set() or took_s >= MAX_PATIENCE_S
+        limit = ATTEMPTS if self._reached else ATTEMPTS_UNREACHED
+        return self.stop.is_set() or attempt >= limit or not self._may_retry()
 
     def ask(self, read: Callable[[bytes], T], path: str, params: Mapping[str, Any] | None = None) -> T:
         """GET and parse a response. If `read` raises Unreadable, the request is repeated."""
@@ -321,16 +312,6 @@ class Transport:
 def _awake_and_asleep_s() -> float:
     """Return seconds by a clock that cannot be set, and that also counts while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-def _read_body(response: requests.Response) -> bytes:
-    chunks, size = [], 0
-    for chunk in response.iter_content(1 << 18):
-        size += len(chunk)
-        if size > MAX_ANSWER_BYTES:
-            raise requests.exceptions.ContentDecodingError(f"a response of more than {MAX_ANSWER_BYTES} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def accept(answer: Answer, what: str) -> Answer:
