@@ -239,6 +239,16 @@ def test_state_that_is_no_file_ends_with_5(filled: Project, command: str, kind: 
     assert filled.fake.journal == []
 
 
+@pytest.mark.parametrize("kind", ["journal", "wal", "shm"])
+@pytest.mark.parametrize("command", ["status", "apply"])
+def test_fifo_beside_the_state_ends_with_5(filled: Project, command: str, kind: str) -> None:
+    filled.apply()
+    os.mkfifo(filled.folder / f"job.state.db-{kind}")
+    outcome = filled.run(command)
+    assert outcome.code == 5, outcome.text
+    assert f"job.state.db-{kind}: is a pipe, a device or a folder, not a file" in outcome.err
+
+
 def test_fifo_in_place_of_a_result_is_an_edit_for_apply_and_status(filled: Project) -> None:
     filled.apply()
     for name in ("documents.jsonl", "fields.jsonl"):

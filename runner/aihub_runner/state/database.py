@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib import resources
 from itertools import islice
 from pathlib import Path
@@ -160,6 +161,14 @@ def _configure(db: sqlite3.Connection, *, write: bool) -> None:
         db.execute("PRAGMA synchronous = FULL")
 
 
+def _check_companions(path: Path) -> None:
+    """Raise StateError for a pipe or a device in place of SQLite's own files: it would wait for ever."""
+    for part in (path.with_name(f"{path.name}-{kind}") for kind in ("journal", "wal", "shm")):
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(part.stat().st_mode):
+                raise StateError(f"{part.name}: is a pipe, a device or a folder, not a file", "remove it")
+
+
 def _roll_back(path: Path) -> None:
     """Roll back what a killed process left half-written. Until then, a read-only connection cannot read."""
     journal = path.with_name(f"{path.name}-journal")
@@ -257,6 +266,7 @@ class Database:
         self.is_writable = write
         self.is_new = not path.exists() or path.stat().st_size == 0
         try:
+            _check_companions(path)
             with _explained(path):
                 _roll_back(path)
                 self._db = _open(path, write=write)
