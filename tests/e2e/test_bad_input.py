@@ -135,7 +135,7 @@ def test_state_of_another_root_ends_with_2_and_names_the_root_to_set(filled: Pro
     for command in (["report"], ["results"], ["status"], ["diff", "--version", "1", "--version", "2"], ["apply"]):
         outcome = filled.run(*command)
         assert outcome.code == 2
-        assert f"hint: set AIHUB_API_ROOT={root}; to start anew, pass --state" in outcome.err
+        assert f"hint: set AIHUB_API_ROOT={root}; to start over, pass --state" in outcome.err
 
 
 def test_lock_file_is_no_spec_and_is_passed_over(filled: Project) -> None:

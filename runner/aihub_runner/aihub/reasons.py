@@ -106,7 +106,7 @@ def _describe_certificate(place: str, authorities: str, error: Exception) -> tup
             )
         if isinstance(cause, ssl.SSLError) and cause.reason in NO_TLS and not _is_of_proxy(error):
             return (
-                f"{place} speaks plain HTTP, where https was expected",
+                f"{place} speaks plain HTTP, but https was expected",
                 "check scheme and port in AIHUB_API_ROOT",
             )
     return None

@@ -31,7 +31,7 @@ def check_root(job: Job, state: State) -> None:
         )
         raise InputError(
             f"{state.path.name}: created for the root {root}, not {job.target.root}",
-            f"{hint}; to start anew, pass --state with another path",
+            f"{hint}; to start over, pass --state with another path",
         )
 
 
@@ -120,12 +120,12 @@ def entries_to_import(job: Job, state: State | None) -> list[Entry]:
     if state is None:
         return [entry for entry in locked if entry.target == target]
     entries = {(entry.identity, entry.run_id): entry for entry in [*state.load_pending(), *locked]}  # twins are two
-    told = {identity for identity, run_id in entries if run_id}
+    with_run = {identity for identity, run_id in entries if run_id}
     dismissed = state.load_dismissed()
     wanted = [
         entry
         for (identity, run_id), entry in entries.items()
-        if (run_id or entry.tag) not in dismissed and (run_id or identity not in told)
+        if (run_id or entry.tag) not in dismissed and (run_id or identity not in with_run)
     ]
     return _new_entries(state, wanted, target)
 

@@ -142,7 +142,7 @@ def _check_context(client: AIHub, job: Job | None) -> Found:
     if context or (job and not job.lacks_context):
         return where
     return Check(
-        "context", "warning", where, "set context in the spec, or AIHUB_CONTEXT, unless that account shall pay"
+        "context", "warning", where, "set context in the spec, or AIHUB_CONTEXT, unless that account should pay"
     )
 
 

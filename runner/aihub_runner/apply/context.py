@@ -58,8 +58,8 @@ class Context:
     """What the tasks share.
 
     `going` holds the runs in flight (rows), `started` those that this apply started, and `unrecorded` those of them
-    that are not committed yet. `starting` holds the shards that wait for room for a run. `aside` and `changed` say what
-    was found out about files while they were sent.
+    that are not committed yet. `starting` holds the shards that wait for room for a run. `skipped` and `changed` say
+    what was found out about files while they were sent.
     """
 
     def __init__(self, job: Job, state: State, engine: Engine, reporter: Reporter, ground: Ground) -> None:
@@ -71,7 +71,7 @@ class Context:
         self.going: set[int] = set()
         self.started: set[int] = set()
         self.unrecorded: list[RunInfo] = []
-        self.aside: dict[str, SkippedFile] = {}
+        self.skipped: dict[str, SkippedFile] = {}
         self.changed: dict[str, tuple[int, str]] = {}
         self.bad_disks: set[int] = set()
         self.halted = False

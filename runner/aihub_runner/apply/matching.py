@@ -64,7 +64,7 @@ def inspect_entries(client: AIHub, entries: Sequence[Entry], known: Collection[s
 
 
 def _hidden(found: Inspected) -> Inspected:
-    return replace(found, is_gone=False, why=f"run {found.entry.run_id} answered 404, but is listed")
+    return replace(found, is_gone=False, why=f"run {found.entry.run_id} returned 404, but is listed")
 
 
 def _list_twice(client: AIHub, others: Collection[str], missing: Collection[str]) -> set[str]:

@@ -87,7 +87,7 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
             work = _record_plan(state, prepared.plan)
             done = _work(opened, work, executor, prepared)
             _record_again(job, state, work, is_begun=False)
-            notes = _tell_of_others(state, client, done, stop)
+            notes = _note_other_runs(state, client, done, stop)
             job = look_for_damage(job, state, among=job.damaged)
             scan = _as_sent(scan, done)
             report, late = _finish(job, state, scan, notes)
@@ -158,7 +158,7 @@ def _fit_limits(job: Job, work: Sequence[Work], reporter: Reporter) -> tuple[int
     return uploads, requests
 
 
-def _tell_of_others(state: State, client: AIHub, done: Context, stop: Event) -> list[str]:
+def _note_other_runs(state: State, client: AIHub, done: Context, stop: Event) -> list[str]:
     """Return a note for each run on our batches that this state does not know: it may have been paid twice."""
     if not done.started or stop.is_set():
         return []
@@ -336,14 +336,14 @@ def _record_plan(state: State, plan: Plan) -> list[Work]:
 def _as_sent(scan: Scan, done: Context) -> Scan:
     """Return the scan, corrected by what was found while the files were sent."""
     sources = {source.path: source for source in scan.sources}
-    for path in done.aside:
+    for path in done.skipped:
         sources.pop(path, None)
     for path in done.changed.keys() & sources.keys():  # a changed file may have been skipped later
         size, digest = done.changed[path]
         sources[path] = replace(sources[path], size=size, digest=digest)
-    aside = {item.path: item for item in scan.skipped} | done.aside
-    ordered = tuple(sorted(aside.values(), key=lambda item: item.path))
-    identity = "" if done.aside or done.changed else scan.identity
+    skipped = {item.path: item for item in scan.skipped} | done.skipped
+    ordered = tuple(sorted(skipped.values(), key=lambda item: item.path))
+    identity = "" if done.skipped or done.changed else scan.identity
     return replace(scan, sources=tuple(sources.values()), skipped=ordered, identity=identity)
 
 

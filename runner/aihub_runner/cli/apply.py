@@ -27,22 +27,25 @@ from aihub_runner.system import interrupt
     LOCK_FILE,
     VERBOSE,
     option("--yes", is_flag=True, help="Start paid runs without asking."),
-    option("--retry-failed", is_flag=True, help="Run failed runs again, which is paid, and retry refused files."),
-    option("--again", is_flag=True, help="Run everything again. All of it is paid again."),
+    option("--retry-failed", is_flag=True, help="Run failed runs again (paid again), and retry refused files."),
+    option("--again", is_flag=True, help="Run everything again, and pay for all of it again."),
     option(
         "--adopt", is_flag=True, help="Import existing runs from the service when the state and lock files are gone."
     ),
     option("--refetch", is_flag=True, help="Fetch all results again, and overwrite edited files."),
     option("--wait-for-review", is_flag=True, help="Wait for runs that need a person's review."),
     option(
-        "--wait-timeout", "wait_timeout_s", type=Duration(), help="Stop waiting for runs after, say, 90s, 10m or 2h."
+        "--wait-timeout",
+        "wait_timeout_s",
+        type=Duration(),
+        help="Stop waiting for runs after this time, such as 90s, 10m or 2h.",
     ),
     option(
         "--lock-timeout",
         "lock_timeout_s",
         type=Duration(),
         default=0.0,
-        help="Wait this long for another apply to end.",
+        help="Wait up to this time for another apply to end.",
     ),
     option("--max-runs", type=click.IntRange(min=0), metavar="N", help="Refuse to start more than N runs."),
     example="runner apply invoices.aihub.toml --max-runs 5",

@@ -245,7 +245,7 @@ def make_plan(
     work = _finish(shards, goal, {source.path: source for source in sources})
     work += _rerun(shards, goal, pending, settings_of or {})
     members, dissolved, reopened = _reopen(shards, goal, pending)
-    past = _tell_past(shards)
+    past = _describe_past(shards)
     known = {path for path, _ in past}
     notes = _same_content(shards, pending.values(), known)
     new = group_sources(pending.values(), goal.files_per_batch)
@@ -366,7 +366,7 @@ def _refresh(shard: Shard, pending: Mapping[str, Source]) -> tuple[Member, ...]:
     return tuple(kept)
 
 
-def _tell_past(shards: Iterable[Shard]) -> dict[tuple[str, str], str]:
+def _describe_past(shards: Iterable[Shard]) -> dict[tuple[str, str], str]:
     """Return the past of each recorded (path, identity): only what was run can be run again."""
     past: dict[tuple[str, str], str] = {}
     for shard in shards:

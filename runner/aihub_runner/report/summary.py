@@ -274,7 +274,7 @@ def render_files(scan: Scan, idle: Sequence[str], *, verbose: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What applying would do. `spec` is the path as given; `place` says where, and whose units are spent."""
+    """What applying would do. `spec` is the path as given; `place` says where, and whose units runs spend."""
 
     spec: str
     app: str

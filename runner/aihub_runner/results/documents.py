@@ -45,7 +45,7 @@ def update_documents(found: Found) -> None:
     with state.transaction():
         state.record_made_from(DOCUMENTS, made_from)
         state.record_output(DOCUMENTS_NAME, digest)
-        warnings = dict.fromkeys(text for texts in pieces.odd.values() for text in texts)
+        warnings = dict.fromkeys(text for texts in pieces.warnings.values() for text in texts)
         state.record_warnings(DOCUMENTS, list(warnings)[:MAX_WARNINGS])
     note_written(found.folder, {DOCUMENTS_NAME: digest})
     pieces.sizes[DOCUMENTS_NAME] = digest, _LOOKS, pieces.sizes[DOCUMENTS_NAME][2]
@@ -54,8 +54,8 @@ def update_documents(found: Found) -> None:
 
 def _weave(found: Found, file: File) -> Pieces:
     """Write the lines: those of unchanged files are copied from the file as it was, the others are rendered."""
-    old, forms, odd, heard = load_pieces(found.folder, DOCUMENTS), Forms(), dict[int, list[str]](), list[str]()
-    read = replace(found, tell=heard.append).reader()
+    old, forms, warnings, new = load_pieces(found.folder, DOCUMENTS), Forms(), dict[int, list[str]](), list[str]()
+    read = replace(found, warn=new.append).reader()
     source = old.open_source(DOCUMENTS_NAME, _LOOKS, found.folder)
     known = old.positions() if source else {}
     with closing(Weaver(file.write, source)) as weaver:
@@ -65,17 +65,17 @@ def _weave(found: Found, file: File) -> Pieces:
                 weaver.copy(position, number)
                 for place in range(number):
                     forms.add(old.forms[old.form_of[position + place]])
-                    if position + place in old.odd:
-                        odd[start + place] = old.odd[position + place]
+                    if position + place in old.warnings:
+                        warnings[start + place] = old.warnings[position + place]
                 continue
             documents = [*read(found.chosen[start])]
             weaver.add(b"".join(map(render_document, documents)))
             forms.add(form_of(documents))
-            if heard:
-                odd[start] = heard.copy()
-                heard.clear()
+            if new:
+                warnings[start] = new.copy()
+                new.clear()
         weaver.flush()
-    return Pieces(found.keys(), {DOCUMENTS_NAME: ("", _LOOKS, weaver.sizes)}, [*forms.numbers], forms.of, odd)
+    return Pieces(found.keys(), {DOCUMENTS_NAME: ("", _LOOKS, weaver.sizes)}, [*forms.numbers], forms.of, warnings)
 
 
 def is_edited(state: State, folder: Path) -> bool:
@@ -144,7 +144,7 @@ class Tally:
 
 
 def tally_documents(state: State, shards: Iterable[Shard], scan: Scan, goal: Goal) -> Tally:
-    """Count what the newest results of each file hold, and what is amiss with them."""
+    """Count what the newest results of each file hold, and what is wrong with them."""
     members = {run.id: shard.members for shard in shards for run in shard.runs}
     by_run: dict[int, list[Chosen]] = {}
     for choice in choose_runs(shards, scan, goal):

@@ -61,7 +61,7 @@ def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) 
         error if isinstance(error, Shortage) else ResultsError(error.message, error.hint) for error in errors.values()
     ]
     with state.transaction():
-        state.record_warnings(TABLES, packets.odd[:MAX_WARNINGS])
+        state.record_warnings(TABLES, packets.warnings[:MAX_WARNINGS])
         state.record_table_errors(refused)
         state.record_made_from(TABLES, "" if broken else made_from)
     note_written(folder, {path: written.digest for path, written in _load_record(state).items()})
@@ -74,17 +74,17 @@ class _Packets:
     """The number of cross-class fields, the warnings about them, and the runs that have neither."""
 
     cases: int
-    odd: list[str]
+    warnings: list[str]
     plain_runs: frozenset[str]
 
 
 def _survey_packets(found: Found, plain: Collection[str]) -> _Packets:
-    odd: dict[str, None] = {}
-    cases = Counter(run for run, _ in replace(found, tell=lambda text: odd.setdefault(text)).cases(plain))
+    warnings: dict[str, None] = {}
+    cases = Counter(run for run, _ in replace(found, warn=lambda text: warnings.setdefault(text)).cases(plain))
     runs = found.run_keys()
     # A warning names no run by its key: then no other run counts as plain.
-    still = (key for run, key in runs.items() if key in plain or not (odd or run in cases))
-    return _Packets(cases.total(), list(odd), frozenset(still))
+    still = (key for run, key in runs.items() if key in plain or not (warnings or run in cases))
+    return _Packets(cases.total(), list(warnings), frozenset(still))
 
 
 def _gather_forms(found: Found) -> list[Form]:

@@ -34,19 +34,19 @@ class Pieces:
 
     `keys` identify what each piece was made from. `sizes` has for each output its digest, what its pieces look like,
     and their sizes in bytes, after that of the header. `forms` are the distinct forms of files, `form_of` says which
-    one each file has. `odd` has the warnings about files. `plain_runs` have no fields of packets.
+    one each file has. `warnings` are about files, by position. `plain_runs` have no fields of packets.
     """
 
     keys: Sequence[str] = ()
     sizes: dict[str, tuple[str, str, Sequence[int]]] = field(default_factory=dict)
     forms: list[Form] = field(default_factory=list)
     form_of: list[int] = field(default_factory=list)
-    odd: dict[int, list[str]] = field(default_factory=dict)
+    warnings: dict[int, list[str]] = field(default_factory=dict)
     plain_runs: frozenset[str] = frozenset()
 
     def save(self, folder: Path, kind: str) -> None:
         """Write the record. Errors are ignored: without it, the next outputs are rendered again."""
-        parts = [self.keys, self.sizes, self.forms, self.form_of, list(self.odd.items()), sorted(self.plain_runs)]
+        parts = [self.keys, self.sizes, self.forms, self.form_of, list(self.warnings.items()), sorted(self.plain_runs)]
         body = json.dumps([VERSION, *parts], separators=(",", ":")).encode()
         with suppress(RunnerError, OSError):
             write_file(_path(folder, kind), [hashlib.sha256(body).hexdigest().encode(), b"\n", body])
@@ -75,9 +75,9 @@ def load_pieces(folder: Path, kind: str) -> Pieces:
     try:
         digest, _, body = read_regular(_path(folder, kind)).partition(b"\n")
         if digest.decode() == hashlib.sha256(body).hexdigest():
-            version, keys, sizes, forms, form_of, odd, plain = json.loads(body)
+            version, keys, sizes, forms, form_of, warnings, plain = json.loads(body)
             if version == VERSION:
-                return Pieces(keys, sizes, [*map(_as_form, forms)], form_of, dict(odd), frozenset(plain))
+                return Pieces(keys, sizes, [*map(_as_form, forms)], form_of, dict(warnings), frozenset(plain))
     except (OSError, ValueError, RunnerError):
         pass
     return Pieces()

@@ -45,10 +45,10 @@ def extract(found: Found, request: Request, file: File) -> tuple[int, list[str]]
         )
     if request.since_s:
         found = replace(found, chosen=[choice for choice in found.chosen if _ended_s(choice) >= request.since_s])
-    odd: dict[str, None] = {}
-    found = replace(found, tell=lambda text: odd.setdefault(text))
+    warnings: dict[str, None] = {}
+    found = replace(found, warn=lambda text: warnings.setdefault(text))
     if request.table == NESTED:
-        return _write_documents(request.filter.documents(found.documents()), file), list(odd)
+        return _write_documents(request.filter.documents(found.documents()), file), list(warnings)
     table, parts = _TABLES[request.table](found, request.filter)
     sink = open_sink(request.format, file, table)
     try:
@@ -59,7 +59,7 @@ def extract(found: Found, request: Request, file: File) -> tuple[int, list[str]]
         sink.close()
     finally:
         sink.drop()
-    return written, list(odd)
+    return written, list(warnings)
 
 
 def _write_documents(documents: Iterable[Document], file: File) -> int:

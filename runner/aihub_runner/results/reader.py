@@ -78,12 +78,12 @@ def find_damaged(
 class _Pages:
     """Raw pages, with a cache of those used last. Raises ResultsError if a page is missing or changed.
 
-    `tell` is called for each value that is invalid JSON, and is replaced.
+    `warn` is called for each value that is invalid JSON, and is replaced.
     """
 
-    def __init__(self, folder: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
         self._folder = folder
-        self._tell = tell
+        self._warn = warn
         self._kept: dict[str, tuple[int, RawPage]] = {}
 
     def file(self, page: Page, position: int, choice: Chosen) -> Mapping[str, Any]:
@@ -102,7 +102,7 @@ class _Pages:
             raw = self._load(page, hint)
             value = read(raw)
             for place, found in settle(value) if raw.is_odd else ():
-                self._tell(_describe_odd(what, value, place, found))
+                self._warn(_describe_odd(what, value, place, found))
             return value
         except (OSError, ValueError, IndexError, RecursionError) as error:
             raise ResultsError(f"{page.path}: is missing or damaged", hint) from error
@@ -120,7 +120,7 @@ class _Pages:
         return self._kept[path][1]
 
 
-def _hear_nothing(_: str) -> None:
+def _ignore_warning(_: str) -> None:
     pass
 
 
@@ -154,7 +154,7 @@ class Found:
     folder: Path
     damaged: frozenset[str] = frozenset()
     kept: Mapping[tuple[str, str], Sequence[Document]] = field(default_factory=dict)
-    tell: Callable[[str], None] = field(default=_hear_nothing)  # called with a warning for invalid JSON
+    warn: Callable[[str], None] = field(default=_ignore_warning)  # called with a warning for invalid JSON
     _known: list[tuple[str, list[str], dict[str, str]]] = field(
         default_factory=list, init=False
     )  # what `_digests` found
@@ -198,7 +198,7 @@ class Found:
 
     def reader(self) -> Callable[[Chosen], Iterable[Document]]:
         """Return a function that loads the documents of a file. Files of one page should be read in order."""
-        pages = _Pages(self.folder, self.tell)
+        pages = _Pages(self.folder, self.warn)
 
         def read(choice: Chosen) -> Iterable[Document]:
             place = self.state.find_answer(choice.run.id, self.include, choice.member.name)
@@ -224,7 +224,7 @@ class Found:
         Every page of a run repeats these fields, so a page with the same ones as the page before adds nothing.
         Raises ResultsError if pages are missing.
         """
-        pages = _Pages(self.folder, self.tell)
+        pages = _Pages(self.folder, self.warn)
         for run in self._runs():
             if self.run_keys()[run.remote_id or ""] in without:
                 continue

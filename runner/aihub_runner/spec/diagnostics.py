@@ -100,7 +100,7 @@ def find_secrets(content: Any, known: Collection[Key], key: Key = ()) -> Iterato
         hint = "remove it, rotate the secret, and set AIHUB_API_KEY or an AIHUB_SECRET_… variable instead"
         if key[:3] == ("run", "keys", "custom"):
             hint = "remove it, rotate the secret, and name its alias in the vault under [run.keys.secret]"
-        yield Mistake(key, f"{key[-1]!r} looks like a secret, a spec is committed", hint)
+        yield Mistake(key, f"{key[-1]!r} looks like a secret, and specs are committed", hint)
     elif isinstance(content, dict):
         for name, value in content.items():
             yield from find_secrets(value, known, (*key, name))

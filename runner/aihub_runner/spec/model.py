@@ -89,7 +89,7 @@ def _check_files(patterns: tuple[str, ...]) -> tuple[str, ...]:
 
 def _check_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
     if (length := sum(map(len, tags))) > TAGS_LENGTH:
-        raise ValueError(f"are too long, {length} characters together, at most {TAGS_LENGTH}")
+        raise ValueError(f"are too long, {length} characters in total, at most {TAGS_LENGTH}")
     if any(tag.startswith(OWN_TAG) for tag in tags):
         raise ValueError(f"must not begin with {OWN_TAG}, which is reserved")
     return tags
@@ -166,7 +166,7 @@ class Run:
     output_workspace: str | None = key(TEXT, None, "Workspace for the output of runs.")
     output_dir: str | None = key(TEXT, None, "Folder of a connected drive for the output of runs.")
     tags: tuple[str, ...] = key(
-        listed(TEXT, _check_tags), (), f"Tags for runs, at most {TAGS_LENGTH} characters together."
+        listed(TEXT, _check_tags), (), f"Tags for runs, at most {TAGS_LENGTH} characters in total."
     )
     keys: Keys = key(table(Keys), Keys())
     generate_post_process_pdf: bool = key(flag(), False, "Generate a PDF of each document. Implies `source`.")
@@ -248,7 +248,9 @@ class Spec:
         description="A pattern or a list of patterns, relative to the spec. See Patterns.",
     )
     allow_empty: bool = key(
-        flag(), False, "Allow a pattern of `files` to match nothing after it matched files. Else the exit code is 3."
+        flag(),
+        False,
+        "Allow a pattern of `files` to match nothing after it matched files. Otherwise the exit code is 3.",
     )
     app_name: str | None = key(TEXT, None, "Name of the app. Or set `app_id` or `deployment_id`.")
     app_id: str | None = key(TEXT, None, "Id of the app.")
@@ -259,7 +261,7 @@ class Spec:
     context: str | None = key(
         string(check_context),
         None,
-        'The IB-Context: the account whose units are spent. `""` is the community account. Default: AIHUB_CONTEXT.',
+        'The IB-Context: the account that pays. `""` is the community account. Default: AIHUB_CONTEXT.',
     )
     workspace: str | None = key(TEXT, None, "Workspace for the batches.")
     run: Run = key(table(Run), Run())

@@ -26,10 +26,10 @@ _LEFT = b"interrupted: quit at once; requests in flight may have arrived; apply 
 
 
 class _Work:
-    """What a signal acts on. `asked` counts signals. `tell` is set while work has to end in order."""
+    """What a signal acts on. `asked` counts signals. `notify` is set while work has to end in order."""
 
     asked = 0
-    tell: Callable[[], None] | None = None
+    notify: Callable[[], None] | None = None
     close: Callable[[], None] | None = None
 
 
@@ -50,7 +50,7 @@ def listen() -> None:
 def _handle(number: int, frame: object) -> None:
     """Interrupt the main thread, unless work has to end in order. No `except Exception` catches KeyboardInterrupt."""
     _Work.asked += 1
-    if not _Work.tell:
+    if not _Work.notify:
         raise KeyboardInterrupt
 
 
@@ -63,8 +63,8 @@ def _watch(reader: int) -> None:
         if asked > 1:
             _leave()
         stop.set()
-        if tell := _Work.tell:
-            tell()
+        if notify := _Work.notify:
+            notify()
 
 
 def _leave() -> None:
@@ -91,15 +91,15 @@ def shown_by(close: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def ended_in_order(tell: Callable[[], None]) -> Iterator[None]:
-    """While requests are in flight, let a signal only set `stop`. `tell` shows that it was received.
+def ended_in_order(notify: Callable[[], None]) -> Iterator[None]:
+    """While requests are in flight, let a signal only set `stop`. `notify` shows that it was received.
 
     Raises KeyboardInterrupt if a signal came before.
     """
-    _Work.tell = tell
+    _Work.notify = notify
     try:
         if _Work.asked:
             raise KeyboardInterrupt
         yield
     finally:
-        _Work.tell = None
+        _Work.notify = None

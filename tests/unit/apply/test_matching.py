@@ -203,7 +203,7 @@ def inspect(hub: AIHub, router: respx.MockRouter, told: dict[str, Any] | None, l
         (RUN | {"tags": ["invoices"], "batch_id": 8}, [], False, "has another tag or another batch"),
         (RUN | {"tags": [TAG]}, [], False, "has another tag or another batch"),
         (None, [OTHER], True, ""),
-        (None, [OTHER, RUN | {"start_timestamp": 2}], False, "answered 404, but is listed"),
+        (None, [OTHER, RUN | {"start_timestamp": 2}], False, "returned 404, but is listed"),
     ],
 )
 def test_paid_run_is_gone_only_where_another_known_run_is_listed_without_it(

@@ -93,7 +93,7 @@ def test_spec_of_two_lines_has_the_documented_defaults() -> None:
             SHORT + '[results]\ninclude = ["colour"]\n',
             "invoices.toml:4: entry 1 of results.include is not 'confidence'",
         ),
-        (SHORT + f'[run]\ntags = ["{"x" * 381}"]\n', "run.tags are too long, 381 characters together, at most 380"),
+        (SHORT + f'[run]\ntags = ["{"x" * 381}"]\n', "run.tags are too long, 381 characters in total, at most 380"),
         (SHORT + '[run]\ntags = ["aihub-runner:x"]\n', "run.tags must not begin with aihub-runner:"),
         (
             SHORT + '[run.webhook]\nurl = "http://example.com"\n',

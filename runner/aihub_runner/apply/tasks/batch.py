@@ -280,12 +280,12 @@ def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
     """List a batch, delete surplus files that this job sent, and compare names and sizes."""
     try:
         listed = _list(client, step.remote_id)
-        unknown_batches = sorted(listed.keys() - step.sizes.keys())
-        _check_strangers(step, unknown_batches)
-        if unknown_batches and step.name and client.get_batch(step.remote_id).name != step.name:
+        surplus = sorted(listed.keys() - step.sizes.keys())
+        _check_foreign_files(step, surplus)
+        if surplus and step.name and client.get_batch(step.remote_id).name != step.name:
             return Gone()  # its id is another's by now
-        for plain in unknown_batches:
-            client.delete_file(step.remote_id, listed[plain].name)
+        for name in surplus:
+            client.delete_file(step.remote_id, listed[name].name)
         listed = _wait_until_right(client, step, listed)
     except ServiceError as error:
         if error.status == 404 and is_gone(client, step):
@@ -307,7 +307,7 @@ def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
     return Checked(missing, modified, _elders(batches, step), is_claimed)
 
 
-def _check_strangers(step: CheckBatch, names: list[str]) -> None:
+def _check_foreign_files(step: CheckBatch, names: list[str]) -> None:
     """Raise ServiceError where a batch holds files that this job did not send: never delete those."""
     foreign = [name for name in names if name not in step.sent]
     if foreign:

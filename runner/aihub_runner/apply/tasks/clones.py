@@ -255,7 +255,7 @@ def record_twin(context: Context, step: AwaitTwin, outcome: Outcome) -> None:
         case NotThere() | Unsure():
             why = f"batch {step.elder} of the same name is older than ours and has no run"
             if progress.claim:
-                why = f"another client claimed its run (batch {progress.claim}), which does not show"
+                why = f"another client claimed its run (batch {progress.claim}); that run is not listed"
             message = f"shard {step.shard}: {why}{f', {outcome.why}' if isinstance(outcome, Unsure) else ''}"
             command = f"{context.job.command('apply')} --adopt"
             hint = f"apply later; if no other client uses this spec, run `{command}`"

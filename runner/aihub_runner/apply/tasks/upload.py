@@ -265,7 +265,7 @@ def _skip(context: Context, step: SendFile, reason: str, detail: str) -> None:
         context.park(step.shard, ServiceError(f"{member.path}: cannot be sent again, {detail}", "apply again"))
         return
     context.reporter.emit(events.FileSkipped(member.path, member.size, reason, detail))
-    context.aside[member.path] = SkippedFile(member.path, reason, clean_text(detail))
+    context.skipped[member.path] = SkippedFile(member.path, reason, clean_text(detail))
     rest = [other for other in shard.members if other.name != member.name]
     state.record_members(step.shard, rest)
     if not rest:
