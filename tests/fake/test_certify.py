@@ -265,7 +265,7 @@ def test_certify_tells_of_what_it_made_and_counts_what_it_did_not() -> None:
 def test_certify_redacts_people_wherever_they_stand() -> None:
     with make_fake() as fake:
         hub = make_hub(fake)
-        certificate = certify_all(hub, promises_named("batch-tells-where-it-lies"))
+        certificate = certify_all(hub, promises_named("batch-has-its-path"))
         exchanges = [one for verdict in certificate.verdicts for one in verdict.exchanges]
         redaction = make_redaction(hub, fake.token, exchanges)
         assert redaction.clean("asked by fake-user, a.b@example.org") == "asked by <repo_owner>, <email>"

@@ -377,7 +377,7 @@ async def file_offset_counts_pages(call: Call, ask: Ask) -> Reply:
     return await ask(replace(call, query=_without(call, "file_offset").query + f"&file_offset={2 * offset}"))
 
 
-@difference("GET", RESULTS, "results-tell-their-run")
+@difference("GET", RESULTS, "results-have-their-run")
 async def batch_ids_in_results_are_numbers(call: Call, ask: Ask) -> Reply:
     return (await ask(call)).edited(lambda page: page | {"batch_id": int(page["batch_id"])})
 
@@ -424,7 +424,7 @@ async def deleting_nothing_is_404(call: Call, ask: Ask) -> Reply:
     )
 
 
-@difference("POST|GET", SECRETS, "secret-values-are-never-given-back")
+@difference("POST|GET", SECRETS, "secret-values-are-never-returned")
 async def secrets_are_echoed(call: Call, ask: Ask) -> Reply:
     if call.method == "POST":
         call.memory["value"] = json.loads(call.body).get("value")

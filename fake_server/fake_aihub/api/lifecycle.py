@@ -64,9 +64,9 @@ def run_phase(run: Run, now_ns: int, run_seconds: float) -> Phase:
 
 def _end_ns(run: Run, now_ns: int, run_seconds: float) -> int | None:
     script = run.script
-    for told in ("set_ns", "end_ns"):
-        if told in script:
-            return int(script[told])
+    for key in ("set_ns", "end_ns"):
+        if key in script:
+            return int(script[key])
     if script.get("hold"):
         return None
     if "after_polls" in script:

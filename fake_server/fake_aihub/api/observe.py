@@ -28,13 +28,13 @@ async def journal(service: Service, request: Request) -> Response:
     if form not in ("json", "har"):
         raise ApiError(400, "format must be json or har.")
     if form == "har":
-        told = answer(200, render_har(kept.exchanges))
+        response = answer(200, render_har(kept.exchanges))
     else:
         entries = [exchange.as_dict() for exchange in kept.exchanges]
-        told = answer(200, {"entries": entries, "is_full": kept.dropped > 0, "dropped": kept.dropped})
+        response = answer(200, {"entries": entries, "is_full": kept.dropped > 0, "dropped": kept.dropped})
     if kept.dropped:
-        told.raw_headers.append(kept.full_header())
-    return told
+        response.raw_headers.append(kept.full_header())
+    return response
 
 
 async def verify(service: Service, request: Request) -> Response:

@@ -67,8 +67,8 @@ def _check_input(service: Service, context: str, given: dict[str, Any]) -> dict[
         if service.world.get_node(context, folder) is not None:
             raise ApiError(400, "input_dir is a file.")
         return given | {"input_dir": folder}
-    told = given["batch_id"]
-    batch_id = int(told[:18]) if isinstance(told, str) else told
+    named = given["batch_id"]
+    batch_id = int(named[:18]) if isinstance(named, str) else named
     if not service.world.get_batch(context, batch_id).files:
         raise ApiError(400, f"Batch {batch_id} has no files.")
     return given | {"batch_id": batch_id}

@@ -71,7 +71,7 @@ def certify(
         signal.signal(signal.SIGTERM, before)
 
 
-def tell(text: str, *, err: bool = False) -> None:
+def say(text: str, *, err: bool = False) -> None:
     """Print a line. Output is best effort: a full disk or a closed pipe ends no work."""
     try:
         click.echo(text, err=err)
@@ -103,7 +103,7 @@ def _ask_for_runs(options: Options, yes: bool) -> Options:
     try:
         allowed = click.confirm(question, err=True)
     except click.Abort:
-        tell("\nnote: no terminal to ask on, so no run is started; pass --yes to allow runs", err=True)
+        say("\nnote: no terminal to ask on, so no run is started; pass --yes to allow runs", err=True)
         allowed = False
     return options if allowed else replace(options, max_runs=0)
 
@@ -114,13 +114,13 @@ def _check_target(hub: Hub) -> None:
     try:
         status = hub.target.send("GET", "/v2/batches", params={"limit": 1}).status
     except NoAnswer as error:
-        tell(f"error: --target: no response, {error}", err=True)
+        say(f"error: --target: no response, {error}", err=True)
         raise SystemExit(EXIT_UNREACHABLE) from None
     if status in (401, 403):
-        tell(f"error: AIHUB_API_KEY, AIHUB_CONTEXT: rejected by the target, status {status}", err=True)
+        say(f"error: AIHUB_API_KEY, AIHUB_CONTEXT: rejected by the target, status {status}", err=True)
     elif status != 200:
-        tell(f"error: --target: listing batches failed, status {status}", err=True)
-        tell("hint: pass the API root, which usually ends in /api", err=True)
+        say(f"error: --target: listing batches failed, status {status}", err=True)
+        say("hint: pass the API root, which usually ends in /api", err=True)
     if status != 200:
         raise SystemExit(EXIT_UNREACHABLE)
 
@@ -131,7 +131,7 @@ def _run(hub: Hub, token: str, report: Path) -> int:
     from fake_aihub.certify.runner import certify as try_all
 
     def show(verdict: Any) -> None:
-        tell(render_line(verdict, make_redaction(hub, token, verdict.exchanges)))
+        say(render_line(verdict, make_redaction(hub, token, verdict.exchanges)))
 
     found = try_all(hub, load_promises(), show)
     exchanges = [one for verdict in found.verdicts for one in verdict.exchanges] + found.cleaning
@@ -140,7 +140,7 @@ def _run(hub: Hub, token: str, report: Path) -> int:
     try:
         report.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        tell(f"error: --report: cannot write, {error.strerror}", err=True)
+        say(f"error: --report: cannot write, {error.strerror}", err=True)
     _summarise(hub, found, report)
     if found.ended:
         return EXIT_INTERRUPTED if found.ended == "interrupted" else EXIT_UNREACHABLE
@@ -151,6 +151,6 @@ def _summarise(hub: Hub, found: Certificate, report: Path) -> None:
     from fake_aihub.certify.report import plain
 
     counts = ", ".join(f"{found.count(outcome)} {outcome}" for outcome in ("kept", "broken", "skipped"))
-    tell(f"{counts}; runs started: {hub.runs_tried}; {found.ended or 'complete'}; report: {report}")
+    say(f"{counts}; runs started: {hub.runs_tried}; {found.ended or 'complete'}; report: {report}")
     for left in found.left_behind:
-        tell(f"not deleted: {plain(left)}", err=True)
+        say(f"not deleted: {plain(left)}", err=True)

@@ -114,8 +114,8 @@ class Target:
             sent.setdefault("Content-Type", "application/octet-stream")
         if context if context is not None else self.context:
             sent["IB-Context"] = context or self.context
-        told = sent | ({"IB-Context": "<context>"} if sent.get("IB-Context") == self.context else {})
-        exchange = Exchange(method, url, _render_request(told, what))
+        shown = sent | ({"IB-Context": "<context>"} if sent.get("IB-Context") == self.context else {})
+        exchange = Exchange(method, url, _render_request(shown, what))
         self.exchanges.append(exchange)
         for left in reversed(range(MAX_TRIES)):
             answer = self._ask(exchange, self._token if token is None else token, sent, what)

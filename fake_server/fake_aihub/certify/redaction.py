@@ -65,9 +65,9 @@ class Redaction:
 
     def _clean_list(self, items: list[Any], key: str) -> list[Any]:
         # A listing also contains other people's data. The report shows only their number.
-        told = [item for item in items if key not in LISTS or self._is_ours(item)]
-        others = len(items) - len(told)
-        return [self.clean(item, key if key in PLACES else "") for item in told] + (
+        kept = [item for item in items if key not in LISTS or self._is_ours(item)]
+        others = len(items) - len(kept)
+        return [self.clean(item, key if key in PLACES else "") for item in kept] + (
             [f"<{others} of others>"] if others else []
         )
 

@@ -76,11 +76,11 @@ def _summary(times: list[float]) -> dict[str, float]:
 
 def _render_verdict(verdict: Verdict) -> dict[str, Any]:
     promise = verdict.promise
-    told: dict[str, Any] = {"id": promise.id, "sentence": promise.sentence, "operations": list(promise.operations)}
-    told |= {"source": promise.source, "runs": promise.runs, "outcome": verdict.outcome, "why": verdict.why}
+    rendered: dict[str, Any] = {"id": promise.id, "sentence": promise.sentence, "operations": list(promise.operations)}
+    rendered |= {"source": promise.source, "runs": promise.runs, "outcome": verdict.outcome, "why": verdict.why}
     if verdict.outcome == "broken":
-        told |= {"seen": verdict.seen, "expected": verdict.expected}
-    return told | {"exchanges": [asdict(exchange) for exchange in verdict.exchanges]}
+        rendered |= {"seen": verdict.seen, "expected": verdict.expected}
+    return rendered | {"exchanges": [asdict(exchange) for exchange in verdict.exchanges]}
 
 
 def plain(text: str) -> str:

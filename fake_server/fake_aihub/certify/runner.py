@@ -39,14 +39,14 @@ class Certificate:
         return sum(verdict.outcome == outcome for verdict in self.verdicts)
 
 
-def certify(hub: Hub, promises: Iterable[Promise], tell: Callable[[Verdict], None]) -> Certificate:
+def certify(hub: Hub, promises: Iterable[Promise], on_verdict: Callable[[Verdict], None]) -> Certificate:
     """Check the promises one after another, and always delete what was created."""
     certificate = Certificate()
     try:
         for promise in promises:
             verdict = _try(hub, promise)
             certificate.verdicts.append(verdict)
-            tell(verdict)
+            on_verdict(verdict)
             if verdict.is_unanswered and not _is_there(hub):
                 certificate.ended = "unreachable"
                 break

@@ -67,11 +67,11 @@ def _tell(name: str, seen: Mapping[str, Counter[str]]) -> dict[str, Any]:
         "headers": operation.headers,
         "body": _names(operation.body, ""),
     }
-    told = {part: dict(counts) for part, counts in seen.items()}
+    counted = {part: dict(counts) for part, counts in seen.items()}
     return {
         "calls": seen["statuses"].total(),
-        "faulted": told["statuses"].pop("faulted", 0),
-        **told,
+        "faulted": counted["statuses"].pop("faulted", 0),
+        **counted,
         "never": {part: [one for one in names if one not in seen[part]] for part, names in known.items()},
     }
 

@@ -49,7 +49,7 @@ class Answer:
         else:
             self.body += message.get("body", b"")
 
-    async def give(self, send: Send) -> None:
+    async def pass_on(self, send: Send) -> None:
         """Send it, with the actual length of its body."""
         headers = [(key, value) for key, value in self.start.get("headers", []) if key.lower() != b"content-length"]
         if self.start["status"] != 204:
@@ -82,7 +82,7 @@ async def _twice(app: ASGIApp, fault: Fault, scope: Scope, receive: Receive, sen
     # The scope describes the response that the client gets.
     scopes = [scope, _copy(scope)] if fault.items == 1 else [_copy(scope), scope]
     answers = [await _collect(app, one, body) for one in scopes]
-    await answers[fault.items - 1].give(send)
+    await answers[fault.items - 1].pass_on(send)
 
 
 async def _postpone(app: ASGIApp, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +96,7 @@ async def _postpone(app: ASGIApp, fault: Fault, scope: Scope, receive: Receive, 
         start = {"type": "http.response.start", "status": fault.status, "headers": headers}
         answer = Answer(start, b"" if fault.status == 204 else fault.body.encode(errors="replace"))
     scope["late"].append(Late(fault.until, _copy(scope), body, fault.seconds))
-    await answer.give(send)
+    await answer.pass_on(send)
 
 
 async def _rewrite(app: ASGIApp, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,7 +104,7 @@ async def _rewrite(app: ASGIApp, fault: Fault, scope: Scope, receive: Receive, s
     await app(scope, receive, answer.take)
     status, body = rewrite(fault, scope["operation"], scope["path"], answer.start["status"], answer.body)
     scope["faulted"] = scope.get("faulted", False) or body != answer.body
-    await Answer({**answer.start, "status": status}, body).give(send)
+    await Answer({**answer.start, "status": status}, body).pass_on(send)
 
 
 async def _announce(app: ASGIApp, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
@@ -128,7 +128,7 @@ async def _announce(app: ASGIApp, fault: Fault, scope: Scope, receive: Receive, 
 async def _give_twice(app: ASGIApp, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
     answer = Answer()
     await app(scope, receive, answer.take)
-    await answer.give(send)
+    await answer.pass_on(send)
     status, body = answer.start["status"], answer.body
     head = f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}\r\nContent-Type: application/json\r\n"
     head += "\r\n" if status == 204 else f"Content-Length: {len(body)}\r\n\r\n"

@@ -113,8 +113,8 @@ class Fault:
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values, without the token."""
         # JSON has no NaN and no infinities: they become texts.
-        told: dict[str, Any] = json.loads(json.dumps(asdict(self)), parse_constant=lambda text: str(float(text)))
-        return told | ({"token": LEFT_OUT} if self.token else {})
+        rendered: dict[str, Any] = json.loads(json.dumps(asdict(self)), parse_constant=lambda text: str(float(text)))
+        return rendered | ({"token": LEFT_OUT} if self.token else {})
 
 
 def _is_pattern(text: str) -> bool:

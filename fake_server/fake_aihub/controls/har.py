@@ -27,42 +27,42 @@ def _version() -> str:
 
 
 def _entry(exchange: Exchange) -> dict[str, Any]:
-    told = exchange.as_dict()
-    took_ms = round(told["took_s"] * 1000, 3)
+    record = exchange.as_dict()
+    took_ms = round(record["took_s"] * 1000, 3)
     return {
         "startedDateTime": datetime.fromtimestamp(exchange.begun_s, UTC).isoformat(timespec="milliseconds"),
         "time": took_ms,
-        "request": _request(exchange, told),
-        "response": _response(exchange, told),
+        "request": _request(exchange, record),
+        "response": _response(exchange, record),
         "cache": {},
         "timings": {"send": 0, "wait": took_ms, "receive": 0},
-        "_operation": told["operation"],
-        "_faulted": told["faulted"],
+        "_operation": record["operation"],
+        "_faulted": record["faulted"],
     }
 
 
-def _request(exchange: Exchange, told: dict[str, Any]) -> dict[str, Any]:
-    host = told["request_headers"].get("host", "")
-    query = f"?{told['query']}" if told["query"] else ""
+def _request(exchange: Exchange, record: dict[str, Any]) -> dict[str, Any]:
+    host = record["request_headers"].get("host", "")
+    query = f"?{record['query']}" if record["query"] else ""
     request: dict[str, Any] = {
         "method": exchange.method,
         "url": f"http://{host}{exchange.path}{query}",
-        "queryString": _pairs(parse_qsl(told["query"], keep_blank_values=True)),
+        "queryString": _pairs(parse_qsl(record["query"], keep_blank_values=True)),
         "bodySize": exchange.request_bytes,
         **_common(exchange.request_headers),
     }
-    if told["request_json"] is not None:
-        request["postData"] = {"mimeType": "application/json", "text": _dump(told["request_json"])}
+    if record["request_json"] is not None:
+        request["postData"] = {"mimeType": "application/json", "text": _dump(record["request_json"])}
     return request
 
 
-def _response(exchange: Exchange, told: dict[str, Any]) -> dict[str, Any]:
+def _response(exchange: Exchange, record: dict[str, Any]) -> dict[str, Any]:
     content: dict[str, Any] = {
         "size": exchange.response_bytes,
-        "mimeType": told["response_headers"].get("content-type", ""),
+        "mimeType": record["response_headers"].get("content-type", ""),
     }
-    if told["response_json"] is not None:
-        content["text"] = _dump(told["response_json"])
+    if record["response_json"] is not None:
+        content["text"] = _dump(record["response_json"])
     known = exchange.status in HTTPStatus._value2member_map_
     return {
         "status": exchange.status,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fake_aihub.certify.cli import certify, tell
+from fake_aihub.certify.cli import certify, say
 
 if TYPE_CHECKING:
     from fake_aihub.api.service import Service
@@ -62,7 +62,7 @@ def main(context: click.Context, /, host: str, port: int, **options: Any) -> Non
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
     shown = f"[{host}]" if ":" in host else host
-    tell(f"http://{shown}:{listener.getsockname()[1]}/api")
+    say(f"http://{shown}:{listener.getsockname()[1]}/api")
     _serve(service, host, port, listener)
 
 
@@ -77,9 +77,9 @@ def _serve(service: Service, host: str, port: int, listener: socket.socket) -> N
         make_server(create_app(service), host, port).run([listener])
     service.world.close()
     for fault in service.faults.unused():
-        tell(f"unused fault: {fault['operation']} {fault['when']} {fault['do']}", err=True)
+        say(f"unused fault: {fault['operation']} {fault['when']} {fault['do']}", err=True)
     for script in service.world.unused_scripts:
-        tell(f"unused next run: {json.dumps(script)}", err=True)
+        say(f"unused next run: {json.dumps(script)}", err=True)
 
 
 main.add_command(certify)

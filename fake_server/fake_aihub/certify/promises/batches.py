@@ -44,7 +44,7 @@ def batch_times_are_milliseconds(hub: Hub) -> None:
     check_that("updated_at_ms", batch["updated_at_ms"] >= batch["created_at_ms"], batch, "not before created_at_ms")
 
 
-def batch_tells_where_it_lies(hub: Hub) -> None:
+def batch_has_its_path(hub: Hub) -> None:
     batch = hub.ask(200, "GET", "/v2/batches/{}", hub.batch)
     check_equal("id", batch["id"], hub.batch)
     for key in ("workspace", "mount_point", "repo_owner", "batch_owner", "path_suffix"):
@@ -151,7 +151,7 @@ def file_times_are_seconds(hub: Hub) -> None:
     check_unit(hub, "modified_timestamp", hub.find_file(hub.batch, name)["metadata"]["modified_timestamp"], 1)
 
 
-def listed_file_tells_its_path(hub: Hub) -> None:
+def listed_file_has_its_path(hub: Hub) -> None:
     name = hub.new_name(".txt")
     hub.put(hub.batch, name)
     node = hub.find_file(hub.batch, name)

@@ -90,14 +90,14 @@ def file_that_is_there_is_412_when_it_must_be_new(hub: Hub) -> None:
     check_equal("bytes", read(hub, path).body, b"the first")
 
 
-def _check_range(hub: Hub, asked: str, body: bytes, told: str) -> None:
+def _check_range(hub: Hub, asked: str, body: bytes, span: str) -> None:
     answer = read(hub, new_file(hub, b"0123456789"), f"bytes={asked}")
     check_equal("status", answer.status, 206)
     check_equal("bytes", answer.body, body)
-    check_equal("Content-Range", answer.headers.get("Content-Range"), f"bytes {told}/10")
+    check_equal("Content-Range", answer.headers.get("Content-Range"), f"bytes {span}/10")
 
 
-def metadata_tells_length_and_time(hub: Hub) -> None:
+def metadata_has_length_and_time(hub: Hub) -> None:
     path = new_file(hub, b"0123456789")
     answer = hub.answer(200, "HEAD", FILE, path)
     check_has(answer.headers, **{"Content-Type": BINARY, "Content-Length": "10"})
@@ -105,7 +105,7 @@ def metadata_tells_length_and_time(hub: Hub) -> None:
     check_that("Last-Modified", abs(modified - service_time(hub)) < 86_400, modified, "the current time")
 
 
-def metadata_tells_that_it_is_a_folder(hub: Hub) -> None:
+def metadata_has_the_type_of_a_folder(hub: Hub) -> None:
     path = new_file(hub, b"content")
     answer = hub.answer(200, "HEAD", FILE, path.rsplit("/", 1)[0])
     check_equal("Content-Type", answer.headers.get("Content-Type", ""), "application/json")

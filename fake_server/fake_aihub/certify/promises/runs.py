@@ -78,7 +78,7 @@ def run_is_found_by_its_tag(hub: Hub) -> None:
     hub.eventually(TAG_FOUND, found)
 
 
-def listed_run_tells_its_batch(hub: Hub) -> None:
+def listed_run_has_its_batch(hub: Hub) -> None:
     run_id = hub.run()["id"]
     run = hub.eventually("a run is in the list", lambda: hub.find_run(run_id))
     check_equal("batch_id", run["batch_id"], hub.run_batch)
@@ -125,7 +125,7 @@ def runs_are_listed_by_status(hub: Hub) -> None:
     _check_filter(hub, hub.completed(), inside, outside)
 
 
-def results_tell_their_run(hub: Hub) -> None:
+def results_have_their_run(hub: Hub) -> None:
     run = hub.completed()
     page = next(hub.result_pages())
     start = run["start_timestamp"]
@@ -144,9 +144,9 @@ def results_have_more_until_the_last_page(hub: Hub) -> None:
 def file_offset_counts_files(hub: Hub) -> None:
     every = [file["original_file_name"] for file in hub.results()]
     page = hub.ask(200, "GET", "/v2/apps/runs/{}/results", hub.run()["id"], params={"file_offset": 1})
-    told = [file["original_file_name"] for file in page["files"]]
-    check_equal("names from offset 1", told, every[1 : 1 + len(told)])
-    check_that("files from offset 1", bool(told), told, "some")
+    values = [file["original_file_name"] for file in page["files"]]
+    check_equal("names from offset 1", values, every[1 : 1 + len(values)])
+    check_that("files from offset 1", bool(values), values, "some")
 
 
 def results_end(hub: Hub) -> None:
@@ -166,8 +166,8 @@ def documents_have_fields(hub: Hub) -> None:
         pages = document["page_numbers"]
         check_that("page_numbers", all(type(page) is int for page in pages), pages, "whole numbers")
         for field in document["fields"]:
-            told = [field[key] for key in ("field_name", "value", "type")]
-            check_that("field", all(isinstance(text, str) for text in told), told, "three texts")
+            values = [field[key] for key in ("field_name", "value", "type")]
+            check_that("field", all(isinstance(text, str) for text in values), values, "three texts")
 
 
 def field_names_are_identifiers(hub: Hub) -> None:
@@ -183,7 +183,7 @@ def _check_flag(hub: Hub, flag: str, *keys: str) -> None:
         check_that(f"{key} with {flag}", any(key in one for one in full), key, "there")
 
 
-def results_give_custom_keys_back(hub: Hub) -> None:
+def results_return_custom_keys(hub: Hub) -> None:
     hub.completed()
     check_equal("keys.custom", next(hub.result_pages())["keys"]["custom"], {"certify": hub.mark})
 

@@ -71,7 +71,7 @@ def open_large(hub: Hub) -> tuple[Upload, int]:
     return Upload(hub, size + 3), size
 
 
-def session_tells_its_part_size(hub: Hub) -> None:
+def session_has_a_part_size(hub: Hub) -> None:
     session = Upload(hub).session
     check_that("session_id", isinstance(session["session_id"], str), session["session_id"], "a text")
     size = session["part_size"]

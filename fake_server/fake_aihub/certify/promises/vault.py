@@ -53,7 +53,7 @@ def secret_is_found_by_its_alias(hub: Hub) -> None:
     check_has(find(hub, alias), alias=alias, description="A secret", allowed_workspaces_type="NONE")
 
 
-def secret_values_are_never_given_back(hub: Hub) -> None:
+def secret_values_are_never_returned(hub: Hub) -> None:
     alias = hub.new_name()
     answers = [create(hub, alias=alias)]
     find(hub, alias)
@@ -98,7 +98,7 @@ def entries(hub: Hub, **body: Any) -> list[dict[str, Any]]:
     return found
 
 
-def audit_log_tells_who_and_when(hub: Hub) -> None:
+def audit_log_has_who_and_when(hub: Hub) -> None:
     for entry in entries(hub, start=0, size=3, log_type=None, email=None):
         told = [entry[key] for key in ("timestamp_millis", "email", "user_ip", "log_type")]
         check_that("entry", all(isinstance(value, str) for value in told), list(entry), "four texts")
