@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -150,16 +150,12 @@ def _keep_mode(descriptor: int, path: Path) -> None:
         os.fchmod(descriptor, stat.S_IMODE(found.st_mode) & 0o777)
 
 
-def write_file(path: Path, chunks: Iterable[bytes], announce: Callable[[str], None] = lambda digest: None) -> str:
-    """Replace a file atomically, durable when this returns, and return its digest.
-
-    `announce` gets the digest right before the file moves to its place.
-    """
+def write_file(path: Path, chunks: Iterable[bytes]) -> str:
+    """Replace a file atomically, durable when this returns, and return its digest."""
     with explain_disk(path), closing(Draft(path)) as draft:
         for chunk in chunks:
             draft.write(chunk)
         digest = draft.finish()
-        announce(digest)
         draft.publish()
     return digest
 

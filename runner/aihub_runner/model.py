@@ -190,8 +190,7 @@ class Run:
     (Unix seconds of the service's clock, 0 where unknown). `since` is when the wait for its effect started. `refused`
     is the service's refusal; a gateway may have sent it after the run was started. `remote_batch` is the batch in the
     request (0 where unknown). `bound_s` is a time before the run, from a response's body, or 1. `is_gone` says that the
-    service does not have it any more, `is_given_up` that the user decided that it was never started. `twin` is 0 for
-    the first run of a tag.
+    service does not have it any more, `is_given_up` that the user decided that it was never started.
     """
 
     id: int
@@ -213,7 +212,6 @@ class Run:
     remote_batch: int = 0
     bound_s: int = 1
     is_gone: bool = False
-    twin: int = 0
     is_given_up: bool = False
 
     @property

@@ -34,7 +34,7 @@ CLOCK_S = 60  # a difference that people should know of
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What came of one check. `verdict` is `ok`, `warning`, `failed`, or `unknown` where the service cannot tell."""
+    """What came of one check. `verdict` is `ok`, `warning`, `failed`, or `unknown` where the service does not say."""
 
     name: str
     verdict: str

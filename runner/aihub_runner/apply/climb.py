@@ -38,7 +38,7 @@ class Climb:
 
     def finish(self, work: float, in_flight: int) -> None:
         """Count an upload, of which `in_flight` ran at once."""
-        if in_flight < self.limit:  # too few files to tell
+        if in_flight < self.limit:  # too few files to compare
             self._restart()
             return
         self._count, self._work = self._count + 1, self._work + work

@@ -82,7 +82,7 @@ def claim_stem(tag: str, batch_id: int) -> str:
 
 
 def claim_name(stem: str, nonce: str) -> str:
-    """Return the name of a claim. `nonce` (8 hex digits) tells the claims of different clients apart."""
+    """Return the name of a claim. `nonce` (8 hex digits) distinguishes the claims of clients."""
     return f"{stem}-{nonce}"
 
 

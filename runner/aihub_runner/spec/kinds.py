@@ -120,8 +120,8 @@ def string(*checks: Check, shortest: int = 0, longest: int | None = None, patter
     return Kind(read, {"type": "string", **{name: limit for name, limit in limits.items() if limit is not None}})
 
 
-def number(*, above: float = 0, most: float = math.inf) -> Kind:
-    """Return the kind of a finite number greater than `above`."""
+def number(*, most: float = math.inf) -> Kind:
+    """Return the kind of a finite number greater than 0."""
 
     def read(value: Any, at: Key, flaws: list[Flaw]) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -133,13 +133,13 @@ def number(*, above: float = 0, most: float = math.inf) -> Kind:
             found = math.inf
         if not math.isfinite(found):
             flaws.append(Flaw(at, "finite_number", value))
-        elif found <= above:
-            flaws.append(Flaw(at, "greater_than", value, {"gt": above}))
+        elif found <= 0:
+            flaws.append(Flaw(at, "greater_than", value, {"gt": 0}))
         elif found > most:
             flaws.append(Flaw(at, "less_than_equal", value, {"le": most}))
         return found
 
-    return Kind(read, {"type": "number", "exclusiveMinimum": above} | ({"maximum": most} if most < math.inf else {}))
+    return Kind(read, {"type": "number", "exclusiveMinimum": 0} | ({"maximum": most} if most < math.inf else {}))
 
 
 def integer(least: int, most: int | None = None) -> Kind:

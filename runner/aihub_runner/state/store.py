@@ -25,7 +25,7 @@ from aihub_runner.system.moment import Moment
 from aihub_runner.system.moment import now as moment_now
 
 # Columns of a run that do not map to its fields one to one.
-_NOT_PLAIN = frozenset({"lost_s", "since_boot", "since_mono", "gone", "given_up"})
+_NOT_PLAIN = frozenset({"lost_s", "since_boot", "since_mono", "gone", "given_up", "twin"})
 
 
 class State(JobFacts, Outputs, Fetches):

@@ -44,8 +44,8 @@ def now() -> Moment:
 
 
 def is_to_come(seconds: float) -> bool:
-    """Whether a time that the service told (Unix seconds) is no past one: a search from there on would find nothing.
+    """Whether a time from the service (Unix seconds) is in the future: a search from then on would find nothing.
 
-    Our own clock only takes belief away here: where it is wrong, a search begins earlier than it need.
+    If our own clock is wrong, a search only starts earlier than necessary.
     """
     return seconds > time.time() + DAY_S
