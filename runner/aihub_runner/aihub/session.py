@@ -103,7 +103,7 @@ class _Prepared(NamedTuple):
 
 
 class Session(requests.Session):
-    """Looks at no `Location`: redirects are not followed, and one that cannot be read must not look like a bug."""
+    """Does not follow redirects, and never reads `Location`: an unreadable one must not look like a bug."""
 
     _prepared: _Prepared | None = None
 

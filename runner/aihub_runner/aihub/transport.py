@@ -58,7 +58,7 @@ Body = bytes | memoryview | FileSlice | SingleUseBody | None
 
 
 def _ignore(*_: object) -> None:
-    """Do nothing: nobody wants to know."""
+    """Do nothing: nobody listens."""
 
 
 class Transport:
