@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,10 +105,6 @@ class Job:
         version = f"version {spec.run.version}" if spec.run.version else "its newest production version"
         return f"{kind}{self.app}{owner}, {version}"
 
-    def at_root(self, root: str) -> Job:
-        """Return the job with another root to connect to."""
-        return replace(self, connection=replace(self.connection, root=root))
-
     def command(self, name: str) -> str:
         """Return a command for this job, as you would type it in the current folder."""
         places = [] if self.state_path == self.own_state_path else ["--state", str(self.state_path)]
@@ -147,11 +143,6 @@ class OpenJob:
     client: AIHub
     scan: Scan
     reporter: Reporter
-
-
-def _home(spec_path: Path, *, fake: bool) -> Path:
-    """Return the default folder of a spec's state and lock file."""
-    return spec_path.parent / f"{stem_of(spec_path)}.fake" if fake else spec_path.parent
 
 
 def _require_state(path: Path) -> Path:
@@ -201,7 +192,8 @@ def open_job(
     `offline` needs no token and no secrets. Raises InputError.
     """
     spec = load_alone(spec_path)
-    stem, home = stem_of(spec_path), _home(spec_path, fake=fake)
+    stem = stem_of(spec_path)
+    home = spec_path.parent / f"{stem}.fake" if fake else spec_path.parent
     if fake:
         target = Target(FAKE_ROOT, spec.context or "", spec.workspace or "")
         token, root, results = Secret(FAKE_TOKEN), "", home / "results"

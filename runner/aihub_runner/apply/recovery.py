@@ -13,16 +13,8 @@ from typing import TypeVar
 
 from aihub_runner.aihub.client import AIHub, or_none
 from aihub_runner.aihub.schemas import BatchInfo, RunInfo
+from aihub_runner.apply import events
 from aihub_runner.apply.assess import entries_to_import, plan_job
-from aihub_runner.apply.events import (
-    CheckRepeated,
-    CheckStarted,
-    ForeignBatch,
-    ImportStarted,
-    RunImported,
-    RunsUnlisted,
-    TwinFound,
-)
 from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.matching import (
     MARK_BYTES,
@@ -70,7 +62,7 @@ def import_paid(opened: OpenJob) -> list[Inspected]:
     entries = entries_to_import(opened.job, opened.state)
     if not entries:
         return []
-    opened.reporter.emit(ImportStarted(len(entries), opened.job.lock_path.name))
+    opened.reporter.emit(events.ImportStarted(len(entries), opened.job.lock_path.name))
     known = opened.state.known_runs()
     return import_entries(opened, in_thread(lambda: inspect_entries(opened.client, entries, known)))
 
@@ -141,7 +133,7 @@ def look_before_paying(opened: OpenJob, plan: Plan) -> Paying:
     file knows hold files about to be paid for, or where the listing cannot be trusted.
     """
     job, state, client = opened.job, opened.state, opened.client
-    opened.reporter.emit(CheckStarted())
+    opened.reporter.emit(events.CheckStarted())
     is_new = all(batch.target != job.goal.target for shard in state.load_shards() for batch in shard.batches)
     found = _survey(job, client)
     found, blind_since_ns = _check_visible(opened, found)
@@ -149,7 +141,7 @@ def look_before_paying(opened: OpenJob, plan: Plan) -> Paying:
         return Paying(_by_name(found), blind_since_ns=blind_since_ns, runs=found.runs)
     if _is_begun(job, state, found, plan):
         settle_s = job.spec.limits.settle_s
-        opened.reporter.emit(CheckRepeated(settle_s))
+        opened.reporter.emit(events.CheckRepeated(settle_s))
         client.pause(settle_s)
         found = _survey(job, client)
     taken = _import_planned(opened, found, plan)
@@ -223,7 +215,7 @@ def _check_visible(opened: OpenJob, found: Survey) -> tuple[Survey, int]:
     known = state.known_batches()
     if any(batch.id in known for batch in found.batches):
         return found, 0  # the account sees its batches, so the runs were deleted
-    opened.reporter.emit(RunsUnlisted())
+    opened.reporter.emit(events.RunsUnlisted())
     return found, newest.started_ns
 
 
@@ -264,9 +256,9 @@ def _import_planned(opened: OpenJob, found: Survey, plan: Plan) -> bool:
             members[entry.batch_id] = _take_work(works, entry.batch_id, goal.target).shard.members
         if entry.batch_id in members:
             record_imported(state, Inspected(entry, {}, runs[entry.run_id]), members[entry.batch_id])
-            reporter.emit(RunImported(entry.run_id, entry.batch_id))
+            reporter.emit(events.RunImported(entry.run_id, entry.batch_id))
     for twin in twins:
-        reporter.emit(TwinFound(twin.run_id, twin.batch_id))
+        reporter.emit(events.TwinFound(twin.run_id, twin.batch_id))
     return bool(members)
 
 
@@ -332,7 +324,7 @@ class UnknownBatches:
         for batch, fitting in self._fitting(unknown_batches, plan):
             raise self._fits_error(batch, fitting)
         for batch in unknown_batches if self._is_new else ():
-            self.reporter.emit(ForeignBatch(batch.id, clean_text(batch.name)))
+            self.reporter.emit(events.ForeignBatch(batch.id, clean_text(batch.name)))
         return False
 
     def _fits_error(self, batch: BatchInfo, fitting: Sequence[str]) -> UnknownOutcome:
@@ -406,7 +398,7 @@ class UnknownBatches:
         inspected = in_thread(lambda: inspect_entries(self.client, entries, known_runs))
         left = import_entries(self.opened, inspected)
         for twin in twins:
-            self.reporter.emit(TwinFound(twin.run_id, twin.batch_id))
+            self.reporter.emit(events.TwinFound(twin.run_id, twin.batch_id))
         if left:
             raise unverified_error(self.job, left)
         known = self.state.known_batches()

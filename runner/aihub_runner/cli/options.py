@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
@@ -185,4 +185,4 @@ def served(job: Job) -> Iterator[Job]:
             f"{data}: another command uses the embedded fake AI Hub", "wait until that command ends, and try again"
         ) from None
     with fake_hub as server:
-        yield job.at_root(server.root)
+        yield replace(job, connection=replace(job.connection, root=server.root))

@@ -48,7 +48,8 @@ class Facts:
 
 def render_overview(found: Facts, output: Path, now: datetime) -> Iterator[bytes]:
     """Render the page. Links to local files are relative to `output`, where the page is written."""
-    batches, problems = _batch_rows(found.bars), _list_problems(found.report)
+    batches = fitting([_batch_row(bar) for bar in reversed(found.bars)], BATCHES_BYTES)[::-1]  # the newest ones
+    problems = _list_problems(found.report)
     listed = fitting(problems, PROBLEMS_BYTES)
     tables = {name: table.as_json() for name, table in _tables(found.census, batches, listed).items()}
     data = {"base": base_of(found.job.folder, output), "threshold": found.census.threshold, "tables": tables}
@@ -145,11 +146,6 @@ def _batch_columns() -> list[Column]:
         Column("Started (UTC)"),
         *phases,
     ]
-
-
-def _batch_rows(bars: Sequence[Bar]) -> list[Sequence[Any]]:
-    """Return the rows of the newest batches, as many as fit."""
-    return fitting([_batch_row(bar) for bar in reversed(bars)], BATCHES_BYTES)[::-1]
 
 
 def _batch_row(bar: Bar) -> list[Any]:

@@ -11,7 +11,7 @@ from aihub_runner.results.documents import render_document
 from aihub_runner.results.filters import Filter
 from aihub_runner.results.folder import load_names
 from aihub_runner.results.naming import UNCLASSIFIED
-from aihub_runner.results.reader import Chosen, Found
+from aihub_runner.results.reader import Found
 from aihub_runner.results.tables import CASES, FIELDS, Document, Row, Shape, Table, case_row, field_names
 from aihub_runner.results.writers.formats import open_sink
 
@@ -44,7 +44,9 @@ def extract(found: Found, request: Request, file: File) -> tuple[int, list[str]]
             'add "confidence" to [results] include, and apply again; fetching is free',
         )
     if request.since_s:
-        found = replace(found, chosen=[choice for choice in found.chosen if _ended_s(choice) >= request.since_s])
+        runs = ((choice, choice.run) for choice in found.chosen)
+        chosen = [choice for choice, run in runs if (run.finished_ns / 1e9 or run.intent_s) >= request.since_s]
+        found = replace(found, chosen=chosen)
     warnings: dict[str, None] = {}
     found = replace(found, warn=lambda text: warnings.setdefault(text))
     if request.table == NESTED:
@@ -68,10 +70,6 @@ def _write_documents(documents: Iterable[Document], file: File) -> int:
         file.write(render_document(document))
         written += 1
     return written
-
-
-def _ended_s(choice: Chosen) -> float:
-    return choice.run.finished_ns / 1e9 or choice.run.intent_s
 
 
 def _fields(found: Found, chosen: Filter) -> tuple[Table, _Rows]:

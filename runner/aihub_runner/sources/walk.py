@@ -11,20 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aihub_runner.model import SkippedFile
+from aihub_runner.sources import exclude
 from aihub_runner.sources.disks import disk_error, is_of_disk
-from aihub_runner.sources.exclude import (
-    RESULTS_MARKER,
-    find_work_tree,
-    is_litter,
-    is_litter_folder,
-    is_outside,
-    is_own_folder,
-    is_own_name,
-    is_plain,
-    is_spec,
-    lead_outside,
-    leads_to_own,
-)
 from aihub_runner.spec.patterns import State, compile_globs, name_exactly
 from aihub_runner.system.shortage import explain_shortage
 
@@ -56,7 +44,7 @@ def find_files(patterns: Iterable[str], folder: str, spec_path: Path, allow_outs
     walk = _Walk([one for one in patterns if one not in absolute], folder, spec_path, allow_outside)
     outside = walk.run() | absolute
     if outside:
-        raise lead_outside(spec_path, "files", outside)
+        raise exclude.lead_outside(spec_path, "files", outside)
     return walk.found
 
 
@@ -65,7 +53,7 @@ class _Walk:
         self.folder, self.own = folder, spec_path.name
         self.take, self.leave = compile_globs(patterns, folder)
         self.exact = name_exactly(patterns)
-        self.tree = find_work_tree(spec_path.parent)
+        self.tree = exclude.find_work_tree(spec_path.parent)
         self.allow_outside = allow_outside
         self.found = Found(set(), set())
         self.outside: set[str] = set()
@@ -85,7 +73,7 @@ class _Walk:
     def _go_to(self, prefix: tuple[str, ...]) -> list[_Place]:
         """Return the start of a walk, reached by names alone. Its parent folders need not be readable."""
         place = _Place("", self.take.start(), self.leave.start())
-        if prefix[:1] != ("..",) and os.path.lexists(f"{self.folder}/{RESULTS_MARKER}"):
+        if prefix[:1] != ("..",) and os.path.lexists(f"{self.folder}/{exclude.RESULTS_MARKER}"):
             return []
         for name in prefix:
             path = f"{self.folder}/{place.path}/{name}"
@@ -96,7 +84,7 @@ class _Walk:
         return [place] if self._may_go(place.path) else []
 
     def _may_go(self, path: str) -> bool:
-        if not self.allow_outside and is_outside(Path(self.folder, path), self.tree):
+        if not self.allow_outside and exclude.is_outside(Path(self.folder, path), self.tree):
             self.outside.add(path)
             return False
         return True
@@ -105,18 +93,18 @@ class _Walk:
         """Step into a folder. Returns None if nothing below it can be a source."""
         plain = _nfc(name)
         take = self.take.enter(place.take, plain, linked=linked)
-        if not take or (is_litter_folder(name) and plain not in self.exact):
+        if not take or (exclude.is_litter_folder(name) and plain not in self.exact):
             return None
         path = _join(place.path, name)
         leave = self._leave_at(path) if ".." in path else self.leave.enter(place.leave, plain)
-        if self.leave.takes_all(leave) or (name != ".." and is_own_folder(f"{self.folder}/{path}")):
+        if self.leave.takes_all(leave) or (name != ".." and exclude.is_own_folder(f"{self.folder}/{path}")):
             return None
         if linked and (self._leads_to_own(path) or not self._may_go(path)):
             return None
         return _Place(path, take, leave)
 
     def _leads_to_own(self, path: str) -> bool:
-        return leads_to_own(os.path.realpath(f"{self.folder}/{path}"), self.tree)
+        return exclude.leads_to_own(os.path.realpath(f"{self.folder}/{path}"), self.tree)
 
     def _leave_at(self, path: str) -> State:
         """Return the state of a folder in the excluding patterns, by its path as reached and as normalised."""
@@ -159,18 +147,18 @@ class _Walk:
         return [one for one in below if one]
 
     def _selects(self, place: _Place, entry: os.DirEntry[str]) -> bool:
-        plain = is_plain(entry.name)
+        plain = exclude.is_plain(entry.name)
         name = entry.name if plain else _nfc(entry.name)
         if not self.take.takes(place.take, name) or self.leave.takes(place.leave, name):
             return False
-        if not plain and (is_own_name(name) or (is_litter(name) and name not in self.exact)):
+        if not plain and (exclude.is_own_name(name) or (exclude.is_litter(name) and name not in self.exact)):
             return False
         if name == self.own and not self._write(place.path):
             return False
         if entry.is_symlink():
             path = _join(place.path, entry.name)
             return not self._leads_to_own(path) and self._may_go(path)
-        return plain or not (name.lower().endswith(".toml") and is_spec(entry.path))
+        return plain or not (name.lower().endswith(".toml") and exclude.is_spec(entry.path))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import tomli_w
 
@@ -136,12 +135,8 @@ def load_lockfile(path: Path) -> list[Entry]:
 def render_lockfile(entries: Sequence[Entry]) -> str:
     """Return the text of the file. It is the same for the same entries in any order."""
     ordered = sorted(entries, key=lambda entry: (entry.when, *entry.identity))
-    runs = [_present(entry) for entry in ordered]
+    runs = [{key: fact for key, fact in asdict(entry).items() if fact not in ("", None)} for entry in ordered]
     return HEADER + tomli_w.dumps({"format": FORMAT, "run": runs})
-
-
-def _present(entry: Entry) -> dict[str, Any]:
-    return {name: value for name, value in asdict(entry).items() if value not in ("", None)}
 
 
 def try_lockfile(path: Path) -> None:
