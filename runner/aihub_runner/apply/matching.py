@@ -275,8 +275,7 @@ def _ensure_shard(state: State, found: Inspected, members: tuple[Member, ...]) -
                 return shard.id, batch
     shard_id = state.record_shard(members, entry.fingerprint)
     row = state.record_imported_batch(shard_id, entry.target, entry.batch_id)
-    for member in members:
-        state.record_upload(row, member.name, member.digest)
+    state.record_uploads(row, ((member.name, member.digest) for member in members))
     if found.files is None:
         state.record_batch_gone(row)
     [shard] = state.load_shards(shard_id)

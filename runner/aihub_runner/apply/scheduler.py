@@ -97,7 +97,7 @@ class Scheduler:
         if not outcomes:
             return
         with self.context.state.transaction():
-            for step, outcome in outcomes:
+            for step, outcome in upload.record_all_sent(self.context, outcomes):
                 self._record(step, outcome)
         self.context.unrecorded.clear()
         for shard_id in dict.fromkeys(step.shard for step, _ in outcomes):

@@ -230,9 +230,12 @@ class State(JobFacts, Outputs, Fetches):
         """Record that a batch is gone or superseded. Its row stays for its runs, and is never used again."""
         self.write("UPDATE batches SET gone = id WHERE id = ?", batch)
 
-    def record_upload(self, batch: int, name: str, digest: str) -> None:
-        """Record that a batch contains a file."""
-        self.write("INSERT OR REPLACE INTO uploads (batch, name, digest) VALUES (?, ?, ?)", batch, name, digest)
+    def record_uploads(self, batch: int, files: Iterable[tuple[str, str]]) -> None:
+        """Record that a batch contains files: names and digests."""
+        self.write_all(
+            "INSERT OR REPLACE INTO uploads (batch, name, digest) VALUES (?, ?, ?)",
+            ((batch, name, digest) for name, digest in files),
+        )
 
     def record_uploads_begun(self, batch: int, names: Iterable[str]) -> None:
         """Record, before the requests, which names are sent to a batch. Only these may be deleted from it."""

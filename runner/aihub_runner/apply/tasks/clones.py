@@ -271,8 +271,7 @@ def _import_run(context: Context, step: AwaitTwin, seen: RunSeen) -> None:
     if elder != batch.remote_id:
         state.record_batch_gone(batch.id)
         row = state.record_imported_batch(shard.id, batch.target, elder)
-        for member in shard.members:
-            state.record_upload(row, member.name, member.digest)
+        state.record_uploads(row, ((member.name, member.digest) for member in shard.members))
     fingerprint, key, attempt = parse_run_tag(step.tag) or ("", "", 0)
     state.close_shard(shard.id, fingerprint)
     taken = replace(batch, id=row, remote_id=elder)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -212,12 +213,28 @@ def _read_part(file: BufferedReader, length: int) -> memoryview:
         ROOM.give_back(length - came)
 
 
+def record_all_sent(context: Context, done: Iterable[tuple[Step, Outcome]]) -> list[tuple[Step, Outcome]]:
+    """Record all files that were sent just as planned, with one statement for each batch. Return the other outcomes."""
+    sent, others = defaultdict[int, list[tuple[str, str]]](list), []
+    for step, outcome in done:
+        if isinstance(step, SendFile) and isinstance(outcome, Sent) and outcome.digest == step.member.digest:
+            context.shards[step.shard].outstanding -= 1
+            sent[step.batch].append((step.member.name, outcome.digest))
+            context.reporter.emit(events.FileUploaded(step.member.path, outcome.size))
+        else:
+            others.append((step, outcome))
+    for batch, files in sent.items():
+        context.state.record_uploads(batch, files)
+        context.state.record_sent(batch, context.now_s)
+    return others
+
+
 def record_sent(context: Context, step: SendFile, outcome: Outcome) -> None:
     """Record that a file was sent, or why it cannot be."""
     match outcome:
         case Sent(digest, size):
             _accept_digest(context, step, digest, size)
-            context.state.record_upload(step.batch, step.member.name, digest)
+            context.state.record_uploads(step.batch, [(step.member.name, digest)])
             context.state.record_sent(step.batch, context.now_s)
             context.reporter.emit(events.FileUploaded(step.member.path, size))
         case Unsendable("disk", detail):
