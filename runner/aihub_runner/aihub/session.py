@@ -105,6 +105,7 @@ class _Prepared(NamedTuple):
 class Session(requests.Session):
     """Does not follow redirects, and never reads `Location`: an unreadable one must not look like a bug."""
 
+    adapter: _Adapter
     _prepared: _Prepared | None = None
 
     def _prepare(self, root: str) -> _Prepared:
@@ -123,12 +124,13 @@ class Session(requests.Session):
         request.method, request.url, request.body = "PUT", root + path, body
         request.headers = CaseInsensitiveDict(self._prepare(root).headers)
         request.headers["Content-Length"] = str(len(body))
-        adapter = self.get_adapter(root)
-        return adapter.send(request, stream=True, verify=self.verify or False, proxies=self.proxies, **how)
+        return self.get_adapter(root).send(
+            request, stream=True, verify=self.verify or False, proxies=self.proxies, **how
+        )
 
     def put_over_open(self, root: str, path: str, body: Any, watch: Watch) -> Answer | None:
         """PUT a body over an open connection; see `quick.put`. Return None, with nothing sent, if none is."""
-        pool = getattr(self.get_adapter(root), "pool", None)
+        pool = self.adapter.pool
         if pool is None or (self.proxies and not root.startswith("https:")):  # a proxy wants the whole address
             return None
         prepared = self._prepare(root)
@@ -148,6 +150,7 @@ def open_session(connection: Connection) -> Session:
         session.proxies.update(get_environ_proxies(connection.root))
     adapter = _Adapter(pool_connections=1, pool_maxsize=connection.pool_size)
     adapter.init_poolmanager(1, connection.pool_size, blocksize=SEND_BYTES)
+    session.adapter = adapter
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session

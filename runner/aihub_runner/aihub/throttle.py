@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 DEFAULT_PAUSE_S = 1.0
 MAX_PAUSE_S = 300.0
@@ -26,18 +25,8 @@ class Pace:
         self._successes = 0
         self._not_before = 0.0
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Wait for a turn to send one request, and hold it while the request is in flight."""
-        self._wait_for_turn()
-        try:
-            yield
-        finally:
-            with self._free:
-                self._in_flight -= 1
-                self._free.notify()
-
-    def _wait_for_turn(self) -> None:
         while True:
             with self._free:
                 wait_s = self._not_before - self._clock()
@@ -47,6 +36,11 @@ class Pace:
                 if wait_s <= 0:
                     self._free.wait(0.1)
             self._pause(max(0.0, wait_s))
+
+    def __exit__(self, *_: object) -> None:
+        with self._free:
+            self._in_flight -= 1
+            self._free.notify()
 
     def succeed(self) -> None:
         """Count a successful request. After a full round of them, one more may run."""

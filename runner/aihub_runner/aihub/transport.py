@@ -137,16 +137,17 @@ class Transport:
 
         `check` is called right before sending, and may raise to forbid it.
         """
-        with self._pace.turn():
+        with self._pace:
             if self.stop.is_set():
                 raise Interrupted("interrupted")
             check()
             grace_s = PAID_GRACE_S if isinstance(body, SingleUseBody) else GRACE_S
             watch, session = Watch(self.stop, grace_s), session or self._session
-            with watching(watch):
-                answer = session.put_over_open(self.connection.root, path, body, watch) if method == "PUT" else None
-                answer = answer or self._exchange(session, method, path, params, body, content_type)
-                answer = self._hide(answer)
+            answer = session.put_over_open(self.connection.root, path, body, watch) if method == "PUT" else None
+            if answer is None:
+                with watching(watch):
+                    answer = self._exchange(session, method, path, params, body, content_type)
+            answer = self._hide(answer)
         self._reached = True
         self._learn_time(answer.headers)
         self._keep_pace(answer)

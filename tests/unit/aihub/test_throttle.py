@@ -27,7 +27,7 @@ def hand() -> Hand:
 def test_pace_holds_all_back_for_as_long_as_asked(hand: Hand) -> None:
     pace = Pace(8, hand.pause, lambda: hand.now)
     pace.slow_down(7)
-    with pace.turn():
+    with pace:
         assert hand.waited == [7]
 
 
@@ -53,5 +53,5 @@ def test_pace_never_stops_altogether(hand: Hand) -> None:
         hand.now += 10
         pace.slow_down(0)
     assert pace.limit == 1
-    with pace.turn():
+    with pace:
         pass
