@@ -128,7 +128,7 @@ class Hub:
                 self.note("listings")
                 offset = int(asked.get("offset", 0))
                 runs = [self.run_of(run) for run in self.runs.values()]
-                runs = runs[::-1] if asked.get("order") == "DESC" else runs
+                runs = runs[::-1] if asked.get("order") == "DESCENDING" else runs
                 return {"runs": runs[offset : offset + int(asked.get("limit", 100))]}
             case "GET", ["runs", name]:
                 self.note("polls")

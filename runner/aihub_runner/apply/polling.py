@@ -9,7 +9,7 @@ POLLS_PER_S = 20.0  # for all open runs together
 MARGIN_S = 0.1  # after the expected end, to find the run ended
 
 
-def poll_delay_s(age_s: float, open_runs: int, between_s: tuple[float, float], seen_s: Sequence[float] = ()) -> float:
+def poll_delay_s(age_s: float, open_runs: float, between_s: tuple[float, float], seen_s: Sequence[float] = ()) -> float:
     """Return when to ask again for a run that is `age_s` old, where others took `seen_s`.
 
     The pause grows with the age, within `between_s`. If others ended within that pause, ask when they did.

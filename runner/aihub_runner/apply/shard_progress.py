@@ -13,7 +13,7 @@ class ShardProgress:
     says that some of its files changed, `is_checked` that its batch was just found right. `found_batch` is the row of
     the batch that was found after a lost response. `absent_batch` and `absent_run` are rows that are confirmed absent.
     `has_asked_batch` and `has_asked_run` say what this process itself requested. `polled` is the run that was polled,
-    first at `polled_s` (by the engine's clock). `fetched` is the attempt whose results were fetched.
+    first at `polled_s` (by the engine's clock), `polls` times. `fetched` is the attempt whose results were fetched.
     """
 
     attempt: int = 1
@@ -28,6 +28,7 @@ class ShardProgress:
     absent_run: int = 0
     polled: int = 0
     polled_s: float = 0.0
+    polls: int = 0
     fetched: int = 0
 
     # How often something happened. `first_refused_s` is when a request was first refused, `not_before_s` when to ask

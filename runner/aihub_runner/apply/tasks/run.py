@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from aihub_runner.apply.tasks.fetch import FetchResults
     from aihub_runner.state.store import State
 
+GLANCE_ABOVE = 10  # open runs: with more, see by one list which of them to ask for
+GLANCES_PER_POLL = 10  # then ask for each run all the same, at every tenth time: the list may be old
 MAX_YOUNG = 2  # a check follows each, as long as a batch may take to show
 YOUNG_S = 10.0  # a new batch may be a 404 at first; so is an app that does not exist, which must be reported soon
 DAY_MS = 86_400_000
@@ -62,7 +64,10 @@ class FindRun(Step):
 
 @dataclass(frozen=True, slots=True)
 class PollRun(Step):
-    """Get the status of a run once. `others` are known runs: a listing without any of them proves no absence."""
+    """Get the status of a run once. `others` are known runs: a listing without any of them proves no absence.
+
+    If the list of the newest runs still shows `status`, the run itself is not asked for.
+    """
 
     run: int
     remote_id: str
@@ -71,6 +76,12 @@ class PollRun(Step):
     others: frozenset[str] = frozenset()
     remote_batch: int = 0
     tag: str = ""
+    status: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged(Outcome):
+    """The list of runs shows the status that is known. It may be old, so it proves nothing."""
 
 
 def start(context: Context, shard: Shard) -> None:
@@ -261,22 +272,29 @@ def poll(context: Context, shard: Shard) -> None:
         return
     if not was_polled:
         progress.polled, progress.polled_s = run.id, context.engine.clock()
+    progress.polls += 1
+    glances = len(context.going) > GLANCE_ABOVE and not waits_for_person and progress.polls % GLANCES_PER_POLL != 0
     delay_s = _delay_s(context, progress.polled_s) if is_again else 0.0
     if not waits_for_person:
         context.going.add(run.id)
     assert run.remote_id is not None
     until_s, others = context.young_until_s(run.since), context.others(run)
-    step = PollRun(shard.id, run.id, run.remote_id, run.bound_s, until_s, others, run.remote_batch, run.tag)
+    status = run.status if glances and run.status else ""
+    step = PollRun(shard.id, run.id, run.remote_id, run.bound_s, until_s, others, run.remote_batch, run.tag, status)
     context.submit(step, delay_s)
 
 
 def _delay_s(context: Context, polled_s: float) -> float:
     age_s, limits = context.engine.clock() - polled_s, context.job.spec.limits
-    return poll_delay_s(age_s, len(context.going), (limits.poll_min_s, limits.poll_max_s), context.run_times_s)
+    going = len(context.going)
+    asked = going / GLANCES_PER_POLL if going > GLANCE_ABOVE else going
+    return poll_delay_s(age_s, asked, (limits.poll_min_s, limits.poll_max_s), context.run_times_s)
 
 
 def poll_run(client: AIHub, step: PollRun) -> Outcome:
     """Get the status of a run. It is gone only if runs can be listed and it is not among them."""
+    if step.status and client.glance(step.remote_id, step.from_s) == step.status:
+        return Unchanged()
     try:
         return RunSeen(client.get_run(step.remote_id, batch_id=step.remote_batch or None, tag=step.tag))
     except ServiceError as error:
@@ -325,6 +343,8 @@ def record(context: Context, step: StartRun | FindRun | PollRun, outcome: Outcom
             context.count_lost(step, error)
         case FindRun(), NotThere() | Unsure():
             _record_absent(context, step, outcome)
+        case PollRun(), Unchanged():
+            pass
         case PollRun(), Gone():
             record_gone(context, step)
         case _, _:
