@@ -14,14 +14,18 @@ pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = "fake_aihub.pytest_plugin"
-# Schemathesis takes a second to load. Where this package is installed, pytest finds the plugin by itself.
-OPTIONS = ["-p", "no:schemathesis"]
-OPTIONS += [] if any(found.value == PLUGIN for found in entry_points(group="pytest11")) else ["-p", PLUGIN]
+OPTIONS = ["-p", PLUGIN, "-W", "error"]
+
+
+@pytest.fixture(autouse=True)
+def _no_other_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load only the plugins that are named: those of other packages take longer to load than a test here takes."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
 
 def run(pytester: pytest.Pytester, code: str, *options: str) -> pytest.RunResult:
     pytester.makepyfile(code)
-    return pytester.runpytest_subprocess(*OPTIONS, "-W", "error", *options)
+    return pytester.runpytest_subprocess(*OPTIONS, *options)
 
 
 def blocks(text: str) -> dict[str, str]:
@@ -29,11 +33,14 @@ def blocks(text: str) -> dict[str, str]:
     return dict(re.findall(r"```python\n# (\S+)\n(.*?)```", text, re.DOTALL))
 
 
-def test_plugin_does_what_its_documentation_shows(pytester: pytest.Pytester) -> None:
+def test_plugin_does_what_its_documentation_shows(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    # Where this package is installed, pytest finds the plugin by itself.
+    installed = any(found.value == PLUGIN for found in entry_points(group="pytest11"))
     files = blocks((ROOT / "docs/pytest.md").read_text(encoding="utf-8"))
     for name, code in files.items():
         (pytester.path / name).write_text(code, encoding="utf-8")
-    result = pytester.runpytest_subprocess(*OPTIONS)
+    result = pytester.runpytest_subprocess("-p", "no:schemathesis", *[] if installed else ["-p", PLUGIN])
     result.assert_outcomes(passed=files["test_process.py"].count("\ndef test_"))
 
 
@@ -142,22 +149,21 @@ def test_plugin_takes_options_from_marks_the_nearest_first(pytester: pytest.Pyte
     result.stdout.fnmatch_lines(["mark fake_aihub: page_fils is not a known option; allowed: page_files"])
 
 
-@pytest.mark.parametrize(
-    ("mark", "message"),
-    [
-        ("page_files=0", "page_files is 0; allowed: a whole number from 1"),
-        ("page_files='3'", "page_files is '3'; allowed: a whole number from 1"),
-        ("run_seconds=-1", "run_seconds is -1; allowed: a number of seconds from 0"),
-        ("clock='noon'", "clock is 'noon'; allowed: real, frozen, 2026-01-31T12:00:00Z"),
-        ("strict=1", "strict is 1; allowed: True or False"),
-        ("scenarios=3", "scenarios is 3; allowed: the path of a folder"),
-        ("allow_unused_faults='no'", "allow_unused_faults is 'no'; allowed: True or False"),
-        ("any_token=True", "any_token is not a known option; allowed: *"),
-        ("3", "expected keyword arguments, got 3"),
-    ],
-)
-def test_mark_that_says_what_cannot_be_fails_its_test(pytester: pytest.Pytester, mark: str, message: str) -> None:
-    code = f"""
+MISTAKES = {
+    "page_files=0": "page_files is 0; allowed: a whole number from 1",
+    "page_files='3'": "page_files is '3'; allowed: a whole number from 1",
+    "run_seconds=-1": "run_seconds is -1; allowed: a number of seconds from 0",
+    "clock='noon'": "clock is 'noon'; allowed: real, frozen, 2026-01-31T12:00:00Z",
+    "strict=1": "strict is 1; allowed: True or False",
+    "scenarios=3": "scenarios is 3; allowed: the path of a folder",
+    "allow_unused_faults='no'": "allow_unused_faults is 'no'; allowed: True or False",
+    "any_token=True": "any_token is not a known option; allowed: *",
+    "3": "expected keyword arguments, got 3",
+}
+
+
+def test_mark_that_says_what_cannot_be_fails_its_test(pytester: pytest.Pytester) -> None:
+    code = """
         import pytest
 
         @pytest.mark.fake_aihub({mark})
@@ -168,9 +174,10 @@ def test_mark_that_says_what_cannot_be_fails_its_test(pytester: pytest.Pytester,
         def test_asks_not():
             pass
     """
-    result = run(pytester, code)
-    result.assert_outcomes(errors=2)
-    result.stdout.fnmatch_lines([f"mark fake_aihub: {message}"] * 2)
+    pytester.makepyfile(**{f"test_{number}": code.format(mark=mark) for number, mark in enumerate(MISTAKES)})
+    result = pytester.runpytest_subprocess(*OPTIONS)
+    result.assert_outcomes(errors=2 * len(MISTAKES))
+    result.stdout.fnmatch_lines([f"mark fake_aihub: {message}" for message in MISTAKES.values() for _ in range(2)])
 
 
 def test_plugin_fails_a_test_whose_next_run_never_came_unless_that_is_allowed(pytester: pytest.Pytester) -> None:
@@ -267,7 +274,7 @@ def test_fake_goes_on_and_ends_where_a_test_freezes_the_time_of_its_process(pyte
             ask(fake)
     """
     pytester.makepyfile(FROZEN + code)
-    pytester.runpytest_subprocess(*OPTIONS, "-W", "error", timeout=60).assert_outcomes(passed=2)
+    pytester.runpytest_subprocess(*OPTIONS, timeout=60).assert_outcomes(passed=2)
 
 
 def test_fake_goes_on_and_ends_under_freezegun(pytester: pytest.Pytester) -> None:
@@ -285,7 +292,7 @@ def test_fake_goes_on_and_ends_under_freezegun(pytester: pytest.Pytester) -> Non
         assert len(fake_aihub.batches()) == 1
     """
     pytester.makepyfile(FROZEN + code)
-    pytester.runpytest_subprocess(*OPTIONS, timeout=60).assert_outcomes(passed=2)
+    pytester.runpytest_subprocess("-p", PLUGIN, timeout=60).assert_outcomes(passed=2)
 
 
 @pytest.mark.slow
@@ -301,7 +308,7 @@ def test_plugin_is_safe_in_parallel(pytester: pytest.Pytester) -> None:
             assert {b["name"] for b in requests.get(url, headers=headers).json()["batches"]} == {str(number)}
             assert fake_aihub.ledger["batches"] == {f"/{number}": 5}
     """
-    run(pytester, code, "-n", "8").assert_outcomes(passed=40)
+    run(pytester, code, "-p", "xdist", "-n", "8").assert_outcomes(passed=40)
 
 
 def test_plugin_leaves_modules_of_a_user_alone_that_have_the_names_of_our_folders(pytester: pytest.Pytester) -> None:
@@ -319,4 +326,4 @@ def test_plugin_leaves_modules_of_a_user_alone_that_have_the_names_of_our_folder
                 assert fake_aihub.url.startswith("http://127.0.0.1:")
         """,
     )
-    pytester.runpytest_subprocess(*OPTIONS, "-W", "error").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess(*OPTIONS).assert_outcomes(passed=1)
