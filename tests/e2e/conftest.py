@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
+import atexit
+import functools
 import json
 import os
 import pty
@@ -24,8 +25,10 @@ from fake_aihub import FakeAIHub
 from support.contract import check_journal
 from support.forks import Forks
 from support.proxy import Proxy
+from support.starts import Started, Starts
 from support.world import check_paid_once
 
+Process = subprocess.Popen[str] | Started
 ROOT = Path(__file__).parent.parent.parent
 WRITES = ("POST", "PUT", "DELETE", "PATCH")
 QUICK = "settle_s = 0.2\npoll_min_s = 0.01\npoll_max_s = 0.05"
@@ -58,23 +61,22 @@ class Outcome:
         return self.out + self.err
 
 
+@functools.cache
+def warm_parent() -> Starts:
+    """Return the warm parent of all commands that tests start."""
+    made = Starts()
+    atexit.register(made.stop)
+    return made
+
+
 class Terminal:
     """The command line on a terminal of its own, of 80 columns and 24 lines."""
 
     def __init__(self, project: Project, *args: str) -> None:
-        environment = {k: v for k, v in (os.environ | project.env).items() if v is not None} | {"TERM": "xterm"}
+        environment = project.environment | {"TERM": "xterm"}
         self.main, terminal = pty.openpty()
         termios.tcsetwinsize(terminal, (24, 80))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "aihub_runner", *args],
-            cwd=project.folder,
-            env=environment,
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
+        self.process = warm_parent().start_on(terminal, project.folder, environment, args)
         os.close(terminal)
         self._shown = b""
 
@@ -119,6 +121,11 @@ class Project:
     spec_name: str = "job.toml"
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The environment of processes."""
+        return {name: value for name, value in (os.environ | self.env).items() if value is not None}
+
+    @property
     def spec_path(self) -> Path:
         return self.folder / self.spec_name
 
@@ -149,24 +156,19 @@ class Project:
     def apply(self, *args: str) -> Outcome:
         return self.run("apply", *args)
 
-    def start(self, *args: str, prepare: Callable[[], None] | None = None) -> subprocess.Popen[str]:
-        """Start the command line as a process of its own."""
-        environment = {k: v for k, v in (os.environ | self.env).items() if v is not None}
+    def start(self, *args: str, prepare: Callable[[], None] | None = None) -> Process:
+        """Start the command line as a process of its own, in which `prepare` is called first."""
+        if not prepare:
+            return warm_parent().start(self.folder, self.environment, args)
         return subprocess.Popen(
             [sys.executable, "-m", "aihub_runner", *args],
             cwd=self.folder,
-            env=environment,
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             preexec_fn=prepare,
         )
-
-    def run_alone(self, *args: str) -> Outcome:
-        """Run the command line as a process of its own, to its end."""
-        process = self.start(*args)
-        out, err = process.communicate(timeout=60)
-        return Outcome(process.returncode, out, err)
 
     def on_terminal(self, *args: str, answer: str) -> tuple[int, str]:
         """Run the command line on a terminal of its own, answer its question, and give all it showed."""

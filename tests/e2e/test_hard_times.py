@@ -18,7 +18,8 @@ import pytest
 import aihub_runner.state.database
 from aihub_runner.state.store import State
 
-from .conftest import Project
+from .conftest import Process, Project
+from .test_interrupted import wait_for
 
 KILLS = int(os.environ.get("AIHUB_KILLS", "20"))
 RACES = 20
@@ -55,14 +56,15 @@ def test_kill_at_random_moments_loses_and_repeats_nothing(project: Project, part
 
 def finish_the_run(project: Project) -> None:
     """Let the run complete that is held, as soon as it is there."""
-    while not (going := [run["id"] for run in project.fake.runs() if run["status"] == "RUNNING"]):
-        pass
-    project.fake.set_run(going[0], "COMPLETE")
+    wait_for(lambda: going(project))
+    project.fake.set_run(going(project)[0], "COMPLETE")
 
 
-def in_order_of_their_ends(
-    processes: list[subprocess.Popen[str]], after_the_first: Callable[[], None]
-) -> list[subprocess.Popen[str]]:
+def going(project: Project) -> list[str]:
+    return [run["id"] for run in project.fake.runs() if run["status"] == "RUNNING"]
+
+
+def in_order_of_their_ends(processes: list[Process], after_the_first: Callable[[], None]) -> list[Process]:
     with ThreadPoolExecutor(len(processes)) as pool:
         waiting = {pool.submit(process.wait, 60): process for process in processes}
         ended = [waiting[done] for done in wait(waiting, return_when=FIRST_COMPLETED).done]
@@ -93,8 +95,7 @@ def test_lease_that_was_taken_over_pays_nothing(project: Project) -> None:
     project.fake.faults.add(operation="createBatch", do="status", status=429, headers={"Retry-After": "1"})
     process = project.start("apply", "job.toml")
     assert process.stderr
-    while not any(entry["operation"] == "createBatch" for entry in project.fake.journal):
-        assert process.poll() is None
+    wait_for(lambda: "POST createBatch" in project.sent())
     with sqlite3.connect(project.folder / "job.state.db") as db:
         db.execute("UPDATE job SET lease = 'somebody else'")
     process.communicate(timeout=20)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -31,7 +30,7 @@ from support.proxy import (
 )
 from support.world import check_paid_once, lose, payments
 
-from .conftest import Project
+from .conftest import Process, Project
 
 pytestmark = pytest.mark.matrix
 
@@ -40,7 +39,7 @@ STATE, LOCK = "job.state.db", "job.lock.toml"
 # Item 3: at once
 
 
-def end(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+def end(processes: list[Process]) -> list[tuple[int, str]]:
     ended = [(process.communicate(timeout=60), process.returncode) for process in processes]
     return [(code, out + err) for (out, err), code in ended]
 

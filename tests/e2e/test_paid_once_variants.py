@@ -32,6 +32,8 @@ from support.world import bring_back, check_paid_once, keep, lose
 from .conftest import Project
 from .test_paid_once_together import apply_at_once
 
+pytestmark = pytest.mark.matrix
+
 STATE, LOCK = "job.state.db", "job.lock.toml"
 DAY_MS = 86_400_000
 
