@@ -121,6 +121,7 @@ def leave_room(monkeypatch: pytest.MonkeyPatch, pages: int) -> None:
     monkeypatch.setattr(aihub_runner.state.database.sqlite3, "connect", connect_with_little_room)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("room", [0, 1, 2, 3, 4, 6, 8, 12, 16, 20])
 def test_full_disk_ends_with_5_and_the_next_apply_is_right(
     project: Project, monkeypatch: pytest.MonkeyPatch, room: int

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from aihub_runner.cli.main import cli
 from aihub_runner.spec.model import parse_spec
@@ -69,14 +70,20 @@ def test_readme_commands_print_what_it_shows(clone: Path) -> None:
             printed = printed[printed.index(line) + 1 :]
 
 
-def test_readme_lists_every_command_and_each_works(clone: Path) -> None:
+def test_readme_lists_every_command_and_each_works(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(*arguments: str) -> str:
+        done = CliRunner().invoke(cli, arguments)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    monkeypatch.chdir(clone)
     listed = re.findall(r"^\| `runner (\w+)( SPEC)?` \|", README, re.MULTILINE)
     assert sorted(name for name, _ in listed) == sorted(cli.list_commands(None))  # type: ignore[arg-type]
-    run(f".venv/bin/runner validate {SPEC}", clone)
-    assert "to pay     1 run" in run(f".venv/bin/runner plan {SPEC} --fake", clone)
-    run(f".venv/bin/runner apply {SPEC} --fake --yes", clone)
+    call("validate", SPEC)
+    assert "to pay     1 run" in call("plan", SPEC, "--fake")
+    call("apply", SPEC, "--fake", "--yes")
     for command in ("status", "results", "report", "resolve"):
-        run(f".venv/bin/runner {command} {SPEC} --fake", clone)
+        call(command, SPEC, "--fake")
 
 
 def test_readme_spec_is_a_spec() -> None:

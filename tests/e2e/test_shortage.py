@@ -27,6 +27,7 @@ def apply_limited(project: Project, descriptors: int, *args: str) -> Outcome:
     return Outcome(process.returncode, out, err)
 
 
+@pytest.mark.matrix(most=2)
 @pytest.mark.parametrize("descriptors", [48, 64, 100])
 def test_uploads_are_lowered_to_what_may_be_open(project: Project, descriptors: int) -> None:
     project.write_files(60)
@@ -65,6 +66,7 @@ def test_files_in_parts_are_sent_with_few_descriptors(project: Project) -> None:
     assert len({line["path"] for line in project.documents}) == 12
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("descriptors", range(6, 36, 3))
 def test_too_few_descriptors_end_with_5_and_name_the_limit_and_blame_no_file(
     project: Project, descriptors: int

@@ -108,6 +108,7 @@ def make_device(path: Path) -> None:
     path.symlink_to("/dev/zero")
 
 
+@pytest.mark.matrix(most=7)
 @pytest.mark.parametrize("make", [make_fifo, make_folder, make_device])
 @pytest.mark.parametrize(
     ("name", "code"),

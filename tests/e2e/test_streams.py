@@ -25,6 +25,7 @@ def shell(project: Project, command: str, **extra: str) -> subprocess.CompletedP
     return subprocess.run(["bash", "-c", script], cwd=project.folder, env=environment, capture_output=True, timeout=60)
 
 
+@pytest.mark.matrix(most=5)
 @pytest.mark.parametrize(
     "redirection",
     [
@@ -51,6 +52,7 @@ def test_apply_goes_on_whatever_its_streams_are(project: Project, redirection: s
     assert (project.folder / "job.state.db").read_bytes().startswith(b"SQLite format 3")
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("redirection", ["<&- >&- 2>&-", ">/dev/full", "| true"])
 @pytest.mark.skipif(not FULL, reason="there is no device that is always full")
 def test_exit_code_is_the_jobs_whatever_the_streams_are(project: Project, redirection: str) -> None:
@@ -62,6 +64,7 @@ def test_exit_code_is_the_jobs_whatever_the_streams_are(project: Project, redire
         assert b"bug" not in done.stderr
 
 
+@pytest.mark.matrix(most=3)
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
 @pytest.mark.parametrize("command", ["results job.toml", "results job.toml --json", "plan job.toml --json"])
 @pytest.mark.skipif(not FULL, reason="there is no device that is always full")
@@ -75,6 +78,7 @@ def test_product_that_cannot_be_written_is_told_by_the_exit_code(
     assert done.stderr.count(b"error: standard output: cannot be written") == 1
 
 
+@pytest.mark.matrix(most=2)
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full", ">/dev/full 2>&1", "| true"])
 @pytest.mark.skipif(not FULL, reason="there is no device that is always full")
 def test_exit_code_of_what_pays_is_the_jobs_with_json_too(project: Project, redirection: str) -> None:
@@ -87,6 +91,7 @@ def test_exit_code_of_what_pays_is_the_jobs_with_json_too(project: Project, redi
     assert len(project.fake.runs()) == 1
 
 
+@pytest.mark.matrix(most=2)
 @pytest.mark.parametrize("command", ["--version", "apply --help"])
 @pytest.mark.parametrize("redirection", [">&-", "| true"])
 def test_help_fails_with_no_stream(project: Project, command: str, redirection: str) -> None:
@@ -117,6 +122,7 @@ def test_terminal_that_is_gone_ends_nothing(project: Project) -> None:
     assert len(project.documents) >= 3
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("locale", [LATIN, ASCII, LATIN | {"PYTHONIOENCODING": "ascii:strict"}])
 def test_files_have_the_same_names_in_every_locale(project: Project, locale: dict[str, str]) -> None:
     project.write("in/Übergröße — 日本.txt", "words")
@@ -131,6 +137,7 @@ def test_files_have_the_same_names_in_every_locale(project: Project, locale: dic
     assert json.loads(told.stdout)["exit_code"] == 0
 
 
+@pytest.mark.matrix(most=2)
 @pytest.mark.parametrize("locale", [LATIN, ASCII, {}])
 def test_whether_a_name_is_utf8_is_decided_from_its_bytes(project: Project, locale: dict[str, str]) -> None:
     project.write_files(1)
@@ -141,6 +148,7 @@ def test_whether_a_name_is_utf8_is_decided_from_its_bytes(project: Project, loca
     assert set(project.arrived()) == {"00000.txt"}
 
 
+@pytest.mark.matrix(most=2)
 @pytest.mark.parametrize("locale", [LATIN, ASCII, {}])
 def test_messages_are_written_as_far_as_the_stream_can(project: Project, locale: dict[str, str]) -> None:
     project.write("in/日本.txt", b"")
