@@ -170,6 +170,12 @@ class Project:
             preexec_fn=prepare,
         )
 
+    def run_alone(self, *args: str) -> Outcome:
+        """Run the command line as a process of its own, to its end."""
+        process = self.start(*args)
+        out, err = process.communicate(timeout=60)
+        return Outcome(process.returncode, out, err)
+
     def on_terminal(self, *args: str, answer: str) -> tuple[int, str]:
         """Run the command line on a terminal of its own, answer its question, and give all it showed."""
         with Terminal(self, *args) as terminal:
