@@ -1,10 +1,22 @@
 """What is missing, by facts, spec and files."""
 
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from aihub_runner.model import Batch, Member, Run, Scan, Shard, Source
 from aihub_runner.plan.identity import fingerprint_members
-from aihub_runner.plan.planner import Action, Goal, Plan, find_moves, make_plan
+from aihub_runner.plan.planner import (
+    Action,
+    Goal,
+    Plan,
+    find_lost,
+    find_moves,
+    is_paid_elsewhere,
+    make_plan,
+    next_action,
+)
 
 WANT = Goal("key", "target", "plain", 1000, {"version": "1"})
 
@@ -170,3 +182,101 @@ def test_moves_of_twins_are_paired_in_sorted_order() -> None:
     done = shard_of(member("x/1.pdf", "1"), member("x/2.pdf", "1"), runs=(run_of("COMPLETE"),))
     moves = find_moves([done], scan(source("y/2.pdf", "1"), source("y/1.pdf", "1")))
     assert [(move.old, move.new) for move in moves] == [("x/1.pdf", "y/1.pdf"), ("x/2.pdf", "y/2.pdf")]
+
+
+# The next action of a shard, by its facts
+
+
+@pytest.mark.parametrize(
+    ("batch", "checked", "action"),
+    [
+        pytest.param(None, False, Action.CREATE_BATCH, id="no batch"),
+        pytest.param({"target": "another"}, True, Action.CREATE_BATCH, id="a batch elsewhere"),
+        pytest.param({"remote_id": None}, True, Action.FIND_BATCH, id="response lost"),
+        pytest.param({"is_verified": False}, True, Action.VERIFY, id="not confirmed as ours"),
+        pytest.param({"uploads": {}}, True, Action.UPLOAD, id="nothing sent"),
+        pytest.param({"uploads": {"a": "sha256:before"}}, True, Action.UPLOAD, id="other bytes sent"),
+        pytest.param({"uploads": {"a": ""}}, True, Action.UPLOAD, id="upload unconfirmed"),
+        pytest.param({}, False, Action.CHECK, id="all sent"),
+        pytest.param({}, True, Action.START_RUN, id="all sent and listed"),
+        pytest.param({"is_gone": True}, True, Action.CREATE_BATCH, id="gone"),
+    ],
+)
+def test_no_run_starts_before_its_batch_is_ours_and_holds_every_file(
+    batch: dict[str, Any] | None, checked: bool, action: Action
+) -> None:
+    shard = shard_of(member("a"), closed=False)
+    shard = replace(shard, batches=() if batch is None else (replace(shard.batches[0], **batch),))
+    assert next_action(shard, WANT, 1, checked=checked) is action
+
+
+@pytest.mark.parametrize(
+    ("status", "facts", "goal", "action"),
+    [
+        pytest.param("", {"remote_id": None}, {}, Action.FIND_RUN, id="start unconfirmed"),
+        pytest.param("", {"remote_id": None, "refused": "status 403"}, {}, Action.FIND_RUN, id="refused"),
+        pytest.param("", {"remote_id": None, "is_given_up": True}, {}, Action.NOTHING, id="given up"),
+        pytest.param("", {}, {}, Action.POLL, id="no status yet"),
+        pytest.param("RUNNING", {}, {}, Action.POLL, id="running"),
+        pytest.param("A_NEW_STATUS", {}, {}, Action.POLL, id="unknown status"),
+        pytest.param("RUNNING", {"is_gone": True}, {}, Action.NOTHING, id="gone"),
+        pytest.param("FAILED", {}, {}, Action.NOTHING, id="failed"),
+        pytest.param("FAILED", {}, {"refetch": True}, Action.NOTHING, id="failed, fetch again"),
+        pytest.param("COMPLETE", {"fetched": {}}, {}, Action.FETCH, id="not fetched"),
+        pytest.param("COMPLETE", {"fetched": {}, "is_gone": True}, {}, Action.NOTHING, id="gone before it was fetched"),
+        pytest.param("COMPLETE", {}, {}, Action.NOTHING, id="fetched"),
+        pytest.param("COMPLETE", {}, {"refetch": True}, Action.FETCH, id="fetch again"),
+        pytest.param("COMPLETE", {}, {"damaged": {1}}, Action.FETCH, id="damaged on disk"),
+        pytest.param("COMPLETE", {"is_gone": True}, {"damaged": {1}}, Action.NOTHING, id="damaged, and gone"),
+        pytest.param("COMPLETE", {}, {"include": "source"}, Action.FETCH, id="other includes"),
+        pytest.param("COMPLETE", {}, {"run_key": "other"}, Action.CHECK, id="other settings"),
+    ],
+)
+def test_run_that_exists_or_may_exist_is_never_started_again(
+    status: str, facts: dict[str, Any], goal: dict[str, Any], action: Action
+) -> None:
+    shard = shard_of(member("a"), runs=(replace(run_of(status), **facts),))
+    assert next_action(shard, replace(WANT, **goal), 1) is action
+
+
+@pytest.mark.parametrize(
+    ("other", "goal", "is_paid"),
+    [
+        pytest.param(run_of("COMPLETE"), {}, True, id="complete"),
+        pytest.param(run_of("RUNNING"), {}, True, id="running"),
+        pytest.param(run_of("FAILED"), {}, False, id="failed"),
+        pytest.param(run_of("COMPLETE", key="before"), {}, False, id="other settings"),
+        pytest.param(run_of("COMPLETE"), {"again": True, "again_after": 1}, False, id="complete before --again"),
+        pytest.param(run_of("COMPLETE"), {"again": True, "again_after": 0}, True, id="complete since --again"),
+        pytest.param(replace(run_of("RUNNING"), is_gone=True), {}, False, id="gone"),
+    ],
+)
+@pytest.mark.parametrize("content", ["1", "2"])
+def test_file_is_paid_elsewhere_where_another_run_covers_its_bytes(
+    other: Run, goal: dict[str, Any], is_paid: bool, content: str
+) -> None:
+    mine = shard_of(member("a", "1"), member("b"), runs=(replace(run_of(""), remote_id=None),), number=1)
+    theirs = shard_of(member("a", content), runs=(other,), number=2)
+    assert is_paid_elsewhere(mine, [mine, theirs], replace(WANT, **goal)) == (is_paid and content == "1")
+
+
+def test_of_two_open_runs_for_one_file_the_earlier_is_asked_about() -> None:
+    lost = replace(run_of(""), remote_id=None)
+    first, second = (shard_of(member("a"), runs=(lost,), number=number) for number in (1, 2))
+    assert [is_paid_elsewhere(shard, [first, second], WANT) for shard in (first, second)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("facts", "damaged", "lost"),
+    [
+        ({"is_gone": True}, (), False),
+        ({"is_gone": True}, (1,), True),
+        ({"is_gone": True, "fetched": {"source": 3.0}}, (), True),
+        ({"fetched": {}}, (), False),
+    ],
+)
+def test_results_are_lost_where_their_run_is_gone_before_all_was_fetched(
+    facts: dict[str, Any], damaged: tuple[int, ...], lost: bool
+) -> None:
+    shard = shard_of(member("a"), runs=(replace(run_of("COMPLETE"), **facts),))
+    assert bool(find_lost([shard], replace(WANT, damaged=damaged))) == lost
