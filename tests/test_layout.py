@@ -21,8 +21,8 @@ SOURCES = {"aihub_runner": ROOT / "runner", "fake_aihub": ROOT / "fake_server"}
 ORDER = {
     "aihub_runner": (
         *("errors", "text", "system", "model", "files", "outfile", "version"),
-        *("spec", "environment", "settings", "sources", "plan", "state", "aihub", "results", "report", "apply"),
-        *("__init__", "cli", "__main__"),
+        *("spec", "environment", "settings", "sources", "plan", "state", "aihub", "results", "report"),
+        *("codegen", "apply", "__init__", "cli", "__main__"),
     ),
     "fake_aihub": (
         *(

@@ -14,10 +14,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, S
 
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Secret, rank_status
-from aihub_runner.plan.identity import parse_run_tag
+from aihub_runner.plan.identity import PLAIN, parse_run_tag
 from aihub_runner.text.escape import MAX_REASON, clean_text
 from aihub_runner.text.jsontext import read_json
 
+_INCLUDES = {
+    "confidence": "include_confidence_scores",
+    "review": "include_review_results",
+    "source": "include_source_info",
+    "validation": "include_validation_results",
+}
 _WHO_ANSWERS = "check AIHUB_API_ROOT, and whether a proxy or gateway answers in place of the service"
 
 
@@ -260,3 +266,8 @@ def run_body(
     if webhook:
         inner["webhook_config"] = dict(webhook)
     return body | {"settings": inner}
+
+
+def include_parameters(include: str) -> Mapping[str, str]:
+    """Return the parameters of the request for results, from the name of a kind of fetch."""
+    return {} if include == PLAIN else {_INCLUDES[name]: "true" for name in include.split("+")}

@@ -16,7 +16,7 @@ from aihub_runner.system import interrupt, streams
 from aihub_runner.system.shortage import find_shortage, probe_shortage
 from aihub_runner.version import VERSION
 
-COMMANDS = ("apply", "check", "diff", "plan", "report", "resolve", "results", "schema", "status", "validate")
+COMMANDS = ("apply", "check", "code", "diff", "plan", "report", "resolve", "results", "schema", "status", "validate")
 
 
 class LazyGroup(click.Group):

@@ -58,10 +58,7 @@ def scan_sources(
         raise _nothing(spec, spec_path, folder, len(judged))
     fresh = _digest_all(spec.limits, folder, kept, cache, now_ns, skipped, _Meter(kept, cache, on_progress), disks)
     disks.check(f"{folder}/{path}" for path in fresh)
-    passwords = [
-        (Globs([anchor_names(names, folder) for names in expand_pattern(pattern)], hidden=True), ref.env)
-        for pattern, ref in spec.run.pdf_passwords.items()
-    ]
+    passwords = _list_passwords(spec, folder)
     sources = tuple(Source(path, one.stat.size, one.digest, _password(path, passwords)) for path, one in fresh.items())
     busy, idle = find_idle_parts(spec.files, folder, (path for path, item in judged if item))
     lasts = all(item.reason in _LASTING for item in skipped) and all(
@@ -96,7 +93,10 @@ def check_files(spec: Spec, spec_path: Path, allow_outside: bool) -> Scan:
     Raises InputError like `scan_sources`.
     """
     folder, judged, skipped = _select(spec, spec_path, allow_outside, Disks())
-    sources = tuple(Source(path, item.size, "") for path, item in judged if isinstance(item, Stat))
+    passwords = _list_passwords(spec, folder)
+    sources = tuple(
+        Source(path, item.size, "", _password(path, passwords)) for path, item in judged if isinstance(item, Stat)
+    )
     if not sources and not skipped:
         raise _nothing(spec, spec_path, folder, len(judged))
     busy, idle = find_idle_parts(spec.files, folder, (path for path, item in judged if item))
@@ -125,6 +125,13 @@ def _nothing(spec: Spec, spec_path: Path, folder: str, ignored: int) -> InputErr
         if not pattern.startswith("!") and Path(folder, pattern).is_dir():
             hint = f'set files = "{pattern.rstrip("/")}/**" to match the files in that folder'
     return InputError(f"{spec_path}: no file matches {', '.join(spec.files)} in {folder}{left}", hint)
+
+
+def _list_passwords(spec: Spec, folder: str) -> list[tuple[Globs, str]]:
+    return [
+        (Globs([anchor_names(names, folder) for names in expand_pattern(pattern)], hidden=True), ref.env)
+        for pattern, ref in spec.run.pdf_passwords.items()
+    ]
 
 
 def _password(path: str, passwords: Iterable[tuple[Globs, str]]) -> str:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import time
 import unicodedata
-from collections.abc import Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.aihub.schemas import ResultFile, ResultPage
+from aihub_runner.aihub.schemas import ResultFile, ResultPage, include_parameters
 from aihub_runner.apply import events
 from aihub_runner.apply.steps import Gone, Outcome, Step
 from aihub_runner.apply.tasks.run import check_gone, record_gone
 from aihub_runner.errors import ServiceError, Shortage
 from aihub_runner.files import explain_late, safe_segment, write_file
 from aihub_runner.model import MB, Answer, Page, Shard
-from aihub_runner.plan.identity import PLAIN
 from aihub_runner.text.jsontext import as_unicode
 
 if TYPE_CHECKING:
@@ -28,12 +26,6 @@ MAX_FETCHES = 5
 AHEAD = 8  # pages of a run to request before the one before is read
 MAX_AHEAD_BYTES = MB  # of a page: larger ones are read one after another, to save memory
 _Body = tuple[bytes, ResultPage]
-PARAMETERS = {
-    "confidence": "include_confidence_scores",
-    "review": "include_review_results",
-    "source": "include_source_info",
-    "validation": "include_validation_results",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +78,6 @@ def fetch(context: Context, shard: Shard) -> None:
     )
 
 
-def _parameters(include: str) -> Mapping[str, str]:
-    return {} if include == PLAIN else {PARAMETERS[name]: "true" for name in include.split("+")}
-
-
 def fetch_results(client: AIHub, step: FetchResults) -> Fetched | Gone:
     """Fetch all results, or return Gone where the run does not exist on the service any more."""
     try:
@@ -129,7 +117,7 @@ class _Pages:
 
     def __init__(self, client: AIHub, step: FetchResults, pool: Executor) -> None:
         self._client, self._step, self._pool = client, step, pool
-        self._parameters = _parameters(step.include)
+        self._parameters = include_parameters(step.include)
         self._guesses: dict[int, Future[_Body]] = {}
         self._size = 0  # of the first page; 0 where nothing is guessed
         self._is_first = True

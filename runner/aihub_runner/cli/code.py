@@ -1,0 +1,67 @@
+"""The command `code`: a script that does a job without this tool."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+from click import option
+
+from aihub_runner.apply.job import Job
+from aihub_runner.apply.places import check_output
+from aihub_runner.cli.options import ALLOW_OUTSIDE, FILE, Answer, Asked, over_specs
+from aihub_runner.cli.product import refuse_two_products
+from aihub_runner.codegen.script import ENDINGS, Work, render_script
+from aihub_runner.errors import InputError
+from aihub_runner.outfile import write_output
+from aihub_runner.plan.batching import group_sources
+from aihub_runner.sources.scan import check_files
+from aihub_runner.text.escape import escape_control_chars
+
+
+@over_specs(
+    ALLOW_OUTSIDE,
+    option(
+        "--as",
+        "language",
+        type=click.Choice(tuple(ENDINGS)),
+        required=True,
+        help="Language of the script: Python with the vendor's SDK or with requests, bash with curl, or JavaScript.",
+    ),
+    option("--output", type=FILE, help="Path of the script. Default: standard output."),
+    many=False,
+    example="runner code invoices.aihub.toml --as curl --output invoices.sh",
+)
+def code(asked: Asked, language: str, output: Path | None) -> None:
+    """Write a script that does the job once without aihub-runner.
+
+    It has every parameter of the spec, and no secret: it reads those from the environment. Sends no requests.
+    """
+    refuse_two_products(output, as_json=asked.as_json)
+
+    def act(job: Job) -> Answer:
+        check_output(job, output)
+        script = render_script(_find_work(job, language), language)
+        if output:
+            write_output(output, [script.encode()])
+        text = "" if output else escape_control_chars(script, keep="\n").removesuffix("\n")
+        return text, {"spec": job.shown, "language": language, "code": script}, 0
+
+    asked.each_job(act)
+
+
+def _find_work(job: Job, language: str) -> Work:
+    """Return what the script is to do, from the files as they are now. Raises InputError."""
+    spec, scan = job.spec, check_files(job.spec, job.spec_path, job.options.allow_outside)
+    batches = group_sources(scan.sources, spec.limits.files_per_batch)
+    if not batches:
+        raise InputError(f"{job.shown}: no file can be sent", f"run `{job.command('plan')}`, which says why")
+    most = spec.limits.max_runs
+    if most is not None and len(batches) > most:
+        raise InputError(
+            f"{job.shown}: would start {len(batches)} runs, max_runs is {most}", "raise max_runs, or select fewer files"
+        )
+    skipped = [f"{item.path} ({item.reason})" for item in scan.skipped]
+    command = shlex.join(["runner", "code", str(job.spec_path), "--as", language])
+    return Work(spec, job.goal, batches, skipped, command)
