@@ -55,11 +55,11 @@ def _delete(hub: Hub, kind: str, name: str) -> Answer:
 
 
 def _jobs(answer: Answer) -> list[str]:
-    _, _, told = answer.headers.get("Location", "").partition("/v2/jobs/")
+    _, _, named = answer.headers.get("Location", "").partition("/v2/jobs/")
     try:
         body = answer.json() if answer.status == 202 and answer.body else {}
-        return [job for key, job in body.items() if key.endswith("job_id") and isinstance(job, str)] + [told] * bool(
-            told
+        return [job for key, job in body.items() if key.endswith("job_id") and isinstance(job, str)] + [named] * bool(
+            named
         )
     except (ValueError, AttributeError):
         return []

@@ -1,7 +1,7 @@
 """The shapes of JSON objects. pydantic validates them.
 
 A kind is the type of a value: a type, a union of types, a `Literal` of texts, `[kind]` for a list, or a mapping for an
-object with known properties. `dict` is an object with arbitrary keys. A text in an `Annotated` kind tells what is
+object with known properties. `dict` is an object with arbitrary keys. A text in an `Annotated` kind says what is
 allowed.
 """
 

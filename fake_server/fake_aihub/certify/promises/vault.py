@@ -59,8 +59,8 @@ def secret_values_are_never_returned(hub: Hub) -> None:
     find(hub, alias)
     answers.append(hub.target.send("PATCH", SECRETS, json={"alias": alias, "value": hub.hidden["value"]}))
     answers.append(hub.target.send("GET", SECRETS, params={"alias": alias}))
-    told = [hub.hidden["value"].encode() in answer.body for answer in answers]
-    check_equal("responses that contain the value", told, [False, False, False])
+    leaks = [hub.hidden["value"].encode() in answer.body for answer in answers]
+    check_equal("responses that contain the value", leaks, [False, False, False])
 
 
 def secret_times_are_milliseconds(hub: Hub) -> None:
@@ -100,8 +100,8 @@ def entries(hub: Hub, **body: Any) -> list[dict[str, Any]]:
 
 def audit_log_has_who_and_when(hub: Hub) -> None:
     for entry in entries(hub, start=0, size=3, log_type=None, email=None):
-        told = [entry[key] for key in ("timestamp_millis", "email", "user_ip", "log_type")]
-        check_that("entry", all(isinstance(value, str) for value in told), list(entry), "four texts")
+        values = [entry[key] for key in ("timestamp_millis", "email", "user_ip", "log_type")]
+        check_that("entry", all(isinstance(value, str) for value in values), list(entry), "four texts")
         check_unit_of_log(entry["timestamp_millis"])
 
 
