@@ -179,7 +179,7 @@ def _try_to_change(path: Path) -> None:
             raise
 
 
-def open_regular(path: Path) -> BufferedReader:
+def open_regular(path: Path | str) -> BufferedReader:
     """Open a file for reading. Raises OSError at once for a FIFO or device, which may have no end; and Shortage."""
     with explain_shortage():
         file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
@@ -189,7 +189,7 @@ def open_regular(path: Path) -> BufferedReader:
     return file
 
 
-def read_regular(path: Path, size: int = -1) -> bytes:
+def read_regular(path: Path | str, size: int = -1) -> bytes:
     """Read a file, or its first bytes. Raises OSError like `open_regular`."""
     with open_regular(path) as file:
         return file.read(size)

@@ -47,7 +47,7 @@ class FileSlice:
     `digest` covers the bytes read so far. Entering opens the file, and raises OSError.
     """
 
-    def __init__(self, path: Path, offset: int, size: int) -> None:
+    def __init__(self, path: Path | str, offset: int, size: int) -> None:
         self._path, self._offset, self._size = path, offset, size
         self._left = size
         self._hash = hashlib.sha256()
@@ -71,7 +71,7 @@ class FileSlice:
         return self
 
     def __next__(self) -> bytes:
-        if chunk := self.read(1 << 16):
+        if chunk := self.read(1 << 18):
             return chunk
         raise StopIteration
 

@@ -79,8 +79,12 @@ class Context:
         wait_s = job.options.wait_timeout_s
         self.deadline_s = float("inf") if wait_s is None else engine.clock() + wait_s
         self.run_times_s: deque[float] = deque(maxlen=RUN_TIMES)
-        self._statuses: dict[int, str] = {}
+        self.seen: dict[int, RunInfo] = {}
         self._troubled: set[int] = set()
+
+    def is_over(self, shard: int) -> bool:
+        """Whether this apply does nothing more for a shard."""
+        return self.shards[shard].is_parked or self.engine.client.stop.is_set() or self.halted
 
     @property
     def has_room(self) -> bool:
@@ -167,11 +171,11 @@ class Context:
         if twins:
             self.reporter.emit(events.RunPaidTwice(info.id, twins))
         self.state.record_run(run, *info.facts)
-        before = self._statuses.get(run)
+        before = self.seen[run].status if run in self.seen else ""
+        self.seen[run] = info
         if before != info.status:
-            self._statuses[run] = info.status
             self.reporter.emit(
-                events.RunStatus(info.id, clean_text(info.status), clean_text(info.msg or ""), clean_text(before or ""))
+                events.RunStatus(info.id, clean_text(info.status), clean_text(info.msg or ""), clean_text(before))
             )
         if info.status in FINAL_STATUSES | {REVIEW_STATUS}:
             self.going.discard(run)

@@ -107,7 +107,7 @@ class Scheduler:
     def _advance(self, shard_id: int) -> None:
         """Do what a shard needs next."""
         context, progress = self.context, self.context.shards[shard_id]
-        if progress.is_parked or context.engine.client.stop.is_set() or context.halted:
+        if context.is_over(shard_id):
             return
         found = context.state.load_shards(shard_id)
         if not found:

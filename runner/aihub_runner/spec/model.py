@@ -221,7 +221,7 @@ class Limits:
     parallel_runs: int = key(integer(1, 256), 10, "Most runs in progress at once.")
     connect_timeout_s: float = key(SECONDS, 10, "Longest wait for a connection, in seconds.")
     read_timeout_s: float = key(SECONDS, 120, "Longest wait for a response, in seconds.")
-    poll_min_s: float = key(SECONDS, 0.5, "Shortest pause between polls of a run, in seconds.")
+    poll_min_s: float = key(SECONDS, 0.4, "Shortest pause between polls of a run, in seconds.")
     poll_max_s: float = key(SECONDS, 30, "Longest pause between polls of a run, in seconds.")
     settle_s: float = key(SECONDS, 60, "Longest delay until the service lists a new batch or run, in seconds.")
     on_unsupported: Literal["report", "ignore", "send"] = key(

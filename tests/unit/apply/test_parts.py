@@ -46,7 +46,7 @@ def parts(router: respx.MockRouter) -> Parts:
 def step_for(path: Path, content: bytes = CONTENT) -> SendFile:
     path.write_bytes(content)
     member = Member("a.bin", "a.bin", len(content), "sha256:" + hashlib.sha256(content).hexdigest())
-    return SendFile(1, 1, 7, "", member, path, 1, 0.0)
+    return SendFile(1, 1, 7, "", member, str(path), 1, 0.0)
 
 
 def test_file_in_parts_is_sent_whole_with_the_digest_of_its_bytes(hub: AIHub, parts: Parts, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,7 +22,7 @@ from aihub_runner.model import Member
 CREATE = CreateBatch(1, 1, "job-1", "")
 START = StartRun(1, 1, "", {"batch_id": 7})
 POLL = PollRun(1, 1, "r", 1.0, 0.0)
-SEND = SendFile(1, 1, 7, "", Member("a.txt", "in/a.txt", 1, "sha256:a"), Path("in/a.txt"), 10**6, 0.0)
+SEND = SendFile(1, 1, 7, "", Member("a.txt", "in/a.txt", 1, "sha256:a"), "in/a.txt", 10**6, 0.0)
 ROUTES: dict[type, tuple[str, str]] = {
     CreateBatch: ("POST", "/v2/batches"),
     StartRun: ("POST", "/v2/apps/runs"),

@@ -60,7 +60,7 @@ def test_spec_of_two_lines_has_the_documented_defaults() -> None:
     assert (spec.name, spec.files, spec.app_name, spec.context) == ("invoices", ("in/*",), "A", None)
     limits = spec.limits
     assert (limits.files_per_batch, limits.parallel_uploads, limits.parallel_runs) == (1000, 64, 10)
-    assert (limits.settle_s, limits.poll_min_s, limits.poll_max_s) == (60, 0.5, 30)
+    assert (limits.settle_s, limits.poll_min_s, limits.poll_max_s) == (60, 0.4, 30)
     assert spec.results.dir_for(spec.name) == "results/invoices"
 
 

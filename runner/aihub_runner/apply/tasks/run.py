@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from aihub_runner.aihub.client import AIHub
@@ -16,7 +16,7 @@ from aihub_runner.apply.tasks.batch import REFUSED_FOR_NOW
 from aihub_runner.apply.tasks.clones import may_pay
 from aihub_runner.apply.tasks.settle import is_settled
 from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
-from aihub_runner.model import REVIEW_STATUS, Batch, Run, Shard
+from aihub_runner.model import FINAL_STATUSES, REVIEW_STATUS, Batch, Run, Shard
 from aihub_runner.plan.identity import fingerprint_of
 from aihub_runner.plan.planner import Action, is_paid_elsewhere, lost_error, next_action, next_before_run
 from aihub_runner.system.moment import DAY_S, is_to_come
@@ -272,16 +272,31 @@ def poll(context: Context, shard: Shard) -> None:
         return
     if not was_polled:
         progress.polled, progress.polled_s = run.id, context.engine.clock()
-    progress.polls += 1
-    glances = len(context.going) > GLANCE_ABOVE and not waits_for_person and progress.polls % GLANCES_PER_POLL != 0
-    delay_s = _delay_s(context, progress.polled_s) if is_again else 0.0
     if not waits_for_person:
         context.going.add(run.id)
     assert run.remote_id is not None
     until_s, others = context.young_until_s(run.since), context.others(run)
-    status = run.status if glances and run.status else ""
-    step = PollRun(shard.id, run.id, run.remote_id, run.bound_s, until_s, others, run.remote_batch, run.tag, status)
-    context.submit(step, delay_s)
+    step = PollRun(shard.id, run.id, run.remote_id, run.bound_s, until_s, others, run.remote_batch, run.tag)
+    _submit_poll(context, step, run.status or "", is_again=is_again)
+
+
+def _submit_poll(context: Context, step: PollRun, status: str, *, is_again: bool) -> None:
+    progress = context.shards[step.shard]
+    progress.polls += 1
+    is_list_enough = progress.polls % GLANCES_PER_POLL != 0 and status != REVIEW_STATUS
+    glances = len(context.going) > GLANCE_ABOVE and is_list_enough
+    delay_s = _delay_s(context, progress.polled_s) if is_again else 0.0
+    context.submit(replace(step, status=status if glances else ""), delay_s)
+
+
+def _poll_again(context: Context, step: PollRun, status: str) -> None:
+    """Ask again for a run that is as it was, without loading its shard, which takes long.
+
+    If anything else may have to be decided, do nothing: then the shard is loaded.
+    """
+    has_ended = status in FINAL_STATUSES | {REVIEW_STATUS}
+    if not (has_ended or context.is_over(step.shard) or context.engine.clock() >= context.deadline_s):
+        _submit_poll(context, step, status, is_again=True)
 
 
 def _delay_s(context: Context, polled_s: float) -> float:
@@ -325,6 +340,10 @@ def check_gone(client: AIHub, run_id: str, from_s: float, others: Collection[str
 def record(context: Context, step: StartRun | FindRun | PollRun, outcome: Outcome) -> None:
     """Record what is known of a run by now."""
     match step, outcome:
+        case PollRun(), Unchanged():
+            _poll_again(context, step, step.status)
+        case PollRun(), RunSeen(info) if info == context.seen.get(step.run):
+            _poll_again(context, step, info.status)
         case _, RunSeen(info, twins):
             if isinstance(step, StartRun):
                 context.reporter.emit(events.RunStarted(info.id))
@@ -343,8 +362,6 @@ def record(context: Context, step: StartRun | FindRun | PollRun, outcome: Outcom
             context.count_lost(step, error)
         case FindRun(), NotThere() | Unsure():
             _record_absent(context, step, outcome)
-        case PollRun(), Unchanged():
-            pass
         case PollRun(), Gone():
             record_gone(context, step)
         case _, _:

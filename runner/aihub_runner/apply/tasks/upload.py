@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,8 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BufferedReader
-from mmap import mmap
-from pathlib import Path
+from mmap import ACCESS_COPY, mmap
 from typing import TYPE_CHECKING
 
 from aihub_runner.aihub.bodies import FileSlice, Room, SourceChanged
@@ -53,7 +53,7 @@ class SendFile(Step):
     remote_id: int
     workspace: str
     member: Member
-    path: Path
+    path: str
     part_threshold: int
     young_until_s: float
     is_older: bool = False
@@ -80,6 +80,7 @@ def upload(context: Context, shard: Shard) -> None:
     batch, remote_id = context.remote_batch_of(shard)
     missing = missing_uploads(shard, context.goal.target)
     context.state.record_uploads_begun(batch.id, [member.name for member in missing])
+    folder = context.job.folder
     for member in missing:
         context.submit(
             SendFile(
@@ -88,7 +89,7 @@ def upload(context: Context, shard: Shard) -> None:
                 remote_id,
                 context.job.target.workspace,
                 member,
-                context.job.folder / member.path,
+                f"{folder}/{member.path}",
                 int(context.job.spec.limits.part_threshold_mb * MB),
                 context.young_until_s(batch.since),
                 not context.shards[shard.id].batches_created,
@@ -130,9 +131,9 @@ def _explain(error: OSError) -> Unsendable:
     return Unsendable("vanished" if isinstance(error, FileNotFoundError | NotADirectoryError) else "unreadable", what)
 
 
-def _identify(path: Path) -> Stat:
+def _identify(path: str) -> Stat:
     """Return what changes with a file's content. If it changes during an upload, the bytes may be of two versions."""
-    info = path.stat()
+    info = os.stat(path)
     return Stat(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
 
 
@@ -202,11 +203,14 @@ def _once(act: Callable[[], None]) -> Callable[[], None]:
 
 
 def _read_part(file: BufferedReader, length: int) -> memoryview:
-    """Read a part into memory that goes back to the system at once, unlike that of large `bytes`. Takes its room."""
+    """Read a part into memory that goes back to the system at once, unlike that of large `bytes`. Takes its room.
+
+    Memory of this process alone is had for less than memory to be shared.
+    """
     ROOM.take(length)
     came = 0
     try:
-        part = memoryview(mmap(-1, length))
+        part = memoryview(mmap(-1, length, access=ACCESS_COPY))
         came = file.readinto(part)
         return part[:came]
     finally:
@@ -265,7 +269,7 @@ def _accept_digest(context: Context, step: SendFile, digest: str, size: int) -> 
 
 def _record_unreadable(context: Context, step: SendFile, detail: str) -> None:
     """Skip one file that its disk cannot read. At a second one on that disk, report the disk as failing."""
-    mount = find_mount(str(step.path))
+    mount = find_mount(step.path)
     if mount in context.bad_disks:
         context.record_failed(step, Failed(disk_error(step.member.path, detail)))
     else:
