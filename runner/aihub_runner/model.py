@@ -105,10 +105,11 @@ class SkippedFile:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """All files that a spec selects, both lists sorted by path. `cache` is the complete new stat cache.
+    """All files that a spec selects, both lists sorted by path.
 
-    `busy` lists the parts of its patterns that match files, `idle` those that match none. `identity` is the digest of
-    all paths and stats, empty where a file may have changed under the same stat.
+    `cache` has what is new in the stat cache, `outdated` the paths to remove from it. `busy` lists the parts of its
+    patterns that match files, `idle` those that match none. `identity` is the digest of all paths and stats, empty
+    where a file may have changed under the same stat.
     """
 
     sources: tuple[Source, ...]
@@ -117,6 +118,7 @@ class Scan:
     busy: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
     identity: str = ""
+    outdated: tuple[str, ...] = ()
 
     @property
     def files(self) -> int:

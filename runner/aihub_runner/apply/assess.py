@@ -17,7 +17,7 @@ from aihub_runner.model import CachedDigest, Scan, SkippedFile
 from aihub_runner.plan.planner import Plan, make_plan
 from aihub_runner.report.summary import Report, describe
 from aihub_runner.results.reader import find_damaged
-from aihub_runner.sources.scan import scan_sources
+from aihub_runner.sources.scan import Selection, scan_sources
 from aihub_runner.state.lockfile import Entry, load_lockfile
 from aihub_runner.state.store import State
 
@@ -35,11 +35,16 @@ def check_root(job: Job, state: State) -> None:
         )
 
 
-def scan_files(job: Job, state: State | None, reporter: Reporter, stop: Event, *, may_be_empty: bool = False) -> Scan:
-    """Scan the spec's files, and record the digests where there is a state.
-
-    Files that the service refused before count as skipped.
-    """
+def scan_files(
+    job: Job,
+    state: State | None,
+    reporter: Reporter,
+    stop: Event,
+    *,
+    may_be_empty: bool = False,
+    selection: Selection | None = None,
+) -> Scan:
+    """Scan the spec's files, or those of a selection just made. Files that the service refused count as skipped."""
 
     def on_progress(files: int, files_total: int, size: int, size_total: int) -> None:
         if stop.is_set():
@@ -55,6 +60,7 @@ def scan_files(job: Job, state: State | None, reporter: Reporter, stop: Event, *
         may_be_empty=may_be_empty or job.spec.allow_empty,
         now_ns=time.time_ns(),
         on_progress=on_progress,
+        selection=selection,
     )
     scan = _without_state(scan, job)
     refused = state.load_refused() if state and not job.options.retry_failed else {}

@@ -61,7 +61,7 @@ def _keep_cache(state: State, scan: Scan) -> list[str]:
     Raises Shortage: the next apply would lack the same.
     """
     try:
-        state.record_cache(scan.cache)
+        state.record_cache(scan.cache, scan.outdated)
     except Shortage:
         raise
     except StateError as error:

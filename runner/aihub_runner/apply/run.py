@@ -48,6 +48,7 @@ from aihub_runner.model import MB, Scan
 from aihub_runner.plan.planner import PAYS, Plan, Work
 from aihub_runner.report.summary import Problem, Report, describe_error
 from aihub_runner.results.reader import carry_pages
+from aihub_runner.sources.scan import Selection
 from aihub_runner.state.lock import hold_locks, new_lease
 from aihub_runner.state.outputs import DOCUMENTS
 from aihub_runner.state.store import State, read_holder
@@ -73,13 +74,14 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
     try_state(job)
     warn_of_network(job, reporter)
     with hold_state(job, stop) as state, closing(AIHub(job.connection, stop)) as client:
-        if (settled := find_settled(job, state)) and not stop.is_set():
+        settled, files = find_settled(job, state)
+        if settled and not stop.is_set():
             return replace(settled, seconds=round(time.monotonic() - begun, 1))
         take_over(job, state)
         client.on_retry = partial(_report_retry, reporter)
         _follow_results(job, state)
         job = _with_again(look_for_damage(job, state), state, reporter)
-        scan, problems = _scan_what_is_there(job, state, reporter, stop)
+        scan, problems = _scan_what_is_there(job, state, reporter, stop, files)
         opened = OpenJob(job, state, client, scan, reporter)
         prepared = _prepare(opened, confirm, problems)
         with ended_in_order(lambda: reporter.emit(Stopping())):
@@ -114,10 +116,12 @@ def _report_retry(reporter: Reporter, error: ServiceError | Shortage, wait_s: fl
     reporter.emit((RateLimited if is_limit else Retry)(error.message, wait_s))
 
 
-def _scan_what_is_there(job: Job, state: State, reporter: Reporter, stop: Event) -> tuple[Scan, list[RunnerError]]:
+def _scan_what_is_there(
+    job: Job, state: State, reporter: Reporter, stop: Event, selection: Selection | None
+) -> tuple[Scan, list[RunnerError]]:
     """Scan the files. Where there are none, still finish the runs that were paid and not fetched yet."""
     try:
-        return scan_files(job, state, reporter, stop), []
+        return scan_files(job, state, reporter, stop, selection=selection), []
     except InputError as error:
         scan = scan_files(job, state, reporter, stop, may_be_empty=True)
         if not _only_free(plan_job(job, state, scan)).work:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from typing import Any
@@ -21,26 +22,30 @@ from aihub_runner.files import digest_file
 from aihub_runner.model import Scan, SkippedFile
 from aihub_runner.report.summary import Report
 from aihub_runner.results.kept import KeptFiles
-from aihub_runner.sources.scan import identify_files
+from aihub_runner.sources.scan import Selection, select_files
 from aihub_runner.state.database import SCHEMA_VERSION
 from aihub_runner.state.outputs import Settled
 from aihub_runner.state.store import State
 from aihub_runner.version import VERSION
 
 
-def find_settled(job: Job, state: State) -> Report | None:
-    """Return the report of a job with nothing to do, as an apply would; None where it must be planned."""
+def find_settled(job: Job, state: State) -> tuple[Report | None, Selection | None]:
+    """Return the report of a job with nothing to do, as an apply would; None where it must be planned.
+
+    Also return the files of the job, if they had to be selected.
+    """
     mark = state.find_settled() if _is_plain(job) else None
     if mark is None or mark.inputs != _identify(job) or mark.lock_file != digest_file(job.lock_path):
-        return None
+        return None, None
     kept = KeptFiles(state, job.results_path)
     if not _are_outputs_whole(job, state, kept):
-        return None
-    if mark.files != identify_files(job.spec, job.spec_path, job.options.allow_outside):
-        return None
+        return None, None
+    files = select_files(job.spec, job.spec_path, job.options.allow_outside, time.time_ns())
+    if mark.files != files.identity:
+        return None, files
     if kept.record():
         state.record_settled(mark)
-    return replace(_read_report(mark.report), spec=job.shown, results=str(job.results_path))
+    return replace(_read_report(mark.report), spec=job.shown, results=str(job.results_path)), files
 
 
 def _read_report(text: str) -> Report:

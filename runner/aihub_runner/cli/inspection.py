@@ -23,6 +23,7 @@ from aihub_runner.report.summary import Preview, Report, at_work, describe_error
 from aihub_runner.results.documents import find_damage, is_edited, is_missing, without_damage
 from aihub_runner.results.folder import find_table_damage, list_missing
 from aihub_runner.results.reader import Found, find_results
+from aihub_runner.sources.scan import Selection
 from aihub_runner.state.lock import is_locked
 from aihub_runner.state.lockfile import Entry
 from aihub_runner.state.store import State, read_holder
@@ -51,9 +52,11 @@ def opened_state(job: Job) -> Iterator[State]:
         yield state
 
 
-def scan_quietly(job: Job, state: State | None, *, may_be_empty: bool = False) -> Scan:
+def scan_quietly(
+    job: Job, state: State | None, *, may_be_empty: bool = False, selection: Selection | None = None
+) -> Scan:
     with closing(open_progress()) as progress:
-        return scan_files(job, state, Reporter(progress), Event(), may_be_empty=may_be_empty)
+        return scan_files(job, state, Reporter(progress), Event(), may_be_empty=may_be_empty, selection=selection)
 
 
 def find_holder(job: Job) -> str:
@@ -77,10 +80,11 @@ def preview(job: Job) -> Preview:
     check_lock_target(job)
     holder = find_holder(job)
     with read_state(job) as state:
-        if not holder and state and (settled := find_settled(job, state)):
+        settled, selected = find_settled(job, state) if state and not holder else (None, None)
+        if settled:
             return _preview_settled(job, settled)
         damaged = look_for_damage(job, state).damaged if state else {}
-        scan = scan_quietly(job, state)
+        scan = scan_quietly(job, state, selection=selected)
         entries = entries_to_import(job, state)
         left, recognised = _without_paid(job, scan, entries)
         planned = plan_job(job, state, left)
@@ -148,11 +152,12 @@ def as_at_work(job: Job, report: Report, holder: str = "") -> Report:
 def _inspect_state(job: Job, state: State, *, is_at_work: bool) -> Report:
     if is_at_work:  # the files on disk are being written
         return describe_job(job, state, scan_quietly(job, state))
-    if settled := find_settled(job, state):
+    settled, selected = find_settled(job, state)
+    if settled:
         return replace(settled, nothing_to_do=False)
     job, folder, shards = look_for_damage(job, state), job.results_path, state.load_shards()
     damaged = find_damage(state, shards, job.goal, folder) + find_table_damage(state, folder)
-    scan = scan_quietly(job, state)
+    scan = scan_quietly(job, state, selection=selected)
     report = describe_job(job, state, scan, damaged)
     errors: list[RunnerError] = [*state.load_table_errors()]
     if is_edited(state, folder):

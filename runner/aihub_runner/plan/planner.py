@@ -156,19 +156,26 @@ def next_before_run(shard: Shard, target: str, *, checked: bool) -> Action:
 
 def find_moves(shards: Sequence[Shard], scan: Scan) -> list[Move]:
     """Pair recorded paths that vanished with new paths of the same bytes and extension, both sorted."""
-    recorded = {(member.path, member.digest) for shard in shards for member in shard.members if member.path}
-    known = {path for path, _ in recorded}
     present = {source.path for source in scan.sources} | {item.path for item in scan.skipped}
+    lost = {
+        (member.path, member.digest)
+        for shard in shards
+        for member in shard.members
+        if member.path and member.path not in present
+    }
+    if not lost:
+        return []
     gone: dict[tuple[str, str], list[str]] = {}
-    for path, digest in sorted(recorded):
-        if path not in present:
-            gone.setdefault((digest, PurePosixPath(path).suffix.lower()), []).append(path)
+    for path, digest in sorted(lost):
+        gone.setdefault((digest, PurePosixPath(path).suffix.lower()), []).append(path)
+    known = {member.path for shard in shards for member in shard.members}
     moves: dict[str, Move] = {}
     for source in scan.sources:  # sorted by path
-        paths = gone.get((source.digest, PurePosixPath(source.path).suffix.lower()), ())
-        old = next((path for path in paths if path not in moves), None)
-        if old is not None and source.path not in known:
-            moves[old] = Move(old, source.path)
+        if source.path not in known:
+            paths = gone.get((source.digest, PurePosixPath(source.path).suffix.lower()), ())
+            old = next((path for path in paths if path not in moves), None)
+            if old is not None:
+                moves[old] = Move(old, source.path)
     return list(moves.values())
 
 
@@ -207,19 +214,24 @@ def _is_superseded(run: Run, goal: Goal) -> bool:
     return goal.again and run.status == "COMPLETE" and run.id <= goal.again_after
 
 
-def _cover(shards: Iterable[Shard], goal: Goal) -> dict[tuple[str, str], str]:
-    """Return for each (path, identity) that was run under today's key whether it is done or failed."""
-    cover: dict[tuple[str, str], str] = {}
+def _cover(shards: Iterable[Shard], goal: Goal, present: Mapping[str, Source]) -> dict[str, str]:
+    """Return for each present file, by path, that was run under today's key whether it is done or failed."""
+    cover: dict[str, str] = {}
     for shard in shards:
         runs = [run for run in shard.runs_of(goal.run_key) if not run.is_given_up]
         if not runs or all(_is_superseded(run, goal) for run in runs):
             continue
         verdict = "done" if any(_covers(run, goal) for run in runs) else "failed"
         for member in shard.members:
-            key = (member.path, member.identity)
-            if cover.get(key) != "done":
-                cover[key] = verdict
+            if cover.get(member.path) != "done" and _is_present(member, present):
+                cover[member.path] = verdict
     return cover
+
+
+def _is_present(member: Member, present: Mapping[str, Source]) -> bool:
+    """Whether a recorded file is among others, by path, with the same bytes and the same password."""
+    source = present.get(member.path)
+    return source is not None and source.digest == member.digest and source.password == member.password
 
 
 def make_plan(
@@ -235,19 +247,19 @@ def make_plan(
     been paid for, which is unconfirmed: nothing is planned for them.
     """
     moves = find_moves(shards, scan)
-    by_old = {move.old: move.new for move in moves}
-    shards = [move_members(shard, by_old) for shard in shards]
-    cover = _cover(shards, goal)
+    if by_old := {move.old: move.new for move in moves}:
+        shards = [move_members(shard, by_old) for shard in shards]
+    present = {source.path: source for source in scan.sources}
+    cover = _cover(shards, goal, present)
     repeats = goal.retry_failed or goal.again
     takes = ("failed", None) if repeats else (None,)
-    sources = scan.sources
-    pending = {s.path: s for s in sources if cover.get((s.path, s.identity)) in takes and s.path not in held}
-    work = _finish(shards, goal, {source.path: source for source in sources})
+    pending = {path: source for path, source in present.items() if cover.get(path) in takes and path not in held}
+    work = _finish(shards, goal, present)
     work += _rerun(shards, goal, pending, settings_of or {})
     members, dissolved, reopened = _reopen(shards, goal, pending)
-    past = _describe_past(shards)
+    past = _describe_past(shards, pending) if pending else {}
     known = {path for path, _ in past}
-    notes = _same_content(shards, pending.values(), known)
+    notes = _same_content(shards, pending.values(), known) if pending else []
     new = group_sources(pending.values(), goal.files_per_batch)
     work += reopened + [_start_new(group, known, past) for group in new]
     return Plan(
@@ -255,8 +267,8 @@ def make_plan(
         members=members,
         dissolved=tuple(dissolved),
         work=tuple(work),
-        done=sum(cover.get((s.path, s.identity)) == "done" for s in sources),
-        failed=tuple(s.path for s in sources if cover.get((s.path, s.identity)) == "failed" and not repeats),
+        done=sum(verdict == "done" for verdict in cover.values()),
+        failed=tuple(path for path in present if cover.get(path) == "failed" and not repeats),
         notes=tuple(notes),
     )
 
@@ -313,10 +325,7 @@ def _rerun(
 
 
 def _is_whole(shard: Shard, pending: Mapping[str, Source]) -> bool:
-    return all(
-        (source := pending.get(member.path)) is not None and source.identity == member.identity
-        for member in shard.members
-    )
+    return all(_is_present(member, pending) for member in shard.members)
 
 
 def _why_again(shard: Shard, runs: Sequence[Run], goal: Goal, settings_of: Mapping[str, Mapping[str, Any]]) -> str:
@@ -366,12 +375,14 @@ def _refresh(shard: Shard, pending: Mapping[str, Source]) -> tuple[Member, ...]:
     return tuple(kept)
 
 
-def _describe_past(shards: Iterable[Shard]) -> dict[tuple[str, str], str]:
-    """Return the past of each recorded (path, identity): only what was run can be run again."""
+def _describe_past(shards: Iterable[Shard], paths: Collection[str]) -> dict[tuple[str, str], str]:
+    """Return the past of each recorded (path, identity) with one of these paths: only what was run can run again."""
     past: dict[tuple[str, str], str] = {}
     for shard in shards:
         word = REGROUPED if any(run.remote_id for run in shard.runs) else NOT_RUN
         for member in shard.members:
+            if member.path not in paths:
+                continue
             key = (member.path, member.identity)
             past[key] = REGROUPED if past.get(key) == REGROUPED else word
     return past
@@ -385,12 +396,13 @@ def _start_new(members: tuple[Member, ...], known: Collection[str], past: Mappin
     return Work(Shard(0, "", members), 1, Action.CREATE_BATCH, reason)
 
 
-def _same_content(shards: Iterable[Shard], new: Iterable[Source], known: Collection[str]) -> list[str]:
+def _same_content(shards: Iterable[Shard], new: Collection[Source], known: Collection[str]) -> list[str]:
     """Return a note for each new file whose bytes are known under another path. It is sent all the same."""
     first: dict[str, str] = {}
+    digests = {source.digest for source in new}
     for shard in shards:
         for member in shard.members:
-            if member.path:
+            if member.path and member.digest in digests:
                 first.setdefault(member.digest, member.path)
     notes = []
     for source in sorted(new, key=lambda source: source.path):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,16 +45,18 @@ def scan_sources(
     may_be_empty: bool = False,
     now_ns: int,
     on_progress: Progress | None = None,
+    selection: Selection | None = None,
 ) -> Scan:
     """Find and hash the files of a spec.
 
-    `cache` avoids hashing files with an unchanged stat. `on_progress` receives files done, total files, bytes done and
+    `cache` avoids hashing files with an unchanged stat; `selection`, if these files were just selected, another walk at
+    its time. `on_progress` receives files done, total files, bytes done and
     total bytes, of the files to hash. Raises InputError if no file matches, unless `may_be_empty`, or if a path leads
     outside; StateError if a disk cannot be read. Reads only; may be repeated.
     """
-    disks = Disks()
-    folder, judged, skipped = _select(spec, spec_path, allow_outside, disks)
-    found = _identify(judged, skipped)
+    selection = selection or select_files(spec, spec_path, allow_outside, now_ns)
+    folder, judged, skipped = selection.folder, selection.judged, [*selection.skipped]
+    now_ns, disks = selection.now_ns, selection.disks
     kept = {path: info for path, info in judged if isinstance(info, Stat)}
     if not kept and not skipped and not may_be_empty:
         raise _nothing(spec, spec_path, folder, len(judged))
@@ -64,20 +68,39 @@ def scan_sources(
     lasts = all(item.reason in _LASTING for item in skipped) and all(
         path in fresh and fresh[path].stat == info and info.is_older(now_ns) for path, info in kept.items()
     )
-    return Scan(sources, _in_order(skipped), fresh, tuple(busy), tuple(idle), found if lasts else "")
+    news = {path: one for path, one in fresh.items() if cache.get(path) is not one}
+    return Scan(
+        sources,
+        _in_order(skipped),
+        news,
+        tuple(busy),
+        tuple(idle),
+        selection.identity if lasts else "",
+        tuple(cache.keys() - fresh.keys()),
+    )
 
 
-def identify_files(spec: Spec, spec_path: Path, allow_outside: bool) -> str:
-    """Return the identity of the files of a spec, as in `Scan.identity`, without reading any file."""
-    return _identify(*_select(spec, spec_path, allow_outside, Disks())[1:])
+@dataclass(frozen=True)
+class Selection:
+    """The files of a spec, each with its stat or why it is skipped, and the folders that cannot be listed.
 
+    `now_ns` is a time before. No file is read.
+    """
 
-def _identify(judged: Judged, skipped: Iterable[SkippedFile]) -> str:
-    digest = hashlib.sha256()
-    for start in range(0, len(judged), _AT_ONCE):
-        digest.update("".join(map(_line, judged[start : start + _AT_ONCE])).encode("utf-8", "surrogateescape"))
-    digest.update("".join(f"{item!r}\n" for item in _in_order(skipped)).encode())
-    return digest.hexdigest()
+    folder: str
+    judged: Judged
+    skipped: Sequence[SkippedFile]
+    disks: Disks
+    now_ns: int
+
+    @cached_property
+    def identity(self) -> str:
+        """The digest of all paths and stats, as in `Scan.identity`."""
+        digest, judged = hashlib.sha256(), self.judged
+        for start in range(0, len(judged), _AT_ONCE):
+            digest.update("".join(map(_line, judged[start : start + _AT_ONCE])).encode("utf-8", "surrogateescape"))
+        digest.update("".join(f"{item!r}\n" for item in _in_order(self.skipped)).encode())
+        return digest.hexdigest()
 
 
 def _line(item: tuple[str, Stat | SkippedFile | None]) -> str:
@@ -92,23 +115,25 @@ def check_files(spec: Spec, spec_path: Path, allow_outside: bool) -> Scan:
 
     Raises InputError like `scan_sources`.
     """
-    folder, judged, skipped = _select(spec, spec_path, allow_outside, Disks())
-    passwords = _list_passwords(spec, folder)
+    found = select_files(spec, spec_path, allow_outside, 0)
+    judged, skipped = found.judged, found.skipped
+    passwords = _list_passwords(spec, found.folder)
     sources = tuple(
         Source(path, item.size, "", _password(path, passwords)) for path, item in judged if isinstance(item, Stat)
     )
     if not sources and not skipped:
-        raise _nothing(spec, spec_path, folder, len(judged))
-    busy, idle = find_idle_parts(spec.files, folder, (path for path, item in judged if item))
+        raise _nothing(spec, spec_path, found.folder, len(judged))
+    busy, idle = find_idle_parts(spec.files, found.folder, (path for path, item in judged if item))
     return Scan(sources, _in_order(skipped), {}, tuple(busy), tuple(idle))
 
 
-def _select(spec: Spec, spec_path: Path, allow_outside: bool, disks: Disks) -> tuple[str, Judged, list[SkippedFile]]:
-    """Return the folder of a spec, each selected file with its stat or its reason, and the skipped files."""
-    folder = os.path.realpath(spec_path.parent)
+def select_files(spec: Spec, spec_path: Path, allow_outside: bool, now_ns: int) -> Selection:
+    """Select the files of a spec. Raises InputError, StateError as `scan_sources` does."""
+    folder, disks = os.path.realpath(spec_path.parent), Disks()
     found = find_files(spec.files, folder, spec_path, allow_outside)
     judged: Judged = [(path, _judge(spec.limits, folder, path, disks)) for path in sorted(found.paths)]
-    return folder, judged, [*found.skipped, *(item for _, item in judged if isinstance(item, SkippedFile))]
+    skipped = [*found.skipped, *(item for _, item in judged if isinstance(item, SkippedFile))]
+    return Selection(folder, judged, skipped, disks, now_ns)
 
 
 def _in_order(skipped: Iterable[SkippedFile]) -> tuple[SkippedFile, ...]:

@@ -54,16 +54,17 @@ class State(JobFacts, Outputs, Fetches):
             for row in self.read("SELECT * FROM scanned")
         }
 
-    def record_cache(self, cache: Mapping[str, CachedDigest]) -> None:
-        """Replace the stat cache. A file whose numbers no column can hold is hashed each time."""
+    def record_cache(self, news: Mapping[str, CachedDigest], outdated: Iterable[str] = ()) -> None:
+        """Change the stat cache. A file whose numbers no column can hold is hashed each time."""
         rows = (
             (path, c.stat.size, c.stat.mtime_ns, c.stat.ctime_ns, c.stat.inode, c.digest, c.scanned_ns)
-            for path, c in cache.items()
+            for path, c in news.items()
         )
         with self.transaction():
-            self.write("DELETE FROM scanned")
+            self.write_all("DELETE FROM scanned WHERE path = ?", ((path,) for path in outdated))
             self.write_all(
-                "INSERT INTO scanned VALUES (?, ?, ?, ?, ?, ?, ?)", (row for row in rows if all(map(fits_column, row)))
+                "INSERT OR REPLACE INTO scanned VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (row for row in rows if all(map(fits_column, row))),
             )
 
     def record_refused(self, path: str, identity: str, detail: str) -> None:
