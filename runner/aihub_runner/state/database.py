@@ -343,6 +343,16 @@ class Database:
         """Count the rows that this connection has changed so far; it never falls."""
         return self._db.total_changes
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether changes were made that are not durable yet."""
+        return self._db.in_transaction
+
+    def each(self, sql: str, *values: object) -> Iterator[sqlite3.Row]:
+        """Run a query and yield its rows one by one: a list of them takes half a kilobyte for each file."""
+        with _explained(self.path):
+            yield from self._db.execute(sql, values)
+
     def read(self, sql: str, *values: object) -> list[sqlite3.Row]:
         """Run a query and return all rows."""
         with _explained(self.path):

@@ -27,6 +27,8 @@ from aihub_runner.system.moment import now as moment_now
 # Columns of a run that do not map to its fields one to one.
 _NOT_PLAIN = frozenset({"lost_s", "since_boot", "since_mono", "gone", "given_up", "twin"})
 
+Uploads = tuple[dict[str, str], dict[str, int]]  # digest, and time if listed, by name in the batch
+
 
 class State(JobFacts, Outputs, Fetches):
     """The state of one spec, for one thread. With `write=False` nothing is created or changed."""
@@ -35,6 +37,8 @@ class State(JobFacts, Outputs, Fetches):
         super().__init__(path, write=write)
         self.is_exclusive = True  # whether the lock beside it excludes others
         self._all_shards: tuple[int, list[Shard]] | None = None
+        self._members_of: dict[int, tuple[Member, ...]] = {}  # by shard
+        self._uploads_to: dict[int, Uploads] = {}  # by batch
 
     @property
     def is_unused(self) -> bool:
@@ -45,14 +49,8 @@ class State(JobFacts, Outputs, Fetches):
 
     def load_cache(self) -> dict[str, CachedDigest]:
         """Load the stat cache."""
-        return {
-            row["path"]: CachedDigest(
-                Stat(row["size"], row["mtime_ns"], row["ctime_ns"], row["inode"]),
-                row["digest"],
-                row["scanned_ns"],
-            )
-            for row in self.read("SELECT * FROM scanned")
-        }
+        rows = self.each("SELECT path, digest, scanned_ns, size, mtime_ns, ctime_ns, inode FROM scanned")
+        return {path: CachedDigest(Stat(*stat), digest, scanned_ns) for path, digest, scanned_ns, *stat in rows}
 
     def record_cache(self, news: Mapping[str, CachedDigest], outdated: Iterable[str] = ()) -> None:
         """Change the stat cache. A file whose numbers no column can hold is hashed each time."""
@@ -85,17 +83,18 @@ class State(JobFacts, Outputs, Fetches):
     def load_shards(self, shard_id: int | None = None) -> list[Shard]:
         """Return all shards with all facts, oldest first, or one shard.
 
-        All shards are cached until the next write: they are needed often, and take a second per 100,000 files.
+        All shards are kept until the next write, and their files until these change: they are needed often.
         """
         if shard_id is not None:
             return self._load_shards(shard_id)
+        if self.in_transaction:  # what is read now may be undone
+            return self._load_shards(None)
         if self._all_shards is None or self._all_shards[0] != self.changes:
             self._all_shards = self.changes, self._load_shards(None)
         return list(self._all_shards[1])
 
     def _load_shards(self, shard_id: int | None) -> list[Shard]:
         where, values = ("", ()) if shard_id is None else ("WHERE shard = ?", (shard_id,))
-        members = _by_shard(self.read(f"SELECT * FROM members {where} ORDER BY shard, path, name", *values))
         batches = _by_shard(self.read(f"SELECT * FROM batches {where}", *values))
         runs = _by_shard(self.read(f"SELECT * FROM runs {where} ORDER BY id", *values))
         where = where.replace("shard", "id")
@@ -103,29 +102,56 @@ class State(JobFacts, Outputs, Fetches):
             Shard(
                 row["id"],
                 row["fingerprint"] or "",
-                tuple(_member(member) for member in members.get(row["id"], ())),
+                self._load_members(row["id"]),
                 tuple(self._batch(batch) for batch in batches.get(row["id"], ())),
                 tuple(self._run(run) for run in runs.get(row["id"], ())),
             )
             for row in self.read(f"SELECT * FROM shards {where} ORDER BY id", *values)
         ]
 
+    def _load_members(self, shard_id: int) -> tuple[Member, ...]:
+        found = self._members_of.get(shard_id)
+        if found is None:
+            found = tuple(
+                map(_member, self.each("SELECT * FROM members WHERE shard = ? ORDER BY path, name", shard_id))
+            )
+            if not self.in_transaction:
+                self._members_of[shard_id] = found
+        return found
+
+    def _load_uploads(self, batch: int, shard_id: int) -> Uploads:
+        """Return digest and time of each upload, with the texts of the shard's members where they are equal."""
+        found = self._uploads_to.get(batch)
+        if found is None:
+            texts = {text: text for member in self._load_members(shard_id) for text in (member.name, member.digest)}
+            found = {}, {}
+            for name, digest, seconds in self.each(
+                "SELECT name, digest, modified_s FROM uploads WHERE batch = ?", batch
+            ):
+                kept = texts.get(name, name)
+                found[0][kept] = texts.get(digest, digest)
+                if seconds:
+                    found[1][kept] = seconds
+            if not self.in_transaction:
+                self._uploads_to[batch] = found
+        return found
+
     def _batch(self, row: sqlite3.Row) -> Batch:
-        sent = self.read("SELECT name, digest, modified_s FROM uploads WHERE batch = ?", row["id"])
+        uploads, modified = self._load_uploads(row["id"], row["shard"])
         return Batch(
             row["id"],
             row["target"],
             row["name"],
             row["intent_s"],
             row["remote_id"],
-            {upload["name"]: upload["digest"] for upload in sent},
+            uploads,
             row["sent_s"] or 0.0,
             Moment(row["since_boot"], row["since_mono"]),
             frozenset(map(int, row["before"].split())),
             row["created_ms"],
             bool(row["verified"]),
             bool(row["gone"]),
-            {upload["name"]: upload["modified_s"] for upload in sent if upload["modified_s"]},
+            modified,
         )
 
     def _run(self, row: sqlite3.Row) -> Run:
@@ -152,6 +178,7 @@ class State(JobFacts, Outputs, Fetches):
 
     def record_members(self, shard_id: int, members: Iterable[Member]) -> None:
         """Replace the members of an open shard. On a closed one only the paths may change."""
+        self._members_of.pop(shard_id, None)
         with self.transaction():
             self.write("DELETE FROM members WHERE shard = ?", shard_id)
             self.write_all(
@@ -161,6 +188,7 @@ class State(JobFacts, Outputs, Fetches):
 
     def record_moves(self, moves: Iterable[Move]) -> None:
         """Update the paths of recorded files that moved."""
+        self._members_of.clear()
         self.write_all("UPDATE members SET path = ? WHERE path = ?", ((move.new, move.old) for move in moves))
 
     def close_shard(self, shard_id: int, fingerprint: str) -> None:
@@ -172,6 +200,8 @@ class State(JobFacts, Outputs, Fetches):
 
     def forget_shard(self, shard_id: int) -> None:
         """Forget an open shard; its files are grouped again."""
+        self._members_of.pop(shard_id, None)
+        self._uploads_to.clear()  # those to its batches are forgotten, too
         self.write("DELETE FROM shards WHERE id = ? AND fingerprint IS NULL", shard_id)
 
     # Batches
@@ -225,6 +255,7 @@ class State(JobFacts, Outputs, Fetches):
 
     def forget_batch_intent(self, batch: int) -> None:
         """Forget the intent of a batch whose request was never sent."""
+        self._uploads_to.pop(batch, None)
         self.write("DELETE FROM batches WHERE id = ? AND remote_id IS NULL", batch)
 
     def record_batch_gone(self, batch: int) -> None:
@@ -233,6 +264,7 @@ class State(JobFacts, Outputs, Fetches):
 
     def record_uploads(self, batch: int, files: Iterable[tuple[str, str]]) -> None:
         """Record that a batch contains files: names and digests."""
+        self._uploads_to.pop(batch, None)
         self.write_all(
             "INSERT OR REPLACE INTO uploads (batch, name, digest) VALUES (?, ?, ?)",
             ((batch, name, digest) for name, digest in files),
@@ -240,6 +272,7 @@ class State(JobFacts, Outputs, Fetches):
 
     def record_uploads_begun(self, batch: int, names: Iterable[str]) -> None:
         """Record, before the requests, which names are sent to a batch. Only these may be deleted from it."""
+        self._uploads_to.pop(batch, None)
         self.write_all(
             "INSERT INTO uploads (batch, name, digest) VALUES (?, ?, '') "
             "ON CONFLICT (batch, name) DO UPDATE SET digest = ''",
@@ -248,6 +281,7 @@ class State(JobFacts, Outputs, Fetches):
 
     def record_modified(self, batch: int, modified: Mapping[str, int]) -> None:
         """Record the time that the service lists for each file after its upload."""
+        self._uploads_to.pop(batch, None)
         self.write_all(
             "UPDATE uploads SET modified_s = ? WHERE batch = ? AND name = ?",
             ((seconds, batch, name) for name, seconds in modified.items()),
@@ -259,6 +293,7 @@ class State(JobFacts, Outputs, Fetches):
 
     def forget_uploads(self, batch: int, names: Iterable[str]) -> None:
         """Forget the digests of names that the batch's listing does not confirm."""
+        self._uploads_to.pop(batch, None)
         self.write_all(
             "UPDATE uploads SET digest = '', modified_s = 0 WHERE batch = ? AND name = ?",
             ((batch, name) for name in names),
