@@ -86,6 +86,10 @@ class Source:
         """What identifies the document: its bytes, and the name of its password's variable."""
         return _identify(self.digest, self.password)
 
+    def is_sent_as(self, member: Member) -> bool:
+        """Whether a member of a shard has the same bytes and the same password."""
+        return self.digest == member.digest and self.password == member.password
+
     def as_member(self, name: str) -> Member:
         """Return the file as a member of a shard, under its name in the batch."""
         return Member(name, self.path, self.size, self.digest, self.password)

@@ -24,9 +24,11 @@ _NONCE = re.compile("-[0-9a-f]{8}$")
 _TAG = re.compile(rf"{TAG_PREFIX}:([0-9a-f]{{64}}):([0-9a-f]{{16}}):([1-9][0-9]{{0,8}})")
 
 
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode
+
+
 def _digest(value: object) -> str:
-    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_encode(value).encode()).hexdigest()
 
 
 def fingerprint_members(members: Iterable[Member]) -> str:

@@ -231,7 +231,7 @@ def _cover(shards: Iterable[Shard], goal: Goal, present: Mapping[str, Source]) -
 def _is_present(member: Member, present: Mapping[str, Source]) -> bool:
     """Whether a recorded file is among others, by path, with the same bytes and the same password."""
     source = present.get(member.path)
-    return source is not None and source.digest == member.digest and source.password == member.password
+    return source is not None and source.is_sent_as(member)
 
 
 def make_plan(

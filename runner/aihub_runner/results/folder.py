@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -80,7 +80,7 @@ class _Packets:
 
 def _survey_packets(found: Found, plain: Collection[str]) -> _Packets:
     warnings: dict[str, None] = {}
-    cases = Counter(run for run, _ in replace(found, warn=lambda text: warnings.setdefault(text)).cases(plain))
+    cases = Counter(run for run, _ in found.warning(warnings.setdefault).cases(plain))
     runs = found.run_keys()
     # A warning names no run by its key: then no other run counts as plain.
     still = (key for run, key in runs.items() if key in plain or not (warnings or run in cases))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from json.encoder import encode_basestring_ascii
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aihub_runner.errors import ResultsError
 from aihub_runner.files import digest_file, read_regular, write_file
@@ -27,8 +29,7 @@ _NAMED = frozenset({"field_name", "name", "value", "type", "error_msg", "error"}
 Document = dict[str, Any]  # a line of `documents.jsonl`
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(NamedTuple):
     """The run whose results count for a file, and whether the file still exists."""
 
     path: str
@@ -42,7 +43,7 @@ def choose_runs(shards: Iterable[Shard], scan: Scan, goal: Goal) -> list[Chosen]
 
     A removed file keeps its newest results. Sorted by path.
     """
-    today = {source.path: source.identity for source in scan.sources}
+    today = {source.path: source for source in scan.sources}
     skipped = {item.path for item in scan.skipped}
     chosen: dict[str, Chosen] = {}
     for shard in shards:
@@ -51,11 +52,12 @@ def choose_runs(shards: Iterable[Shard], scan: Scan, goal: Goal) -> list[Chosen]
                 continue
             for member in shard.members:
                 path = member.path
-                wanted = path in today and today[path] == member.identity
-                removed = bool(path) and path not in today and path not in skipped
+                source = today.get(path)
+                wanted = source is not None and source.is_sent_as(member)
+                removed = source is None and bool(path) and path not in skipped
                 if (wanted or removed) and (path not in chosen or chosen[path].run.id < run.id):
-                    chosen[path] = Chosen(path, member, run, path in today)
-    return sorted(chosen.values(), key=lambda choice: choice.path)
+                    chosen[path] = Chosen(path, member, run, source is not None)
+    return sorted(chosen.values(), key=attrgetter("path"))
 
 
 # Damage
@@ -180,8 +182,9 @@ class Found:
                 whole.update(runs[run.id])
                 runs[run.id] = hashlib.sha256(f"{run.remote_id!a} {self.include} ".encode() + runs[run.id]).digest()
             for one in self.chosen:
-                line = [one.path, one.member.name, one.member.identity, one.run.remote_id, one.present]
-                text = json.dumps(line).encode()
+                texts = (one.path, one.member.name, one.member.identity, one.run.remote_id or "")
+                present = "true" if one.present else "false"
+                text = f"[{', '.join(map(encode_basestring_ascii, texts))}, {present}]".encode()
                 whole.update(text)
                 keys.append(hashlib.blake2b(text + runs[one.run.id], digest_size=16).hexdigest())
             self._known.append((whole.hexdigest(), keys, {r.remote_id or "": runs[r.id].hex() for r in self._runs()}))
@@ -189,6 +192,12 @@ class Found:
 
     def _runs(self) -> Iterable[Run]:
         return {choice.run.id: choice.run for choice in self.chosen}.values()
+
+    def warning(self, warn: Callable[[str], None]) -> Found:
+        """Return the same results. `warn` is called with a warning for invalid JSON."""
+        other = replace(self, warn=warn)
+        other._known.append(self._digests())
+        return other
 
     def documents(self) -> Iterator[Document]:
         """Load all documents, ordered by path and index. Raises ResultsError if pages are missing."""

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 import tomli_w
@@ -115,11 +116,16 @@ def load_lockfile(path: Path) -> list[Entry]:
     except (OSError, UnicodeDecodeError) as error:
         what = (isinstance(error, OSError) and error.strerror) or error
         raise InputError(f"{path.name}: cannot be read, {what}", "restore it from Git") from error
+    return list(_parse_lockfile(text, path.name))
+
+
+@lru_cache(maxsize=1)  # an apply reads the same text several times
+def _parse_lockfile(text: str, name: str) -> tuple[Entry, ...]:
     try:
         content = tomllib.loads(text)
         if content.get("format") != FORMAT:
             raise InputError(
-                f"{path.name}: has format {content.get('format')}, this version supports {FORMAT}",
+                f"{name}: has format {content.get('format')}, this version supports {FORMAT}",
                 "upgrade aihub-runner",
             )
         flaws: list[Flaw] = []
@@ -128,8 +134,8 @@ def load_lockfile(path: Path) -> list[Entry]:
     except tomllib.TOMLDecodeError as error:
         what = str(error)
     if what:
-        raise InputError(f"{path.name}: is damaged, {what}", "resolve the merge conflict, or restore it from Git")
-    return list(entries)
+        raise InputError(f"{name}: is damaged, {what}", "resolve the merge conflict, or restore it from Git")
+    return tuple(entries)
 
 
 def render_lockfile(entries: Sequence[Entry]) -> str:
