@@ -10,9 +10,9 @@ from pathlib import Path
 from threading import Event
 
 from aihub_runner.apply.events import Reporter, ScanProgress
-from aihub_runner.apply.job import FAKE_ROOT, Job
+from aihub_runner.apply.job import Job
 from aihub_runner.apply.lapsed import describe_idle, find_lapsed
-from aihub_runner.errors import InputError, Interrupted
+from aihub_runner.errors import Interrupted
 from aihub_runner.model import CachedDigest, Scan, SkippedFile
 from aihub_runner.plan.planner import Plan, make_plan
 from aihub_runner.report.summary import Report, describe
@@ -20,19 +20,6 @@ from aihub_runner.results.reader import find_damaged
 from aihub_runner.sources.scan import Selection, scan_sources
 from aihub_runner.state.lockfile import Entry, load_lockfile
 from aihub_runner.state.store import State
-
-
-def check_root(job: Job, state: State) -> None:
-    """Raise InputError where the state was created for another API root."""
-    root = state.root
-    if root not in ("", job.target.root) and not state.is_unused:
-        hint = (
-            "pass --fake" if root == FAKE_ROOT else "leave out --fake" if job.is_fake else f"set AIHUB_API_ROOT={root}"
-        )
-        raise InputError(
-            f"{state.path.name}: created for the root {root}, not {job.target.root}",
-            f"{hint}; to start over, pass --state with another path",
-        )
 
 
 def scan_files(

@@ -9,13 +9,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-
-class Event:
-    """Something that happened."""
-
-    __slots__ = ()
-
+# Something that happened: one of the classes below. They are tuples since defining dozens of dataclasses takes longer
+# than a plan with nothing to do.
+Event = tuple[Any, ...]
 
 Subscriber = Callable[[Event], None]
 
@@ -34,18 +32,15 @@ class Reporter:
                 subscriber(event)
 
 
-@dataclass(frozen=True, slots=True)
-class Tick(Event):
+class Tick(NamedTuple):
     """Time passed. Emitted at least about once a second while requests are in flight."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stopping(Event):
+class Stopping(NamedTuple):
     """A signal asked to stop; requests in flight are finished."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem(Event):
+class Problem(NamedTuple):
     """A shard is skipped for the rest of this apply, or something is not recorded."""
 
     message: str
@@ -54,8 +49,7 @@ class Problem(Event):
 # Before anything is sent
 
 
-@dataclass(frozen=True, slots=True)
-class ScanProgress(Event):
+class ScanProgress(NamedTuple):
     """How much of the local files was read."""
 
     files: int
@@ -64,21 +58,18 @@ class ScanProgress(Event):
     bytes_total: int
 
 
-@dataclass(frozen=True, slots=True)
-class ContextUnset(Event):
+class ContextUnset(NamedTuple):
     """No context is set, so runs spend the units of the community account."""
 
 
-@dataclass(frozen=True, slots=True)
-class StateOnNetwork(Event):
+class StateOnNetwork(NamedTuple):
     """The state is on a network file system, whose locks are unreliable."""
 
     state: str
     file_system: str
 
 
-@dataclass(frozen=True, slots=True)
-class UploadsLowered(Event):
+class UploadsLowered(NamedTuple):
     """Fewer uploads at once than wanted, because of the limit of descriptors."""
 
     now: int
@@ -86,36 +77,31 @@ class UploadsLowered(Event):
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class AgainResumed(Event):
+class AgainResumed(NamedTuple):
     """An interrupted `--again` is finished first."""
 
 
 # The check before paying
 
 
-@dataclass(frozen=True, slots=True)
-class CheckStarted(Event):
+class CheckStarted(NamedTuple):
     """The service is asked for earlier work of this spec."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckRepeated(Event):
+class CheckRepeated(NamedTuple):
     """A batch for planned work exists without a run; the check is repeated after a wait."""
 
     wait_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class ImportStarted(Event):
+class ImportStarted(NamedTuple):
     """Paid runs are imported from a lock file."""
 
     runs: int
     lock_file: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunImported(Event):
+class RunImported(NamedTuple):
     """A run that was not known here was imported. `is_clones` says that another clone started it."""
 
     run: str
@@ -123,55 +109,48 @@ class RunImported(Event):
     is_clones: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TwinFound(Event):
+class TwinFound(NamedTuple):
     """A run has the same tag as an imported one, so it was paid twice."""
 
     run: str
     batch: int
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignBatch(Event):
+class ForeignBatch(NamedTuple):
     """A batch that may have been this spec's holds other files."""
 
     batch: int
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunsUnlisted(Event):
+class RunsUnlisted(NamedTuple):
     """None of the recorded runs is listed any more."""
 
 
 # Other clones
 
 
-@dataclass(frozen=True, slots=True)
-class OlderBatch(Event):
+class OlderBatch(NamedTuple):
     """Another clone's older batch of the same name; its run is awaited."""
 
     batch: int
 
 
-@dataclass(frozen=True, slots=True)
-class OlderClaim(Event):
+class OlderClaim(NamedTuple):
     """Another clone's older claim on a batch; its run is awaited."""
 
     claim: int
     batch: int
 
 
-@dataclass(frozen=True, slots=True)
-class CloneAwaited(Event):
+class CloneAwaited(NamedTuple):
     """Another client may run the same batch; its run is awaited."""
 
     batch: int
     wait_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class BatchTakenOver(Event):
+class BatchTakenOver(NamedTuple):
     """Another clone's batch has no run, and the user decided to start one here."""
 
     batch: int
@@ -180,54 +159,47 @@ class BatchTakenOver(Event):
 # Batches and files
 
 
-@dataclass(frozen=True, slots=True)
-class UploadPlanned(Event):
+class UploadPlanned(NamedTuple):
     """Files will be sent."""
 
     files: int
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class BatchCreated(Event):
+class BatchCreated(NamedTuple):
     """A batch was created and verified. `is_found` says that an earlier request had created it."""
 
     batch: int
     is_found: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class BatchGone(Event):
+class BatchGone(NamedTuple):
     """A batch does not exist any more, so its files are sent again."""
 
     batch: int
 
 
-@dataclass(frozen=True, slots=True)
-class FilesMissing(Event):
+class FilesMissing(NamedTuple):
     """Files that were sent are not in a batch, and are sent again."""
 
     batch: int
     files: int
 
 
-@dataclass(frozen=True, slots=True)
-class FileUploaded(Event):
+class FileUploaded(NamedTuple):
     """A file is in its batch."""
 
     path: str
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class FileChanged(Event):
+class FileChanged(NamedTuple):
     """A file changed since the scan; the new content was sent."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class FileSkipped(Event):
+class FileSkipped(NamedTuple):
     """A file that was planned cannot be sent."""
 
     path: str
@@ -239,38 +211,33 @@ class FileSkipped(Event):
 # Requests
 
 
-@dataclass(frozen=True, slots=True)
-class Retry(Event):
+class Retry(NamedTuple):
     """A request failed, and is repeated after a wait."""
 
     message: str
     wait_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimited(Event):
+class RateLimited(NamedTuple):
     """The service asks to slow down."""
 
     message: str
     wait_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseLost(Event):
+class ResponseLost(NamedTuple):
     """It is unconfirmed whether a request that creates something succeeded."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedForNow(Event):
+class RefusedForNow(NamedTuple):
     """A request that creates something was refused, and may be sent again after a check."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class ExistenceChecked(Event):
+class ExistenceChecked(NamedTuple):
     """It is checked whether something that was requested exists."""
 
     what: str
@@ -280,15 +247,13 @@ class ExistenceChecked(Event):
 # Runs
 
 
-@dataclass(frozen=True, slots=True)
-class RunStarted(Event):
+class RunStarted(NamedTuple):
     """The service confirmed that it started a run."""
 
     run: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunStatus(Event):
+class RunStatus(NamedTuple):
     """The status of a run changed. `before` is empty for the first one."""
 
     run: str
@@ -297,46 +262,40 @@ class RunStatus(Event):
     before: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RunPaidTwice(Event):
+class RunPaidTwice(NamedTuple):
     """A run was imported, and others carry the same tag."""
 
     run: str
     twins: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RunGone(Event):
+class RunGone(NamedTuple):
     """A run does not exist any more, and its results were not fetched."""
 
     run: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunDropped(Event):
+class RunDropped(NamedTuple):
     """A run that was not started is not wanted any more. `is_paid` says that another run paid for its files."""
 
     shard: int
     is_paid: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RunUnrecorded(Event):
+class RunUnrecorded(NamedTuple):
     """A run was started, but the state cannot record it."""
 
     run: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunUnconfirmed(Event):
+class RunUnconfirmed(NamedTuple):
     """A run may have been started when the apply had to end."""
 
     batch: int | None
     tag: str
 
 
-@dataclass(frozen=True, slots=True)
-class ResultsFetched(Event):
+class ResultsFetched(NamedTuple):
     """All results of a run are on disk."""
 
     run: str

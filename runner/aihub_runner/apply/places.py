@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from aihub_runner.apply.events import Reporter, StateOnNetwork
-from aihub_runner.apply.job import Job
+from aihub_runner.apply.job import FAKE_ROOT, Job
 from aihub_runner.errors import InputError
 from aihub_runner.files import explain_disk, make_folder, read_regular, try_place, write_file
 from aihub_runner.model import DOCUMENTS_NAME, SPEC_ENDING
@@ -14,6 +14,7 @@ from aihub_runner.outfile import find_place
 from aihub_runner.sources.exclude import check_inside, is_own_name, is_spec
 from aihub_runner.spec.patterns import compile_globs
 from aihub_runner.state.lockfile import load_lockfile, try_lockfile
+from aihub_runner.state.store import State
 
 MARKER = ".aihub-results"
 MARKER_BYTES = 10_000
@@ -46,6 +47,19 @@ def check_lock_target(job: Job) -> None:
         raise InputError(
             f"{job.lock_path.name}: lists only work of another root, context or workspace, not of {job.target.root}",
             "check AIHUB_API_ROOT, the context and the workspace; use --state OTHER.db to work with another target",
+        )
+
+
+def check_root(job: Job, state: State) -> None:
+    """Raise InputError where the state was created for another API root."""
+    root = state.root
+    if root not in ("", job.target.root) and not state.is_unused:
+        hint = (
+            "pass --fake" if root == FAKE_ROOT else "leave out --fake" if job.is_fake else f"set AIHUB_API_ROOT={root}"
+        )
+        raise InputError(
+            f"{state.path.name}: created for the root {root}, not {job.target.root}",
+            f"{hint}; to start over, pass --state with another path",
         )
 
 

@@ -14,7 +14,7 @@ from threading import Event
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.transport import PRESSED
-from aihub_runner.apply.assess import check_root, describe_job, look_for_damage, plan_job, scan_files
+from aihub_runner.apply.assess import describe_job, look_for_damage, plan_job, scan_files
 from aihub_runner.apply.context import Context, Ground
 from aihub_runner.apply.delivery import deliver
 from aihub_runner.apply.events import AgainResumed, Counts, RateLimited, Reporter, Retry, Stopping, UploadsLowered
@@ -24,6 +24,7 @@ from aihub_runner.apply.matching import find_held, recognise_stale
 from aihub_runner.apply.places import (
     check_lock_target,
     check_renamed,
+    check_root,
     claim_results,
     is_on_network,
     try_places,

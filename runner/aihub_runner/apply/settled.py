@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from typing import Any
 
-from aihub_runner.apply.assess import entries_to_import
 from aihub_runner.apply.job import Job
 from aihub_runner.errors import RunnerError
 from aihub_runner.files import digest_file
@@ -67,6 +66,8 @@ def record_settled(job: Job, state: State, scan: Scan, report: Report) -> None:
 def _record_settled(job: Job, state: State, scan: Scan, report: Report) -> None:
     if not scan.identity or not _is_plain(job) or not _is_done(report) or state.has_gone(job.goal.run_key):
         return
+    from aihub_runner.apply.assess import entries_to_import  # to find a mark needs nothing of it
+
     lock_file, kept = digest_file(job.lock_path), KeptFiles(state, job.results_path)
     if entries_to_import(job, state) or not _are_outputs_whole(job, state, kept):
         return

@@ -12,8 +12,9 @@ from click import option
 from aihub_runner.apply.assess import describe_job
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_output
-from aihub_runner.cli.inspection import as_at_work, opened_state, scan_quietly
+from aihub_runner.cli.inspection import as_at_work, opened_state
 from aihub_runner.cli.options import ALLOW_OUTSIDE, FILE, PLACES, Answer, Asked, over_specs
+from aihub_runner.cli.planning import scan_quietly
 from aihub_runner.cli.product import refuse_two_products, say_beside
 from aihub_runner.cli.types import Share
 from aihub_runner.files import write_file

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,9 +13,10 @@ from click import option
 
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_output
-from aihub_runner.cli.inspection import find_holder, opened_results
+from aihub_runner.cli.inspection import find_holder, opened_state
 from aihub_runner.cli.options import ALLOW_OUTSIDE, FILE, PLACES, Answer, Asked, over_specs
 from aihub_runner.cli.output import say
+from aihub_runner.cli.planning import scan_quietly
 from aihub_runner.cli.product import JsonArray, StandardOutput
 from aihub_runner.cli.types import Moment, Share
 from aihub_runner.errors import DONE, STILL_GOING
@@ -23,6 +24,7 @@ from aihub_runner.files import File
 from aihub_runner.outfile import is_standard_output, opened_output
 from aihub_runner.results.filters import Filter
 from aihub_runner.results.query import NESTED, Request, extract
+from aihub_runner.results.reader import Found, find_results
 from aihub_runner.text.jsontext import render_json
 from aihub_runner.text.shown import count
 
@@ -62,7 +64,7 @@ def results(asked: Asked, output: Path | None, **chosen: Any) -> None:
 
     def act(job: Job) -> Answer:
         check_output(job, output)
-        with opened_results(job) as found:
+        with _opened_results(job) as found:
 
             def write(file: File) -> int:
                 rows, warnings = extract(found, request, file)
@@ -81,6 +83,14 @@ def results(asked: Asked, output: Path | None, **chosen: Any) -> None:
         return f"{output}: {count(rows, 'row')}", about | {"output": str(output), "rows": rows}, code
 
     asked.each_job(act)
+
+
+@contextmanager
+def _opened_results(job: Job) -> Iterator[Found]:
+    """Open the results of a job read-only. Raises InputError if there are none yet."""
+    with opened_state(job) as state:
+        scan = scan_quietly(job, state, may_be_empty=True)  # results outlive the files
+        yield find_results(state, state.load_shards(), scan, job.goal, job.results_path)
 
 
 def _request(output: Path | None, as_json: bool, asked: dict[str, Any]) -> Request:

@@ -20,7 +20,6 @@ from aihub_runner.plan.planner import (
     lost_error,
     missing_uploads,
 )
-from aihub_runner.results.documents import tally_documents
 from aihub_runner.state.store import State
 from aihub_runner.text.escape import escape_control_chars
 from aihub_runner.text.shown import are, count, render_size
@@ -111,6 +110,8 @@ class Report:
 
 def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, goal: Goal) -> Report:
     """Report runs and results from the recorded facts, and what is left from a plan made of them."""
+    from aihub_runner.results.documents import tally_documents  # a settled job has its report already
+
     latest = [runs[-1] for shard in shards if (runs := shard.runs_of(goal.run_key)) and not runs[-1].is_given_up]
     tally = tally_documents(state, shards, scan, goal)
     needs = Counter(work.action for work in plan.work)

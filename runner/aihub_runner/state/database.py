@@ -13,7 +13,6 @@ import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from importlib import resources
 from itertools import islice
 from pathlib import Path
 
@@ -222,6 +221,8 @@ def _too_new(db: sqlite3.Connection, path: Path, schema: int) -> StateError:
 
 
 def _schema() -> str:
+    from importlib import resources  # slow to import, and only a new state needs it
+
     return resources.files("aihub_runner.state").joinpath("schema.sql").read_text(encoding="utf-8")
 
 

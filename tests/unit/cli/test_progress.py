@@ -15,8 +15,9 @@ EXAMPLES = {"int": 2, "str": "a", "float": 1.5, "bool": True, "tuple[str, ...]":
 
 def every_event() -> list[Event]:
     """Make one of each event."""
-    kinds = [kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event)]
-    return [kind(*map(EXAMPLES.__getitem__, kind.__annotations__.values())) for kind in kinds if kind is not Event]
+    kinds = [kind for kind in vars(events).values() if hasattr(kind, "_fields")]
+    wanted = [[of.__forward_arg__ for of in kind.__annotations__.values()] for kind in kinds]
+    return [kind(*map(EXAMPLES.__getitem__, names)) for kind, names in zip(kinds, wanted, strict=True)]
 
 
 def test_every_event_has_words_or_only_moves_the_display() -> None:

@@ -1,0 +1,108 @@
+"""Plan and describe a job that is not settled, without changing it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from threading import Event
+
+from aihub_runner.apply.assess import describe_job, entries_to_import, look_for_damage, plan_job, scan_files
+from aihub_runner.apply.delivery import lacks_news
+from aihub_runner.apply.events import Reporter
+from aihub_runner.apply.job import Job
+from aihub_runner.apply.lapsed import describe_idle, exclude_lapsed, find_lapsed
+from aihub_runner.cli.progress import open_progress
+from aihub_runner.errors import RunnerError
+from aihub_runner.model import FINAL_STATUSES, Scan
+from aihub_runner.plan.identity import short_identity
+from aihub_runner.report.summary import Preview, Report, describe_error
+from aihub_runner.results.documents import find_damage, is_edited, is_missing, without_damage
+from aihub_runner.results.folder import find_table_damage, list_missing
+from aihub_runner.results.reader import find_results
+from aihub_runner.sources.scan import Selection
+from aihub_runner.state.lockfile import Entry
+from aihub_runner.state.store import State
+from aihub_runner.text.shown import count
+
+UNPAID = (FINAL_STATUSES - {"COMPLETE"}) | {"GONE", "REFUSED"}  # statuses of lock file entries whose files are not done
+
+
+def scan_quietly(
+    job: Job, state: State | None, *, may_be_empty: bool = False, selection: Selection | None = None
+) -> Scan:
+    """Scan the files, or those of a selection just made."""
+    with closing(open_progress()) as progress:
+        return scan_files(job, state, Reporter(progress), Event(), may_be_empty=may_be_empty, selection=selection)
+
+
+def preview_in_full(job: Job, state: State | None, files: Selection | None) -> Preview:
+    """Plan what applying would do, with the files that were just selected, if any."""
+    damaged = look_for_damage(job, state).damaged if state else {}
+    scan = scan_quietly(job, state, selection=files)
+    entries = entries_to_import(job, state)
+    left, recognised = _without_paid(job, scan, entries)
+    planned = plan_job(job, state, left)
+    lapsed = find_lapsed(job, state, scan)
+    planned, held = exclude_lapsed(job, planned, state.load_shards() if state else [], lapsed)
+    if damaged:
+        note = f"the fetched results of {count(len(damaged), 'run')} are missing or changed; apply fetches them again"
+        planned = replace(planned, notes=(note, *planned.notes))
+    if entries:
+        notes = (_describe_import(entries, recognised), *planned.notes)
+        planned = replace(planned, notes=notes, done=planned.done + recognised)
+    planned = replace(planned, notes=(*planned.notes, *(error.message for error in held)))
+    name = (job.shown, job.app_and_version, job.place, job.goal.target)
+    idle = tuple(describe_idle(scan, lapsed))
+    return Preview(*name, planned, scan.files, scan.skipped, idle=idle, lapsed=lapsed)
+
+
+def _describe_import(entries: list[Entry], files: int) -> str:
+    runs = f"{count(len(entries), 'run')} of the lock file, with {files} of these files,"
+    return f"{runs} {'is' if len(entries) == 1 else 'are'} imported first, for free"
+
+
+def _without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int]:
+    """Remove the files that the lock file names as paid under today's run key. Apply verifies them."""
+    key = job.goal.run_key
+    paid = [e.members for e in entries if e.run_key == key and e.status not in UNPAID]
+    if not paid:
+        return scan, 0
+    marks = {members[i : i + 16] for members in paid for i in range(0, len(members), 16)}
+    sources = tuple(source for source in scan.sources if short_identity(source.identity) not in marks)
+    return replace(scan, sources=sources), len(scan.sources) - len(sources)
+
+
+def inspect_in_full(job: Job, state: State | None, files: Selection | None, *, is_at_work: bool) -> Report:
+    """Describe a job, with the files that were just selected, if any."""
+    if state is None:
+        return _inspect_without_state(job)
+    if is_at_work:  # the files on disk are being written
+        return describe_job(job, state, scan_quietly(job, state))
+    job, folder, shards = look_for_damage(job, state), job.results_path, state.load_shards()
+    damaged = find_damage(state, shards, job.goal, folder) + find_table_damage(state, folder)
+    scan = scan_quietly(job, state, selection=files)
+    report = describe_job(job, state, scan, damaged)
+    errors: list[RunnerError] = [*state.load_table_errors()]
+    if is_edited(state, folder):
+        errors += lacks_news(without_damage(find_results(state, shards, scan, job.goal, folder), job.damaged))
+    unwritten = is_missing(state, folder) + len(list_missing(state, folder))
+    return replace(report, unwritten=unwritten, problems=(*map(describe_error, errors), *report.problems))
+
+
+def _inspect_without_state(job: Job) -> Report:
+    """Report the status of a job without a state. If the state is lost, the lock file names what was paid."""
+    scan, entries = scan_quietly(job, None), entries_to_import(job, None)
+    left, recognised = _without_paid(job, scan, entries)
+    note = f"there is no state file; at the next apply, {_describe_import(entries, recognised)}"
+    return Report(
+        job.shown,
+        job.spec.name,
+        files=len(scan.sources) + len(scan.skipped),
+        files_done=recognised,
+        files_left=len(left.sources),
+        unfetched=len(entries),
+        skipped=scan.skipped,
+        idle=tuple(describe_idle(scan, ())),
+        notes=(note if entries else "nothing has been applied yet",),
+        fake=job.is_fake,
+    )
