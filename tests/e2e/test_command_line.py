@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-import aihub_runner.apply.run
+import aihub_runner.apply.begin
 import aihub_runner.cli.main
 import fake_aihub.server.cli
 
@@ -145,7 +145,7 @@ def test_report_of_a_bug_holds_no_secret(
     monkeypatch.chdir(project.folder)
     monkeypatch.setenv("AIHUB_API_KEY", "fake-very-secret-token")
     monkeypatch.setenv("AIHUB_API_ROOT", str(project.env["AIHUB_API_ROOT"]))
-    monkeypatch.setattr(aihub_runner.apply.run, "claim_results", break_down)
+    monkeypatch.setattr(aihub_runner.apply.begin, "claim_results", break_down)
     monkeypatch.setattr("sys.argv", ["runner", "apply", "job.toml"])
     with pytest.raises(SystemExit) as end:
         aihub_runner.cli.main.main()

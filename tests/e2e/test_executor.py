@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from aihub_runner.aihub.factory import ClientFactory
+from aihub_runner.apply.begin import apply
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Options, open_job
 from aihub_runner.apply.pool import do_step_here
-from aihub_runner.apply.run import apply
 from aihub_runner.apply.steps import Failed
 from aihub_runner.apply.tasks.run import PollRun
 from aihub_runner.errors import ServiceError

@@ -62,7 +62,7 @@ def serve() -> None:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     # All that a command imports late is here before the first fork.
     import aihub_runner.apply.run
-    import aihub_runner.cli.inspection  # noqa: F401
+    import aihub_runner.cli.planning  # noqa: F401
     from support import crash
 
     gc.freeze()  # else each child copies the pages of all objects when it first collects

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,20 +12,23 @@ from typing import TYPE_CHECKING
 
 from aihub_runner.aihub.connection import Connection
 from aihub_runner.errors import InputError, SpecErrors, StateError
-from aihub_runner.model import ALL, DOCUMENTS_NAME, Damage, Secret, Target, stem_of
+from aihub_runner.model import ALL, DOCUMENTS_NAME, Damage, Scan, Secret, Target, stem_of
 from aihub_runner.outfile import require_file
 from aihub_runner.plan.identity import name_include, run_key, run_settings, target_key
-from aihub_runner.plan.planner import Goal
+from aihub_runner.plan.planner import Goal, Plan
 from aihub_runner.settings import identify_root, load_settings, load_spec, read_secrets
 from aihub_runner.sources.exclude import is_spec
 from aihub_runner.spec.model import Spec
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from aihub_runner.aihub.client import AIHub
     from aihub_runner.apply.events import Reporter
-    from aihub_runner.model import Scan
+    from aihub_runner.sources.scan import Selection
     from aihub_runner.state.store import State
 
+Confirm = Callable[[Plan, Scan], bool]
 FAKE_TOKEN = "fake-embedded"
 FAKE_ROOT = "fake"  # the embedded fake, whose port changes each time
 
@@ -132,6 +135,17 @@ class Job:
             refetch=self.options.refetch,
             damaged=frozenset(self.damaged),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A job whose state is held; its files, if they were just selected; and who hears of it or stops it."""
+
+    job: Job
+    state: State
+    files: Selection | None
+    reporter: Reporter
+    stop: Event
 
 
 @dataclass(frozen=True, slots=True)

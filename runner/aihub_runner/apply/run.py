@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,18 +17,12 @@ from aihub_runner.apply.assess import describe_job, look_for_damage, plan_job, s
 from aihub_runner.apply.context import Context, Ground
 from aihub_runner.apply.delivery import deliver
 from aihub_runner.apply.events import AgainResumed, Counts, RateLimited, Reporter, Retry, Stopping, UploadsLowered
-from aihub_runner.apply.job import Job, OpenJob
+from aihub_runner.apply.job import Confirm, Held, Job, OpenJob
 from aihub_runner.apply.lapsed import exclude_lapsed, find_lapsed, record_matched
 from aihub_runner.apply.matching import find_held, recognise_stale
 from aihub_runner.apply.places import (
-    check_lock_target,
-    check_renamed,
-    check_root,
-    claim_results,
     is_on_network,
     try_places,
-    try_state,
-    warn_of_network,
 )
 from aihub_runner.apply.pool import Engine
 from aihub_runner.apply.recovery import (
@@ -41,7 +34,7 @@ from aihub_runner.apply.recovery import (
     unverified_error,
 )
 from aihub_runner.apply.scheduler import Scheduler
-from aihub_runner.apply.settled import find_settled, record_settled
+from aihub_runner.apply.settled import record_settled
 from aihub_runner.apply.tasks.fetch import AHEAD
 from aihub_runner.apply.tasks.upload import PARTS_AT_ONCE
 from aihub_runner.errors import InputError, RunnerError, ServiceError, Shortage, StateError, UnknownOutcome
@@ -50,39 +43,29 @@ from aihub_runner.plan.planner import PAYS, Plan, Work
 from aihub_runner.report.summary import Problem, Report, describe_error
 from aihub_runner.results.reader import carry_pages
 from aihub_runner.sources.scan import Selection
-from aihub_runner.state.lock import hold_locks, new_lease
+from aihub_runner.state.lock import new_lease
 from aihub_runner.state.outputs import DOCUMENTS
-from aihub_runner.state.store import State, read_holder
+from aihub_runner.state.store import State
 from aihub_runner.system.interrupt import ended_in_order
 from aihub_runner.system.shortage import descriptor_limit, fit_parallel, spare_descriptors
 from aihub_runner.text.shown import are, count
 from aihub_runner.version import VERSION
 
-Confirm = Callable[[Plan, Scan], bool]
 
+def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -> Report:
+    """Scan the files, import paid work, plan what is missing, do it, and return a report.
 
-def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor: Executor | None = None) -> Report:
-    """Apply a spec: scan the files, import paid work, plan what is missing, do it, and return a report.
-
-    You can repeat this at any time, however an earlier apply ended. `confirm` receives the plan before anything is
-    paid. Raises RunnerError where the work cannot start; later problems are in the report.
+    `confirm` receives the plan before anything is paid. Raises RunnerError where the work cannot start; later problems
+    are in the report.
     """
-    begun, counts = time.monotonic(), Counts()
-    reporter = Reporter(reporter.emit, counts.take)
-    check_renamed(job)
-    check_lock_target(job)
-    claim_results(job)
-    try_state(job)
-    warn_of_network(job, reporter)
-    with hold_state(job, stop) as state, closing(AIHub(job.connection, stop)) as client:
-        settled, files = find_settled(job, state)
-        if settled and not stop.is_set():
-            return replace(settled, seconds=round(time.monotonic() - begun, 1))
+    job, state, stop, counts = held.job, held.state, held.stop, Counts()
+    reporter = Reporter(held.reporter.emit, counts.take)
+    with closing(AIHub(job.connection, stop)) as client:
         take_over(job, state)
         client.on_retry = partial(_report_retry, reporter)
         _follow_results(job, state)
         job = _with_again(look_for_damage(job, state), state, reporter)
-        scan, problems = _scan_what_is_there(job, state, reporter, stop, files)
+        scan, problems = _scan_what_is_there(job, state, reporter, stop, held.files)
         opened = OpenJob(job, state, client, scan, reporter)
         prepared = _prepare(opened, confirm, problems)
         with ended_in_order(lambda: reporter.emit(Stopping())):
@@ -109,7 +92,7 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
                 upload_seconds=round(done.engine.upload_s, 1),
             )
             record_settled(job, state, scan, report)
-    return replace(report, seconds=round(time.monotonic() - begun, 1))
+    return report
 
 
 def _report_retry(reporter: Reporter, error: ServiceError | Shortage, wait_s: float) -> None:
@@ -209,18 +192,6 @@ def _record_again(job: Job, state: State, work: Sequence[Work], *, is_begun: boo
     shards = [shard for item in work for shard in state.load_shards(item.shard.id)]
     if all(any(run.id > after and not run.is_open for run in shard.runs_of(run_key)) for shard in shards):
         state.forget_again(target, run_key)
-
-
-@contextmanager
-def hold_state(job: Job, stop: Event) -> Iterator[State]:
-    """Hold the lock and open the state. Raises InputError where the state has another root."""
-    paths = (job.spec_path, job.own_state_path, job.state_path)
-    with hold_locks(paths, job.options.lock_timeout_s, lambda: read_holder(job.state_path), stop) as is_exclusive:
-        state = State(job.state_path)
-        state.is_exclusive = is_exclusive
-        with closing(state):
-            check_root(job, state)
-            yield state
 
 
 def take_over(job: Job, state: State) -> None:

@@ -7,10 +7,10 @@ import sys
 import click
 from click import option
 
+from aihub_runner.apply.begin import apply as apply_job
 from aihub_runner.apply.events import ContextUnset, Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_renamed, claim_results
-from aihub_runner.apply.run import apply as apply_job
 from aihub_runner.cli.options import ALLOW_OUTSIDE, LOCK_FILE, PLACES, VERBOSE, Answer, Asked, over_specs
 from aihub_runner.cli.output import print_problems, say
 from aihub_runner.cli.progress import open_progress
