@@ -83,6 +83,14 @@ MIGRATIONS = {
         DROP TABLE meta;
     """,
 }
+# A schema 3 was in use before the last two of its columns.
+LATE_COLUMNS_OF_3 = """
+    ALTER TABLE members ADD COLUMN stale INTEGER NOT NULL DEFAULT 0;
+    UPDATE members SET stale = 1, digest = replace(digest, 'sha256/16:', '') WHERE digest LIKE 'sha256/16:%';
+    ALTER TABLE runs ADD COLUMN given_up INTEGER NOT NULL DEFAULT 0;
+    UPDATE runs SET given_up = 1, status = '' WHERE status = 'RESUBMITTED';
+    UPDATE runs SET gone = 1 WHERE message = 'it is not on the server any more';
+"""
 REBUILT = {
     2: ("batches", "uploads", "runs", "members")
 }  # tables to copy into new ones, because their constraints change
@@ -201,6 +209,8 @@ def _prepare(db: sqlite3.Connection, path: Path, *, write: bool) -> sqlite3.Conn
         else:
             db = _copy_to_memory(db)
         steps = "".join(_migrate(old) for old in range(version, SCHEMA_VERSION))
+        if version == 3 and "given_up" not in {row["name"] for row in db.execute("PRAGMA table_info(runs)")}:
+            steps = LATE_COLUMNS_OF_3 + steps
         db.execute("PRAGMA foreign_keys = OFF")  # else dropping a table would empty those that refer to it
         db.executescript(f"BEGIN IMMEDIATE;{steps}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
         db.execute("PRAGMA foreign_keys = ON")
