@@ -222,6 +222,16 @@ def test_every_search_for_runs_names_its_beginning(project: Project, proxy: Prox
     assert all(int(asked["from_timestamp"][0]) > 0 for asked in searches(project))
 
 
+@pytest.mark.parametrize("ahead_s", [2 * HOUR, 2 * DAY, 10 * YEAR])
+def test_lost_run_that_started_after_the_services_own_time_is_paid_once(project: Project, ahead_s: int) -> None:
+    """Left out, the end of a search means now, by whatever clock the service asks."""
+    project.write_files(1)
+    project.fake.next_run(after_polls=1)
+    project.fake.faults(operation="runApp", do="skew", seconds=ahead_s)
+    project.fake.faults(operation="runApp", do="reset", when="after")
+    project.check_done(1)
+
+
 @pytest.mark.parametrize("days", [2, 40, 400])
 @pytest.mark.parametrize("kept", [("job.state.db",), ()])
 def test_run_that_was_lost_long_ago_is_found(project: Project, proxy: Proxy, days: int, kept: tuple[str, ...]) -> None:
