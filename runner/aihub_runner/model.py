@@ -267,6 +267,11 @@ class Shard:
         """Whether a run intent was recorded for it. Its members never change again."""
         return bool(self.fingerprint)
 
+    @property
+    def files(self) -> frozenset[tuple[str, str]]:
+        """Its members' paths and identities."""
+        return frozenset((member.path, member.identity) for member in self.members)
+
     def batch_in(self, target: str) -> Batch | None:
         """Return its batch in a target, or None."""
         return next((batch for batch in self.batches if batch.target == target and not batch.is_gone), None)
@@ -285,7 +290,7 @@ class Goal:
     """What the spec asks for, as far as planning needs it. `include` is the name of a kind of fetch.
 
     `damaged` are the rows of runs whose results on disk are missing or changed. `again_after` is the newest run (row)
-    from before `--again`; newer runs are its work.
+    from before `--again`; newer runs are its work. `by_folder` says that all files of a folder are one batch.
     """
 
     run_key: str
@@ -298,6 +303,7 @@ class Goal:
     refetch: bool = False
     damaged: Collection[int] = ()
     again_after: int = ALL
+    by_folder: bool = False
 
     def lacks(self, run: Run) -> bool:
         """Whether the results of a run are missing here, in the wanted form."""

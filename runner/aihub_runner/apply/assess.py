@@ -14,12 +14,14 @@ from aihub_runner.apply.job import Job
 from aihub_runner.apply.lapsed import describe_idle, find_lapsed
 from aihub_runner.errors import Interrupted
 from aihub_runner.model import CachedDigest, Scan, SkippedFile
+from aihub_runner.plan.packets import find_packets
 from aihub_runner.plan.planner import Plan, make_plan
 from aihub_runner.report.summary import Report, describe
 from aihub_runner.results.reader import find_damaged
 from aihub_runner.sources.scan import Selection, scan_sources
 from aihub_runner.state.lockfile import Entry, load_lockfile
 from aihub_runner.state.store import State
+from aihub_runner.text.shown import count
 
 
 def scan_files(
@@ -50,8 +52,23 @@ def scan_files(
         selection=selection,
     )
     scan = _without_state(scan, job)
+    if job.goal.by_folder and not may_be_empty:
+        _check_packets(job, scan)
     refused = state.load_refused() if state and not job.options.retry_failed else {}
     return _without_refused(scan, refused) if refused else scan
+
+
+def _check_packets(job: Job, scan: Scan) -> None:
+    """Raise InputError where a folder has more files than one batch may hold."""
+    most = job.goal.files_per_batch
+    sizes = {folder: len(files) for folder, files in find_packets(scan.sources).items() if len(files) > most}
+    if sizes:
+        folder = min(sizes)
+        more = f", and {count(len(sizes) - 1, 'more folder')}" if len(sizes) > 1 else ""
+        raise InputError(
+            f"{job.shown}: {folder} has {sizes[folder]} files{more}, at most {most} can be one batch",
+            'split the folder, or remove group_by = "folder"',
+        )
 
 
 def _without_state(scan: Scan, job: Job) -> Scan:

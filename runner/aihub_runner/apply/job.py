@@ -134,6 +134,7 @@ class Job:
             again_after=ALL if self.options.again_after is None else self.options.again_after,
             refetch=self.options.refetch,
             damaged=frozenset(self.damaged),
+            by_folder=self.spec.group_by == "folder",
         )
 
 

@@ -19,8 +19,8 @@ from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Batch, Member, Source
 from aihub_runner.plan.batching import hashed_name, plain_name
-from aihub_runner.plan.identity import MEMBER_HEX, fingerprint_members, short_identity
-from aihub_runner.state.lockfile import GIVEN_UP, Entry
+from aihub_runner.plan.identity import fingerprint_members, short_identity
+from aihub_runner.state.lockfile import GIVEN_UP, Entry, split_marks
 from aihub_runner.state.store import State
 
 THREADS = 8
@@ -209,11 +209,6 @@ class Finder:
 
     def _likeliest(self, sources: Iterable[Source], name: str) -> list[Source]:
         return sorted(sources, key=lambda source: (not _is_named(source, name), source.path in self._found))
-
-
-def split_marks(entry: Entry) -> list[str]:
-    """List the marks of an entry's files, in the order of their names in the batch."""
-    return [entry.members[i : i + MEMBER_HEX] for i in range(0, len(entry.members), MEMBER_HEX)]
 
 
 def find_held(left: Iterable[Inspected], sources: Iterable[Source]) -> frozenset[str]:

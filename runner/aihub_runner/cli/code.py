@@ -54,7 +54,7 @@ def code(asked: Asked, language: str, output: Path | None) -> None:
 def _find_work(job: Job, language: str) -> Work:
     """Return what the script is to do, from the files as they are now. Raises InputError."""
     spec, scan = job.spec, check_files(job.spec, job.spec_path, job.options.allow_outside)
-    batches = group_sources(scan.sources, spec.limits.files_per_batch)
+    batches = group_sources(scan.sources, spec.limits.files_per_batch, by_folder=job.goal.by_folder)
     if not batches:
         raise InputError(f"{job.shown}: no file can be sent", f"run `{job.command('plan')}`, which says why")
     most = spec.limits.max_runs

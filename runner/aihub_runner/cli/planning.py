@@ -13,14 +13,15 @@ from aihub_runner.apply.job import Job
 from aihub_runner.apply.lapsed import describe_idle, exclude_lapsed, find_lapsed
 from aihub_runner.cli.progress import open_progress
 from aihub_runner.errors import RunnerError
-from aihub_runner.model import FINAL_STATUSES, Scan
+from aihub_runner.model import FINAL_STATUSES, Scan, Source
 from aihub_runner.plan.identity import short_identity
+from aihub_runner.plan.packets import find_packets
 from aihub_runner.report.summary import Preview, Report, describe_error
 from aihub_runner.results.documents import find_damage, is_edited, is_missing, without_damage
 from aihub_runner.results.folder import find_table_damage, list_missing
 from aihub_runner.results.reader import find_results
 from aihub_runner.sources.scan import Selection
-from aihub_runner.state.lockfile import Entry
+from aihub_runner.state.lockfile import Entry, split_marks
 from aihub_runner.state.store import State
 from aihub_runner.text.shown import count
 
@@ -64,12 +65,23 @@ def _describe_import(entries: list[Entry], files: int) -> str:
 def _without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int]:
     """Remove the files that the lock file names as paid under today's run key. Apply verifies them."""
     key = job.goal.run_key
-    paid = [e.members for e in entries if e.run_key == key and e.status not in UNPAID]
+    paid = [e for e in entries if e.run_key == key and e.status not in UNPAID]
     if not paid:
         return scan, 0
-    marks = {members[i : i + 16] for members in paid for i in range(0, len(members), 16)}
-    sources = tuple(source for source in scan.sources if short_identity(source.identity) not in marks)
+    if job.goal.by_folder:
+        sources = _without_packets(scan, paid)
+    else:
+        marks = {mark for entry in paid for mark in split_marks(entry)}
+        sources = tuple(source for source in scan.sources if short_identity(source.identity) not in marks)
     return replace(scan, sources=sources), len(scan.sources) - len(sources)
+
+
+def _without_packets(scan: Scan, paid: list[Entry]) -> tuple[Source, ...]:
+    """Leave out the files of folders that are paid for as they are."""
+    whole = {tuple(sorted(split_marks(entry))) for entry in paid}
+    groups = find_packets(scan.sources).values()
+    left = [group for group in groups if tuple(sorted(short_identity(one.identity) for one in group)) not in whole]
+    return tuple(sorted((source for group in left for source in group), key=lambda source: source.path))
 
 
 def inspect_in_full(job: Job, state: State | None, files: Selection | None, *, is_at_work: bool) -> Report:

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import PurePosixPath
 
 from aihub_runner.model import Member, Source
+from aihub_runner.plan.packets import find_packets
 
 MAX_NAME = 255
 
@@ -56,11 +57,20 @@ def assign_names(paths: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def group_sources(sources: Iterable[Source], files_per_batch: int) -> list[tuple[Member, ...]]:
+def group_sources(
+    sources: Iterable[Source], files_per_batch: int, *, by_folder: bool = False
+) -> list[tuple[Member, ...]]:
     """Group files, in the order of their paths, into the members of new shards."""
+    if by_folder:
+        return [_as_members(group) for _, group in sorted(find_packets(sources).items())]
     ordered = iter(sorted(sources, key=lambda source: source.path))
     groups = []
     while group := list(islice(ordered, files_per_batch)):
-        names = assign_names([source.path for source in group])
-        groups.append(tuple(source.as_member(names[source.path]) for source in group))
+        groups.append(_as_members(group))
     return groups
+
+
+def _as_members(group: Iterable[Source]) -> tuple[Member, ...]:
+    group = sorted(group, key=lambda source: source.path)
+    names = assign_names([source.path for source in group])
+    return tuple(source.as_member(names[source.path]) for source in group)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -13,6 +14,14 @@ from aihub_runner.errors import ResultsError
 from aihub_runner.model import REVIEW_STATUS, Member, Run, Scan, Shard, Source
 from aihub_runner.model import Goal as Goal
 from aihub_runner.plan.batching import group_sources
+from aihub_runner.plan.packets import (
+    count_gone,
+    describe_unread,
+    folder_of,
+    is_packet,
+    list_waiting,
+    whole_packets,
+)
 from aihub_runner.text.shown import count
 
 
@@ -196,11 +205,11 @@ def is_paid_elsewhere(shard: Shard, shards: Iterable[Shard], goal: Goal) -> bool
 
     Another state may have paid for it in the meantime, which was imported with a shard of its own.
     """
-    files = {(member.path, member.identity) for member in shard.members if member.path}
+    files = {(path, identity) for path, identity in shard.files if path}
     others = (
         other
         for other in shards
-        if other.id != shard.id and any((member.path, member.identity) in files for member in other.members)
+        if other.id != shard.id and (other.files == shard.files if goal.by_folder else other.files & files)
     )
     return any(
         _covers(run, goal) and not (run.is_open and other.id > shard.id)
@@ -250,18 +259,22 @@ def make_plan(
     if by_old := {move.old: move.new for move in moves}:
         shards = [move_members(shard, by_old) for shard in shards]
     present = {source.path: source for source in scan.sources}
-    cover = _cover(shards, goal, present)
+    current = whole_packets(shards, scan.sources) if goal.by_folder else shards
+    cover = _cover(current, goal, present)
     repeats = goal.retry_failed or goal.again
     takes = ("failed", None) if repeats else (None,)
+    held = {*held, *list_waiting(scan, held)} if goal.by_folder else held
     pending = {path: source for path, source in present.items() if cover.get(path) in takes and path not in held}
-    work = _finish(shards, goal, present)
-    work += _rerun(shards, goal, pending, settings_of or {})
+    work = _finish(shards, goal, present, {shard.id for shard in current})
+    work += _rerun(current, goal, pending, settings_of or {})
     members, dissolved, reopened = _reopen(shards, goal, pending)
     past = _describe_past(shards, pending) if pending else {}
     known = {path for path, _ in past}
     notes = _same_content(shards, pending.values(), known) if pending else []
-    new = group_sources(pending.values(), goal.files_per_batch)
-    work += reopened + [_start_new(group, known, past) for group in new]
+    notes += describe_unread(scan) if goal.by_folder else []
+    new = group_sources(pending.values(), goal.files_per_batch, by_folder=goal.by_folder)
+    start = partial(_start_packet, shards, present) if goal.by_folder else _start_new
+    work += reopened + [start(group, known, past) for group in new]
     return Plan(
         moves=tuple(moves),
         members=members,
@@ -273,7 +286,7 @@ def make_plan(
     )
 
 
-def _finish(shards: Iterable[Shard], goal: Goal, present: Mapping[str, Source]) -> list[Work]:
+def _finish(shards: Iterable[Shard], goal: Goal, present: Mapping[str, Source], current: Collection[int]) -> list[Work]:
     """Finish what was paid for: for each shard its newest run that is not finished yet."""
     work = []
     for shard in shards:
@@ -288,7 +301,8 @@ def _finish(shards: Iterable[Shard], goal: Goal, present: Mapping[str, Source]) 
         if unfinished:
             run, action = unfinished[-1]
             why = _describe_run(run, run.id in goal.damaged)
-            work.append(Work(shard, run.attempt, action, why, not _is_whole(shard, present)))
+            is_stale = shard.id not in current or not _is_whole(shard, present)
+            work.append(Work(shard, run.attempt, action, why, is_stale))
     return work
 
 
@@ -352,7 +366,7 @@ def _reopen(
         if shard.is_closed:
             continue
         kept = _refresh(shard, pending)[: goal.files_per_batch] if shard.batches else ()
-        if not kept:
+        if not kept or (goal.by_folder and not is_packet(kept, shard, pending)):
             dissolved.append(shard.id)
             continue
         for member in kept:
@@ -394,6 +408,20 @@ def _start_new(members: tuple[Member, ...], known: Collection[str], past: Mappin
     )
     reason = ", ".join(f"{counts[word]} {word}" for word in ("new", "changed", NOT_RUN, REGROUPED) if counts[word])
     return Work(Shard(0, "", members), 1, Action.CREATE_BATCH, reason)
+
+
+def _start_packet(
+    shards: Iterable[Shard],
+    present: Collection[str],
+    members: tuple[Member, ...],
+    known: Collection[str],
+    past: Mapping[tuple[str, str], str],
+) -> Work:
+    """Start a folder, and say why its unchanged files are paid for again."""
+    work, gone = _start_new(members, known, past), count_gone(shards, present, members)
+    reason = work.reason.replace(REGROUPED, "to pay for again because files in their folder changed")
+    reason = f"folder {folder_of(members[0].path)}: {reason}{f', {gone} gone' * bool(gone)}"
+    return replace(work, reason=reason)
 
 
 def _same_content(shards: Iterable[Shard], new: Collection[Source], known: Collection[str]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from aihub_runner.errors import ResultsError
 from aihub_runner.files import digest_file, read_regular, write_file
 from aihub_runner.model import Damage, Member, Page, Run, Scan, Shard
+from aihub_runner.plan.packets import whole_packets
 from aihub_runner.plan.planner import RESTORE, Goal
 from aihub_runner.results.kept import KeptFiles
 from aihub_runner.results.rawpage import RawPage
@@ -41,8 +42,11 @@ class Chosen(NamedTuple):
 def choose_runs(shards: Iterable[Shard], scan: Scan, goal: Goal) -> list[Chosen]:
     """Choose the newest complete run for each file, with today's run key and the current content.
 
-    A removed file keeps its newest results. Sorted by path.
+    A removed file keeps its newest results. Where the spec groups by folder, only runs of the folder as it is now count
+    for the files in it. Sorted by path.
     """
+    shards = list(shards)
+    current = {shard.id for shard in (whole_packets(shards, scan.sources) if goal.by_folder else shards)}
     today = {source.path: source for source in scan.sources}
     skipped = {item.path for item in scan.skipped}
     chosen: dict[str, Chosen] = {}
@@ -53,7 +57,7 @@ def choose_runs(shards: Iterable[Shard], scan: Scan, goal: Goal) -> list[Chosen]
             for member in shard.members:
                 path = member.path
                 source = today.get(path)
-                wanted = source is not None and source.is_sent_as(member)
+                wanted = source is not None and shard.id in current and source.is_sent_as(member)
                 removed = source is None and bool(path) and path not in skipped
                 if (wanted or removed) and (path not in chosen or chosen[path].run.id < run.id):
                     chosen[path] = Chosen(path, member, run, source is not None)

@@ -247,6 +247,12 @@ class Spec:
         listed(PATTERN, _check_files, or_one=True),
         description="A pattern or a list of patterns, relative to the spec. See Patterns.",
     )
+    group_by: Literal["folder"] | None = key(
+        choice("folder"),
+        None,
+        'What goes into a batch, and a run. `"folder"`: all files of a folder, for apps that compare the documents of '
+        "a case; any change of the folder pays for all its files again. Default: up to `files_per_batch` files.",
+    )
     allow_empty: bool = key(
         flag(),
         False,
@@ -279,7 +285,7 @@ def parse_spec(text: str, path: PurePath) -> Spec:
     content = _load_toml(text, path)
     mistakes = [*find_secrets(content, KNOWN), *_check_app(content)]
     mistakes += find_not_json(_table(content, "run", "keys", "custom"), ("run", "keys", "custom"))
-    mistakes += _check_installed(content)
+    mistakes += [*_check_group(content), *_check_installed(content)]
     flaws: list[Flaw] = []
     spec = read_table(Spec, {"name": stem_of(path), **content}, (), flaws)
     if spec:
@@ -335,6 +341,12 @@ def _check_app(content: Mapping[str, Any]) -> Iterator[Mistake]:
         for key in clashes:
             what = f"deployment_id cannot be combined with owner or output_workspace, {key[-1]} is set"
             yield Mistake(key, what, f"remove {key[-1]}, the deployment has its own")
+
+
+def _check_group(content: Mapping[str, Any]) -> Iterator[Mistake]:
+    if "group_by" in content and "files_per_batch" in _table(content, "limits"):
+        what = "files_per_batch cannot be combined with group_by, which decides what goes into a batch"
+        yield Mistake(("limits", "files_per_batch"), what, "remove one of them")
 
 
 def _check_installed(content: Mapping[str, Any]) -> Iterator[Mistake]:

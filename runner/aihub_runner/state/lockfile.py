@@ -20,7 +20,7 @@ import tomli_w
 from aihub_runner.errors import InputError
 from aihub_runner.files import explain_disk, read_regular, try_place, write_file
 from aihub_runner.model import Member, Run, Shard
-from aihub_runner.plan.identity import VERSION, run_tag, short_identity
+from aihub_runner.plan.identity import MEMBER_HEX, VERSION, run_tag, short_identity
 from aihub_runner.spec.diagnostics import explain
 from aihub_runner.spec.kinds import Flaw, integer, key, listed, string, table
 
@@ -66,6 +66,11 @@ _ENTRIES = listed(table(Entry))
 def member_hashes(members: Iterable[Member]) -> str:
     """Join the shortened identities of a shard's members, in the order of their names in the batch."""
     return "".join(short_identity(member.identity) for member in sorted(members, key=lambda member: member.name))
+
+
+def split_marks(entry: Entry) -> list[str]:
+    """List the marks of an entry's files, in the order of their names in the batch."""
+    return [entry.members[at : at + MEMBER_HEX] for at in range(0, len(entry.members), MEMBER_HEX)]
 
 
 def shard_entries(shard: Shard, app: str, documents: dict[int, int]) -> list[Entry]:

@@ -280,3 +280,27 @@ def test_results_are_lost_where_their_run_is_gone_before_all_was_fetched(
 ) -> None:
     shard = shard_of(member("a"), runs=(replace(run_of("COMPLETE"), **facts),))
     assert bool(find_lost([shard], replace(WANT, damaged=damaged))) == lost
+
+
+def test_plan_by_folder_makes_one_shard_of_each_and_keeps_an_open_one_only_whole() -> None:
+    want = replace(WANT, by_folder=True)
+    files = scan(source("1/a"), source("1/b"), source("2/a"))
+    assert needs(make_plan(want, files, [])) == [(0, 2, Action.CREATE_BATCH), (0, 1, Action.CREATE_BATCH)]
+    half, whole = shard_of(member("1/a"), closed=False), shard_of(member("2/a", "old"), number=2, closed=False)
+    plan = make_plan(want, files, [half, whole])
+    assert plan.dissolved == (1,)
+    assert needs(plan) == [(2, 1, Action.UPLOAD), (0, 2, Action.CREATE_BATCH)]
+
+
+def test_plan_by_folder_covers_only_what_was_run_together() -> None:
+    want = replace(WANT, by_folder=True)
+    parts = [shard_of(member(path), runs=(run_of("COMPLETE"),), number=n) for n, path in enumerate(("1/a", "1/b"), 1)]
+    both = shard_of(member("1/a"), member("1/b"), runs=(run_of("COMPLETE", number=3),), number=3)
+    files = scan(source("1/a"), source("1/b"))
+    assert needs(make_plan(want, files, parts)) == [(0, 2, Action.CREATE_BATCH)]
+    assert needs(make_plan(want, files, [*parts, both])) == []
+    grown = make_plan(want, scan(*files.sources, source("1/c")), [both])
+    assert [work.reason for work in grown.work] == [
+        "folder 1: 1 new, 2 to pay for again because files in their folder changed"
+    ]
+    assert needs(make_plan(want, files, [], held=["1/a"])) == []

@@ -1,0 +1,56 @@
+"""Packets: all files of a folder, where a spec groups by folder. Any change of the folder makes another packet."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from aihub_runner.model import Member, Scan, Shard, SkippedFile, Source
+
+
+def folder_of(path: str) -> str:
+    """Return the folder that a file is in; `.` for that of the spec."""
+    return path.rpartition("/")[0] or "."
+
+
+def find_packets(sources: Iterable[Source]) -> dict[str, list[Source]]:
+    """Return the files of each folder."""
+    packets: dict[str, list[Source]] = {}
+    for source in sources:
+        packets.setdefault(folder_of(source.path), []).append(source)
+    return packets
+
+
+def whole_packets(shards: Iterable[Shard], sources: Iterable[Source]) -> list[Shard]:
+    """List the shards that hold exactly the files of a folder, as they are now."""
+    packets = {frozenset((one.path, one.identity) for one in group) for group in find_packets(sources).values()}
+    return [shard for shard in shards if shard.files in packets]
+
+
+def is_packet(kept: Sequence[Member], shard: Shard, pending: Mapping[str, Source]) -> bool:
+    """Whether an open shard has all files of a folder and no other, whatever their bytes."""
+    folder = folder_of(kept[0].path)
+    there = {path for path in pending if folder_of(path) == folder}
+    return len(kept) == len(shard.members) and {one.path for one in kept} == there
+
+
+def count_gone(shards: Iterable[Shard], present: Collection[str], members: Sequence[Member]) -> int:
+    """Count the files that the newest packet of the same folder had, and that are gone."""
+    folder = folder_of(members[0].path)
+    ran = [shard for shard in shards if shard.runs and any(folder_of(one.path) == folder for one in shard.members)]
+    return sum(one.path not in present for one in ran[-1].members) if ran else 0
+
+
+def describe_unread(scan: Scan) -> list[str]:
+    """Return a note for each folder with a file that cannot be read now: without it, its packet is another."""
+    first = {folder_of(item.path): item.path for item in reversed(scan.skipped) if _is_unread(item)}
+    return [f"{folder}: not run while {path} cannot be read" for folder, path in sorted(first.items())]
+
+
+def list_waiting(scan: Scan, held: Collection[str]) -> list[str]:
+    """List the files whose folder holds one that may have been paid for, or that cannot be read now."""
+    folders = {folder_of(path) for path in held} | {folder_of(one.path) for one in scan.skipped if _is_unread(one)}
+    return [source.path for source in scan.sources if folder_of(source.path) in folders]
+
+
+def _is_unread(item: SkippedFile) -> bool:
+    return item.reason in ("unreadable", "vanished")

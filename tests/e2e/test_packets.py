@@ -1,0 +1,180 @@
+"""`group_by = "folder"`: each folder is one batch and one run, and any change of it is another."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+
+import pytest
+
+from support.world import lose
+
+from .conftest import ROOT, Project
+
+
+@pytest.fixture(autouse=True)
+def cases(project: Project) -> None:
+    """Have two folders, whose files have the same names."""
+    project.change_spec('context = "acme"', 'context = "acme"\ngroup_by = "folder"')
+    for case in "12":
+        for name in "ab":
+            project.write(f"in/case-{case}/{name}.txt", f"{name} of case {case}")
+
+
+def runs(project: Project) -> list[list[str]]:
+    """Return the files of each run, in the order of the runs."""
+    return [sorted(file.name for file in run.files) for run in project.fake.world.runs.values()]
+
+
+def apply(project: Project, *args: str) -> int:
+    outcome = project.apply(*args)
+    assert outcome.code == 0, outcome.text
+    return len(project.fake.runs())
+
+
+def test_each_folder_is_one_batch_and_one_run(project: Project) -> None:
+    project.write("in/alone.txt", "alone")
+    assert apply(project) == 3
+    assert sorted(runs(project)) == [["a.txt", "b.txt"], ["a.txt", "b.txt"], ["alone.txt"]]
+    by_run = {line["run_id"]: set() for line in project.documents}
+    for line in project.documents:
+        by_run[line["run_id"]].add(line["path"].rpartition("/")[0])
+    assert sorted(map(sorted, by_run.values())) == [["in"], ["in/case-1"], ["in/case-2"]]
+    project.forget_requests()
+    assert apply(project) == 3
+    assert project.sent() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "files"),
+    [
+        ("added", "1 new, 2 {}", ["a", "b", "c"]),
+        ("changed", "1 changed, 1 {}", ["a", "b"]),
+        ("removed", "1 {}, 1 gone", "a"),
+    ],
+)
+def test_change_of_a_folder_pays_for_all_its_files_again(
+    project: Project, change: str, reason: str, files: Sequence[str]
+) -> None:
+    apply(project)
+    if change == "removed":
+        (project.folder / "in/case-1/b.txt").unlink()
+    else:
+        project.write(f"in/case-1/{'c' if change == 'added' else 'b'}.txt", "other bytes")
+    plan = project.run("plan")
+    again = "to pay for again because files in their folder changed"
+    assert f"folder in/case-1: {reason.format(again)};" in plan.out
+    assert "to pay     1 run" in plan.out
+    assert apply(project) == 3
+    assert runs(project)[-1] == [f"{name}.txt" for name in files]
+    lines = [line for line in project.documents if line["path"].startswith("in/case-1/") and line["present"]]
+    newest = list(project.fake.world.runs)[-1]
+    assert {line["run_id"] for line in lines} == {newest}
+    assert [line["path"] for line in lines] == [f"in/case-1/{name}.txt" for name in files]
+    assert apply(project) == 3
+
+
+def test_folder_as_it_was_before_has_its_old_results_and_pays_nothing(project: Project) -> None:
+    apply(project)
+    before = project.documents
+    project.write("in/case-1/b.txt", "other bytes")
+    assert apply(project) == 3
+    project.write("in/case-1/b.txt", "b of case 1")
+    assert apply(project) == 3
+    assert project.documents == before
+
+
+def test_renamed_folder_pays_nothing_and_a_moved_file_pays_for_both_folders(project: Project) -> None:
+    apply(project)
+    (project.folder / "in/case-1").rename(project.folder / "in/case-9")
+    assert apply(project) == 2
+    (project.folder / "in/case-9/b.txt").rename(project.folder / "in/case-2/c.txt")
+    assert apply(project) == 4
+    assert sorted(runs(project)[2:]) == [["a.txt"], ["a.txt", "b.txt", "c.txt"]]
+
+
+def test_folder_that_grew_before_its_run_goes_into_another_batch_whole(project: Project) -> None:
+    shutil.rmtree(project.folder / "in/case-2")
+    project.fake.faults.add(operation="addFileToBatch", match="b.txt", do="status", status=401)
+    assert project.apply().code == 4
+    project.write("in/case-1/c.txt", "late")
+    assert apply(project) == 1
+    assert runs(project) == [["a.txt", "b.txt", "c.txt"]]
+
+
+@pytest.mark.parametrize("arrives", ["after", "before"])
+def test_lost_start_of_a_folder_that_grew_is_found_or_dropped_and_the_new_packet_paid(
+    project: Project, arrives: str
+) -> None:
+    shutil.rmtree(project.folder / "in/case-2")
+    project.fake.faults.add(operation="runApp", do="reset", when=arrives)
+    project.fake.faults.add(operation="listRuns", nth=3, times=7, do="status", status=500)
+    assert project.apply().code == 7
+    assert len(project.fake.runs()) == (arrives == "after")
+    project.write("in/case-1/c.txt", "late")
+    apply(project)
+    assert runs(project) == [["a.txt", "b.txt"]] * (arrives == "after") + [["a.txt", "b.txt", "c.txt"]]
+
+
+def test_fresh_clone_with_the_lock_file_pays_nothing_and_plans_whole_folders(project: Project) -> None:
+    apply(project)
+    lose(project.folder, "job.state.db")
+    assert "nothing to do" in project.run("plan").out
+    project.write("in/case-1/c.txt", "new")
+    plan = project.run("plan")
+    assert "to send    3 files" in plan.out
+    assert apply(project) == 3
+    assert runs(project)[-1] == ["a.txt", "b.txt", "c.txt"]
+
+
+def test_folder_with_a_file_that_cannot_be_read_now_waits(project: Project) -> None:
+    apply(project)
+    (project.folder / "in/case-1/b.txt").unlink()
+    (project.folder / "in/case-1/b.txt").symlink_to("nowhere.txt")
+    project.write("in/case-1/c.txt", "new")
+    assert "in/case-1: not run while in/case-1/b.txt cannot be read" in project.run("plan").out
+    assert project.apply().code == 3
+    assert len(project.fake.runs()) == 2
+
+
+def test_files_that_were_paid_for_in_other_groups_are_paid_for_again_as_packets(project: Project) -> None:
+    project.change_spec('group_by = "folder"\n', "")
+    assert apply(project) == 1
+    project.change_spec('context = "acme"', 'context = "acme"\ngroup_by = "folder"')
+    assert apply(project) == 3
+    project.change_spec('group_by = "folder"\n', "")
+    assert apply(project) == 3
+
+
+def test_folder_with_more_files_than_a_batch_may_hold_is_an_error(project: Project) -> None:
+    for number in range(1001):
+        project.write(f"in/case-3/{number}.txt", f"{number}")
+    for command in ("plan", "apply"):
+        outcome = project.run(command)
+        assert outcome.code == 2
+        assert "in/case-3 has 1001 files, at most 1000 can be one batch" in outcome.err
+    assert project.sent() == []
+
+
+def test_failed_folder_is_paid_for_again_on_request_only(project: Project) -> None:
+    project.fake.next_run(status="FAILED", message="no")
+    assert project.apply().code == 3
+    assert project.apply().code == 3
+    assert len(project.fake.runs()) == 2
+    assert apply(project, "--retry-failed") == 3
+
+
+def test_example_of_packets_compares_the_documents_of_a_case(project: Project) -> None:
+    shutil.copytree(ROOT / "specs/loans", project.folder / "loans")
+    project.spec_path.write_text((ROOT / "specs/loans.aihub.toml").read_text())
+    assert apply(project) == 2
+    assert sorted(runs(project)) == [["application.txt", "identity-card.txt"], ["application.txt", "payslip.txt"]]
+
+
+def test_lost_start_of_a_folder_whose_files_were_paid_for_before_is_started_again(project: Project) -> None:
+    shutil.rmtree(project.folder / "in/case-2")
+    apply(project)
+    project.write("in/case-1/c.txt", "late")
+    project.fake.faults.add(operation="runApp", do="reset", when="before")
+    assert apply(project) == 2
+    assert runs(project)[-1] == ["a.txt", "b.txt", "c.txt"]
