@@ -44,6 +44,17 @@ class Blobs:
         # The ledger keeps one digest per upload. Interning shares the text between uploads of the same bytes.
         return sys.intern(digest.hexdigest()), size
 
+    def put(self, body: bytes) -> str:
+        """Store a body, and return its digest."""
+        if self._folder is None:
+            return self._remember(body)
+        digest = hashlib.sha256(body).hexdigest()
+        if not (self._folder / digest).exists():
+            temporary = self._folder / f"{next(self._counter)}.part"
+            temporary.write_bytes(body)
+            temporary.replace(self._folder / digest)
+        return digest
+
     def _remember(self, body: bytes) -> str:
         digest = hashlib.sha256(body).hexdigest()
         self._memory[digest] = body

@@ -216,6 +216,25 @@ class AIHub(Transport):
 
         return self.ask(read, path, {"file_offset": offset, **include})
 
+    # Files in drives
+
+    def stat_file(self, path: str) -> tuple[int, str]:
+        """Return the size of a file in a drive, and when it was changed, as the service writes it."""
+        what = f"HEAD /v2/files{path}"
+        headers = self.head(_file_path(path))
+        size = headers.get("content-length", "")
+        if not (size.isascii() and size.isdecimal()):
+            raise schemas.Unreadable(f"{what}: the response has no size", "apply again", transient=True)
+        return int(size), headers.get("last-modified", "")
+
+    def read_file(self, path: str, start: int, end: int, size: int) -> bytes:
+        """Return the bytes of a file in a drive from `start` to before `end`, or to its end; it has `size` bytes."""
+        return self.read_span(_file_path(path), {"expect-node-type": "file"}, start, end, size)
+
+
+def _file_path(path: str) -> str:
+    return f"/v2/files/{quote(path.removeprefix('/'))}"
+
 
 def _reader(model: type[T], what: str) -> Callable[[bytes], T]:
     return lambda body: schemas.parse_answer(model, body, what)

@@ -131,22 +131,25 @@ class Transport:
         params: Mapping[str, Any] | None = None,
         body: Body = None,
         content_type: str = FILE_TYPE,
+        span: str = "",
         check: Callable[[], None] = lambda: None,
     ) -> Answer:
         """Send one request once, when it is its turn, and return any response. Raises requests' own errors.
 
-        `check` is called right before sending, and may raise to forbid it.
+        `span` is the part to read of a file, as in the header Range. `check` is called right before sending, and may
+        raise to forbid it.
         """
         with self._pace:
             if self.stop.is_set():
                 raise Interrupted("interrupted")
             check()
             grace_s = PAID_GRACE_S if isinstance(body, SingleUseBody) else GRACE_S
+            headers = {"Content-Type": content_type} if body is not None else {"Range": span} if span else {}
             watch, session = Watch(self.stop, grace_s), session or self._session
             answer = session.put_over_open(self.connection.root, path, body, watch) if method == "PUT" else None
             if answer is None:
                 with watching(watch):
-                    answer = self._exchange(session, method, path, params, body, content_type)
+                    answer = self._exchange(session, method, path, params, body, headers)
             answer = self._hide(answer)
         self._reached = True
         self._learn_time(answer.headers)
@@ -154,23 +157,28 @@ class Transport:
         return answer
 
     def _exchange(
-        self, session: Session, method: str, path: str, params: Mapping[str, Any] | None, body: Any, content_type: str
+        self,
+        session: Session,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None,
+        body: Any,
+        headers: Mapping[str, str],
     ) -> Answer:
-        with self._begin(session, method, path, params, body, content_type) as response:
+        with self._begin(session, method, path, params, body, headers) as response:
             connection = getattr(response.raw, "connection", None)  # the pool gets it back once the body is read
             content = join(response.iter_content(1 << 18))
             drop = connection.close if connection is not None else lambda: None
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            return Answer(response.status_code, headers, content, drop)
+            came = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.status_code, came, content, drop)
 
     def _begin(
-        self, session: Session, method: str, path: str, params: Mapping[str, Any] | None, body: Any, content_type: str
+        self, session: Session, method: str, path: str, params: Mapping[str, Any] | None, body: Any, headers: Any
     ) -> requests.Response:
         """Send a request, and return its response, of which only the head was read."""
         timeout = (self.connection.connect_timeout_s, self.connection.read_timeout_s)
         if method == "PUT":
             return session.put_over_new(self.connection.root, path, body, timeout=timeout)
-        headers = {"Content-Type": content_type} if body is not None else {}
         return session.request(
             method,
             self.connection.root + path,
@@ -243,6 +251,28 @@ class Transport:
 
         def act() -> T:
             return accept(self.send("GET", path, params=params), what).read(read)
+
+        return self.repeat(what, act)
+
+    def head(self, path: str) -> Mapping[str, str]:
+        """Ask for the headers of a response, and return them by names in lower case."""
+        what = f"HEAD {path}"
+        return self.repeat(what, lambda: accept(self.send("HEAD", path), what)).headers
+
+    def read_span(self, path: str, params: Mapping[str, Any], start: int, end: int, size: int) -> bytes:
+        """GET the bytes of a file of `size` bytes from `start` to before `end`, or to its end."""
+        what = f"GET {path}"
+
+        def act() -> bytes:
+            answer = accept(self.send("GET", path, params=params, span=f"bytes={start}-{end - 1}"), what)
+            if answer.status == 206 and answer.headers.get("content-range") == f"bytes {start}-{end - 1}/{size}":
+                found = answer.body
+            else:
+                found = answer.body[start:] if answer.status == 200 and len(answer.body) == size else b""
+            if len(found) not in (end - start, size - start):
+                answer.drop()
+                raise schemas.Unreadable(f"{what}: not the part that was asked for", "apply again", transient=True)
+            return found
 
         return self.repeat(what, act)
 

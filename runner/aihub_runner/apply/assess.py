@@ -12,7 +12,7 @@ from threading import Event
 from aihub_runner.apply.events import Reporter, ScanProgress
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.lapsed import describe_idle, find_lapsed
-from aihub_runner.errors import Interrupted
+from aihub_runner.errors import InputError, Interrupted
 from aihub_runner.model import CachedDigest, Scan, SkippedFile
 from aihub_runner.plan.packets import find_packets
 from aihub_runner.plan.planner import Plan, make_plan

@@ -302,6 +302,12 @@ class ResultsFetched(NamedTuple):
     files: int
 
 
+class PdfsFetched(NamedTuple):
+    """Some PDFs of documents are on disk."""
+
+    pdfs: int
+
+
 @dataclass(slots=True)
 class Counts:
     """The numbers of an apply, for a subscriber. `runs` counts runs by their last known status."""

@@ -20,6 +20,7 @@ from aihub_runner.apply.events import AgainResumed, Counts, RateLimited, Reporte
 from aihub_runner.apply.job import Confirm, Held, Job, OpenJob
 from aihub_runner.apply.lapsed import exclude_lapsed, find_lapsed, record_matched
 from aihub_runner.apply.matching import find_held, recognise_stale
+from aihub_runner.apply.pdfs import fetch_pdfs
 from aihub_runner.apply.places import (
     is_on_network,
     try_places,
@@ -76,7 +77,7 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
             notes = _note_other_runs(state, client, done, stop)
             job = look_for_damage(job, state, among=job.damaged)
             scan = _as_sent(scan, done)
-            report, late = _finish(job, state, scan, notes)
+            report, late = _finish(replace(opened, job=job, scan=scan), notes)
             met = map(describe_error, [*prepared.problems, *done.errors, *late])
             report = replace(
                 report,
@@ -331,7 +332,9 @@ def _each_once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(first.values())
 
 
-def _finish(job: Job, state: State, scan: Scan, earlier_notes: Sequence[str]) -> tuple[Report, list[RunnerError]]:
-    """Write results, lock file and cache, and return the report and what could not be written."""
+def _finish(opened: OpenJob, earlier_notes: Sequence[str]) -> tuple[Report, list[RunnerError]]:
+    """Write results, lock file and cache, fetch PDFs, and return the report and what could not be written."""
+    job, state, scan = opened.job, opened.state, opened.scan
     notes, errors = deliver(job, state, scan)
-    return describe_job(job, state, scan, [*earlier_notes, *notes]), errors
+    of_pdfs, failed = fetch_pdfs(opened)
+    return describe_job(job, state, scan, [*earlier_notes, *notes, *of_pdfs]), [*errors, *failed]

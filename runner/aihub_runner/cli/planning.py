@@ -18,7 +18,7 @@ from aihub_runner.plan.identity import short_identity
 from aihub_runner.plan.packets import find_packets
 from aihub_runner.report.summary import Preview, Report, describe_error
 from aihub_runner.results.documents import find_damage, is_edited, is_missing, without_damage
-from aihub_runner.results.folder import find_table_damage, list_missing
+from aihub_runner.results.folder import count_missing_pdfs, find_table_damage, list_missing
 from aihub_runner.results.reader import find_results
 from aihub_runner.sources.scan import Selection
 from aihub_runner.state.lockfile import Entry, split_marks
@@ -98,6 +98,7 @@ def inspect_in_full(job: Job, state: State | None, files: Selection | None, *, i
     if is_edited(state, folder):
         errors += lacks_news(without_damage(find_results(state, shards, scan, job.goal, folder), job.damaged))
     unwritten = is_missing(state, folder) + len(list_missing(state, folder))
+    unwritten += count_missing_pdfs(state, folder) if job.spec.results.pdf else 0
     return replace(report, unwritten=unwritten, problems=(*map(describe_error, errors), *report.problems))
 
 

@@ -22,7 +22,7 @@ from aihub_runner.results.tables import VERSION, Form, Layout, Row, Table, case_
 from aihub_runner.results.writers.formats import LINES, MEMORY_BYTES, TextSink, open_sink
 from aihub_runner.results.writers.sink import WAITING, Sink
 from aihub_runner.results.written import load_written, note_written
-from aihub_runner.state.outputs import DOCUMENTS, TABLES, Output
+from aihub_runner.state.outputs import DOCUMENTS, PDF_FOLDER, TABLES, Output
 from aihub_runner.state.store import State
 from aihub_runner.system.shortage import spare_descriptors
 
@@ -134,7 +134,8 @@ class Target:
 def _load_record(state: State) -> dict[str, Output]:
     """Load the record of each written table, by its path in the results folder."""
     outputs = state.load_outputs()
-    return {path: output for path, output in outputs.items() if output.digest and path != DOCUMENTS_NAME}
+    others = (DOCUMENTS_NAME, PDF_FOLDER)
+    return {path: output for path, output in outputs.items() if output.digest and not path.startswith(others)}
 
 
 def load_names(state: State) -> Names:
@@ -164,6 +165,12 @@ def find_table_damage(state: State, folder: Path) -> list[str]:
 def list_missing(state: State, folder: Path) -> list[str]:
     """List the tables that were written, and no longer exist."""
     return sorted(path for path in _load_record(state) if not is_there(folder / path))
+
+
+def count_missing_pdfs(state: State, folder: Path) -> int:
+    """Count the PDFs that were to be fetched, and are not there."""
+    pdfs = {path: output for path, output in state.load_outputs().items() if path.startswith(PDF_FOLDER)}
+    return sum(not (output.digest and is_there(folder / path)) for path, output in pdfs.items())
 
 
 def _stat(path: Path) -> tuple[int, int]:

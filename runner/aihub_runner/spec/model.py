@@ -197,6 +197,12 @@ class Results:
         (),
         "Additional data to fetch: `confidence`, `source`, `review`, `validation`.",
     )
+    pdf: bool = key(
+        flag(),
+        False,
+        "Fetch the PDF that the service generated of each document into `pdf/`. It needs "
+        "`generate_post_process_pdf = true` in `[run]`.",
+    )
     formats: tuple[Format, ...] = key(
         listed(choice(*get_args(Format)), _check_once),
         ("jsonl", "csv"),
@@ -285,7 +291,7 @@ def parse_spec(text: str, path: PurePath) -> Spec:
     content = _load_toml(text, path)
     mistakes = [*find_secrets(content, KNOWN), *_check_app(content)]
     mistakes += find_not_json(_table(content, "run", "keys", "custom"), ("run", "keys", "custom"))
-    mistakes += [*_check_group(content), *_check_installed(content)]
+    mistakes += [*_check_group(content), *_check_pdf(content), *_check_installed(content)]
     flaws: list[Flaw] = []
     spec = read_table(Spec, {"name": stem_of(path), **content}, (), flaws)
     if spec:
@@ -341,6 +347,12 @@ def _check_app(content: Mapping[str, Any]) -> Iterator[Mistake]:
         for key in clashes:
             what = f"deployment_id cannot be combined with owner or output_workspace, {key[-1]} is set"
             yield Mistake(key, what, f"remove {key[-1]}, the deployment has its own")
+
+
+def _check_pdf(content: Mapping[str, Any]) -> Iterator[Mistake]:
+    if _table(content, "results").get("pdf") is True and not _table(content, "run").get("generate_post_process_pdf"):
+        what = "pdf needs PDFs that the run generates"
+        yield Mistake(("results", "pdf"), what, "set generate_post_process_pdf = true in [run], or remove pdf")
 
 
 def _check_group(content: Mapping[str, Any]) -> Iterator[Mistake]:

@@ -10,7 +10,8 @@ from aihub_runner.model import Stat
 from aihub_runner.state.database import Database, fits_column
 from aihub_runner.text.jsontext import as_unicode
 
-DOCUMENTS, TABLES = "documents", "tables"  # the kinds of outputs
+DOCUMENTS, TABLES, PDFS = "documents", "tables", "pdfs"  # the kinds of outputs
+PDF_FOLDER = "pdf/"
 
 
 @dataclass(frozen=True, slots=True)

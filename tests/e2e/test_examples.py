@@ -1,0 +1,28 @@
+"""Each example spec in specs/ can be applied to the fake as it is, and then has nothing left to do."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from aihub_runner.cli.main import cli
+
+from .conftest import ROOT
+
+EXAMPLES = sorted(path.name for path in (ROOT / "specs").glob("*.aihub.toml"))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example_is_applied_and_then_done(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    unwanted = shutil.ignore_patterns("*.fake", "results", "*.state.db*")
+    shutil.copytree(ROOT / "specs", tmp_path / "specs", ignore=unwanted)
+    monkeypatch.chdir(tmp_path)
+    first = CliRunner().invoke(cli, ["apply", f"specs/{name}", "--fake", "--yes"])
+    assert first.exit_code == 0, first.output
+    assert list((tmp_path / "specs").rglob("documents.jsonl"))
+    second = CliRunner().invoke(cli, ["apply", f"specs/{name}", "--fake", "--yes"])
+    assert second.exit_code == 0, second.output
+    assert "nothing to do" in second.output
