@@ -171,7 +171,7 @@ def _require_state(path: Path) -> Path:
 
 def load_alone(spec_path: Path) -> Spec:
     """Load a spec whose state and lock file no other spec shares. Raises SpecErrors with all mistakes."""
-    mistakes = list(_find_twins(spec_path))
+    mistakes = list(find_twins(spec_path))
     try:
         spec = load_spec(spec_path)
     except InputError as error:
@@ -181,7 +181,7 @@ def load_alone(spec_path: Path) -> Spec:
     return spec
 
 
-def _find_twins(spec_path: Path) -> Iterator[InputError]:
+def find_twins(spec_path: Path) -> Iterator[InputError]:
     """Yield an error for each other spec that would have the same state and lock file."""
     stem = stem_of(spec_path)
     for other in sorted(spec_path.parent.glob(f"{glob.escape(stem)}.*")):
