@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 # Each code and its meaning, as the documentation shows them.
 EXIT_CODES = {
@@ -124,6 +125,24 @@ class UnknownOutcome(RunnerError):
     """It is unconfirmed whether something was paid for. Nothing more is paid until it is confirmed."""
 
     exit_code = 7
+
+
+class Range(NamedTuple):
+    """Where something is in a file, counted from 1 in characters. `end` is the column behind it."""
+
+    line: int
+    column: int
+    end: int
+
+
+class SpecMistake(InputError):
+    """A mistake in a spec. `code` names its kind, `excerpt` is its line, without what may be a secret."""
+
+    def __init__(
+        self, path: str, what: str, hint: str = "", *, code: str = "file", at: Range | None = None, excerpt: str = ""
+    ) -> None:
+        super().__init__(f"{path}:{at.line}:{at.column}: {what}" if at else f"{path}: {what}", hint)
+        self.what, self.code, self.at, self.excerpt = what, code, at, excerpt
 
 
 class SpecErrors(InputError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from aihub_runner.files import read_regular
 from aihub_runner.model import SPEC_ENDING, Secret
 from aihub_runner.spec.model import MAX_SPEC_BYTES, Spec, check_context, is_this_machine, parse_spec
 
+STDIN = Path("-")
 PUBLIC_ROOT = "https://aihub.instabase.com/api"
 SECRETS_FOLDER = Path("/run/secrets")
 _WRITE_ROOT = f"write it as {PUBLIC_ROOT}"
@@ -39,12 +41,23 @@ def load_spec(path: Path) -> Spec:
         example = path / f"invoices{SPEC_ENDING}"
         hint = f"write one, such as {example} (the README shows how), then run `runner validate {path}`"
         raise InputError(f"{path}: no specs in this folder; a spec is a file named *{SPEC_ENDING}", hint)
-    data = _read(path, MAX_SPEC_BYTES + 1, "name a spec, such as invoices.aihub.toml")
+    if path == STDIN:
+        data = _read_stdin()
+    else:
+        data = _read(path, MAX_SPEC_BYTES + 1, "name a spec, such as invoices.aihub.toml")
     if len(data) > MAX_SPEC_BYTES:
         raise InputError(f"{path}: too large for a spec, more than {MAX_SPEC_BYTES} bytes", "name the spec")
     if data.startswith(b"\xef\xbb\xbf"):
         raise InputError(f"{path}: starts with a byte order mark", "save it as UTF-8 without a byte order mark")
     return parse_spec(_decode(data, str(path)), path)
+
+
+def _read_stdin() -> bytes:
+    try:
+        return sys.stdin.buffer.read(MAX_SPEC_BYTES + 1)
+    except OSError as error:
+        what = error.strerror or type(error).__name__
+    raise InputError(f"{STDIN}: standard input cannot be read, {what}", "redirect a spec to it")
 
 
 def _read(path: Path, size: int, hint: str) -> bytes:

@@ -73,7 +73,7 @@ def test_spec_mistakes_are_all_printed_with_their_lines(filled: Project) -> None
     filled.write("job.toml", 'files = "in/*"\napp_name = "A"\napp_id = "B"\nownr = "me"\n[limits]\nsettle_s = "x"\n')
     outcome = filled.apply()
     assert outcome.code == 2
-    assert f"error: {filled.spec_path}:4: unknown key 'ownr'" in outcome.err
+    assert f"error: {filled.spec_path}:4:1: unknown key 'ownr'" in outcome.err
     assert "hint: did you mean 'owner'?" in outcome.err
     assert f"error: {filled.spec_path}:6:" in outcome.err
 

@@ -66,8 +66,8 @@ def test_check_shows_every_mistake_of_the_spec_and_still_asks_the_service(projec
     project.change_spec('owner = "instabase"', "ownr = 1\ntags = 2")
     outcome = project.run("check")
     assert outcome.code == 2
-    assert "job.toml:4: unknown key 'ownr'" in outcome.out
-    assert "job.toml:5: unknown key 'tags'" in outcome.out
+    assert "job.toml:4:1: unknown key 'ownr'" in outcome.out
+    assert "job.toml:5:1: unknown key 'tags'" in outcome.out
     assert "ok       clock" in outcome.out
 
 

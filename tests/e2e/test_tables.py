@@ -203,7 +203,9 @@ def test_format_whose_extra_is_missing_is_refused_by_validate_with_its_line(proj
     found = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
     assert found.returncode == 2
     assert found.stderr == (
-        "error: job.toml:7: parquet needs pyarrow, which is not installed\n"
+        "error: job.toml:7:1: parquet needs pyarrow, which is not installed\n"
+        '  7 | formats = ["csv", "parquet"]\n'
+        "    | ^^^^^^^\n"
         "hint: run pip install 'aihub-runner[parquet]'\n"
     )
 

@@ -153,7 +153,7 @@ def test_time_of_sending_is_that_of_the_upload(project: Project) -> None:
 def test_messages_name_a_spec_by_the_path_that_was_given(project: Project, command: str) -> None:
     project.write("a/job.toml", "files = 1\n")
     project.spec_name = "./a/../a/job.toml"
-    assert f"error: {project.spec_path}:1: " in project.run(command).err
+    assert f"error: {project.spec_path}:1:1: " in project.run(command).err
 
 
 def test_plan_with_v_names_every_file_of_a_group(project: Project) -> None:

@@ -16,7 +16,7 @@ from aihub_runner.model import ALL, DOCUMENTS_NAME, Damage, Scan, Secret, Target
 from aihub_runner.outfile import require_file
 from aihub_runner.plan.identity import name_include, run_key, run_settings, target_key
 from aihub_runner.plan.planner import Goal, Plan
-from aihub_runner.settings import identify_root, load_settings, load_spec, read_secrets
+from aihub_runner.settings import STDIN, identify_root, load_settings, load_spec, read_secrets
 from aihub_runner.sources.exclude import is_spec
 from aihub_runner.spec.model import Spec
 
@@ -171,7 +171,7 @@ def _require_state(path: Path) -> Path:
 
 def load_alone(spec_path: Path) -> Spec:
     """Load a spec whose state and lock file no other spec shares. Raises SpecErrors with all mistakes."""
-    mistakes = list(find_twins(spec_path))
+    mistakes = [] if spec_path == STDIN else list(find_twins(spec_path))
     try:
         spec = load_spec(spec_path)
     except InputError as error:

@@ -34,7 +34,7 @@ ABOUT = {
 }
 
 
-@click.command(epilog="Example: runner init invoices --app-name 'Invoice Extraction' --owner instabase")
+@click.command(epilog="Example: runner init invoices --app-name Invoices --context acme")
 @click.argument("folder", default=Path(), type=click.Path(path_type=Path, file_okay=False))
 @option("--name", help="Name of the job. Default: the name of the folder.")
 @option("--files", multiple=True, metavar="PATTERN", help="Which files to process. May be given more than once.")

@@ -52,10 +52,13 @@ class Asked:
     fake: bool = False
     verbose: bool = False
 
-    def each_spec(self, act: Callable[[Path], Answer], *, pays: bool = False) -> NoReturn:
+    def each_spec(
+        self, act: Callable[[Path], Answer], *, pays: bool = False, also: Callable[[], dict[str, Any]] = dict
+    ) -> NoReturn:
         """Call `act` for each spec, print what it returns, and exit with the worst code.
 
-        If the command `pays`, output is best effort: the exit code is the job's even where nothing can be printed.
+        `also` returns what else is in the JSON document. If the command `pays`, output is best effort: the exit code is
+        the job's even where nothing can be printed.
         """
         answers: list[dict[str, Any]] = []
         reported: list[BaseException | None] = []
@@ -76,7 +79,8 @@ class Asked:
         codes = [answer["exit_code"] for answer in answers]
         code = worst_code(codes)
         if self.as_json:
-            sys.stdout.write(render_json({"specs": answers, "exit_code": code}, indent=2, only_ascii=True) + "\n")
+            document = {"format_version": 1, "specs": answers, "exit_code": code} | also()
+            sys.stdout.write(render_json(document, indent=2, only_ascii=True) + "\n")
         if find_output_error() not in reported:
             code = with_output_error(code, is_product=self.as_json and not pays)
         sys.exit(code)

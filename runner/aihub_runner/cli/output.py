@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from aihub_runner.errors import InputError, RunnerError, worst_code
+from aihub_runner.errors import InputError, RunnerError, SpecMistake, worst_code
 from aihub_runner.system.streams import explain, find_output_error
 from aihub_runner.text.escape import escape_control_chars
 
@@ -24,6 +24,8 @@ def print_error(error: RunnerError) -> None:
     """Print what is wrong, and what to do about it."""
     for mistake in error.mistakes:
         say(f"error: {mistake.message}", err=True)
+        if isinstance(mistake, SpecMistake) and mistake.excerpt:
+            say(mistake.excerpt, err=True)
         if mistake.hint:
             say(f"hint: {mistake.hint}", err=True)
 

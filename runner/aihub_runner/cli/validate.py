@@ -2,41 +2,70 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+import click
 from click import option
 
 from aihub_runner.apply.job import load_alone
+from aihub_runner.cli.diagnostics import list_diagnostics, render_annotations
 from aihub_runner.cli.options import VERBOSE, Answer, Asked, over_specs
+from aihub_runner.cli.output import say
+from aihub_runner.errors import RunnerError
 
 
 @over_specs(
     VERBOSE,
     option("--check-files", is_flag=True, help="Also find the files, and list patterns that match none."),
     option("--allow-outside", is_flag=True, help="Allow files outside the Git work tree."),
+    option(
+        "--format",
+        "form",
+        type=click.Choice(["text", "json", "github"]),
+        default="text",
+        help="Format of the output. github: annotations, for a workflow. Default: text.",
+    ),
     here=True,
     example="runner validate invoices.aihub.toml --check-files",
 )
-def validate(asked: Asked, check_files: bool) -> None:
-    """Check specs and report every mistake with its line. Sends no requests."""
+def validate(asked: Asked, check_files: bool, form: str) -> None:
+    """Check specs and report every mistake with its line. Sends no requests.
+
+    "-" is standard input, with paths relative to the current folder. Without a spec, it checks those of that folder.
+    """
+    asked = replace(asked, as_json=asked.as_json or form == "json")
+    found: list[dict[str, Any]] = []
 
     def act(path: Path) -> Answer:
-        spec = load_alone(path)
-        text, data = f"{path}: ok", {"spec": str(path), "name": spec.name}
-        if not check_files:
-            return text, data, 0
-        from aihub_runner.apply.lapsed import describe_idle
-        from aihub_runner.report.summary import render_files
-        from aihub_runner.sources.scan import check_files as find_files
+        try:
+            return _validate(path, asked, check_files)
+        except RunnerError as error:
+            found.extend(new := list_diagnostics(path, error))
+            if form == "text" and not asked.as_json:
+                raise
+            if form == "github":
+                say(render_annotations(new))
+            return "", {"spec": str(path)}, error.exit_code
 
-        scan = find_files(spec, path, asked.options.allow_outside)
-        idle = describe_idle(scan, ())
-        found = {
-            "files": len(scan.sources) + len(scan.skipped),
-            "idle": idle,
-            "skipped": list(map(asdict, scan.skipped)),
-        }
-        return text + render_files(scan, idle, verbose=asked.verbose), data | found, 0
+    asked.each_spec(act, also=lambda: {"error_count": len(found), "diagnostics": found})
 
-    asked.each_spec(act)
+
+def _validate(path: Path, asked: Asked, check_files: bool) -> Answer:
+    spec = load_alone(path)
+    text, data = f"{path}: ok", {"spec": str(path), "name": spec.name}
+    if not check_files:
+        return text, data, 0
+    from aihub_runner.apply.lapsed import describe_idle
+    from aihub_runner.report.summary import render_files
+    from aihub_runner.sources.scan import check_files as find_files
+
+    scan = find_files(spec, path, asked.options.allow_outside)
+    idle = describe_idle(scan, ())
+    found = {
+        "files": len(scan.sources) + len(scan.skipped),
+        "idle": idle,
+        "skipped": list(map(asdict, scan.skipped)),
+    }
+    return text + render_files(scan, idle, verbose=asked.verbose), data | found, 0

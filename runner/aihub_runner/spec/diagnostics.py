@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from aihub_runner.errors import InputError
+from aihub_runner.errors import Range, SpecMistake
+from aihub_runner.spec.excerpt import mask_values, render_excerpt
 from aihub_runner.spec.kinds import Flaw, Key, list_keys
 
 # Tables whose keys are free, and tables whose values never appear in messages.
@@ -25,11 +26,12 @@ NAME_RULE = "1 to 100 letters, digits, '-', '_' and '.', but not only dots"
 
 
 class Mistake(NamedTuple):
-    """What is wrong at a key, and how to fix it."""
+    """What is wrong at a key, and how to fix it. `code` names the kind of mistake."""
 
     key: Key
     what: str
     hint: str
+    code: str = "invalid-value"
 
 
 # Lines
@@ -42,18 +44,18 @@ _TOKEN = re.compile(
 )
 
 
-def find_lines(text: str) -> dict[Key, int]:
-    """Find the line of each `[table]` and `key =` in valid TOML. An approximation for messages, not a parser."""
-    lines: dict[Key, int] = {}
+def find_ranges(text: str) -> dict[Key, Range]:
+    """Find each `[table]` and `key =` in valid TOML. An approximation for messages, not a parser."""
+    ranges: dict[Key, Range] = {}
     table: Key = ()
     for position, number in _find_statements(text):
-        match = _STATEMENT.match(text, position)
-        if match and match["table"]:
-            table = _split_key(match["table"])
-            lines.setdefault(table, number)
-        elif match:
-            lines.setdefault(table + _split_key(match["key"]), number)
-    return lines
+        if match := _STATEMENT.match(text, position):
+            kind = "table" if match["table"] else "key"
+            key = _split_key(match[kind])
+            table, key = (key, key) if kind == "table" else (table, table + key)
+            start, end = match.start(kind) - position + 1, match.end(kind) - position + 1
+            ranges.setdefault(key, Range(number, start, end))
+    return ranges
 
 
 def _find_statements(text: str) -> Iterator[tuple[int, int]]:
@@ -73,22 +75,41 @@ def _split_key(text: str) -> Key:
     )
 
 
-def locate(mistakes: Iterable[Mistake], text: str, path: PurePath) -> list[InputError]:
+def locate(mistakes: Iterable[Mistake], text: str, path: PurePath) -> list[SpecMistake]:
     """Return an error for each mistake, ordered by line."""
-    lines = find_lines(text)
-    placed = sorted(((_line_of(mistake.key, lines), mistake) for mistake in mistakes), key=lambda pair: pair[0])
-    return [
-        InputError(f"{path}:{line}: {mistake.what}" if line else f"{path}: {mistake.what}", mistake.hint)
-        for line, mistake in placed
-    ]
+    ranges, lines = find_ranges(text), text.split("\n")
+    placed = sorted(((_range_of(mistake.key, ranges), mistake) for mistake in mistakes), key=lambda pair: pair[0][:1])
+    found = []
+    for place, mistake in placed:
+        at = place if place.line else None
+        shown = lines[at.line - 1] if at else ""
+        if not _is_harmless(shown, mistake):
+            shown = mask_values(shown)
+        found.append(
+            SpecMistake(
+                str(path), mistake.what, mistake.hint, code=mistake.code, at=at, excerpt=render_excerpt(shown, at)
+            )
+        )
+    return found
 
 
-def _line_of(key: Key, lines: Mapping[Key, int]) -> int:
-    """Return the line of a key, else of a key below it, else of its table; 0 for the whole spec."""
+def _range_of(key: Key, ranges: Mapping[Key, Range]) -> Range:
+    """Return where a key is, else a key below it, else its table; line 0 for the whole spec."""
     for end in range(len(key), 0, -1):
-        if found := [line for known, line in lines.items() if known[:end] == key[:end]]:
-            return lines.get(key[:end], min(found))
-    return 0
+        if found := [place for known, place in ranges.items() if known[:end] == key[:end]]:
+            return ranges.get(key[:end], min(found))
+    return Range(0, 0, 0)
+
+
+# The line itself
+
+
+def _is_harmless(line: str, mistake: Mistake) -> bool:
+    """Whether a line holds nothing secret: it is the name of a table, or one key that the model knows."""
+    if line.lstrip().startswith("["):
+        return True
+    is_silent = any(mistake.key[: len(place)] == place for place in _SILENT)
+    return "{" not in line and mistake.code not in ("secret", "unknown-key") and not is_silent
 
 
 # Values that are of the right kind, and wrong all the same
@@ -100,7 +121,7 @@ def find_secrets(content: Any, known: Collection[Key], key: Key = ()) -> Iterato
         hint = "remove it, rotate the secret, and set AIHUB_API_KEY or an AIHUB_SECRET_… variable instead"
         if key[:3] == ("run", "keys", "custom"):
             hint = "remove it, rotate the secret, and name its alias in the vault under [run.keys.secret]"
-        yield Mistake(key, f"{key[-1]!r} looks like a secret, and specs are committed", hint)
+        yield Mistake(key, f"{key[-1]!r} looks like a secret, and specs are committed", hint, "secret")
     elif isinstance(content, dict):
         for name, value in content.items():
             yield from find_secrets(value, known, (*key, name))
@@ -136,18 +157,19 @@ def explain(flaw: Flaw, tables: Mapping[Key, Any]) -> Mistake:
     """Describe a flaw. A value is shown only if it cannot be a secret."""
     key, kind, context = flaw.key, flaw.kind, flaw.context
     if kind == "extra_forbidden":
-        return Mistake(key, f"unknown key {key[-1]!r}", _suggest(key, tables))
+        return Mistake(key, f"unknown key {key[-1]!r}", _suggest(key, tables), "unknown-key")
     if kind == "missing":
-        return Mistake(key, f"{_dotted(key)} is missing", f"add {key[-1]}")
+        return Mistake(key, f"{_dotted(key)} is missing", f"add {key[-1]}", "missing-key")
     if any(key[: len(place)] == place for place in _FREE[1:]) and not flaw.is_name:
         what = f"{_dotted(key)} is a secret in plain text, or names a variable that a spec cannot read"
-        return Mistake(key, what, 'write { env = "AIHUB_SECRET_…" }, and set that variable')
+        return Mistake(key, what, 'write { env = "AIHUB_SECRET_…" }, and set that variable', "secret")
     if kind == "value_error":
         return Mistake(key, f"{_dotted(key)} {context['error']}", _hint(key, str(context["error"])))
     if key == ("name",) and kind.startswith("string_") and kind != "string_type":
         return Mistake(key, f"name is not {NAME_RULE}{_show(key, flaw.value)}", "set name in the spec")
     words, hint = _WORDS[kind]
-    return Mistake(key, f"{_dotted(key)} {words.format(**context)}{_show(key, flaw.value)}", hint.format(**context))
+    what = f"{_dotted(key)} {words.format(**context)}{_show(key, flaw.value)}"
+    return Mistake(key, what, hint.format(**context), "wrong-type" if kind.endswith("_type") else "invalid-value")
 
 
 _WORDS = {

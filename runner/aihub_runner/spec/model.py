@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from aihub_runner.errors import InputError, SpecErrors
+from aihub_runner.errors import Range, SpecErrors, SpecMistake
 from aihub_runner.model import stem_of
 from aihub_runner.spec.diagnostics import (
     NAME_RULE,
@@ -23,6 +23,7 @@ from aihub_runner.spec.diagnostics import (
     is_secret,
     locate,
 )
+from aihub_runner.spec.excerpt import mask_values, render_excerpt
 from aihub_runner.spec.kinds import (
     Flaw,
     Key,
@@ -305,20 +306,30 @@ def parse_spec(text: str, path: PurePath) -> Spec:
 
 
 def _load_toml(text: str, path: PurePath) -> dict[str, Any]:
-    too_deep = InputError(f"{path}: too deeply nested, or contains too large a number", "check that it is a spec")
+    too_deep = SpecMistake(
+        str(path), "too deeply nested, or contains too large a number", "check that it is a spec", code="invalid-toml"
+    )
     try:
         content = tomllib.loads(text)
         mistake = too_deep if _is_deep(content) else None
     except tomllib.TOMLDecodeError as error:
         what, _, place = str(error).partition(" (at ")
         line, column = [*re.findall(r"\d+", place), "", ""][:2]
-        where = f"{path}:{line or text.count(chr(10)) + 1}" + f":{column}" * bool(column)
-        mistake = InputError(f"{where}: invalid TOML, {what[:1].lower()}{what[1:]}", _hint_of(what))
+        mistake = _invalid_toml(text, path, what, int(line or 0), int(column or 0))
     except (ValueError, RecursionError):
         mistake = too_deep
     if mistake:  # raised outside of the handler, so that no traceback contains text of the spec
         raise SpecErrors([mistake])
     return content
+
+
+def _invalid_toml(text: str, path: PurePath, what: str, line: int, column: int) -> SpecMistake:
+    """Return the error for text that is not TOML; line 0 is its end."""
+    lines = text.split("\n")
+    at = Range(line, column, column + 1) if line else Range(len(lines), len(lines[-1]) + 1, len(lines[-1]) + 2)
+    excerpt = render_excerpt(mask_values(lines[at.line - 1]), at)
+    what = f"invalid TOML, {what[:1].lower()}{what[1:]}"
+    return SpecMistake(str(path), what, _hint_of(what), code="invalid-toml", at=at, excerpt=excerpt)
 
 
 def _hint_of(what: str) -> str:
@@ -340,13 +351,13 @@ def _check_app(content: Mapping[str, Any]) -> Iterator[Mistake]:
     given = [key for key in content if key in APP_KEYS]
     if len(given) != 1:
         what = f"exactly one of app_name, app_id and deployment_id is required, {len(given)} are set"
-        yield Mistake(tuple(given[-1:]), what, "keep one of them" if given else "add app_name")
+        yield Mistake(tuple(given[-1:]), what, "keep one of them" if given else "add app_name", "clash")
     if "deployment_id" in content:
         clashes: list[Key] = [("owner",)] * ("owner" in content)
         clashes += [("run", "output_workspace")] * ("output_workspace" in _table(content, "run"))
         for key in clashes:
             what = f"deployment_id cannot be combined with owner or output_workspace, {key[-1]} is set"
-            yield Mistake(key, what, f"remove {key[-1]}, the deployment has its own")
+            yield Mistake(key, what, f"remove {key[-1]}, the deployment has its own", "clash")
 
 
 def _check_pdf(content: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -366,7 +377,7 @@ def _check_installed(content: Mapping[str, Any]) -> Iterator[Mistake]:
     formats = _table(content, "results").get("formats")
     for place, format in enumerate(formats if isinstance(formats, list) else ()):
         if isinstance(format, str) and (error := find_missing(format)):
-            yield Mistake(("results", "formats", place), error.message, error.hint)
+            yield Mistake(("results", "formats", place), error.message, error.hint, "not-installed")
 
 
 def _check_results(spec: Spec) -> Iterator[Mistake]:
@@ -375,7 +386,9 @@ def _check_results(spec: Spec) -> Iterator[Mistake]:
     for pattern in spec.files:
         if not pattern.startswith("!") and any(names[: len(folder)] == folder for names in expand_pattern(pattern)):
             what = f"files matches the results folder, {pattern}"
-            yield Mistake(("results", "dir") if spec.results.dir else ("files",), what, "use another results.dir")
+            yield Mistake(
+                ("results", "dir") if spec.results.dir else ("files",), what, "use another results.dir", "clash"
+            )
 
 
 def _table(content: Any, *names: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aihub_runner.errors import SpecErrors
+from aihub_runner.errors import SpecErrors, SpecMistake
 from aihub_runner.model import Target
 from aihub_runner.plan.identity import run_key, run_settings
 from aihub_runner.settings import load_spec
@@ -52,7 +52,37 @@ def parse(text: str) -> Spec:
 def mistakes(text: str) -> list[str]:
     with pytest.raises(SpecErrors) as caught:
         parse(text)
-    return [f"{mistake.message} / {mistake.hint}" for mistake in caught.value.mistakes]
+    told = [f"{mistake.message} / {mistake.hint}" for mistake in caught.value.mistakes]
+    return [re.sub(r"^(\S+?:\d+):\d+:", r"\1:", line) for line in told]  # without the column
+
+
+def excerpts(text: str) -> str:
+    with pytest.raises(SpecErrors) as caught:
+        parse(text)
+    return "\n".join(mistake.excerpt for mistake in caught.value.mistakes if isinstance(mistake, SpecMistake))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("files = 5\napp_name = 'A'", "  1 | files = 5\n    | ^^^^^"),
+        (SHORT + "[limits]\n\tsettle_s = -1", "  4 |  settle_s = -1\n    |  ^^^^^^^^"),
+        (SHORT + "limits.'ü 漢' . x = 1", "  3 | limits.'ü 漢' . x = …\n    | ^^^^^^^^^^^^^^^^^"),
+        (SHORT + "[ rum ]", "  3 | [ rum ]\n    |   ^^^"),
+        (
+            SHORT + "run = { version = 3, tags = ['s3cret'] }",
+            "  3 | run = { ………………… = …, ………… = ['………………'] }\n    | ^^^",
+        ),
+        (SHORT + "token = 's3cret", "  3 | token = '………………\n    |                ^"),
+        (SHORT + "tokn = 's3cret'", "  3 | tokn = '………………'\n    | ^^^^"),
+        (SHORT + "[run.webhook]\nheaders.x = [\n's3cret\n]", "  6 | ]\n    |  ^"),
+        (SHORT + f"tags = [{'1,' * 60}\x07]", "  3 | ,…,…,…,…,"),
+        (SHORT + "owner = 5 # \x1b", "  3 | owner = …"),
+    ],
+)
+def test_mistake_shows_its_line_with_carets_and_no_secret(text: str, shown: str) -> None:
+    assert excerpts(text).startswith(shown), excerpts(text)
+    assert "s3cret" not in excerpts(text)
 
 
 def test_spec_of_two_lines_has_the_documented_defaults() -> None:
@@ -157,7 +187,7 @@ def test_spec_of_two_lines_has_the_documented_defaults() -> None:
         ("a" + ".a" * 5000 + " = 1", "invoices.toml: too deeply nested"),
         ("a = " + "9" * 5000, "invoices.toml: too deeply nested, or contains too large a number"),
         (SHORT + 'x = """\nunclosed', "invoices.toml:4: invalid TOML, "),
-        ("files = \n", "invoices.toml:1:9: invalid TOML, invalid value"),
+        ("files = \n", "invoices.toml:1: invalid TOML, invalid value"),
     ],
 )
 def test_spec_mistake_is_told_with_its_line(text: str, expected: str) -> None:
@@ -198,7 +228,7 @@ def test_missing_extra_is_told_with_all_other_mistakes(monkeypatch: pytest.Monke
 )
 def test_spec_with_a_secret_is_refused_without_repeating_it(text: str) -> None:
     told = mistakes(SHORT + text)
-    assert "s3cret" not in str(told)
+    assert "s3cret" not in str(told) + excerpts(SHORT + text)
     assert any("AIHUB_SECRET_" in line for line in told)
 
 
@@ -217,6 +247,7 @@ def test_spec_that_may_hold_a_secret_is_refused_without_repeating_it(text: str) 
     with pytest.raises(SpecErrors) as caught:
         parse(SHORT + text)
     assert "s3cret" not in str([(mistake.message, mistake.hint) for mistake in caught.value.mistakes])
+    assert "s3cret" not in excerpts(SHORT + text)
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
     assert caught.value.__context__ is None
 

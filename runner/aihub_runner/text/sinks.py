@@ -1,0 +1,16 @@
+"""Escape text for the place that it is written to. One function for each."""
+
+from __future__ import annotations
+
+from aihub_runner.text.escape import escape_control_chars
+
+
+def escape_annotation(text: str) -> str:
+    """Return text for the message of a GitHub annotation. Lines stay lines, and no line starts another command."""
+    kept = escape_control_chars(text, keep="\n")
+    return kept.replace("%", "%25").replace("\n", "%0A")
+
+
+def escape_property(text: str) -> str:
+    """Return text for a property of a GitHub annotation, such as the name of a file."""
+    return escape_annotation(text).replace(":", "%3A").replace(",", "%2C")
