@@ -44,7 +44,7 @@ def load_spec(path: Path) -> Spec:
     if path == STDIN:
         data = _read_stdin()
     else:
-        data = _read(path, MAX_SPEC_BYTES + 1, "name a spec, such as invoices.aihub.toml")
+        data = read_file(path, MAX_SPEC_BYTES + 1, "name a spec, such as invoices.aihub.toml")
     if len(data) > MAX_SPEC_BYTES:
         raise InputError(f"{path}: too large for a spec, more than {MAX_SPEC_BYTES} bytes", "name the spec")
     if data.startswith(b"\xef\xbb\xbf"):
@@ -60,7 +60,8 @@ def _read_stdin() -> bytes:
     raise InputError(f"{STDIN}: standard input cannot be read, {what}", "redirect a spec to it")
 
 
-def _read(path: Path, size: int, hint: str) -> bytes:
+def read_file(path: Path, size: int, hint: str) -> bytes:
+    """Read the start of a file that the user named. Raises InputError."""
     try:
         return read_regular(path, size)
     except OSError as error:
@@ -113,7 +114,9 @@ def _read_env_file(path: Path) -> Mapping[str, str]:
 
     from dotenv.parser import parse_stream
 
-    text = _decode(_read(path, MAX_SPEC_BYTES, "make it readable, or remove it").removeprefix(b"\xef\xbb\xbf"), ".env")
+    text = _decode(
+        read_file(path, MAX_SPEC_BYTES, "make it readable, or remove it").removeprefix(b"\xef\xbb\xbf"), ".env"
+    )
     found = {}
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
@@ -127,7 +130,7 @@ def _read_secret_file(folder: Path, name: str) -> str | None:
     """Return the content of a file in a secrets folder, named like a variable in upper or lower case."""
     for path in (folder / name, folder / name.lower()):
         if os.path.lexists(path):
-            data = _read(path, MAX_SPEC_BYTES, "make it readable")
+            data = read_file(path, MAX_SPEC_BYTES, "make it readable")
             return _decode(data, str(path)).removesuffix("\n").removesuffix("\r")
     return None
 

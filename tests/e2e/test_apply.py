@@ -397,7 +397,7 @@ def test_apply_on_a_terminal_shows_the_plan_and_takes_no_for_an_answer(project: 
     project.write_files(2)
     code, shown = project.on_terminal("apply", "job.toml", answer="n\n")
     assert code == 2
-    assert "to pay     1 run" in shown
+    assert "1 run to pay; " in shown
     assert project.sent() == []
     code, shown = project.on_terminal("apply", "job.toml", answer="y\n")
     assert code == 0, shown

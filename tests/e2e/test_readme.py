@@ -80,7 +80,7 @@ def test_readme_lists_every_command_and_each_works(clone: Path, monkeypatch: pyt
     listed = re.findall(r"^\| `runner (\w+)( SPEC| FOLDER)?` \|", README, re.MULTILINE)
     assert sorted(name for name, _ in listed) == sorted(cli.list_commands(None))  # type: ignore[arg-type]
     call("validate", SPEC)
-    assert "to pay     1 run" in call("plan", SPEC, "--fake")
+    assert "1 run to pay" in call("plan", SPEC, "--fake")
     call("apply", SPEC, "--fake", "--yes")
     for command in ("status", "results", "report", "resolve"):
         call(command, SPEC, "--fake")

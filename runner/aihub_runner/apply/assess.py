@@ -5,23 +5,27 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
 from aihub_runner.apply.events import Reporter, ScanProgress
 from aihub_runner.apply.job import Job
-from aihub_runner.apply.lapsed import describe_idle, find_lapsed
-from aihub_runner.errors import InputError, Interrupted
-from aihub_runner.model import CachedDigest, Scan, SkippedFile
+from aihub_runner.apply.lapsed import describe_idle, exclude_lapsed, find_lapsed
+from aihub_runner.errors import InputError, Interrupted, RunnerError
+from aihub_runner.model import FINAL_STATUSES, CachedDigest, Scan, SkippedFile, Source
+from aihub_runner.plan.identity import short_identity
 from aihub_runner.plan.packets import find_packets
+from aihub_runner.plan.planfile import PlanFile, bind_plan, compute_revision
 from aihub_runner.plan.planner import Plan, make_plan
 from aihub_runner.report.summary import Report, describe
 from aihub_runner.results.reader import find_damaged
 from aihub_runner.sources.scan import Selection, scan_sources
-from aihub_runner.state.lockfile import Entry, load_lockfile
+from aihub_runner.state.lockfile import Entry, load_lockfile, split_marks
 from aihub_runner.state.store import State
 from aihub_runner.text.shown import count
+
+UNPAID = (FINAL_STATUSES - {"COMPLETE"}) | {"GONE", "REFUSED"}  # statuses of lock file entries whose files are not done
 
 
 def scan_files(
@@ -150,3 +154,67 @@ def _new_entries(state: State, entries: Iterable[Entry], target: str) -> list[En
         for entry in entries
         if entry.target == target and entry.run_id not in runs and (entry.run_id or entry.tag not in open_tags)
     ]
+
+
+def without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int]:
+    """Remove the files that the lock file names as paid under today's run key. Apply verifies them."""
+    key = job.goal.run_key
+    paid = [e for e in entries if e.run_key == key and e.status not in UNPAID]
+    if not paid:
+        return scan, 0
+    if job.goal.by_folder:
+        sources = _without_packets(scan, paid)
+    else:
+        marks = {mark for entry in paid for mark in split_marks(entry)}
+        sources = tuple(source for source in scan.sources if short_identity(source.identity) not in marks)
+    return replace(scan, sources=sources), len(scan.sources) - len(sources)
+
+
+def _without_packets(scan: Scan, paid: list[Entry]) -> tuple[Source, ...]:
+    """Leave out the files of folders that are paid for as they are."""
+    whole = {tuple(sorted(split_marks(entry))) for entry in paid}
+    groups = find_packets(scan.sources).values()
+    left = [group for group in groups if tuple(sorted(short_identity(one.identity) for one in group)) not in whole]
+    return tuple(sorted((source for group in left for source in group), key=lambda source: source.path))
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A plan by local facts alone. Files that the lock file names as paid are `recognised`, not planned.
+
+    `held` are the errors about files that are not paid for, since a pattern `lapsed`.
+    """
+
+    plan: Plan
+    entries: list[Entry]
+    recognised: int
+    lapsed: tuple[str, ...]
+    held: list[RunnerError]
+
+
+def plan_offline(job: Job, state: State | None, scan: Scan) -> Local:
+    """Plan what is missing by local facts, without a request. May be repeated, and records nothing."""
+    entries = entries_to_import(job, state)
+    left, recognised = without_paid(job, scan, entries)
+    lapsed = find_lapsed(job, state, scan)
+    shards = state.load_shards() if state else []
+    plan, held = exclude_lapsed(job, plan_job(job, state, left), shards, lapsed)
+    return Local(plan, entries, recognised, lapsed, list(held))
+
+
+def bind(job: Job, state: State | None, scan: Scan, local: Local) -> PlanFile:
+    """Return what a plan binds, for a file."""
+    revision = compute_revision(state.load_shards() if state else [], local.entries)
+    return bind_plan(job.spec.name, job.goal, scan, local.plan, revision)
+
+
+def check_approved(job: Job, state: State, scan: Scan) -> None:
+    """Raise InputError where a plan was approved, and no longer fits what there is."""
+    approved = job.options.approved
+    if approved is None:
+        return
+    if changes := approved.find_changes(bind(job, state, scan, plan_offline(job, state, scan))):
+        raise InputError(
+            f"{job.shown}: the plan does not fit any more: {', '.join(changes)}",
+            f"look at `{job.command('plan')}`, and make a new plan with --out",
+        )

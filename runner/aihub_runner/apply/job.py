@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from aihub_runner.aihub.client import AIHub
     from aihub_runner.apply.events import Reporter
+    from aihub_runner.plan.planfile import PlanFile
     from aihub_runner.sources.scan import Selection
     from aihub_runner.state.store import State
 
@@ -48,6 +49,7 @@ class Options:
     again_after: int | None = None
     allow_outside: bool = False
     lock_file: Path | None = None
+    approved: PlanFile | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ class Job:
         if self.is_fake:
             return "the FAKE AI Hub, where nothing is paid"
         context = f"context {self.target.context}" if self.target.context else "the community account"
-        return f"{self.target.root}, {context}"
+        workspace = f", workspace {self.target.workspace}" * bool(self.target.workspace)
+        return f"{self.target.root}, {context}{workspace}"
 
     @property
     def app_and_version(self) -> str:

@@ -80,7 +80,9 @@ def _record_settled(job: Job, state: State, scan: Scan, report: Report) -> None:
 
 def _is_plain(job: Job) -> bool:
     options = job.options
-    return not (options.retry_failed or options.again or options.adopt or options.refetch or job.damaged)
+    return not (
+        options.retry_failed or options.again or options.adopt or options.refetch or options.approved or job.damaged
+    )
 
 
 def _is_done(report: Report) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import click
 from click import option
@@ -11,13 +13,27 @@ from aihub_runner.apply.begin import apply as apply_job
 from aihub_runner.apply.events import ContextUnset, Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_renamed, claim_results
-from aihub_runner.cli.options import ALLOW_OUTSIDE, LOCK_FILE, PLACES, VERBOSE, Answer, Asked, over_specs
+from aihub_runner.cli.options import (
+    ALLOW_OUTSIDE,
+    FILE,
+    LOCK_FILE,
+    PLACES,
+    VERBOSE,
+    Answer,
+    Asked,
+    over_specs,
+    require_one,
+)
 from aihub_runner.cli.output import print_problems, say
 from aihub_runner.cli.progress import open_progress
 from aihub_runner.cli.types import Duration
+from aihub_runner.errors import InputError
 from aihub_runner.model import Scan
+from aihub_runner.plan.planfile import parse_plan
 from aihub_runner.plan.planner import Plan
-from aihub_runner.report.summary import Preview, render_plan, render_report
+from aihub_runner.report.preview import Preview, render_plan
+from aihub_runner.report.summary import render_report
+from aihub_runner.settings import read_file
 from aihub_runner.system import interrupt
 
 
@@ -48,14 +64,19 @@ from aihub_runner.system import interrupt
         help="Wait up to this time for another apply to end.",
     ),
     option("--max-runs", type=click.IntRange(min=0), metavar="N", help="Refuse to start more than N runs."),
+    option("--plan", "plan_file", type=FILE, help="Do what this plan approved, without asking. See runner plan --out."),
     example="runner apply invoices.aihub.toml --max-runs 5",
 )
-def apply(asked: Asked, yes: bool) -> None:
+def apply(asked: Asked, yes: bool, plan_file: Path | None) -> None:
     """Upload files, start runs, wait for them and fetch results.
 
     Does only what is missing. Finished work is not repeated, and not paid again.
     """
-    ask = not (yes or asked.as_json) and sys.stdin.isatty() and sys.stderr.isatty()
+    if plan_file:
+        require_one(asked, "--plan")
+        approved = parse_plan(read_file(plan_file, -1, "name a file that runner plan --out wrote"), str(plan_file))
+        asked = replace(asked, options=replace(asked.options, approved=approved))
+    ask = not (yes or asked.as_json or plan_file) and sys.stdin.isatty() and sys.stderr.isatty()
     asked.each_online(lambda job: _apply(job, ask=ask, verbose=asked.verbose), _check)
 
 
@@ -68,6 +89,10 @@ def _apply(job: Job, *, ask: bool, verbose: bool) -> Answer:
     progress = open_progress()
 
     def confirm(planned: Plan, scan: Scan) -> bool:
+        if approved := job.options.approved:
+            if not approved.allows(planned):
+                raise InputError(f"{job.shown}: would pay for more than the plan", "make a new plan with --out")
+            return True
         if not ask:
             return True
         progress.close()

@@ -10,7 +10,8 @@ from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_lock_target, check_renamed, check_root
 from aihub_runner.apply.settled import find_settled
 from aihub_runner.plan.planner import Action, Plan
-from aihub_runner.report.summary import Preview, Report, at_work
+from aihub_runner.report.preview import Preview
+from aihub_runner.report.summary import Report, at_work
 from aihub_runner.state.lock import is_locked
 from aihub_runner.state.store import State, read_holder
 
@@ -42,19 +43,22 @@ def find_holder(job: Job) -> str:
     return f"apply is running, {read_holder(job.state_path) or 'in an unknown process'}"
 
 
-def preview(job: Job) -> Preview:
-    """Plan what applying would do, from local facts. Files that the lock file names as paid count as done."""
+def preview(job: Job, *, binds: bool = False) -> Preview:
+    """Plan what applying would do, from local facts. Files that the lock file names as paid count as done.
+
+    With `binds`, it also says what the plan binds, for a file.
+    """
     check_renamed(job)
     check_lock_target(job)
     holder = find_holder(job)
     with read_state(job) as state:
-        settled, files = find_settled(job, state) if state and not holder else (None, None)
+        settled, files = find_settled(job, state) if state and not (holder or binds) else (None, None)
         if settled:
             nothing = Plan((), {}, (), (), settled.files_done, settled.failed, ())
             return Preview(*_name(job), nothing, settled.files, settled.skipped, idle=settled.idle)
         from aihub_runner.cli.planning import preview_in_full
 
-        found = preview_in_full(job, state, files)
+        found = preview_in_full(job, state, files, binds=binds)
     holder = find_holder(job) or holder
     return replace(found, plan=_while_at_work(found.plan), at_work=holder) if holder else found
 

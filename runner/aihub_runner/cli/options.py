@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,13 @@ from aihub_runner.text.jsontext import render_json
 Answer = tuple[str, dict[str, Any], int]
 Option = Callable[[Callable[..., None]], Callable[..., None]]
 
+
+def _set_no_color(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    """Set the variable that programs agree on; the bars heed it, too."""
+    if wanted:
+        os.environ["NO_COLOR"] = "1"
+
+
 FILE = click.Path(path_type=Path, dir_okay=False)
 ALLOW_OUTSIDE = option("--allow-outside", is_flag=True, help="Allow files and results outside the Git work tree.")
 VERBOSE = option("-v", "--verbose", is_flag=True, help="List all items, not only the first 10.")
@@ -36,6 +44,9 @@ PLACES = (
     option("--fake", is_flag=True, help="Use the bundled fake AI Hub, with data in <stem>.fake/."),
 )
 _JSON = option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+_NO_COLOR: Option = option(
+    "--no-color", is_flag=True, expose_value=False, callback=_set_no_color, help="Print no colours."
+)
 _SPECS = click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
 _SPECS_HERE = click.argument("specs", nargs=-1, type=click.Path(path_type=Path))
 _SPEC = click.argument("specs", nargs=1, type=click.Path(path_type=Path), metavar="SPEC")
@@ -134,17 +145,24 @@ def over_specs(
             of_job, shared = _take(given, Options), _take(given, Asked)
             asked = Asked((specs or (Path(),)) if many else (specs,), Options(**of_job), **shared)
             for name, place in (("--state", asked.state), ("--lock-file", asked.options.lock_file)):
-                if place and len(asked.specs) > 1:
-                    raise click.UsageError(f"{name} needs exactly one spec")
+                if place:
+                    require_one(asked, name)
             function(asked, **given)
 
         command: Callable[..., None] = call
-        first: tuple[Option, Option] = (_SPECS_HERE if here else _SPECS if many else _SPEC, _JSON)
-        for add in reversed((*first, *options)):
+        first: Option = _SPECS_HERE if here else _SPECS if many else _SPEC
+        added: tuple[Option, ...] = (first, _JSON, _NO_COLOR, *options)
+        for add in reversed(added):
             command = add(command)
         return click.command(function.__name__, epilog=f"Example: {example}")(command)
 
     return decorate
+
+
+def require_one(asked: Asked, option: str) -> None:
+    """Raise UsageError where an option that concerns one spec meets several."""
+    if len(find_specs(asked.specs)) > 1:
+        raise click.UsageError(f"{option} needs exactly one spec")
 
 
 def _take(given: dict[str, Any], kind: type[Asked] | type[Options]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,10 +15,17 @@ if TYPE_CHECKING:
     from aihub_runner.report.summary import Report
 
 
+_SIGNED = re.compile(r"^  ([+~=!]) .*", re.MULTILINE)
+_COLOURS = {"+": 32, "~": 33, "=": 2, "!": 31}  # green, yellow, dim, red
+
+
 def say(text: str, *, err: bool = False) -> None:
-    """Print lines. Escapes control characters, since the text may come from outside."""
+    """Print lines. Escapes control characters, since the text may come from outside. Colours signs on a terminal."""
     stream = sys.stderr if err else sys.stdout
-    stream.write(escape_control_chars(text, keep="\n") + "\n")
+    shown = escape_control_chars(text, keep="\n") + "\n"
+    if stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+        shown = _SIGNED.sub(lambda match: f"\x1b[{_COLOURS[match[1]]}m{match[0]}\x1b[0m", shown)
+    stream.write(shown)
     stream.flush()
 
 

@@ -6,26 +6,31 @@ from contextlib import closing
 from dataclasses import replace
 from threading import Event
 
-from aihub_runner.apply.assess import describe_job, entries_to_import, look_for_damage, plan_job, scan_files
+from aihub_runner.apply.assess import (
+    bind,
+    describe_job,
+    entries_to_import,
+    look_for_damage,
+    plan_offline,
+    scan_files,
+    without_paid,
+)
 from aihub_runner.apply.delivery import lacks_news
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
-from aihub_runner.apply.lapsed import describe_idle, exclude_lapsed, find_lapsed
+from aihub_runner.apply.lapsed import describe_idle
 from aihub_runner.cli.progress import open_progress
 from aihub_runner.errors import RunnerError
-from aihub_runner.model import FINAL_STATUSES, Scan, Source
-from aihub_runner.plan.identity import short_identity
-from aihub_runner.plan.packets import find_packets
-from aihub_runner.report.summary import Preview, Report, describe_error
+from aihub_runner.model import Scan
+from aihub_runner.report.preview import Preview
+from aihub_runner.report.summary import Report, describe_error
 from aihub_runner.results.documents import find_damage, is_edited, is_missing, without_damage
 from aihub_runner.results.folder import count_missing_pdfs, find_table_damage, list_missing
 from aihub_runner.results.reader import find_results
 from aihub_runner.sources.scan import Selection
-from aihub_runner.state.lockfile import Entry, split_marks
+from aihub_runner.state.lockfile import Entry
 from aihub_runner.state.store import State
 from aihub_runner.text.shown import count
-
-UNPAID = (FINAL_STATUSES - {"COMPLETE"}) | {"GONE", "REFUSED"}  # statuses of lock file entries whose files are not done
 
 
 def scan_quietly(
@@ -36,52 +41,28 @@ def scan_quietly(
         return scan_files(job, state, Reporter(progress), Event(), may_be_empty=may_be_empty, selection=selection)
 
 
-def preview_in_full(job: Job, state: State | None, files: Selection | None) -> Preview:
+def preview_in_full(job: Job, state: State | None, files: Selection | None, *, binds: bool = False) -> Preview:
     """Plan what applying would do, with the files that were just selected, if any."""
     damaged = look_for_damage(job, state).damaged if state else {}
     scan = scan_quietly(job, state, selection=files)
-    entries = entries_to_import(job, state)
-    left, recognised = _without_paid(job, scan, entries)
-    planned = plan_job(job, state, left)
-    lapsed = find_lapsed(job, state, scan)
-    planned, held = exclude_lapsed(job, planned, state.load_shards() if state else [], lapsed)
+    local = plan_offline(job, state, scan)
+    planned, entries, recognised = local.plan, local.entries, local.recognised
     if damaged:
         note = f"the fetched results of {count(len(damaged), 'run')} are missing or changed; apply fetches them again"
         planned = replace(planned, notes=(note, *planned.notes))
     if entries:
         notes = (_describe_import(entries, recognised), *planned.notes)
         planned = replace(planned, notes=notes, done=planned.done + recognised)
-    planned = replace(planned, notes=(*planned.notes, *(error.message for error in held)))
+    planned = replace(planned, notes=(*planned.notes, *(error.message for error in local.held)))
     name = (job.shown, job.app_and_version, job.place, job.goal.target)
-    idle = tuple(describe_idle(scan, lapsed))
-    return Preview(*name, planned, scan.files, scan.skipped, idle=idle, lapsed=lapsed)
+    idle = tuple(describe_idle(scan, local.lapsed))
+    bound = bind(job, state, scan, local) if binds else None
+    return Preview(*name, planned, scan.files, scan.skipped, idle=idle, lapsed=local.lapsed, bound=bound)
 
 
 def _describe_import(entries: list[Entry], files: int) -> str:
     runs = f"{count(len(entries), 'run')} of the lock file, with {files} of these files,"
     return f"{runs} {'is' if len(entries) == 1 else 'are'} imported first, for free"
-
-
-def _without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int]:
-    """Remove the files that the lock file names as paid under today's run key. Apply verifies them."""
-    key = job.goal.run_key
-    paid = [e for e in entries if e.run_key == key and e.status not in UNPAID]
-    if not paid:
-        return scan, 0
-    if job.goal.by_folder:
-        sources = _without_packets(scan, paid)
-    else:
-        marks = {mark for entry in paid for mark in split_marks(entry)}
-        sources = tuple(source for source in scan.sources if short_identity(source.identity) not in marks)
-    return replace(scan, sources=sources), len(scan.sources) - len(sources)
-
-
-def _without_packets(scan: Scan, paid: list[Entry]) -> tuple[Source, ...]:
-    """Leave out the files of folders that are paid for as they are."""
-    whole = {tuple(sorted(split_marks(entry))) for entry in paid}
-    groups = find_packets(scan.sources).values()
-    left = [group for group in groups if tuple(sorted(short_identity(one.identity) for one in group)) not in whole]
-    return tuple(sorted((source for group in left for source in group), key=lambda source: source.path))
 
 
 def inspect_in_full(job: Job, state: State | None, files: Selection | None, *, is_at_work: bool) -> Report:
@@ -105,7 +86,7 @@ def inspect_in_full(job: Job, state: State | None, files: Selection | None, *, i
 def _inspect_without_state(job: Job) -> Report:
     """Report the status of a job without a state. If the state is lost, the lock file names what was paid."""
     scan, entries = scan_quietly(job, None), entries_to_import(job, None)
-    left, recognised = _without_paid(job, scan, entries)
+    left, recognised = without_paid(job, scan, entries)
     note = f"there is no state file; at the next apply, {_describe_import(entries, recognised)}"
     return Report(
         job.shown,

@@ -135,7 +135,9 @@ def _print(about: dict[str, str], as_json: bool, write: Callable[[File], int], c
     with suppress(BrokenPipeError):  # the reader closed the pipe early, as `head` does
         if as_json:
             begin = render_json({"specs": [about | {"rows": []}]}, only_ascii=True).removesuffix("]}]}")
-            array = JsonArray(out, begin.encode(), f'], "exit_code": {code}}}], "exit_code": {code}}}\n'.encode())
+            array = JsonArray(
+                out, begin.encode(), f'], "exit_code": {code}}}], "exit_code": {code}, "format_version": 1}}\n'.encode()
+            )
             rows = write(array)
             array.finish()
         else:

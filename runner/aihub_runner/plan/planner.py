@@ -40,6 +40,7 @@ class Action(Enum):
     FETCH = "fetch results"
 
 
+NEW, CHANGED = "new", "changed"
 NOT_RUN = "not run yet"
 RESTORE = "restore the results folder from a backup; to pay for the results again, apply with --again"
 REGROUPED = "to run again because other files in their batch changed or are gone"
@@ -58,7 +59,8 @@ class Move:
 class Work:
     """A shard to finish under one attempt, and why; `shard.id` is 0 for a new shard.
 
-    `is_stale` says that some of its files are missing or changed, so that no more runs are started on it.
+    `is_stale` says that some of its files are missing or changed, so that no more runs are started on it. `words` say
+    of each file of a new shard why it is sent.
     """
 
     shard: Shard
@@ -66,6 +68,7 @@ class Work:
     action: Action
     reason: str
     is_stale: bool = False
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,11 +406,12 @@ def _describe_past(shards: Iterable[Shard], paths: Collection[str]) -> dict[tupl
 
 
 def _start_new(members: tuple[Member, ...], known: Collection[str], past: Mapping[tuple[str, str], str]) -> Work:
-    counts = Counter(
-        past.get((member.path, member.identity), "changed") if member.path in known else "new" for member in members
+    words = tuple(
+        past.get((member.path, member.identity), CHANGED) if member.path in known else NEW for member in members
     )
-    reason = ", ".join(f"{counts[word]} {word}" for word in ("new", "changed", NOT_RUN, REGROUPED) if counts[word])
-    return Work(Shard(0, "", members), 1, Action.CREATE_BATCH, reason)
+    counts = Counter(words)
+    reason = ", ".join(f"{counts[word]} {word}" for word in (NEW, CHANGED, NOT_RUN, REGROUPED) if counts[word])
+    return Work(Shard(0, "", members), 1, Action.CREATE_BATCH, reason, words=words)
 
 
 def _start_packet(

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from aihub_runner.errors import RunnerError, worst_code
-from aihub_runner.model import REVIEW_STATUS, Member, Run, Scan, Shard, SkippedFile
+from aihub_runner.model import REVIEW_STATUS, Run, Scan, Shard, SkippedFile
 from aihub_runner.plan.planner import (
     PAYS,
     Action,
@@ -27,8 +27,8 @@ from aihub_runner.text.shown import are, count, render_size
 SHOWN = 10
 DETAILS = 5
 _WHEN_REVIEWED = "apply again after the review, or pass --wait-for-review"
-_WHEN_LAPSED = "check that the folder exists; if it may be empty, set allow_empty = true in the spec"
-_HOW_TO_LEAVE_OUT = 'exclude them with "!…" in files, or file types with [limits] on_unsupported = "ignore"'
+WHEN_LAPSED = "check that the folder exists; if it may be empty, set allow_empty = true in the spec"
+HOW_TO_LEAVE_OUT = 'exclude them with "!…" in files, or file types with [limits] on_unsupported = "ignore"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ def at_work(report: Report, holder: str) -> Report:
 
 def render_report(report: Report, *, applied: bool = True, verbose: bool = False) -> str:
     """Render a report as text, a line per fact. `applied` adds what this apply did, `verbose` lists all items."""
-    show = _Lines(verbose)
+    show = Lines(verbose)
     where = " on the FAKE AI Hub" if report.fake else ""
     done = f"{report.files_done} done or in progress"
     if report.nothing_to_do:
@@ -191,7 +191,7 @@ def render_report(report: Report, *, applied: bool = True, verbose: bool = False
     return "\n".join(show.lines)
 
 
-class _Lines:
+class Lines:
     """Lines of text, each with a title."""
 
     def __init__(self, verbose: bool) -> None:
@@ -214,24 +214,29 @@ class _Lines:
         lines = []
         for of_reason in by_reason.values():
             if self._verbose or len(of_reason) == 1:
-                lines += [f"{item.path}: {_because(item)}" for item in of_reason]
+                lines += [f"{item.path}: {because(item)}" for item in of_reason]
             else:
                 lines.append(_sum_up(of_reason))
-        self.listed("skipped", lines, _HOW_TO_LEAVE_OUT)
+        self.listed("skipped", lines, HOW_TO_LEAVE_OUT)
 
 
-def _because(item: SkippedFile) -> str:
+def because(item: SkippedFile) -> str:
     return f"{item.reason}, {item.detail}" if item.detail else item.reason
 
 
 def _sum_up(items: Sequence[SkippedFile]) -> str:
+    return f"{items[0].path} and {len(items) - 1} more: {explain_skipped(items)}; to list all, pass -v"
+
+
+def explain_skipped(items: Sequence[SkippedFile]) -> str:
+    """Return why files with the same reason are skipped, with the most common details."""
     details = Counter(item.detail for item in items if item.detail)
-    shown = [f"{detail} ({number})" for detail, number in details.most_common(DETAILS)]
-    why = ", ".join([items[0].reason, *shown]) + " …" * (len(details) > DETAILS)
-    return f"{items[0].path} and {len(items) - 1} more: {why}; to list all, pass -v"
+    many = len(items) > 1
+    shown = [f"{detail} ({number})" if many else detail for detail, number in details.most_common(DETAILS)]
+    return ", ".join([items[0].reason, *shown]) + " …" * (len(details) > DETAILS)
 
 
-def _render_done(report: Report, show: _Lines, *, applied: bool) -> None:
+def _render_done(report: Report, show: Lines, *, applied: bool) -> None:
     """Add the lines about batches, runs and documents that exist."""
     if applied and report.files_sent:
         took = f" in {report.upload_seconds:.1f} s" if report.upload_seconds else ""
@@ -247,9 +252,9 @@ def _render_done(report: Report, show: _Lines, *, applied: bool) -> None:
     show.listed("documents", [f"{report.documents}{gone}{errors}"] * bool(report.documents))
 
 
-def _render_problems(report: Report, show: _Lines) -> None:
+def _render_problems(report: Report, show: Lines) -> None:
     show.skipped(report.skipped)
-    show.listed("pattern", report.idle, _WHEN_LAPSED * bool(report.lapsed))
+    show.listed("pattern", report.idle, WHEN_LAPSED * bool(report.lapsed))
     show.listed("failed", [f"run {run}: {text}" for run, text in report.failed_runs.items()])
     show.listed("not done", report.failed, "to run them again, which is paid, pass --retry-failed")
     show.listed("unanswered", report.unanswered)
@@ -267,100 +272,7 @@ def _render_problems(report: Report, show: _Lines) -> None:
 
 def render_files(scan: Scan, idle: Sequence[str], *, verbose: bool) -> str:
     """Render the files that a spec selects. The text continues the line about the spec."""
-    show = _Lines(verbose)
+    show = Lines(verbose)
     show.skipped(scan.skipped)
     show.listed("pattern", idle)
     return "\n".join([f", {count(len(scan.sources), 'file')} to send", *show.lines])
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What applying would do. `spec` is the path as given; `place` says where, and whose units runs spend."""
-
-    spec: str
-    app: str
-    place: str
-    target: str
-    plan: Plan
-    files: int
-    skipped: tuple[SkippedFile, ...] = ()
-    at_work: str = ""
-    idle: tuple[str, ...] = ()
-    lapsed: tuple[str, ...] = ()
-
-    def ask(self) -> str:
-        """Return the question to ask before anything is paid."""
-        sent = self.plan.uploads(self.target)
-        files = f"send {count(len(sent), 'file')} ({render_size(sum(member.size for member in sent))}) and "
-        runs = f"start {count(self.plan.runs_to_confirm, 'run')} of {self.app}, on {self.place}?"
-        question = files * bool(sent) + runs
-        return escape_control_chars(question[0].upper() + question[1:])
-
-
-def render_plan(found: Preview, *, verbose: bool = False) -> str:
-    """Render a plan as text, with the reason for each batch and run."""
-    show, plan = _Lines(verbose), found.plan
-    sent = plan.uploads(found.target)
-    nothing = "" if plan.work else "nothing to do; "
-    show.lines.append(f"{found.spec}: {count(found.files, 'file')}, {nothing}{plan.done} done or in progress")
-    show.listed("now", [found.at_work] * bool(found.at_work))
-    show.listed("on", [found.place])
-    show.listed("app", [found.app])
-    if plan.work:
-        show.listed("to send", [f"{count(len(sent), 'file')} ({render_size(sum(one.size for one in sent))})"])
-        show.listed("to create", [count(plan.batches_to_create, "batch")])
-        unconfirmed = f", and {plan.open_intents} whose start is unconfirmed" * bool(plan.open_intents)
-        show.listed("to pay", [count(plan.runs_to_pay, "run") + unconfirmed])
-    if verbose:
-        for work in plan.work:
-            show.listed("reason", [_describe_work(work, "")])
-            show.listed("", [f"  {member.path or member.name}" for member in work.shard.members])
-    else:
-        show.listed("reason", [_describe_work(work, _name_first(work.shard.members)) for work in plan.work])
-    show.listed("moved", [f"{move.old} is now {move.new}" for move in plan.moves])
-    show.listed("failed", [f"{path}: not run again without --retry-failed" for path in plan.failed])
-    show.skipped(found.skipped)
-    show.listed("pattern", found.idle, _WHEN_LAPSED * bool(found.lapsed))
-    show.listed("note", plan.notes)
-    return "\n".join(show.lines)
-
-
-def _describe_work(work: Work, files: str) -> str:
-    return f"{count(len(work.shard.members), 'file')}{files}: {work.reason}; next: {work.action.value}"
-
-
-def _name_first(members: Sequence[Member]) -> str:
-    return f" ({members[0].path or members[0].name}{' …' * (len(members) > 1)})" if members else ""
-
-
-def plan_as_json(found: Preview) -> dict[str, Any]:
-    """Return a plan as JSON values."""
-    plan, sent = found.plan, found.plan.uploads(found.target)
-    return {
-        "spec": found.spec,
-        "on": found.place,
-        "app": found.app,
-        "files": found.files,
-        "done": plan.done,
-        "send": [member.path for member in sent],
-        "send_bytes": sum(member.size for member in sent),
-        "batches": plan.batches_to_create,
-        "runs": plan.runs_to_pay,
-        "open_intents": 0 if found.at_work else plan.open_intents,
-        "work": [
-            {
-                "files": len(work.shard.members),
-                "attempt": work.attempt,
-                "next": work.action.value,
-                "reason": work.reason,
-            }
-            for work in plan.work
-        ],
-        "moved": [asdict(move) for move in plan.moves],
-        "failed": list(plan.failed),
-        "skipped": [asdict(item) for item in found.skipped],
-        "idle": list(found.idle),
-        "lapsed": list(found.lapsed),
-        "at_work": found.at_work,
-        "notes": list(plan.notes),
-    }

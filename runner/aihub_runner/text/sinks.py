@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from aihub_runner.text.escape import escape_control_chars
+
+_SIGN = re.compile(r"[^\w /,.()-]|_")
 
 
 def escape_annotation(text: str) -> str:
@@ -14,3 +18,8 @@ def escape_annotation(text: str) -> str:
 def escape_property(text: str) -> str:
     """Return text for a property of a GitHub annotation, such as the name of a file."""
     return escape_annotation(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def escape_markdown(text: str) -> str:
+    """Return text as code in Markdown that is HTML, too. No sign in it formats, links or mentions anything."""
+    return f"<code>{_SIGN.sub(lambda match: f'&#{ord(match[0])};', escape_control_chars(text))}</code>"

@@ -1,0 +1,155 @@
+"""Describe what applying would do: as text, as Markdown, as JSON, and as a question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import repeat
+from typing import Any
+
+from aihub_runner.model import SkippedFile
+from aihub_runner.plan.planfile import PlanFile
+from aihub_runner.plan.planner import NEW, Plan
+from aihub_runner.report.summary import HOW_TO_LEAVE_OUT, WHEN_LAPSED, Lines, because, explain_skipped
+from aihub_runner.text.escape import escape_control_chars
+from aihub_runner.text.shown import count, render_size
+from aihub_runner.text.sinks import escape_markdown
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A kind of change, and its files. `symbol`: `+` new, `~` changed or to finish, `!` not sent."""
+
+    symbol: str
+    what: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What applying would do. `spec` is the path as given; `place` says where, and whose units are spent."""
+
+    spec: str
+    app: str
+    place: str
+    target: str
+    plan: Plan
+    files: int
+    skipped: tuple[SkippedFile, ...] = ()
+    at_work: str = ""
+    idle: tuple[str, ...] = ()
+    lapsed: tuple[str, ...] = ()
+    bound: PlanFile | None = None
+
+    def ask(self) -> str:
+        """Return the question to ask before anything is paid."""
+        files = f"send {self.to_send} and " * bool(self.plan.uploads(self.target))
+        question = f"{files}start {count(self.plan.runs_to_confirm, 'run')} of {self.app}, on {self.place}?"
+        return escape_control_chars(question[0].upper() + question[1:])
+
+    @property
+    def to_send(self) -> str:
+        """The files to send, as a count and a size."""
+        sent = self.plan.uploads(self.target)
+        return f"{count(len(sent), 'file')} ({render_size(sum(member.size for member in sent))})"
+
+    def list_changes(self) -> list[Change]:
+        """List the kinds of change: what is sent and finished, then what is not."""
+        files: dict[tuple[str, str], list[str]] = {}
+        for work in self.plan.work:
+            of_all = repeat(f"{work.reason}; next: {work.action.value}")
+            for member, word in zip(work.shard.members, work.words or of_all, strict=False):
+                files.setdefault(("+" if word == NEW else "~", word), []).append(member.path or member.name)
+        if self.plan.failed:
+            files["!", "failed, not run again without --retry-failed"] = list(self.plan.failed)
+        for reason in dict.fromkeys(item.reason for item in self.skipped):
+            items = [item for item in self.skipped if item.reason == reason]
+            files["!", f"skipped, {explain_skipped(items)}"] = [item.path for item in items]
+        changes = [Change(symbol, what, tuple(paths)) for (symbol, what), paths in files.items()]
+        return sorted(changes, key=lambda change: "+~!".index(change.symbol))
+
+    def sum_up(self) -> str:
+        """Return what applying would send, create and pay for, in one line."""
+        plan = self.plan
+        to_do = [f"{self.to_send.replace(' (', ' to upload (', 1)}", count(plan.batches_to_create, "batch")]
+        to_do.append(f"{count(plan.runs_to_pay, 'run')} to pay")
+        if plan.open_intents:
+            to_do.append(f"{count(plan.open_intents, 'run')} whose start is unconfirmed")
+        rest = f"{len(self.skipped)} skipped, {plan.done} unchanged"
+        return f"Plan: {', '.join(to_do) if plan.work else 'nothing to do'}; {rest}"
+
+
+def render_plan(found: Preview, *, verbose: bool = False) -> str:
+    """Render a plan as text: a line for each kind of change, the account, and a sum. `verbose` lists the files."""
+    show, plan = Lines(verbose), found.plan
+    nothing = "" if plan.work else "nothing to do; "
+    show.lines.append(f"{found.spec}: {count(found.files, 'file')}, {nothing}{plan.done} done or in progress")
+    show.listed("now", [found.at_work] * bool(found.at_work))
+    details = {item.path: f"{item.path}: {because(item)}" for item in found.skipped}
+    for change in found.list_changes():
+        show.lines += _render_change(change, details, verbose)
+    show.lines += [f"  = {count(plan.done, 'file')}: unchanged"] * bool(plan.done)
+    show.listed("hint", [HOW_TO_LEAVE_OUT] * bool(found.skipped))
+    show.listed("moved", [f"{move.old} is now {move.new}" for move in plan.moves])
+    show.listed("pattern", found.idle, WHEN_LAPSED * bool(found.lapsed))
+    show.listed("note", plan.notes)
+    show.listed("app", [found.app])
+    show.listed("on", [found.place])
+    show.lines.append(found.sum_up())
+    return "\n".join(show.lines)
+
+
+def _render_change(change: Change, details: dict[str, str], verbose: bool) -> Iterator[str]:
+    files = change.files
+    first = "" if verbose else f" ({files[0]}{' …' * (len(files) > 1)})"
+    yield escape_control_chars(f"  {change.symbol} {count(len(files), 'file')}{first}: {change.what}")
+    if verbose:
+        yield from (escape_control_chars(f"      {details.get(path, path)}") for path in files)
+
+
+def render_markdown(found: Preview) -> str:
+    """Render a plan as Markdown, for a pull request."""
+    rows = [(one.symbol, one.what, one.files) for one in found.list_changes()]
+    lines = [f"### {escape_markdown(found.spec)}", "", f"**{found.sum_up()}**", ""]
+    lines += ["| | files | change | first file |", "| --- | ---: | --- | --- |"] * bool(rows)
+    lines += [
+        f"| `{symbol}` | {len(files)} | {escape_markdown(what)} | {escape_markdown(files[0])} |"
+        for symbol, what, files in rows
+    ]
+    lines += ["", f"App: {escape_markdown(found.app)}", "", f"Account: {escape_markdown(found.place)}", ""]
+    lines += [f"- {escape_markdown(note)}" for note in (*found.idle, *found.plan.notes)]
+    return "\n".join(lines)
+
+
+def plan_as_json(found: Preview) -> dict[str, Any]:
+    """Return a plan as JSON values."""
+    plan, sent = found.plan, found.plan.uploads(found.target)
+    return {
+        "spec": found.spec,
+        "on": found.place,
+        "app": found.app,
+        "files": found.files,
+        "done": plan.done,
+        "send": [member.path for member in sent],
+        "send_bytes": sum(member.size for member in sent),
+        "batches": plan.batches_to_create,
+        "runs": plan.runs_to_pay,
+        "open_intents": 0 if found.at_work else plan.open_intents,
+        "changes": [asdict(change) for change in found.list_changes()],
+        "work": [
+            {
+                "files": len(work.shard.members),
+                "attempt": work.attempt,
+                "next": work.action.value,
+                "reason": work.reason,
+            }
+            for work in plan.work
+        ],
+        "moved": [asdict(move) for move in plan.moves],
+        "failed": list(plan.failed),
+        "skipped": [asdict(item) for item in found.skipped],
+        "idle": list(found.idle),
+        "lapsed": list(found.lapsed),
+        "at_work": found.at_work,
+        "notes": list(plan.notes),
+    }
