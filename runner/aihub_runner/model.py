@@ -99,7 +99,7 @@ class Source:
 class SkippedFile:
     """A selected file that cannot be sent, and why.
 
-    `reason` is one of: empty, too large, unsupported type, unreadable, vanished, name, refused.
+    `reason` is one of: empty, too large, too many pages, unsupported type, unreadable, vanished, name, refused.
     """
 
     path: str
@@ -113,7 +113,8 @@ class Scan:
 
     `cache` has what is new in the stat cache, `outdated` the paths to remove from it. `busy` lists the parts of its
     patterns that match files, `idle` those that match none. `identity` is the digest of all paths and stats, empty
-    where a file may have changed under the same stat.
+    where a file may have changed under the same stat. `pages` has those of the files that were asked so far, 0 where one
+    does not tell.
     """
 
     sources: tuple[Source, ...]
@@ -123,6 +124,7 @@ class Scan:
     idle: tuple[str, ...] = ()
     identity: str = ""
     outdated: tuple[str, ...] = ()
+    pages: dict[str, int] = field(default_factory=dict)
 
     @property
     def files(self) -> int:

@@ -12,6 +12,7 @@ from threading import Event
 from aihub_runner.apply.events import Reporter, ScanProgress
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.lapsed import describe_idle, exclude_lapsed, find_lapsed
+from aihub_runner.apply.pagecount import skip_long
 from aihub_runner.errors import InputError, Interrupted, RunnerError
 from aihub_runner.model import FINAL_STATUSES, CachedDigest, Scan, SkippedFile, Source
 from aihub_runner.plan.identity import short_identity
@@ -55,7 +56,7 @@ def scan_files(
         on_progress=on_progress,
         selection=selection,
     )
-    scan = _without_state(scan, job)
+    scan = skip_long(job, state, _without_state(scan, job), stop)
     if job.goal.by_folder and not may_be_empty:
         _check_packets(job, scan)
     refused = state.load_refused() if state and not job.options.retry_failed else {}

@@ -20,6 +20,7 @@ from aihub_runner.apply.events import AgainResumed, Counts, RateLimited, Reporte
 from aihub_runner.apply.job import Confirm, Held, Job, OpenJob
 from aihub_runner.apply.lapsed import exclude_lapsed, find_lapsed, record_matched
 from aihub_runner.apply.matching import find_held, recognise_stale
+from aihub_runner.apply.pagecount import count_plan, count_started
 from aihub_runner.apply.pdfs import fetch_pdfs
 from aihub_runner.apply.places import (
     is_on_network,
@@ -51,6 +52,8 @@ from aihub_runner.system.interrupt import ended_in_order
 from aihub_runner.system.shortage import descriptor_limit, fit_parallel, spare_descriptors
 from aihub_runner.text.shown import are, count
 from aihub_runner.version import VERSION
+
+DAY_S = 86_400.0
 
 
 def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -> Report:
@@ -85,6 +88,7 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
                 files_sent=counts.files_sent,
                 bytes_sent=counts.bytes_sent,
                 runs_started=counts.runs_started,
+                pages=count_started(job, state, scan, done.started),
                 retries=counts.retries,
                 rate_limited=counts.rate_limited,
                 problems=_each_once([*met, *report.problems]),
@@ -264,7 +268,7 @@ def _prepare(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> 
 def _allow_paying(opened: OpenJob, plan: Plan, held: frozenset[str]) -> tuple[Plan, Ground]:
     """Check whether the job may pay, and plan again where earlier work was imported."""
     job, state = opened.job, opened.state
-    check_max_runs(job, plan)
+    check_limits(opened, plan)
     ground = Ground(held=held, is_lock_weak=is_on_network(job) or not state.is_exclusive)
     if not plan.runs_to_pay:
         return plan, ground
@@ -285,15 +289,24 @@ def _allow_paying(opened: OpenJob, plan: Plan, held: frozenset[str]) -> tuple[Pl
     return plan, ground
 
 
-def check_max_runs(job: Job, plan: Plan) -> None:
-    """Raise InputError where a plan pays for more runs than allowed; unconfirmed runs count."""
-    limits = [limit for limit in (job.options.max_runs, job.spec.limits.max_runs) if limit is not None]
-    runs = plan.runs_to_pay + plan.open_intents
-    if limits and runs > min(limits):
-        raise InputError(
-            f"{job.shown}: would start {count(runs, 'run')}, {min(limits)} {are(min(limits))} allowed",
-            f"see `{job.command('plan')}`, then raise --max-runs or [limits] max_runs",
-        )
+def check_limits(opened: OpenJob, plan: Plan) -> None:
+    """Raise InputError where a plan pays for more than allowed; unconfirmed runs count."""
+    job, limits = opened.job, opened.job.spec.limits
+    see, runs = f"see `{job.command('plan')}`, then raise", plan.runs_to_confirm
+
+    def check(number: int, most: int | None, what: str, hint: str) -> None:
+        if most is not None and number > most:
+            raise InputError(f"{job.shown}: would {what}, {most} {are(most)} allowed", hint)
+
+    of_one = [limit for limit in (job.options.max_runs, limits.max_runs) if limit is not None]
+    check(runs, min(of_one, default=None), f"start {count(runs, 'run')}", f"{see} --max-runs or [limits] max_runs")
+    if limits.max_runs_per_day is not None and runs:
+        before = opened.state.count_runs_since(opened.client.server_now_s() - DAY_S)
+        what = f"start {count(runs, 'run')} after {before} in the last 24 hours"
+        check(before + runs, limits.max_runs_per_day, what, "apply later, or raise [limits] max_runs_per_day")
+    if limits.max_pages is not None:
+        pages = count_plan(job, opened.scan, plan).least
+        check(pages, limits.max_pages, f"pay for {count(pages, 'page')}", f"{see} [limits] max_pages")
 
 
 def _record_plan(state: State, plan: Plan) -> list[Work]:

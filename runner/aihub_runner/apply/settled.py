@@ -72,7 +72,7 @@ def _record_settled(job: Job, state: State, scan: Scan, report: Report) -> None:
     if entries_to_import(job, state) or not _are_outputs_whole(job, state, kept):
         return
     kept.record()
-    report = replace(report, files_sent=0, bytes_sent=0, runs_started=0, retries=0, rate_limited=0)
+    report = replace(report, files_sent=0, bytes_sent=0, runs_started=0, pages="", retries=0, rate_limited=0)
     report = replace(report, nothing_to_do=True, upload_seconds=0.0, seconds=0.0)
     if lock_file == digest_file(job.lock_path):
         state.record_settled(Settled(_identify(job), scan.identity, lock_file, json.dumps(asdict(report))))

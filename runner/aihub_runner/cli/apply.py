@@ -12,6 +12,7 @@ from click import option
 from aihub_runner.apply.begin import apply as apply_job
 from aihub_runner.apply.events import ContextUnset, Reporter
 from aihub_runner.apply.job import Job
+from aihub_runner.apply.pagecount import count_plan
 from aihub_runner.apply.places import check_renamed, claim_results
 from aihub_runner.cli.options import (
     ALLOW_OUTSIDE,
@@ -97,6 +98,7 @@ def _apply(job: Job, *, ask: bool, verbose: bool) -> Answer:
             return True
         progress.close()
         found = Preview(job.shown, job.app_and_version, job.place, job.goal.target, planned, scan.files, scan.skipped)
+        found = replace(found, pages=count_plan(job, scan, planned))
         say(render_plan(found, verbose=verbose), err=True)
         agreed = _ask(found.ask())
         progress.resume()

@@ -19,6 +19,7 @@ from aihub_runner.apply.delivery import lacks_news
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.lapsed import describe_idle
+from aihub_runner.apply.pagecount import count_plan
 from aihub_runner.cli.progress import open_progress
 from aihub_runner.errors import RunnerError
 from aihub_runner.model import Scan
@@ -57,7 +58,8 @@ def preview_in_full(job: Job, state: State | None, files: Selection | None, *, b
     name = (job.shown, job.app_and_version, job.place, job.goal.target)
     idle = tuple(describe_idle(scan, local.lapsed))
     bound = bind(job, state, scan, local) if binds else None
-    return Preview(*name, planned, scan.files, scan.skipped, idle=idle, lapsed=local.lapsed, bound=bound)
+    found = Preview(*name, planned, scan.files, scan.skipped, idle=idle, lapsed=local.lapsed, bound=bound)
+    return replace(found, pages=count_plan(job, scan, local.plan))
 
 
 def _describe_import(entries: list[Entry], files: int) -> str:

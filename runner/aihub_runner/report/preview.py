@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import repeat
 from typing import Any
 
 from aihub_runner.model import SkippedFile
 from aihub_runner.plan.planfile import PlanFile
 from aihub_runner.plan.planner import NEW, Plan
-from aihub_runner.report.summary import HOW_TO_LEAVE_OUT, WHEN_LAPSED, Lines, because, explain_skipped
+from aihub_runner.report.summary import HOW_TO_LEAVE_OUT, WHEN_LAPSED, Lines, Pages, because, explain_skipped
 from aihub_runner.text.escape import escape_control_chars
 from aihub_runner.text.shown import count, render_size
 from aihub_runner.text.sinks import escape_markdown
@@ -40,6 +40,7 @@ class Preview:
     idle: tuple[str, ...] = ()
     lapsed: tuple[str, ...] = ()
     bound: PlanFile | None = None
+    pages: Pages = field(default_factory=Pages)
 
     def ask(self) -> str:
         """Return the question to ask before anything is paid."""
@@ -72,7 +73,8 @@ class Preview:
         """Return what applying would send, create and pay for, in one line."""
         plan = self.plan
         to_do = [f"{self.to_send.replace(' (', ' to upload (', 1)}", count(plan.batches_to_create, "batch")]
-        to_do.append(f"{count(plan.runs_to_pay, 'run')} to pay")
+        pages = self.pages.render()
+        to_do.append(f"{count(plan.runs_to_pay, 'run')} to pay{f' for {pages}' * bool(pages)}")
         if plan.open_intents:
             to_do.append(f"{count(plan.open_intents, 'run')} whose start is unconfirmed")
         rest = f"{len(self.skipped)} skipped, {plan.done} unchanged"
@@ -134,6 +136,7 @@ def plan_as_json(found: Preview) -> dict[str, Any]:
         "send_bytes": sum(member.size for member in sent),
         "batches": plan.batches_to_create,
         "runs": plan.runs_to_pay,
+        "pages": asdict(found.pages),
         "open_intents": 0 if found.at_work else plan.open_intents,
         "changes": [asdict(change) for change in found.list_changes()],
         "work": [

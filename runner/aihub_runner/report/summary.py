@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -46,6 +46,36 @@ def describe_error(error: RunnerError) -> Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Pages:
+    """The pages of some files. `silent` counts the files that do not tell theirs, `cost` is in your currency."""
+
+    known: int = 0
+    silent: int = 0
+    cost: float | None = None
+
+    @property
+    def least(self) -> int:
+        """The number of pages, where a file that does not tell counts as one."""
+        return self.known + self.silent
+
+    def render(self) -> str:
+        """Render them; empty where nothing is known and nobody asked for the cost."""
+        if not self.known and self.cost is None:
+            return ""
+        unknown = f" and {count(self.silent, 'file')} without a page count" * bool(self.silent)
+        least = "at least " * bool(self.silent)
+        cost = "" if self.cost is None else f", cost {least}{self.cost:.2f}"
+        return f"{count(self.known, 'page')}{unknown}{cost}"
+
+
+def sum_pages(scan: Scan, paths: Iterable[str], unit_price: float | None) -> Pages:
+    """Return the pages of files that were asked for theirs."""
+    found = [scan.pages.get(path, 0) for path in paths]
+    pages = Pages(sum(found), found.count(0))
+    return pages if unit_price is None else replace(pages, cost=round(pages.least * unit_price, 2))
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The status of a job, after an apply or at any time."""
 
@@ -60,6 +90,7 @@ class Report:
     batches: int = 0
     runs: dict[str, int] = field(default_factory=dict)
     runs_started: int = 0
+    pages: str = ""
     retries: int = 0
     rate_limited: int = 0
     documents: int = 0
@@ -245,7 +276,8 @@ def _render_done(report: Report, show: Lines, *, applied: bool) -> None:
         return
     show.listed("batches", [str(report.batches)] * bool(report.batches))
     runs = ", ".join(f"{number} {status}" for status, number in sorted(report.runs.items()))
-    started = f" ({report.runs_started} started now)" if applied and report.runs_started else ""
+    pages = f", {report.pages}" * bool(report.pages)
+    started = f" ({report.runs_started} started now{pages})" if applied and report.runs_started else ""
     show.listed("runs", [runs + started] * bool(runs))
     gone = f" ({report.documents_gone} of removed files)" if report.documents_gone else ""
     errors = f", {count(report.field_errors, 'field')} with errors" if report.field_errors else ""

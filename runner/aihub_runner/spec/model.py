@@ -237,6 +237,16 @@ class Limits:
         "Files of unsupported types: skip and `report` them, `ignore` them, or `send` them.",
     )
     max_runs: int | None = key(integer(0), None, "Most runs to start in one apply. Default: no limit.")
+    max_runs_per_day: int | None = key(
+        integer(0), None, "Most runs to start in 24 hours, by all applies that share the state. Default: no limit."
+    )
+    max_pages: int | None = key(
+        integer(0),
+        None,
+        "Most pages to pay for in one apply. A file that does not tell its pages counts as one. Needs the extra `pdf`. "
+        "Default: no limit.",
+    )
+    unit_price: float | None = key(number(), None, "Price of a page, to show the cost in plan and summary.")
 
     def __post_init__(self) -> None:
         if self.poll_min_s > self.poll_max_s:
@@ -292,7 +302,7 @@ def parse_spec(text: str, path: PurePath) -> Spec:
     content = _load_toml(text, path)
     mistakes = [*find_secrets(content, KNOWN), *_check_app(content)]
     mistakes += find_not_json(_table(content, "run", "keys", "custom"), ("run", "keys", "custom"))
-    mistakes += [*_check_group(content), *_check_pdf(content), *_check_installed(content)]
+    mistakes += [*_check_group(content), *_check_pdf(content), *_check_installed(content), *_check_pages(content)]
     flaws: list[Flaw] = []
     spec = read_table(Spec, {"name": stem_of(path), **content}, (), flaws)
     if spec:
@@ -378,6 +388,13 @@ def _check_installed(content: Mapping[str, Any]) -> Iterator[Mistake]:
     for place, format in enumerate(formats if isinstance(formats, list) else ()):
         if isinstance(format, str) and (error := find_missing(format)):
             yield Mistake(("results", "formats", place), error.message, error.hint, "not-installed")
+
+
+def _check_pages(content: Mapping[str, Any]) -> Iterator[Mistake]:
+    if "max_pages" in _table(content, "limits") and (error := find_missing("pdf")):
+        yield Mistake(
+            ("limits", "max_pages"), f"max_pages {error.message.removeprefix('pdf ')}", error.hint, "not-installed"
+        )
 
 
 def _check_results(spec: Spec) -> Iterator[Mistake]:

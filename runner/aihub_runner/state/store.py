@@ -368,6 +368,12 @@ class State(JobFacts, Outputs, Fetches):
         """Return the number of the newest run row, 0 without runs."""
         return int(self.read("SELECT coalesce(max(id), 0) AS id FROM runs")[0]["id"])
 
+    def count_runs_since(self, since_s: float) -> int:
+        """Count the runs that this state started since a time in Unix seconds."""
+        where = "intent_s > ? AND remote_id IS NOT NULL"
+        [row] = self.read(f"SELECT count(*) AS number FROM runs WHERE {where}", since_s)
+        return int(row["number"])
+
     def record_run_key(self, run_key: str, settings: Mapping[str, Any]) -> None:
         """Record the settings that a run key stands for."""
         self.write("INSERT OR IGNORE INTO run_keys VALUES (?, ?)", run_key, json.dumps(settings, sort_keys=True))

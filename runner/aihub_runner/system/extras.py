@@ -1,4 +1,4 @@
-"""The extras that some formats need, and whether they are installed."""
+"""The extras that some features need, and whether they are installed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import Mapping
 
 from aihub_runner.errors import InputError
 
-# The module that each format needs, and the package that contains it.
-EXTRAS: Mapping[str, tuple[str, str]] = {"xlsx": ("xlsxwriter", "XlsxWriter"), "parquet": ("pyarrow", "pyarrow")}
+# The module that each extra is for, and the package that contains it.
+EXTRAS: Mapping[str, tuple[str, str]] = {
+    "xlsx": ("xlsxwriter", "XlsxWriter"),
+    "parquet": ("pyarrow", "pyarrow"),
+    "pdf": ("pypdf", "pypdf"),
+}
 
 
 def find_missing(format: str) -> InputError | None:
