@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -113,8 +113,8 @@ class Scan:
 
     `cache` has what is new in the stat cache, `outdated` the paths to remove from it. `busy` lists the parts of its
     patterns that match files, `idle` those that match none. `identity` is the digest of all paths and stats, empty
-    where a file may have changed under the same stat. `pages` has those of the files that were asked so far, 0 where one
-    does not tell.
+    where a file may have changed under the same stat. `pages` has those of the files that were asked so far, 0 where
+    one does not tell.
     """
 
     sources: tuple[Source, ...]
@@ -292,7 +292,8 @@ class Goal:
     """What the spec asks for, as far as planning needs it. `include` is the name of a kind of fetch.
 
     `damaged` are the rows of runs whose results on disk are missing or changed. `again_after` is the newest run (row)
-    from before `--again`; newer runs are its work. `by_folder` says that all files of a folder are one batch.
+    from before `--again`; newer runs are its work. `by_folder` says that all files of a folder are one batch. `only`
+    and `limit` select pending files, or folders of them; `left` are paths of those that are not selected.
     """
 
     run_key: str
@@ -306,6 +307,16 @@ class Goal:
     damaged: Collection[int] = ()
     again_after: int = ALL
     by_folder: bool = False
+    only: Callable[[str], bool] | None = None
+    limit: int | None = None
+    left: Collection[str] = ()
+
+    def leaves(self, pending: Iterable[str]) -> frozenset[str]:
+        """Return which of the pending files, in order, are not selected."""
+        folders = {path: path.rpartition("/")[0] if self.by_folder else path for path in pending}
+        fits = (path for path in folders if path not in self.left and (self.only is None or self.only(path)))
+        chosen = set(list(dict.fromkeys(folders[path] for path in fits))[: self.limit])
+        return frozenset(path for path, folder in folders.items() if folder not in chosen)
 
     def lacks(self, run: Run) -> bool:
         """Whether the results of a run are missing here, in the wanted form."""

@@ -107,10 +107,22 @@ def look_for_damage(job: Job, state: State, among: Collection[int] | None = None
     return replace(job, damaged=damaged)
 
 
-def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) -> Report:
-    """Return the report on a job, from its recorded facts and its files."""
+def check_selected(job: Job, scan: Scan) -> None:
+    """Raise InputError where --only selects no file at all: that is a mistyped pattern."""
+    only = job.goal.only
+    paths = (*(source.path for source in scan.sources), *(item.path for item in scan.skipped))
+    if only and not any(map(only, paths)):
+        shown = ", ".join(job.options.only)
+        raise InputError(f"{job.shown}: no file matches --only {shown}", "write it relative to the spec, as in files")
+
+
+def describe_job(
+    job: Job, state: State, scan: Scan, notes: Sequence[str] = (), left: Collection[str] = frozenset()
+) -> Report:
+    """Return the report on a job, from its recorded facts and its files. `left` are files that were not selected."""
     lapsed = find_lapsed(job, state, scan)
     shards, goal = state.load_shards(), replace(job.goal, retry_failed=False, again=False, refetch=False)
+    goal = replace(goal, only=None, limit=None, left=left)
     plan = make_plan(goal, scan, shards, state.load_run_keys())
     report = describe(state, shards, scan, plan, goal)
     return replace(
@@ -118,6 +130,7 @@ def describe_job(job: Job, state: State, scan: Scan, notes: Sequence[str] = ()) 
         spec=job.shown,
         name=job.spec.name,
         files=scan.files,
+        files_unselected=len(plan.left),
         skipped=scan.skipped,
         idle=tuple(describe_idle(scan, lapsed)),
         lapsed=lapsed,
@@ -209,8 +222,9 @@ def bind(job: Job, state: State | None, scan: Scan, local: Local) -> PlanFile:
     return bind_plan(job.spec.name, job.goal, scan, local.plan, revision)
 
 
-def check_approved(job: Job, state: State, scan: Scan) -> None:
-    """Raise InputError where a plan was approved, and no longer fits what there is."""
+def check_asked(job: Job, state: State, scan: Scan) -> None:
+    """Raise InputError where --only selects nothing, or where an approved plan no longer fits what there is."""
+    check_selected(job, scan)
     approved = job.options.approved
     if approved is None:
         return

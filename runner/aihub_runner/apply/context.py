@@ -87,6 +87,11 @@ class Context:
         return self.shards[shard].is_parked or self.engine.client.stop.is_set() or self.halted
 
     @property
+    def may_wait(self) -> bool:
+        """Whether to wait for runs."""
+        return not self.job.options.no_wait and self.engine.clock() < self.deadline_s
+
+    @property
     def has_room(self) -> bool:
         """Whether another run may be started now."""
         return len(self.going) < self.job.spec.limits.parallel_runs

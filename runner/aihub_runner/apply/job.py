@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from aihub_runner.plan.planner import Goal, Plan
 from aihub_runner.settings import STDIN, identify_root, load_settings, load_spec, read_secrets
 from aihub_runner.sources.exclude import is_spec
 from aihub_runner.spec.model import Spec
+from aihub_runner.spec.patterns import compile_globs
 
 if TYPE_CHECKING:
     from threading import Event
@@ -50,6 +52,9 @@ class Options:
     allow_outside: bool = False
     lock_file: Path | None = None
     approved: PlanFile | None = None
+    only: tuple[str, ...] = ()
+    limit: int | None = None
+    no_wait: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,14 @@ class Job:
             refetch=self.options.refetch,
             damaged=frozenset(self.damaged),
             by_folder=self.spec.group_by == "folder",
+            only=self._only() if self.options.only else None,
+            limit=self.options.limit,
         )
+
+    def _only(self) -> Callable[[str], bool]:
+        """Return whether --only selects a path."""
+        take, leave = compile_globs(self.options.only, os.path.realpath(self.folder))
+        return lambda path: take.matches(path) and not leave.matches(path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from threading import Event
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.transport import PRESSED
-from aihub_runner.apply.assess import check_approved, describe_job, look_for_damage, plan_job, scan_files
+from aihub_runner.apply.assess import check_asked, describe_job, look_for_damage, plan_job, scan_files
 from aihub_runner.apply.context import Context, Ground
 from aihub_runner.apply.delivery import deliver
 from aihub_runner.apply.events import AgainResumed, Counts, RateLimited, Reporter, Retry, Stopping, UploadsLowered
@@ -70,7 +70,7 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
         _follow_results(job, state)
         job = _with_again(look_for_damage(job, state), state, reporter)
         scan, problems = _scan_what_is_there(job, state, reporter, stop, held.files)
-        check_approved(job, state, scan)
+        check_asked(job, state, scan)
         opened = OpenJob(job, state, client, scan, reporter)
         prepared = _prepare(opened, confirm, problems)
         with ended_in_order(lambda: reporter.emit(Stopping())):
@@ -81,7 +81,7 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
             notes = _note_other_runs(state, client, done, stop)
             job = look_for_damage(job, state, among=job.damaged)
             scan = _as_sent(scan, done)
-            report, late = _finish(replace(opened, job=job, scan=scan), notes)
+            report, late = _finish(replace(opened, job=job, scan=scan), notes, prepared.plan.left)
             met = map(describe_error, [*prepared.problems, *done.errors, *late])
             report = replace(
                 report,
@@ -346,9 +346,9 @@ def _each_once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(first.values())
 
 
-def _finish(opened: OpenJob, earlier_notes: Sequence[str]) -> tuple[Report, list[RunnerError]]:
+def _finish(opened: OpenJob, earlier_notes: Sequence[str], left: Collection[str]) -> tuple[Report, list[RunnerError]]:
     """Write results, lock file and cache, fetch PDFs, and return the report and what could not be written."""
     job, state, scan = opened.job, opened.state, opened.scan
     notes, errors = deliver(job, state, scan)
     of_pdfs, failed = fetch_pdfs(opened)
-    return describe_job(job, state, scan, [*earlier_notes, *notes, *of_pdfs]), [*errors, *failed]
+    return describe_job(job, state, scan, [*earlier_notes, *notes, *of_pdfs], left), [*errors, *failed]

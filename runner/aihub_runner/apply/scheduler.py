@@ -73,6 +73,8 @@ class Scheduler:
                 context.starting.clear()
                 self._waiting.clear()
                 engine.drop_all()
+            if context.job.options.no_wait and engine.is_idle and not context.has_room:
+                context.starting.clear()
             if engine.clock() >= context.deadline_s:
                 context.starting.clear()  # nothing is in flight, so no room will be freed for them
                 engine.drop_timers()

@@ -89,7 +89,7 @@ def _is_done(report: Report) -> bool:
     """Whether a report says nothing that the next one might not. Skipped and failed files stay."""
     passing = (report.problems, report.notes, report.lapsed, report.interrupted, report.at_work)
     left = (report.files_left, report.going, report.review, report.unfetched, report.unknown_runs, report.unwritten)
-    return not any(passing) and not any(left)
+    return not any(passing) and not any(left) and not report.files_unselected
 
 
 def _are_outputs_whole(job: Job, state: State, kept: KeptFiles) -> bool:

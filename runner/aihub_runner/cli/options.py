@@ -20,6 +20,7 @@ from aihub_runner.errors import InputError, Interrupted, RunnerError, StateError
 from aihub_runner.files import make_folder
 from aihub_runner.model import SPEC_ENDING
 from aihub_runner.sources.exclude import is_spec
+from aihub_runner.spec.patterns import expand_pattern
 from aihub_runner.system.streams import find_output_error
 from aihub_runner.text.jsontext import render_json
 
@@ -37,6 +38,21 @@ def _set_no_color(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 FILE = click.Path(path_type=Path, dir_okay=False)
 ALLOW_OUTSIDE = option("--allow-outside", is_flag=True, help="Allow files and results outside the Git work tree.")
 VERBOSE = option("-v", "--verbose", is_flag=True, help="List all items, not only the first 10.")
+
+
+def _check_globs(ctx: click.Context, param: click.Parameter, patterns: tuple[str, ...]) -> tuple[str, ...]:
+    for pattern in patterns:
+        try:
+            expand_pattern(pattern.removeprefix("!"))
+        except ValueError as error:
+            raise click.BadParameter(f"{pattern} {error}") from None
+    return patterns
+
+
+SELECTION = (
+    option("--only", multiple=True, metavar="GLOB", callback=_check_globs, help="Only files that match; repeatable."),
+    option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N files that are not done."),
+)
 LOCK_FILE = option("--lock-file", type=FILE, help="Path of the lock file, the record for Git.")
 STATE = option("--state", type=click.Path(path_type=Path), help="Path of the state file.")
 PLACES = (

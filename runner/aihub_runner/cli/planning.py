@@ -8,6 +8,7 @@ from threading import Event
 
 from aihub_runner.apply.assess import (
     bind,
+    check_selected,
     describe_job,
     entries_to_import,
     look_for_damage,
@@ -46,6 +47,7 @@ def preview_in_full(job: Job, state: State | None, files: Selection | None, *, b
     """Plan what applying would do, with the files that were just selected, if any."""
     damaged = look_for_damage(job, state).damaged if state else {}
     scan = scan_quietly(job, state, selection=files)
+    check_selected(job, scan)
     local = plan_offline(job, state, scan)
     planned, entries, recognised = local.plan, local.entries, local.recognised
     if damaged:

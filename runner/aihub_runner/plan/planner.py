@@ -76,7 +76,8 @@ class Plan:
     """Everything that is missing.
 
     `members` are the new members of open shards, by shard id. `dissolved` are the ids of open shards to group again.
-    `failed` lists the files that are not paid for again unless you ask for it.
+    `failed` lists the files that are not paid for again unless you ask for it. `left` are the pending files that are
+    not selected: nothing is done about them.
     """
 
     moves: tuple[Move, ...]
@@ -86,6 +87,7 @@ class Plan:
     done: int
     failed: tuple[str, ...]
     notes: tuple[str, ...]
+    left: frozenset[str] = frozenset()
 
     @property
     def runs_to_pay(self) -> int:
@@ -268,9 +270,12 @@ def make_plan(
     takes = ("failed", None) if repeats else (None,)
     held = {*held, *list_waiting(scan, held)} if goal.by_folder else held
     pending = {path: source for path, source in present.items() if cover.get(path) in takes and path not in held}
+    left = goal.leaves(pending)
+    for path in left:
+        del pending[path]
     work = _finish(shards, goal, present, {shard.id for shard in current})
     work += _rerun(current, goal, pending, settings_of or {})
-    members, dissolved, reopened = _reopen(shards, goal, pending)
+    members, dissolved, reopened = _reopen([shard for shard in shards if not _waits(shard, left)], goal, pending)
     past = _describe_past(shards, pending) if pending else {}
     known = {path for path, _ in past}
     notes = _same_content(shards, pending.values(), known) if pending else []
@@ -286,6 +291,7 @@ def make_plan(
         done=sum(verdict == "done" for verdict in cover.values()),
         failed=tuple(path for path in present if cover.get(path) == "failed" and not repeats),
         notes=tuple(notes),
+        left=left,
     )
 
 
@@ -358,6 +364,11 @@ def _why_again(shard: Shard, runs: Sequence[Run], goal: Goal, settings_of: Mappi
         name for name in before.keys() | goal.settings.keys() if before.get(name) != goal.settings.get(name)
     )
     return f"changed: {', '.join(changed) or 'settings'}"
+
+
+def _waits(shard: Shard, left: Collection[str]) -> bool:
+    """Whether an open shard has a batch with files that are not selected. It stays as it is."""
+    return bool(shard.batches) and not shard.is_closed and any(member.path in left for member in shard.members)
 
 
 def _reopen(

@@ -77,7 +77,9 @@ class Preview:
         to_do.append(f"{count(plan.runs_to_pay, 'run')} to pay{f' for {pages}' * bool(pages)}")
         if plan.open_intents:
             to_do.append(f"{count(plan.open_intents, 'run')} whose start is unconfirmed")
-        rest = f"{len(self.skipped)} skipped, {plan.done} unchanged"
+        rest = f"{len(self.skipped)} skipped, {plan.done} unchanged" + f", {len(plan.left)} not selected" * bool(
+            plan.left
+        )
         return f"Plan: {', '.join(to_do) if plan.work else 'nothing to do'}; {rest}"
 
 
@@ -138,6 +140,7 @@ def plan_as_json(found: Preview) -> dict[str, Any]:
         "runs": plan.runs_to_pay,
         "pages": asdict(found.pages),
         "open_intents": 0 if found.at_work else plan.open_intents,
+        "left": sorted(plan.left),
         "changes": [asdict(change) for change in found.list_changes()],
         "work": [
             {

@@ -84,6 +84,7 @@ class Report:
     files: int = 0
     files_done: int = 0
     files_left: int = 0
+    files_unselected: int = 0
     files_uploaded: int = 0
     files_sent: int = 0
     bytes_sent: int = 0
@@ -298,6 +299,8 @@ def _render_problems(report: Report, show: Lines) -> None:
     left |= {"results file": (report.unwritten, "to write again")}
     left |= {"fetch": (report.unfetched, "of results"), "check": (report.unknown_runs, "for an unconfirmed run")}
     show.listed("left", [f"{count(number, what)} {rest}" for what, (number, rest) in left.items() if number])
+    if report.files_unselected:
+        show.listed("left", [f"{count(report.files_unselected, 'file')} that --only or --limit did not select"])
     show.listed("warning", report.warnings)
     show.listed("note", report.notes)
 

@@ -268,7 +268,7 @@ def poll(context: Context, shard: Shard) -> None:
     if waits_for_person and was_polled and not context.job.options.wait_for_review:
         return
     is_again = was_polled or run.id in context.started
-    if is_again and context.engine.clock() >= context.deadline_s:
+    if is_again and not context.may_wait:
         return
     if not was_polled:
         progress.polled, progress.polled_s = run.id, context.engine.clock()
