@@ -51,7 +51,10 @@ def count_plan(job: Job, scan: Scan, plan: Plan) -> Pages:
 
 
 def count_started(job: Job, state: State, scan: Scan, started: Collection[int]) -> str:
-    """Return the pages of the runs (rows) that this apply started, in words."""
+    """Return the pages and the cost of the runs (rows) that this apply started, in words; empty without a price."""
+    price = job.spec.limits.unit_price
+    if price is None:
+        return ""
     shards = [shard for shard in state.load_shards() if any(run.id in started for run in shard.runs)]
     paths = [member.path for shard in shards for member in shard.members]
-    return sum_pages(scan, paths, job.spec.limits.unit_price).render() if paths else ""
+    return sum_pages(scan, paths, price).render() if paths else ""
