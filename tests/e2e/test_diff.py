@@ -113,12 +113,28 @@ def test_diff_of_what_is_not_here_names_what_is(two: Project, args: tuple[str, .
     assert told in outcome.err
 
 
+def test_diff_without_sides_compares_the_last_two_runs_of_the_same_files(two: Project) -> None:
+    assert diff(two, "--json").json == diff(two, "--run", "old-0", "--run", "new-1", "--json").json
+
+
+def test_diff_without_two_runs_of_the_same_file_lists_what_there_is(project: Project) -> None:
+    project.write_files(2)
+    assert "has no results yet" in project.run("diff").err
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
+    project.apply()
+    outcome = project.run("diff")
+    newest_first = ", ".join(run["id"] for run in reversed(project.fake.runs()))
+    assert (outcome.code, f"there are: {newest_first}\n" in outcome.err) == (2, True), outcome.err
+    project.apply("--again")
+    assert project.run("diff").code == 0
+
+
 def test_diff_of_one_side_only_is_refused(two: Project) -> None:
     from click.testing import CliRunner
 
     from aihub_runner.cli.main import cli
 
-    for args in (["--run", "old-0"], ["--run", "a", "--version", "b"], []):
+    for args in (["--run", "old-0"], ["--run", "a", "--version", "b"]):
         result = CliRunner().invoke(cli, ["diff", str(two.spec_path), "--fake", *args])
         assert result.exit_code == 2
         assert "pass --run twice" in result.stderr

@@ -17,7 +17,7 @@ from aihub_runner.cli.inspection import opened_state
 from aihub_runner.cli.options import ALLOW_OUTSIDE, FILE, PLACES, Answer, Asked, over_specs
 from aihub_runner.cli.product import refuse_two_products, say_beside
 from aihub_runner.errors import InputError
-from aihub_runner.model import Shard
+from aihub_runner.model import Run, Shard
 from aihub_runner.outfile import write_output
 from aihub_runner.report.diffpage import render_diff_page
 from aihub_runner.results.diff import (
@@ -43,6 +43,7 @@ Side = tuple[str, Candidates]
     ALLOW_OUTSIDE,
     option("--run", "runs", multiple=True, metavar="RUN_ID", help="Compare two runs. Pass it twice."),
     option(
+        "--app-version",
         "--version",
         "versions",
         multiple=True,
@@ -51,16 +52,17 @@ Side = tuple[str, Candidates]
     ),
     option("--html", "page", type=FILE, help="Also write an HTML page."),
     many=False,
-    example="runner diff invoices.aihub.toml --version 1.2.0 --version 1.3.0",
+    example="runner diff invoices.aihub.toml",
 )
 def diff(asked: Asked, runs: tuple[str, ...], versions: tuple[str, ...], page: Path | None) -> None:
     """Compare the results of two runs or two app versions.
 
-    Lists the fields that changed, appeared or vanished. Pass the older run or version first. Sends no requests.
+    Lists the fields that changed, appeared or vanished. Pass the older run or version first; without any, compares the
+    last two runs of the same files. Sends no requests.
     """
     refuse_two_products(page, as_json=asked.as_json)
-    if sorted((len(runs), len(versions))) != [0, 2]:
-        raise click.UsageError("pass --run twice, or --version twice: the older one, then the newer one")
+    if (len(runs), len(versions)) not in ((0, 0), (2, 0), (0, 2)):
+        raise click.UsageError("pass --run twice, or --app-version twice: the older one, then the newer one")
 
     def act(job: Job) -> Answer:
         text, data = compare_results(job, runs, versions, page)
@@ -79,6 +81,7 @@ def compare_results(
     """
     check_output(job, page)
     with opened_state(job) as state:
+        runs = runs or (() if versions else _find_last_two(job, state))
         sides = _sides_of_runs(job, state, runs) if runs else _sides_of_versions(job, state, versions)
         (before, old), (after, new) = sides
         pairs = pair_files(old, new)
@@ -109,7 +112,9 @@ def _as_json(job: Job, diff: Diff, page: Path | None) -> dict[str, Any]:
 
 def _sides_of_runs(job: Job, state: State, runs: Sequence[str]) -> tuple[Side, Side]:
     shards = state.load_shards()
-    first, second = (_require(job, f"run {run}", runs_of_id(shards, run), _known_runs(shards)) for run in runs)
+    first, second = (
+        _require(job, f"run {run}", runs_of_id(shards, run), _name_runs(_list_fetched(shards))) for run in runs
+    )
     return first, second
 
 
@@ -122,23 +127,47 @@ def _sides_of_versions(job: Job, state: State, versions: Sequence[str]) -> tuple
     return first, second
 
 
+def _find_last_two(job: Job, state: State) -> tuple[str, str]:
+    """Return the newest run whose files have results of a newer run, too, and that run. Raises InputError."""
+    newest: dict[str, str] = {}
+    fetched = _list_fetched(state.load_shards())
+    for run, shard in fetched:
+        paths = [member.path for member in shard.members if member.path]
+        if newer := next((newest[path] for path in paths if path in newest), ""):
+            return run.remote_id or "", newer
+        newest |= dict.fromkeys(paths, run.remote_id or "")
+    if not fetched:
+        raise job.no_results()
+    raise InputError(
+        f"{job.shown}: no two runs have results of the same file, there are: {_list_some(_name_runs(fetched))}",
+        "pass --run twice to compare two of them",
+    )
+
+
+def _list_some(known: Sequence[str]) -> str:
+    return ", ".join(known[:SHOWN]) + f", and {len(known) - SHOWN} more" * (len(known) > SHOWN)
+
+
 def _name_version(version: str) -> str:
     return f"version {version}" if version else 'version "" (none in the spec)'
 
 
-def _known_runs(shards: Sequence[Shard]) -> list[str]:
-    """List the runs with fetched results, newest first."""
-    runs = [run for shard in shards if any(member.path for member in shard.members) for run in shard.runs]
-    fetched = [run for run in runs if run.remote_id and run.status == "COMPLETE" and run.fetched]
-    return [run.remote_id or "" for run in sorted(fetched, key=lambda run: -run.id)]
+def _list_fetched(shards: Sequence[Shard]) -> list[tuple[Run, Shard]]:
+    """List the runs with fetched results, newest first, with their shards."""
+    runs = [(run, shard) for shard in shards if any(member.path for member in shard.members) for run in shard.runs]
+    fetched = [(run, shard) for run, shard in runs if run.remote_id and run.status == "COMPLETE" and run.fetched]
+    return sorted(fetched, key=lambda pair: -pair[0].id)
+
+
+def _name_runs(fetched: Sequence[tuple[Run, Shard]]) -> list[str]:
+    return [run.remote_id or "" for run, _ in fetched]
 
 
 def _require(job: Job, name: str, found: Candidates, known: Sequence[str]) -> Side:
     if not found:
         if not known:
             raise job.no_results()
-        some = ", ".join(known[:SHOWN]) + f", and {len(known) - SHOWN} more" * (len(known) > SHOWN)
-        raise InputError(f"{job.shown}: no results of {name}, only of: {some}", "pass one of those")
+        raise InputError(f"{job.shown}: no results of {name}, only of: {_list_some(known)}", "pass one of those")
     return name, found
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from typing import Any
 
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_lock_target, check_renamed, check_root
 from aihub_runner.apply.settled import find_settled
 from aihub_runner.plan.planner import Action, Plan
 from aihub_runner.report.preview import Preview
+from aihub_runner.report.runtable import list_rows
 from aihub_runner.report.summary import Report, at_work
 from aihub_runner.state.lock import is_locked
 from aihub_runner.state.store import State, read_holder
@@ -82,6 +85,12 @@ def inspect_job(job: Job) -> Report:
     with read_state(job) as state:
         report = _inspect_state(job, state, is_at_work=bool(holder))
     return as_at_work(job, report, holder)
+
+
+def list_runs(job: Job, *, is_at_work: bool) -> list[dict[str, Any]]:
+    """List the runs of a job, oldest first. While an apply works, those without an id are being started."""
+    with read_state(job) as state:
+        return list_rows(state.list_runs(), time.time(), is_at_work=is_at_work) if state else []
 
 
 def as_at_work(job: Job, report: Report, holder: str = "") -> Report:

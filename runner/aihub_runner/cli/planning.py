@@ -103,4 +103,5 @@ def _inspect_without_state(job: Job) -> Report:
         idle=tuple(describe_idle(scan, ())),
         notes=(note if entries else "nothing has been applied yet",),
         fake=job.is_fake,
+        applied=False,
     )

@@ -115,6 +115,7 @@ class Report:
     warnings: tuple[str, ...] = ()
     nothing_to_do: bool = False
     interrupted: bool = False
+    applied: bool = True
     fake: bool = False
     results: str = ""
     seconds: float = 0.0
@@ -130,6 +131,8 @@ class Report:
         if self.at_work:
             return worst_code([6, *codes])
         codes += [7] * bool(self.unknown_runs)
+        if not self.applied:
+            return worst_code([6, *codes])
         answers = self.unanswered or self.without_documents or self.unknown_answers
         codes += [3] * bool(self.failed or self.skipped or self.lapsed or answers)
         codes += [6] * bool(self.going or self.review or self.unfetched or self.unwritten or self.files_left)

@@ -368,6 +368,16 @@ class State(JobFacts, Outputs, Fetches):
         """Return the number of the newest run row, 0 without runs."""
         return int(self.read("SELECT coalesce(max(id), 0) AS id FROM runs")[0]["id"])
 
+    def list_runs(self) -> list[dict[str, Any]]:
+        """List all batches and their runs, oldest first, as values for people. Cheap: reads no members."""
+        rows = self.read(
+            "SELECT batches.remote_id AS batch, runs.remote_id AS run, runs.status, runs.refused, runs.given_up,"
+            " batches.gone AS batch_gone, runs.gone AS run_gone, runs.started_ns, runs.intent_s,"
+            " (SELECT count(*) FROM members WHERE members.shard = batches.shard) AS files"
+            " FROM batches LEFT JOIN runs ON runs.batch = batches.id ORDER BY batches.id, runs.id"
+        )
+        return [dict(row) for row in rows]
+
     def count_runs_since(self, since_s: float) -> int:
         """Count the runs that this state started since a time in Unix seconds."""
         where = "intent_s > ? AND remote_id IS NOT NULL"
