@@ -57,4 +57,5 @@ def count_started(job: Job, state: State, scan: Scan, started: Collection[int]) 
         return ""
     shards = [shard for shard in state.load_shards() if any(run.id in started for run in shard.runs)]
     paths = [member.path for shard in shards for member in shard.members]
+    _ask(job, scan, paths, Event())
     return sum_pages(scan, paths, price).render() if paths else ""
