@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -90,7 +89,7 @@ def inspect_job(job: Job) -> Report:
 def list_runs(job: Job, *, is_at_work: bool) -> list[dict[str, Any]]:
     """List the runs of a job, oldest first. While an apply works, those without an id are being started."""
     with read_state(job) as state:
-        return list_rows(state.list_runs(), time.time(), is_at_work=is_at_work) if state else []
+        return list_rows(state.list_runs(), is_at_work=is_at_work) if state else []
 
 
 def as_at_work(job: Job, report: Report, holder: str = "") -> Report:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from aihub_runner.apply.job import Job
 from aihub_runner.cli.inspection import inspect_job, list_runs
 from aihub_runner.cli.options import ALLOW_OUTSIDE, LOCK_FILE, PLACES, VERBOSE, Answer, Asked, over_specs
@@ -29,7 +31,7 @@ def status(asked: Asked) -> None:
         print_problems(report)
         rows = list_runs(job, is_at_work=bool(report.at_work))
         lines = [render_report(report, applied=False, verbose=asked.verbose)]
-        lines += render_rows(rows, verbose=asked.verbose)
+        lines += render_rows(rows, time.time(), verbose=asked.verbose)
         return "\n".join(lines), report.as_json() | {"table": rows}, report.exit_code
 
     asked.each_job(act)
