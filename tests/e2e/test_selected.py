@@ -115,3 +115,15 @@ def test_selection_is_never_read_from_the_environment(project: Project, option: 
     project.env[f"AIHUB_RUNNER_{option[2:].upper()}"] = "1"
     assert project.apply().code == 0
     check_paid_once(project.fake, 2)
+
+
+def test_limit_and_only_count_folders_where_these_are_cases(project: Project) -> None:
+    project.change_spec("app_name", 'group_by = "folder"\napp_name')
+    for name in ("a/1.txt", "a/2.txt", "b/1.txt", "c/1.txt", "c/2.txt"):
+        project.write(f"in/{name}", f"document {name}")
+    assert project.apply("--limit", "1").code == 0
+    assert done(project) == ["in/a/1.txt", "in/a/2.txt"]
+    assert project.apply("--only", "in/c/1.txt").code == 0
+    assert done(project) == ["in/a/1.txt", "in/a/2.txt", "in/c/1.txt", "in/c/2.txt"]
+    assert project.apply().code == 0
+    assert len(project.fake.runs()) == 3
