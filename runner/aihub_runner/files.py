@@ -22,6 +22,7 @@ _SAFE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Errors of a file system that cannot sync a folder. They do not concern the files in it.
 _NO_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
 _FAILING = frozenset({errno.EIO, errno.ESTALE})  # of a disk, or of the server behind a mount
+_IN_THE_WAY = frozenset({errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP})
 _LONGEST_NAME = 200  # of a file, in bytes, to leave room for our suffix
 
 
@@ -71,7 +72,9 @@ def _disk_error(path: Path, error: OSError) -> RunnerError:
     message = f"{path}: cannot be written, {error.strerror or error}"
     if error.errno in _FAILING:
         return Shortage(message, "check the disk or mount, and apply again; nothing is lost")
-    return InputError(message, "check the folder's permissions")
+    if error.errno == errno.EEXIST:  # where a folder was to be made
+        message = f"{error.filename or path}: is not a folder"
+    return InputError(message, "move it away" if error.errno in _IN_THE_WAY else "check the folder's permissions")
 
 
 def is_there(path: Path) -> bool:

@@ -54,3 +54,22 @@ def test_failing_disk_is_no_mistake_of_the_input(
     refuse_folders(monkeypatch, number)
     with pytest.raises(StateError, match="cannot be written"), explain():
         write_file(tmp_path / "made", [b"content"])
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("file/made", "file: is not a folder"),
+        ("pipe/deeper/made", "pipe: is not a folder"),
+        ("loop/made", "loop: is not a folder"),
+        ("folder", "folder: cannot be written, Is a directory"),
+    ],
+)
+def test_what_is_in_the_way_is_named_and_to_be_moved(tmp_path: Path, path: str, message: str) -> None:
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError) as raised:
+        write_file(tmp_path / path, [b"content"])
+    assert (raised.value.message, raised.value.hint) == (f"{tmp_path}/{message}", "move it away")
