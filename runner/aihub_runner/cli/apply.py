@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click import option
@@ -13,7 +15,7 @@ from aihub_runner.apply.begin import apply as apply_job
 from aihub_runner.apply.events import ContextUnset, Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.pagecount import count_plan
-from aihub_runner.apply.places import check_renamed, claim_results
+from aihub_runner.apply.places import check_output, check_renamed, claim_results
 from aihub_runner.cli.options import (
     ALLOW_OUTSIDE,
     FILE,
@@ -29,14 +31,17 @@ from aihub_runner.cli.options import (
 from aihub_runner.cli.output import print_problems, say
 from aihub_runner.cli.progress import open_progress
 from aihub_runner.cli.types import Duration
-from aihub_runner.errors import InputError
+from aihub_runner.errors import InputError, RunnerError
 from aihub_runner.model import Scan
 from aihub_runner.plan.planfile import parse_plan
 from aihub_runner.plan.planner import Plan
 from aihub_runner.report.preview import Preview, render_plan
-from aihub_runner.report.summary import render_report
+from aihub_runner.report.summary import Report, render_report
 from aihub_runner.settings import read_file
 from aihub_runner.system import interrupt
+
+if TYPE_CHECKING:
+    from aihub_runner.cli.records import EventFile, Records
 
 
 @over_specs(
@@ -68,10 +73,12 @@ from aihub_runner.system import interrupt
         help="Wait up to this time for another apply to end.",
     ),
     option("--max-runs", type=click.IntRange(min=0), metavar="N", help="Refuse to start more than N runs."),
+    option("--json-into", "events", type=FILE, help="Write each event to this file as it happens, as lines of JSON."),
+    option("--junit", type=FILE, help="Also write what came of it to this file, as JUnit XML for CI."),
     option("--plan", "plan_file", type=FILE, help="Do what this plan approved, without asking. See runner plan --out."),
     example="runner apply invoices.aihub.toml --max-runs 5",
 )
-def apply(asked: Asked, yes: bool, plan_file: Path | None) -> None:
+def apply(asked: Asked, yes: bool, plan_file: Path | None, junit: Path | None, events: Path | None) -> None:
     """Upload files, start runs, wait for them and fetch results.
 
     Does only what is missing. Finished work is not repeated, and not paid again.
@@ -81,15 +88,51 @@ def apply(asked: Asked, yes: bool, plan_file: Path | None) -> None:
         approved = parse_plan(read_file(plan_file, -1, "name a file that runner plan --out wrote"), str(plan_file))
         asked = replace(asked, options=replace(asked.options, approved=approved))
     ask = not (yes or asked.as_json or plan_file) and sys.stdin.isatty() and sys.stderr.isatty()
-    asked.each_online(lambda job: _apply(job, ask=ask, verbose=asked.verbose), _check)
+    records, file = _open_records(junit), _open_events(events)
+
+    def check(job: Job) -> None:
+        check_renamed(job)
+        claim_results(job)
+        for path in (junit, events):
+            check_output(job, path)
+
+    def act(job: Job) -> Answer:
+        check(job)
+        try:
+            report = _apply(job, file, ask=ask, verbose=asked.verbose)
+        except RunnerError as error:
+            if records:
+                records.take_error(job.shown, error)
+            raise
+        print_problems(report)
+        code = records.take(report) if records else report.exit_code
+        return render_report(report, verbose=asked.verbose), report.as_json(), code
+
+    try:
+        asked.each_online(act, check)
+    finally:
+        if file:
+            file.close()
 
 
-def _check(job: Job) -> None:
-    check_renamed(job)
-    claim_results(job)
+def _open_records(junit: Path | None) -> Records | None:
+    """Return who writes records for CI, where there is anything to write."""
+    if not (junit or os.environ.get("GITHUB_ACTIONS") == "true" or os.environ.get("GITHUB_STEP_SUMMARY")):
+        return None
+    from aihub_runner.cli.records import Records
+
+    return Records(junit)
 
 
-def _apply(job: Job, *, ask: bool, verbose: bool) -> Answer:
+def _open_events(events: Path | None) -> EventFile | None:
+    if events is None:
+        return None
+    from aihub_runner.cli.records import EventFile
+
+    return EventFile(events)
+
+
+def _apply(job: Job, file: EventFile | None, *, ask: bool, verbose: bool) -> Report:
     progress = open_progress()
 
     def confirm(planned: Plan, scan: Scan) -> bool:
@@ -110,9 +153,8 @@ def _apply(job: Job, *, ask: bool, verbose: bool) -> Answer:
     with interrupt.shown_by(progress.close):
         if job.lacks_context:
             progress(ContextUnset())
-        report = apply_job(job, Reporter(progress), confirm, interrupt.stop)
-    print_problems(report)
-    return render_report(report, verbose=verbose), report.as_json(), report.exit_code
+        reporter = Reporter(progress, file) if file else Reporter(progress)
+        return apply_job(job, reporter, confirm, interrupt.stop)
 
 
 def _ask(question: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 from aihub_runner.text.escape import escape_control_chars
@@ -23,3 +24,8 @@ def escape_property(text: str) -> str:
 def escape_markdown(text: str) -> str:
     """Return text as code in Markdown that is HTML, too. No sign in it formats, links or mentions anything."""
     return f"<code>{_SIGN.sub(lambda match: f'&#{ord(match[0])};', escape_control_chars(text))}</code>"
+
+
+def escape_xml(text: str) -> str:
+    """Return text for an attribute or an element of XML, which cannot hold some characters at all."""
+    return html.escape(escape_control_chars(text).replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff"))

@@ -1,0 +1,94 @@
+"""What an apply leaves for CI and for programs: events, JUnit, the summary of a step, annotations."""
+
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+
+from .conftest import Project
+
+EVIL = "in/`x` $(y) '@ ::error::|<b>&.txt"
+
+
+@pytest.fixture
+def mixed(project: Project) -> Project:
+    """Return a project with a file of a hostile name that fails, and one that is skipped."""
+    project.write(EVIL, "words")
+    project.write("in/song.wav", "la")
+    project.fake.next_run(status="FAILED", message="no\n::error::units")
+    return project
+
+
+def test_each_event_is_a_line_of_json_as_it_happens(project: Project) -> None:
+    project.write_files(2)
+    assert project.run_alone("apply", "job.toml", "--json-into", "events.jsonl").code == 0
+    lines = [json.loads(line) for line in (project.folder / "events.jsonl").read_text().splitlines()]
+    names = [line["event"] for line in lines]
+    assert [names.count(name) for name in ("BatchCreated", "FileUploaded", "RunStarted", "Tick")] == [1, 2, 1, 0]
+    assert all(line["time"].endswith("+00:00") for line in lines)
+    [started] = [line for line in lines if line["event"] == "RunStarted"]
+    assert started["run"] == project.fake.runs()[0]["id"]
+
+
+def test_junit_has_a_case_for_each_file_that_is_not_done(mixed: Project) -> None:
+    outcome = mixed.run_alone("apply", "job.toml", "--junit", "out.xml")
+    assert outcome.code == 3
+    [suite] = ElementTree.parse(mixed.folder / "out.xml").getroot()
+    assert (suite.get("name"), suite.get("failures"), suite.get("skipped")) == ("job.toml", "1", "1")
+    cases = {case.get("name"): [inner.tag for inner in case] for case in suite}
+    assert cases == {"0 files done or in progress": [], EVIL: ["failure"], "in/song.wav": ["skipped"]}
+
+
+def test_junit_tells_why_a_spec_was_not_applied(project: Project) -> None:
+    project.write_files(1)
+    outcome = project.run("apply", "--max-runs", "0", "--junit", "out.xml")
+    assert outcome.code == 2
+    [suite] = ElementTree.parse(project.folder / "out.xml").getroot()
+    [failure] = suite.findall("testcase/failure")
+    assert "would start 1 run, 0 are allowed" in str(failure.get("message"))
+
+
+def test_workflow_of_github_gets_a_summary_and_annotations(mixed: Project) -> None:
+    summary = mixed.write("summary.md", "# Before\n")
+    mixed.env |= {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
+    outcome = mixed.run_alone("apply", "job.toml")
+    assert outcome.code == 3
+    text = summary.read_text()
+    assert text.startswith("# Before\n### <code>job.toml</code>: exit code 3\n")
+    escaped = "in/&#96;x&#96; &#36;(y) &#39;&#64; &#58;&#58;error&#58;&#58;&#124;&#60;b&#62;&#38;.txt"
+    assert f"- failed: <code>{escaped}</code>" in text
+    commands = [line for line in outcome.err.splitlines() if line.startswith("::")]
+    assert [command.split("::")[1] for command in commands] == ["error title=job.toml", "warning title=job.toml"]
+    assert commands[1] == "::warning title=job.toml::in/song.wav: unsupported type, .wav"
+
+
+def test_without_them_nothing_is_left(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    assert sorted(path.name for path in project.folder.iterdir()) == [
+        "in",
+        "job.lock.toml",
+        "job.state.db",
+        "job.state.db.lock",
+        "job.toml",
+        "results",
+    ]
+
+
+def test_record_that_cannot_be_written_does_not_end_the_work(project: Project) -> None:
+    project.write_files(1)
+    project.env |= {"GITHUB_STEP_SUMMARY": str(project.folder)}
+    outcome = project.apply()
+    assert (outcome.code, "GITHUB_STEP_SUMMARY" in outcome.err) == (3, True)
+    assert len(project.fake.runs()) == 1
+    assert project.documents
+
+
+@pytest.mark.parametrize("option", ["--junit", "--json-into"])
+def test_record_is_not_written_where_the_next_apply_would_send_it(project: Project, option: str) -> None:
+    project.write_files(1)
+    assert project.apply(option, "in/record.txt").code == 2
+    assert not (project.folder / "in/record.txt").exists()
+    assert project.sent() == []
