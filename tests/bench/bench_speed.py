@@ -2,6 +2,7 @@
 
 All work on the same files against the same kind of server, `small_server.py`, each time a new one in a process of its
 own. The clients take turns in each round. The table shows ratios first: those of medians, and of nothing else.
+`bench_nothing.py` has the cases with nothing to do: E, I (a million files: hours on a busy machine) and M.
 """
 
 from __future__ import annotations
@@ -172,8 +173,11 @@ def main() -> None:
     sys.stdout.write(
         f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors, {rounds} rounds, medians (spread)\n"
     )
-    for name in wanted[0] or CASES:
-        for row in run_case(name, rounds):
+    import bench_nothing  # which imports this module
+
+    for name in wanted[0] or [*CASES, *bench_nothing.FILES]:
+        measured = bench_nothing.run_case if name in bench_nothing.FILES else run_case
+        for row in measured(name, rounds):
             sys.stdout.write(row + "\n")
             sys.stdout.flush()
 

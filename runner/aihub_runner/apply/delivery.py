@@ -12,7 +12,7 @@ from aihub_runner.apply.job import Job
 from aihub_runner.errors import ResultsError, RunnerError, Shortage, StateError
 from aihub_runner.files import explain_late
 from aihub_runner.model import DOCUMENTS_NAME, Scan, Shard
-from aihub_runner.results.documents import documents_by_run, is_edited, update_documents, without_damage
+from aihub_runner.results.documents import is_edited, update_documents, without_damage
 from aihub_runner.results.folder import list_edited, update_tables
 from aihub_runner.results.reader import Found, find_results
 from aihub_runner.state.lockfile import shard_entries, update_lockfile
@@ -49,7 +49,7 @@ class _Steps:
 
 
 def _write_lockfile(job: Job, state: State, shards: Sequence[Shard]) -> None:
-    counts = documents_by_run(state, shards)
+    counts = state.count_documents()
     closed = [shard for shard in shards if shard.is_closed]
     entries = [entry for shard in closed for entry in shard_entries(shard, job.app, counts)]
     update_lockfile(job.lock_path, entries, state.load_dismissed())

@@ -165,13 +165,6 @@ def tally_documents(state: State, shards: Iterable[Shard], scan: Scan, goal: Goa
     return Tally(documents, gone, errors, tuple(sorted(missing)), tuple(sorted(empty)), tuple(sorted(unknown)))
 
 
-def documents_by_run(state: State, shards: Iterable[Shard]) -> dict[int, int]:
-    """Return the number of documents of each fetched run, by row id."""
-    runs = [run for shard in shards for run in shard.runs if run.fetched]
-    answers = ((run.id, state.load_answers(run.id, min(run.fetched)).values()) for run in runs)
-    return {run: sum(answer.documents for answer in of_run) for run, of_run in answers}
-
-
 def read_documents(path: Path, *, as_written: bool = False) -> Iterator[dict[str, Any]]:
     """Read a `documents.jsonl`, a dictionary per document. `as_written` keeps the text of numbers."""
     with TextIOWrapper(open_regular(path), encoding="utf-8") as lines:

@@ -51,6 +51,11 @@ class Fetches(Database):
         )
         return {row["name"]: Answer(*row) for row in rows}
 
+    def count_documents(self) -> dict[int, int]:
+        """Return the number of documents of each fetched run, by row id: those of its first kind of fetch."""
+        rows = self.read("SELECT run, include, sum(documents) AS documents FROM answers GROUP BY run, include")
+        return {row["run"]: row["documents"] for row in sorted(rows, key=lambda row: row["include"], reverse=True)}
+
     def find_answer(self, run: int, include: str, name: str) -> tuple[Page, int] | None:
         """Find the answer for a file, by its name in the batch (NFC): its page, and its position there.
 
