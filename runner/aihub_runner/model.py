@@ -198,7 +198,8 @@ class Run:
     (Unix seconds of the service's clock, 0 where unknown). `since` is when the wait for its effect started. `refused`
     is the service's refusal; a gateway may have sent it after the run was started. `remote_batch` is the batch in the
     request (0 where unknown). `bound_s` is a time before the run, from a response's body, or 1. `is_gone` says that the
-    service does not have it any more, `is_given_up` that the user decided that it was never started.
+    service does not have it any more, `is_given_up` that the user decided that it was never started, `is_deleted`
+    that we asked the service to delete it.
     """
 
     id: int
@@ -221,6 +222,7 @@ class Run:
     bound_s: int = 1
     is_gone: bool = False
     is_given_up: bool = False
+    is_deleted: bool = False
 
     @property
     def is_final(self) -> bool:
@@ -236,9 +238,10 @@ class Run:
     def has_failed(self) -> bool:
         """Whether it ended without results, or is gone and was never fetched.
 
-        A run that a lock file calls complete has not failed: its results were fetched elsewhere, and are lost here.
+        A complete run that we deleted, or that a lock file calls complete, has not failed: its results were fetched
+        elsewhere or before, and are lost here.
         """
-        if self.is_gone and self.is_imported and self.status == "COMPLETE":
+        if self.status == "COMPLETE" and (self.is_deleted or (self.is_gone and self.is_imported)):
             return False
         return (self.is_final and self.status != "COMPLETE") or (self.is_gone and not self.fetched)
 
@@ -250,7 +253,7 @@ class Run:
     @property
     def rank(self) -> tuple[int, int, int]:
         """The sort key for runs with the same tag: complete, then in progress, then the rest; oldest first."""
-        status = "" if self.is_gone and not self.fetched else self.status
+        status = "" if self.is_gone and not self.fetched and not self.is_deleted else self.status
         return 2 if self.is_given_up else rank_status(status), self.started_ns, self.id
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -137,6 +137,30 @@ class AIHub(Transport):
         path = f"/v2/batches/multipart-upload/sessions/{quote(session_id, safe='')}"
         read = _read_nothing(f"POST {path}")
         self.write("POST", path, json.dumps(action).encode(), read, content_type="application/json")
+
+    # Deletions
+
+    def delete_batch(self, batch_id: int) -> tuple[str | None, ...]:
+        """Request the deletion of a batch with its files, and return the jobs that do it."""
+        path = f"/v2/batches/{batch_id}"
+        read = _reader(schemas.BatchDeletion, f"DELETE {path}")
+        return (self.write("DELETE", path, None, read).job_id,)
+
+    def delete_run(self, run_id: str, parts: Collection[str]) -> tuple[str | None, ...]:
+        """Request the deletion of parts of a run, and return the jobs that do it; None for a part without a job.
+
+        All parts are named in the request, since the service deletes those that are not. It never includes the input.
+        """
+        path = f"/v2/apps/runs/{quote(run_id, safe='')}"
+        flags = {f"delete_{part}": str(part in parts).lower() for part in ("db_data", "output", "logs")}
+        params = {"delete_input": "false", **flags}
+        jobs = self.write("DELETE", path, None, _reader(schemas.RunDeletion, f"DELETE {path}"), params=params)
+        found = {"output": jobs.delete_output_dir_job_id, "logs": jobs.delete_log_dir_job_id}
+        return tuple(found.get(part) for part in sorted(parts) if part in found)
+
+    def get_job(self, job_id: str) -> schemas.JobInfo:
+        """Return the state of a deletion."""
+        return self.get(schemas.JobInfo, f"/v2/jobs/{quote(job_id, safe='')}")
 
     # Runs
 

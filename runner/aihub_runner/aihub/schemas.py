@@ -10,7 +10,16 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, StrictBool, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    RootModel,
+    StrictBool,
+    ValidationError,
+    model_validator,
+)
 
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Secret, rank_status
@@ -57,6 +66,7 @@ def _as_reference(value: object) -> object:
 _Name = Annotated[str, Field(min_length=1, pattern=r"\S")]
 _BatchId = Annotated[int, BeforeValidator(_refuse_flag), Field(gt=0, le=MAX_NUMBER)]
 _Reference = Annotated[int | None, BeforeValidator(_as_reference)]
+_JobId = Annotated[str | None, BeforeValidator(lambda value: value or None)]
 _Number = Annotated[int | None, BeforeValidator(_as_number)]
 
 
@@ -135,6 +145,30 @@ class RunInfo(_Answer):
 
 class RunList(_Answer):
     runs: list[RunInfo]
+
+
+class BatchDeletion(_Answer):
+    job_id: _Name
+
+
+class RunDeletion(_Answer):
+    """The jobs of a deletion; None where there is none."""
+
+    delete_input_dir_job_id: _JobId = None
+    delete_output_dir_job_id: _JobId = None
+    delete_log_dir_job_id: _JobId = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_others(cls, content: object) -> object:
+        if isinstance(content, dict) and not content.keys() & cls.model_fields.keys() and "message" in content:
+            raise ValueError("a message instead of jobs")
+        return content
+
+
+class JobInfo(_Answer):
+    state: _Name
+    message: str | None = None
 
 
 class ResultField(_Answer):

@@ -26,7 +26,7 @@ def deliver(job: Job, state: State, scan: Scan) -> tuple[list[str], list[RunnerE
     found = find_results(state, shards, scan, job.goal, job.results_path)
     notes = _write_results(job, without_damage(found, job.damaged) if job.damaged else found, steps)
     with steps.one():
-        _write_lockfile(job, state, shards)
+        write_lockfile(job, state, shards)
     with steps.one():
         notes += _keep_cache(state, scan)
     return notes, steps.errors
@@ -48,7 +48,8 @@ class _Steps:
             self.errors.append(error)
 
 
-def _write_lockfile(job: Job, state: State, shards: Sequence[Shard]) -> None:
+def write_lockfile(job: Job, state: State, shards: Sequence[Shard]) -> None:
+    """Write the lock file from the recorded facts."""
     counts = state.count_documents()
     closed = [shard for shard in shards if shard.is_closed]
     entries = [entry for shard in closed for entry in shard_entries(shard, job.app, counts)]

@@ -19,6 +19,7 @@ from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Batch, Member, Source
 from aihub_runner.plan.batching import hashed_name, plain_name
+from aihub_runner.plan.deletion import LOGS, OUTPUT, RUN
 from aihub_runner.plan.identity import fingerprint_members, short_identity
 from aihub_runner.state.lockfile import GIVEN_UP, Entry, split_marks
 from aihub_runner.state.store import State
@@ -53,7 +54,7 @@ def inspect_entries(client: AIHub, entries: Sequence[Entry], known: Collection[s
     """
     with ThreadPoolExecutor(THREADS) as pool:
         inspected = list(pool.map(lambda entry: _inspect(client, entry), entries))
-    missing = {found.entry.run_id for found in inspected if found.is_gone}
+    missing = {found.entry.run_id for found in inspected if found.is_gone and not found.entry.is_deleted}
     if not missing:
         return inspected
     others = {entry.run_id for entry in entries if entry.run_id} | set(known)
@@ -84,6 +85,8 @@ def _list_twice(client: AIHub, others: Collection[str], missing: Collection[str]
 
 
 def _inspect(client: AIHub, entry: Entry) -> Inspected:
+    if entry.is_deleted:
+        return Inspected(entry, None, None, is_gone=True)
     files = or_none(lambda: {name: file.size for name, file in client.list_files(entry.batch_id).items()})
     if not entry.run_id:
         why = f"batch {entry.batch_id} does not exist on the service" if files is None else ""
@@ -132,6 +135,8 @@ class Finder:
         entry's `members`, the names in the run's results, or the fingerprint say which files it held.
         """
         entry = found.entry
+        if entry.is_deleted:  # the service has nothing to compare with
+            return self.trust(found)
         if found.files is None and not found.names:
             return self._match_marks(entry)
         files = dict.fromkeys(found.names) if found.files is None else found.files
@@ -151,11 +156,13 @@ class Finder:
         members: list[Member] = []
         for mark in split_marks(found.entry):
             here = {member.path for member in members}
-            source = next((source for source in self._marked(mark) if source.path not in here), None)
+            free = [source for source in self._marked(mark) if source.path not in here]
+            source = min(free, key=lambda source: source.path in self._found, default=None)
             name = plain_name(source.path) if source else mark
             taken = {member.name for member in members}
             name = hashed_name(source.path) if source and name in taken else name
             members.append(source.as_member(name) if source else _stale(name, 0, mark))
+        self._found |= {member.path for member in members}
         return tuple(members)
 
     def _match_marks(self, entry: Entry) -> tuple[Member, ...]:
@@ -258,8 +265,10 @@ def record_imported(state: State, found: Inspected, members: tuple[Member, ...])
         if found.run is not None:
             state.record_run(run, *found.run.facts)
         elif found.is_gone:
-            state.record_run(run, entry.run_id, entry.status, "", (0, 0))
+            state.record_run(run, entry.run_id, entry.last_status, "", (0, 0))
             state.record_run_gone(run)
+        if entry.is_deleted:
+            state.record_deleted(RUN, entry.run_id, OUTPUT | LOGS)
 
 
 def _ensure_shard(state: State, found: Inspected, members: tuple[Member, ...]) -> tuple[int, Batch]:

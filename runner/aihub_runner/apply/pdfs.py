@@ -16,15 +16,16 @@ from pathlib import Path
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import Unreadable
 from aihub_runner.apply.events import PdfsFetched
-from aihub_runner.apply.job import OpenJob
+from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.errors import Interrupted, ResultsError, RunnerError, ServiceError, StateError
 from aihub_runner.files import digest_file, explain_late, make_folder, safe_segment
-from aihub_runner.model import MB
+from aihub_runner.model import MB, Scan
 from aihub_runner.plan.batching import MAX_NAME
 from aihub_runner.results.documents import without_damage
 from aihub_runner.results.kept import KeptFiles
 from aihub_runner.results.reader import Found, find_results
 from aihub_runner.state.outputs import PDF_FOLDER, PDFS
+from aihub_runner.state.store import State
 from aihub_runner.text.shown import count
 
 PART_BYTES = 4 * MB
@@ -39,6 +40,14 @@ def fetch_pdfs(opened: OpenJob) -> tuple[list[str], list[RunnerError]]:
             return _fetch_missing(opened)
     except (ResultsError, StateError) as error:
         return [], [error]
+
+
+def are_fetched(job: Job, state: State, scan: Scan) -> bool:
+    """Whether all PDFs that the job asks for were fetched."""
+    if not job.spec.results.pdf:
+        return True
+    found = find_results(state, state.load_shards(), scan, job.goal, job.results_path)
+    return state.find_made_from(PDFS) == found.identify()
 
 
 def _fetch_missing(opened: OpenJob) -> tuple[list[str], list[RunnerError]]:

@@ -29,6 +29,7 @@ from aihub_runner.apply.matching import (
 )
 from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
 from aihub_runner.model import Member
+from aihub_runner.plan.deletion import LOGS, OUTPUT, RUN
 from aihub_runner.plan.identity import batch_name, fingerprint_of
 from aihub_runner.plan.planner import PAYS, Plan, Work
 from aihub_runner.state.lockfile import GIVEN_UP, load_lockfile
@@ -59,6 +60,7 @@ def in_thread(act: Callable[[], T]) -> T:
 
 def import_paid(opened: OpenJob) -> list[Inspected]:
     """Import what can be verified, free of charge. Return today's other entries, which must not be paid for again."""
+    learn_deleted(opened.job, opened.state)
     entries = entries_to_import(opened.job, opened.state)
     if not entries:
         return []
@@ -67,11 +69,19 @@ def import_paid(opened: OpenJob) -> list[Inspected]:
     return import_entries(opened, in_thread(lambda: inspect_entries(opened.client, entries, known)))
 
 
+def learn_deleted(job: Job, state: State) -> None:
+    """Record that known runs were deleted elsewhere on request, as the lock file says."""
+    known = {run.remote_id for shard in state.load_shards() for run in shard.runs if run.is_final and not run.is_gone}
+    for entry in load_lockfile(job.lock_path):
+        if entry.is_deleted and entry.run_id in known:
+            state.record_deleted(RUN, entry.run_id, OUTPUT | LOGS)
+
+
 def import_entries(opened: OpenJob, inspected: Iterable[Inspected]) -> list[Inspected]:
     """Record the entries that match the local files, and return those of today's run key that do not."""
     left, today, state = [], opened.job.goal.run_key, opened.state
     finder, shards = Finder(opened.scan.sources), dict[tuple[str, int], tuple[Member, ...]]()
-    for found in inspected:
+    for found in sorted(inspected, key=lambda found: found.entry.is_deleted):  # the others know the names
         shard = found.entry.fingerprint, found.entry.batch_id  # several runs of one shard have the same members
         if not shards.get(shard):
             shards[shard] = () if found.why else finder.match(found)
@@ -97,10 +107,10 @@ def unverified_error(job: Job, left: Sequence[Inspected]) -> UnknownOutcome:
 def ask_for_gone(job: Job, state: State, client: AIHub) -> None:
     """Ask again for runs that were gone before their results were fetched: the account may see them now."""
     today = job.goal.run_key
-    gone = [run for shard in state.load_shards() for run in shard.runs if run.is_gone and not run.fetched]
-    for run in gone:
-        if run.run_key == today and run.remote_id:
-            info = in_thread(partial(find_info, client, run.remote_id))
+    runs = [run for shard in state.load_shards() for run in shard.runs if run.run_key == today and run.remote_id]
+    for run in runs:
+        if run.is_gone and not (run.fetched or run.is_deleted):
+            info = in_thread(partial(find_info, client, run.remote_id or ""))
             if info is not None:
                 state.record_run(run.id, *info.facts)
 

@@ -14,6 +14,7 @@ from threading import Event
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.transport import PRESSED
 from aihub_runner.apply.assess import check_asked, describe_job, look_for_damage, plan_job, scan_files
+from aihub_runner.apply.cleanup import clean_up
 from aihub_runner.apply.context import Context, Ground
 from aihub_runner.apply.delivery import deliver
 from aihub_runner.apply.events import AgainResumed, Counts, RateLimited, Reporter, Retry, Stopping, UploadsLowered
@@ -347,8 +348,11 @@ def _each_once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 
 def _finish(opened: OpenJob, earlier_notes: Sequence[str], left: Collection[str]) -> tuple[Report, list[RunnerError]]:
-    """Write results, lock file and cache, fetch PDFs, and return the report and what could not be written."""
+    """Write results, lock file and cache, fetch PDFs, and clean up. Return the report and what failed."""
     job, state, scan = opened.job, opened.state, opened.scan
     notes, errors = deliver(job, state, scan)
     of_pdfs, failed = fetch_pdfs(opened)
-    return describe_job(job, state, scan, [*earlier_notes, *notes, *of_pdfs], left), [*errors, *failed]
+    errors += failed
+    if not errors and not opened.client.stop.is_set():
+        errors = clean_up(opened)
+    return describe_job(job, state, scan, [*earlier_notes, *notes, *of_pdfs], left), errors

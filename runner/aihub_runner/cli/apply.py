@@ -20,6 +20,7 @@ from aihub_runner.cli.options import (
     ALLOW_OUTSIDE,
     FILE,
     LOCK_FILE,
+    LOCK_TIMEOUT,
     PLACES,
     SELECTION,
     VERBOSE,
@@ -28,6 +29,7 @@ from aihub_runner.cli.options import (
     over_specs,
     require_one,
 )
+from aihub_runner.cli.output import ask as ask_yes
 from aihub_runner.cli.output import print_problems, say
 from aihub_runner.cli.progress import open_progress
 from aihub_runner.cli.types import Duration
@@ -65,13 +67,7 @@ if TYPE_CHECKING:
         type=Duration(),
         help="Stop waiting for runs after this time, such as 90s, 10m or 2h.",
     ),
-    option(
-        "--lock-timeout",
-        "lock_timeout_s",
-        type=Duration(),
-        default=0.0,
-        help="Wait up to this time for another apply to end.",
-    ),
+    LOCK_TIMEOUT,
     option("--max-runs", type=click.IntRange(min=0), metavar="N", help="Refuse to start more than N runs."),
     option("--json-into", "events", type=FILE, help="Write each event to this file as it happens, as lines of JSON."),
     option("--junit", type=FILE, help="Also write what came of it to this file, as JUnit XML for CI."),
@@ -146,7 +142,7 @@ def _apply(job: Job, file: EventFile | None, *, ask: bool, verbose: bool) -> Rep
         found = Preview(job.shown, job.app_and_version, job.place, job.goal.target, planned, scan.files, scan.skipped)
         found = replace(found, pages=count_plan(job, scan, planned))
         say(render_plan(found, verbose=verbose), err=True)
-        agreed = _ask(found.ask())
+        agreed = ask_yes(found.ask())
         progress.resume()
         return agreed
 
@@ -155,18 +151,3 @@ def _apply(job: Job, file: EventFile | None, *, ask: bool, verbose: bool) -> Rep
             progress(ContextUnset())
         reporter = Reporter(progress, file) if file else Reporter(progress)
         return apply_job(job, reporter, confirm, interrupt.stop)
-
-
-def _ask(question: str) -> bool:
-    """Ask a yes-or-no question. A closed terminal or the end of input counts as no."""
-    answer = ""
-    try:
-        sys.stderr.write(f"{question} [y/N]: ")
-        sys.stderr.flush()
-        answer = sys.stdin.readline()
-    except (OSError, ValueError):
-        pass
-    finally:  # after Ctrl-C, too
-        if not answer.endswith("\n"):
-            say("", err=True)
-    return answer.strip().lower() in ("y", "yes")

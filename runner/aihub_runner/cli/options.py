@@ -16,6 +16,7 @@ from click import option
 
 from aihub_runner.apply.job import Job, Options, open_job
 from aihub_runner.cli.output import print_error, say, with_output_error
+from aihub_runner.cli.types import Duration
 from aihub_runner.errors import InputError, Interrupted, RunnerError, StateError, worst_code
 from aihub_runner.files import make_folder
 from aihub_runner.model import SPEC_ENDING
@@ -54,6 +55,13 @@ SELECTION = (
     option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N files that are not done."),
 )
 LOCK_FILE = option("--lock-file", type=FILE, help="Path of the lock file, the record for Git.")
+LOCK_TIMEOUT = option(
+    "--lock-timeout",
+    "lock_timeout_s",
+    type=Duration(),
+    default=0.0,
+    help="Wait up to this time for another apply to end.",
+)
 STATE = option("--state", type=click.Path(path_type=Path), help="Path of the state file.")
 PLACES = (
     STATE,

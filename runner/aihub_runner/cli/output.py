@@ -29,6 +29,21 @@ def say(text: str, *, err: bool = False) -> None:
     stream.flush()
 
 
+def ask(question: str) -> bool:
+    """Ask a yes-or-no question. A closed terminal or the end of input counts as no."""
+    answer = ""
+    try:
+        sys.stderr.write(f"{question} [y/N]: ")
+        sys.stderr.flush()
+        answer = sys.stdin.readline()
+    except (OSError, ValueError):
+        pass
+    finally:  # after Ctrl-C, too
+        if not answer.endswith("\n"):
+            say("", err=True)
+    return answer.strip().lower() in ("y", "yes")
+
+
 def print_error(error: RunnerError) -> None:
     """Print what is wrong, and what to do about it."""
     for mistake in error.mistakes:

@@ -132,6 +132,8 @@ PATTERN = string(_check_text, _check_pattern, shortest=1)
 SECONDS = number(most=86_400)
 MEGABYTES = number()
 Include = Literal["confidence", "source", "review", "validation"]
+When = Literal["never", "after-results"]
+WHEN = choice(*get_args(When))
 Format = Literal["jsonl", "csv", "xlsx", "parquet"]
 
 
@@ -217,6 +219,17 @@ class Results:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cleanup:
+    delete_input: When = key(
+        WHEN, "never", "Delete batches from the service, with the documents in them, once their results are on disk."
+    )
+    delete_output: When = key(
+        WHEN, "never", "Delete the results of runs from the service, files and database, once they are on disk."
+    )
+    delete_logs: When = key(WHEN, "never", "Delete the logs of runs from the service, once their results are on disk.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     files_per_batch: int = key(integer(1, 1_000_000), 1000, "Most files in a batch, and in a run.")
     file_size_mb: float = key(MEGABYTES, 50, "Largest file to send, in MB of 1,048,576 bytes.")
@@ -289,6 +302,7 @@ class Spec:
     workspace: str | None = key(TEXT, None, "Workspace for the batches.")
     run: Run = key(table(Run), Run())
     results: Results = key(table(Results), Results())
+    cleanup: Cleanup = key(table(Cleanup), Cleanup())
     limits: Limits = key(table(Limits), Limits())
 
 

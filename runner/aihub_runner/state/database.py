@@ -19,7 +19,7 @@ from pathlib import Path
 from aihub_runner.errors import Shortage, StateError
 from aihub_runner.system.shortage import find_shortage, probe_shortage
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 # Statements that migrate each version to the next. New columns come last, as in schema.sql.
 MIGRATIONS = {
     1: "ALTER TABLE batches ADD COLUMN sent_s REAL; ALTER TABLE fetches ADD COLUMN fetched_s REAL;",
@@ -82,6 +82,7 @@ MIGRATIONS = {
         DROP VIEW facts;
         DROP TABLE meta;
     """,
+    4: "",
 }
 # A schema 3 was in use before the last two of its columns.
 LATE_COLUMNS_OF_3 = """
@@ -100,6 +101,7 @@ ADDED = {
         *("job", "agains", "matched_parts", "pending_entries", "dismissed_runs"),
         *("outputs", "kept_files", "settled", "made_from", "result_warnings", "table_errors"),
     ),
+    4: ("deletions",),
 }
 BUSY_TIMEOUT_S = 10.0
 

@@ -28,6 +28,7 @@ HEADER = "# Not a spec: the record of what was paid, written by `runner apply`. 
 FORMAT = 1
 MAX_NUMBER = 2**63 - 1  # what a column of the state holds
 MAX_ATTEMPT = 10**9 - 1  # what a tag holds
+DELETED = "DELETED"  # what the status of a run begins with whose results were deleted on request
 GIVEN_UP = "RESUBMITTED"  # the status of an entry without a run, by the user's decision
 
 
@@ -53,6 +54,16 @@ class Entry:
     def tag(self) -> str:
         """The tag of the run."""
         return run_tag(self.fingerprint, self.run_key, self.attempt)
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the results of the run were deleted on request."""
+        return self.status.partition(" ")[0] == DELETED
+
+    @property
+    def last_status(self) -> str:
+        """The last status of a run, whether it was deleted or not."""
+        return (self.status.partition(" ")[2] or "COMPLETE") if self.is_deleted else self.status
 
     @property
     def identity(self) -> tuple[str, str, int, int]:
@@ -97,6 +108,8 @@ def shard_entries(shard: Shard, app: str, documents: dict[int, int]) -> list[Ent
 
 def _status(run: Run) -> str:
     """Return the status of a run: the service's last word, or why there is none."""
+    if run.is_gone and run.is_deleted:
+        return DELETED if run.status == "COMPLETE" else f"{DELETED} {run.status}"
     if run.is_gone and run.status != "COMPLETE":
         return "GONE"
     if run.is_given_up:
@@ -173,14 +186,14 @@ def update_lockfile(path: Path, entries: Sequence[Entry], dismissed: Collection[
     again. A complete run stays, even if another run with its tag is known here.
     """
     runs = {entry.run_id for entry in entries if entry.run_id}
-    complete = {entry.identity for entry in entries if entry.status == "COMPLETE"}
+    complete = {entry.identity for entry in entries if entry.last_status == "COMPLETE"}
     ours = {entry.identity for entry in entries}
     kept = [
         entry
         for entry in load_lockfile(path)
         if entry.run_id not in runs
         and (entry.run_id or entry.tag) not in dismissed
-        and (entry.identity not in ours or (entry.status == "COMPLETE" and entry.identity not in complete))
+        and (entry.identity not in ours or (entry.last_status == "COMPLETE" and entry.identity not in complete))
     ]
     merged = [*kept, *entries]
     text = render_lockfile(merged)

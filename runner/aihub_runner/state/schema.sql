@@ -221,6 +221,17 @@ CREATE TABLE runs (
     UNIQUE (shard, run_key, attempt, twin)
 );
 
+-- A row is an intent to delete parts of a batch or a run on the service, by its id there; jobs are the answer. A batch has
+-- one part, input; a run has output, db_data and logs. done says that all of them are deleted.
+CREATE TABLE deletions (
+    kind      TEXT NOT NULL,
+    remote_id TEXT NOT NULL,
+    parts     TEXT NOT NULL,
+    jobs      TEXT NOT NULL DEFAULT '',
+    done      INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (kind, remote_id)
+) WITHOUT ROWID;
+
 -- A complete fetch of a run's results with one set of includes.
 CREATE TABLE fetches (
     run       INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,

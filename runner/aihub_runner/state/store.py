@@ -18,19 +18,21 @@ from aihub_runner.model import Batch, CachedDigest, Member, Run, Shard, Stat
 from aihub_runner.plan.identity import VERSION as FINGERPRINT_VERSION
 from aihub_runner.plan.planner import Move
 from aihub_runner.state.database import fits_column
-from aihub_runner.state.facts import JobFacts
+from aihub_runner.state.deletions import Deletions
 from aihub_runner.state.fetches import Fetches
 from aihub_runner.state.outputs import Outputs
 from aihub_runner.system.moment import Moment
 from aihub_runner.system.moment import now as moment_now
 
 # Columns of a run that do not map to its fields one to one.
-_NOT_PLAIN = frozenset({"lost_s", "since_boot", "since_mono", "gone", "given_up", "twin"})
+_NOT_PLAIN = frozenset({"lost_s", "since_boot", "since_mono", "gone", "given_up", "twin", "is_deleted"})
+
+_IS_DELETED = "EXISTS (SELECT 1 FROM deletions WHERE kind = 'run' AND remote_id = runs.remote_id) AS is_deleted"
 
 Uploads = tuple[dict[str, str], dict[str, int]]  # digest, and time if listed, by name in the batch
 
 
-class State(JobFacts, Outputs, Fetches):
+class State(Deletions, Outputs, Fetches):
     """The state of one spec, for one thread. With `write=False` nothing is created or changed."""
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
@@ -96,7 +98,7 @@ class State(JobFacts, Outputs, Fetches):
     def _load_shards(self, shard_id: int | None) -> list[Shard]:
         where, values = ("", ()) if shard_id is None else ("WHERE shard = ?", (shard_id,))
         batches = _by_shard(self.read(f"SELECT * FROM batches {where}", *values))
-        runs = _by_shard(self.read(f"SELECT * FROM runs {where} ORDER BY id", *values))
+        runs = _by_shard(self.read(f"SELECT *, {_IS_DELETED} FROM runs {where} ORDER BY id", *values))
         where = where.replace("shard", "id")
         return [
             Shard(
@@ -165,6 +167,7 @@ class State(JobFacts, Outputs, Fetches):
             since=since,
             is_gone=bool(row["gone"]),
             is_given_up=bool(row["given_up"]),
+            is_deleted=bool(row["is_deleted"]),
         )
 
     def record_shard(self, members: Iterable[Member], fingerprint: str = "") -> int:
@@ -325,7 +328,8 @@ class State(JobFacts, Outputs, Fetches):
     def has_gone(self, run_key: str) -> bool:
         """Whether a run of a run key was gone before its results were fetched."""
         never = "id NOT IN (SELECT run FROM fetches)"
-        return bool(self.read(f"SELECT 1 FROM runs WHERE run_key = ? AND gone AND {never} LIMIT 1", run_key))
+        where = f"run_key = ? AND gone AND {never} AND NOT is_deleted"
+        return bool(self.read(f"SELECT {_IS_DELETED} FROM runs WHERE {where} LIMIT 1", run_key))
 
     def known_batches(self) -> frozenset[int]:
         """Return the service's ids of all batches ever recorded."""
@@ -344,8 +348,9 @@ class State(JobFacts, Outputs, Fetches):
     def list_visible(self, target: str, limit: int) -> list[Run]:
         """Return the newest runs of a target that any list of its runs should contain, at most `limit`."""
         rows = self.read(
-            "SELECT runs.* FROM runs JOIN batches ON batches.id = runs.batch WHERE target = ? "
-            "AND runs.remote_id <> '' AND NOT runs.gone ORDER BY started_ns DESC, runs.id DESC LIMIT ?",
+            f"SELECT runs.*, {_IS_DELETED} FROM runs JOIN batches ON batches.id = runs.batch WHERE target = ? "
+            "AND runs.remote_id <> '' AND NOT runs.gone AND NOT is_deleted "
+            "ORDER BY started_ns DESC, runs.id DESC LIMIT ?",
             *(target, limit),
         )
         return [self._run(row) for row in rows]

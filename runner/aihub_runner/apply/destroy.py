@@ -1,0 +1,69 @@
+"""Delete on the service, on request, all that was made for a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from threading import Event
+
+from aihub_runner.aihub.client import AIHub
+from aihub_runner.apply.assess import look_for_damage, scan_files
+from aihub_runner.apply.begin import hold_state
+from aihub_runner.apply.cleanup import delete_items, with_facts
+from aihub_runner.apply.events import Reporter
+from aihub_runner.apply.job import Job, OpenJob
+from aihub_runner.apply.matching import Inspected
+from aihub_runner.apply.pdfs import are_fetched
+from aihub_runner.apply.places import check_lock_target
+from aihub_runner.apply.recovery import import_paid
+from aihub_runner.apply.run import take_over
+from aihub_runner.errors import InputError
+from aihub_runner.plan.deletion import Item, Wish, plan_destroy
+from aihub_runner.state.lockfile import try_lockfile
+
+AskDestroy = Callable[["Found"], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is to be deleted, or was, and what is left. `unverified` are runs of the lock file only."""
+
+    items: Sequence[Item] = ()
+    left: Sequence[Item] = ()
+    unverified: Sequence[Inspected] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is left."""
+        return not self.left and not self.unverified
+
+
+def destroy(job: Job, wish: Wish, reporter: Reporter, confirm: AskDestroy, stop: Event) -> Found:
+    """Delete the batches and runs of a job on the service, and return what was deleted and what is left.
+
+    You can repeat this at any time, however an earlier one ended. `confirm` receives everything before anything is
+    deleted. Raises RunnerError where the work cannot start.
+    """
+    if not job.state_path.exists() and not job.lock_path.exists():
+        return Found()
+    check_lock_target(job)
+    with hold_state(job, stop) as state, closing(AIHub(job.connection, stop)) as client:
+        take_over(job, state)
+        job = look_for_damage(job, state)
+        scan = scan_files(job, state, reporter, stop, may_be_empty=True)
+        unverified = import_paid(OpenJob(job, state, client, scan, reporter))
+        shards = state.load_shards()
+        wish = with_facts(wish, job, state)
+        if not are_fetched(job, state, scan):  # deleting the results would lose the PDFs
+            rows = frozenset(run.id for shard in shards for run in shard.runs)
+            wish = replace(wish, goal=replace(wish.goal, damaged=rows))
+        planned = plan_destroy(shards, wish)
+        found = Found([item for item in planned if not item.left], [item for item in planned if item.left], unverified)
+        if not found.items:
+            return found
+        try_lockfile(job.lock_path)
+        if not confirm(found):
+            raise InputError(f"{job.shown}: destroy cancelled, nothing was deleted")
+        deleter = delete_items(job, state, client, found.items)
+    return replace(found, items=deleter.done, left=[*found.left, *deleter.left])

@@ -1,0 +1,182 @@
+"""Deletions on the service: check that a batch or a run is ours, delete it, and wait until that is confirmed."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from aihub_runner.aihub.client import AIHub, or_none
+from aihub_runner.apply.job import Job
+from aihub_runner.apply.recovery import in_thread
+from aihub_runner.errors import ServiceError
+from aihub_runner.model import FINAL_STATUSES
+from aihub_runner.plan.deletion import BATCH, Item
+from aihub_runner.state.store import State
+from aihub_runner.text.escape import clean_text
+
+JOB_WAIT_S = 600.0  # longest wait for a job of the service
+LOOK_EVERY_S = 1.0
+GONE = "returned 404"
+UNSEEN = f"{GONE}, and nothing else of this job is listed, so the account may not see it"
+
+
+class Deleter:
+    """Deletes items one after another, then waits for all of them. `done` and `left` are the outcome."""
+
+    def __init__(self, job: Job, state: State, client: AIHub) -> None:
+        self._job, self._state, self._client = job, state, client
+        self._runs_on: dict[str, set[str]] = {}
+        self._has_seen = False
+        self.done: list[Item] = []
+        self.left: list[Item] = []
+
+    def delete(self, items: Sequence[Item]) -> None:
+        """Delete items, as far as they are ours. Raises ServiceError where the account is refused."""
+        if not items:
+            return
+        self._survey()
+        gone: list[Item] = []
+        asked = [(item, jobs) for item in items if (jobs := self._ask(item, gone)) is not None]
+        for item, jobs in asked:
+            self._finish(item, jobs)
+        for item in gone:
+            if self._has_seen or item.was_gone:
+                self._finish(item, ())
+            else:
+                self._leave(item, UNSEEN)
+
+    def _survey(self) -> None:
+        """List all runs: one that is not recorded here may need a batch."""
+        listed = in_thread(lambda: self._client.list_runs(1))
+        known = self._state.known_runs()
+        self._has_seen = any(run.id in known for run in listed)
+        for run in listed:
+            if run.id not in known:
+                self._runs_on.setdefault(str(run.batch_id), set()).add(run.id)
+
+    def _leave(self, item: Item, why: str) -> None:
+        self.left.append(replace(item, left=why))
+
+    def _ask(self, item: Item, gone: list[Item]) -> tuple[str, ...] | None:
+        """Ask for a deletion and return its jobs, None where it was not asked for. The intent is recorded before."""
+        begun = self._state.load_deletions().get(item.key)
+        if begun and not begun.is_done and begun.jobs and item.parts <= begun.parts:
+            return begun.jobs
+        try:
+            why = in_thread(lambda: self._check(item))
+            if why == GONE and not begun:
+                gone.append(item)
+                return None
+            if why not in ("", GONE):
+                self._leave(item, why)
+                return None
+            self._has_seen = self._has_seen or not why
+            parts = item.parts | (begun.parts if begun else frozenset())
+            self._state.record_deletion(*item.key, parts)
+            jobs = None if why else in_thread(lambda: or_none(lambda: request_deletion(self._client, item)))
+        except ServiceError as error:
+            if error.status == 401:
+                raise
+            self._leave(item, error.message)
+            return None
+        known = tuple(filter(None, jobs or ()))
+        if not jobs or len(known) < len(jobs):
+            return ()
+        self._state.record_deletion_jobs(*item.key, known)
+        return known
+
+    def _check(self, item: Item) -> str:
+        """Return why an item must not be deleted, `GONE` for a 404, else nothing."""
+        if item.kind == BATCH:
+            if others := self._runs_on.get(item.remote_id):
+                return f"run {min(others)} on it is not recorded here"
+            return check_batch(self._client, item, self._job.spec.name)
+        return check_run(self._client, item)
+
+    def _finish(self, item: Item, jobs: tuple[str, ...]) -> None:
+        """Wait until a deletion is confirmed, and record it. After a job that failed, the next time asks again."""
+        limits = self._job.spec.limits
+        pauses_s = limits.poll_min_s, limits.poll_max_s
+        try:
+            why = in_thread(lambda: wait_for_jobs(self._client, jobs, pauses_s)) if jobs else GONE
+            if why == GONE:
+                place = self._job.target.workspace
+                why = in_thread(lambda: wait_until_gone(self._client, item, place, limits.settle_s))
+            elif why:
+                self._state.record_deletion_jobs(*item.key, ())
+        except ServiceError as error:
+            if error.status == 401:
+                raise
+            why = error.message
+        if why:
+            self._leave(item, f"not confirmed, {why}")
+            return
+        self._state.record_deleted(*item.key, item.parts)
+        self.done.append(item)
+
+
+def check_batch(client: AIHub, item: Item, spec_name: str) -> str:
+    """Return why a batch must not be deleted: its name on the service must be the recorded one, or one of the spec."""
+    info = or_none(lambda: client.get_batch(int(item.remote_id)))
+    if info is None:
+        return GONE
+    is_ours = info.name == item.name or (
+        not item.name and re.fullmatch(re.escape(spec_name) + "-[0-9a-f]{64}", info.name)
+    )
+    return "" if is_ours else f"is named {clean_text(info.name)}, which is not a name of this job"
+
+
+def check_run(client: AIHub, item: Item) -> str:
+    """Return why a run must not be deleted: it must carry our tag, and have ended."""
+    info = or_none(lambda: client.get_run(item.remote_id))
+    if info is None:
+        return GONE
+    if item.name not in (info.tags or ()):
+        return "does not carry the tag of this job"
+    return "" if info.status in FINAL_STATUSES else f"is {clean_text(info.status)}"
+
+
+def request_deletion(client: AIHub, item: Item) -> tuple[str | None, ...]:
+    """Ask for the deletion of an item, and return its jobs."""
+    if item.kind == BATCH:
+        return client.delete_batch(int(item.remote_id))
+    return client.delete_run(item.remote_id, item.parts)
+
+
+def wait_for_jobs(client: AIHub, jobs: Iterable[str], pauses_s: tuple[float, float]) -> str:
+    """Wait until jobs have ended. Return why one has not done its work, `GONE` where the service forgot one."""
+    return next(filter(None, (_wait_for_job(client, job, pauses_s) for job in jobs)), "")
+
+
+def _wait_for_job(client: AIHub, job_id: str, pauses_s: tuple[float, float]) -> str:
+    until_s, pause_s = time.monotonic() + JOB_WAIT_S, pauses_s[0]
+    while True:
+        job = or_none(lambda: client.get_job(job_id))
+        if job is None:
+            return GONE
+        if job.state == "COMPLETE":
+            return ""
+        if job.state in FINAL_STATUSES or time.monotonic() >= until_s:
+            return f"its job {job_id} is {clean_text(job.state)}, {clean_text(job.message or 'no message')}"
+        client.pause(pause_s)
+        pause_s = min(2 * pause_s, pauses_s[1])
+
+
+def wait_until_gone(client: AIHub, item: Item, workspace: str, settle_s: float) -> str:
+    """Look until the service neither returns nor lists an item; return why it is not confirmed."""
+    until_s = time.monotonic() + settle_s
+    while not _is_gone(client, item, workspace):
+        if time.monotonic() >= until_s:
+            return "the service gave no job for it, and still has it"
+        client.pause(LOOK_EVERY_S)
+    return ""
+
+
+def _is_gone(client: AIHub, item: Item, workspace: str) -> bool:
+    if item.kind == BATCH:
+        found = or_none(lambda: client.get_batch(int(item.remote_id)))
+        return found is None and int(item.remote_id) not in {batch.id for batch in client.list_batches(workspace)}
+    found_run = or_none(lambda: client.get_run(item.remote_id))
+    return found_run is None and item.remote_id not in {run.id for run in client.list_runs(1)}
