@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from typing import Any
 
 import httpx
@@ -18,6 +18,7 @@ from aihub_runner.apply.tasks.run import PollRun, StartRun
 from aihub_runner.apply.tasks.upload import SendFile
 from aihub_runner.errors import Shortage
 from aihub_runner.model import Member
+from support.scripted import AtOnce, Clock
 
 CREATE = CreateBatch(1, 1, "job-1", "")
 START = StartRun(1, 1, "", {"batch_id": 7})
@@ -80,31 +81,6 @@ def test_step_is_not_begun_once_apply_stops(hub: AIHub, router: respx.MockRouter
     hub.stop.set()
     assert type(do_step(hub, step)) is Stopped
     assert not router.calls
-
-
-class AtOnce(Executor):
-    """Answers steps without doing them, in the thread that submits."""
-
-    def __init__(self, answer: Callable[[Step], Outcome]) -> None:
-        self.answer = answer
-        self.steps: list[Step] = []
-
-    def submit(self, _do: Any, _client: Any, step: Step, /) -> Future[Outcome]:  # type: ignore[override]
-        """Answer a step."""
-        self.steps.append(step)
-        done: Future[Outcome] = Future()
-        done.set_result(self.answer(step))
-        return done
-
-
-class Clock:
-    """A clock that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def engine_of(hub: AIHub, answer: Callable[[Step], Outcome], clock: Clock, uploads: int = 4) -> tuple[Engine, AtOnce]:

@@ -1,0 +1,3 @@
+"""Fixtures of scripted applies."""
+
+from support.scripted import outside as outside

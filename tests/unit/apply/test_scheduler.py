@@ -1,0 +1,467 @@
+"""Which steps follow which, in one apply and in the next. Only the answers of the service are made up.
+
+In every case, `Trial` checks that the intent of a request that creates something is in the file when it is sent, and
+that nothing is requested twice under one name or tag unless it was confirmed absent in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aihub_runner.aihub.client import AIHub
+from aihub_runner.apply.context import Ground
+from aihub_runner.apply.steps import Declined, Failed, Gone, Lost, NotThere, Outcome, Step, Stopped, Unsure
+from aihub_runner.apply.tasks.batch import (
+    BatchCreated,
+    CheckBatch,
+    CreateBatch,
+    FindBatch,
+    Foreign,
+    Verified,
+    VerifyBatch,
+)
+from aihub_runner.apply.tasks.clones import AwaitTwin, Checked
+from aihub_runner.apply.tasks.fetch import FetchResults
+from aihub_runner.apply.tasks.run import FindRun, PollRun, StartRun
+from aihub_runner.apply.tasks.upload import SendFile, Sent, Unsendable
+from aihub_runner.errors import ServiceError, Shortage, StateError
+from support.scripted import Answer, Clock, Script, Trial, member, seen
+
+A, B = member("a"), member("b")
+ERROR = ServiceError("no answer")
+LOST, FAILED = Lost(0.0, ERROR), Failed(ERROR)
+SENT = ["verify", "send", "send", "check"]
+READY = ["create", *SENT]
+DONE = ["START", "fetch"]
+
+
+def refused(status: int, wait_s: float | None = None) -> Declined:
+    return Declined(ServiceError("refused", status=status, retry_after_s=wait_s))
+
+
+@pytest.fixture
+def begin(hub: AIHub, outside: None, tmp_path: Path) -> Callable[..., Trial]:
+    def begin(script: Script, spec: str = "", **given: object) -> Trial:
+        return Trial(hub, tmp_path, script, spec, **given)
+
+    return begin
+
+
+@pytest.mark.parametrize(
+    ("script", "steps", "after"),
+    [
+        pytest.param({}, [*READY, *DONE], [], id="all goes well"),
+        pytest.param({CreateBatch: [LOST]}, ["create", "find batch", *READY, *DONE], [], id="a lost batch is absent"),
+        pytest.param(
+            {CreateBatch: [LOST], FindBatch: [BatchCreated(7)]},
+            ["create", "find batch", *SENT, "await", "check", *DONE],
+            [],
+            id="a lost batch is found, and may be a clone's",
+        ),
+        pytest.param(
+            {CreateBatch: [LOST, LOST]},
+            ["create", "find batch", "create", "find batch"],
+            ["find batch", *READY, *DONE],
+            id="two lost batches are absent",
+        ),
+        pytest.param(
+            {CreateBatch: [LOST], FindBatch: [Unsure("cut")]},
+            ["create", "find batch"],
+            ["find batch", *READY, *DONE],
+            id="a lost batch is in doubt",
+        ),
+        pytest.param({CreateBatch: [FAILED]}, ["create"], [*READY, *DONE], id="the batch was never requested"),
+        pytest.param(
+            {CreateBatch: [refused(400)]}, ["create"], ["find batch", *READY, *DONE], id="the batch is refused"
+        ),
+        pytest.param(
+            {CreateBatch: [refused(429)]},
+            ["create", "find batch", *READY, *DONE],
+            [],
+            id="the batch is refused for now",
+        ),
+        pytest.param(
+            {VerifyBatch: [Foreign("named otherwise")]},
+            ["create", "verify", "find batch", *READY, *DONE],
+            [],
+            id="the batch is another's",
+        ),
+        pytest.param({VerifyBatch: [Gone()]}, ["create", "verify", *READY, *DONE], [], id="the batch is gone at once"),
+        pytest.param(
+            {SendFile: [Gone()]},
+            ["create", "verify", "send", "send", *READY, *DONE],
+            [],
+            id="the batch is gone while files are sent",
+        ),
+        pytest.param({CheckBatch: [Gone()]}, [*READY, *READY, *DONE], [], id="the batch is gone before the run"),
+        pytest.param({CheckBatch: [Checked(("a",))]}, [*READY, "send", "check", *DONE], [], id="a file is not listed"),
+        pytest.param(
+            {CheckBatch: [Checked(("a",))] * 3},
+            [*READY, "send", "check", "send", "check"],
+            ["send", "check", *DONE],
+            id="a file is never listed",
+        ),
+        pytest.param({CheckBatch: [FAILED]}, READY, ["check", *DONE], id="the batch holds what it must not"),
+        pytest.param({SendFile: [Unsendable("empty", "")]}, [*READY, *DONE], [], id="one file is skipped"),
+        pytest.param({SendFile: [Unsendable("empty", "")] * 2}, READY[:-1], [], id="all files are skipped"),
+        pytest.param({SendFile: [Sent("sha256:new", 2)]}, [*READY, *DONE], [], id="a file changed while it was sent"),
+        pytest.param({SendFile: [FAILED]}, READY[:-1], ["send", "check", *DONE], id="a file cannot be sent"),
+        pytest.param({StartRun: [LOST]}, [*READY, "START", "find run", "check", *DONE], [], id="a lost run is absent"),
+        pytest.param(
+            {StartRun: [LOST], CheckBatch: [Checked(()), Checked(("a",))]},
+            [*READY, "START", "find run", "check", "send", "check", *DONE],
+            [],
+            id="a lost run is absent, and its batch has changed",
+        ),
+        pytest.param(
+            {StartRun: [LOST], FindRun: [seen("r")]},
+            [*READY, "START", "find run", "fetch"],
+            [],
+            id="a lost run is found",
+        ),
+        pytest.param(
+            {StartRun: [LOST], FindRun: [Unsure("hidden")]},
+            [*READY, "START", "find run"],
+            ["find run", "check", *DONE],
+            id="a lost run is in doubt",
+        ),
+        pytest.param(
+            {StartRun: [LOST], FindRun: [FAILED]},
+            [*READY, "START", "find run"],
+            ["find run", "check", *DONE],
+            id="a lost run cannot be looked for",
+        ),
+        pytest.param(
+            {StartRun: [LOST] * 4},
+            [*READY, *["START", "find run", "check"] * 3, "START"],
+            ["find run", "check", *DONE],
+            id="runs are lost again and again",
+        ),
+        pytest.param({StartRun: [FAILED]}, [*READY, "START"], ["check", *DONE], id="the run was never requested"),
+        *[
+            pytest.param(
+                {StartRun: [refused(status)]},
+                [*READY, "START"],
+                ["find run", "check", *DONE],
+                id=f"the run is refused by {status}",
+            )
+            for status in (400, 403, 409)
+        ],
+        pytest.param(
+            {StartRun: [refused(429, 30)]},
+            [*READY, "START", "find run", "check", *DONE],
+            [],
+            id="the run is refused for now",
+        ),
+        pytest.param(
+            {StartRun: [refused(404), refused(404), refused(404)]},
+            [*READY, *["START", "find run", "check"] * 2, "START"],
+            ["find run", "check", *DONE],
+            id="the new batch does not exist for the run, or the app",
+        ),
+        pytest.param(
+            {StartRun: [refused(429)], FindRun: [seen("r")]},
+            [*READY, "START", "find run", "fetch"],
+            [],
+            id="a refused run was delivered all the same",
+        ),
+        pytest.param({StartRun: [seen("r", "NEW")]}, [*READY, "START", "poll", "fetch"], [], id="an unknown status"),
+        pytest.param(
+            {StartRun: [seen("r", "STOPPED_AT_CHECKPOINT")], PollRun: [seen("r", "STOPPED_AT_CHECKPOINT")] * 2},
+            [*READY, "START", "poll"],
+            ["poll"],
+            id="a person must review",
+        ),
+        pytest.param({StartRun: [seen("r", "FAILED")]}, [*READY, "START"], [], id="the run fails"),
+        pytest.param(
+            {StartRun: [seen("r", "RUNNING")], PollRun: [FAILED]},
+            [*READY, "START", "poll"],
+            ["poll", "fetch"],
+            id="the run cannot be asked for",
+        ),
+        pytest.param(
+            {StartRun: [seen("r", "RUNNING")], PollRun: [Gone()]}, [*READY, "START", "poll"], [], id="the run is gone"
+        ),
+        pytest.param({FetchResults: [Gone()]}, [*READY, *DONE], [], id="the run is gone before its results"),
+        pytest.param({FetchResults: [FAILED]}, [*READY, *DONE], ["fetch"], id="results cannot be fetched"),
+    ],
+)
+def test_next_step_follows_from_what_is_recorded(
+    begin: Callable[..., Trial], script: Script, steps: list[str], after: list[str]
+) -> None:
+    """The next apply goes on as if the process had died."""
+    trial = begin(script)
+    trial.add(A, B)
+    trial.apply()
+    assert trial.steps == steps
+    trial.asked.steps.clear()
+    trial.apply()
+    assert trial.steps == after
+
+
+def test_shard_whose_upload_is_repeated_later_waits_for_it(begin: Callable[..., Trial]) -> None:
+    short = Failed(Shortage("too many open files", transient=True))
+    trial = begin({SendFile: [Sent(A.digest, 1), short]})
+    trial.clock = Clock(tick_s=0.3)  # less than the pause before another attempt
+    trial.add(A, B)
+    trial.apply()
+    assert trial.steps == ["create", "verify", "send", *SENT[1:], *DONE]
+
+
+@pytest.mark.parametrize(
+    ("taken", "steps"),
+    [
+        pytest.param({CreateBatch: BatchCreated(7)}, ["create", "find batch", *READY, *DONE], id="a new batch"),
+        pytest.param(
+            {CreateBatch: LOST, FindBatch: BatchCreated(7)},
+            ["create", "find batch", "find batch", *READY, *DONE],
+            id="a found batch",
+        ),
+        pytest.param({StartRun: seen("other")}, [*READY, "START", "find run", "check", *DONE], id="a new run"),
+        pytest.param(
+            {StartRun: LOST, FindRun: seen("other")},
+            [*READY, "START", "find run", "find run", "check", *DONE],
+            id="a found run",
+        ),
+    ],
+)
+def test_id_that_is_recorded_for_another_shard_is_not_taken(
+    begin: Callable[..., Trial], taken: dict[type[Step], Outcome], steps: list[str]
+) -> None:
+    trial = begin({step: [outcome] for step, outcome in taken.items()})
+    other = trial.state.record_shard([B], "f" * 64)
+    row = trial.state.record_imported_batch(other, trial.job.goal.target, 7)
+    batch = next(batch for batch in trial.state.load_shards(other)[0].batches if batch.id == row)
+    run = trial.state.record_imported_run(other, batch, ("another key", 1, "tag"), "other")
+    trial.state.record_run(run, "other", "COMPLETE", "", (1, 2))
+    trial.apply(only=trial.add(A, member("c")))
+    assert trial.steps == steps
+
+
+def stopping(hub: AIHub, outcome: Outcome) -> Answer:
+    """Return an answer that comes after Ctrl-C."""
+
+    def answer(step: object) -> Outcome:
+        hub.stop.set()
+        return outcome
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome", "steps", "after"),
+    [
+        pytest.param(CreateBatch, Stopped(), ["create"], [*READY, *DONE], id="a batch that was not requested"),
+        pytest.param(CreateBatch, BatchCreated(7), ["create"], [*SENT, *DONE], id="a batch that was created"),
+        pytest.param(CreateBatch, LOST, ["create"], ["find batch", *READY, *DONE], id="a batch that was lost"),
+        pytest.param(StartRun, Stopped(), [*READY, "START"], ["check", *DONE], id="a run that was not requested"),
+        pytest.param(StartRun, seen("r"), [*READY, "START"], ["fetch"], id="a run that was started"),
+        pytest.param(StartRun, LOST, [*READY, "START"], ["find run", "check", *DONE], id="a run that was lost"),
+        pytest.param(FindRun, Stopped(), [*READY, "START", "find run"], ["find run", "check", *DONE], id="a look"),
+        pytest.param(FetchResults, Stopped(), [*READY, *DONE], ["fetch"], id="results"),
+    ],
+)
+def test_nothing_is_requested_after_ctrl_c_and_what_came_is_recorded(
+    hub: AIHub,
+    begin: Callable[..., Trial],
+    kind: type[Step],
+    outcome: Outcome,
+    steps: list[str],
+    after: list[str],
+) -> None:
+    trial = begin({kind: [stopping(hub, outcome)]} | ({StartRun: [LOST]} if kind is FindRun else {}))
+    trial.add(A, B)
+    trial.apply()
+    assert trial.steps == steps
+    hub.stop.clear()
+    trial.asked.steps.clear()
+    trial.apply()
+    assert trial.steps == after
+
+
+@pytest.mark.parametrize("is_refused", [True, False], ids=["the token is refused", "Ctrl-C"])
+def test_run_in_flight_is_not_asked_for_any_more_once_all_is_halted(
+    hub: AIHub, begin: Callable[..., Trial], is_refused: bool
+) -> None:
+    halts = refused(401) if is_refused else stopping(hub, LOST)
+    trial = begin({StartRun: [seen("r", "RUNNING"), halts]}, "[limits]\npoll_min_s = 999\npoll_max_s = 999\n")
+    trial.add(A)
+    trial.add(B)
+    trial.apply()
+    assert trial.steps[-1] == "START"
+
+
+@pytest.mark.parametrize(
+    ("script", "runs", "ends"),
+    [
+        pytest.param({StartRun: [refused(403)]}, 1, [], id="the units are used up"),
+        pytest.param({StartRun: [seen("r", "RUNNING"), refused(403)]}, 2, ["r"], id="used up while one is going"),
+        pytest.param({StartRun: [seen("r", "RUNNING"), refused(401)]}, 2, [], id="the token is refused"),
+        pytest.param({StartRun: [refused(400)]}, 4, ["r1", "r2", "r3"], id="one run is refused"),
+        pytest.param({StartRun: [refused(400)] * 3}, 4, ["r1"], id="three runs are refused"),
+        pytest.param({StartRun: [refused(402)]}, 1, [], id="payment is required"),
+        pytest.param({CheckBatch: [FAILED] * 2}, 2, ["r1", "r2"], id="two shards have trouble"),
+        pytest.param({CheckBatch: [FAILED] * 3}, 0, [], id="three shards have trouble"),
+        pytest.param({CheckBatch: [Failed(Shortage("the disk is full"))]}, 0, [], id="the disk is full"),
+        pytest.param({CheckBatch: [Failed(StateError("cannot be written"))]}, 0, [], id="the state cannot be written"),
+    ],
+)
+def test_trouble_that_concerns_all_stops_what_pays_and_finishes_what_was_paid(
+    begin: Callable[..., Trial], script: Script, runs: int, ends: list[str]
+) -> None:
+    trial = begin(script, "[limits]\nparallel_runs = 2\n")
+    for name in "abcd":
+        trial.add(member(name))
+    trial.apply()
+    assert trial.steps.count("START") == runs
+    found = [run for shard in trial.state.load_shards() for run in shard.runs]
+    assert sorted(run.remote_id or "" for run in found if run.fetched) == ends
+
+
+def test_run_that_waits_for_room_is_started_after_another_check(begin: Callable[..., Trial]) -> None:
+    """The batch may change while its run waits."""
+    trial = begin({StartRun: [seen("r", "RUNNING")]}, "[limits]\nparallel_runs = 1\n")
+    for name in "ab":
+        trial.add(member(name))
+    trial.apply()
+    first = trial.steps.index("START")
+    second = trial.steps.index("START", first + 1)
+    assert "poll" in trial.steps[first:second]
+    assert trial.steps[second - 1] == "check"
+
+
+@pytest.mark.parametrize(
+    ("script", "steps"),
+    [
+        ({StartRun: [seen("r", "RUNNING")]}, [*READY, "START"]),
+        ({StartRun: [seen("r")]}, [*READY, *DONE]),
+    ],
+    ids=["a run is going", "a run has ended"],
+)
+def test_deadline_ends_the_wait_but_not_the_delivery(
+    begin: Callable[..., Trial], script: Script, steps: list[str]
+) -> None:
+    trial = begin(script, wait_timeout_s=0.0)
+    trial.add(A, B)
+    trial.apply()
+    assert trial.steps == steps
+
+
+def test_run_that_finds_no_room_before_the_deadline_is_left_to_the_next_apply(begin: Callable[..., Trial]) -> None:
+    trial = begin({StartRun: [seen("r", "RUNNING")]}, "[limits]\nparallel_runs = 1\n", wait_timeout_s=0.0)
+    for name in "ab":
+        trial.add(member(name))
+    trial.apply()
+    assert trial.steps.count("START") == 1
+
+
+def pay_elsewhere(trial: Trial, status: str) -> None:
+    """Record that another shard has a run of the same files."""
+    goal = trial.job.goal
+    other = trial.state.record_shard([A], "f" * 64)
+    trial.state.record_imported_batch(other, goal.target, 7)
+    [batch] = trial.state.load_shards(other)[0].batches
+    run = trial.state.record_imported_run(other, batch, (goal.run_key, 1, "tag"), "other")
+    trial.state.record_run(run, "other", status, "", (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("circumstance", "is_started", "becomes"),
+    [
+        pytest.param("", True, "COMPLETE", id="nothing else is known"),
+        pytest.param("stale", False, "given up", id="a file has changed since"),
+        pytest.param("held", False, "open", id="a file may be paid for, which is unconfirmed"),
+        pytest.param("COMPLETE", False, "given up", id="a file is paid for elsewhere"),
+        pytest.param("RUNNING", False, "given up", id="a file is being run elsewhere"),
+        pytest.param("FAILED", True, "COMPLETE", id="a file failed elsewhere"),
+        pytest.param("stop", False, "unknown", id="the spec says on_lost = stop"),
+        pytest.param("stop, refused", True, "COMPLETE", id="the spec says so, but the run was refused"),
+    ],
+)
+def test_absent_run_is_started_again_unless_it_is_not_wanted_any_more(
+    begin: Callable[..., Trial], circumstance: str, is_started: bool, becomes: str
+) -> None:
+    first = refused(409) if "refused" in circumstance else LOST
+    trial = begin(
+        {StartRun: [first], FindRun: [FAILED] if first is LOST else []},
+        '[run]\non_lost = "stop"\n' * circumstance.startswith("stop"),
+    )
+    shard = trial.add(A)
+    trial.apply()
+    if circumstance in ("COMPLETE", "RUNNING", "FAILED"):
+        pay_elsewhere(trial, circumstance)
+    if circumstance == "held":
+        trial.ground = Ground(held=frozenset({"in/a"}))
+    trial.asked.steps.clear()
+    trial.apply(only=shard, is_stale=circumstance == "stale")
+    [run] = trial.state.load_shards(shard)[0].runs
+    assert trial.steps == (["find run", "check", *DONE] if is_started else ["find run"])
+    assert becomes == ("given up" if run.is_given_up else (run.unknown and "unknown") or run.status or "open")
+
+
+@pytest.mark.parametrize(
+    ("blind_since_ns", "created_ms", "is_started"),
+    [
+        pytest.param(0, 1_000, True, id="known runs are listed"),
+        pytest.param(10**18, 10**12 + 1_000, False, id="none is listed, the newest ran just before"),
+        pytest.param(10**18, 10**12 + 2 * 86_400_000, True, id="none is listed, the newest is old"),
+    ],
+)
+def test_no_run_is_started_where_the_service_hides_runs(
+    begin: Callable[..., Trial], blind_since_ns: int, created_ms: int, is_started: bool
+) -> None:
+    trial = begin({VerifyBatch: [Verified(created_ms)]})
+    trial.ground = Ground(blind_since_ns=blind_since_ns)
+    trial.add(A, B)
+    trial.apply()
+    assert trial.steps == (READY + DONE if is_started else READY)
+
+
+@pytest.mark.parametrize(
+    ("checked", "twin", "steps"),
+    [
+        pytest.param(Checked((), {}, (5,)), NotThere(), [*READY, "await"], id="an older batch has no run"),
+        pytest.param(Checked((), {}, (5,)), Unsure("cut"), [*READY, "await"], id="the runs cannot be listed"),
+        pytest.param(
+            Checked((), {}, (5,)), seen("twin", batch_id=5), [*READY, "await", "fetch"], id="an older batch has a run"
+        ),
+        pytest.param(
+            Checked((), {}, (), is_claimed=True),
+            NotThere(),
+            [*READY, "claim", "await", "check", *DONE],
+            id="our batch is claimed, and ours is the oldest claim",
+        ),
+        pytest.param(
+            Checked((), {}, (), is_claimed=True),
+            seen("twin", batch_id=101),
+            [*READY, "claim", "await", "fetch"],
+            id="our batch is claimed, and has a run by now",
+        ),
+    ],
+)
+def test_run_is_started_only_where_no_other_clone_may_pay(
+    begin: Callable[..., Trial], checked: Checked, twin: Outcome, steps: list[str]
+) -> None:
+    trial = begin({CheckBatch: [checked], AwaitTwin: [twin]})
+    trial.add(A, B)
+    trial.apply()
+    assert trial.steps == steps
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        pytest.param({"adopt": True}, [*READY, "await", "check", *DONE], id="--adopt takes the batch over"),
+        pytest.param({"again": True}, [*READY, *DONE], id="--again pays on purpose"),
+    ],
+)
+def test_user_decides_about_another_clones_batch_without_a_run(
+    begin: Callable[..., Trial], options: dict[str, bool], steps: list[str]
+) -> None:
+    trial = begin({CheckBatch: [Checked((), {}, (5,))] * 2}, **options)
+    trial.add(A, B)
+    trial.apply()
+    assert trial.steps == steps
