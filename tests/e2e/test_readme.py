@@ -77,7 +77,7 @@ def test_readme_lists_every_command_and_each_works(clone: Path, monkeypatch: pyt
         return done.output
 
     monkeypatch.chdir(clone)
-    listed = re.findall(r"^\| `runner (\w+)( SPEC| FOLDER)?` \|", README, re.MULTILINE)
+    listed = re.findall(r"^\| `runner (\w+)( SPEC| FOLDER| show SPEC)?` \|", README, re.MULTILINE)
     assert sorted(name for name, _ in listed) == sorted(cli.list_commands(None))  # type: ignore[arg-type]
     call("validate", SPEC)
     assert "1 run to pay" in call("plan", SPEC, "--fake")

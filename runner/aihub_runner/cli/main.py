@@ -16,7 +16,7 @@ from aihub_runner.system import interrupt, streams
 from aihub_runner.system.shortage import find_shortage, probe_shortage
 from aihub_runner.version import VERSION
 
-_COMMANDS = "apply check code destroy diff init plan report resolve results schema status validate"
+_COMMANDS = "apply check code destroy diff init plan report resolve results schema state status validate"
 COMMANDS = tuple(_COMMANDS.split())
 
 
