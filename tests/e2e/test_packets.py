@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from support.proxy import Proxy, after
 from support.world import lose
 
 from .conftest import ROOT, Project
@@ -46,15 +47,11 @@ def test_each_folder_is_one_batch_and_one_run(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "reason", "files"),
-    [
-        ("added", "1 new, 2 {}", ["a", "b", "c"]),
-        ("changed", "1 changed, 1 {}", ["a", "b"]),
-        ("removed", "1 {}, 1 gone", "a"),
-    ],
+    ("change", "again", "files"),
+    [("added", 2, ["a", "b", "c"]), ("changed", 1, ["a", "b"]), ("removed", 1, "a")],
 )
 def test_change_of_a_folder_pays_for_all_its_files_again(
-    project: Project, change: str, reason: str, files: Sequence[str]
+    project: Project, change: str, again: int, files: Sequence[str]
 ) -> None:
     apply(project)
     if change == "removed":
@@ -62,9 +59,9 @@ def test_change_of_a_folder_pays_for_all_its_files_again(
     else:
         project.write(f"in/case-1/{'c' if change == 'added' else 'b'}.txt", "other bytes")
     plan = project.run("plan")
-    again = "to pay for again because files in their folder changed"
-    assert f"folder in/case-1: {reason.format(again)};" in plan.out
-    assert "to pay     1 run" in plan.out
+    assert f"~ {again} file" in plan.out
+    assert "to run again because other files in their batch changed or are gone" in plan.out
+    assert "1 run to pay" in plan.out
     assert apply(project) == 3
     assert runs(project)[-1] == [f"{name}.txt" for name in files]
     lines = [line for line in project.documents if line["path"].startswith("in/case-1/") and line["present"]]
@@ -91,6 +88,17 @@ def test_renamed_folder_pays_nothing_and_a_moved_file_pays_for_both_folders(proj
     (project.folder / "in/case-9/b.txt").rename(project.folder / "in/case-2/c.txt")
     assert apply(project) == 4
     assert sorted(runs(project)[2:]) == [["a.txt"], ["a.txt", "b.txt", "c.txt"]]
+
+
+def test_renamed_folders_with_a_file_in_common_pay_nothing(project: Project) -> None:
+    project.write("in/case-2/b.txt", "b of case 1")
+    project.write("in/case-3/b.txt", "b of case 1")
+    apply(project)
+    for old, new in (("3", "6"), ("2", "7"), ("1", "8")):
+        (project.folder / f"in/case-{old}").rename(project.folder / f"in/case-{new}")
+    assert apply(project) == 3
+    cases = {line["path"]: line["run_id"] for line in project.documents if line["present"]}
+    assert all(cases[f"in/case-{number}/a.txt"] == cases[f"in/case-{number}/b.txt"] for number in "78")
 
 
 def test_folder_that_grew_before_its_run_goes_into_another_batch_whole(project: Project) -> None:
@@ -122,7 +130,7 @@ def test_fresh_clone_with_the_lock_file_pays_nothing_and_plans_whole_folders(pro
     assert "nothing to do" in project.run("plan").out
     project.write("in/case-1/c.txt", "new")
     plan = project.run("plan")
-    assert "to send    3 files" in plan.out
+    assert "3 files to upload" in plan.out
     assert apply(project) == 3
     assert runs(project)[-1] == ["a.txt", "b.txt", "c.txt"]
 
@@ -178,3 +186,19 @@ def test_lost_start_of_a_folder_whose_files_were_paid_for_before_is_started_agai
     project.fake.faults.add(operation="runApp", do="reset", when="before")
     assert apply(project) == 2
     assert runs(project)[-1] == ["a.txt", "b.txt", "c.txt"]
+
+
+def test_folder_with_a_file_that_cannot_be_read_while_it_is_sent_waits(project: Project, proxy: Proxy) -> None:
+    shutil.rmtree(project.folder / "in/case-2")
+    late = project.folder / "in/case-1/b.txt"
+
+    def move_away() -> None:
+        late.rename(project.folder / "kept")
+        late.symlink_to(late.name)
+
+    proxy.on("POST", "/v2/batches", after(move_away))
+    assert project.apply().code == 3
+    assert project.fake.runs() == []
+    (project.folder / "kept").rename(late)
+    assert apply(project) == 1
+    assert runs(project) == [["a.txt", "b.txt"]]

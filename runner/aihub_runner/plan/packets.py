@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
 
 from aihub_runner.model import Member, Scan, Shard, SkippedFile, Source
 
@@ -10,6 +11,11 @@ from aihub_runner.model import Member, Scan, Shard, SkippedFile, Source
 def folder_of(path: str) -> str:
     """Return the folder that a file is in; `.` for that of the spec."""
     return path.rpartition("/")[0] or "."
+
+
+def suffix_of(path: str) -> str:
+    """Return the extension of a path, in lower case."""
+    return PurePosixPath(path).suffix.lower()
 
 
 def find_packets(sources: Iterable[Source]) -> dict[str, list[Source]]:
@@ -24,6 +30,30 @@ def whole_packets(shards: Iterable[Shard], sources: Iterable[Source]) -> list[Sh
     """List the shards that hold exactly the files of a folder, as they are now."""
     packets = {frozenset((one.path, one.identity) for one in group) for group in find_packets(sources).values()}
     return [shard for shard in shards if shard.files in packets]
+
+
+def pair_packets(shards: Iterable[Shard], fresh: Iterable[Source], lost: Collection[str]) -> dict[str, str]:
+    """Return the new path of each file in a folder that moved as a whole. `fresh` are new files, `lost` old paths."""
+    gone: dict[object, dict[str, Sequence[Member]]] = {}  # by content, then by folder
+    for shard in shards:
+        if shard.members and all(member.path in lost for member in shard.members):
+            gone.setdefault(_content(shard.members), {})[folder_of(shard.members[0].path)] = shard.members
+    moves: dict[str, str] = {}
+    for _, group in sorted(find_packets(fresh).items()):
+        folders = gone.get(_content(group), {})
+        free = next((folder for folder in sorted(folders) if folders[folder][0].path not in moves), None)
+        if free is not None:
+            pairs = zip(_by_content(folders[free]), _by_content(group), strict=True)
+            moves.update((old.path, new.path) for old, new in pairs)
+    return moves
+
+
+def _content(files: Iterable[Member | Source]) -> tuple[tuple[str, str], ...]:
+    return tuple((one.digest, suffix_of(one.path)) for one in _by_content(files))
+
+
+def _by_content(files: Iterable[Member | Source]) -> list[Member | Source]:
+    return sorted(files, key=lambda one: (one.digest, suffix_of(one.path), one.path))
 
 
 def is_packet(kept: Sequence[Member], shard: Shard, pending: Mapping[str, Source]) -> bool:
@@ -42,15 +72,16 @@ def count_gone(shards: Iterable[Shard], present: Collection[str], members: Seque
 
 def describe_unread(scan: Scan) -> list[str]:
     """Return a note for each folder with a file that cannot be read now: without it, its packet is another."""
-    first = {folder_of(item.path): item.path for item in reversed(scan.skipped) if _is_unread(item)}
+    first = {folder_of(item.path): item.path for item in reversed(scan.skipped) if is_unread(item)}
     return [f"{folder}: not run while {path} cannot be read" for folder, path in sorted(first.items())]
 
 
 def list_waiting(scan: Scan, held: Collection[str]) -> list[str]:
     """List the files whose folder holds one that may have been paid for, or that cannot be read now."""
-    folders = {folder_of(path) for path in held} | {folder_of(one.path) for one in scan.skipped if _is_unread(one)}
+    folders = {folder_of(path) for path in held} | {folder_of(one.path) for one in scan.skipped if is_unread(one)}
     return [source.path for source in scan.sources if folder_of(source.path) in folders]
 
 
-def _is_unread(item: SkippedFile) -> bool:
+def is_unread(item: SkippedFile) -> bool:
+    """Whether a skipped file may be read later, as it is. Until then, its folder waits."""
     return item.reason in ("unreadable", "vanished")

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Any
 
 from aihub_runner.errors import ResultsError
@@ -20,6 +19,8 @@ from aihub_runner.plan.packets import (
     folder_of,
     is_packet,
     list_waiting,
+    pair_packets,
+    suffix_of,
     whole_packets,
 )
 from aihub_runner.text.shown import count
@@ -168,8 +169,11 @@ def next_before_run(shard: Shard, target: str, *, checked: bool) -> Action:
     return Action.START_RUN if checked else Action.CHECK
 
 
-def find_moves(shards: Sequence[Shard], scan: Scan) -> list[Move]:
-    """Pair recorded paths that vanished with new paths of the same bytes and extension, both sorted."""
+def find_moves(shards: Sequence[Shard], scan: Scan, *, by_folder: bool = False) -> list[Move]:
+    """Pair recorded paths that vanished with new paths of the same bytes and extension, both sorted.
+
+    With `by_folder`, folders that moved as a whole come first: a file with twins must stay in its case.
+    """
     present = {source.path for source in scan.sources} | {item.path for item in scan.skipped}
     lost = {
         (member.path, member.digest)
@@ -181,16 +185,18 @@ def find_moves(shards: Sequence[Shard], scan: Scan) -> list[Move]:
         return []
     gone: dict[tuple[str, str], list[str]] = {}
     for path, digest in sorted(lost):
-        gone.setdefault((digest, PurePosixPath(path).suffix.lower()), []).append(path)
+        gone.setdefault((digest, suffix_of(path)), []).append(path)
     known = {member.path for shard in shards for member in shard.members}
-    moves: dict[str, Move] = {}
-    for source in scan.sources:  # sorted by path
-        if source.path not in known:
-            paths = gone.get((source.digest, PurePosixPath(source.path).suffix.lower()), ())
+    fresh = [source for source in scan.sources if source.path not in known]  # sorted by path
+    moves = pair_packets(shards, fresh, {path for path, _ in lost}) if by_folder else {}
+    taken = {*moves.values()}
+    for source in fresh:
+        if source.path not in taken:
+            paths = gone.get((source.digest, suffix_of(source.path)), ())
             old = next((path for path in paths if path not in moves), None)
             if old is not None:
-                moves[old] = Move(old, source.path)
-    return list(moves.values())
+                moves[old] = source.path
+    return [Move(old, new) for old, new in moves.items()]
 
 
 def move_members(shard: Shard, moves: Mapping[str, str]) -> Shard:
@@ -260,7 +266,7 @@ def make_plan(
     `settings_of` maps known run keys to their settings, to explain changes. `held` are the paths of files that may have
     been paid for, which is unconfirmed: nothing is planned for them.
     """
-    moves = find_moves(shards, scan)
+    moves = find_moves(shards, scan, by_folder=goal.by_folder)
     if by_old := {move.old: move.new for move in moves}:
         shards = [move_members(shard, by_old) for shard in shards]
     present = {source.path: source for source in scan.sources}

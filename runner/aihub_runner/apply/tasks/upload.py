@@ -24,6 +24,7 @@ from aihub_runner.apply.tasks.batch import forget_batch, is_gone
 from aihub_runner.errors import ServiceError
 from aihub_runner.files import open_regular, read_regular
 from aihub_runner.model import MB, Member, Shard, SkippedFile, Stat
+from aihub_runner.plan.packets import is_unread
 from aihub_runner.plan.planner import missing_uploads
 from aihub_runner.sources.disks import disk_error, find_mount, is_of_disk
 from aihub_runner.system.shortage import find_shortage
@@ -286,7 +287,11 @@ def _skip(context: Context, step: SendFile, reason: str, detail: str) -> None:
         context.park(step.shard, ServiceError(f"{member.path}: cannot be sent again, {detail}", "apply again"))
         return
     context.reporter.emit(events.FileSkipped(member.path, member.size, reason, detail))
-    context.skipped[member.path] = SkippedFile(member.path, reason, clean_text(detail))
+    context.skipped[member.path] = skipped = SkippedFile(member.path, reason, clean_text(detail))
+    if context.goal.by_folder and is_unread(skipped):  # the others would be paid for now, and again with this file
+        context.shards[step.shard].is_parked = True
+        context.drop_uploads(step.shard)
+        return
     rest = [other for other in shard.members if other.name != member.name]
     state.record_members(step.shard, rest)
     if not rest:
