@@ -321,3 +321,10 @@ def test_times_of_a_batch_are_recorded_as_the_service_has_them(project: Project)
     [batch], [run] = shard.batches, shard.runs
     times = [batch.intent_s, batch.sent_s, run.intent_s, run.fetched["plain"]]
     assert all(time.time() + 999_000 < moment < time.time() + 1_000_100 for moment in times)
+
+
+def test_page_that_begins_with_a_byte_order_mark_is_delivered(project: Project) -> None:
+    project.write_files(2)
+    project.fake.faults.add(operation="getRunResults", do="replace", old="^", new="\ufeff", times=9)
+    assert project.apply().code == 0
+    assert [line["path"] for line in project.documents] == ["in/00000.txt", "in/00001.txt"]

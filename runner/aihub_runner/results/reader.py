@@ -121,7 +121,8 @@ class _Pages:
                 raise ResultsError(f"{path}: was changed after it was fetched", hint)
             while self._kept and sum(kept for kept, _ in self._kept.values()) + len(content) > BYTES_IN_MEMORY:
                 del self._kept[next(iter(self._kept))]
-            self._kept[path] = (len(content), RawPage(content.decode("utf-8", "surrogatepass")))
+            text = content.decode(json.detect_encoding(content), "surrogatepass")  # as when it was fetched
+            self._kept[path] = (len(content), RawPage(text))
         self._kept[path] = self._kept.pop(path)  # keep the order of last use
         return self._kept[path][1]
 
