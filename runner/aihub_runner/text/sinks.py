@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 
 from aihub_runner.text.escape import escape_control_chars
@@ -28,4 +27,6 @@ def escape_markdown(text: str) -> str:
 
 def escape_xml(text: str) -> str:
     """Return text for an attribute or an element of XML, which cannot hold some characters at all."""
+    import html  # only records for CI need it
+
     return html.escape(escape_control_chars(text).replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff"))
