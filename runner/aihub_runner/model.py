@@ -13,6 +13,7 @@ MB = 1_048_576
 SPEC_ENDING = ".aihub.toml"
 RACY_NS = 2_000_000_000  # how coarse file times may be
 DOCUMENTS_NAME = "documents.jsonl"
+UPSTREAM = "upstream integration"
 ALL = 1 << 62  # stands for every row of runs
 
 FINAL_STATUSES = frozenset({"COMPLETE", "FAILED", "CANCELLED"})
@@ -277,6 +278,11 @@ class Shard:
         """Its members' paths and identities."""
         return frozenset((member.path, member.identity) for member in self.members)
 
+    @property
+    def sendable(self) -> tuple[Member, ...]:
+        """Its members, without those that results named: they lie elsewhere, and their bytes are not known."""
+        return tuple(member for member in self.members if member.digest)
+
     def batch_in(self, target: str) -> Batch | None:
         """Return its batch in a target, or None."""
         return next((batch for batch in self.batches if batch.target == target and not batch.is_gone), None)
@@ -297,6 +303,7 @@ class Goal:
     `damaged` are the rows of runs whose results on disk are missing or changed. `again_after` is the newest run (row)
     from before `--again`; newer runs are its work. `by_folder` says that all files of a folder are one batch. `only`
     and `limit` select pending files, or folders of them; `left` are paths of those that are not selected.
+    `input` is what to run where the files are elsewhere: a folder of a drive, or the word UPSTREAM.
     """
 
     run_key: str
@@ -313,6 +320,7 @@ class Goal:
     only: Callable[[str], bool] | None = None
     limit: int | None = None
     left: Collection[str] = ()
+    input: str = ""
 
     def leaves(self, pending: Iterable[str]) -> frozenset[str]:
         """Return which of the pending files, in order, are not selected."""

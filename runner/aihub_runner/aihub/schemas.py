@@ -33,6 +33,7 @@ _INCLUDES = {
     "source": "include_source_info",
     "validation": "include_validation_results",
 }
+_INPUTS = ("input_dir", "manual_upstream_integration", "from_timestamp", "to_timestamp")  # in place of a batch
 _WHO_ANSWERS = "check AIHUB_API_ROOT, and whether a proxy or gateway answers in place of the service"
 
 
@@ -283,9 +284,10 @@ def run_body(
     webhook: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the body of the request that starts a run, from `identity.run_settings` and what the key omits."""
-    top = ("app_name", "app_id", "owner", "version", "output_workspace", "output_dir")
+    top = ("app_name", "app_id", "owner", "version", "output_workspace", "output_dir", *_INPUTS)
     body: dict[str, Any] = {name: settings[name] for name in top if name in settings}
-    body["batch_id"] = batch_id
+    if not body.keys() & {*_INPUTS}:
+        body["batch_id"] = batch_id
     inner: dict[str, Any] = {"tags": tags}
     keys = {kind: settings[f"keys.{kind}"] for kind in ("custom", "secret") if f"keys.{kind}" in settings}
     if keys:

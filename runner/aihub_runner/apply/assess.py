@@ -16,6 +16,7 @@ from aihub_runner.apply.pagecount import skip_long
 from aihub_runner.errors import InputError, Interrupted, RunnerError
 from aihub_runner.model import FINAL_STATUSES, CachedDigest, Scan, SkippedFile, Source
 from aihub_runner.plan.identity import short_identity
+from aihub_runner.plan.inputs import plan_input
 from aihub_runner.plan.packets import find_packets
 from aihub_runner.plan.planfile import PlanFile, bind_plan, compute_revision
 from aihub_runner.plan.planner import Plan, make_plan
@@ -96,9 +97,10 @@ def _without_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> Scan:
 
 def plan_job(job: Job, state: State | None, scan: Scan, held: Collection[str] = ()) -> Plan:
     """Plan what is missing by the recorded facts. `held` are paths of files to plan nothing for."""
-    if state is None:
-        return make_plan(job.goal, scan, [], held=held)
-    return make_plan(job.goal, scan, state.load_shards(), state.load_run_keys(), held)
+    shards = state.load_shards() if state else []
+    if job.goal.input:
+        return plan_input(job.goal, shards)
+    return make_plan(job.goal, scan, shards, state.load_run_keys() if state else {}, held)
 
 
 def look_for_damage(job: Job, state: State, among: Collection[int] | None = None) -> Job:
@@ -108,8 +110,10 @@ def look_for_damage(job: Job, state: State, among: Collection[int] | None = None
 
 
 def check_selected(job: Job, scan: Scan) -> None:
-    """Raise InputError where --only selects no file at all: that is a mistyped pattern."""
+    """Raise InputError where --only selects no file at all, a mistyped pattern, or where there is none to select."""
     only = job.goal.only
+    if job.goal.input and (only or job.goal.limit is not None):
+        raise InputError(f"{job.shown}: --only and --limit select files, and this job has none", "leave them out")
     paths = (*(source.path for source in scan.sources), *(item.path for item in scan.skipped))
     if only and not any(map(only, paths)):
         shown = ", ".join(job.options.only)
@@ -123,7 +127,7 @@ def describe_job(
     lapsed = find_lapsed(job, state, scan)
     shards, goal = state.load_shards(), replace(job.goal, retry_failed=False, again=False, refetch=False)
     goal = replace(goal, only=None, limit=None, left=left)
-    plan = make_plan(goal, scan, shards, state.load_run_keys())
+    plan = plan_input(goal, shards) if goal.input else make_plan(goal, scan, shards, state.load_run_keys())
     report = describe(state, shards, scan, plan, goal)
     return replace(
         report,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from aihub_runner.aihub.connection import Connection
 from aihub_runner.errors import InputError, SpecErrors, StateError
-from aihub_runner.model import ALL, DOCUMENTS_NAME, Damage, Scan, Secret, Target, stem_of
+from aihub_runner.model import ALL, DOCUMENTS_NAME, UPSTREAM, Damage, Scan, Secret, Target, stem_of
 from aihub_runner.outfile import require_file
 from aihub_runner.plan.identity import name_include, run_key, run_settings, target_key
 from aihub_runner.plan.planner import Goal, Plan
@@ -145,6 +145,7 @@ class Job:
             by_folder=self.spec.group_by == "folder",
             only=self._only() if self.options.only else None,
             limit=self.options.limit,
+            input=self.spec.input_dir or (UPSTREAM if run.manual_upstream_integration else ""),
         )
 
     def _only(self) -> Callable[[str], bool]:

@@ -286,18 +286,21 @@ def _ensure_shard(state: State, found: Inspected, members: tuple[Member, ...]) -
     return shard_id, shard.batches[0]
 
 
-def survey_entries(runs: Iterable[RunInfo], target: str) -> list[Entry]:
-    """Return entries for runs found on the service by their tags. Of twins, the one to use comes first."""
+def survey_entries(runs: Iterable[RunInfo], target: str, *, without_batch: bool = False) -> list[Entry]:
+    """Return entries for runs found on the service by their tags, and runs `without_batch` if asked for.
+
+    Of twins, the one to use comes first.
+    """
     entries = []
     for run in sorted(runs, key=RunInfo.rank):
-        if run.our_tags and run.batch_id:
+        if run.our_tags and (run.batch_id or without_batch):
             fingerprint, key, attempt = run.our_tags[0]
             entries.append(
                 Entry(
                     fingerprint=fingerprint,
                     target=target,
                     run_key=key,
-                    batch_id=run.batch_id,
+                    batch_id=run.batch_id or 0,
                     run_id=run.id,
                     attempt=attempt,
                 )

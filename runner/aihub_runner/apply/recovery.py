@@ -30,7 +30,7 @@ from aihub_runner.apply.matching import (
 from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
 from aihub_runner.model import Member
 from aihub_runner.plan.deletion import LOGS, OUTPUT, RUN
-from aihub_runner.plan.identity import batch_name, fingerprint_of
+from aihub_runner.plan.identity import batch_name, fingerprint_input, fingerprint_of
 from aihub_runner.plan.planner import PAYS, Plan, Work
 from aihub_runner.state.lockfile import GIVEN_UP, load_lockfile
 from aihub_runner.state.store import State
@@ -86,7 +86,8 @@ def import_entries(opened: OpenJob, inspected: Iterable[Inspected]) -> list[Insp
         if not shards.get(shard):
             shards[shard] = () if found.why else finder.match(found)
         members = () if found.why else shards[shard]
-        if members:
+        is_input = found.entry.fingerprint == fingerprint_input(found.entry.run_key) and not found.why
+        if members or is_input:
             record_imported(state, found, members)
         elif found.entry.run_key == today and found.entry.status not in NEVER_PAID:
             left.append(found if found.why else replace(found, why="its files differ from the local files"))
@@ -255,8 +256,8 @@ def _import_planned(opened: OpenJob, found: Survey, plan: Plan) -> bool:
             planned.setdefault(fingerprint_of(work.shard), []).append(work)
     known = state.known_runs() | state.load_dismissed()
     runs = {run.id: run for run in found.runs if run.id not in known and _is_planned(run, planned, goal.run_key)}
-    runs = {run_id: _with_batch(opened.job, opened.client, run) for run_id, run in runs.items()}
-    entries, twins = choose_twins(survey_entries(runs.values(), goal.target))
+    runs = {run_id: _with_batch(opened.job, opened.client, run, found.batches) for run_id, run in runs.items()}
+    entries, twins = choose_twins(survey_entries(runs.values(), goal.target, without_batch=bool(goal.input)))
     members: dict[
         int, tuple[Member, ...]
     ] = {}  # by batch: all attempts on one have the same shard; twins have their own
@@ -286,10 +287,16 @@ def _take_work(works: list[Work], batch_id: int, target: str) -> Work:
     return own
 
 
-def _with_batch(job: Job, client: AIHub, run: RunInfo) -> RunInfo:
-    """Return a run with its batch, which a listing may omit. Raises UnknownOutcome where it cannot be found."""
+def _with_batch(job: Job, client: AIHub, run: RunInfo, batches: Iterable[BatchInfo]) -> RunInfo:
+    """Return a run with its batch, which a listing may omit. Raises UnknownOutcome where it cannot be found.
+
+    A run on files elsewhere gets the empty batch of its job, or none.
+    """
     if run.batch_id:
         return run
+    if job.goal.input:
+        name = batch_name(job.spec.name, fingerprint_input(job.goal.run_key))
+        return run.model_copy(update={"batch_id": min((one.id for one in batches if one.name == name), default=None)})
     batch_id = in_thread(partial(find_batch_of, client, run.id))
     if batch_id:
         return run.model_copy(update={"batch_id": batch_id})
@@ -440,7 +447,7 @@ def raise_attempts(plan: Plan, job: Job, runs: Iterable[RunInfo]) -> Plan:
     """Number the attempts of `--again` after those on the service, so that no two runs share a tag."""
     key = job.goal.run_key
     highest: dict[str, int] = {}
-    for entry in survey_entries(runs, ""):
+    for entry in survey_entries(runs, "", without_batch=True):
         if entry.run_key == key:
             highest[entry.fingerprint] = max(entry.attempt, highest.get(entry.fingerprint, 0))
     work = tuple(

@@ -134,7 +134,8 @@ def _adopt(state: State, client: AIHub, found: _Open, run_id: str) -> None:
             "choose another run",
         )
     [(shard, run)] = fitting
-    _check_names(client, info, run, {member.name for member in shard.members})
+    if shard.sendable or info.batch_id:  # nobody knows which files a run on a folder should have
+        _check_names(client, info, run, {member.name for member in shard.members})
     state.record_run(run.id, *info.facts)
 
 

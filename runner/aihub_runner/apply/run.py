@@ -320,7 +320,7 @@ def _record_plan(state: State, plan: Plan) -> list[Work]:
         for shard_id, members in plan.members.items():
             state.record_members(shard_id, members)
         for item in plan.work:
-            shard_id = item.shard.id or state.record_shard(item.shard.members)
+            shard_id = item.shard.id or state.record_shard(item.shard.members, item.shard.fingerprint)
             work.append(replace(item, shard=replace(item.shard, id=shard_id)))
     return work
 

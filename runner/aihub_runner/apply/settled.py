@@ -81,7 +81,13 @@ def _record_settled(job: Job, state: State, scan: Scan, report: Report) -> None:
 def _is_plain(job: Job) -> bool:
     options = job.options
     return not (
-        options.retry_failed or options.again or options.adopt or options.refetch or options.approved or job.damaged
+        job.goal.input
+        or options.retry_failed
+        or options.again
+        or options.adopt
+        or options.refetch
+        or options.approved
+        or job.damaged
     )
 
 

@@ -64,6 +64,10 @@ def run_settings(spec: Spec, target: Target) -> dict[str, Any]:
         "generate_post_process_pdf": run.generate_post_process_pdf,
         "output_workspace": run.output_workspace,
         "output_dir": run.output_dir,
+        "input_dir": spec.input_dir,
+        "manual_upstream_integration": run.manual_upstream_integration,
+        "from_timestamp": run.from_timestamp,
+        "to_timestamp": run.to_timestamp,
     }
     return {name: value for name, value in settings.items() if value}
 
@@ -91,6 +95,11 @@ def claim_name(stem: str, nonce: str) -> str:
 def stem_of_claim(name: str) -> str:
     """Return the name of a claim without its nonce."""
     return _NONCE.sub("", name)
+
+
+def fingerprint_input(run_key: str) -> str:
+    """Return the fingerprint of a shard whose files lie elsewhere: those of all runs of a run key."""
+    return _digest(["input", VERSION, run_key])
 
 
 def fingerprint_of(shard: Shard) -> str:

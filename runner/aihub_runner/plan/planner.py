@@ -120,7 +120,7 @@ def missing_uploads(shard: Shard, target: str) -> list[Member]:
     """List the members whose bytes are not in the shard's batch yet."""
     batch = shard.batch_in(target)
     sent = batch.uploads if batch else {}
-    return [member for member in shard.members if sent.get(member.name) != member.digest]
+    return [member for member in shard.sendable if sent.get(member.name) != member.digest]
 
 
 def find_attempt(shard: Shard, run_key: str, attempt: int) -> Run | None:
@@ -207,7 +207,8 @@ def move_members(shard: Shard, moves: Mapping[str, str]) -> Shard:
     return replace(shard, members=members)
 
 
-def _covers(run: Run, goal: Goal) -> bool:
+def covers(run: Run, goal: Goal) -> bool:
+    """Whether a run pays for its files: it has not failed, and `--again` does not ask for another one."""
     return not run.has_failed and not _is_superseded(run, goal)
 
 
@@ -223,7 +224,7 @@ def is_paid_elsewhere(shard: Shard, shards: Iterable[Shard], goal: Goal) -> bool
         if other.id != shard.id and (other.files == shard.files if goal.by_folder else other.files & files)
     )
     return any(
-        _covers(run, goal) and not (run.is_open and other.id > shard.id)
+        covers(run, goal) and not (run.is_open and other.id > shard.id)
         for other in others
         for run in other.runs_of(goal.run_key)
     )
@@ -241,7 +242,7 @@ def _cover(shards: Iterable[Shard], goal: Goal, present: Mapping[str, Source]) -
         runs = [run for run in shard.runs_of(goal.run_key) if not run.is_given_up]
         if not runs or all(_is_superseded(run, goal) for run in runs):
             continue
-        verdict = "done" if any(_covers(run, goal) for run in runs) else "failed"
+        verdict = "done" if any(covers(run, goal) for run in runs) else "failed"
         for member in shard.members:
             if cover.get(member.path) != "done" and _is_present(member, present):
                 cover[member.path] = verdict
@@ -315,13 +316,14 @@ def _finish(shards: Iterable[Shard], goal: Goal, present: Mapping[str, Source], 
         ]
         if unfinished:
             run, action = unfinished[-1]
-            why = _describe_run(run, run.id in goal.damaged)
+            why = describe_run(run, run.id in goal.damaged)
             is_stale = shard.id not in current or not _is_whole(shard, present)
             work.append(Work(shard, run.attempt, action, why, is_stale))
     return work
 
 
-def _describe_run(run: Run, is_damaged: bool) -> str:
+def describe_run(run: Run, is_damaged: bool) -> str:
+    """Return why a run is not finished."""
     if is_damaged:
         return f"the results of run {run.remote_id} are missing or changed on disk"
     if run.refused:

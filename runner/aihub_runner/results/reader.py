@@ -60,7 +60,7 @@ def choose_runs(shards: Iterable[Shard], scan: Scan, goal: Goal) -> list[Chosen]
                 wanted = source is not None and shard.id in current and source.is_sent_as(member)
                 removed = source is None and bool(path) and path not in skipped
                 if (wanted or removed) and (path not in chosen or chosen[path].run.id < run.id):
-                    chosen[path] = Chosen(path, member, run, source is not None)
+                    chosen[path] = Chosen(path, member, run, bool(goal.input) or source is not None)
     return sorted(chosen.values(), key=attrgetter("path"))
 
 

@@ -54,6 +54,8 @@ def scan_sources(
     total bytes, of the files to hash. Raises InputError if no file matches, unless `may_be_empty`, or if a path leads
     outside; StateError if a disk cannot be read. Reads only; may be repeated.
     """
+    if not spec.files:
+        return Scan((), (), {})
     selection = selection or select_files(spec, spec_path, allow_outside, now_ns)
     folder, judged, skipped = selection.folder, selection.judged, [*selection.skipped]
     now_ns, disks = selection.now_ns, selection.disks
@@ -115,6 +117,8 @@ def check_files(spec: Spec, spec_path: Path, allow_outside: bool) -> Scan:
 
     Raises InputError like `scan_sources`.
     """
+    if not spec.files:
+        return Scan((), (), {})
     found = select_files(spec, spec_path, allow_outside, 0)
     judged, skipped = found.judged, found.skipped
     passwords = _list_passwords(spec, found.folder)

@@ -121,6 +121,13 @@ def _check_results_dir(folder: str) -> str:
     return folder
 
 
+def _check_input_dir(folder: str) -> str:
+    names = folder.split("/")
+    if len(names) < 6 or names[0] or names[3] != "fs" or {".", ".."} & {*names} or "" in names[1:-1]:
+        raise ValueError("is not a folder of a drive, /<organization>/<workspace>/fs/<drive>/<folder>/")
+    return folder
+
+
 def _check_header(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
         raise ValueError("is not a valid header name")
@@ -168,6 +175,15 @@ class Run:
     version: str | None = key(TEXT, None, "Version of the app. Default: the newest production version.")
     output_workspace: str | None = key(TEXT, None, "Workspace for the output of runs.")
     output_dir: str | None = key(TEXT, None, "Folder of a connected drive for the output of runs.")
+    manual_upstream_integration: bool = key(
+        flag(), False, "In place of `files`: run the deployment on what its upstream integration finds."
+    )
+    from_timestamp: int | None = key(
+        integer(0), None, "With a mailbox as upstream integration: the earliest date, in Unix milliseconds."
+    )
+    to_timestamp: int | None = key(
+        integer(0), None, "With a mailbox as upstream integration: the latest date, in Unix milliseconds."
+    )
     tags: tuple[str, ...] = key(
         listed(TEXT, _check_tags), (), f"Tags for runs, at most {TAGS_LENGTH} characters in total."
     )
@@ -275,7 +291,15 @@ class Spec:
     )
     files: tuple[str, ...] = key(
         listed(PATTERN, _check_files, or_one=True),
-        description="A pattern or a list of patterns, relative to the spec. See Patterns.",
+        (),
+        "A pattern or a list of patterns, relative to the spec; see Patterns. Required, unless `input_dir` or "
+        "`manual_upstream_integration` says what to run.",
+    )
+    input_dir: str | None = key(
+        string(_check_text, _check_input_dir),
+        None,
+        "In place of `files`: a folder of a drive, `/<organization>/<workspace>/fs/<drive>/<folder>/`. It runs once "
+        "for each version and settings, and again only with `--again`.",
     )
     group_by: Literal["folder"] | None = key(
         choice("folder"),
@@ -316,7 +340,8 @@ def parse_spec(text: str, path: PurePath) -> Spec:
     content = _load_toml(text, path)
     mistakes = [*find_secrets(content, KNOWN), *_check_app(content)]
     mistakes += find_not_json(_table(content, "run", "keys", "custom"), ("run", "keys", "custom"))
-    mistakes += [*_check_group(content), *_check_pdf(content), *_check_installed(content), *_check_pages(content)]
+    mistakes += [*_check_input(content), *_check_group(content), *_check_pdf(content), *_check_installed(content)]
+    mistakes += _check_pages(content)
     flaws: list[Flaw] = []
     spec = read_table(Spec, {"name": stem_of(path), **content}, (), flaws)
     if spec:
@@ -387,13 +412,43 @@ def _check_app(content: Mapping[str, Any]) -> Iterator[Mistake]:
 def _check_pdf(content: Mapping[str, Any]) -> Iterator[Mistake]:
     if _table(content, "results").get("pdf") is True and not _table(content, "run").get("generate_post_process_pdf"):
         what = "pdf needs PDFs that the run generates"
-        yield Mistake(("results", "pdf"), what, "set generate_post_process_pdf = true in [run], or remove pdf")
+        yield Mistake(("results", "pdf"), what, "set generate_post_process_pdf = true in [run], or remove pdf", "clash")
+
+
+def _check_input(content: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Find a spec that does not say what to run, or says it twice, and what only some inputs have."""
+    run = _table(content, "run")
+    upstream = bool(run.get("manual_upstream_integration"))
+    given = [name for name in ("files", "input_dir") if name in content] + ["manual_upstream_integration"] * upstream
+    if not given:
+        yield Mistake(("files",), "files is missing", "add files", "missing-key")
+    elif len(given) > 1:
+        where: Key = ("run", given[-1]) if upstream else (given[-1],)
+        yield Mistake(where, f"{' and '.join(given)} cannot be combined", "keep one of them", "clash")
+    if upstream and "deployment_id" not in content:
+        where = ("run", "manual_upstream_integration")
+        yield Mistake(where, "manual_upstream_integration needs a deployment", "add deployment_id", "clash")
+    for name in ("from_timestamp", "to_timestamp"):
+        if name in run and not upstream:
+            what = f"{name} needs manual_upstream_integration = true"
+            yield Mistake(("run", name), what, f"set it, or remove {name}", "clash")
+    limits = _table(content, "limits")
+    of_files: dict[Key, Mapping[str, Any]] = {
+        ("group_by",): content,
+        ("run", "pdf_passwords"): run,
+        ("limits", "max_pages"): limits,  # nobody knows how many pages there are
+        ("limits", "unit_price"): limits,
+        ("cleanup", "delete_input"): _table(content, "cleanup"),  # the folder of a drive is not ours to delete
+    }
+    for at, holder in of_files.items() if given and "files" not in given else ():
+        if holder.get(str(at[-1])) not in (None, False):
+            yield Mistake(at, f"{at[-1]} needs files", f"remove {at[-1]}", "clash")
 
 
 def _check_group(content: Mapping[str, Any]) -> Iterator[Mistake]:
     if "group_by" in content and "files_per_batch" in _table(content, "limits"):
         what = "files_per_batch cannot be combined with group_by, which decides what goes into a batch"
-        yield Mistake(("limits", "files_per_batch"), what, "remove one of them")
+        yield Mistake(("limits", "files_per_batch"), what, "remove one of them", "clash")
 
 
 def _check_installed(content: Mapping[str, Any]) -> Iterator[Mistake]:

@@ -15,7 +15,10 @@ def render_spec_schema() -> str:
     """Render the JSON Schema of a spec."""
     head = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Spec of aihub-runner (*.aihub.toml)"}
     one_app = {"oneOf": [{"required": [name]} for name in APP_KEYS]}
-    return json.dumps(head | render_schema(Spec) | one_app, indent=2, ensure_ascii=False) + "\n"
+    upstream = {"required": ["run"], "properties": {"run": {"required": ["manual_upstream_integration"]}}}
+    inputs = {"anyOf": [{"required": ["files"]}, {"required": ["input_dir"]}, upstream]}
+    rules = {"allOf": [one_app, inputs]}
+    return json.dumps(head | render_schema(Spec) | rules, indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

@@ -307,7 +307,7 @@ def test_example_spec_is_in_order_and_all_its_documents_can_be_sent(path: Path) 
     spec = load_spec(path)
     assert 'name = "' in path.read_text(encoding="utf-8")
     scan = scan_sources(spec, path, {}, now_ns=0)
-    assert len(scan.sources) > 2
+    assert len(scan.sources) > 2 or not spec.files
     assert scan.skipped == ()
 
 

@@ -262,7 +262,7 @@ def check(context: Context, shard: Shard) -> None:
             batch.id,
             remote_id,
             context.job.target.workspace,
-            {member.name: member.size for member in shard.members},
+            {member.name: member.size for member in shard.sendable},
             context.settle_s,
             context.young_until_s(batch.since),
             frozenset(batch.uploads),

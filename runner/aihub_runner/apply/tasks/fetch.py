@@ -16,7 +16,7 @@ from aihub_runner.apply.steps import Gone, Outcome, Step
 from aihub_runner.apply.tasks.run import check_gone, record_gone
 from aihub_runner.errors import ServiceError, Shortage
 from aihub_runner.files import explain_late, safe_segment, write_file
-from aihub_runner.model import MB, Answer, Page, Shard
+from aihub_runner.model import MB, UPSTREAM, Answer, Member, Page, Shard
 from aihub_runner.text.jsontext import as_unicode
 
 if TYPE_CHECKING:
@@ -207,6 +207,10 @@ def record_fetched(context: Context, step: FetchResults, outcome: Outcome) -> No
     match outcome:
         case Fetched(pages, answers):
             context.state.record_fetch(step.run, step.include, pages, answers, context.now_s)
+            if folder := context.goal.input:
+                names = sorted({answer.name for answer in answers})
+                place = "" if folder == UPSTREAM else folder.rstrip("/") + "/"
+                context.state.record_members(step.shard, [Member(name, place + name, 0, "") for name in names])
             context.reporter.emit(events.ResultsFetched(step.remote_id, len(answers)))
         case Gone():
             record_gone(context, step)

@@ -394,6 +394,8 @@ def _record_absent(context: Context, step: FindRun, outcome: NotThere | Unsure) 
     """Allow a run that is confirmed absent to be started again; else let the user decide."""
     if isinstance(outcome, Unsure):
         _park_unknown(context, step, outcome.why)
+    elif context.goal.input and _is_lost(context, step):
+        _park_unknown(context, step, "not found by its tag, and no batch tells of it")
     elif context.job.spec.run.on_lost == "stop" and _is_lost(context, step):
         _park_unknown(context, step, 'not found, and the spec says on_lost = "stop"')
     else:
