@@ -105,6 +105,9 @@ class _Prepared(NamedTuple):
 class Session(requests.Session):
     """Does not follow redirects, and never reads `Location`: an unreadable one must not look like a bug."""
 
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return nothing, wherever the answer points to."""
+
     adapter: _Adapter
     _prepared: _Prepared | None = None
 
