@@ -442,9 +442,9 @@ def _start_packet(
 ) -> Work:
     """Start a folder, and say why its unchanged files are paid for again."""
     work, gone = _start_new(members, known, past), count_gone(shards, present, members)
-    reason = work.reason.replace(REGROUPED, "to pay for again because files in their folder changed")
-    reason = f"folder {folder_of(members[0].path)}: {reason}{f', {gone} gone' * bool(gone)}"
-    return replace(work, reason=reason)
+    again = f"to pay for again because files in their folder changed{f', {gone} gone' * bool(gone)}"
+    reason = f"folder {folder_of(members[0].path)}: {work.reason.replace(REGROUPED, again)}"
+    return replace(work, reason=reason, words=tuple(again if word == REGROUPED else word for word in work.words))
 
 
 def _same_content(shards: Iterable[Shard], new: Collection[Source], known: Collection[str]) -> list[str]:
