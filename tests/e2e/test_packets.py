@@ -206,3 +206,22 @@ def test_folder_with_a_file_that_cannot_be_read_while_it_is_sent_waits(project: 
     (project.folder / "kept").rename(late)
     assert apply(project) == 1
     assert runs(project) == [["a.txt", "b.txt"]]
+
+
+def test_folder_that_lost_what_a_whole_pattern_matched_waits(project: Project) -> None:
+    project.change_spec('files = "in/**/*"', 'files = ["in/**/*.txt", "in/**/*.csv"]')
+    project.write("in/case-1/c.csv", "number,1")
+    assert apply(project) == 2
+    (project.folder / "in/case-1/c.csv").unlink()
+    outcome = project.apply()
+    assert outcome.code == 3
+    assert "in/case-1 is not run without files that a pattern matched before" in outcome.text
+    assert len(project.fake.runs()) == 2
+    project.change_spec("[limits]", "allow_empty = true\n[limits]")
+    assert apply(project) == 3
+
+
+def test_code_makes_one_batch_of_each_folder(project: Project) -> None:
+    code = project.run("code", "--as", "javascript").out
+    assert 'name: "job 1 of 2"' in code
+    assert 'name: "job 2 of 2"' in code

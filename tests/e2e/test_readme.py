@@ -86,6 +86,11 @@ def test_readme_lists_every_command_and_each_works(clone: Path, monkeypatch: pyt
         call(command, SPEC, "--fake")
 
 
+def test_readme_lists_every_example() -> None:
+    listed = re.findall(r"^\| \[\w+\]\((specs/[^)]+)\) \|", README, re.MULTILINE)
+    assert sorted(listed) == sorted(f"specs/{path.name}" for path in (ROOT / "specs").glob("*.aihub.toml"))
+
+
 def test_readme_spec_is_a_spec() -> None:
     [spec] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     assert parse_spec(spec, Path("invoices.toml")).context == "acme"

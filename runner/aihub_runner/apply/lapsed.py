@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from aihub_runner.apply.job import Job
 from aihub_runner.errors import ResultsError, RunnerError
 from aihub_runner.model import Member, Scan, Shard
+from aihub_runner.plan.packets import folder_of
 from aihub_runner.plan.planner import Plan
 from aihub_runner.spec.patterns import Globs, anchor_names, explain_pattern, list_parts
 from aihub_runner.state.store import State
@@ -44,7 +45,8 @@ def describe_idle(scan: Scan, lapsed: Iterable[str]) -> list[str]:
 def exclude_lapsed(
     job: Job, plan: Plan, shards: Iterable[Shard], lapsed: Iterable[str]
 ) -> tuple[Plan, list[RunnerError]]:
-    """Skip the batches from which files would be deleted only because a pattern matches none any more."""
+    """Skip what a lapsed pattern would cost: batches that would lose files, and folders to pay for without them."""
+    shards = list(shards)
     folder = os.path.realpath(job.folder)
     names = [one for pattern in job.spec.files for one in _names_of(pattern, set(lapsed))]
     if not names:
@@ -59,7 +61,29 @@ def exclude_lapsed(
             del kept[shard.id]
             errors.append(_error(job, shard, lost))
     work = tuple(one for one in plan.work if one.shard.id in kept or one.shard.id not in plan.members)
+    if job.goal.by_folder:
+        waiting = _list_waiting(shards, missed)
+        errors += [_folder_error(job, one.shard) for one in work if _is_new_packet(one.shard, waiting)]
+        work = tuple(one for one in work if not _is_new_packet(one.shard, waiting))
     return replace(plan, members=kept, work=work, dissolved=tuple(sorted(forgotten))), errors
+
+
+def _list_waiting(shards: Iterable[Shard], missed: Globs) -> set[str]:
+    """List the folders whose newest packet had a file that matched a pattern which matches nothing now."""
+    had = {folder_of(one.path): shard for shard in shards if shard.runs for one in shard.members if one.path}
+    return {folder for folder, shard in had.items() if any(missed.matches(one.path) for one in shard.members)}
+
+
+def _is_new_packet(shard: Shard, waiting: Collection[str]) -> bool:
+    return not shard.id and any(folder_of(member.path) in waiting for member in shard.members)
+
+
+def _folder_error(job: Job, shard: Shard) -> RunnerError:
+    folder = folder_of(shard.members[0].path)
+    return ResultsError(
+        f"{job.shown}: {folder} is not run without files that a pattern matched before, and matches none of now",
+        "restore the files, or set allow_empty = true",
+    )
 
 
 def _names_of(pattern: str, lapsed: set[str]) -> list[list[str]]:
