@@ -52,6 +52,18 @@ def test_destroy_deletes_all_and_a_later_apply_pays_nothing(applied: Project) ->
     assert (again.code, "nothing deleted" in again.out, deletions(applied)) == (0, True, [])
 
 
+def test_destroy_keeps_a_run_of_an_earlier_version_whose_results_are_not_on_disk(applied: Project) -> None:
+    earlier = list(applied.fake.world.runs)
+    applied.change_spec("[limits]", '[run]\nversion = "2"\n[limits]')
+    assert applied.apply().code == 0
+    shutil.rmtree(next(applied.folder.glob(f"results/*/raw/{earlier[0]}")))
+    outcome = applied.run("destroy", "--yes")
+    assert (outcome.code, [*applied.fake.world.runs]) == (3, earlier[:1]), outcome.text
+    assert on_service(applied)["batches"] == 1
+    assert applied.run("destroy", "--yes", "--discard-unfetched").code == 0
+    assert on_service(applied) == {"batches": 0, "runs": 0}
+
+
 def test_destroy_asks_and_a_no_deletes_nothing(applied: Project) -> None:
     code, shown = applied.on_terminal("destroy", "job.toml", answer="n\r")
     assert (code, on_service(applied)) == (2, APPLIED)
@@ -178,6 +190,18 @@ def test_run_whose_pdfs_are_not_fetched_is_left(applied: Project) -> None:
     assert applied.apply().code == 0
     assert applied.run("destroy", "--yes").code == 0
     assert on_service(applied) == {"batches": 0, "runs": 0}
+
+
+def test_run_whose_pdfs_are_not_on_disk_any_more_is_left(project: Project) -> None:
+    project.change_spec("[limits]", "[results]\npdf = true\n[run]\ngenerate_post_process_pdf = true\n[limits]")
+    project.write_files(1)
+    assert project.apply().code == 0
+    next(project.folder.glob("results/*/pdf/*/*/*.pdf")).unlink()
+    assert project.run("destroy", "--yes").code == 3
+    assert on_service(project) == {"batches": 1, "runs": 1}
+    assert project.apply().code == 0
+    assert project.run("destroy", "--yes").code == 0
+    assert on_service(project) == {"batches": 0, "runs": 0}
 
 
 def test_run_in_progress_is_left_and_named(project: Project) -> None:

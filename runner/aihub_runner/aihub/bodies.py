@@ -44,12 +44,12 @@ class SourceUnreadable(Exception):
 class FileSlice:
     """A slice of a file as a request body: read from disk as it is sent, and hashed on the way.
 
-    `digest` covers the bytes read so far. Entering opens the file, and raises OSError.
+    `digest` covers the bytes read so far, `left` is how many are not read. Entering opens the file, and raises OSError.
     """
 
     def __init__(self, path: Path | str, offset: int, size: int) -> None:
         self._path, self._offset, self._size = path, offset, size
-        self._left = size
+        self.left = size
         self._hash = hashlib.sha256()
         self._file: IO[bytes] | None = None
 
@@ -79,20 +79,20 @@ class FileSlice:
         """Start again at the first byte, for another attempt."""
         assert self._file is not None
         self._file.seek(self._offset)
-        self._left = self._size
+        self.left = self._size
         self._hash = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
         """Read on. Raises SourceChanged where the file is shorter than announced, SourceUnreadable on a read error."""
         assert self._file is not None
-        wanted = self._left if size < 0 else min(size, self._left)
+        wanted = self.left if size < 0 else min(size, self.left)
         try:
             chunk = self._file.read(wanted)
         except OSError as error:
             raise SourceUnreadable(error) from error
         if wanted and not chunk:
             raise SourceChanged
-        self._left -= len(chunk)
+        self.left -= len(chunk)
         self._hash.update(chunk)
         return chunk
 

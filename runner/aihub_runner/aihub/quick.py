@@ -34,9 +34,8 @@ def put(pool: Any, head: bytes, body: Body, watch: Watch) -> Answer | None:
     """
     connection = pool._get_conn()
     try:
-        if connection.sock is None:
-            return None
-        return _exchange(connection, head, body, watch)
+        sock = connection.sock
+        return None if sock is None else _exchange(connection, sock, head, body, watch)
     except BaseException as error:
         connection.close()
         if isinstance(error, OSError | http.client.HTTPException):
@@ -46,8 +45,7 @@ def put(pool: Any, head: bytes, body: Body, watch: Watch) -> Answer | None:
         pool._put_conn(connection)
 
 
-def _exchange(connection: Any, head: bytes, body: Body, watch: Watch) -> Answer:
-    sock = connection.sock
+def _exchange(connection: Any, sock: socket.socket, head: bytes, body: Body, watch: Watch) -> Answer:
     is_cut = False
     try:
         for piece in _pieces(head, body):
@@ -57,7 +55,12 @@ def _exchange(connection: Any, head: bytes, body: Body, watch: Watch) -> Answer:
     incoming = Incoming(sock, watch)
     early = incoming.read(HEAD_BYTES) or b""
     answer = None if is_cut else _read_plain(sock, early, connection)
-    return answer or _read_any(connection, incoming, early, is_cut=is_cut)
+    answer = answer or _read_any(connection, sock, incoming, early)
+    if is_cut:
+        connection.close()
+    if is_cut and answer.status < 300:
+        raise ProtocolError("The service reports success, but has not read the body.")
+    return answer
 
 
 def _pieces(head: bytes, body: Body) -> Iterator[bytes | memoryview]:
@@ -87,14 +90,14 @@ def _read_plain(sock: socket.socket, early: bytes, connection: Any) -> Answer | 
     return Answer(status, headers, body, connection.close)
 
 
-def _read_any(connection: Any, incoming: Incoming, early: bytes, *, is_cut: bool) -> Answer:
-    """Return the response that begins with some bytes, however it is sent."""
-    final = FinalResponse(connection.sock, begun=incoming, early=early, method="PUT")
+def _read_any(connection: Any, sock: socket.socket, incoming: Incoming, early: bytes) -> Answer:
+    """Return the response that begins with some bytes, however it is sent. Another thread may drop the connection."""
+    final = FinalResponse(sock, begun=incoming, early=early, method="PUT")
     final.begin()
     headers: Mapping[str, str] = urllib3.HTTPHeaderDict(final.getheaders())
     response = urllib3.HTTPResponse(final, headers, final.status, preload_content=False, original_response=final)
     lower = {name.lower(): headers[name] for name in headers}
     body = join(response.stream(HEAD_BYTES, decode_content=True))
-    if final.will_close or is_cut:
+    if final.will_close:
         connection.close()
     return Answer(final.status, lower, body, connection.close)

@@ -290,7 +290,11 @@ class Transport:
         def act() -> T:
             if isinstance(body, FileSlice):
                 body.rewind()
-            return accept(self.send(method, path, body=body, **how), what).read(read)
+            answer = accept(self.send(method, path, body=body, **how), what)
+            if isinstance(body, FileSlice) and body.left:  # its digest is not that of the file
+                answer.drop()
+                raise schemas.Unreadable(f"{what}: success, but the file was not read", "apply again", transient=True)
+            return answer.read(read)
 
         try:
             return self.repeat(what, act)

@@ -20,6 +20,7 @@ from aihub_runner.apply.recovery import import_paid
 from aihub_runner.apply.run import take_over
 from aihub_runner.errors import InputError
 from aihub_runner.plan.deletion import Item, Wish, plan_destroy
+from aihub_runner.results.reader import find_lost_earlier
 from aihub_runner.state.lockfile import try_lockfile
 
 AskDestroy = Callable[["Found"], bool]
@@ -55,9 +56,10 @@ def destroy(job: Job, wish: Wish, reporter: Reporter, confirm: AskDestroy, stop:
         unverified = import_paid(OpenJob(job, state, client, scan, reporter))
         shards = state.load_shards()
         wish = with_facts(wish, job, state)
+        lost = find_lost_earlier(state, shards, job.goal, job.results_path) | job.damaged.keys()
         if not are_fetched(job, state, scan):  # deleting the results would lose the PDFs
-            rows = frozenset(run.id for shard in shards for run in shard.runs)
-            wish = replace(wish, goal=replace(wish.goal, damaged=rows))
+            lost |= {run.id for shard in shards for run in shard.runs_of(job.goal.run_key)}
+        wish = replace(wish, goal=replace(wish.goal, damaged=lost))
         planned = plan_destroy(shards, wish)
         found = Found([item for item in planned if not item.left], [item for item in planned if item.left], unverified)
         if not found.items:

@@ -43,11 +43,12 @@ def fetch_pdfs(opened: OpenJob) -> tuple[list[str], list[RunnerError]]:
 
 
 def are_fetched(job: Job, state: State, scan: Scan) -> bool:
-    """Whether all PDFs that the job asks for were fetched."""
+    """Whether all PDFs that the job asks for were fetched, and are on disk, edited or not."""
     if not job.spec.results.pdf:
         return True
     found = find_results(state, state.load_shards(), scan, job.goal, job.results_path)
-    return state.find_made_from(PDFS) == found.identify()
+    pdfs = (job.results_path / path for path in state.load_outputs() if path.startswith(PDF_FOLDER))
+    return state.find_made_from(PDFS) == found.identify() and all(path.is_file() for path in pdfs)
 
 
 def _fetch_missing(opened: OpenJob) -> tuple[list[str], list[RunnerError]]:

@@ -103,7 +103,7 @@ def is_unfetched(run: Run, goal: Goal) -> bool:
     """Whether a run has results on the service that are not on disk here, in the form that is asked for."""
     if run.status != "COMPLETE" or run.is_gone:
         return False
-    return goal.lacks(run) if run.run_key == goal.run_key else not run.fetched
+    return goal.lacks(run) if run.run_key == goal.run_key else not run.fetched or run.id in goal.damaged
 
 
 def _batches(shard: Shard, wish: Wish) -> list[Batch]:

@@ -81,6 +81,17 @@ def find_damaged(
     return damaged
 
 
+def find_lost_earlier(state: State, shards: Iterable[Shard], goal: Goal, folder: Path) -> frozenset[int]:
+    """Find the runs of other run keys of which no fetch is whole on disk."""
+    kept = KeptFiles(state, folder)
+
+    def is_whole(run: Run, include: str) -> bool:
+        return all(kept.holds(page.path, page.digest) for page in state.load_pages(run.id, include))
+
+    earlier = (run for shard in shards for run in shard.runs if run.run_key != goal.run_key)
+    return frozenset(run.id for run in earlier if not any(is_whole(run, include) for include in run.fetched))
+
+
 class _Pages:
     """Raw pages, with a cache of those used last. Raises ResultsError if a page is missing or changed.
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from urllib3.exceptions import ProtocolError
 
 from aihub_runner.aihub import quick
 from aihub_runner.aihub.bodies import FileSlice, SourceChanged
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.connection import Connection
-from aihub_runner.aihub.response import Watch
+from aihub_runner.aihub.response import Answer, Watch
+from aihub_runner.aihub.session import Session
 from aihub_runner.errors import Interrupted, ServiceError
 from aihub_runner.model import Secret
 from support.raw_server import Drip, Piece, RawServer, answer
@@ -170,12 +174,41 @@ class _Pool:
         self.sock = None
 
 
-@pytest.mark.parametrize("status", ["413 Too Large", "200 OK"])
-def test_service_that_answers_and_hangs_up_before_it_has_the_body_is_heard(status: str) -> None:
+def answer_before_the_body(status: str) -> tuple[Answer | None, socket.socket | None]:
+    """Return what is made of a response whose sender hung up before it had the body, and what is left open."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(answer(b"{}", status))
         theirs.shutdown(socket.SHUT_RDWR)
         pool = _Pool(ours)
-        got = quick.put(pool, b"PUT / HTTP/1.1\r\n\r\n", b"abc", Watch(threading.Event(), 1.0))
-    assert (got and got.status, pool.sock) == (int(status[:3]), None)
+        return quick.put(pool, b"PUT / HTTP/1.1\r\n\r\n", b"abc", Watch(threading.Event(), 1.0)), pool.sock
+
+
+def test_refusal_before_the_body_was_read_is_heard() -> None:
+    got, left_open = answer_before_the_body("413 Too Large")
+    assert (got and got.status, left_open) == (413, None)
+
+
+def test_success_before_the_body_was_read_is_none() -> None:
+    with pytest.raises(ProtocolError):
+        answer_before_the_body("200 OK")
+
+
+class _Deaf(Session):
+    """Reports success, and reads a body only the second time."""
+
+    sent = 0
+
+    def put_over_open(self, root: str, path: str, body: Any, watch: Watch) -> Answer:
+        self.sent += 1
+        body.read(10 if self.sent == 1 else -1)
+        return Answer(200, {}, b"")
+
+
+def test_digest_of_a_file_is_of_all_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 1000)
+    session, connection = _Deaf(), Connection("http://127.0.0.1:9/api", Secret("t"), "", retry_wait_s=0.0)
+    client = AIHub(connection, threading.Event(), lambda _: session)
+    with FileSlice(tmp_path / "a", 0, 1000) as body:
+        client.put_file(1, "a", body)
+    assert (body.digest, session.sent) == ("sha256:" + hashlib.sha256(b"x" * 1000).hexdigest(), 2)
