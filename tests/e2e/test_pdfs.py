@@ -103,7 +103,7 @@ def test_pdf_without_a_run_that_generates_one_is_a_mistake(project: Project) -> 
     project.change_spec("[limits]", "[results]\npdf = true\n[limits]")
     outcome = project.run("validate")
     assert outcome.code == 2
-    assert "job.toml:7: pdf needs PDFs that the run generates" in outcome.err
+    assert "job.toml:7:1: pdf needs PDFs that the run generates" in outcome.err
 
 
 @pytest.fixture
