@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Protocol
 
 from aihub_runner.errors import InputError, ResultsError, RunnerError, Shortage
-from aihub_runner.system.shortage import explain_shortage, find_shortage
+from aihub_runner.system.shortage import DISK_ERRORS, explain_shortage, find_shortage
 
 UNREADABLE = "unreadable"  # the digest of an existing file that cannot be read
 
 _SAFE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Errors of a file system that cannot sync a folder. They do not concern the files in it.
 _NO_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
-_FAILING = frozenset({errno.EIO, errno.ESTALE})  # of a disk, or of the server behind a mount
 _IN_THE_WAY = frozenset({errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP})
 _LONGEST_NAME = 200  # of a file, in bytes, to leave room for our suffix
 
@@ -70,7 +69,7 @@ def _disk_error(path: Path, error: OSError) -> RunnerError:
     if shortage := find_shortage(error):
         return shortage
     message = f"{path}: cannot be written, {error.strerror or error}"
-    if error.errno in _FAILING:
+    if error.errno in DISK_ERRORS:
         return Shortage(message, "check the disk or mount, and apply again; nothing is lost")
     if error.errno == errno.EEXIST:  # where a folder was to be made
         message = f"{error.filename or path}: is not a folder"
@@ -150,7 +149,8 @@ def _keep_mode(descriptor: int, path: Path) -> None:
     if stat.S_ISREG(found.st_mode):
         with suppress(OSError):
             os.fchown(descriptor, found.st_uid, found.st_gid)
-        os.fchmod(descriptor, stat.S_IMODE(found.st_mode) & 0o777)
+        with suppress(PermissionError):  # on file systems without modes
+            os.fchmod(descriptor, stat.S_IMODE(found.st_mode) & 0o777)
 
 
 def write_file(path: Path, chunks: Iterable[bytes]) -> str:

@@ -111,7 +111,7 @@ def test_one_file_that_its_disk_does_not_give_is_set_aside(
     assert len(project.arrived()) == 2
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT])
 def test_several_files_that_their_disk_does_not_give_end_with_5(
     project: Project, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:

@@ -73,3 +73,13 @@ def test_what_is_in_the_way_is_named_and_to_be_moved(tmp_path: Path, path: str, 
     with pytest.raises(InputError) as raised:
         write_file(tmp_path / path, [b"content"])
     assert (raised.value.message, raised.value.hint) == (f"{tmp_path}/{message}", "move it away")
+
+
+def test_mode_that_a_file_system_does_not_keep_is_no_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, mode: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    (tmp_path / "made").write_text("before")
+    monkeypatch.setattr(os, "fchmod", refuse)
+    write_file(tmp_path / "made", [b"content"])
+    assert (tmp_path / "made").read_bytes() == b"content"

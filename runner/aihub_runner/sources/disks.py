@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterable
 
 from aihub_runner.errors import StateError
 from aihub_runner.model import SkippedFile
-from aihub_runner.system.shortage import find_shortage
-
-_OF_A_DISK = frozenset({errno.EIO, errno.ESTALE})
+from aihub_runner.system.shortage import DISK_ERRORS, find_shortage
 
 
 def is_of_disk(error: OSError) -> bool:
     """Whether an error comes from a disk, or from the server behind a mount."""
-    return error.errno in _OF_A_DISK
+    return error.errno in DISK_ERRORS
 
 
 def find_mount(place: str) -> int:

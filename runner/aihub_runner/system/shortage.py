@@ -12,6 +12,9 @@ from aihub_runner.errors import Shortage
 
 _DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 _LACKING = _DESCRIPTORS | {errno.ENOMEM}
+# Errors of a whole disk, or of the server or program behind a mount. Not every system has all of them.
+_MOUNT_ERRORS = "EIO ESTALE ENODEV ENOTCONN EREMOTEIO EHOSTDOWN EHOSTUNREACH ETIMEDOUT"
+DISK_ERRORS = frozenset(getattr(errno, name) for name in _MOUNT_ERRORS.split() if hasattr(errno, name))
 NO_THREAD = "can't start new thread"  # how Python reports that a process may have no more threads
 RESERVE = 24  # descriptors for the state, its journal, the tables, DNS lookups, and files that libraries open
 PLENTY = 1 << 20  # descriptors to assume if there is no limit
