@@ -274,12 +274,36 @@ def test_nothing_is_requested_after_ctrl_c_and_what_came_is_recorded(
 ) -> None:
     trial = begin({kind: [stopping(hub, outcome)]} | ({StartRun: [LOST]} if kind is FindRun else {}))
     trial.add(A, B)
-    trial.apply()
+    errors = trial.apply().errors
     assert trial.steps == steps
+    assert errors == []
     hub.stop.clear()
     trial.asked.steps.clear()
     trial.apply()
     assert trial.steps == after
+
+
+def test_results_are_fetched_again_on_request_once_in_each_apply(begin: Callable[..., Trial]) -> None:
+    trial = begin({}, refetch=True)
+    trial.add(A, B)
+    trial.apply()
+    assert trial.steps == [*READY, *DONE]
+    trial.asked.steps.clear()
+    trial.apply()
+    assert trial.steps == ["fetch"]
+
+
+def test_failed_run_is_repeated_under_another_tag_on_the_same_batch(begin: Callable[..., Trial]) -> None:
+    trial = begin({StartRun: [seen("r", "FAILED")]})
+    trial.add(A, B)
+    trial.apply()
+    trial.asked.steps.clear()
+    trial.apply(attempt=2)
+    assert trial.steps == ["check", *DONE]
+    assert [(run.attempt, run.status, run.tag[-2:]) for run in trial.shard.runs] == [
+        (1, "FAILED", ":1"),
+        (2, "COMPLETE", ":2"),
+    ]
 
 
 @pytest.mark.parametrize("is_refused", [True, False], ids=["the token is refused", "Ctrl-C"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from pathlib import Path
 
@@ -54,6 +55,28 @@ def test_file_in_parts_is_sent_whole_with_the_digest_of_its_bytes(hub: AIHub, pa
     assert send_file(hub, step) == Sent(step.member.digest, len(CONTENT))
     assert b"".join(parts[number] for number in sorted(parts)) == CONTENT
     assert sorted(parts) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "changed", [CONTENT[:-1], CONTENT[:900], CONTENT + b"more", CONTENT * 2], ids=["shorter", "short", "longer", "long"]
+)
+def test_file_whose_length_changes_before_it_is_read_is_sent_again_and_never_half(
+    hub: AIHub, parts: Parts, router: respx.MockRouter, tmp_path: Path, changed: bytes
+) -> None:
+    path = tmp_path / "a.bin"
+    step = step_for(path)
+
+    def open_upload(_: httpx.Request) -> httpx.Response:
+        if path.read_bytes() != changed:
+            path.write_bytes(changed)
+        parts.clear()
+        return httpx.Response(200, json={"session_id": "s", "part_size": 1000})
+
+    router.post("/v2/batches/multipart-upload").mock(side_effect=open_upload)
+    assert send_file(hub, step) == Sent("sha256:" + hashlib.sha256(changed).hexdigest(), len(changed))
+    assert b"".join(parts[number] for number in sorted(parts)) == changed
+    actions = [json.loads(call.request.content) for call in router.calls if call.request.url.path.endswith(SESSION)]
+    assert [action["action"] for action in actions] == ["abort", "commit"]
 
 
 def test_refused_part_ends_and_aborts_the_upload(
