@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from threading import Event
 from typing import Any
 
-from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.client import AIHub, or_none
 from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.apply.assess import entries_to_import, scan_files
 from aihub_runner.apply.begin import hold_state
@@ -30,7 +30,7 @@ from aihub_runner.text.shown import count
 
 
 @dataclass(frozen=True, slots=True)
-class _Open:
+class Undecided:
     """What waits for a decision: unconfirmed runs with their shards, and entries that cannot be verified."""
 
     unknown: Sequence[tuple[Shard, Run]]
@@ -51,9 +51,9 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool, reporter: Repor
         lines = [_describe_unknown(shard, run) for shard, run in found.unknown]
         lines += [_describe_left(item) for item in found.left]
         if adopt:
-            _adopt(state, client, found, adopt)
+            adopt_run(state, client, found, adopt)
         if resubmit:
-            _resubmit(job, state, client, found)
+            resubmit_runs(job, state, client, found)
     decided = "imported" if adopt else "will be paid for at the next apply" if resubmit else ""
     resolve = job.command("resolve")
     ways = [
@@ -65,7 +65,7 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool, reporter: Repor
     return text, data, 7 if lines and not decided else 0
 
 
-def _find_open(job: Job, state: State, client: AIHub, reporter: Reporter) -> _Open:
+def _find_open(job: Job, state: State, client: AIHub, reporter: Reporter) -> Undecided:
     """Import what can be verified, as apply does, and return the rest, which needs a decision."""
     left: list[Inspected] = []
     scan = None
@@ -77,8 +77,12 @@ def _find_open(job: Job, state: State, client: AIHub, reporter: Reporter) -> _Op
             if error.status != 404:
                 raise
             left = [Inspected(entry, None, None, error.message, is_gone=True) for entry in entries]
-    unknown = [(shard, run) for shard in state.load_shards() for run in shard.runs if run.is_open]
-    return _Open(unknown, left, scan)
+    return Undecided(find_unconfirmed(state), left, scan)
+
+
+def find_unconfirmed(state: State) -> list[tuple[Shard, Run]]:
+    """Find the runs whose start is unconfirmed, with their shards."""
+    return [(shard, run) for shard in state.load_shards() for run in shard.runs if run.is_open]
 
 
 def _describe_left(found: Inspected) -> str:
@@ -95,7 +99,7 @@ def _describe_unknown(shard: Shard, run: Run) -> str:
     return f"a run on batch {run.remote_batch or None} of {files}, begun {when}, with tag {run.tag}: {why}"
 
 
-def _resubmit(job: Job, state: State, client: AIHub, found: _Open) -> None:
+def resubmit_runs(job: Job, state: State, client: AIHub, found: Undecided) -> None:
     """Allow unconfirmed runs to be paid for, after one more check. Raises InputError where one exists."""
     given_up = [(shard, run) for shard, run in found.unknown if run.unknown]
     if not given_up and not found.left:
@@ -117,7 +121,8 @@ def _resubmit(job: Job, state: State, client: AIHub, found: _Open) -> None:
     state.record_dismissed(item.entry for item in found.left)
 
 
-def _adopt(state: State, client: AIHub, found: _Open, run_id: str) -> None:
+def adopt_run(state: State, client: AIHub, found: Undecided, run_id: str) -> None:
+    """Record that an unconfirmed run is this one. Raises InputError where it is another."""
     left = next((item for item in found.left if item.entry.run_id == run_id), None)
     if left is not None and found.scan is not None:
         _adopt_left(state, left, found.scan)
@@ -162,7 +167,8 @@ def _check_names(client: AIHub, info: RunInfo, run: Run, names: Collection[str])
     """
     seen: Collection[str] = in_thread(lambda: result_names(client, info))
     if not seen and info.batch_id:
-        seen = {unicodedata.normalize("NFC", name) for name in in_thread(lambda: client.list_files(run.remote_batch))}
+        files = in_thread(lambda: or_none(lambda: client.list_files(run.remote_batch)))
+        seen = {unicodedata.normalize("NFC", name) for name in files or ()}
     others = set(seen) - set(names)
     if others or (not seen and run.tag not in (info.tags or ())):
         what = f"its files differ, {min(others)!r}" if others else "its files are unknown"
