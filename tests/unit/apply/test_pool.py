@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,10 +13,12 @@ import pytest
 import respx
 
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.apply.pool import TRIES_SHORT, Engine, do_step
+from aihub_runner.apply.pool import TRIES_SHORT, WORKERS, Engine, do_step
 from aihub_runner.apply.steps import Declined, Failed, Lost, Outcome, RunSeen, Step, Stopped
-from aihub_runner.apply.tasks.batch import BatchCreated, CreateBatch
-from aihub_runner.apply.tasks.run import PollRun, StartRun
+from aihub_runner.apply.tasks.batch import BatchCreated, CheckBatch, CreateBatch, FindBatch, VerifyBatch
+from aihub_runner.apply.tasks.clones import AwaitTwin, ClaimRun
+from aihub_runner.apply.tasks.fetch import FetchResults
+from aihub_runner.apply.tasks.run import FindRun, PollRun, StartRun
 from aihub_runner.apply.tasks.upload import SendFile
 from aihub_runner.errors import Shortage
 from aihub_runner.model import Member
@@ -86,6 +90,55 @@ def test_step_is_not_begun_once_apply_stops(hub: AIHub, router: respx.MockRouter
 def engine_of(hub: AIHub, answer: Callable[[Step], Outcome], clock: Clock, uploads: int = 4) -> tuple[Engine, AtOnce]:
     executor = AtOnce(answer)
     return Engine(hub, uploads, 1, executor, clock), executor
+
+
+FIND_BATCH, FIND_RUN = FindBatch(1, 1, "job-1", "", frozenset(), 0.0), FindRun(1, 1, "t", 7, frozenset(), "", 1.0, 0.0)
+VERIFY, CHECK = VerifyBatch(1, 1, 7, "job-1", "", 0.0), CheckBatch(1, 1, 7, "", {}, 0.0, 0.0)
+CLAIM, AWAIT = ClaimRun(1, "c", "", frozenset(), 0.0), AwaitTwin(1, 1, "t", 7, 1, 0.0)
+FETCH = FetchResults(1, 1, "r", 1.0, 0.0, "plain", Path(), frozenset())
+ANYWHERE = (SEND, VERIFY, CHECK, POLL, FETCH)
+HERE = (CREATE, START, FIND_BATCH, FIND_RUN, CLAIM, AWAIT)
+
+
+@pytest.mark.parametrize("step", [*ANYWHERE, *HERE], ids=lambda step: type(step).__name__)
+def test_only_steps_that_may_be_repeated_are_given_to_the_executor(hub: AIHub, step: Step) -> None:
+    """It may do a step again on another machine after a worker died."""
+    engine, executor = engine_of(hub, lambda _: Stopped(), Clock())
+    here = AtOnce(lambda _: Stopped())
+    engine._looking = engine._paying = here  # type: ignore[assignment]
+    engine.submit(step)
+    assert engine.wait(0.0) == [(step, Stopped())]
+    assert (executor.steps, here.steps) == (([step], []) if step in ANYWHERE else ([], [step]))
+    assert {type(step) for step in ANYWHERE + HERE} == set(WORKERS)
+
+
+def test_runs_are_started_in_threads_of_their_own(hub: AIHub) -> None:
+    """None may wait behind a slow look after its intent was recorded."""
+    engine, _ = engine_of(hub, lambda _: Stopped(), Clock())
+    paying = engine._paying = AtOnce(lambda _: Stopped())  # type: ignore[assignment]
+    engine.submit(START)
+    assert paying.steps == [START]
+
+
+@pytest.mark.parametrize(("shard", "dropped", "left"), [(1, 2, [2]), (2, 1, [1, 1]), (3, 0, [1, 1, 2]), (None, 3, [])])
+def test_uploads_of_one_shard_are_dropped_and_counted(
+    hub: AIHub, shard: int | None, dropped: int, left: list[int]
+) -> None:
+    engine, executor = engine_of(hub, lambda _: Stopped(), Clock())
+    for number in (1, 1, 2):
+        engine.submit(replace(SEND, shard=number))
+    assert engine.drop_uploads(shard) == dropped
+    engine.wait(0.0)
+    assert [step.shard for step in executor.steps] == left
+
+
+def test_nothing_that_is_due_starts_after_ctrl_c(hub: AIHub) -> None:
+    engine, executor = engine_of(hub, lambda _: Stopped(), Clock())
+    engine.submit(SEND)
+    engine.submit_later(POLL, 0.0)
+    hub.stop.set()
+    assert engine.wait(0.0) == []
+    assert executor.steps == []
 
 
 def test_step_that_is_due_later_starts_when_it_is_due(hub: AIHub) -> None:

@@ -15,9 +15,9 @@ from aihub_runner.apply.resolve import Undecided, adopt_run, find_unconfirmed, r
 from aihub_runner.apply.steps import Failed, Lost, Unsure
 from aihub_runner.apply.tasks.run import FindRun, StartRun
 from aihub_runner.errors import InputError, RunnerError, ServiceError
-from aihub_runner.model import Run
+from aihub_runner.model import Run, Scan, Source
 from aihub_runner.plan.identity import fingerprint_members, run_tag
-from aihub_runner.state.lockfile import Entry
+from aihub_runner.state.lockfile import Entry, member_hashes
 from support.scripted import FIRST_BATCH, Trial, member
 
 A, B = member("a"), member("b")
@@ -68,6 +68,7 @@ OURS = ["a", "b"]
         pytest.param({}, ["a", "z"], None, "files differ", id="its tag, other files"),
         pytest.param({"status": "FAILED"}, [], OURS, "", id="it failed on its batch"),
         pytest.param({"status": "FAILED", "tags": []}, [], OURS, "", id="it failed on its batch, without a tag"),
+        pytest.param({}, ["a", "bu\u0308"], None, "files differ", id="its tag, a name of other letters"),
         pytest.param({"status": "RUNNING"}, [], ["a", "z"], "files differ", id="it runs, and its batch holds others"),
         pytest.param({"status": "RUNNING", "batch_id": None}, [], None, "", id="it runs with its tag, no batch"),
         pytest.param(
@@ -190,22 +191,42 @@ def test_intent_that_no_apply_looked_for_is_not_given_up(hub: AIHub, outside: No
     assert the_run(trial).is_open
 
 
-LEFT = Inspected(
-    Entry(
+def left_of(trial: Trial, marks: str) -> Inspected:
+    """Return an entry of the lock file that cannot be verified."""
+    entry = Entry(
         fingerprint=fingerprint_members([A]),
-        target="t",
-        run_key="0123456789abcdef",
+        target=trial.job.goal.target,
+        run_key=trial.job.goal.run_key,
         batch_id=7,
         run_id="left",
         attempt=1,
-    ),
-    None,
-    None,
-    "its files differ",
-)
+        status="COMPLETE",
+        members=marks,
+    )
+    return Inspected(entry, None, None, "its files differ", is_gone=True)
 
 
-def test_entry_of_the_lock_file_is_dismissed_with_the_same_decision(hub: AIHub, outside: None, tmp_path: Path) -> None:
-    trial = Trial(hub, tmp_path, {})
-    resubmit_runs(trial.job, trial.state, hub, Undecided([], [LEFT], None))
-    assert trial.state.load_dismissed() == {"left"}
+@pytest.fixture
+def fresh(hub: AIHub, outside: None, tmp_path: Path) -> Trial:
+    return Trial(hub, tmp_path, {})
+
+
+def test_entry_of_the_lock_file_is_dismissed_by_the_same_decision(hub: AIHub, fresh: Trial) -> None:
+    resubmit_runs(fresh.job, fresh.state, hub, Undecided([], [left_of(fresh, "")], None))
+    assert fresh.state.load_dismissed() == {"left"}
+
+
+def test_entry_of_the_lock_file_is_trusted_for_the_files_that_it_lists(hub: AIHub, fresh: Trial) -> None:
+    left = left_of(fresh, member_hashes([A]))
+    scan = Scan((Source(A.path, A.size, A.digest), Source(B.path, B.size, B.digest)), (), {})
+    adopt_run(fresh.state, hub, Undecided([], [left], scan), "left")
+    assert [(kept.path, kept.is_stale) for kept in fresh.shard.members] == [(A.path, False)]
+    [run] = fresh.shard.runs
+    assert (run.remote_id, run.status, run.has_failed) == ("left", "COMPLETE", False)
+
+
+def test_entry_of_the_lock_file_that_lists_no_files_cannot_be_trusted(hub: AIHub, fresh: Trial) -> None:
+    scan = Scan((Source(A.path, A.size, A.digest),), (), {})
+    with pytest.raises(InputError, match="does not list its files"):
+        adopt_run(fresh.state, hub, Undecided([], [left_of(fresh, "")], scan), "left")
+    assert fresh.state.is_unused
