@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
 import requests
+
+from support.proxy import Answer, Call, Proxy
 
 from .conftest import Project
 
@@ -101,6 +105,31 @@ def test_destroy_sends_every_flag_and_never_asks_for_the_input_of_a_run(applied:
     assert [entry["operation"] for entry in sent] == ["deleteBatch"] * 2 + ["deleteRun"] * 2
     wanted = {"delete_db_data": "true", "delete_input": "false", "delete_output": "true", "delete_logs": "true"}
     assert [dict(pair.split("=") for pair in entry["query"].split("&")) for entry in sent[2:]] == [wanted] * 2
+
+
+def test_intent_is_recorded_before_each_deletion(project: Project, proxy: Proxy) -> None:
+    project.write_files(1)
+    assert project.apply().code == 0
+    seen = []
+
+    def look(call: Call) -> Answer:
+        with closing(sqlite3.connect(f"file:{project.folder}/job.state.db?mode=ro", uri=True)) as db:
+            seen.append((call.path.rpartition("/")[2], db.execute("SELECT remote_id, done FROM deletions").fetchall()))
+        return call.forward()
+
+    proxy.on("DELETE", ".*", look, times=2)
+    assert project.run("destroy", "--yes").code == 0
+    assert [(remote_id, 0) in rows for remote_id, rows in seen] == [True, True]
+
+
+def test_deleted_runs_are_no_part_of_the_checks_before_a_later_payment(applied: Project) -> None:
+    assert applied.run("destroy", "--yes").code == 0
+    applied.write_files(1, 4)
+    outcome = applied.apply()
+    assert outcome.code == 0, outcome.text
+    assert len(applied.fake.ledger["runs"]) == 3
+    assert len({line["path"] for line in applied.documents}) == 5
+    check_nothing_paid(applied)
 
 
 def test_destroy_keeps_results_on_request_and_deletes_them_later(applied: Project) -> None:
@@ -265,7 +294,9 @@ def test_cleanup_deletes_what_the_spec_names_once_results_are_on_disk(project: P
     project.write_files(4)
     project.change_spec("[limits]", "[limits]\nfiles_per_batch = 2")
     with_cleanup(project, keys)
+    assert "[cleanup] deletes from the service, once results are on disk: " in project.run("plan").out
     outcome = project.apply()
+    assert "deleting " in outcome.err
     assert (outcome.code, on_service(project)) == (0, left), outcome.text
     assert len(project.documents) == 4
     check_nothing_paid(project)

@@ -100,7 +100,11 @@ def plan_job(job: Job, state: State | None, scan: Scan, held: Collection[str] = 
     shards = state.load_shards() if state else []
     if job.goal.input:
         return plan_input(job.goal, shards)
-    return make_plan(job.goal, scan, shards, state.load_run_keys() if state else {}, held)
+    plan = make_plan(job.goal, scan, shards, state.load_run_keys() if state else {}, held)
+    if parts := ", ".join(job.spec.cleanup.parts):
+        note = f"[cleanup] deletes from the service, once results are on disk: {parts}"
+        plan = replace(plan, notes=(*plan.notes, note))
+    return plan
 
 
 def look_for_damage(job: Job, state: State, among: Collection[int] | None = None) -> Job:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from aihub_runner.aihub.client import AIHub
 from aihub_runner.apply.delivery import write_lockfile
+from aihub_runner.apply.events import DeletionStarted
 from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.tasks.delete import Deleter
 from aihub_runner.errors import ResultsError, RunnerError
-from aihub_runner.plan.deletion import Item, Wish, plan_cleanup
+from aihub_runner.plan.deletion import BATCH, OUTPUT, RUN, Item, Wish, plan_cleanup
 from aihub_runner.state.store import State
 
 
@@ -34,7 +34,7 @@ def clean_up(opened: OpenJob) -> list[RunnerError]:
     if not items:
         return []
     try:
-        deleter = delete_items(job, state, opened.client, items)
+        deleter = delete_items(opened, items)
     except RunnerError as error:
         return [error]
     hint = f"apply again, or run `{job.command('destroy')}`"
@@ -43,10 +43,8 @@ def clean_up(opened: OpenJob) -> list[RunnerError]:
 
 def cleanup_wish(job: Job) -> Wish:
     """Return what `[cleanup]` of a job asks to delete."""
-    cleanup = job.spec.cleanup
-    wanted = {"input": cleanup.delete_input, "output": cleanup.delete_output, "logs": cleanup.delete_logs}
-    parts = {part for part, when in wanted.items() if when == "after-results"}
-    return Wish(job.goal, parts=frozenset(parts | ({"db_data"} if "output" in parts else set())))
+    parts = frozenset(job.spec.cleanup.parts)
+    return Wish(job.goal, parts=parts | OUTPUT if "output" in parts else parts)
 
 
 def with_facts(wish: Wish, job: Job, state: State) -> Wish:
@@ -56,9 +54,12 @@ def with_facts(wish: Wish, job: Job, state: State) -> Wish:
     return replace(wish, goal=job.goal, deleted=done, begun=deletions.keys() - done.keys())
 
 
-def delete_items(job: Job, state: State, client: AIHub, items: Sequence[Item]) -> Deleter:
+def delete_items(opened: OpenJob, items: Sequence[Item]) -> Deleter:
     """Delete items. However it ends, the lock file says afterwards what is deleted."""
-    deleter = Deleter(job, state, client)
+    job, state = opened.job, opened.state
+    kinds = [item.kind for item in items]
+    opened.reporter.emit(DeletionStarted(kinds.count(BATCH), kinds.count(RUN)))
+    deleter = Deleter(job, state, opened.client)
     try:
         deleter.delete(items)
     finally:

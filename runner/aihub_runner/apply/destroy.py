@@ -53,7 +53,8 @@ def destroy(job: Job, wish: Wish, reporter: Reporter, confirm: AskDestroy, stop:
         take_over(job, state)
         job = look_for_damage(job, state)
         scan = scan_files(job, state, reporter, stop, may_be_empty=True)
-        unverified = import_paid(OpenJob(job, state, client, scan, reporter))
+        opened = OpenJob(job, state, client, scan, reporter)
+        unverified = import_paid(opened)
         shards = state.load_shards()
         wish = with_facts(wish, job, state)
         lost = find_lost_earlier(state, shards, job.goal, job.results_path) | job.damaged.keys()
@@ -67,5 +68,5 @@ def destroy(job: Job, wish: Wish, reporter: Reporter, confirm: AskDestroy, stop:
         try_lockfile(job.lock_path)
         if not confirm(found):
             raise InputError(f"{job.shown}: destroy cancelled, nothing was deleted")
-        deleter = delete_items(job, state, client, found.items)
+        deleter = delete_items(opened, found.items)
     return replace(found, items=deleter.done, left=[*found.left, *deleter.left])

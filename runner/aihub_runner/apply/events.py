@@ -308,6 +308,13 @@ class PdfsFetched(NamedTuple):
     pdfs: int
 
 
+class DeletionStarted(NamedTuple):
+    """Batches and runs are about to be deleted on the service."""
+
+    batches: int
+    runs: int
+
+
 @dataclass(slots=True)
 class Counts:
     """The numbers of an apply, for a subscriber. `runs` counts runs by their last known status."""

@@ -113,6 +113,7 @@ _WORDS: dict[type[e.Event], Callable[[Any], str]] = {
     e.RunUnconfirmed: lambda it: (
         f"a run on batch {it.batch} with tag {it.tag} may have been started; the next apply checks"
     ),
+    e.DeletionStarted: lambda it: f"deleting {count(it.batches, 'batch')} and {count(it.runs, 'run')} from the service",
     e.PdfsFetched: lambda it: f"{count(it.pdfs, 'PDF')} fetched",
     e.ResultsFetched: lambda it: f"run {it.run}: results of {count(it.files, 'file')} fetched",
 }

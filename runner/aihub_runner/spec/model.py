@@ -244,6 +244,12 @@ class Cleanup:
     )
     delete_logs: When = key(WHEN, "never", "Delete the logs of runs from the service, once their results are on disk.")
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What to delete: `input`, `output`, `logs`."""
+        wanted = {"input": self.delete_input, "output": self.delete_output, "logs": self.delete_logs}
+        return tuple(part for part, when in wanted.items() if when == "after-results")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
