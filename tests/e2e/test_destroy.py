@@ -207,7 +207,19 @@ def test_results_that_are_not_on_disk_are_not_deleted_without_the_flag(applied: 
     outcome = applied.run("destroy", "--yes", "--discard-unfetched")
     assert (outcome.code, on_service(applied)) == (0, {"batches": 0, "runs": 0})
     assert "whose results were never fetched and are lost" in outcome.err
-    check_nothing_paid(applied, 3)
+    outcome = applied.apply("--retry-failed")
+    assert (outcome.code, applied.sent()[2:]) == (3, ["DELETE deleteRun"] * 2), outcome.text
+
+
+def test_deleted_results_that_were_never_fetched_are_lost_and_not_failed(project: Project) -> None:
+    project.write_files(1)
+    project.fake.faults.add(operation="getRunResults", do="status", status=400)
+    assert project.apply().code == 4
+    assert project.run("destroy", "--yes", "--discard-unfetched").code == 0
+    project.forget_requests()
+    outcome = project.apply("--retry-failed")
+    assert (outcome.code, project.sent()) == (3, []), outcome.text
+    assert "was deleted on request, and its results cannot be fetched again" in outcome.err
 
 
 def test_run_whose_pdfs_are_not_fetched_is_left(applied: Project) -> None:

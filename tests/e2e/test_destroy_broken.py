@@ -1,0 +1,227 @@
+"""Deletions under every fault, and stopped dead at every boundary: all goes, nothing else, and nothing is paid for."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+from support.crash import CRASHED, WAITS
+from support.forks import Forks
+
+from .conftest import Project
+from .test_faults import FAULTS
+
+OPERATIONS = ["deleteBatch", "deleteRun", "jobStatus", "getBatch", "getRunStatus", "listRuns", "listBatches"]
+STATUSES = [400, 401, 403, 404, 409, 422]
+PARTS = 12  # the boundaries are dealt out to this many tests
+SEEDS = 6
+CLEANUP = '[cleanup]\ndelete_input = "after-results"\ndelete_output = "after-results"\ndelete_logs = "after-results"\n'
+NO_JOBS = '{"delete_input_dir_job_id": null, "delete_output_dir_job_id": null, "delete_log_dir_job_id": null}'
+
+Documents = list[dict[str, Any]]
+
+
+@pytest.fixture
+def applied(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A job of two shards with their results on disk, beside a batch and a run of somebody else."""
+    for owner, name, waits in WAITS:
+        monkeypatch.setattr(owner, name, waits)
+    project.write_files(4)
+    project.change_spec("[limits]", "[limits]\nread_timeout_s = 1\nfiles_per_batch = 2\nparallel_uploads = 1")
+    world = project.fake.world
+    other = world.create_batch("acme", f"job-{'0' * 64}", "", "somebody").id
+    world.put_file(other, "other.txt", "sha256:0", 1)
+    body, headers = (
+        {"app_name": "Other", "batch_id": other},
+        {"Authorization": "Bearer fake-test", "IB-Context": "acme"},
+    )
+    requests.post(f"{project.fake.root}/v2/apps/runs", json=body, headers=headers, timeout=10).raise_for_status()
+    assert project.apply().code == 0
+    project.forget_requests()
+    return project
+
+
+def is_deleted(project: Project) -> bool:
+    """Whether all that is ours is deleted from the service; what is not ours must be there."""
+    batches, runs = [*project.fake.world.batches.values()], [*project.fake.world.runs.values()]
+    assert any(batch.owner == "somebody" for batch in batches)
+    assert any(run.request["app_name"] == "Other" for run in runs)
+    return (len(batches), len(runs)) == (1, 1)
+
+
+def check_made_good(project: Project, documents: Documents, where: str = "") -> None:
+    """Apply, destroy until all is gone, and apply again: nothing is paid for, and no result is lost."""
+    assert project.apply().code == 0, where
+    assert project.documents == documents, where
+    for _ in range(3):
+        outcome = project.run("destroy", "--yes")
+        if outcome.code == 0:
+            break
+    assert outcome.code == 0, f"{where}: {outcome.text}"
+    check_deleted(project, documents, where)
+
+
+def check_deleted(project: Project, documents: Documents, where: str = "") -> None:
+    """Check that all is deleted, that a job and its clone pay nothing, and that every result is there."""
+    assert is_deleted(project), where
+    assert {entry["status"] for entry in project.lock} == {"DELETED"}, where
+    outcome = project.apply()
+    assert (outcome.code, project.documents) == (0, documents), f"{where}: {outcome.text}"
+    clone = project.clone("one")
+    assert clone.apply().code == 3, where
+    shutil.rmtree(clone.folder)
+    assert {sent for sent in project.sent() if not sent.startswith("DELETE")} == set(), where
+    project.forget_requests()
+    assert (project.apply().code, project.fake.journal) == (0, []), where
+
+
+# Faults
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_in_a_deletion_is_made_good(applied: Project, operation: str, fault: str) -> None:
+    documents = applied.documents
+    if operation == "listBatches":  # needed only where there is no job
+        applied.fake.faults.add(operation="jobStatus", do="status", status=404, times=4)
+    applied.fake.faults.add(operation=operation, **FAULTS[fault])
+    applied.run("destroy", "--yes")
+    check_made_good(applied, documents)
+    assert applied.fake.faults.unused() == []
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("operation", [name for name in OPERATIONS if not name.startswith("list")])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("status", STATUSES)
+def test_refused_deletion_is_made_good(applied: Project, operation: str, when: str, status: int) -> None:
+    documents = applied.documents
+    applied.fake.faults.add(operation=operation, do="status", status=status, when=when)
+    outcome = applied.run("destroy", "--yes")
+    assert outcome.code in (0, 3, 4)
+    check_made_good(applied, documents)
+
+
+@pytest.mark.parametrize("state", ["FAILED", "CANCELLED"])
+def test_deletion_whose_job_fails_is_not_confirmed_and_asked_for_again(applied: Project, state: str) -> None:
+    documents, batches = applied.documents, applied.fake.world.batches
+    batch = min(one.id for one in batches.values() if one.owner != "somebody")
+    body = f'{{"state": "{state}", "message": "busy"}}'
+    applied.fake.faults.add(operation="deleteBatch", do="status", status=202, body='{"job_id": "j"}', when="before")
+    applied.fake.faults.add(operation="jobStatus", do="status", status=200, body=body, when="before")
+    outcome = applied.run("destroy", "--yes")
+    assert outcome.code == 3
+    assert f"batch {batch}: not confirmed, its job j is {state}, busy" in outcome.out
+    assert batch in batches
+    check_made_good(applied, documents)
+
+
+def test_deletion_without_a_job_is_confirmed_by_what_is_listed(applied: Project) -> None:
+    documents = applied.documents
+    applied.fake.faults.add(operation="deleteRun", do="status", status=202, body=NO_JOBS, when="after", times=2)
+    assert applied.run("destroy", "--yes").code == 0
+    check_deleted(applied, documents)
+
+
+def test_deletion_without_a_job_that_is_not_seen_is_not_confirmed(applied: Project) -> None:
+    documents = applied.documents
+    applied.fake.faults.add(operation="deleteRun", do="status", status=202, body=NO_JOBS, when="before", times=2)
+    outcome = applied.run("destroy", "--yes")
+    assert (outcome.code, outcome.out.count("not confirmed, the service gave no job")) == (3, 2)
+    check_made_good(applied, documents)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("operation", OPERATIONS[:-1])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_in_a_cleanup_is_made_good(applied: Project, operation: str, fault: str) -> None:
+    documents = applied.documents
+    applied.change_spec("[limits]", f"{CLEANUP}[limits]")
+    applied.fake.faults.add(operation=operation, **FAULTS[fault])
+    for _ in range(3):
+        outcome = applied.apply()
+        if outcome.code == 0:
+            break
+    assert outcome.code == 0, outcome.text
+    check_deleted(applied, documents)
+
+
+# Stopped dead
+
+
+Crash = Callable[[int], int]
+
+
+@pytest.fixture
+def crash(applied: Project, forks: Forks) -> Crash:
+    """Destroy in a process that stops dead at a boundary, and give its exit code."""
+    return lambda boundary: forks.run(boundary, applied.folder, applied.env, "destroy", "job.toml", "--yes")
+
+
+@pytest.fixture
+def again(applied: Project) -> Callable[[], None]:
+    """Return what brings back the world before the deletion, on both sides."""
+    kept = applied.folder.parent / f"{applied.folder.name}-kept"
+    shutil.copytree(applied.folder, kept)
+    applied.fake.checkpoint()
+
+    def bring_back() -> None:
+        applied.fake.rewind()
+        shutil.rmtree(applied.folder)
+        shutil.copytree(kept, applied.folder)
+        applied.fake.clear_journal()
+
+    return bring_back
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.matrix(most=2)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_destroy_stopped_at_every_boundary_is_made_good(
+    applied: Project, crash: Crash, again: Callable[[], None], part: int
+) -> None:
+    documents, boundary = applied.documents, part + 1
+    while crash(boundary) == CRASHED:
+        check_made_good(applied, documents, f"boundary {boundary}")
+        again()
+        boundary += PARTS
+    assert boundary > 50, "so few boundaries cannot be all"
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.matrix(most=1)
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_destroy_stopped_twice_is_made_good(
+    applied: Project, crash: Crash, again: Callable[[], None], seed: int
+) -> None:
+    documents, chance = applied.documents, random.Random(seed)
+    for _ in range(4):
+        first, second = chance.randrange(1, 60), chance.randrange(1, 60)
+        assert crash(first) == CRASHED
+        crash(second)
+        check_made_good(applied, documents, f"boundaries {first} and {second}")
+        again()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.matrix(most=1)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_cleanup_stopped_at_every_boundary_is_made_good(
+    applied: Project, forks: Forks, again: Callable[[], None], part: int
+) -> None:
+    documents, boundary = applied.documents, part + 1
+    while True:
+        applied.change_spec("[limits]", f"{CLEANUP}[limits]")
+        if forks.run(boundary, applied.folder, applied.env, "apply", "job.toml") != CRASHED:
+            break
+        assert applied.apply().code == 0
+        check_deleted(applied, documents, f"boundary {boundary}")
+        again()
+        boundary += PARTS
+    assert boundary > 50, "so few boundaries cannot be all"
