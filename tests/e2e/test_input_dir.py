@@ -54,6 +54,17 @@ def test_folder_of_a_drive_runs_once(drive: Project) -> None:
     assert drive.run("plan", "--exit-code").code == 0
 
 
+def test_destroy_leaves_the_folder_of_the_drive(drive: Project) -> None:
+    assert drive.apply().code == 0
+    tree = {path: set(files) for path, files in drive.fake.world.trees.items()}
+    outcome = drive.run("destroy", "--yes")
+    assert (outcome.code, drive.fake.runs(), drive.fake.batches()) == (0, [], []), outcome.text
+    assert {path: set(files) for path, files in drive.fake.world.trees.items()} == tree
+    assert any("a.txt" in path for files in tree.values() for path in files)
+    drive.forget_requests()
+    assert (drive.apply().code, drive.sent()) == (0, [])
+
+
 def test_folder_runs_again_on_request_or_with_other_settings_only(drive: Project) -> None:
     drive.apply()
     put(drive, "c.txt", "Invoice number: 3")

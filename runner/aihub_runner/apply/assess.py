@@ -99,8 +99,9 @@ def plan_job(job: Job, state: State | None, scan: Scan, held: Collection[str] = 
     """Plan what is missing by the recorded facts. `held` are paths of files to plan nothing for."""
     shards = state.load_shards() if state else []
     if job.goal.input:
-        return plan_input(job.goal, shards)
-    plan = make_plan(job.goal, scan, shards, state.load_run_keys() if state else {}, held)
+        plan = plan_input(job.goal, shards)
+    else:
+        plan = make_plan(job.goal, scan, shards, state.load_run_keys() if state else {}, held)
     if parts := ", ".join(job.spec.cleanup.parts):
         note = f"[cleanup] deletes from the service, once results are on disk: {parts}"
         plan = replace(plan, notes=(*plan.notes, note))

@@ -20,8 +20,8 @@ class Item:
     """A batch or a run to delete on the service, by its id there; `left` says why it is not deleted.
 
     `name` is the recorded name of the batch (empty where another state created it), or the tag of the run. `paths` are
-    the files. `runs` are the known runs on a batch. `was_gone` says that the service did not have it when last asked.
-    `loses` says that results are deleted that are not on disk here.
+    the files in it. `was_gone` says that the service did not have it when last asked, `loses` that results are deleted
+    that are not on disk here.
     """
 
     kind: str
@@ -30,7 +30,6 @@ class Item:
     parts: frozenset[str]
     paths: tuple[str, ...]
     status: str = ""
-    runs: frozenset[str] = frozenset()
     left: str = ""
     was_gone: bool = False
     loses: bool = False
@@ -68,7 +67,7 @@ def _destroy(shard: Shard, batch: Batch, wish: Wish) -> Iterator[Item]:
     runs = [run for run in shard.runs if run.batch == batch.id]
     why = "" if batch.remote_id else "it is unconfirmed whether it was created"
     reasons = (_keeps_batch(run, wish) for run in runs)
-    yield _batch_item(shard, batch, runs, why or next(filter(None, reasons), ""), wish)
+    yield _batch_item(shard, batch, why or next(filter(None, reasons), ""), wish)
     for run in runs:
         if run.remote_id and (run.is_deleted or not run.is_gone) and not wish.keep_results:
             yield _run_item(shard, run, OUTPUT | LOGS, _keeps_run(run, wish), loses=is_unfetched(run, wish.goal))
@@ -85,7 +84,7 @@ def plan_cleanup(shards: Iterable[Shard], wish: Wish) -> list[Item]:
             if newest is None or newest.status != "COMPLETE" or not all(_is_settled(run, wish) for run in runs):
                 continue
             if wish.parts & INPUT and batch.remote_id:
-                items.append(_batch_item(shard, batch, runs, "", wish))
+                items.append(_batch_item(shard, batch, "", wish))
             parts = wish.parts - INPUT
             done = [run for run in today if run.status == "COMPLETE" and (run.is_deleted or not run.is_gone)]
             items += [_run_item(shard, run, parts, "") for run in done if parts]
@@ -110,24 +109,22 @@ def _batches(shard: Shard, wish: Wish) -> list[Batch]:
     return [batch for batch in shard.batches if batch.target == wish.goal.target]
 
 
-def _batch_item(shard: Shard, batch: Batch, runs: Iterable[Run], left: str, wish: Wish) -> Item:
-    known = frozenset(run.remote_id for run in runs if run.remote_id)
+def _batch_item(shard: Shard, batch: Batch, left: str, wish: Wish) -> Item:
     remote_id = "" if batch.remote_id is None else str(batch.remote_id)
     was_gone = batch.is_gone and (BATCH, remote_id) not in wish.begun
-    return Item(BATCH, remote_id, batch.name, INPUT, _paths(shard), runs=known, left=left, was_gone=was_gone)
+    paths = tuple(member.path or member.name for member in shard.members if member.name in batch.uploads)
+    return Item(BATCH, remote_id, batch.name, INPUT, paths, left=left, was_gone=was_gone)
 
 
 def _run_item(shard: Shard, run: Run, parts: frozenset[str], left: str, *, loses: bool = False) -> Item:
     assert run.remote_id
     return Item(
-        *(RUN, run.remote_id, run.tag, parts, _paths(shard), run.status),
+        *(RUN, run.remote_id, run.tag, parts),
+        tuple(member.path or member.name for member in shard.members),
+        run.status,
         left=left,
         loses=loses,
     )
-
-
-def _paths(shard: Shard) -> tuple[str, ...]:
-    return tuple(member.path or member.name for member in shard.members)
 
 
 def _keeps_batch(run: Run, wish: Wish) -> str:
