@@ -126,7 +126,7 @@ class Scheduler:
         context = self.context
         context.shards[step.shard].outstanding -= 1
         if self._is_taken(step, outcome):
-            if isinstance(step, batch.FindBatch | run.FindRun):
+            if isinstance(step, batch.FindBatch | run.FindRun | clones.AwaitTwin):
                 return  # by a twin with the same names and bytes; the check is repeated
             what = "the response names an id that is already recorded for another shard"
             outcome = Lost(context.now_s, ServiceError(f"{step.__class__.__name__}: {what}"))
@@ -139,5 +139,5 @@ class Scheduler:
         """Whether an id that is new to this step is already recorded for another."""
         if isinstance(found, batch.BatchCreated):
             return found.remote_id in self.context.state.known_batches()
-        is_new = isinstance(step, run.StartRun | run.FindRun)
+        is_new = isinstance(step, run.StartRun | run.FindRun | clones.AwaitTwin)
         return is_new and isinstance(found, RunSeen) and found.info.id in self.context.state.known_runs()

@@ -226,6 +226,11 @@ def test_shard_whose_upload_is_repeated_later_waits_for_it(begin: Callable[..., 
             [*READY, "START", "find run", "find run", "check", *DONE],
             id="a found run",
         ),
+        pytest.param(
+            {CheckBatch: Checked((), {}, (5,)), AwaitTwin: seen("other")},
+            [*READY, "await", "await"],
+            id="a run of another clone",
+        ),
     ],
 )
 def test_id_that_is_recorded_for_another_shard_is_not_taken(
@@ -327,6 +332,8 @@ def test_run_in_flight_is_not_asked_for_any_more_once_all_is_halted(
         pytest.param({StartRun: [refused(400)]}, 4, ["r1", "r2", "r3"], id="one run is refused"),
         pytest.param({StartRun: [refused(400)] * 3}, 4, ["r1"], id="three runs are refused"),
         pytest.param({StartRun: [refused(402)]}, 1, [], id="payment is required"),
+        pytest.param({SendFile: [Failed(ServiceError("no", status=409))] * 3}, 1, ["r1"], id="three files are refused"),
+        pytest.param({SendFile: [FAILED] * 3}, 0, [], id="three files cannot be sent"),
         pytest.param({CheckBatch: [FAILED] * 2}, 2, ["r1", "r2"], id="two shards have trouble"),
         pytest.param({CheckBatch: [FAILED] * 3}, 0, [], id="three shards have trouble"),
         pytest.param({CheckBatch: [Failed(Shortage("the disk is full"))]}, 0, [], id="the disk is full"),
@@ -424,6 +431,14 @@ def test_absent_run_is_started_again_unless_it_is_not_wanted_any_more(
     [run] = trial.state.load_shards(shard)[0].runs
     assert trial.steps == (["find run", "check", *DONE] if is_started else ["find run"])
     assert becomes == ("given up" if run.is_given_up else (run.unknown and "unknown") or run.status or "open")
+
+
+def test_refused_run_is_not_looked_for_before_the_service_said(begin: Callable[..., Trial]) -> None:
+    trial = begin({StartRun: [refused(429, 500)]})
+    trial.add(A, B)
+    trial.apply()
+    [look] = [step for step in trial.asked.steps if isinstance(step, FindRun)]
+    assert look.settled_at_s >= 500  # by a clock that began at 0; a list settles in 60
 
 
 @pytest.mark.parametrize(
