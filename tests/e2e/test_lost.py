@@ -171,14 +171,6 @@ def test_lost_start_is_looked_for_while_others_start_runs_all_the_time(
     assert len(project.fake.runs()) == 1
 
 
-def test_start_on_a_batch_that_does_not_show_yet_is_repeated(project: Project) -> None:
-    project.change_spec("settle_s = 0.2", "settle_s = 2")
-    project.write_files(1)
-    project.fake.faults.add(operation="runApp", do="status", status=404)
-    outcome = project.apply()
-    assert outcome.code == 0, outcome.text
-
-
 def test_upload_whose_answer_was_lost_is_repeated_although_the_file_was_changed_back(project: Project) -> None:
     project.write("in/a.txt", "one")
     project.write("in/b.txt", "bbb")
@@ -196,25 +188,6 @@ def test_upload_whose_answer_was_lost_is_repeated_although_the_file_was_changed_
     sent = [kept for key, kept in digests.items() if key.endswith("a.txt")]
     assert len(sent[0]) == 3, digests
     assert sent[0][0] == sent[0][-1]
-
-
-def test_one_refused_run_does_not_keep_others_from_starting(project: Project) -> None:
-    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1\nparallel_runs = 1")
-    project.write_files(3)
-    project.fake.faults.add(operation="runApp", do="status", status=400)
-    outcome = project.apply()
-    assert outcome.code == 4, outcome.text
-    assert len(project.fake.runs()) == 2
-
-
-def test_refusals_of_a_few_files_do_not_keep_the_others_from_being_done(project: Project) -> None:
-    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1\nparallel_uploads = 1")
-    project.write_files(6)
-    for number in range(4):
-        project.fake.faults.add(operation="addFileToBatch", match=f"0000{number}", times=99, do="status", status=409)
-    outcome = project.apply()
-    assert outcome.code == 4, outcome.text
-    assert len(project.fake.runs()) == 2
 
 
 def test_file_refused_in_another_context_is_left_out_and_the_rest_goes_on(project: Project) -> None:

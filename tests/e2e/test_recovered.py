@@ -139,18 +139,6 @@ def test_what_a_person_gave_up_does_not_stop_fresh_clones(project: Project) -> N
     assert project.sent() == []
 
 
-def test_one_of_two_unknown_runs_is_adopted_by_its_batch(project: Project) -> None:
-    project.write_files(2)
-    project.change_spec("[limits]", '[run]\non_lost = "stop"\n[limits]\nfiles_per_batch = 1')
-    project.fake.faults.add(operation="runApp", do="reset", when="after", times=2)
-    project.fake.faults.add(operation="listRuns", do="lag", times=99, seconds=600)
-    assert project.apply().code == 7
-    for run in project.fake.runs():
-        assert project.run("resolve", "--adopt", run["id"]).code == 0
-    assert project.apply().code == 0
-    assert len(project.fake.runs()) == 2
-
-
 def test_new_context_is_looked_at_before_it_pays(project: Project) -> None:
     project.write_files(1)
     project.apply()
@@ -224,16 +212,6 @@ def test_run_that_was_never_started_does_not_stop_a_fresh_clone(project: Project
     project.forget_requests()
     outcome = project.apply()
     assert (outcome.code, project.sent()) == (0, []), outcome.text
-
-
-def test_run_that_is_known_is_not_adopted_for_another(project: Project) -> None:
-    project.write_files(1)
-    project.apply()
-    project.change_spec("[limits]", '[run]\nversion = "2"\non_lost = "stop"\n[limits]')
-    project.fake.faults.add(operation="runApp", do="reset", when="before")
-    assert project.apply().code == 7
-    outcome = project.run("resolve", "--adopt", project.fake.runs()[0]["id"])
-    assert (outcome.code, "belongs to other work already" in outcome.err) == (2, True)
 
 
 @pytest.mark.slow
