@@ -48,6 +48,7 @@ def fetch(hub: AIHub, folder: Path) -> Fetched:
     fetched = fetch_results(hub, step)
     assert isinstance(fetched, Fetched)
     assert [answer.name for answer in fetched.answers] == NAMES
+    assert [answer.file_offset + answer.position for answer in fetched.answers] == list(range(len(NAMES)))
     assert sorted(path.name for path in folder.rglob("*.json")) == sorted(
         f"{page.file_offset}.json" for page in fetched.pages
     )
