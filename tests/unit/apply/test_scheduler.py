@@ -28,6 +28,7 @@ from aihub_runner.apply.tasks.fetch import FetchResults
 from aihub_runner.apply.tasks.run import FindRun, PollRun, StartRun
 from aihub_runner.apply.tasks.upload import SendFile, Sent, Unsendable
 from aihub_runner.errors import ServiceError, Shortage, StateError
+from aihub_runner.system.moment import Moment
 from support.scripted import Answer, Clock, Script, Trial, member, seen
 
 A, B = member("a"), member("b")
@@ -115,6 +116,12 @@ def begin(hub: AIHub, outside: None, tmp_path: Path) -> Callable[..., Trial]:
             [*READY, "START", "find run", "check", "send", "check", *DONE],
             [],
             id="a lost run is absent, and its batch has changed",
+        ),
+        pytest.param(
+            {StartRun: [LOST], CheckBatch: [Checked(()), Gone()]},
+            [*READY, "START", "find run", "check", *READY, *DONE],
+            [],
+            id="a lost run is absent, and its batch is gone",
         ),
         pytest.param(
             {StartRun: [LOST], FindRun: [seen("r")]},
@@ -309,6 +316,40 @@ def test_failed_run_is_repeated_under_another_tag_on_the_same_batch(begin: Calla
         (1, "FAILED", ":1"),
         (2, "COMPLETE", ":2"),
     ]
+
+
+@pytest.mark.parametrize("kind", [CreateBatch, StartRun])
+@pytest.mark.parametrize("outcome", [LOST, refused(400)], ids=["lost", "refused"])
+def test_wait_for_what_a_request_may_have_created_begins_when_its_answer_was_due(
+    begin: Callable[..., Trial], kind: type[Step], outcome: Outcome
+) -> None:
+    """The request may have been under way for long."""
+    begun: list[Moment] = []
+
+    def since() -> Moment:
+        return trial.shard.batches[0].since if kind is CreateBatch else trial.shard.runs[0].since
+
+    def answer(_: object) -> Outcome:
+        begun.append(since())
+        return outcome
+
+    trial = begin({kind: [answer], FindBatch: [Unsure("cut")], FindRun: [Unsure("cut")]})
+    trial.add(A, B)
+    trial.apply()
+    assert since().mono_s > begun[0].mono_s
+
+
+def test_absent_run_whose_batch_was_made_anew_becomes_another_attempt(begin: Callable[..., Trial]) -> None:
+    trial = begin({StartRun: [LOST], FindRun: [FAILED]})
+    trial.add(A, B)
+    trial.apply()
+    trial.state.record_batch_gone(trial.shard.batches[0].id)
+    trial.state.record_batch_intent(trial.shard.id, trial.job.goal.target, "job-a", 0.0, ())
+    trial.state.record_batch(trial.shard.batches[-1].id, 7)
+    trial.asked.steps.clear()
+    trial.apply()
+    assert trial.steps == ["find run", *SENT, *DONE]
+    assert [(run.tag[-2:], run.is_given_up) for run in trial.shard.runs] == [(":1", True), (":2", False)]
 
 
 @pytest.mark.parametrize("is_refused", [True, False], ids=["the token is refused", "Ctrl-C"])

@@ -12,12 +12,14 @@ import respx
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.apply.shard_progress import ShardProgress
 from aihub_runner.apply.steps import NotThere, RunSeen, Unsure
+from aihub_runner.apply.tasks import clones
 from aihub_runner.apply.tasks.clones import AwaitTwin, Checked, Claimed, ClaimRun, await_twin, claim_run, note_checked
 from aihub_runner.errors import Refused, ServiceError
 from aihub_runner.plan.identity import claim_name, claim_stem
 
 TAG = f"aihub-runner:{'a' * 64}:{'b' * 16}:1"
 KNOWN = {"id": "known", "status": "COMPLETE", "batch_id": 1, "start_timestamp": 10**18}
+OTHER = {"id": "other", "status": "RUNNING", "batch_id": 7, "start_timestamp": 2 * 10**18, "tags": ["mine"]}
 TWIN = {"id": "twin", "status": "RUNNING", "batch_id": 7, "start_timestamp": 2 * 10**18, "tags": [TAG]}
 
 
@@ -53,12 +55,22 @@ def test_shards_of_the_same_files_wait_for_one_older_batch_each() -> None:
         pytest.param("known", [[], []], Unsure, id="the account sees no runs"),
         pytest.param("known", [[KNOWN], [KNOWN, TWIN]], RunSeen, id="only the second listing shows the twin"),
         pytest.param("known", [[KNOWN, TWIN]], RunSeen, id="the first listing shows the twin"),
+        pytest.param("known", [[KNOWN, OTHER], [KNOWN], [KNOWN, TWIN]], RunSeen, id="a run disappears meanwhile"),
+        pytest.param("known", [[KNOWN, OTHER]] * 2, NotThere, id="a run of another tag is on that batch"),
+        pytest.param("known", [[KNOWN, TWIN | {"batch_id": 8}]] * 2, NotThere, id="its tag is on another batch"),
+        pytest.param("known", [[KNOWN | {"tags": [TAG], "batch_id": 7}]] * 2, NotThere, id="the run is known here"),
     ],
 )
 def test_run_of_a_clone_is_absent_only_by_two_trusted_listings(
-    hub: AIHub, router: respx.MockRouter, newest: str, listings: list[list[dict[str, Any]]], outcome: type
+    hub: AIHub,
+    router: respx.MockRouter,
+    monkeypatch: pytest.MonkeyPatch,
+    newest: str,
+    listings: list[list[dict[str, Any]]],
+    outcome: type,
 ) -> None:
     """Each listing ends with a page that shows nothing new."""
+    monkeypatch.setattr(clones, "LOOK_EVERY_S", 0.0)
     left = [{"runs": listing} for listing in listings for _ in range(2 if listing else 1)]
     router.get("/v2/apps/runs").mock(side_effect=[httpx.Response(200, json=page) for page in left])
     step = AwaitTwin(1, 1, TAG, 7, 1, 0.0, may_take_over=True, known=frozenset({"known"}), newest=newest)
