@@ -87,6 +87,8 @@ class Refused(ServiceError):
     you repeat the request, check what it may have created.
     """
 
+    may_pass = False  # whether it was refused for its token, and another one is there now
+
 
 class ListingCut(ServiceError):
     """A list from the service ends early, so absence from it proves nothing."""

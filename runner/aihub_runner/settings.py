@@ -158,6 +158,19 @@ def load_settings() -> Settings:
     )
 
 
+def read_key_again(settings: Settings) -> Secret | None:
+    """Return the key that is now where these settings are from, or None where it may not replace theirs.
+
+    It comes from the same source and belongs to the same root, else it could be sent elsewhere.
+    """
+    try:
+        found = load_settings()
+    except InputError:  # it may be half-written
+        return None
+    is_same = (found.key_from, found.api_root) == (settings.key_from, settings.api_root)
+    return found.api_key if is_same else None
+
+
 def _name_origin(origins: list[Origin], rank: int) -> str:
     return origins[rank].name if rank < len(origins) else "the default"
 

@@ -60,6 +60,7 @@ class Call:
     query: dict[str, list[str]]
     body: bytes
     send: Callable[[], Answer] = field(repr=False)
+    token: str = field(default="", repr=False)
 
     def forward(self) -> Answer:
         """Pass it on, and give what the service answers."""
@@ -215,7 +216,8 @@ class _Handler(BaseHTTPRequestHandler):
         def send() -> Answer:
             return proxy.pass_on(self.command, path + (f"?{parts.query}" if parts.query else ""), headers, body)
 
-        call = Call(self.command, path.removeprefix(proxy.prefix), parse_qs(parts.query), body, send)
+        token = headers.get("Authorization", "").removeprefix("Bearer ")
+        call = Call(self.command, path.removeprefix(proxy.prefix), parse_qs(parts.query), body, send, token)
         try:
             answer = proxy.choose(call)(call)
         except (HTTPException, OSError):  # the service itself hung up

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from aihub_runner.errors import InputError
-from aihub_runner.settings import PUBLIC_ROOT, Settings, load_settings, load_spec, normalise_root, read_secrets
+from aihub_runner.settings import (
+    PUBLIC_ROOT,
+    Settings,
+    load_settings,
+    load_spec,
+    normalise_root,
+    read_key_again,
+    read_secrets,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +61,36 @@ def test_settings_never_send_a_key_from_the_environment_to_a_root_from_the_env_f
     assert "s3cret" not in caught.value.message
     monkeypatch.setenv("AIHUB_API_ROOT", "https://own.example/api/")
     assert load_settings().api_root == "https://own.example/api"
+
+
+OWN = "AIHUB_API_ROOT=https://own.example/api\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "again"),
+    [
+        ({".env": f"AIHUB_API_KEY=new\n{OWN}"}, "new"),
+        ({".env": f"{OWN}AIHUB_API_KEY=old\n"}, "old"),
+        ({".env": "AIHUB_API_KEY=new\nAIHUB_API_ROOT=https://thief.example/api\n"}, None),
+        ({".env": "AIHUB_API_KEY=new\n"}, None),
+        ({".env": f'AIHUB_API_KEY="n\n{OWN}'}, None),
+        ({".env": OWN}, None),
+        ({".env": OWN, "secrets/AIHUB_API_KEY": "new"}, None),
+        ({".env": "", "secrets/AIHUB_API_KEY": "new", "secrets/AIHUB_API_ROOT": "https://own.example/api"}, None),
+    ],
+    ids=["rotated", "same", "root changed", "root gone", "half-written", "gone", "elsewhere", "both elsewhere"],
+)
+def test_key_is_read_again_only_from_its_source_and_for_its_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], again: str | None
+) -> None:
+    (tmp_path / "secrets").mkdir()
+    monkeypatch.setenv("AIHUB_SECRETS_DIR", str(tmp_path / "secrets"))
+    (tmp_path / ".env").write_text(f"AIHUB_API_KEY=old\n{OWN}")
+    settings = load_settings()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    key = read_key_again(settings)
+    assert (key.reveal() if key else None) == again
 
 
 @pytest.mark.parametrize(

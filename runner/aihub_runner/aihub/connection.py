@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aihub_runner.model import Secret
+from aihub_runner.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where the service is and how to connect to it."""
+    """Where the service is and how to connect to it. `settings` are those to read a refused token again."""
 
     root: str
     token: Secret
@@ -19,3 +20,4 @@ class Connection:
     pool_size: int = 32
     retry_wait_s: float = 0.5
     secrets: tuple[Secret, ...] = ()
+    settings: Settings | None = None

@@ -95,11 +95,12 @@ def _with_final_responses(pool: Any) -> Any:
 
 
 class _Prepared(NamedTuple):
-    """The headers of a PUT but for the length, as a mapping and as bytes, and the path of the root."""
+    """The headers of a PUT but for the length, as a mapping and as bytes, the root's path, and `session.auth`."""
 
     headers: Mapping[str, str]
     lines: bytes
     path: str
+    auth: object
 
 
 class Session(requests.Session):
@@ -111,15 +112,22 @@ class Session(requests.Session):
     adapter: _Adapter
     _prepared: _Prepared | None = None
 
+    def identify(self, connection: Connection) -> None:
+        """Send the token and the context of a connection from now on."""
+        self.auth = _Bearer(connection.token, connection.context)
+
     def _prepare(self, root: str) -> _Prepared:
         """Prepare the headers of a PUT once: that takes longer than to send it."""
-        if self._prepared is None or self.cookies:
-            headers = self.prepare_request(requests.Request("PUT", root, {"Content-Type": FILE_TYPE}, data=b"")).headers
+        prepared, auth = self._prepared, self.auth
+        if prepared is None or prepared.auth is not auth or self.cookies:
+            put = requests.Request("PUT", root, {"Content-Type": FILE_TYPE}, data=b"", auth=auth)
+            headers = self.prepare_request(put).headers
             del headers["Content-Length"]
             place = parse_url(root)
             lines = [f"Host: {place.netloc}", *(f"{name}: {value}" for name, value in headers.items())]
-            self._prepared = _Prepared(headers, "\r\n".join(lines).encode("latin-1"), place.path or "")
-        return self._prepared
+            prepared = _Prepared(headers, "\r\n".join(lines).encode("latin-1"), place.path or "", auth)
+            self._prepared = prepared
+        return prepared
 
     def put_over_new(self, root: str, path: str, body: Any, **how: Any) -> requests.Response:
         """PUT a body to a path under a root, both quoted, perhaps over a new connection or through a proxy."""
@@ -146,7 +154,7 @@ def open_session(connection: Connection) -> Session:
     """Return a new session. The environment's proxies and CA bundle are read here, once."""
     session = Session()
     session.trust_env = False
-    session.auth = _Bearer(connection.token, connection.context)
+    session.identify(connection)
     session.headers["User-Agent"] = "aihub-runner"
     session.verify = _find_authorities() or True
     if not is_this_machine(urlsplit(connection.root).hostname or ""):

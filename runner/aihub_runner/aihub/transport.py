@@ -35,6 +35,8 @@ from aihub_runner.aihub.response import Answer, Watch, join, watching
 from aihub_runner.aihub.session import FILE_TYPE, Session, name_authorities, open_session
 from aihub_runner.aihub.throttle import Pace
 from aihub_runner.errors import AnswerLost, Interrupted, Refused, ServiceError, Shortage
+from aihub_runner.model import Secret
+from aihub_runner.settings import read_key_again
 from aihub_runner.system.shortage import find_shortage, probe_shortage
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -87,6 +89,7 @@ class Transport:
         self._pace = Pace(connection.pool_size, self.pause)
         self._spender = threading.local()
         self._retries: Counter[int] = Counter()
+        self._renewing = threading.Lock()
 
     def close(self) -> None:
         """Close all connections."""
@@ -214,9 +217,14 @@ class Transport:
         """Repeat an action until it succeeds, fails for good, or runs out of attempts."""
         begun_s, attempt = time.monotonic(), 1
         while True:
+            token = self.connection.token
             try:
                 return self._explain(what, act)
             except (ServiceError, Shortage) as error:
+                if isinstance(error, ServiceError) and error.status == 401 and self._renew(token):
+                    if not isinstance(error, Refused):
+                        continue
+                    error.may_pass = True
                 if not error.transient or self._tried_enough(error, attempt, time.monotonic() - begun_s):
                     raise
                 wait_s = self._wait_s(error, attempt)
@@ -224,6 +232,18 @@ class Transport:
                     self.on_retry(error, wait_s)
                 self.stop.wait(wait_s)
                 attempt += 1
+
+    def _renew(self, refused: Secret) -> bool:
+        """Read a refused token again, since tokens are rotated. Return whether there is another one now."""
+        with self._renewing:
+            connection = self.connection
+            if connection.token == refused and connection.settings:
+                token = read_key_again(connection.settings)
+                if token and token != refused:
+                    self.secrets = (token, *self.secrets)
+                    self.connection = replace(connection, token=token)
+                    self._session.identify(self.connection)
+            return self.connection.token != refused
 
     def _explain(self, what: str, act: Callable[[], T]) -> T:
         """Do an action. Raises a ServiceError or Shortage for what the HTTP stack raises."""

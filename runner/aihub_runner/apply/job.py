@@ -17,7 +17,7 @@ from aihub_runner.model import ALL, DOCUMENTS_NAME, UPSTREAM, Damage, Scan, Secr
 from aihub_runner.outfile import require_file
 from aihub_runner.plan.identity import name_include, run_key, run_settings, target_key
 from aihub_runner.plan.planner import Goal, Plan
-from aihub_runner.settings import STDIN, identify_root, load_settings, load_spec, read_secrets
+from aihub_runner.settings import STDIN, Settings, identify_root, load_settings, load_spec, read_secrets
 from aihub_runner.sources.exclude import is_spec
 from aihub_runner.spec.model import Spec
 from aihub_runner.spec.patterns import compile_globs
@@ -227,13 +227,12 @@ def open_job(
     home = spec_path.parent / f"{stem}.fake" if fake else spec_path.parent
     if fake:
         target = Target(FAKE_ROOT, spec.context or "", spec.workspace or "")
-        token, root, results = Secret(FAKE_TOKEN), "", home / "results"
+        settings, results = Settings(Secret(FAKE_TOKEN), "", None), home / "results"
     else:
         results = home / spec.results.dir_for(spec.name)
         settings = load_settings()
         context = spec.context if spec.context is not None else settings.context or ""
         target = Target(identify_root(settings.api_root), context, spec.workspace or "")
-        token, root = settings.api_key or Secret(""), settings.api_root
         if not offline and settings.api_key is None:
             raise InputError(
                 "AIHUB_API_KEY: not set", "set it in the environment, .env or a secrets folder; or use --fake"
@@ -247,16 +246,23 @@ def open_job(
         lock_path=require_file(options.lock_file) if options.lock_file else home / f"{stem}.lock.toml",
         results_path=results,
         target=target,
-        connection=_connect(spec, root, token, target.context, tuple(secrets.values())),
+        connection=_connect(spec, settings, target.context, tuple(secrets.values())),
         options=options,
         secrets=secrets,
     )
 
 
-def _connect(spec: Spec, root: str, token: Secret, context: str, secrets: tuple[Secret, ...]) -> Connection:
-    limits = spec.limits
-    at_once = limits.parallel_uploads + limits.parallel_runs
-    return Connection(root, token, context, limits.connect_timeout_s, limits.read_timeout_s, at_once, secrets=secrets)
+def _connect(spec: Spec, settings: Settings, context: str, secrets: tuple[Secret, ...]) -> Connection:
+    return Connection(
+        settings.api_root,
+        settings.api_key or Secret(""),
+        context,
+        spec.limits.connect_timeout_s,
+        spec.limits.read_timeout_s,
+        pool_size=spec.limits.parallel_uploads + spec.limits.parallel_runs,
+        secrets=secrets,
+        settings=settings,
+    )
 
 
 def _read_secrets(spec: Spec, *, fake: bool) -> Mapping[str, Secret]:

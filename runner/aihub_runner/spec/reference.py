@@ -30,7 +30,8 @@ PATTERNS = """\
 - On the command line, a folder stands for its specs: `*.aihub.toml`, and other TOML files with the keys of a spec.
 - The keys of `run.pdf_passwords` are patterns, too. The first one that matches a file counts."""
 VARIABLES = {
-    "AIHUB_API_KEY": "The API token. Required by `apply` and `resolve`.",
+    "AIHUB_API_KEY": "The API token. Required by `apply` and `resolve`. If the service refuses it, apply reads it "
+    "again from the same file: replace a token in `.env` or in the secrets folder while apply works.",
     "AIHUB_API_ROOT": "The URL of the API: `https://<org>.instabase.com/api` for an organisation with its own "
     "domain. It must come from the same source as the key, or from one with a higher priority.",
     "AIHUB_CONTEXT": "The IB-Context for specs that set none.",

@@ -14,7 +14,7 @@ from aihub_runner.apply import events
 from aihub_runner.apply.steps import Declined, Gone, Lost, NotThere, Outcome, Step, Unsure
 from aihub_runner.apply.tasks.clones import Checked, note_checked
 from aihub_runner.apply.tasks.settle import is_settled
-from aihub_runner.errors import ListingCut, ServiceError
+from aihub_runner.errors import ListingCut, Refused, ServiceError
 from aihub_runner.model import Shard
 from aihub_runner.plan.identity import batch_name, claim_stem, fingerprint_of, stem_of_claim
 from aihub_runner.plan.planner import Action
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MAX_BATCHES = 2  # per shard and apply: if new batches never show in the listing, more of them do not help
 MAX_CHECKS = 3
-REFUSED_FOR_NOW = frozenset({425, 429})
+_FOR_NOW = frozenset({425, 429})
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,11 @@ def find_batch(client: AIHub, step: FindBatch) -> Outcome:
     return NotThere() if first is None else BatchCreated(first)
 
 
+def is_refused_for_now(error: ServiceError) -> bool:
+    """Return whether the same request may succeed later, or with the token that is there now."""
+    return error.status in _FOR_NOW or (isinstance(error, Refused) and error.may_pass)
+
+
 def record_made(context: Context, step: CreateBatch | FindBatch, outcome: Outcome) -> None:
     """Record the id of a batch, or that it is unconfirmed or absent."""
     match step, outcome:
@@ -133,7 +138,7 @@ def record_made(context: Context, step: CreateBatch | FindBatch, outcome: Outcom
         case CreateBatch(), Declined(error):
             context.state.record_batch_lost(step.batch, context.now_s)
             context.shards[step.shard].refused += 1
-            context.wait_or_leave(step, error, may_pass=error.status in REFUSED_FOR_NOW)
+            context.wait_or_leave(step, error, may_pass=is_refused_for_now(error))
         case CreateBatch(), Lost(at_s, error):
             context.state.record_batch_lost(step.batch, at_s)
             context.count_lost(step, error)

@@ -12,7 +12,7 @@ from aihub_runner.aihub.schemas import RunInfo, run_body
 from aihub_runner.apply import events
 from aihub_runner.apply.polling import poll_delay_s
 from aihub_runner.apply.steps import Declined, Gone, Lost, NotThere, Outcome, RunSeen, Step, Unsure
-from aihub_runner.apply.tasks.batch import REFUSED_FOR_NOW
+from aihub_runner.apply.tasks.batch import is_refused_for_now
 from aihub_runner.apply.tasks.clones import may_pay
 from aihub_runner.apply.tasks.settle import is_settled
 from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
@@ -370,7 +370,7 @@ def record(context: Context, step: StartRun | FindRun | PollRun, outcome: Outcom
 
 
 def _may_pass(context: Context, step: StartRun, error: ServiceError) -> bool:
-    if error.status in REFUSED_FOR_NOW:
+    if is_refused_for_now(error):
         return True
     if error.status != 404 or context.shards[step.shard].refused > MAX_YOUNG:
         return False
