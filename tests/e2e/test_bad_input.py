@@ -117,7 +117,7 @@ def test_results_folder_that_is_a_file_ends_with_2(filled: Project) -> None:
     filled.write("results", "not a folder")
     outcome = filled.apply()
     assert outcome.code == 2, outcome.text
-    assert "cannot be written" in outcome.err
+    assert "results: is not a folder" in outcome.err
     assert filled.fake.journal == []
 
 
