@@ -30,7 +30,7 @@ def test_cache_that_cannot_be_written_fails_nothing(project: Project) -> None:
     project.write_files(2)
     assert project.apply().code == 0
     with sqlite3.connect(project.folder / "job.state.db") as db:
-        db.execute("CREATE TRIGGER broken BEFORE DELETE ON scanned BEGIN SELECT raise(ABORT, 'no cache'); END")
+        db.execute("CREATE TRIGGER broken BEFORE INSERT ON scanned BEGIN SELECT raise(ABORT, 'no cache'); END")
     project.write_files(1, start=2)
     outcome = project.apply()
     assert outcome.code == 0, outcome.text
@@ -175,8 +175,13 @@ def test_lock_file_goes_with_one_spec(project: Project) -> None:
     assert "--lock-file needs exactly one spec" in outcome.err
 
 
-@pytest.mark.parametrize("blocked", ["results/job/documents.jsonl", "results/job/raw"])
-def test_place_of_results_that_cannot_be_written_ends_with_2_before_paying(project: Project, blocked: str) -> None:
+@pytest.mark.parametrize(
+    ("blocked", "why"),
+    [("results/job/documents.jsonl", "cannot be written"), ("results/job/raw", "is not a folder")],
+)
+def test_place_of_results_that_cannot_be_written_ends_with_2_before_paying(
+    project: Project, blocked: str, why: str
+) -> None:
     project.write_files(2)
     if blocked.endswith("raw"):
         project.write(blocked, "not a folder")
@@ -184,7 +189,7 @@ def test_place_of_results_that_cannot_be_written_ends_with_2_before_paying(proje
         (project.folder / blocked).mkdir(parents=True)
     outcome = project.apply()
     assert outcome.code == 2, outcome.text
-    assert "cannot be written" in outcome.err
+    assert why in outcome.err
     assert project.sent() == []
 
 

@@ -383,8 +383,8 @@ def _invalid_toml(text: str, path: PurePath, what: str, line: int, column: int) 
     lines = text.split("\n")
     at = Range(line, column, column + 1) if line else Range(len(lines), len(lines[-1]) + 1, len(lines[-1]) + 2)
     excerpt = render_excerpt(mask_values(lines[at.line - 1]), at)
-    what = f"invalid TOML, {what[:1].lower()}{what[1:]}"
-    return SpecMistake(str(path), what, _hint_of(what), code="invalid-toml", at=at, excerpt=excerpt)
+    shown = f"invalid TOML, {what[:1].lower()}{what[1:]}"
+    return SpecMistake(str(path), shown, _hint_of(what), code="invalid-toml", at=at, excerpt=excerpt)
 
 
 def _hint_of(what: str) -> str:
