@@ -52,6 +52,7 @@ def test_destroy_deletes_all_and_a_later_apply_pays_nothing(applied: Project) ->
     assert [entry["status"] for entry in applied.lock] == ["DELETED", "DELETED"]
     check_nothing_paid(applied)
     assert applied.documents == before
+    assert applied.run("status").out.count(" DELETED ") == 2
     again = applied.run("destroy", "--yes")
     assert (again.code, "nothing deleted" in again.out, deletions(applied)) == (0, True, [])
 
@@ -154,6 +155,19 @@ def test_fresh_clone_pays_only_new_and_changed_files_after_destroy(applied: Proj
     assert set(clone.arrived()) == {"00001.txt", "new.txt"}
     assert {line["path"] for line in clone.documents} == {"in/00001.txt", "in/new.txt"}
     check_nothing_paid(clone, 3)
+
+
+def test_failed_runs_stay_failed_and_unpaid_after_destroy(project: Project) -> None:
+    project.write_files(1)
+    project.fake.next_run(status="FAILED")
+    assert project.apply().code == 3
+    assert project.run("destroy", "--yes").code == 0
+    assert [entry["status"] for entry in project.lock] == ["DELETED FAILED"]
+    check_nothing_paid(project, 3)
+    clone = project.clone("one")
+    check_nothing_paid(clone, 3)
+    assert clone.apply("--retry-failed").code == 0
+    assert len(project.fake.ledger["runs"]) == 2
 
 
 def test_clone_that_knows_the_runs_learns_from_the_lock_file(applied: Project) -> None:

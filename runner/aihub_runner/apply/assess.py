@@ -182,7 +182,7 @@ def _new_entries(state: State, entries: Iterable[Entry], target: str) -> list[En
 def without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int]:
     """Remove the files that the lock file names as paid under today's run key. Apply verifies them."""
     key = job.goal.run_key
-    paid = [e for e in entries if e.run_key == key and e.status not in UNPAID]
+    paid = [e for e in entries if e.run_key == key and e.last_status not in UNPAID]
     if not paid:
         return scan, 0
     if job.goal.by_folder:

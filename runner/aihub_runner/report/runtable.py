@@ -34,7 +34,7 @@ def _name(one: Mapping[str, Any], without_id: str) -> str:
     if one["given_up"]:
         return "NOT STARTED"
     if one["run_gone"]:
-        return "GONE"
+        return "DELETED" if one["is_deleted"] else "GONE"
     return one["status"] or ("REFUSED" if one["refused"] else "started" if one["run"] else without_id)
 
 

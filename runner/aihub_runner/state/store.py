@@ -376,7 +376,8 @@ class State(Deletions, Outputs, Fetches):
     def list_runs(self) -> list[dict[str, Any]]:
         """List all batches and their runs, oldest first, as values for people. Cheap: reads no members."""
         rows = self.read(
-            "SELECT batches.remote_id AS batch, runs.remote_id AS run, runs.status, runs.refused, runs.given_up,"
+            f"SELECT {_IS_DELETED}, batches.remote_id AS batch, runs.remote_id AS run, runs.status, runs.refused,"
+            " runs.given_up,"
             " batches.gone AS batch_gone, runs.gone AS run_gone, runs.started_ns, runs.intent_s,"
             " (SELECT count(*) FROM members WHERE members.shard = batches.shard) AS files"
             " FROM batches LEFT JOIN runs ON runs.batch = batches.id ORDER BY batches.id, runs.id"

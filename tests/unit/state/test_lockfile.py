@@ -32,6 +32,9 @@ def entry(run_id: str = "r", **given: Any) -> Entry:
         (replace(STARTED, status="FAILED"), "FAILED"),
         (replace(STARTED, is_gone=True), "GONE"),
         (replace(STARTED, is_gone=True, status="COMPLETE"), "COMPLETE"),  # its results were fetched
+        (replace(STARTED, is_deleted=True, status="COMPLETE"), "COMPLETE"),  # that is not confirmed
+        (replace(STARTED, is_gone=True, is_deleted=True, status="COMPLETE"), "DELETED"),
+        (replace(STARTED, is_gone=True, is_deleted=True, status="FAILED"), "DELETED FAILED"),
         (OPEN, "UNKNOWN"),
         (replace(OPEN, refused="402 no units"), "REFUSED"),
         (replace(OPEN, is_given_up=True), "RESUBMITTED"),
@@ -44,6 +47,15 @@ def test_entry_tells_the_last_word_about_a_run(run: Run, status: str) -> None:
     assert (made.status, made.run_id, made.batch_id, made.target) == (status, run.remote_id or "", 7, "t")
     assert (made.files, made.documents) == (1, 3)
     assert "in/a" not in render_lockfile([made])
+
+
+@pytest.mark.parametrize(
+    ("status", "is_deleted", "last"),
+    [("DELETED", True, "COMPLETE"), ("DELETED FAILED", True, "FAILED"), ("FAILED", False, "FAILED"), ("", False, "")],
+)
+def test_entry_of_a_deleted_run_keeps_its_last_status(status: str, is_deleted: bool, last: str) -> None:
+    made = entry(status=status)
+    assert (made.is_deleted, made.last_status) == (is_deleted, last)
 
 
 def test_text_is_the_same_for_entries_in_any_order(tmp_path: Path) -> None:

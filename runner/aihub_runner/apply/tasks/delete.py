@@ -28,6 +28,7 @@ class Deleter:
     def __init__(self, job: Job, state: State, client: AIHub) -> None:
         self._job, self._state, self._client = job, state, client
         self._runs_on: dict[str, set[str]] = {}
+        self._begun = state.load_deletions()
         self._has_seen = False
         self.done: list[Item] = []
         self.left: list[Item] = []
@@ -61,7 +62,7 @@ class Deleter:
 
     def _ask(self, item: Item, gone: list[Item]) -> tuple[str, ...] | None:
         """Ask for a deletion and return its jobs, None where it was not asked for. The intent is recorded before."""
-        begun = self._state.load_deletions().get(item.key)
+        begun = self._begun.get(item.key)
         if begun and not begun.is_done and begun.jobs and item.parts <= begun.parts:
             return begun.jobs
         try:
