@@ -209,3 +209,13 @@ def test_outcome_that_came_before_a_lack_of_threads_is_not_lost(hub: AIHub) -> N
     assert engine.wait(0.0) == [(SEND, Stopped())]
     with pytest.raises(Shortage):
         engine.wait(0.0)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(CREATE, Lost), (START, Lost), (POLL, Failed)])
+@pytest.mark.parametrize("error", [MemoryError(), OSError(24, "Too many open files")], ids=["memory", "descriptors"])
+def test_shortage_while_the_answer_is_read_loses_what_it_was_to_create(
+    hub: AIHub, router: respx.MockRouter, step: Step, expected: type, error: Exception
+) -> None:
+    asked = route(router, step).mock(side_effect=error)
+    assert type(do_step(hub, step)) is expected
+    assert asked.call_count == 1 or expected is Failed
