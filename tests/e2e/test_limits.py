@@ -9,7 +9,7 @@ from contextlib import closing
 import pypdf
 import pytest
 
-from support.world import check_paid_once
+from support.world import check_paid_once, lose
 
 from .conftest import Project
 
@@ -60,6 +60,17 @@ def test_more_pages_than_allowed_are_not_paid_for(project: Project) -> None:
     outcome = project.apply()
     assert (outcome.code, "would pay for 5 pages, 4 are allowed" in outcome.err) == (2, True), outcome.err
     check_paid_once(project.fake, 2)
+
+
+def test_limits_hold_for_what_is_planned_after_an_import(project: Project) -> None:
+    limit(project, "max_pages = 2", "files_per_batch = 1")
+    project.write("in/a.pdf", make_pdf(1))
+    project.write("in/b.pdf", make_pdf(5))
+    assert project.apply("--limit", "1").code == 0
+    lose(project.folder, "job.state.db", "job.lock.toml")
+    outcome = project.apply("--limit", "1")  # finds the run of the first file, and turns to the second
+    assert (outcome.code, "would pay for 5 pages, 2 are allowed" in outcome.err) == (2, True), outcome.text
+    check_paid_once(project.fake, 1)
 
 
 def test_limit_of_pages_needs_the_extra(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -277,6 +277,7 @@ def _allow_paying(opened: OpenJob, plan: Plan, held: frozenset[str]) -> tuple[Pl
     found = look_before_paying(opened, plan)
     if found.has_imported:
         plan = plan_job(job, state, opened.scan, held)
+        check_limits(opened, plan)  # with --limit, it may turn to other files
     if job.options.again:
         plan = raise_attempts(plan, job, found.runs)
     dismissed = state.load_dismissed()
