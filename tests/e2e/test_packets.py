@@ -139,6 +139,22 @@ def test_fresh_clone_with_the_lock_file_pays_nothing_and_plans_whole_folders(pro
     assert runs(project)[-1] == ["a.txt", "b.txt", "c.txt"]
 
 
+@pytest.mark.parametrize("lost", [["job.state.db"], ["job.state.db", "job.lock.toml"]])
+@pytest.mark.parametrize("is_renamed", [False, True])
+def test_cases_with_a_file_in_common_are_taken_up_whole(project: Project, lost: list[str], is_renamed: bool) -> None:
+    for case in "23":
+        project.write(f"in/case-{case}/b.txt", "b of case 1")
+    project.write("in/case-3/a.txt", "a of case 3")
+    apply(project)
+    lose(project.folder, *lost)
+    if is_renamed:
+        for old, new in (("3", "6"), ("2", "7"), ("1", "8")):
+            (project.folder / f"in/case-{old}").rename(project.folder / f"in/case-{new}")
+    assert apply(project) == 3
+    cases = [(line["path"].rpartition("/")[0], line["run_id"]) for line in project.documents]
+    assert len(set(cases)) == 3
+
+
 def test_folder_with_a_file_that_cannot_be_read_now_waits(project: Project) -> None:
     apply(project)
     (project.folder / "in/case-1/b.txt").unlink()

@@ -21,6 +21,7 @@ from aihub_runner.model import Batch, Member, Source
 from aihub_runner.plan.batching import hashed_name, plain_name
 from aihub_runner.plan.deletion import LOGS, OUTPUT, RUN
 from aihub_runner.plan.identity import fingerprint_members, short_identity
+from aihub_runner.plan.packets import find_packets
 from aihub_runner.state.lockfile import GIVEN_UP, Entry, split_marks
 from aihub_runner.state.store import State
 
@@ -119,24 +120,48 @@ def result_names(client: AIHub, run: RunInfo) -> tuple[str, ...]:
 
 
 class Finder:
-    """Finds local files for those in batches. Of twins, it prefers the one of the same name, then an unused one."""
+    """Finds local files for those in batches. Of twins, it prefers the one of the same name, then an unused one.
 
-    def __init__(self, sources: Iterable[Source]) -> None:
+    With `by_folder`, all files of a batch are those of one folder, where there is one that fits.
+    """
+
+    def __init__(self, sources: Sequence[Source], *, by_folder: bool = False) -> None:
         self._by_size: dict[int, list[Source]] = {}
         self._by_mark: dict[str, list[Source]] = {}
         self._found: set[str] = set()
         for source in sources:
             self._by_size.setdefault(source.size, []).append(source)
+        self._packets: dict[tuple[int | str, ...], list[list[Source]]] = {}  # by marks and by sizes
+        for packet in find_packets(sources).values() if by_folder else ():
+            for facts in ([short_identity(one.identity) for one in packet], [one.size for one in packet]):
+                self._packets.setdefault(tuple(sorted(facts)), []).append(packet)
 
     def match(self, found: Inspected) -> tuple[Member, ...]:
-        """Find all files of a batch. Empty where fingerprint and files do not match.
+        """Find all files of a batch. Empty where fingerprint and files do not match."""
+        return self._find(Finder._match, found)
+
+    def trust(self, found: Inspected) -> tuple[Member, ...]:
+        """Trust an entry's marks for its files. Files that are missing or changed locally are stale."""
+        return self._find(Finder._trust, found)
+
+    def _find(self, find: Callable[[Finder, Inspected], tuple[Member, ...]], found: Inspected) -> tuple[Member, ...]:
+        sizes = [size for size in (found.files or {}).values() if size is not None]
+        packets = self._packets.get(tuple(sorted(split_marks(found.entry) or sizes)), ())
+        for packet in sorted(packets, key=lambda packet: packet[0].path in self._found):
+            if members := find(Finder(packet), found):
+                self._found |= {member.path for member in members}
+                return members
+        return find(self, found)
+
+    def _match(self, found: Inspected) -> tuple[Member, ...]:
+        """Find the files of a batch, in whatever folders.
 
         With the entry's `members`, files that are missing or changed locally become stale members. Without a batch, the
         entry's `members`, the names in the run's results, or the fingerprint say which files it held.
         """
         entry = found.entry
         if entry.is_deleted:  # the service has nothing to compare with
-            return self.trust(found)
+            return self._trust(found)
         if found.files is None and not found.names:
             return self._match_marks(entry)
         files = dict.fromkeys(found.names) if found.files is None else found.files
@@ -151,8 +176,7 @@ class Finder:
         self._found |= {member.path for member in members}
         return tuple(members)
 
-    def trust(self, found: Inspected) -> tuple[Member, ...]:
-        """Trust an entry's marks for its files. Files that are missing or changed locally are stale."""
+    def _trust(self, found: Inspected) -> tuple[Member, ...]:
         members: list[Member] = []
         for mark in split_marks(found.entry):
             here = {member.path for member in members}

@@ -80,7 +80,10 @@ def learn_deleted(job: Job, state: State) -> None:
 def import_entries(opened: OpenJob, inspected: Iterable[Inspected]) -> list[Inspected]:
     """Record the entries that match the local files, and return those of today's run key that do not."""
     left, today, state = [], opened.job.goal.run_key, opened.state
-    finder, shards = Finder(opened.scan.sources), dict[tuple[str, int], tuple[Member, ...]]()
+    finder, shards = (
+        Finder(opened.scan.sources, by_folder=opened.job.goal.by_folder),
+        dict[tuple[str, int], tuple[Member, ...]](),
+    )
     for found in sorted(inspected, key=lambda found: found.entry.is_deleted):  # the others know the names
         shard = found.entry.fingerprint, found.entry.batch_id  # several runs of one shard have the same members
         if not shards.get(shard):

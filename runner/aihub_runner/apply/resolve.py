@@ -23,7 +23,7 @@ from aihub_runner.apply.run import take_over
 from aihub_runner.apply.steps import RunSeen
 from aihub_runner.apply.tasks.run import find_run, find_step
 from aihub_runner.errors import InputError, ServiceError
-from aihub_runner.model import Run, Scan, Shard
+from aihub_runner.model import Run, Shard
 from aihub_runner.plan.identity import parse_run_tag
 from aihub_runner.state.store import State
 from aihub_runner.text.shown import count
@@ -35,7 +35,7 @@ class Undecided:
 
     unknown: Sequence[tuple[Shard, Run]]
     left: Sequence[Inspected]
-    scan: Scan | None
+    finder: Finder | None
 
 
 def resolve_unknown(job: Job, adopt: str | None, resubmit: bool, reporter: Reporter) -> tuple[str, dict[str, Any], int]:
@@ -68,16 +68,17 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool, reporter: Repor
 def _find_open(job: Job, state: State, client: AIHub, reporter: Reporter) -> Undecided:
     """Import what can be verified, as apply does, and return the rest, which needs a decision."""
     left: list[Inspected] = []
-    scan = None
+    finder = None
     if entries := entries_to_import(job, state):
         scan = scan_files(job, state, reporter, Event())
+        finder = Finder(scan.sources, by_folder=job.goal.by_folder)
         try:
             left = import_paid(OpenJob(job, state, client, scan, reporter))
         except ServiceError as error:
             if error.status != 404:
                 raise
             left = [Inspected(entry, None, None, error.message, is_gone=True) for entry in entries]
-    return Undecided(find_unconfirmed(state), left, scan)
+    return Undecided(find_unconfirmed(state), left, finder)
 
 
 def find_unconfirmed(state: State) -> list[tuple[Shard, Run]]:
@@ -124,8 +125,8 @@ def resubmit_runs(job: Job, state: State, client: AIHub, found: Undecided) -> No
 def adopt_run(state: State, client: AIHub, found: Undecided, run_id: str) -> None:
     """Record that an unconfirmed run is this one. Raises InputError where it is another."""
     left = next((item for item in found.left if item.entry.run_id == run_id), None)
-    if left is not None and found.scan is not None:
-        _adopt_left(state, left, found.scan)
+    if left is not None and found.finder is not None:
+        _adopt_left(state, left, found.finder)
         return
     info = in_thread(lambda: client.get_run(run_id))
     if run_id in state.known_runs():
@@ -144,9 +145,9 @@ def adopt_run(state: State, client: AIHub, found: Undecided, run_id: str) -> Non
     state.record_run(run.id, *info.facts)
 
 
-def _adopt_left(state: State, left: Inspected, scan: Scan) -> None:
+def _adopt_left(state: State, left: Inspected, finder: Finder) -> None:
     """Trust the lock file for a run that can no longer be verified."""
-    members = Finder(scan.sources).trust(left)
+    members = finder.trust(left)
     if not members:
         raise InputError(f"run {left.entry.run_id}: the lock file does not list its files", "restore the state file")
     record_imported(state, left, members)

@@ -10,12 +10,12 @@ import pytest
 import respx
 
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.apply.matching import Inspected
+from aihub_runner.apply.matching import Finder, Inspected
 from aihub_runner.apply.resolve import Undecided, adopt_run, find_unconfirmed, resubmit_runs
 from aihub_runner.apply.steps import Failed, Lost, Unsure
 from aihub_runner.apply.tasks.run import FindRun, StartRun
 from aihub_runner.errors import InputError, RunnerError, ServiceError
-from aihub_runner.model import Run, Scan, Source
+from aihub_runner.model import Run, Source
 from aihub_runner.plan.identity import fingerprint_members, run_tag
 from aihub_runner.state.lockfile import Entry, member_hashes
 from support.scripted import FIRST_BATCH, Trial, member
@@ -218,15 +218,15 @@ def test_entry_of_the_lock_file_is_dismissed_by_the_same_decision(hub: AIHub, fr
 
 def test_entry_of_the_lock_file_is_trusted_for_the_files_that_it_lists(hub: AIHub, fresh: Trial) -> None:
     left = left_of(fresh, member_hashes([A]))
-    scan = Scan((Source(A.path, A.size, A.digest), Source(B.path, B.size, B.digest)), (), {})
-    adopt_run(fresh.state, hub, Undecided([], [left], scan), "left")
+    finder = Finder([Source(one.path, one.size, one.digest) for one in (A, B)])
+    adopt_run(fresh.state, hub, Undecided([], [left], finder), "left")
     assert [(kept.path, kept.is_stale) for kept in fresh.shard.members] == [(A.path, False)]
     [run] = fresh.shard.runs
     assert (run.remote_id, run.status, run.has_failed) == ("left", "COMPLETE", False)
 
 
 def test_entry_of_the_lock_file_that_lists_no_files_cannot_be_trusted(hub: AIHub, fresh: Trial) -> None:
-    scan = Scan((Source(A.path, A.size, A.digest),), (), {})
+    finder = Finder([Source(A.path, A.size, A.digest)])
     with pytest.raises(InputError, match="does not list its files"):
-        adopt_run(fresh.state, hub, Undecided([], [left_of(fresh, "")], scan), "left")
+        adopt_run(fresh.state, hub, Undecided([], [left_of(fresh, "")], finder), "left")
     assert fresh.state.is_unused
