@@ -110,7 +110,7 @@ def test_connection_is_not_used_again_after_a_file_became_shorter(tmp_path: Path
         with FileSlice(path, 0, 1001) as body, pytest.raises(SourceChanged):
             client.put_file(1, "b", body)
         client.put_file(1, "c", b"abc")
-        assert (len(server.requests), server.connections) == (3, 2)
+        assert server.connections == 2
 
 
 DRIPS: dict[str, list[Piece]] = {
