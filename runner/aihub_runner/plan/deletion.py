@@ -75,19 +75,23 @@ def _destroy(shard: Shard, batch: Batch, wish: Wish) -> Iterator[Item]:
 
 def plan_cleanup(shards: Iterable[Shard], wish: Wish) -> list[Item]:
     """Return what `[cleanup]` deletes: of batches whose runs are all final, answered, and on disk as asked for."""
-    items = []
+    items, busy = [], set[str]()
     for shard in shards:
         for batch in _batches(shard, wish):
             runs = [run for run in shard.runs if run.batch == batch.id and not run.is_given_up]
             today = [run for run in runs if run.run_key == wish.goal.run_key]
             newest = max(today, key=lambda run: run.attempt, default=None)
-            if newest is None or newest.status != "COMPLETE" or not all(_is_settled(run, wish) for run in runs):
+            if not all(_is_settled(run, wish) for run in runs):
+                busy.add(str(batch.remote_id))
+                continue
+            if newest is None or newest.status != "COMPLETE":
                 continue
             if wish.parts & INPUT and batch.remote_id:
                 items.append(_batch_item(shard, batch, "", wish))
             parts = wish.parts - INPUT
             done = [run for run in today if run.status == "COMPLETE" and (run.is_deleted or not run.is_gone)]
             items += [_run_item(shard, run, parts, "") for run in done if parts]
+    items = [item for item in items if item.kind == RUN or item.remote_id not in busy]
     return [item for item in _still_there(items, wish) if not item.was_gone]
 
 
@@ -146,6 +150,7 @@ def _keeps_run(run: Run, wish: Wish) -> str:
 
 def _still_there(items: Iterable[Item], wish: Wish) -> list[Item]:
     """Return the items with parts that are not deleted yet, each once, batches first."""
-    once = {item.key if item.remote_id else (item.kind, item.name): item for item in items}
+    ordered = sorted(items, key=lambda item: bool(item.left))  # if two shards share a batch, one may need it
+    once = {item.key if item.remote_id else (item.kind, item.name): item for item in ordered}
     left = [item for item in once.values() if not item.parts <= wish.deleted.get(item.key, frozenset())]
     return sorted(left, key=lambda item: item.kind)

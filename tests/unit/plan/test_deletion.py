@@ -71,6 +71,16 @@ def test_destroy_takes_batches_before_runs_and_all_parts_of_a_run_but_its_input(
     assert [item.parts for item in items[1:3]] == [INPUT, OUTPUT | LOGS]
 
 
+def test_batch_that_one_of_two_shards_still_needs_is_left() -> None:
+    done = shard(run(number=2))
+    other = replace(shard(run("RUNNING")), id=2)
+    assert {shown(plan_destroy(shards, Wish(WANT)))[0] for shards in ([other, done], [done, other])} == {
+        (BATCH, "101", "run run-1 is RUNNING")
+    }
+    assert shown(plan_cleanup([other, done], Wish(WANT, parts=INPUT))) == []
+    assert shown(plan_cleanup([done], Wish(WANT, parts=INPUT))) == [(BATCH, "101", "")]
+
+
 def test_destroy_shows_which_results_are_lost() -> None:
     items = plan_destroy([shard(NOT_FETCHED)], Wish(WANT, discard=True))
     assert [(item.kind, item.left, item.loses) for item in items] == [(BATCH, "", False), (RUN, "", True)]
