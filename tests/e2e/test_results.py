@@ -11,6 +11,7 @@ import pytest
 
 from aihub_runner.state.store import State
 from fake_aihub.extraction import Extraction
+from support.proxy import RESULTS, Proxy, rewrite
 
 from .conftest import Project
 
@@ -74,6 +75,26 @@ def test_results_file_that_was_edited_and_lacks_newer_results_is_no_success(proj
     assert documents.read_text() == "my own\n"
     assert project.apply("--refetch").code == 0
     assert len(project.documents) == 2
+
+
+@pytest.mark.parametrize("damages", [False, True])
+def test_results_are_not_replaced_by_fewer(proxy: Proxy, project: Project, damages: bool) -> None:
+    project.write_files(3)
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 2")
+    assert project.apply().code == 0
+    before = project.documents
+    pages = sorted(project.folder.glob("results/job/raw/*/*/*.json"))
+    if damages:
+        pages[0].write_text("{}")
+    kept = [page.read_bytes() for page in pages]
+    proxy.always("GET", RESULTS, rewrite(lambda page: page | {"files": page["files"][1:]}))
+    outcome = project.apply(*["--refetch"] * (not damages))
+    assert (outcome.code, [page.read_bytes() for page in pages]) == (3, kept)
+    assert "the service no longer has the results of" in outcome.err
+    assert damages or project.documents == before
+    proxy.clear()
+    project.check_done(3, refetch=True)
+    assert project.documents == before
 
 
 def test_results_folder_that_is_deleted_is_fetched_again_by_itself(project: Project) -> None:

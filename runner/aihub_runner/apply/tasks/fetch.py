@@ -14,7 +14,7 @@ from aihub_runner.aihub.schemas import ResultFile, ResultPage, include_parameter
 from aihub_runner.apply import events
 from aihub_runner.apply.steps import Gone, Outcome, Step
 from aihub_runner.apply.tasks.run import check_gone, record_gone
-from aihub_runner.errors import ServiceError, Shortage
+from aihub_runner.errors import ResultsError, ServiceError, Shortage
 from aihub_runner.files import explain_late, safe_segment, write_file
 from aihub_runner.model import MB, UPSTREAM, Answer, Member, Page, Shard
 from aihub_runner.text.jsontext import as_unicode
@@ -33,7 +33,8 @@ class FetchResults(Step):
     """Fetch every page of a run's results into `folder`; `names` (NFC) are the files that were sent.
 
     `from_s` is a time before the run started. Until `young_until_s` (monotonic clock), retry a 404. `others` as for
-    `PollRun`. `was_fetched` says that the results were fetched before: then the run stays done in any case.
+    `PollRun`. `was_fetched` says that the results were fetched before: then the run stays done in any case. `kept` are
+    the files with an answer in an earlier fetch of the same kind, which must not be replaced by fewer.
     """
 
     run: int
@@ -46,6 +47,14 @@ class FetchResults(Step):
     others: frozenset[str] = frozenset()
     remote_batch: int = 0
     was_fetched: bool = False
+    kept: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Fewer(Outcome):
+    """The service no longer has the results of these files, which were fetched before."""
+
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,7 @@ def fetch(context: Context, shard: Shard) -> None:
     run = context.run_of(shard)
     assert run.remote_id is not None
     context.shards[shard.id].fetched = run.attempt
+    names = frozenset(member.name for member in shard.members)
     context.submit(
         FetchResults(
             shard.id,
@@ -70,23 +80,31 @@ def fetch(context: Context, shard: Shard) -> None:
             context.young_until_s(run.since),
             context.goal.include,
             context.job.results_path,
-            frozenset(member.name for member in shard.members),
+            names,
             context.others(run),
             run.remote_batch,
             bool(run.fetched),
+            names & context.state.load_answers(run.id, context.goal.include).keys(),
         )
     )
 
 
-def fetch_results(client: AIHub, step: FetchResults) -> Fetched | Gone:
+def fetch_results(client: AIHub, step: FetchResults) -> Fetched | Fewer | Gone:
     """Fetch all results, or return Gone where the run does not exist on the service any more."""
     try:
-        return _fetch_until_sure(client, step)
+        lost = _find_lost(client, step) if step.kept else []
+        return Fewer(tuple(lost)) if lost else _fetch_until_sure(client, step)
     except ServiceError as error:
         if error.status != 404 or time.monotonic() < step.young_until_s:
             raise
         check_gone(client, step.remote_id, step.from_s, None if step.was_fetched else step.others)
         return Gone()
+
+
+def _find_lost(client: AIHub, step: FetchResults) -> list[str]:
+    """Find the files whose results the service no longer has, before writing replaces those that are here."""
+    found = _fetch_once(client, step, writes=False)
+    return sorted(step.kept - {answer.name for answer in found.answers})
 
 
 def _fetch_until_sure(client: AIHub, step: FetchResults) -> Fetched:
@@ -165,15 +183,15 @@ class _Pages:
         self._guesses = {}
 
 
-def _fetch_once(client: AIHub, step: FetchResults) -> Fetched:
+def _fetch_once(client: AIHub, step: FetchResults, *, writes: bool = True) -> Fetched:
     pool = ThreadPoolExecutor(AHEAD, "page")
     try:
-        return _follow_pages(_Pages(client, step, pool), step)
+        return _follow_pages(_Pages(client, step, pool), step, writes=writes)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _follow_pages(read: _Pages, step: FetchResults) -> Fetched:
+def _follow_pages(read: _Pages, step: FetchResults, *, writes: bool) -> Fetched:
     pages: list[Page] = []
     answers: list[Answer] = []
     offset = 0
@@ -182,7 +200,7 @@ def _follow_pages(read: _Pages, step: FetchResults) -> Fetched:
         files = content.files
         path = f"raw/{safe_segment(step.remote_id)}/{step.include}/{offset}.json"
         with explain_late():
-            pages.append(Page(offset, path, write_file(step.folder / path, [body])))
+            pages.append(Page(offset, path, write_file(step.folder / path, [body]) if writes else ""))
         answers += [_answer(file, offset, position) for position, file in enumerate(files)]
         if not content.has_more:
             return Fetched(tuple(pages), tuple(answers))
@@ -212,6 +230,11 @@ def record_fetched(context: Context, step: FetchResults, outcome: Outcome) -> No
                 place = "" if folder == UPSTREAM else folder.rstrip("/") + "/"
                 context.state.record_members(step.shard, [Member(name, place + name, 0, "") for name in names])
             context.reporter.emit(events.ResultsFetched(step.remote_id, len(answers)))
+        case Fewer(names):
+            more = f" and {len(names) - 1} more" * (len(names) > 1)
+            what = f"run {step.remote_id}: the service no longer has the results of {names[0]}{more}"
+            hint = "restore the results folder from a backup if something is missing there"
+            context.park(step.shard, ResultsError(f"{what}; those fetched before stay", hint))
         case Gone():
             record_gone(context, step)
         case _:
