@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -91,4 +92,65 @@ def test_record_is_not_written_where_the_next_apply_would_send_it(project: Proje
     project.write_files(1)
     assert project.apply(option, "in/record.txt").code == 2
     assert not (project.folder / "in/record.txt").exists()
+    assert project.sent() == []
+
+
+def last_apply(project: Project) -> dict[str, Any]:
+    return json.loads((project.folder / "results/job/last-apply.json").read_text())
+
+
+def test_last_apply_says_what_the_summary_says(mixed: Project) -> None:
+    shown = mixed.run("apply", "--json").json
+    left = last_apply(mixed)
+    assert (left.pop("format_version"), left.pop("ended")[-6:]) == (1, "+00:00")
+    assert left == shown
+    assert left["exit_code"] == 3
+
+
+def test_last_apply_keeps_warnings(project: Project) -> None:
+    project.write_files(1)
+    project.change_spec('context = "acme"\n', "")
+    project.env["AIHUB_CONTEXT"] = None
+    project.apply()
+    [warning] = last_apply(project)["warnings"]
+    assert warning.startswith("no context: ")
+
+
+def test_last_apply_tells_why_nothing_was_done(project: Project) -> None:
+    project.write_files(1)
+    assert project.apply("--max-runs", "0").code == 2
+    left = last_apply(project)
+    assert (left["name"], left["exit_code"], len(left["problems"])) == ("job", 2, 1)
+    assert "would start 1 run, 0 are allowed" in left["problems"][0]["message"]
+    project.apply()
+    assert last_apply(project)["exit_code"] == 0
+
+
+def test_last_apply_is_current_after_an_apply_with_nothing_to_do(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    before = last_apply(project)
+    assert project.apply().code == 0
+    assert last_apply(project) == before
+    project.write("in/new.txt", "new")
+    assert project.apply("--max-runs", "0").code == 2
+    (project.folder / "in/new.txt").unlink()
+    assert project.apply().code == 0
+    assert last_apply(project)["nothing_to_do"]
+
+
+def test_last_apply_that_cannot_be_written_changes_nothing_else(project: Project) -> None:
+    project.write_files(1)
+    project.write("results/job/last-apply.json/in-the-way", "")
+    outcome = project.apply()
+    assert (outcome.code, "warning: last-apply.json: not written" in outcome.err) == (0, True)
+    assert project.documents
+
+
+def test_last_apply_is_never_sent(project: Project) -> None:
+    project.write_files(1)
+    project.change_spec("in/**/*", "**/*.*")
+    project.apply()
+    project.forget_requests()
+    assert project.apply().code == 0
     assert project.sent() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +13,11 @@ import click
 from click import option
 
 from aihub_runner.apply.begin import apply as apply_job
-from aihub_runner.apply.events import ContextUnset, Reporter
+from aihub_runner.apply.events import ContextUnset, Reporter, Subscriber
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.pagecount import count_plan
 from aihub_runner.apply.places import check_output, check_renamed, claim_results
+from aihub_runner.cli.ending import Ending
 from aihub_runner.cli.options import (
     ALLOW_OUTSIDE,
     FILE,
@@ -94,13 +96,16 @@ def apply(asked: Asked, yes: bool, plan_file: Path | None, junit: Path | None, e
 
     def act(job: Job) -> Answer:
         check(job)
+        ending = Ending(job)
         try:
-            report = _apply(job, file, ask=ask, verbose=asked.verbose)
+            report = _apply(job, [ending, file] if file else [ending], ask=ask, verbose=asked.verbose)
         except RunnerError as error:
             if records:
                 records.take_error(job.shown, error)
+            ending.take_error(error)
             raise
         print_problems(report)
+        ending.take(report)
         code = records.take(report) if records else report.exit_code
         return render_report(report, verbose=asked.verbose), report.as_json(), code
 
@@ -128,7 +133,7 @@ def _open_events(events: Path | None) -> EventFile | None:
     return EventFile(events)
 
 
-def _apply(job: Job, file: EventFile | None, *, ask: bool, verbose: bool) -> Report:
+def _apply(job: Job, listeners: Sequence[Subscriber], *, ask: bool, verbose: bool) -> Report:
     progress = open_progress()
 
     def confirm(planned: Plan, scan: Scan) -> bool:
@@ -147,7 +152,7 @@ def _apply(job: Job, file: EventFile | None, *, ask: bool, verbose: bool) -> Rep
         return agreed
 
     with interrupt.shown_by(progress.close):
+        reporter = Reporter(progress, *listeners)
         if job.lacks_context:
-            progress(ContextUnset())
-        reporter = Reporter(progress, file) if file else Reporter(progress)
+            reporter.emit(ContextUnset())
         return apply_job(job, reporter, confirm, interrupt.stop)
