@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+
+from support.raw_server import RawServer, answer
 
 from .conftest import Project
 
@@ -154,3 +157,47 @@ def test_last_apply_is_never_sent(project: Project) -> None:
     project.forget_requests()
     assert project.apply().code == 0
     assert project.sent() == []
+
+
+def test_url_is_told_how_an_apply_ended(mixed: Project) -> None:
+    mixed.write_files(150)
+    for number in range(150):
+        mixed.write(f"in/{number}.wav", "la")
+    with closing(RawServer([[answer(b"")]])) as server:
+        mixed.env |= {"AIHUB_RUNNER_NOTIFY_URL": f"http://127.0.0.1:{server.port}/secret?key=hidden"}
+        mixed.env |= {"AIHUB_RUNNER_NOTIFY_TOKEN": "t0ken"}
+        outcome = mixed.apply()
+        [head], [body] = server.heads, map(json.loads, server.bodies)
+    assert (head.split()[:2], "Authorization: Bearer t0ken" in head) == (["POST", "/secret?key=hidden"], True)
+    left = last_apply(mixed)
+    assert (len(body["skipped"]), len(left["skipped"])) == (100, 151)
+    assert body == left | {name: left[name][:100] for name in ("skipped", "failed")}
+    assert "fake-test" not in head + json.dumps(body)
+    assert not any(secret in outcome.text + json.dumps(left) for secret in ("hidden", "t0ken"))
+
+
+def test_url_is_told_of_an_apply_that_did_nothing_and_of_one_that_could_not(project: Project) -> None:
+    project.write_files(1)
+    with closing(RawServer([[answer(b"")]])) as server:
+        project.env |= {"AIHUB_RUNNER_NOTIFY_URL": f"http://127.0.0.1:{server.port}/"}
+        assert [project.apply("--max-runs", "0").code, project.apply().code, project.apply().code] == [2, 0, 0]
+        told = [json.loads(body) for body in server.bodies]
+    assert [(one["exit_code"], one.get("nothing_to_do")) for one in told] == [(2, None), (0, False), (0, True)]
+
+
+def test_notification_that_fails_changes_nothing_else(project: Project) -> None:
+    project.write_files(1)
+    with closing(RawServer([[answer(b"", "410 Gone")]])) as server:
+        project.env |= {"AIHUB_RUNNER_NOTIFY_URL": f"http://127.0.0.1:{server.port}/secret"}
+        outcome = project.apply()
+    assert outcome.code == 0
+    assert "warning: AIHUB_RUNNER_NOTIFY_URL: the notification was not delivered, HTTP 410\n" in outcome.err
+    assert "secret" not in outcome.text
+
+
+def test_url_to_notify_never_comes_from_a_file(project: Project) -> None:
+    project.write_files(1)
+    with closing(RawServer([[answer(b"")]])) as server:
+        project.write(".env", f"AIHUB_RUNNER_NOTIFY_URL=http://127.0.0.1:{server.port}/\n")
+        assert project.apply().code == 0
+        assert server.requests == []
