@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sqlite3
 from contextlib import closing
 from typing import Any
@@ -13,7 +14,9 @@ import requests
 from support.proxy import Answer, Call, Proxy
 
 from .conftest import Project
+from .test_interrupted import wait_for
 
+BUSY = '{"state": "RUNNING", "message": "busy"}'
 APPLIED = {"batches": 2, "runs": 2}
 
 
@@ -131,6 +134,21 @@ def test_deleted_runs_are_no_part_of_the_checks_before_a_later_payment(applied: 
     assert len(applied.fake.ledger["runs"]) == 3
     assert len({line["path"] for line in applied.documents}) == 5
     check_nothing_paid(applied)
+
+
+def test_interrupted_destroy_goes_on_the_next_time(applied: Project) -> None:
+    applied.fake.faults.add(operation="jobStatus", do="status", status=200, body=BUSY, when="before", times=0)
+    process = applied.start("destroy", "job.toml", "--yes")
+    wait_for(lambda: any(entry["operation"] == "jobStatus" for entry in applied.fake.journal))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, on_service(applied)) == (130, {"batches": 0, "runs": 0}), err
+    assert [entry["status"] for entry in applied.lock] == ["COMPLETE", "COMPLETE"]  # nothing is confirmed yet
+    check_nothing_paid(applied)
+    applied.fake.faults.scripts.clear()
+    assert applied.run("destroy", "--yes").code == 0
+    assert deletions(applied) == []
+    assert [entry["status"] for entry in applied.lock] == ["DELETED", "DELETED"]
 
 
 def test_destroy_keeps_results_on_request_and_deletes_them_later(applied: Project) -> None:
