@@ -14,14 +14,14 @@ from aihub_runner.apply.job import Job
 from aihub_runner.apply.lapsed import describe_idle, exclude_lapsed, find_lapsed
 from aihub_runner.apply.pagecount import skip_long
 from aihub_runner.errors import InputError, Interrupted, RunnerError
-from aihub_runner.model import FINAL_STATUSES, CachedDigest, Scan, SkippedFile, Source
+from aihub_runner.model import FINAL_STATUSES, CachedDigest, Scan, Shard, SkippedFile, Source
 from aihub_runner.plan.identity import short_identity
 from aihub_runner.plan.inputs import plan_input
 from aihub_runner.plan.packets import find_packets
 from aihub_runner.plan.planfile import PlanFile, bind_plan, compute_revision
-from aihub_runner.plan.planner import Plan, make_plan
+from aihub_runner.plan.planner import Plan, find_moves, make_plan, move_members
 from aihub_runner.report.summary import Report, describe
-from aihub_runner.results.reader import find_damaged
+from aihub_runner.results.reader import choose_runs, find_damaged
 from aihub_runner.sources.scan import Selection, scan_sources
 from aihub_runner.state.lockfile import Entry, load_lockfile, split_marks
 from aihub_runner.state.store import State
@@ -112,6 +112,22 @@ def look_for_damage(job: Job, state: State, among: Collection[int] | None = None
     """Return the job with the results that are damaged on disk, of the runs in `among` or of all."""
     damaged = find_damaged(state, state.load_shards(), job.goal, job.results_path, among)
     return replace(job, damaged=damaged)
+
+
+def load_moved(job: Job, state: State, scan: Scan) -> list[Shard]:
+    """Load the shards, with the paths of files that were moved since the last apply."""
+    shards = state.load_shards()
+    moves = {move.old: move.new for move in find_moves(shards, scan, by_folder=job.goal.by_folder)}
+    return [move_members(shard, moves) for shard in shards]
+
+
+def with_pruned(job: Job, state: State, scan: Scan) -> Job:
+    """Return the job with the pruned results that count again as damaged: a file, or an earlier setting, is back."""
+    if not (pruned := state.load_pruned()):
+        return job
+    include, chosen = job.goal.include, choose_runs(load_moved(job, state, scan), scan, job.goal)
+    runs = {one.run.id for one in chosen if one.present and (one.run.id, include) in pruned}
+    return replace(job, damaged={**job.damaged, **dict.fromkeys(runs, frozenset())})
 
 
 def check_selected(job: Job, scan: Scan) -> None:

@@ -13,7 +13,7 @@ from threading import Event
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.transport import PRESSED
-from aihub_runner.apply.assess import check_asked, describe_job, look_for_damage, plan_job, scan_files
+from aihub_runner.apply.assess import check_asked, describe_job, look_for_damage, plan_job, scan_files, with_pruned
 from aihub_runner.apply.cleanup import clean_up
 from aihub_runner.apply.context import Context, Ground
 from aihub_runner.apply.delivery import deliver
@@ -72,6 +72,7 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
         job = _with_again(look_for_damage(job, state), state, reporter)
         scan, problems = _scan_what_is_there(job, state, reporter, stop, held.files)
         check_asked(job, state, scan)
+        job = with_pruned(job, state, scan)
         opened = OpenJob(job, state, client, scan, reporter)
         prepared = _prepare(opened, confirm, problems)
         with ended_in_order(lambda: reporter.emit(Stopping())):

@@ -30,7 +30,7 @@ from aihub_runner.results.diff import (
     runs_of_version,
 )
 from aihub_runner.results.diffwords import render_diff
-from aihub_runner.results.reader import Chosen, Document, Found
+from aihub_runner.results.reader import Chosen, Document, Found, without_pruned
 from aihub_runner.state.store import State
 from aihub_runner.text.escape import escape_control_chars
 
@@ -111,7 +111,7 @@ def _as_json(job: Job, diff: Diff, page: Path | None) -> dict[str, Any]:
 
 
 def _sides_of_runs(job: Job, state: State, runs: Sequence[str]) -> tuple[Side, Side]:
-    shards = state.load_shards()
+    shards = without_pruned(state, state.load_shards())
     first, second = (
         _require(job, f"run {run}", runs_of_id(shards, run), _name_runs(_list_fetched(shards))) for run in runs
     )
@@ -119,7 +119,8 @@ def _sides_of_runs(job: Job, state: State, runs: Sequence[str]) -> tuple[Side, S
 
 
 def _sides_of_versions(job: Job, state: State, versions: Sequence[str]) -> tuple[Side, Side]:
-    shards, settings_of, today = state.load_shards(), state.load_run_keys(), job.goal.settings
+    shards = without_pruned(state, state.load_shards())
+    settings_of, today = state.load_run_keys(), job.goal.settings
     every = {*known_versions(settings_of, today), *versions}
     found = {version: runs_of_version(shards, settings_of, today, version) for version in every}
     known = [_name_version(version) for version in sorted(found) if found[version]]
@@ -130,7 +131,7 @@ def _sides_of_versions(job: Job, state: State, versions: Sequence[str]) -> tuple
 def _find_last_two(job: Job, state: State) -> tuple[str, str]:
     """Return the newest run whose files have results of a newer run, too, and that run. Raises InputError."""
     newest: dict[str, str] = {}
-    fetched = _list_fetched(state.load_shards())
+    fetched = _list_fetched(without_pruned(state, state.load_shards()))
     for run, shard in fetched:
         paths = [member.path for member in shard.members if member.path]
         if newer := next((newest[path] for path in paths if path in newest), ""):

@@ -14,6 +14,7 @@ from aihub_runner.apply.assess import (
     look_for_damage,
     plan_offline,
     scan_files,
+    with_pruned,
     without_paid,
 )
 from aihub_runner.apply.delivery import lacks_news
@@ -45,8 +46,8 @@ def scan_quietly(
 
 def preview_in_full(job: Job, state: State | None, files: Selection | None, *, binds: bool = False) -> Preview:
     """Plan what applying would do, with the files that were just selected, if any."""
-    damaged = look_for_damage(job, state).damaged if state else {}
     scan = scan_quietly(job, state, selection=files)
+    damaged = with_pruned(look_for_damage(job, state), state, scan).damaged if state else {}
     check_selected(job, scan)
     local = plan_offline(job, state, scan)
     planned, entries, recognised = local.plan, local.entries, local.recognised

@@ -49,14 +49,27 @@ _TABLES = ("nested", "fields", "documents", "cases")
     option("--below-confidence", "below", type=Share(), metavar="NUMBER", help="Only fields of lower confidence."),
     option("--since", "since_s", type=Moment(), help="Only runs that ended since, say, 2026-01-31, 2h or 7d ago."),
     option("--output", type=FILE, help="Write to a file instead of printing."),
+    option(
+        "--prune",
+        type=click.IntRange(min=1),
+        metavar="KEEP",
+        help="Instead, remove raw pages: of files that are gone, and of all but the KEEP newest runs of each file.",
+    ),
+    option("--yes", is_flag=True, help="With --prune: remove without asking."),
     many=False,
     example="runner results invoices.aihub.toml --table fields --output fields.csv",
 )
-def results(asked: Asked, output: Path | None, **chosen: Any) -> None:
+def results(asked: Asked, output: Path | None, prune: int | None, yes: bool, **chosen: Any) -> None:
     """Export fetched results.
 
     Exports all results, or those that the options select. Sends no requests.
     """
+    if prune:
+        if output or any(chosen.values()):
+            raise click.UsageError("--prune exports nothing; leave the other options out")
+        from aihub_runner.cli.prune import prune_job
+
+        asked.each_job(lambda job: prune_job(job, prune, ask=not asked.as_json, yes=yes))
     if is_standard_output(output):
         chosen["format"] = chosen["format"] or _find_format(output) or "jsonl"
         output = None

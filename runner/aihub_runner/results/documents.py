@@ -149,12 +149,12 @@ def tally_documents(state: State, shards: Iterable[Shard], scan: Scan, goal: Goa
     by_run: dict[int, list[Chosen]] = {}
     for choice in choose_runs(shards, scan, goal):
         by_run.setdefault(choice.run.id, []).append(choice)
-    documents = gone = errors = 0
+    documents, gone, errors, pruned = 0, 0, 0, state.load_pruned()
     missing: list[str] = []
     empty: list[str] = []
     unknown: list[str] = []
     for run, chosen in by_run.items():
-        answers = state.load_answers(run, goal.include)
+        answers = {} if (run, goal.include) in pruned else state.load_answers(run, goal.include)
         found = [(choice, answers[choice.member.name]) for choice in chosen if choice.member.name in answers]
         documents += sum(answer.documents for _, answer in found)
         gone += sum(answer.documents for choice, answer in found if not choice.present)

@@ -268,6 +268,16 @@ def find_results(state: State, shards: Iterable[Shard], scan: Scan, goal: Goal, 
     return Found(state, choose_runs(shards, scan, goal), goal.include, folder)
 
 
+def without_pruned(state: State, shards: Iterable[Shard]) -> list[Shard]:
+    """Return the shards, with the fetches whose pages were not removed on request."""
+    pruned = state.load_pruned()
+
+    def keep(run: Run) -> Run:
+        return replace(run, fetched={kind: at for kind, at in run.fetched.items() if (run.id, kind) not in pruned})
+
+    return [replace(shard, runs=tuple(map(keep, shard.runs))) if pruned else shard for shard in shards]
+
+
 def carry_pages(state: State, old: Path, new: Path) -> None:
     """Copy raw pages to another results folder, except for missing and edited ones."""
     for run in (run for shard in state.load_shards() for run in shard.runs):

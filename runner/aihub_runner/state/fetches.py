@@ -33,6 +33,17 @@ class Fetches(Database):
                 ((run, include, a.name, a.file_offset, a.position, a.documents, a.field_errors) for a in answers),
             )
 
+    def record_pruned(self, run: int, paths: Iterable[str]) -> None:
+        """Record that the pages of a run were removed on request. The run was fetched all the same."""
+        with self.transaction():
+            self.write("DELETE FROM pages WHERE run = ?", run)
+            self.write_all("DELETE FROM kept_files WHERE path = ?", ((path,) for path in paths))
+
+    def load_pruned(self) -> frozenset[tuple[int, str]]:
+        """Return the fetches whose pages were removed on request: the row of the run, and what was included."""
+        rows = self.read("SELECT run, include FROM fetches EXCEPT SELECT run, include FROM pages")
+        return frozenset((row["run"], row["include"]) for row in rows)
+
     def load_pages(self, run: int, include: str) -> list[Page]:
         """Return the raw pages of a fetch, in order."""
         rows = self.read(
