@@ -308,6 +308,19 @@ def test_batch_with_a_run_of_somebody_else_is_left(applied: Project) -> None:
     assert list(applied.fake.world.batches) == [batch]
 
 
+def test_what_was_deleted_elsewhere_takes_one_listing_of_each_kind(applied: Project) -> None:
+    applied.write_files(1, 4)
+    applied.apply()
+    for kind in (applied.fake.world.batches, applied.fake.world.runs):
+        for key in sorted(kind, key=lambda key: kind[key].id)[:2]:
+            del kind[key]
+    applied.forget_requests()
+    assert applied.run("destroy", "--yes").code == 0
+    operations = [entry["operation"] for entry in applied.fake.journal]
+    assert (operations.count("listBatches"), operations.count("listRuns")) == (1, 3)  # the last of each is empty
+    assert operations.count("deleteBatch") + operations.count("deleteRun") == 2
+
+
 def test_nothing_is_called_deleted_where_the_account_sees_nothing(applied: Project) -> None:
     applied.fake.world.batches.clear()
     applied.fake.world.runs.clear()

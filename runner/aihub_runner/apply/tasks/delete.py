@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from aihub_runner.aihub.client import AIHub, or_none
+from aihub_runner.aihub.schemas import BatchInfo, RunInfo
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.recovery import in_thread
 from aihub_runner.errors import ServiceError
@@ -40,11 +41,12 @@ class Deleter:
         self._survey()
         gone: list[Item] = []
         asked = [(item, jobs) for item in items if (jobs := self._ask(item, gone)) is not None]
+        listing = Listing(self._client, self._job.target.workspace)
         for item, jobs in asked:
-            self._finish(item, jobs)
+            self._finish(item, jobs, listing)
         for item in gone:
             if self._has_seen or item.was_gone:
-                self._finish(item, ())
+                self._finish(item, (), listing)
             else:
                 self._leave(item, UNSEEN)
 
@@ -96,15 +98,14 @@ class Deleter:
             return check_batch(self._client, item, self._job.spec.name)
         return check_run(self._client, item)
 
-    def _finish(self, item: Item, jobs: tuple[str, ...]) -> None:
+    def _finish(self, item: Item, jobs: tuple[str, ...], listing: Listing) -> None:
         """Wait until a deletion is confirmed, and record it. After a job that failed, the next time asks again."""
         limits = self._job.spec.limits
         pauses_s = limits.poll_min_s, limits.poll_max_s
         try:
             why = in_thread(lambda: wait_for_jobs(self._client, jobs, pauses_s)) if jobs else GONE
             if why == GONE:
-                place = self._job.target.workspace
-                why = in_thread(lambda: wait_until_gone(self._client, item, place, limits.settle_s))
+                why = in_thread(lambda: wait_until_gone(self._client, item, listing, limits.settle_s))
             elif why:
                 self._state.record_deletion_jobs(*item.key, ())
         except ServiceError as error:
@@ -165,19 +166,37 @@ def _wait_for_job(client: AIHub, job_id: str, pauses_s: tuple[float, float]) -> 
         pause_s = min(2 * pause_s, pauses_s[1])
 
 
-def wait_until_gone(client: AIHub, item: Item, workspace: str, settle_s: float) -> str:
+class Listing:
+    """The ids that the service lists. They are read once after all requests, and again for an item that still shows."""
+
+    def __init__(self, client: AIHub, workspace: str) -> None:
+        self._client, self._workspace = client, workspace
+        self._ids: dict[str, set[str]] = {}
+
+    def lacks(self, item: Item) -> bool:
+        """Whether an item is not listed any more."""
+        if item.remote_id in self._ids.get(item.kind, {item.remote_id}):
+            self._ids[item.kind] = self._read(item.kind)
+        return item.remote_id not in self._ids[item.kind]
+
+    def _read(self, kind: str) -> set[str]:
+        if kind == BATCH:
+            return {str(batch.id) for batch in self._client.list_batches(self._workspace)}
+        return {run.id for run in self._client.list_runs(1)}
+
+
+def wait_until_gone(client: AIHub, item: Item, listing: Listing, settle_s: float) -> str:
     """Look until the service neither returns nor lists an item; return why it is not confirmed."""
     until_s = time.monotonic() + settle_s
-    while not _is_gone(client, item, workspace):
+    while find(client, item) or not listing.lacks(item):
         if time.monotonic() >= until_s:
             return "the service gave no job for it, and still has it"
         client.pause(LOOK_EVERY_S)
     return ""
 
 
-def _is_gone(client: AIHub, item: Item, workspace: str) -> bool:
+def find(client: AIHub, item: Item) -> BatchInfo | RunInfo | None:
+    """Return what the service has under the id of an item, None for a 404."""
     if item.kind == BATCH:
-        found = or_none(lambda: client.get_batch(int(item.remote_id)))
-        return found is None and int(item.remote_id) not in {batch.id for batch in client.list_batches(workspace)}
-    found_run = or_none(lambda: client.get_run(item.remote_id))
-    return found_run is None and item.remote_id not in {run.id for run in client.list_runs(1)}
+        return or_none(lambda: client.get_batch(int(item.remote_id)))
+    return or_none(lambda: client.get_run(item.remote_id))
