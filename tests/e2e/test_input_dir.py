@@ -54,6 +54,27 @@ def test_folder_of_a_drive_runs_once(drive: Project) -> None:
     assert drive.run("plan", "--exit-code").code == 0
 
 
+def test_results_of_files_that_left_the_folder_stay(drive: Project) -> None:
+    assert drive.apply().code == 0
+    before = drive.documents
+    headers = {"Authorization": "Bearer fake-test", "IB-Context": "acme"}
+    for name in ("a.txt", "2026/b.txt"):
+        requests.delete(f"{drive.fake.root}/v2/files{FOLDER}/{name}", headers=headers, timeout=10).raise_for_status()
+    put(drive, "c.txt", "Invoice number: 3")
+    assert drive.apply("--again").code == 0
+    assert paid(drive) == 2
+    assert [line["path"] for line in drive.documents] == [
+        f"{FOLDER}/{name}" for name in ("2026/b.txt", "a.txt", "c.txt")
+    ]
+    assert drive.documents[:2] == before
+    drive.forget_requests()
+    assert (drive.apply().code, drive.sent()) == (0, [])
+    lose(drive.folder, "job.state.db")
+    assert drive.apply().code == 0
+    assert paid(drive) == 2
+    assert len(drive.documents) == 3
+
+
 def test_destroy_leaves_the_folder_of_the_drive(drive: Project) -> None:
     assert drive.apply().code == 0
     tree = {path: set(files) for path, files in drive.fake.world.trees.items()}

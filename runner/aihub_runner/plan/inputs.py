@@ -1,7 +1,8 @@
 """Plan a job whose files lie elsewhere: in a folder of a drive, or behind a deployment. Pure.
 
 The API lists no such files, so the job runs once for each run key. Its shard has no files until its results name them,
-and an empty batch, which is free: it puts clones in order, and says when the search for a lost run begins.
+and an empty batch, which is free: it puts clones in order, and says when the search for a lost run begins. Each further
+run has a shard of its own: the folder may hold other files by then.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from aihub_runner.plan.planner import Action, Plan, Work, covers, describe_run, 
 
 
 def plan_input(goal: Goal, shards: Sequence[Shard]) -> Plan:
-    """Return what is missing: to finish the newest run, or to start one."""
+    """Return what is missing: to finish the newest run of each shard, or to start one."""
     fingerprint = fingerprint_input(goal.run_key)
     ours = [shard for shard in shards if shard.fingerprint == fingerprint]
     runs = [(shard, run) for shard in ours for run in shard.runs_of(goal.run_key) if not run.is_given_up]
     valid = [(shard, run) for shard, run in runs if covers(run, goal)]
     work: list[Work] = []
     if valid:
-        shard, run = max(valid, key=lambda item: item[1].attempt)
-        action = next_action(shard, goal, run.attempt)
-        work = [Work(shard, run.attempt, action, describe_run(run, run.id in goal.damaged))]
+        newest = {shard.id: (shard, run) for shard, run in sorted(valid, key=lambda item: item[1].attempt)}
+        work = [
+            Work(shard, run.attempt, next_action(shard, goal, run.attempt), describe_run(run, run.id in goal.damaged))
+            for shard, run in newest.values()
+        ]
     elif not runs or goal.retry_failed or goal.again:
         work = [_start(goal, ours, fingerprint)]
     return Plan(
@@ -38,7 +41,8 @@ def plan_input(goal: Goal, shards: Sequence[Shard]) -> Plan:
 
 
 def _start(goal: Goal, ours: Sequence[Shard], fingerprint: str) -> Work:
-    shard = ours[0] if ours else Shard(0, fingerprint, ())
+    fresh = Shard(0, fingerprint, ())
+    shard = next((one for one in ours if all(run.is_given_up for run in one.runs)), fresh)
     attempts: list[Run] = [run for one in ours for run in one.runs_of(goal.run_key)]
     attempt = max((run.attempt for run in attempts), default=0) + 1
     why = "repeated on request" if attempts else "not run yet with these settings"
