@@ -72,6 +72,20 @@ def test_destroy_keeps_a_run_of_an_earlier_version_whose_results_are_not_on_disk
     assert on_service(applied) == {"batches": 0, "runs": 0}
 
 
+def test_destroy_keeps_a_run_whose_pruned_results_count_again(applied: Project) -> None:
+    first, second = (applied.folder / f"in/0000{number}.txt" for number in (0, 1))
+    before = first.read_text(), second.read_text()
+    first.unlink()
+    second.unlink()
+    assert applied.run("results", "--prune", "1", "--yes").code == 0
+    first.write_text(before[0])
+    second.write_text(before[1])
+    assert applied.run("destroy", "--yes").code == 3
+    assert on_service(applied) == {"batches": 1, "runs": 1}
+    assert applied.apply().code == 0
+    assert len(applied.documents) == 4
+
+
 def test_destroy_asks_and_a_no_deletes_nothing(applied: Project) -> None:
     code, shown = applied.on_terminal("destroy", "job.toml", answer="n\r")
     assert (code, on_service(applied)) == (2, APPLIED)

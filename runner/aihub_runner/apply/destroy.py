@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from threading import Event
 
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.apply.assess import look_for_damage, scan_files
+from aihub_runner.apply.assess import look_for_damage, scan_files, with_pruned
 from aihub_runner.apply.begin import hold_state
 from aihub_runner.apply.cleanup import delete_items, with_facts
 from aihub_runner.apply.events import Reporter
@@ -53,6 +53,7 @@ def destroy(job: Job, wish: Wish, reporter: Reporter, confirm: AskDestroy, stop:
         take_over(job, state)
         job = look_for_damage(job, state)
         scan = scan_files(job, state, reporter, stop, may_be_empty=True)
+        job = with_pruned(job, state, scan)
         opened = OpenJob(job, state, client, scan, reporter)
         unverified = import_paid(opened)
         shards = state.load_shards()
