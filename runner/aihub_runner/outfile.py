@@ -6,13 +6,17 @@ import errno
 import os
 import re
 import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
+from io import FileIO
 from pathlib import Path
+from typing import Any, Literal
 
 from aihub_runner.errors import InputError
 from aihub_runner.files import Draft, File, explain_disk
 from aihub_runner.text.escape import show_bytes
+from aihub_runner.text.jsontext import render_json
 
 _HINT = "name a file, a pipe or a device"
 _MAX_LINKS = 40
@@ -103,6 +107,40 @@ def _open_passed(path: Path) -> int:
     if descriptor is None:
         return os.open(path, os.O_WRONLY | os.O_NOCTTY)
     return os.dup(descriptor)  # opening it again would start at the beginning of a file that others write, too
+
+
+class JsonLines:
+    """A file of JSON, a value each line. The first line opens it. Any thread may write.
+
+    It never raises: the first error ends the writing, and stays in `error`.
+    """
+
+    def __init__(self, path: Path, mode: Literal["ab", "wb"]) -> None:
+        self.path, self.error = path, ""
+        self._mode: Literal["ab", "wb"] = mode
+        self._file: FileIO | None = None
+        self._lock = threading.Lock()
+
+    def write(self, value: Any) -> None:
+        """Write a line."""
+        left = memoryview(render_json(value, only_ascii=True).encode() + b"\n")
+        with self._lock, self._noting_error():
+            while left and not self.error:
+                self._file = self._file or self.path.open(self._mode, buffering=0)
+                left = left[self._file.write(left) or 0 :]
+
+    def close(self) -> None:
+        """Close it."""
+        with self._lock, self._noting_error():
+            if self._file:
+                self._file.close()
+
+    @contextmanager
+    def _noting_error(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            self.error = self.error or getattr(error, "strerror", None) or str(error)
 
 
 class _Passed:

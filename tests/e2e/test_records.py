@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -90,7 +91,7 @@ def test_record_that_cannot_be_written_does_not_end_the_work(project: Project) -
     assert project.documents
 
 
-@pytest.mark.parametrize("option", ["--junit", "--json-into"])
+@pytest.mark.parametrize("option", ["--junit", "--json-into", "--log-file"])
 def test_record_is_not_written_where_the_next_apply_would_send_it(project: Project, option: str) -> None:
     project.write_files(1)
     assert project.apply(option, "in/record.txt").code == 2
@@ -201,3 +202,39 @@ def test_url_to_notify_never_comes_from_a_file(project: Project) -> None:
         project.write(".env", f"AIHUB_RUNNER_NOTIFY_URL=http://127.0.0.1:{server.port}/\n")
         assert project.apply().code == 0
         assert server.requests == []
+
+
+def read_log(project: Project) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (project.folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_log_has_a_line_for_each_request(project: Project) -> None:
+    project.write_files(2)
+    project.fake.faults.add(operation="addFileToBatch", do="status", status=500, times=1)
+    assert project.run_alone("apply", "job.toml", "--log-file", "log.jsonl").code == 0
+    lines = read_log(project)
+    sent = sorted((entry["method"], entry["path"].split("?")[0], entry["status"]) for entry in project.fake.journal)
+    assert sorted((line["method"], f"/api{line['path']}", line["status"]) for line in lines) == sent
+    sizes = {path.name: path.stat().st_size for path in (project.folder / "in").iterdir()}
+    put = [line for line in lines if line["method"] == "PUT"]
+    assert (len(put), {line["sent_bytes"] for line in put}) == (3, set(sizes.values()))
+    assert all(line["time"].endswith("+00:00") and line["ms"] >= 0 for line in lines)
+    assert "fake-test" not in (project.folder / "log.jsonl").read_text()
+
+
+def test_log_named_in_the_environment_is_appended_to(project: Project) -> None:
+    project.write_files(1)
+    project.env["AIHUB_RUNNER_LOG_FILE"] = str(project.write("log.jsonl", '{"before": 1}\n'))
+    assert project.apply().code == 0
+    assert read_log(project)[0] == {"before": 1}
+    assert len(read_log(project)) == len(project.fake.journal) + 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("option", ["--json-into", "--log-file"])
+def test_full_disk_ends_only_the_record(project: Project, option: str) -> None:
+    project.write_files(1)
+    outcome = project.apply(option, "/dev/full")
+    assert outcome.code == 0, outcome.text
+    assert f"warning: {option} /dev/full: cannot be written, No space left on device\n" in outcome.err
+    assert project.documents

@@ -31,6 +31,7 @@ from aihub_runner.aihub.reasons import (
     read_retry_after,
     unreachable,
 )
+from aihub_runner.aihub.requestlog import Exchange
 from aihub_runner.aihub.response import Answer, Watch, join, watching
 from aihub_runner.aihub.session import FILE_TYPE, Session, name_authorities, open_session
 from aihub_runner.aihub.throttle import Pace
@@ -67,7 +68,8 @@ class Transport:
     """Sends requests to one root with one token and context.
 
     `stop` ends waits at once and forbids further requests. Without `may_create`, creating requests are no longer sent.
-    `make_session` opens connections. `on_retry` is called in any thread, with what failed and how long to wait.
+    `make_session` opens connections. `on_retry` is called in any thread, with what failed and how long to wait;
+    `log`, too, with each request that was sent.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Transport:
         self.clock_offset_s = 0.0
         self._date = ""
         self.may_create = True
+        self.log: Callable[[Exchange], None] = _ignore
         self.on_retry: Callable[[ServiceError | Shortage, float], None] = _ignore
         self._make_session = make_session
         self._session = make_session(connection)
@@ -149,15 +152,25 @@ class Transport:
             grace_s = PAID_GRACE_S if isinstance(body, SingleUseBody) else GRACE_S
             headers = {"Content-Type": content_type} if body is not None else {"Range": span} if span else {}
             watch, session = Watch(self.stop, grace_s), session or self._session
-            answer = session.put_over_open(self.connection.root, path, body, watch) if method == "PUT" else None
-            if answer is None:
-                with watching(watch):
-                    answer = self._exchange(session, method, path, params, body, headers)
+            begun_s = time.monotonic()
+            try:
+                answer = session.put_over_open(self.connection.root, path, body, watch) if method == "PUT" else None
+                if answer is None:
+                    with watching(watch):
+                        answer = self._exchange(session, method, path, params, body, headers)
+            except BaseException as error:
+                self._log(Exchange(method, path, body, time.monotonic() - begun_s, error))
+                raise
+            self._log(Exchange(method, path, body, time.monotonic() - begun_s, answer))
             answer = self._hide(answer)
         self._reached = True
         self._learn_time(answer.headers)
         self._keep_pace(answer)
         return answer
+
+    def _log(self, exchange: Exchange) -> None:
+        with suppress(Exception):  # whoever listens must not lose the response of a paid request
+            self.log(exchange)
 
     def _exchange(
         self,

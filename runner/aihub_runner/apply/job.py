@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from threading import Event
 
     from aihub_runner.aihub.client import AIHub
+    from aihub_runner.aihub.requestlog import RequestLog
     from aihub_runner.apply.events import Reporter
     from aihub_runner.plan.planfile import PlanFile
     from aihub_runner.sources.scan import Selection
@@ -55,6 +56,7 @@ class Options:
     only: tuple[str, ...] = ()
     limit: int | None = None
     no_wait: bool = False
+    log: RequestLog | None = None
 
 
 @dataclass(frozen=True)

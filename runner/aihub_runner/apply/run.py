@@ -68,6 +68,7 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
     with closing(AIHub(job.connection, stop)) as client:
         take_over(job, state)
         client.on_retry = partial(_report_retry, reporter)
+        client.log = job.options.log or client.log
         _follow_results(job, state)
         job = _with_again(look_for_damage(job, state), state, reporter)
         scan, problems = _scan_what_is_there(job, state, reporter, stop, held.files)

@@ -45,7 +45,9 @@ from aihub_runner.settings import read_file
 from aihub_runner.system import interrupt
 
 if TYPE_CHECKING:
+    from aihub_runner.aihub.requestlog import RequestLog
     from aihub_runner.cli.records import EventFile, Records
+    from aihub_runner.outfile import JsonLines
 
 
 @over_specs(
@@ -72,11 +74,17 @@ if TYPE_CHECKING:
     LOCK_TIMEOUT,
     option("--max-runs", type=click.IntRange(min=0), metavar="N", help="Refuse to start more than N runs."),
     option("--json-into", "events", type=FILE, help="Write each event to this file as it happens, as lines of JSON."),
+    option(
+        "--log-file",
+        type=FILE,
+        envvar="AIHUB_RUNNER_LOG_FILE",
+        help="Append each request to this file, as lines of JSON. Also AIHUB_RUNNER_LOG_FILE.",
+    ),
     option("--junit", type=FILE, help="Also write what came of it to this file, as JUnit XML for CI."),
     option("--plan", "plan_file", type=FILE, help="Do what this plan approved, without asking. See runner plan --out."),
     example="runner apply invoices.aihub.toml --max-runs 5",
 )
-def apply(asked: Asked, yes: bool, plan_file: Path | None, junit: Path | None, events: Path | None) -> None:
+def apply(asked: Asked, yes: bool, plan_file: Path | None, **records: Path | None) -> None:
     """Upload files, start runs, wait for them and fetch results.
 
     Does only what is missing. Finished work is not repeated, and not paid again.
@@ -86,34 +94,36 @@ def apply(asked: Asked, yes: bool, plan_file: Path | None, junit: Path | None, e
         approved = parse_plan(read_file(plan_file, -1, "name a file that runner plan --out wrote"), str(plan_file))
         asked = replace(asked, options=replace(asked.options, approved=approved))
     ask = not (yes or asked.as_json or plan_file) and sys.stdin.isatty() and sys.stderr.isatty()
-    records, file = _open_records(junit), _open_events(events)
+    log = _open_log(records["log_file"])
+    asked = replace(asked, options=replace(asked.options, log=log))
+    for_ci, events = _open_records(records["junit"]), _open_events(records["events"])
 
     def check(job: Job) -> None:
         check_renamed(job)
         claim_results(job)
-        for path in (junit, events):
+        for path in records.values():
             check_output(job, path)
 
     def act(job: Job) -> Answer:
         check(job)
         ending = Ending(job)
         try:
-            report = _apply(job, [ending, file] if file else [ending], ask=ask, verbose=asked.verbose)
+            report = _apply(job, [ending, events] if events else [ending], ask=ask, verbose=asked.verbose)
         except RunnerError as error:
-            if records:
-                records.take_error(job.shown, error)
+            if for_ci:
+                for_ci.take_error(job.shown, error)
             ending.take_error(error)
             raise
         print_problems(report)
         ending.take(report)
-        code = records.take(report) if records else report.exit_code
+        code = for_ci.take(report) if for_ci else report.exit_code
         return render_report(report, verbose=asked.verbose), report.as_json(), code
 
     try:
         asked.each_online(act, check)
     finally:
-        if file:
-            file.close()
+        _close("--json-into", events)
+        _close("--log-file", log)
 
 
 def _open_records(junit: Path | None) -> Records | None:
@@ -131,6 +141,22 @@ def _open_events(events: Path | None) -> EventFile | None:
     from aihub_runner.cli.records import EventFile
 
     return EventFile(events)
+
+
+def _open_log(path: Path | None) -> RequestLog | None:
+    if path is None:
+        return None
+    from aihub_runner.aihub.requestlog import RequestLog
+
+    return RequestLog(path)
+
+
+def _close(option: str, file: JsonLines | None) -> None:
+    """Close a file, and say once what could not be written."""
+    if file:
+        file.close()
+        if file.error:
+            say(f"warning: {option} {file.path}: cannot be written, {file.error}", err=True)
 
 
 def _apply(job: Job, listeners: Sequence[Subscriber], *, ask: bool, verbose: bool) -> Report:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
 
 from aihub_runner.apply import events as e
 from aihub_runner.cli.output import print_error, say
 from aihub_runner.errors import InputError, RunnerError, worst_code
 from aihub_runner.files import explain_late
-from aihub_runner.outfile import write_output
+from aihub_runner.outfile import JsonLines, write_output
 from aihub_runner.report.records import (
     Case,
     Suite,
@@ -21,39 +20,20 @@ from aihub_runner.report.records import (
     render_step_summary,
 )
 from aihub_runner.report.summary import Report
-from aihub_runner.text.jsontext import render_json
 
 
-class EventFile:
-    """Writes each event as a line of JSON: its time, its name and its values. The first event opens the file."""
+class EventFile(JsonLines):
+    """Writes each event as a line of JSON: its time, its name and its values."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: IO[str] | None = None
-        self._error = ""
+        super().__init__(path, "wb")
 
     def __call__(self, event: e.Event) -> None:
         """Write an event. Ticks say nothing, and are left out."""
-        if isinstance(event, e.Tick) or self._error:
+        if isinstance(event, e.Tick):
             return
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": type(event).__name__}
-        values = event._asdict() if hasattr(event, "_asdict") else {}
-        try:
-            if self._file is None:
-                self._file = self._path.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
-            self._file.write(render_json(line | values, only_ascii=True) + "\n")
-        except OSError as error:
-            self._error = error.strerror or str(error)
-
-    def close(self) -> None:
-        """Close the file, and say once what could not be written."""
-        try:
-            if self._file:
-                self._file.close()
-        except OSError as error:
-            self._error = self._error or error.strerror or str(error)
-        if self._error:
-            say(f"warning: --json-into {self._path}: cannot be written, {self._error}", err=True)
+        self.write(line | (event._asdict() if hasattr(event, "_asdict") else {}))
 
 
 class Records:

@@ -38,6 +38,7 @@ VARIABLES = {
     "AIHUB_SECRETS_DIR": "The secrets folder. It has a file per variable, named like it in upper or lower case. "
     "Default: `/run/secrets`, if it exists. Read from the environment only.",
     "AIHUB_SECRET_…": "Secrets for `{ env = … }` in a spec: passwords of PDF files, and headers of webhooks.",
+    "AIHUB_RUNNER_LOG_FILE": "The file of `apply --log-file`. Read from the environment only.",
     "AIHUB_RUNNER_NOTIFY_URL": "A URL that apply sends a POST when it ends; see [apply.md](apply.md#in-ci-and-cron). "
     "Read from the environment only.",
     "AIHUB_RUNNER_NOTIFY_TOKEN": "The bearer token for that URL. Read from the environment only.",
