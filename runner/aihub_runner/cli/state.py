@@ -16,7 +16,10 @@ from aihub_runner.text.shown import count
 
 @click.group(epilog="Example: runner state verify invoices.aihub.toml")
 def state() -> None:
-    """Look at the state file: what is recorded, and whether it is sound. Changes nothing, and sends nothing."""
+    """Show, export or verify the state file.
+
+    Changes nothing, and sends nothing.
+    """
 
 
 @over_specs(*PLACES, example="runner state show invoices.aihub.toml")
