@@ -174,7 +174,7 @@ def open_intents(project: Project) -> list[str]:
 def test_full_results_folder_ends_with_5_and_the_next_apply_fetches_the_rest(project: Project) -> None:
     project.write_files(100)
     project.change_spec("[limits]", '[results]\ninclude = ["confidence", "source", "review", "validation"]\n[limits]')
-    limit = 150_000  # enough for the state, too little for a page of a hundred files
+    limit = 220_000  # enough for the state, too little for a page of a hundred files
 
     def with_little_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -114,6 +114,7 @@ def test_folder_that_grew_before_its_run_goes_into_another_batch_whole(project: 
     assert runs(project) == [["a.txt", "b.txt", "c.txt"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arrives", ["after", "before"])
 def test_lost_start_of_a_folder_that_grew_is_found_or_dropped_and_the_new_packet_paid(
     project: Project, arrives: str

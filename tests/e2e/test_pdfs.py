@@ -60,6 +60,7 @@ def test_pdfs_are_fetched_for_runs_that_are_there(filled: Project) -> None:
     assert len(pdfs(filled)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("do", ["status", "reset", "truncate", "garbage"])
 @pytest.mark.parametrize("operation", ["readFile", "getFileMetadata"])
 def test_pdf_that_fails_is_tried_again(filled: Project, operation: str, do: str) -> None:

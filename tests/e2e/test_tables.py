@@ -30,7 +30,9 @@ def tables(project: Project) -> dict[str, bytes]:
     """Every table in the folder of results, by its path."""
     folder = project.folder / "results" / "job"
     paths = [path for path in folder.rglob("*") if path.is_file() and "raw" not in path.parts]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.suffix}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.suffix not in ("", ".json")
+    }
 
 
 def fields(project: Project, name: str = "fields.csv") -> list[dict[str, str]]:
