@@ -181,7 +181,7 @@ def again(applied: Project) -> Callable[[], None]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.matrix(most=2)
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_destroy_stopped_at_every_boundary_is_made_good(
     applied: Project, crash: Crash, again: Callable[[], None], part: int

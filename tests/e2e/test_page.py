@@ -16,6 +16,8 @@ from support.made_results import MadeFile, make_documents, make_job, make_result
 
 from .conftest import Project
 
+pytestmark = pytest.mark.slow  # a browser starts
+
 ARGUMENTS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),

@@ -145,6 +145,7 @@ def test_restored_state_beside_runs_that_say_nothing_pays_once(project: Project,
 # A colleague did it meanwhile
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("status", [403, 409, 429])
 @pytest.mark.parametrize("grouping", ["the same", "another"])
 def test_refused_start_that_a_colleague_paid_for_by_now_is_not_paid_again(

@@ -183,6 +183,7 @@ def test_batch_that_turns_out_to_be_another_was_not_called_created(project: Proj
     assert f"batch {foreign['id']} created" not in outcome.err
 
 
+@pytest.mark.slow
 def test_interrupt_during_a_slow_start_says_that_it_is_unconfirmed(project: Project) -> None:
     project.write_files(2)
     project.fake.faults.add(operation="runApp", do="stall", when="after", seconds=20)
