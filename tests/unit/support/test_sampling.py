@@ -42,7 +42,7 @@ def test_sample_of_one_parameter_is_spread_from_the_first_to_the_last() -> None:
 @pytest.mark.parametrize("axes", [{"a": 1}, {"a": 3}, {"a": 2, "b": 2}])
 def test_small_matrix_is_its_own_sample(axes: dict[str, int]) -> None:
     cases = matrix(**axes)
-    assert choose(cases) == cases.keys()
+    assert choose(cases, most=4) == cases.keys()
 
 
 def test_sample_is_the_same_whatever_the_order_of_the_cases() -> None:
