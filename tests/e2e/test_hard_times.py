@@ -143,8 +143,10 @@ def test_full_disk_ends_with_5_and_the_next_apply_is_right(
 def test_full_disk_tells_of_open_intents_and_the_next_apply_finds_them(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Page by page there is more room, so that the disk is full at one moment after another."""
-    project.write_files(60)
+    """Page by page there is more room, so that the disk is full at one moment after another; with so many runs it is, sooner or
+    later, before the start of one is recorded.
+    """
+    project.write_files(150)
     project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
     told, room = 0, 0
     while True:
@@ -160,8 +162,8 @@ def test_full_disk_tells_of_open_intents_and_the_next_apply_finds_them(
         room += 1
     assert told
     assert set(project.fake.ledger["tags"].values()) == {1}
-    assert len(project.fake.runs()) == 60
-    assert len({line["path"] for line in project.documents}) == 60
+    assert len(project.fake.runs()) == 150
+    assert len({line["path"] for line in project.documents}) == 150
 
 
 def open_intents(project: Project) -> list[str]:
