@@ -143,8 +143,9 @@ def test_full_disk_ends_with_5_and_the_next_apply_is_right(
 def test_full_disk_tells_of_open_intents_and_the_next_apply_finds_them(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Page by page there is more room, so that the disk is full at one moment after another; with so many runs it is, sooner or
-    later, before the start of one is recorded.
+    """Page by page there is more room, so that the disk is full at one moment after another.
+
+    With so many runs, it is at some time full before the start of one is recorded.
     """
     project.write_files(150)
     project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
