@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -38,8 +39,8 @@ def load_spec(path: Path) -> Spec:
     if path.name.endswith(".lock.toml"):
         raise InputError(f"{path}: is a lock file, not a spec", "name the spec")
     if path.is_dir():
-        example = path / f"invoices{SPEC_ENDING}"
-        hint = f"write one, such as {example} (the README shows how), then run `runner validate {path}`"
+        folder = "" if path == Path() else f" {shlex.quote(str(path))}"
+        hint = f"write one with `runner init{folder}`"
         raise InputError(f"{path}: no specs in this folder; a spec is a file named *{SPEC_ENDING}", hint)
     if path == STDIN:
         data = _read_stdin()

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from .conftest import WRITES, Project
+from .conftest import SPEC, WRITES, Project
 
 GOOD = """\
 job.toml: no check failed
@@ -103,8 +103,21 @@ def test_without_a_spec_that_of_the_current_folder_is_meant(project: Project, co
     assert project.run_alone(command).out.startswith("job.toml: ")
 
 
-@pytest.mark.parametrize("command", ["apply", "resolve", "results", "report", "diff"])
+@pytest.mark.parametrize("command", ["apply", "resolve", "results", "report", "diff", "destroy"])
 def test_a_spec_must_be_named_where_something_may_be_paid_or_written(project: Project, command: str) -> None:
+    project.write("a b.aihub.toml", SPEC)
     outcome = project.run_alone(command)
     assert outcome.code == 2
-    assert "Missing argument" in outcome.err
+    assert outcome.err == (
+        f"error: {command}: no spec given; in this folder: a b.aihub.toml, job.toml\n"
+        f"hint: name it: runner {command} 'a b.aihub.toml'\n"
+    )
+
+
+def test_a_spec_that_must_be_named_is_written_by_init_where_there_is_none(project: Project) -> None:
+    project.spec_path.unlink()
+    outcome = project.run_alone("apply")
+    assert outcome.err.splitlines() == [
+        "error: apply: no spec given, and none in this folder",
+        "hint: write one with `runner init`",
+    ]

@@ -56,6 +56,7 @@ def test_destroy_deletes_all_and_a_later_apply_pays_nothing(applied: Project) ->
     check_nothing_paid(applied)
     assert applied.documents == before
     assert applied.run("status").out.count(" DELETED ") == 2
+    assert "  runs       2 COMPLETE, 2 deleted from the service\n" in applied.run("status").out
     again = applied.run("destroy", "--yes")
     assert (again.code, "nothing deleted" in again.out, deletions(applied)) == (0, True, [])
 

@@ -206,7 +206,7 @@ def test_folder_without_a_spec_is_told_of(project: Project) -> None:
     outcome = project.run("validate")
     assert outcome.code == 2
     assert f"error: {project.folder}/empty: no specs in this folder; a spec is a file named *.aihub.toml" in outcome.err
-    assert f"then run `runner validate {project.folder}/empty`" in outcome.err
+    assert f"hint: write one with `runner init {project.folder}/empty`" in outcome.err
 
 
 def test_no_files_at_all_are_allowed_where_the_spec_says_so(pair: Project) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ def _set_no_color(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
         os.environ["NO_COLOR"] = "1"
 
 
+SHOWN = 10
 FILE = click.Path(path_type=Path, dir_okay=False)
 ALLOW_OUTSIDE = option("--allow-outside", is_flag=True, help="Allow files and results outside the Git work tree.")
 VERBOSE = option("-v", "--verbose", is_flag=True, help="List all items, not only the first 10.")
@@ -71,9 +73,10 @@ _JSON = option("--json", "as_json", is_flag=True, help="Print one JSON document 
 _NO_COLOR: Option = option(
     "--no-color", is_flag=True, expose_value=False, callback=_set_no_color, help="Print no colours."
 )
-_SPECS = click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
+# None is required by click, whose message could not name the specs that are there.
+_SPECS = click.argument("specs", nargs=-1, type=click.Path(path_type=Path), metavar="SPECS...")
 _SPECS_HERE = click.argument("specs", nargs=-1, type=click.Path(path_type=Path))
-_SPEC = click.argument("specs", nargs=1, type=click.Path(path_type=Path), metavar="SPEC")
+_SPEC = click.argument("specs", nargs=1, required=False, type=click.Path(path_type=Path), metavar="SPEC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,8 @@ def over_specs(
     def decorate(function: Callable[..., None]) -> click.Command:
         @wraps(function)
         def call(specs: Any, **given: Any) -> None:
+            if not specs and not here:
+                raise _no_spec(function.__name__)
             of_job, shared = _take(given, Options), _take(given, Asked)
             asked = Asked((specs or (Path(),)) if many else (specs,), Options(**of_job), **shared)
             for name, place in (("--state", asked.state), ("--lock-file", asked.options.lock_file)):
@@ -181,6 +186,16 @@ def over_specs(
         return click.command(function.__name__, epilog=f"Example: {example}")(command)
 
     return decorate
+
+
+def _no_spec(command: str) -> InputError:
+    """Return the error about a command that needs to be told a spec, with those of the current folder."""
+    here = _specs_of(Path())
+    if not here:
+        return InputError(f"{command}: no spec given, and none in this folder", "write one with `runner init`")
+    shown = ", ".join(map(str, here[:SHOWN])) + " …" * (len(here) > SHOWN)
+    runner = f"runner {command} {shlex.quote(str(here[0]))}"
+    return InputError(f"{command}: no spec given; in this folder: {shown}", f"name it: {runner}")
 
 
 def require_one(asked: Asked, option: str) -> None:

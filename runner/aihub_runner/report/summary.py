@@ -90,6 +90,7 @@ class Report:
     bytes_sent: int = 0
     batches: int = 0
     runs: dict[str, int] = field(default_factory=dict)
+    runs_deleted: int = 0
     runs_started: int = 0
     pages: str = ""
     retries: int = 0
@@ -163,6 +164,7 @@ def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, goal
         ),
         batches=sum(batch.remote_id is not None and not batch.is_gone for shard in shards for batch in shard.batches),
         runs=dict(Counter(run.status or ("REFUSED" if run.refused else "UNKNOWN") for run in latest)),
+        runs_deleted=sum(run.is_gone and run.is_deleted for run in latest),
         documents=tally.documents,
         documents_gone=tally.gone,
         field_errors=tally.field_errors,
@@ -280,6 +282,7 @@ def _render_done(report: Report, show: Lines, *, applied: bool) -> None:
         return
     show.listed("batches", [str(report.batches)] * bool(report.batches))
     runs = ", ".join(f"{number} {status}" for status, number in sorted(report.runs.items()))
+    runs += f", {report.runs_deleted} deleted from the service" * bool(report.runs_deleted)
     pages = f", {report.pages}" * bool(report.pages)
     started = f" ({report.runs_started} started now{pages})" if applied and report.runs_started else ""
     show.listed("runs", [runs + started] * bool(runs))
