@@ -15,7 +15,9 @@ from urllib.parse import urlsplit, urlunsplit
 from aihub_runner.errors import InputError
 from aihub_runner.files import read_regular
 from aihub_runner.model import SPEC_ENDING, Secret
-from aihub_runner.spec.model import MAX_SPEC_BYTES, Spec, check_context, is_this_machine, parse_spec
+from aihub_runner.spec.model import MAX_SPEC_BYTES, Spec
+from aihub_runner.spec.parsing import parse_spec
+from aihub_runner.spec.values import check_context, is_this_machine
 
 STDIN = Path("-")
 PUBLIC_ROOT = "https://aihub.instabase.com/api"

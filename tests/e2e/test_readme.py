@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from aihub_runner.cli.main import cli
-from aihub_runner.spec.model import parse_spec
+from aihub_runner.spec.parsing import parse_spec
 
 from .conftest import ROOT
 

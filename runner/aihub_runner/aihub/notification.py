@@ -10,7 +10,7 @@ from aihub_runner.aihub.connection import Connection
 from aihub_runner.aihub.response import Watch, watching
 from aihub_runner.aihub.session import open_session
 from aihub_runner.aihub.transport import GRACE_S, TRANSIENT
-from aihub_runner.spec.model import is_this_machine
+from aihub_runner.spec.values import is_this_machine
 
 ATTEMPTS = 3
 

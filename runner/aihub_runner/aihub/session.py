@@ -19,7 +19,7 @@ from aihub_runner.aihub.connection import Connection
 from aihub_runner.aihub.response import Answer, FinalResponse, Watch
 from aihub_runner.errors import InputError
 from aihub_runner.model import Secret
-from aihub_runner.spec.model import is_this_machine
+from aihub_runner.spec.values import is_this_machine
 
 FILE_TYPE = "application/octet-stream"
 SEND_BYTES = 1 << 18  # chunk size of streamed bodies; the default of 16 KB is slow

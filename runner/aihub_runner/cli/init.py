@@ -20,7 +20,8 @@ from aihub_runner.files import explain_disk, read_regular
 from aihub_runner.model import SPEC_ENDING
 from aihub_runner.sources.scan import check_files
 from aihub_runner.sources.walk import find_files
-from aihub_runner.spec.model import APP_KEYS, Spec, parse_spec
+from aihub_runner.spec.model import APP_KEYS, Spec
+from aihub_runner.spec.parsing import parse_spec
 from aihub_runner.spec.schema import SCHEMA_NAME, render_spec_schema
 from aihub_runner.spec.template import GIT_IGNORES, propose_name, propose_pattern, render_new_spec
 from aihub_runner.text.jsontext import render_json

@@ -10,8 +10,9 @@ from typing import Any
 import tomli_w
 
 from aihub_runner.model import SPEC_ENDING
-from aihub_runner.spec.model import APP_KEYS, NAME_LENGTH
+from aihub_runner.spec.model import APP_KEYS
 from aihub_runner.spec.schema import SCHEMA_NAME
+from aihub_runner.spec.values import NAME_LENGTH
 
 # Types that hold documents: a folder may also hold code, which the service takes, too.
 _DOCUMENTS = "csv doc docx eml htm html jpeg jpg mht mhtml msg pdf png pptx tif tiff txt xls xlsx"

@@ -21,7 +21,7 @@ from aihub_runner.model import MB, CachedDigest, Scan
 from aihub_runner.sources.exclude import check_inside
 from aihub_runner.sources.scan import scan_sources
 from aihub_runner.sources.walk import find_files
-from aihub_runner.spec.model import parse_spec
+from aihub_runner.spec.parsing import parse_spec
 from aihub_runner.spec.patterns import compile_globs
 
 NOBODY = 65_534

@@ -16,7 +16,8 @@ from aihub_runner.plan.identity import run_key, run_settings
 from aihub_runner.settings import load_spec
 from aihub_runner.sources.scan import scan_sources
 from aihub_runner.spec.kinds import render_schema
-from aihub_runner.spec.model import Spec, parse_spec
+from aihub_runner.spec.model import Spec
+from aihub_runner.spec.parsing import parse_spec
 
 SHORT = 'files = "in/*"\napp_name = "A"\n'
 TARGET = Target("https://x", "acme", "")

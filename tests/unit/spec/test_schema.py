@@ -20,7 +20,8 @@ from jsonschema import Draft7Validator
 from aihub_runner.cli.main import cli
 from aihub_runner.errors import SpecErrors
 from aihub_runner.spec.kinds import Key
-from aihub_runner.spec.model import KNOWN, TABLES, parse_spec
+from aihub_runner.spec.model import KNOWN, TABLES
+from aihub_runner.spec.parsing import parse_spec
 from aihub_runner.spec.schema import render_spec_schema
 
 ROOT = Path(__file__).parents[3]

@@ -1,0 +1,171 @@
+"""Parse a spec: return a `Spec`, or raise all mistakes, each with its line. No I/O."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from aihub_runner.errors import Range, SpecErrors, SpecMistake
+from aihub_runner.model import stem_of
+from aihub_runner.spec.diagnostics import Mistake, explain, find_not_json, find_secrets, is_secret, locate
+from aihub_runner.spec.excerpt import mask_values, render_excerpt
+from aihub_runner.spec.kinds import Flaw, Key, read_table
+from aihub_runner.spec.model import APP_KEYS, KNOWN, TABLES, Spec
+from aihub_runner.spec.patterns import expand_pattern
+from aihub_runner.system.extras import find_missing
+
+MAX_DEPTH = 50
+
+
+def parse_spec(text: str, path: PurePath) -> Spec:
+    """Parse the text of a spec. Raises SpecErrors with every mistake."""
+    text = text.replace("\r\n", "\n")
+    content = _load_toml(text, path)
+    mistakes = [*find_secrets(content, KNOWN), *_check_app(content)]
+    mistakes += find_not_json(_table(content, "run", "keys", "custom"), ("run", "keys", "custom"))
+    mistakes += [*_check_input(content), *_check_group(content), *_check_pdf(content), *_check_installed(content)]
+    mistakes += _check_pages(content)
+    flaws: list[Flaw] = []
+    spec = read_table(Spec, {"name": stem_of(path), **content}, (), flaws)
+    if spec:
+        mistakes += _check_results(spec)
+        if not mistakes:
+            return spec
+    secret = {mistake.key for mistake in mistakes}
+    found = [explain(flaw, TABLES) for flaw in flaws]
+    mistakes += [one for one in found if one.key not in secret and not is_secret(one.key or ("",), KNOWN)]
+    raise SpecErrors(locate(mistakes, text, path))
+
+
+def _load_toml(text: str, path: PurePath) -> dict[str, Any]:
+    too_deep = SpecMistake(
+        str(path), "too deeply nested, or contains too large a number", "check that it is a spec", code="invalid-toml"
+    )
+    try:
+        content = tomllib.loads(text)
+        mistake = too_deep if _is_deep(content) else None
+    except tomllib.TOMLDecodeError as error:
+        what, _, place = str(error).partition(" (at ")
+        line, column = [*re.findall(r"\d+", place), "", ""][:2]
+        mistake = _invalid_toml(text, path, what, int(line or 0), int(column or 0))
+    except (ValueError, RecursionError):
+        mistake = too_deep
+    if mistake:  # raised outside of the handler, so that no traceback contains text of the spec
+        raise SpecErrors([mistake])
+    return content
+
+
+def _invalid_toml(text: str, path: PurePath, what: str, line: int, column: int) -> SpecMistake:
+    """Return the error for text that is not TOML; line 0 is its end."""
+    lines = text.split("\n")
+    at = Range(line, column, column + 1) if line else Range(len(lines), len(lines[-1]) + 1, len(lines[-1]) + 2)
+    excerpt = render_excerpt(mask_values(lines[at.line - 1]), at)
+    shown = f"invalid TOML, {what[:1].lower()}{what[1:]}"
+    return SpecMistake(str(path), shown, _hint_of(what), code="invalid-toml", at=at, excerpt=excerpt)
+
+
+def _hint_of(what: str) -> str:
+    if "Unescaped '\\'" in what or "hex digits" in what:
+        return "use / between folders, and single quotes for a string with a \\"
+    return "fix that line"
+
+
+def _is_deep(content: dict[str, Any]) -> bool:
+    """Whether tables nest deeper than `MAX_DEPTH`. Dotted keys can nest too deeply for recursion."""
+    level: list[Any] = [content]
+    for _ in range(MAX_DEPTH):
+        inner = [value for one in level for value in (one.values() if isinstance(one, dict) else one)]
+        level = [one for one in inner if isinstance(one, dict | list)]
+    return bool(level)
+
+
+def _check_app(content: Mapping[str, Any]) -> Iterator[Mistake]:
+    given = [key for key in content if key in APP_KEYS]
+    if len(given) != 1:
+        what = f"exactly one of app_name, app_id and deployment_id is required, {len(given)} are set"
+        yield Mistake(tuple(given[-1:]), what, "keep one of them" if given else "add app_name", "clash")
+    if "deployment_id" in content:
+        clashes: list[Key] = [("owner",)] * ("owner" in content)
+        clashes += [("run", "output_workspace")] * ("output_workspace" in _table(content, "run"))
+        for key in clashes:
+            what = f"deployment_id cannot be combined with owner or output_workspace, {key[-1]} is set"
+            yield Mistake(key, what, f"remove {key[-1]}, the deployment has its own", "clash")
+
+
+def _check_pdf(content: Mapping[str, Any]) -> Iterator[Mistake]:
+    if _table(content, "results").get("pdf") is True and not _table(content, "run").get("generate_post_process_pdf"):
+        what = "pdf needs PDFs that the run generates"
+        yield Mistake(("results", "pdf"), what, "set generate_post_process_pdf = true in [run], or remove pdf", "clash")
+
+
+def _check_input(content: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Find a spec that does not say what to run, or says it twice, and what only some inputs have."""
+    run = _table(content, "run")
+    upstream = bool(run.get("manual_upstream_integration"))
+    given = [name for name in ("files", "input_dir") if name in content] + ["manual_upstream_integration"] * upstream
+    if not given:
+        yield Mistake(("files",), "files is missing", "add files", "missing-key")
+    elif len(given) > 1:
+        where: Key = ("run", given[-1]) if upstream else (given[-1],)
+        yield Mistake(where, f"{' and '.join(given)} cannot be combined", "keep one of them", "clash")
+    if upstream and "deployment_id" not in content:
+        where = ("run", "manual_upstream_integration")
+        yield Mistake(where, "manual_upstream_integration needs a deployment", "add deployment_id", "clash")
+    for name in ("from_timestamp", "to_timestamp"):
+        if name in run and not upstream:
+            what = f"{name} needs manual_upstream_integration = true"
+            yield Mistake(("run", name), what, f"set it, or remove {name}", "clash")
+    limits = _table(content, "limits")
+    of_files: dict[Key, Mapping[str, Any]] = {
+        ("group_by",): content,
+        ("run", "pdf_passwords"): run,
+        ("limits", "max_pages"): limits,  # nobody knows how many pages there are
+        ("limits", "unit_price"): limits,
+        ("cleanup", "delete_input"): _table(content, "cleanup"),  # the folder of a drive is not ours to delete
+    }
+    for at, holder in of_files.items() if given and "files" not in given else ():
+        if holder.get(str(at[-1])) not in (None, False):
+            yield Mistake(at, f"{at[-1]} needs files", f"remove {at[-1]}", "clash")
+
+
+def _check_group(content: Mapping[str, Any]) -> Iterator[Mistake]:
+    if "group_by" in content and "files_per_batch" in _table(content, "limits"):
+        what = "files_per_batch cannot be combined with group_by, which decides what goes into a batch"
+        yield Mistake(("limits", "files_per_batch"), what, "remove one of them", "clash")
+
+
+def _check_installed(content: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Find formats whose extra is not installed, before anything is paid."""
+    formats = _table(content, "results").get("formats")
+    for place, format in enumerate(formats if isinstance(formats, list) else ()):
+        if isinstance(format, str) and (error := find_missing(format)):
+            yield Mistake(("results", "formats", place), error.message, error.hint, "not-installed")
+
+
+def _check_pages(content: Mapping[str, Any]) -> Iterator[Mistake]:
+    if "max_pages" in _table(content, "limits") and (error := find_missing("pdf")):
+        yield Mistake(
+            ("limits", "max_pages"), f"max_pages {error.message.removeprefix('pdf ')}", error.hint, "not-installed"
+        )
+
+
+def _check_results(spec: Spec) -> Iterator[Mistake]:
+    """Find patterns that match files in the results folder. Those are never sources."""
+    folder = posixpath.normpath(spec.results.dir_for(spec.name)).split("/")
+    for pattern in spec.files:
+        if not pattern.startswith("!") and any(names[: len(folder)] == folder for names in expand_pattern(pattern)):
+            what = f"files matches the results folder, {pattern}"
+            yield Mistake(
+                ("results", "dir") if spec.results.dir else ("files",), what, "use another results.dir", "clash"
+            )
+
+
+def _table(content: Any, *names: str) -> dict[str, Any]:
+    """Return a table of the unparsed content; empty if there is none."""
+    for name in names:
+        content = content.get(name, {}) if isinstance(content, dict) else {}
+    return content if isinstance(content, dict) else {}
