@@ -129,6 +129,11 @@ def test_sizes_stay_readable(name: str) -> None:
             assert length <= MAX_FUNCTION_LINES, f"{name}: {node.name} has {length} lines"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: path.name)
+def test_test_modules_stay_readable(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").count("\n") <= MAX_FILE_LINES
+
+
 @pytest.mark.parametrize("package", SOURCES)
 def test_architecture_shows_the_tree_as_it_is_on_the_disk(package: str) -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")

@@ -235,6 +235,29 @@ class Project:
         return files
 
 
+def end(processes: list[Process]) -> list[tuple[int, str]]:
+    """Wait for processes, and return the exit code and the output of each."""
+    ended = [(process.communicate(timeout=60), process.returncode) for process in processes]
+    return [(code, out + err) for (out, err), code in ended]
+
+
+def apply_at_once(*projects: Project, options: tuple[tuple[str, ...], ...] = ()) -> list[tuple[int, str]]:
+    """Apply in a process for each project, and return the exit code and the output of each."""
+    given = options or ((),) * len(projects)
+    return end([each.start("apply", each.spec_name, *more) for each, more in zip(projects, given, strict=True)])
+
+
+def check_all_done(*projects: Project) -> None:
+    """Check that each project can be finished, by itself or after `--adopt` imports what another one has paid."""
+    for project in projects:
+        for options in ((), ("--adopt",), ()):
+            outcome = project.apply(*options)
+            if outcome.code == 0:
+                break
+            assert outcome.code == 7, outcome.text
+        assert outcome.code == 0, outcome.text
+
+
 @pytest.fixture
 def fake() -> Iterator[FakeAIHub]:
     with FakeAIHub() as server:

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.matrix
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
-# Item 9: tags
+# Tags
 
 
 def tags(change: Callable[[list[str]], list[str] | None], **more: Any) -> Change:
@@ -130,7 +130,7 @@ def once_more(entry: dict[str, Any]) -> Act:
     return act
 
 
-# Item 10: a creating POST is answered about something else
+# A creating POST is answered about something else
 
 
 def colleagues_batch(proxy: Proxy, name: str = "theirs", files: int = 1) -> int:
@@ -267,7 +267,7 @@ def test_start_whose_answer_says_less_is_believed(project: Project, proxy: Proxy
     check_paid_once(project.fake, 1)
 
 
-# Item 12: empty ids
+# Empty ids
 
 
 @pytest.mark.parametrize("made", [0, -1, "", "0", None, True, [], {}, 1.5, "x", 10**30])
@@ -302,7 +302,7 @@ def test_entry_without_an_id_in_a_listing_is_nobodys(project: Project, proxy: Pr
     project.check_done(1)
 
 
-# Item 11: a twin's batch
+# A twin's batch
 
 
 @pytest.mark.parametrize("change", ["removed", "changed", "as it is"])

@@ -41,7 +41,7 @@ def no_tags(run: dict[str, Any]) -> dict[str, Any]:
     return run | {"tags": None}
 
 
-# Item 7: --adopt
+# --adopt
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_adopting_pays_for_files_of_batches_that_carry_no_run(project: Project, 
     check_paid_once(project.fake, 1)
 
 
-# Item 7: --resubmit
+# --resubmit
 
 
 def die_at_the_start(project: Project, proxy: Proxy, *, delivered: bool = True) -> None:
@@ -239,7 +239,7 @@ def test_again_whose_answer_is_lost_and_unknown_is_not_paid_three_times(project:
     assert len(project.fake.runs()) == 2
 
 
-# Item 18: resolve --adopt RUN
+# resolve --adopt RUN
 
 
 def start_by_hand(proxy: Proxy, batch: int, **settings: Any) -> str:
@@ -286,7 +286,7 @@ def test_run_of_other_files_with_our_tag_is_not_adopted(project: Project, proxy:
     assert outcome.code != 0, outcome.text
 
 
-# Item 18: listings that are cut
+# Listings that are cut
 
 
 def cut_at(offset: int, beyond: Act) -> Act:

@@ -44,7 +44,7 @@ def fetched(project: Project) -> set[str]:
     return {line["run_id"] for line in project.documents} if path.exists() else set()
 
 
-# Item 19
+# An empty inbox
 
 
 @pytest.mark.parametrize("how", ["emptied", "removed", "only what cannot be sent"])
@@ -165,7 +165,7 @@ def test_results_are_fetched_though_a_survey_finds_a_stranger(project: Project) 
     check_paid_once(project.fake, 3)
 
 
-# Item 20
+# Other bytes of the same size
 
 
 def digest(content: str) -> str:

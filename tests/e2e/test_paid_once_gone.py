@@ -49,7 +49,7 @@ def leave_a_run_going(project: Project, files: int = 1) -> str:
     return str(project.fake.runs()[-1]["id"])
 
 
-# Item 13: "gone"
+# "gone"
 
 
 @pytest.mark.parametrize("kind", ["all is hidden", "one 404 and an empty list", "one 404 and others in the list"])
@@ -126,7 +126,7 @@ def test_lock_file_keeps_a_complete_run_that_is_not_seen(
     project.check_done(2)
 
 
-# Item 14: retention
+# Retention
 
 
 @pytest.mark.parametrize("files", [1, 3])
@@ -198,7 +198,7 @@ def test_entry_that_cannot_be_verified_blocks_only_its_own_files(project: Projec
     check_paid_once(project.fake, 3)
 
 
-# Item 15: twins with one tag
+# Twins with one tag
 
 
 def deliver_twice(known: int) -> Act:
@@ -271,7 +271,7 @@ def test_run_that_somebody_else_starts_on_our_batch_is_told_of(project: Project,
     assert others[0] in outcome.text
 
 
-# Item 16: batches without end
+# Batches without end
 
 
 @pytest.mark.parametrize("shown", ["not in the list", "no list"])

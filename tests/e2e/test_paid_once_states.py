@@ -34,7 +34,7 @@ def finish(*projects: Project) -> None:
         assert outcome.code == 0, outcome.text
 
 
-# Item 2: a state that comes back
+# A state that comes back
 
 
 @pytest.mark.parametrize("names", KEPT)
@@ -158,7 +158,7 @@ def test_second_app_in_a_restored_state_pays_nothing_again(project: Project) -> 
     assert len(project.fake.runs()) == 2
 
 
-# Item 2: other clones
+# Other clones
 
 
 @pytest.mark.parametrize("also", [(), (STATE,)])
@@ -212,7 +212,7 @@ def test_state_of_another_folder_with_the_same_files_pays_nothing_again(project:
         check_paid_once(project.fake, 2)
 
 
-# Item 5: names that change
+# Names that change
 
 
 def rename_spec(project: Project) -> None:

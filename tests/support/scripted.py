@@ -16,12 +16,13 @@ from aihub_runner.apply.events import Event, Reporter
 from aihub_runner.apply.job import Job, Options, open_job
 from aihub_runner.apply.pool import Engine
 from aihub_runner.apply.scheduler import Scheduler
-from aihub_runner.apply.steps import Failed, Gone, NotThere, Outcome, RunSeen, Step, Stopped
+from aihub_runner.apply.steps import Declined, Failed, Gone, Lost, NotThere, Outcome, RunSeen, Step, Stopped
 from aihub_runner.apply.tasks.batch import BatchCreated, CheckBatch, CreateBatch, FindBatch, Verified, VerifyBatch
 from aihub_runner.apply.tasks.clones import AwaitTwin, Checked, Claimed, ClaimRun
 from aihub_runner.apply.tasks.fetch import Fetched, FetchResults
 from aihub_runner.apply.tasks.run import FindRun, PollRun, StartRun
 from aihub_runner.apply.tasks.upload import SendFile, Sent
+from aihub_runner.errors import ServiceError
 from aihub_runner.model import Member, Shard
 from aihub_runner.plan.planner import Work, next_action
 from aihub_runner.state.store import State
@@ -41,6 +42,13 @@ SHORT: Mapping[type[Step], str] = {
     PollRun: "poll",
     FetchResults: "fetch",
 }
+
+ERROR = ServiceError("no answer")
+LOST, FAILED = Lost(0.0, ERROR), Failed(ERROR)
+# The steps of a shard of two files if nothing goes wrong.
+SENT = ["verify", "send", "send", "check"]
+READY = ["create", *SENT]
+DONE = ["START", "fetch"]
 
 Answer = Outcome | Callable[[Any], Outcome]
 Script = Mapping[Any, Sequence[Answer]]  # by kind of step
@@ -90,6 +98,21 @@ class Clock:
 def seen(run_id: str, status: str = "COMPLETE", **facts: Any) -> RunSeen:
     """Return what the service says about a run."""
     return RunSeen(RunInfo(id=run_id, status=status, **facts))
+
+
+def refused(status: int, wait_s: float | None = None) -> Declined:
+    """Return the outcome of a request that the service refused."""
+    return Declined(ServiceError("refused", status=status, retry_after_s=wait_s))
+
+
+def stopping(hub: AIHub, outcome: Outcome) -> Answer:
+    """Return an answer that comes after Ctrl-C."""
+
+    def answer(step: object) -> Outcome:
+        hub.stop.set()
+        return outcome
+
+    return answer
 
 
 class _Service:
@@ -206,3 +229,13 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep settings of this machine out of a job."""
     monkeypatch.setenv("AIHUB_API_KEY", "t0ken")
     monkeypatch.setenv("AIHUB_API_ROOT", "https://hub.example/api")
+
+
+@pytest.fixture
+def begin(hub: AIHub, outside: None, tmp_path: Path) -> Callable[..., Trial]:
+    """Return a function that makes a trial from a script and a spec."""
+
+    def begin(script: Script, spec: str = "", **given: object) -> Trial:
+        return Trial(hub, tmp_path, script, spec, **given)
+
+    return begin
