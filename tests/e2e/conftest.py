@@ -247,11 +247,11 @@ def apply_at_once(*projects: Project, options: tuple[tuple[str, ...], ...] = ())
     return end([each.start("apply", each.spec_name, *more) for each, more in zip(projects, given, strict=True)])
 
 
-def check_all_done(*projects: Project) -> None:
+def check_all_done(*projects: Project, options: tuple[str, ...] = ()) -> None:
     """Check that each project can be finished, by itself or after `--adopt` imports what another one has paid."""
     for project in projects:
-        for options in ((), ("--adopt",), ()):
-            outcome = project.apply(*options)
+        for more in ((), ("--adopt",), ()):
+            outcome = project.apply(*options, *more)
             if outcome.code == 0:
                 break
             assert outcome.code == 7, outcome.text

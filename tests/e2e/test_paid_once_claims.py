@@ -60,7 +60,7 @@ def test_clones_at_once_on_a_batch_that_both_know_pay_once(
     assert len(project.fake.runs()) == paid + 1, ended
     assert {code for code, _ in ended} in ({0}, {0, 7}), ended
     proxy.clear()
-    check_all_done(*clones)
+    check_all_done(*clones, options=options)
     assert len(project.fake.runs()) == paid + 1
 
 
