@@ -40,7 +40,7 @@ from aihub_runner.model import Scan
 from aihub_runner.plan.planfile import parse_plan
 from aihub_runner.plan.planner import Plan
 from aihub_runner.report.preview import Preview, render_plan
-from aihub_runner.report.summary import Report, render_report
+from aihub_runner.report.summary import Report, render_briefly, render_report
 from aihub_runner.settings import read_file
 from aihub_runner.system import interrupt
 
@@ -117,7 +117,8 @@ def apply(asked: Asked, yes: bool, plan_file: Path | None, **records: Path | Non
         print_problems(report)
         ending.take(report)
         code = for_ci.take(report) if for_ci else report.exit_code
-        return render_report(report, verbose=asked.verbose), report.as_json(), code
+        text = render_briefly(report) if asked.quiet else render_report(report, verbose=asked.verbose)
+        return text, report.as_json(), code
 
     try:
         asked.each_online(act, check)

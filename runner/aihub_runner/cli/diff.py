@@ -68,7 +68,7 @@ def diff(asked: Asked, runs: tuple[str, ...], versions: tuple[str, ...], page: P
         text, data = compare_results(job, runs, versions, page)
         return say_beside(page, text), data, 0
 
-    asked.each_job(act)
+    asked.in_full().each_job(act)
 
 
 def compare_results(

@@ -45,7 +45,10 @@ ABOUT = {
 @option("--owner", help="Owner of the app. Leave it out for your own apps.")
 @option("--context", help="The IB-Context: the account whose units are spent.")
 @option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
-def init(folder: Path, name: str | None, files: tuple[str, ...], as_json: bool, **given: str | None) -> None:
+@option("-q", "--quiet", is_flag=True, help="Print only errors, and one line at the end.")
+def init(
+    folder: Path, name: str | None, files: tuple[str, ...], as_json: bool, quiet: bool, **given: str | None
+) -> None:
     """Write a spec for a folder of documents.
 
     Looks at the files in the folder, and asks four questions, except for those that options answer. Without a terminal
@@ -72,7 +75,8 @@ def init(folder: Path, name: str | None, files: tuple[str, ...], as_json: bool, 
         written = [str(path) for path in (spec_path, *beside)]
         sys.stdout.write(render_json({"spec": str(spec_path), "files": found, "written": written}, indent=2) + "\n")
     else:
-        say(_render_end(spec_path, found))
+        text = _render_end(spec_path, found)
+        say(text.partition("\n")[0] if quiet else text)
     sys.exit(with_output_error(0, is_product=as_json))
 
 

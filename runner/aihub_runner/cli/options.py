@@ -17,6 +17,7 @@ from click import option
 
 from aihub_runner.apply.job import Job, Options, open_job
 from aihub_runner.cli.output import print_error, say, with_output_error
+from aihub_runner.cli.progress import set_quiet
 from aihub_runner.cli.types import Duration
 from aihub_runner.errors import InputError, Interrupted, RunnerError, StateError, worst_code
 from aihub_runner.files import make_folder
@@ -73,6 +74,7 @@ _JSON = option("--json", "as_json", is_flag=True, help="Print one JSON document 
 _NO_COLOR: Option = option(
     "--no-color", is_flag=True, expose_value=False, callback=_set_no_color, help="Print no colours."
 )
+_QUIET = option("-q", "--quiet", is_flag=True, callback=set_quiet, help="Print only errors, and a line at the end.")
 # None is required by click, whose message could not name the specs that are there.
 _SPECS = click.argument("specs", nargs=-1, type=click.Path(path_type=Path), metavar="SPECS...")
 _SPECS_HERE = click.argument("specs", nargs=-1, type=click.Path(path_type=Path))
@@ -89,6 +91,11 @@ class Asked:
     state: Path | None = None
     fake: bool = False
     verbose: bool = False
+    quiet: bool = False
+
+    def in_full(self) -> Asked:
+        """Return what was asked, for a command whose text is its product, which `quiet` does not shorten."""
+        return replace(self, quiet=False)
 
     def each_spec(
         self, act: Callable[[Path], Answer], *, pays: bool = False, also: Callable[[], dict[str, Any]] = dict
@@ -96,7 +103,7 @@ class Asked:
         """Call `act` for each spec, print what it returns, and exit with the worst code.
 
         `also` returns what else is in the JSON document. If the command `pays`, output is best effort: the exit code is
-        the job's even where nothing can be printed.
+        the job's even where nothing can be printed. With `quiet`, of each text only the first line is printed.
         """
         answers: list[dict[str, Any]] = []
         reported: list[BaseException | None] = []
@@ -110,7 +117,7 @@ class Asked:
                 reported.append(error.__cause__)
                 text, data, code = "", {"spec": str(spec), "error": _as_json(error)}, error.exit_code
             if text and not self.as_json:
-                say(text)
+                say(text.partition("\n")[0] if self.quiet else text)
             answers.append(data | {"exit_code": code})
             if code == Interrupted.exit_code:
                 break
@@ -180,7 +187,7 @@ def over_specs(
 
         command: Callable[..., None] = call
         first: Option = _SPECS_HERE if here else _SPECS if many else _SPEC
-        added: tuple[Option, ...] = (first, _JSON, _NO_COLOR, *options)
+        added: tuple[Option, ...] = (first, _JSON, _QUIET, _NO_COLOR, *options)
         for add in reversed(added):
             command = add(command)
         return click.command(function.__name__, epilog=f"Example: {example}")(command)

@@ -62,6 +62,6 @@ def plan(asked: Asked, shows_changes: bool, out: Path | None, form: str) -> None
             write_output(out, [found.bound.render()])
         code = STILL_GOING if found.at_work else PLAN_HAS_CHANGES if shows_changes and found.plan.work else DONE
         text = render_markdown(found) if form == "markdown" else render_plan(found, verbose=asked.verbose)
-        return text, plan_as_json(found), code
+        return found.sum_up() if asked.quiet else text, plan_as_json(found), code
 
     asked.each_job(act)

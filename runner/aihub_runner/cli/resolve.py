@@ -32,4 +32,4 @@ def resolve(asked: Asked, run_id: str | None, resubmit: bool) -> None:
         with closing(open_progress()) as progress:
             return resolve_unknown(job, run_id, resubmit, Reporter(progress))
 
-    asked.each_online(act)
+    asked.in_full().each_online(act)

@@ -41,7 +41,7 @@ def show(asked: Asked) -> None:
         text = "\n".join([f"{job.shown}:", *(f"  {name:<10} {value}" for name, value in lines.items())])
         return text, {"spec": job.shown, "state": str(job.state_path)} | found, DONE
 
-    asked.each_job(act)
+    asked.in_full().each_job(act)
 
 
 @over_specs(*PLACES, example="runner state export invoices.aihub.toml > state.json")

@@ -228,6 +228,22 @@ def render_report(report: Report, *, applied: bool = True, verbose: bool = False
     return "\n".join(show.lines)
 
 
+def render_briefly(report: Report) -> str:
+    """Render a report as one line, with the number of files and runs that are not done."""
+    numbers = {
+        "not done": len(report.failed),
+        "skipped": len(report.skipped),
+        "left": report.files_left,
+        "without results": len(report.unanswered) + len(report.without_documents),
+    }
+    parts = [count(report.files, "file"), f"{report.files_done} done or in progress"]
+    parts += [f"{number} {what}" for what, number in numbers.items() if number]
+    runs = {"unconfirmed": report.unknown_runs, "in progress": report.going, "in review": len(report.review)}
+    parts += [f"{count(number, 'run')} {what}" for what, number in runs.items() if number]
+    parts += ["interrupted"] * report.interrupted + [report.at_work] * bool(report.at_work)
+    return escape_control_chars(f"{report.spec}: {', '.join(parts)}") + " on the FAKE AI Hub" * report.fake
+
+
 class Lines:
     """Lines of text, each with a title."""
 
