@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench_speed import SPEC, Case, make_files, serving
+from bench_speed import SPEC, Case, as_installed, make_files, serving
 
 BARE = """
 import os, sqlite3
@@ -78,7 +78,7 @@ def run_case(name: str, rounds: int) -> list[str]:
     changed: list[Cost] = []
     with serving(case) as place, tempfile.TemporaryDirectory() as given:
         folder = Path(given)
-        environment = os.environ | {"AIHUB_API_ROOT": f"{place}/api", "AIHUB_API_KEY": "bench"}
+        environment = as_installed() | {"AIHUB_API_ROOT": f"{place}/api", "AIHUB_API_KEY": "bench"}
         make_files(case, folder)
         (folder / "bench.toml").write_text(SPEC)
         for _ in range(2):

@@ -1,10 +1,12 @@
 """What the runner is compared with: the vendor's SDK, and a bare loop that does only what is necessary.
 
-`other_clients.py sdk|bare ROOT FOLDER THREADS POLL_S`. Neither hashes, records or checks anything.
+`other_clients.py sdk|bare|hash ROOT FOLDER THREADS POLL_S`. None records or checks anything. Only `hash` computes
+digests, as the runner must: before it creates the batch, and of the bytes that it sends.
 """
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import sys
@@ -77,6 +79,21 @@ class Bare:
         return len(files) if page["has_more"] and isinstance(files, list) else 0
 
 
+class Hashing(Bare):
+    """The same, and each file is hashed twice: in `THREADS` threads before all, and as it is sent."""
+
+    def put(self, batch: int, path: Path) -> None:
+        content = path.read_bytes()
+        self.ask("PUT", f"batches/{batch}/files/{path.name}", content)
+        hashlib.sha256(content).digest()
+
+
+def digest(path: Path) -> bytes:
+    """Hash a file, in little memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
 def work(client: Sdk | Bare, files: list[Path], threads: int, poll_s: float) -> None:
     """Upload the files of each batch, run it, wait and read all pages, one batch after another."""
 
@@ -101,8 +118,12 @@ def work(client: Sdk | Bare, files: list[Path], threads: int, poll_s: float) -> 
 
 def main() -> None:
     kind, root, folder, threads, poll_s = sys.argv[1:]
-    client = Sdk(root) if kind == "sdk" else Bare(root)
-    work(client, sorted(Path(folder).iterdir()), int(threads), float(poll_s))
+    client = Sdk(root) if kind == "sdk" else Hashing(root) if kind == "hash" else Bare(root)
+    files = sorted(Path(folder).iterdir())
+    if kind == "hash":
+        with ThreadPoolExecutor(int(threads)) as pool:
+            list(pool.map(digest, files))
+    work(client, files, int(threads), float(poll_s))
 
 
 if __name__ == "__main__":
