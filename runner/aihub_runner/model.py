@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from aihub_runner.system.moment import UNKNOWN, Moment
 
@@ -25,11 +26,22 @@ def stem_of(spec: PurePath) -> str:
     return spec.name.removesuffix(SPEC_ENDING) if spec.name.endswith(SPEC_ENDING) else spec.stem
 
 
-@dataclass(frozen=True, slots=True)
 class Secret:
     """A token or a password. Showing it shows nothing of it."""
 
-    _value: str = field(repr=False)
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "Secret()"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
 
     def reveal(self) -> str:
         """Return the value."""
@@ -49,8 +61,7 @@ class Stat(NamedTuple):
         return max(self.mtime_ns, self.ctime_ns) <= now_ns - RACY_NS
 
 
-@dataclass(frozen=True, slots=True)
-class CachedDigest:
+class CachedDigest(Struct, frozen=True):
     """A digest, and the stat it was computed under. `scanned_ns` is when (Unix time in nanoseconds)."""
 
     stat: Stat
@@ -69,8 +80,7 @@ def _identify(digest: str, password: str) -> str:
     return f"{digest}+{password}" if password else digest
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """A local file that the spec selects.
 
     `path` is relative to the spec's folder, with `/`. `digest` is `sha256:` and 64 hex digits.
@@ -96,8 +106,7 @@ class Source:
         return Member(name, self.path, self.size, self.digest, self.password)
 
 
-@dataclass(frozen=True, slots=True)
-class SkippedFile:
+class SkippedFile(Struct, frozen=True):
     """A selected file that cannot be sent, and why.
 
     `reason` is one of: empty, too large, too many pages, unsupported type, unreadable, vanished, name, refused.
@@ -108,8 +117,7 @@ class SkippedFile:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
+class Scan(Struct, frozen=True):
     """All files that a spec selects, both lists sorted by path.
 
     `cache` has what is new in the stat cache, `outdated` the paths to remove from it. `busy` lists the parts of its
@@ -125,7 +133,7 @@ class Scan:
     idle: tuple[str, ...] = ()
     identity: str = ""
     outdated: tuple[str, ...] = ()
-    pages: dict[str, int] = field(default_factory=dict)
+    pages: dict[str, int] = {}
 
     @property
     def files(self) -> int:
@@ -133,8 +141,7 @@ class Scan:
         return len(self.sources) + len(self.skipped)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """Where work belongs: work in one target is never looked up in another."""
 
     root: str
@@ -142,8 +149,7 @@ class Target:
     workspace: str
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """A file of a shard, under its name in the batch (NFC).
 
     `path` is empty where only the lock file lists the file. `is_stale` says that the local file is missing or changed:
@@ -163,8 +169,7 @@ class Member:
         return _identify(self.digest, self.password)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Struct, frozen=True):
     """The recorded facts about a shard's batch in one target.
 
     `intent_s` and `sent_s` (when the last file was sent) are Unix seconds of the service's clock, 0 where
@@ -187,11 +192,10 @@ class Batch:
     created_ms: int = 0
     is_verified: bool = False
     is_gone: bool = False
-    modified: Mapping[str, int] = field(default_factory=dict)
+    modified: Mapping[str, int] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """The recorded facts about one attempt to run an app on a shard's batch.
 
     `remote_id` is None until the service has returned it; `unknown` says why it is unconfirmed. `status` is the
@@ -258,8 +262,7 @@ class Run:
         return 2 if self.is_given_up else rank_status(status), self.started_ns, self.id
 
 
-@dataclass(frozen=True, slots=True)
-class Shard:
+class Shard(Struct, frozen=True):
     """A group of files that goes into one batch. Closed for good once it has a fingerprint."""
 
     id: int
@@ -296,8 +299,7 @@ class Shard:
         return [best[attempt] for attempt in sorted(best)]
 
 
-@dataclass(frozen=True, slots=True)
-class Goal:
+class Goal(Struct, frozen=True):
     """What the spec asks for, as far as planning needs it. `include` is the name of a kind of fetch.
 
     `damaged` are the rows of runs whose results on disk are missing or changed. `again_after` is the newest run (row)
@@ -334,8 +336,7 @@ class Goal:
         return self.include not in run.fetched or run.id in self.damaged
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """A raw page of results; `path` is relative to the results folder."""
 
     file_offset: int
@@ -346,8 +347,7 @@ class Page:
 Damage = Mapping[int, frozenset[str]]  # damaged pages: their paths, by run row
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """Where the answer for one file is: the `position`-th file of the page at `file_offset`.
 
     `name` is the name in the batch (NFC). `documents` and `field_errors` are counts.

@@ -8,9 +8,10 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
+
+from msgspec import Struct
 
 from aihub_runner.errors import InputError
 from aihub_runner.files import read_regular
@@ -25,8 +26,7 @@ SECRETS_FOLDER = Path("/run/secrets")
 _WRITE_ROOT = f"write it as {PUBLIC_ROOT}"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """The checked settings. `key_from` and `root_from` name their sources."""
 
     api_key: Secret | None
@@ -83,8 +83,7 @@ def _decode(data: bytes, name: str) -> str:
 # Where settings come from
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """A source of settings, and how it finds a variable."""
 
     name: str

@@ -16,12 +16,12 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.request import urlopen
 
 import requests
+from msgspec.structs import replace
 
 import aihub_runner.state.database
 from aihub_runner.aihub.transport import Transport

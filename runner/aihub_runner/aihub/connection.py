@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from aihub_runner.model import Secret
 from aihub_runner.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(Struct, frozen=True):
     """Where the service is and how to connect to it. `settings` are those to read a refused token again."""
 
     root: str

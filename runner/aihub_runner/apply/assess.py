@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from aihub_runner.apply.events import Reporter, ScanProgress
 from aihub_runner.apply.job import Job
@@ -217,8 +219,7 @@ def _without_packets(scan: Scan, paid: list[Entry]) -> tuple[Source, ...]:
     return tuple(sorted((source for group in left for source in group), key=lambda source: source.path))
 
 
-@dataclass(frozen=True, slots=True)
-class Local:
+class Local(Struct, frozen=True):
     """A plan by local facts alone. Files that the lock file names as paid are `recognised`, not planned.
 
     `held` are the errors about files that are not paid for, since a pattern `lapsed`.

@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from threading import Event
+
+from msgspec.structs import replace
 
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Confirm, Held, Job

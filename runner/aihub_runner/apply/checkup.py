@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from msgspec import Struct
 from requests.utils import select_proxy
 
 from aihub_runner.aihub import schemas
@@ -32,8 +32,7 @@ LITTLE_BYTES = 100 * MB
 CLOCK_S = 60  # a difference that people should know of
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """What came of one check. `verdict` is `ok`, `warning`, `failed`, or `unknown` where the service does not say."""
 
     name: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from aihub_runner.apply.delivery import write_lockfile
 from aihub_runner.apply.events import DeletionStarted

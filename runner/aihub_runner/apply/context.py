@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.aihub.transport import MAX_PATIENCE_S, MAX_WAIT_S, SENT_WITHIN_S
@@ -37,8 +38,7 @@ RUN_TIMES = 10  # of this app, to expect the end of the next run
 OTHERS = 50  # known runs, to distinguish an empty listing from one that hides runs
 
 
-@dataclass(frozen=True, slots=True)
-class Ground:
+class Ground(Struct, frozen=True):
     """What is known of the service and of this machine before work starts.
 
     `batches` maps names to the ids of existing batches. `dismissed_batches` are those that the user decided to skip.
@@ -47,7 +47,7 @@ class Ground:
     reports it) where no known run is listed any more, else 0.
     """
 
-    batches: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    batches: Mapping[str, frozenset[int]] = {}
     dismissed_batches: frozenset[int] = frozenset()
     held: frozenset[str] = frozenset()
     is_lock_weak: bool = False

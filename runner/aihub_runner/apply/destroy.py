@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
 from threading import Event
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.apply.assess import look_for_damage, scan_files, with_pruned
@@ -26,8 +28,7 @@ from aihub_runner.state.lockfile import try_lockfile
 AskDestroy = Callable[["Found"], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """What is to be deleted, or was, and what is left. `unverified` are runs of the lock file only."""
 
     items: Sequence[Item] = ()

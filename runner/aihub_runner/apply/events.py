@@ -8,8 +8,9 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from msgspec import Struct, field
 
 # Something that happened: one of the classes below. They are tuples since defining dozens of dataclasses takes longer
 # than a plan with nothing to do.
@@ -315,8 +316,7 @@ class DeletionStarted(NamedTuple):
     runs: int
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(Struct):
     """The numbers of an apply, for a subscriber. `runs` counts runs by their last known status."""
 
     files_to_send: int = 0

@@ -6,10 +6,11 @@ import glob
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from aihub_runner.aihub.connection import Connection
 from aihub_runner.errors import InputError, SpecErrors, StateError
@@ -37,8 +38,7 @@ FAKE_TOKEN = "fake-embedded"
 FAKE_ROOT = "fake"  # the embedded fake, whose port changes each time
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """Command-line options of one apply."""
 
     retry_failed: bool = False
@@ -59,8 +59,7 @@ class Options:
     log: RequestLog | None = None
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(Struct, frozen=True, dict=True):
     """A spec with its places, its identity and its connection."""
 
     spec: Spec
@@ -72,8 +71,8 @@ class Job:
     target: Target
     connection: Connection
     options: Options
-    secrets: Mapping[str, Secret] = field(repr=False, default_factory=dict)
-    damaged: Damage = field(default_factory=dict)  # as found at the last check
+    secrets: Mapping[str, Secret] = {}
+    damaged: Damage = {}  # as found at the last check
 
     @property
     def folder(self) -> Path:
@@ -156,8 +155,7 @@ class Job:
         return lambda path: take.matches(path) and not leave.matches(path)
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """A job whose state is held; its files, if they were just selected; and who hears of it or stops it."""
 
     job: Job
@@ -167,8 +165,7 @@ class Held:
     stop: Event
 
 
-@dataclass(frozen=True, slots=True)
-class OpenJob:
+class OpenJob(Struct, frozen=True):
     """A job while it is applied: its state is held, its files are scanned, and requests may be sent."""
 
     job: Job

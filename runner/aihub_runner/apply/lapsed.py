@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from aihub_runner.apply.job import Job
 from aihub_runner.errors import ResultsError, RunnerError

@@ -10,9 +10,11 @@ import hashlib
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice, product
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from aihub_runner.aihub.client import AIHub, or_none
 from aihub_runner.aihub.schemas import RunInfo
@@ -32,8 +34,7 @@ MAX_TRIES = 1000  # combinations of files that fit by name and size; a lock file
 Listed = Sequence[tuple[str, int | None]]  # the names (NFC) and sizes in a batch
 
 
-@dataclass(frozen=True, slots=True)
-class Inspected:
+class Inspected(Struct, frozen=True):
     """What the service reports about an entry, and `why` it cannot be verified.
 
     `files` are the names and sizes in its batch, None where the batch is gone. Then `names` are those in the results of

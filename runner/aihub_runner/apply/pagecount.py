@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from threading import Event
+
+from msgspec.structs import replace
 
 from aihub_runner.apply.job import Job
 from aihub_runner.errors import Interrupted

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+
+from msgspec import Struct
 
 from aihub_runner.apply.assess import load_moved, look_for_damage, scan_files
 from aihub_runner.apply.begin import hold_state
@@ -23,8 +24,7 @@ from aihub_runner.results.reader import choose_runs, without_pruned
 from aihub_runner.state.store import State
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
+class Stale(Struct, frozen=True):
     """A run whose raw pages do not count any more. `changed` are pages that do not hold what was fetched."""
 
     run: Run
@@ -33,8 +33,7 @@ class Stale:
     changed: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Pruned:
+class Pruned(Struct, frozen=True):
     """What to remove, or what was removed; what is left since it was changed; notes and errors of writing tables."""
 
     stale: Sequence[Stale] = ()

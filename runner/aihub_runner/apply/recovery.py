@@ -6,10 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from functools import partial
 from threading import Thread
 from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from aihub_runner.aihub.client import AIHub, or_none
 from aihub_runner.aihub.schemas import BatchInfo, RunInfo
@@ -127,8 +129,7 @@ def find_info(client: AIHub, run_id: str) -> RunInfo | None:
 # Before anything is paid
 
 
-@dataclass(frozen=True, slots=True)
-class Paying:
+class Paying(Struct, frozen=True):
     """What was found before paying: the existing batches, by name, and whether anything was imported.
 
     `blind_since_ns` is when the newest known run started (nanoseconds) where no known run is listed any more, else 0.
@@ -165,8 +166,7 @@ def look_before_paying(opened: OpenJob, plan: Plan) -> Paying:
     return Paying(_by_name(found), taken, blind_since_ns, found.runs)
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(Struct, frozen=True):
     """What exists on the service before paying: all batches of the workspace, and all runs."""
 
     batches: tuple[BatchInfo, ...]

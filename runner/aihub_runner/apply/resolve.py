@@ -6,10 +6,11 @@ import time
 import unicodedata
 from collections.abc import Collection, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event
 from typing import Any
+
+from msgspec import Struct
 
 from aihub_runner.aihub.client import AIHub, or_none
 from aihub_runner.aihub.schemas import RunInfo
@@ -29,8 +30,7 @@ from aihub_runner.state.store import State
 from aihub_runner.text.shown import count
 
 
-@dataclass(frozen=True, slots=True)
-class Undecided:
+class Undecided(Struct, frozen=True):
     """What waits for a decision: unconfirmed runs with their shards, and entries that cannot be verified."""
 
     unknown: Sequence[tuple[Shard, Run]]

@@ -6,10 +6,12 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.transport import PRESSED
@@ -218,8 +220,7 @@ def _follow_results(job: Job, state: State) -> None:
         state.record_results_folder(place)
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """The plan, the problems found so far, what is known of the service, and whether the job may pay."""
 
     plan: Plan

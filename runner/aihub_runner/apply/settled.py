@@ -12,8 +12,10 @@ import json
 import os
 import time
 from contextlib import suppress
-from dataclasses import asdict, fields, replace
 from typing import Any
+
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from aihub_runner.apply.job import Job
 from aihub_runner.errors import RunnerError
@@ -75,7 +77,7 @@ def _record_settled(job: Job, state: State, scan: Scan, report: Report) -> None:
     report = replace(report, files_sent=0, bytes_sent=0, runs_started=0, pages="", retries=0, rate_limited=0)
     report = replace(report, nothing_to_do=True, upload_seconds=0.0, seconds=0.0)
     if lock_file == digest_file(job.lock_path):
-        state.record_settled(Settled(_identify(job), scan.identity, lock_file, json.dumps(asdict(report))))
+        state.record_settled(Settled(_identify(job), scan.identity, lock_file, json.dumps(to_builtins(report))))
 
 
 def _is_plain(job: Job) -> bool:
@@ -109,6 +111,7 @@ def _identify(job: Job) -> str:
     """Return a digest of everything else that decides what an apply does."""
     places = [os.path.relpath(path, job.folder) for path in (job.state_path, job.lock_path, job.results_path)]
     goal = [job.goal.run_key, job.goal.target, job.goal.include]
-    form = [field.name for kind in (Report, SkippedFile) for field in fields(kind)]  # what a mark's report is read into
-    inputs = [VERSION, SCHEMA_VERSION, form, asdict(job.spec), places, goal, job.options.allow_outside]
-    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()  # in the order of the spec: of passwords, it decides
+    form = [Report.__struct_fields__, SkippedFile.__struct_fields__]  # what a mark's report is read into
+    inputs = [VERSION, SCHEMA_VERSION, form, job.spec, places, goal, job.options.allow_outside]
+    text = json.dumps(inputs, default=vars)  # in the order of the spec: of passwords, it decides
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(slots=True)
-class ShardProgress:
+class ShardProgress(Struct):
     """Progress of one shard, which works on one attempt.
 
     `outstanding` counts its steps in flight. A shard that `is_parked` is skipped for the rest of this apply. `is_stale`

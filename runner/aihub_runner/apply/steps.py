@@ -6,71 +6,61 @@ Steps and outcomes are values that can travel to another process. `tasks/` has t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.errors import RunnerError, ServiceError
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """What a worker does once for a shard."""
 
     shard: int
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What came of a step."""
 
 
-@dataclass(frozen=True, slots=True)
-class Declined(Outcome):
+class Declined(Outcome, frozen=True):
     """A request that must not be repeated was refused, perhaps by a gateway that delivered it."""
 
     error: ServiceError
 
 
-@dataclass(frozen=True, slots=True)
-class Lost(Outcome):
+class Lost(Outcome, frozen=True):
     """A request that must not be repeated was sent at `at_s` (for display), and its response was lost."""
 
     at_s: float
     error: RunnerError
 
 
-@dataclass(frozen=True, slots=True)
-class NotThere(Outcome):
+class NotThere(Outcome, frozen=True):
     """Checked, and confirmed absent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unsure(Outcome):
+class Unsure(Outcome, frozen=True):
     """Not found, but the check cannot be trusted."""
 
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Gone(Outcome):
+class Gone(Outcome, frozen=True):
     """The batch or run does not exist on the service any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunSeen(Outcome):
+class RunSeen(Outcome, frozen=True):
     """What the service reports about a run; `twins` are the ids of other runs with the same tag."""
 
     info: RunInfo
     twins: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Failed(Outcome):
+class Failed(Outcome, frozen=True):
     """The step was not done."""
 
     error: RunnerError
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped(Outcome):
+class Stopped(Outcome, frozen=True):
     """The step was cancelled because the job is stopping."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click import option
+from msgspec.structs import replace
 
 from aihub_runner.apply.begin import apply as apply_job
 from aihub_runner.apply.events import ContextUnset, Reporter, Subscriber

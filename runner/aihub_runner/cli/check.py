@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
+
+from msgspec.structs import asdict
 
 from aihub_runner.apply.checkup import Check, check_up
 from aihub_runner.cli.options import ALLOW_OUTSIDE, LOCK_FILE, STATE, Answer, Asked, over_specs

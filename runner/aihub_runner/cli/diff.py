@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from heapq import merge
 from pathlib import Path
 from typing import Any
 
 import click
 from click import option
+from msgspec import to_builtins
 
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_output
@@ -107,7 +107,7 @@ def compare_results(
 
 def _as_json(job: Job, diff: Diff, page: Path | None) -> dict[str, Any]:
     counts = {name: dict(counts) for name, counts in sorted(diff.fields.items())}
-    return {"spec": job.shown, **asdict(diff), "fields": counts, "page": str(page) if page else None}
+    return {"spec": job.shown, **to_builtins(diff), "fields": counts, "page": str(page) if page else None}
 
 
 def _sides_of_runs(job: Job, state: State, runs: Sequence[str]) -> tuple[Side, Side]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_lock_target, check_renamed, check_root

@@ -7,13 +7,14 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 from click import option
+from msgspec import Struct
+from msgspec.structs import replace
 
 from aihub_runner.apply.job import Job, Options, open_job
 from aihub_runner.cli.output import print_error, say, with_output_error
@@ -81,8 +82,7 @@ _SPECS_HERE = click.argument("specs", nargs=-1, type=click.Path(path_type=Path))
 _SPEC = click.argument("specs", nargs=1, required=False, type=click.Path(path_type=Path), metavar="SPEC")
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """What was asked of a command: the specs, and the options that commands share."""
 
     specs: tuple[Path, ...]
@@ -212,8 +212,8 @@ def require_one(asked: Asked, option: str) -> None:
 
 
 def _take(given: dict[str, Any], kind: type[Asked] | type[Options]) -> dict[str, Any]:
-    """Remove the fields of a dataclass from options, and return them."""
-    return {field.name: given.pop(field.name) for field in fields(kind) if field.name in given}
+    """Remove the fields of a class from options, and return them."""
+    return {name: given.pop(name) for name in kind.__struct_fields__ if name in given}
 
 
 def find_specs(given: tuple[Path, ...]) -> list[Path]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 from threading import Event
+
+from msgspec.structs import replace
 
 from aihub_runner.apply.assess import (
     bind,

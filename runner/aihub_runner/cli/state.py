@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import click
+from msgspec.structs import replace
 
 from aihub_runner.apply.job import Job
 from aihub_runner.cli.inspection import find_holder, opened_state

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 from click import option
+from msgspec.structs import asdict, replace
 
 from aihub_runner.apply.job import load_alone
 from aihub_runner.cli.diagnostics import list_diagnostics, render_annotations

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from aihub_runner.aihub.schemas import include_parameters, run_body
 from aihub_runner.codegen.literals import LITERALS, Code, comment
@@ -32,8 +33,7 @@ NEEDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """What a script is to do: the spec, its batches, and how you asked for the script."""
 
     spec: Spec

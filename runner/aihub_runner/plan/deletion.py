@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from aihub_runner.model import Batch, Goal, Run, Shard
 
@@ -15,8 +16,7 @@ LOGS = frozenset({"logs"})
 Deleted = Mapping[tuple[str, str], frozenset[str]]  # parts, by kind and id
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Struct, frozen=True):
     """A batch or a run to delete on the service, by its id there; `left` says why it is not deleted.
 
     `name` is the recorded name of the batch (empty where another state created it), or the tag of the run. `paths` are
@@ -40,8 +40,7 @@ class Item:
         return self.kind, self.remote_id
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """What to delete, of what was done for a goal.
 
     `deleted` are the parts that are confirmed as deleted, `begun` what was asked for without a confirmation.
@@ -49,7 +48,7 @@ class Wish:
     """
 
     goal: Goal
-    deleted: Deleted = field(default_factory=dict)
+    deleted: Deleted = {}
     begun: Collection[tuple[str, str]] = ()
     keep_results: bool = False
     discard: bool = False

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from aihub_runner.errors import InputError
 from aihub_runner.model import Scan, Shard
@@ -18,8 +20,7 @@ _MADE = "make another one with `runner plan SPEC --out FILE`"
 _OF_RUNS = PAYS | {Action.FIND_RUN}
 
 
-@dataclass(frozen=True, slots=True)
-class PlanFile:
+class PlanFile(Struct, frozen=True):
     """What a plan binds: the account, what changes the outcome, the files, the state, and what is paid for.
 
     `files` maps the path of each file to its identity. `paid` lists the paths that runs are paid for, and `runs` how

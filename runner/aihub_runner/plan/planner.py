@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from aihub_runner.errors import ResultsError
 from aihub_runner.model import REVIEW_STATUS, Member, Run, Scan, Shard, Source
@@ -48,16 +50,14 @@ REGROUPED = "to run again because other files in their batch changed or are gone
 PAYS = frozenset({Action.CREATE_BATCH, Action.FIND_BATCH, Action.VERIFY, Action.UPLOAD, Action.CHECK, Action.START_RUN})
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(Struct, frozen=True):
     """A recorded file whose path changed."""
 
     old: str
     new: str
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """A shard to finish under one attempt, and why; `shard.id` is 0 for a new shard.
 
     `is_stale` says that some of its files are missing or changed, so that no more runs are started on it. `words` say
@@ -72,8 +72,7 @@ class Work:
     words: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """Everything that is missing.
 
     `members` are the new members of open shards, by shard id. `dissolved` are the ids of open shards to group again.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from aihub_runner.text.jsontext import render_json
 from aihub_runner.text.shown import show_value
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 CELL_LENGTH = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """A column of a table that the script shows.
 
     `kind` is text, word (never wrapped), number, confidence (from 0 to 1), failed (a count), seconds, id (with a copy
@@ -39,8 +39,7 @@ class Column:
         return {key: value for key, value in given.items() if value not in (None, False)}
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(Struct, frozen=True):
     """Rows that the script shows, searches and sorts.
 
     `places` are indexes in a row: `address` of the address of a file (see `statistics.address_of`), `detail` of the
@@ -51,7 +50,7 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Sequence[Any]]
     lists: tuple[int, ...] = ()
-    places: Mapping[str, int] = field(default_factory=dict)
+    places: Mapping[str, int] = {}
 
     def as_json(self) -> dict[str, Any]:
         """Return the values that the script reads."""

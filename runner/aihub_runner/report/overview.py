@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from aihub_runner.report.html import Column, Table, fitting, render_page
 from aihub_runner.report.statistics import BINS, Census, FieldCount
@@ -36,8 +37,7 @@ DOCUMENT_COLUMNS = (
 DOCUMENT_PLACES = {"pick": 2, "failed": 5, "confidence": 6, "address": 8, "detail": 9}
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """Everything that the page shows."""
 
     job: Subject

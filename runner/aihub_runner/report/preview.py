@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from itertools import repeat
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from aihub_runner.model import SkippedFile
 from aihub_runner.plan.planfile import PlanFile
@@ -16,8 +18,7 @@ from aihub_runner.text.shown import count, render_size
 from aihub_runner.text.sinks import escape_markdown
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """A kind of change, and its files. `symbol`: `+` new, `~` changed or to finish, `!` not sent."""
 
     symbol: str
@@ -25,8 +26,7 @@ class Change:
     files: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
+class Preview(Struct, frozen=True):
     """What applying would do. `spec` is the path as given; `place` says where, and whose units are spent."""
 
     spec: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from aihub_runner.errors import EXIT_CODES
 from aihub_runner.report.summary import SHOWN, Report, because
@@ -11,8 +12,7 @@ from aihub_runner.text.shown import count
 from aihub_runner.text.sinks import escape_annotation, escape_markdown, escape_property, escape_xml
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(Struct, frozen=True):
     """Something that may have gone wrong: a file, or a problem of the job. `verdict`: passed, failed or skipped."""
 
     name: str
@@ -20,8 +20,7 @@ class Case:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Suite:
+class Suite(Struct, frozen=True):
     """What came of one spec."""
 
     spec: str

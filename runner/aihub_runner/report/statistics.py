@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from aihub_runner.report.html import embed_json
 from aihub_runner.results.reader import Document
@@ -24,8 +25,7 @@ MAX_NAMES = 500
 OTHERS = "(others)"
 
 
-@dataclass(slots=True)
-class FieldCount:
+class FieldCount(Struct):
     """The counts of one field. `bins` are tenths of the model's confidence; the last one includes 1.0."""
 
     documents: int = 0
@@ -50,8 +50,7 @@ class FieldCount:
         self.bins[min(BINS - 1, int(confidence * BINS))] += 1
 
 
-@dataclass(slots=True)
-class ClassCount:
+class ClassCount(Struct):
     """The counts of one class."""
 
     documents: int = 0
@@ -60,8 +59,7 @@ class ClassCount:
     below: int = 0
 
 
-@dataclass(slots=True)
-class Census:
+class Census(Struct):
     """All counts, and the rows to show. Documents are added one at a time.
 
     A row has the document's path, index, class, pages, fields, failed fields, lowest confidence, run, the address of
@@ -74,14 +72,14 @@ class Census:
     rows_left_out: int = 0
     fields_left_out: int = 0
     failed_left_out: int = 0
-    classes: dict[str, ClassCount] = field(default_factory=dict)
-    fields: dict[str, FieldCount] = field(default_factory=dict)
-    rows: list[list[Any]] = field(default_factory=list)
-    failed: list[list[Any]] = field(default_factory=list)
+    classes: dict[str, ClassCount] = {}
+    fields: dict[str, FieldCount] = {}
+    rows: list[list[Any]] = []
+    failed: list[list[Any]] = []
     _rows_bytes: int = 0
     _fields_bytes: int = 0
     _failed_bytes: int = 0
-    _names: set[str] = field(default_factory=set)
+    _names: set[str] = set()
     # The rows with fields, as (index, bytes of the fields), by whether the document needs review.
     _with_fields: dict[bool, list[tuple[int, int]]] = field(default_factory=lambda: {False: [], True: []})
 

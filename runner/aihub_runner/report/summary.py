@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, to_builtins
+from msgspec.structs import replace
 
 from aihub_runner.errors import RunnerError, worst_code
 from aihub_runner.model import REVIEW_STATUS, Run, Scan, Shard, SkippedFile
@@ -31,8 +33,7 @@ WHEN_LAPSED = "check that the folder exists; if it may be empty, set allow_empty
 HOW_TO_LEAVE_OUT = 'exclude them with "!…" in files, or file types with [limits] on_unsupported = "ignore"'
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """A problem to report, with the fields of a `RunnerError`."""
 
     message: str
@@ -45,8 +46,7 @@ def describe_error(error: RunnerError) -> Problem:
     return Problem(error.message, error.hint, error.exit_code)
 
 
-@dataclass(frozen=True, slots=True)
-class Pages:
+class Pages(Struct, frozen=True):
     """The pages of some files. `silent` counts the files that do not tell theirs, `cost` is in your currency."""
 
     known: int = 0
@@ -75,8 +75,7 @@ def sum_pages(scan: Scan, paths: Iterable[str], unit_price: float | None) -> Pag
     return pages if unit_price is None else replace(pages, cost=round(pages.least * unit_price, 2))
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """The status of a job, after an apply or at any time."""
 
     spec: str = ""
@@ -89,7 +88,7 @@ class Report:
     files_sent: int = 0
     bytes_sent: int = 0
     batches: int = 0
-    runs: dict[str, int] = field(default_factory=dict)
+    runs: dict[str, int] = {}
     runs_deleted: int = 0
     runs_started: int = 0
     pages: str = ""
@@ -106,7 +105,7 @@ class Report:
     without_documents: tuple[str, ...] = ()
     unknown_answers: tuple[str, ...] = ()
     unknown_runs: int = 0
-    failed_runs: dict[str, str] = field(default_factory=dict)
+    failed_runs: dict[str, str] = {}
     review: tuple[str, ...] = ()
     going: int = 0
     unfetched: int = 0
@@ -141,7 +140,8 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Return all fields as JSON values."""
-        return asdict(self) | {"exit_code": self.exit_code}
+        values: dict[str, Any] = to_builtins(self)
+        return values | {"exit_code": self.exit_code}
 
 
 def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, goal: Goal) -> Report:

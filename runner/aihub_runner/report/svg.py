@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import floor, log10
+
+from msgspec import Struct
 
 MAX_BARS = 40
 TICKS = 5
 
 
-@dataclass(slots=True)
-class Drawing:
+class Drawing(Struct):
     """Lines as x1, y1, x2, y2; bars as class, x, y, width, height; texts as class, x, y, text."""
 
     title: str
     width: int
     height: int
-    lines: list[tuple[float, float, float, float]] = field(default_factory=list)
-    bars: list[tuple[str, float, float, float, float]] = field(default_factory=list)
-    texts: list[tuple[str, float, float, str]] = field(default_factory=list)
+    lines: list[tuple[float, float, float, float]] = []
+    bars: list[tuple[str, float, float, float, float]] = []
+    texts: list[tuple[str, float, float, str]] = []
 
 
 def ticks(most: float) -> list[float]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import pairwise
+
+from msgspec import Struct
 
 from aihub_runner.model import Batch, Run, Shard
 
@@ -12,8 +13,7 @@ PHASES = ("upload", "wait", "run", "fetch")
 NS = 1e9
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(Struct, frozen=True):
     """A run of a batch, and the end of each phase; None for a phase that is not over, or whose end is unknown.
 
     `begun_s` is the start in Unix seconds of the server's clock, 0 if unknown. `ends_s` are the ends of the upload,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from aihub_runner.model import Member, Run, Shard
 from aihub_runner.results.reader import Chosen, Document
@@ -20,8 +22,7 @@ APP = ("app_name", "app_id", "deployment_id", "owner")
 Candidates = Mapping[str, Sequence[tuple[Member, Run]]]  # by path, newest first
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """A field that differs. `before` and `after` have value, type and error, or are None if the field is absent.
 
     `occurrence` distinguishes fields with the same name, from 0. It and the index of the document are those of the
@@ -39,8 +40,7 @@ class Change:
     occurrence_before: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ClassChange:
+class ClassChange(Struct, frozen=True):
     """A document with another class, or on one side only. Then only that side's class is set."""
 
     path: str
@@ -51,8 +51,7 @@ class ClassChange:
     document_index_before: int | None = None
 
 
-@dataclass(slots=True)
-class Diff:
+class Diff(Struct):
     """The differences between two sets of results of the same files."""
 
     before: str
@@ -63,9 +62,9 @@ class Diff:
     only_before: tuple[str, ...] = ()
     only_after: tuple[str, ...] = ()
     other_bytes: tuple[str, ...] = ()
-    fields: dict[str, Counter[str]] = field(default_factory=dict)
-    changes: list[Change] = field(default_factory=list)
-    classes: list[ClassChange] = field(default_factory=list)
+    fields: dict[str, Counter[str]] = {}
+    changes: list[Change] = []
+    classes: list[ClassChange] = []
 
     def total(self, kind: str) -> int:
         """Return the number of fields with a kind of change."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from aihub_runner.files import Draft, File, digest_file, explain_disk, is_there, open_regular
 from aihub_runner.model import DOCUMENTS_NAME, Damage, Scan, Shard
@@ -127,8 +129,7 @@ def render_document(document: Mapping[str, Any]) -> bytes:
     return as_line(document)
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(Struct, frozen=True):
     """The contents of `documents.jsonl`, in numbers.
 
     `gone` documents belong to removed files. `missing` files have no result, `empty` files have a result without a

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from aihub_runner.results.naming import UNCLASSIFIED
 from aihub_runner.results.tables import Document, Row, class_of, field_rows
 from aihub_runner.text.jsontext import read_float
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(Struct, frozen=True):
     """The conditions that a document or field must meet: class, error, and a confidence `below` a threshold.
 
     The lower one of the model's and the text recognition's confidence counts, as far as the service returns them.

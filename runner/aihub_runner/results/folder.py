@@ -7,10 +7,11 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+
+from msgspec import Struct
 
 from aihub_runner.errors import InputError, ResultsError, RunnerError, Shortage
 from aihub_runner.files import Draft, digest_file, explain_disk, is_there
@@ -69,8 +70,7 @@ def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) 
     return refused
 
 
-@dataclass(frozen=True, slots=True)
-class _Packets:
+class _Packets(Struct, frozen=True):
     """The number of cross-class fields, the warnings about them, and the runs that have neither."""
 
     cases: int
@@ -97,8 +97,7 @@ def _gather_forms(found: Found) -> list[Form]:
     return forms
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
+class _Work(Struct, frozen=True):
     """What tables are made of: the results, the forms of all files, and the pieces of the tables as they are.
 
     `sizes` gets those of the new tables.
@@ -107,11 +106,10 @@ class _Work:
     found: Found
     forms: Sequence[Form]
     old: Pieces
-    sizes: dict[str, tuple[str, str, Sequence[int]]] = field(default_factory=dict)
+    sizes: dict[str, tuple[str, str, Sequence[int]]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """A table in one format."""
 
     table: Table

@@ -8,7 +8,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from aihub_runner.text.jsontext import as_unicode
 
@@ -58,12 +59,11 @@ def fold_name(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", as_unicode(name)).casefold())
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(Struct, frozen=True):
     """The column name of each occurrence of a field: in the table of its class, and in the table of all classes."""
 
-    classes: dict[str | None, Mapping[Occurrence, str]] = field(default_factory=dict)
-    whole: Mapping[Occurrence, str] = field(default_factory=dict)
+    classes: dict[str | None, Mapping[Occurrence, str]] = {}
+    whole: Mapping[Occurrence, str] = {}
 
     def as_text(self) -> str:
         """Render the names as text, to be stored."""

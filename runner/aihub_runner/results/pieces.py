@@ -10,11 +10,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from io import BufferedReader
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from aihub_runner.errors import RunnerError
 from aihub_runner.files import open_regular, read_regular, write_file
@@ -28,8 +29,7 @@ def _path(folder: Path, kind: str) -> Path:
     return folder / f".aihub-pieces-{kind}"
 
 
-@dataclass(slots=True)
-class Pieces:
+class Pieces(Struct):
     """The pieces of all outputs of one kind, in the order of the files.
 
     `keys` identify what each piece was made from. `sizes` has for each output its digest, what its pieces look like,
@@ -38,10 +38,10 @@ class Pieces:
     """
 
     keys: Sequence[str] = ()
-    sizes: dict[str, tuple[str, str, Sequence[int]]] = field(default_factory=dict)
-    forms: list[Form] = field(default_factory=list)
-    form_of: list[int] = field(default_factory=list)
-    warnings: dict[int, list[str]] = field(default_factory=dict)
+    sizes: dict[str, tuple[str, str, Sequence[int]]] = {}
+    forms: list[Form] = []
+    form_of: list[int] = []
+    warnings: dict[int, list[str]] = {}
     plain_runs: frozenset[str] = frozenset()
 
     def save(self, folder: Path, kind: str) -> None:
@@ -87,8 +87,7 @@ def _as_form(found: Iterable[Any]) -> Form:
     return tuple((name, tuple(fields)) for name, fields in found)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """An open output. The piece at a position is between that one and the next one of `ends`."""
 
     file: BufferedReader
@@ -156,12 +155,11 @@ def spans(keys: Sequence[str], known: Mapping[str, int]) -> Iterator[tuple[int, 
         start = end
 
 
-@dataclass(slots=True)
-class Forms:
+class Forms(Struct):
     """Gathers the form of each file's documents. Equal forms are kept once."""
 
-    numbers: dict[Form, int] = field(default_factory=dict)
-    of: list[int] = field(default_factory=list)
+    numbers: dict[Form, int] = {}
+    of: list[int] = []
 
     def add(self, form: Form) -> None:
         """Add the form of the next file."""

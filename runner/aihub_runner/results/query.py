@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from aihub_runner.errors import InputError
 from aihub_runner.files import File
@@ -19,8 +21,7 @@ NESTED = "nested"  # not a table: documents as in documents.jsonl
 _Rows = Iterable[Sequence[Row]]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What to export: the table (or NESTED), the format, and the selection.
 
     Only runs that ended at `since_s` or later count, in Unix seconds.

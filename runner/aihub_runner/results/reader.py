@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from functools import cached_property
 from json.encoder import encode_basestring_ascii
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from aihub_runner.errors import ResultsError
 from aihub_runner.files import digest_file, read_regular, write_file
@@ -159,8 +162,7 @@ def _describe_odd(what: str, value: Any, place: Place, found: str) -> str:
     return escape_control_chars(f"{', '.join(words)}: {found} is invalid JSON, replaced by {become}")
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True, dict=True):
     """The fetched results: the newest of each file, ordered by path, and the folder of their pages.
 
     Pages in `damaged` are not read. `kept` has the documents that were made from them before.
@@ -171,40 +173,36 @@ class Found:
     include: str
     folder: Path
     damaged: frozenset[str] = frozenset()
-    kept: Mapping[tuple[str, str], Sequence[Document]] = field(default_factory=dict)
-    warn: Callable[[str], None] = field(default=_ignore_warning)  # called with a warning for invalid JSON
-    _known: list[tuple[str, list[str], dict[str, str]]] = field(
-        default_factory=list, init=False
-    )  # what `_digests` found
+    kept: Mapping[tuple[str, str], Sequence[Document]] = {}
+    warn: Callable[[str], None] = _ignore_warning  # called with a warning for invalid JSON
 
     def identify(self) -> str:
         """Return a digest of all inputs of the documents."""
-        return self._digests()[0]
+        return self._digests[0]
 
     def keys(self) -> Sequence[str]:
         """Return a digest of the inputs of each file's documents."""
-        return self._digests()[1]
+        return self._digests[1]
 
     def run_keys(self) -> Mapping[str, str]:
         """Return a digest of the pages of each run, by its id."""
-        return self._digests()[2]
+        return self._digests[2]
 
+    @cached_property
     def _digests(self) -> tuple[str, list[str], dict[str, str]]:
-        if not self._known:
-            whole, runs, keys = hashlib.sha256(self.include.encode()), dict[int, bytes](), list[str]()
-            for run in self._runs():
-                pages = [p.digest for p in self.state.load_pages(run.id, self.include) if p.path not in self.damaged]
-                runs[run.id] = json.dumps(pages).encode()
-                whole.update(runs[run.id])
-                runs[run.id] = hashlib.sha256(f"{run.remote_id!a} {self.include} ".encode() + runs[run.id]).digest()
-            for one in self.chosen:
-                texts = (one.path, one.member.name, one.member.identity, one.run.remote_id or "")
-                present = "true" if one.present else "false"
-                text = f"[{', '.join(map(encode_basestring_ascii, texts))}, {present}]".encode()
-                whole.update(text)
-                keys.append(hashlib.blake2b(text + runs[one.run.id], digest_size=16).hexdigest())
-            self._known.append((whole.hexdigest(), keys, {r.remote_id or "": runs[r.id].hex() for r in self._runs()}))
-        return self._known[0]
+        whole, runs, keys = hashlib.sha256(self.include.encode()), dict[int, bytes](), list[str]()
+        for run in self._runs():
+            pages = [p.digest for p in self.state.load_pages(run.id, self.include) if p.path not in self.damaged]
+            runs[run.id] = json.dumps(pages).encode()
+            whole.update(runs[run.id])
+            runs[run.id] = hashlib.sha256(f"{run.remote_id!a} {self.include} ".encode() + runs[run.id]).digest()
+        for one in self.chosen:
+            texts = (one.path, one.member.name, one.member.identity, one.run.remote_id or "")
+            present = "true" if one.present else "false"
+            text = f"[{', '.join(map(encode_basestring_ascii, texts))}, {present}]".encode()
+            whole.update(text)
+            keys.append(hashlib.blake2b(text + runs[one.run.id], digest_size=16).hexdigest())
+        return whole.hexdigest(), keys, {run.remote_id or "": runs[run.id].hex() for run in self._runs()}
 
     def _runs(self) -> Iterable[Run]:
         return {choice.run.id: choice.run for choice in self.chosen}.values()
@@ -212,7 +210,7 @@ class Found:
     def warning(self, warn: Callable[[str], None]) -> Found:
         """Return the same results. `warn` is called with a warning for invalid JSON."""
         other = replace(self, warn=warn)
-        other._known.append(self._digests())
+        vars(other)["_digests"] = self._digests  # they are the same, and take long
         return other
 
     def documents(self) -> Iterator[Document]:

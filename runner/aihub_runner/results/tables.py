@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from aihub_runner.results.naming import Names, Occurrence, name_classes, name_columns
 from aihub_runner.text.jsontext import Numeral, read_float, render_json
@@ -26,8 +27,7 @@ Case = tuple[str, Mapping[str, Any]]  # the id of a run, and a cross-class field
 _INT64 = range(-(2**63), 2**63)
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """A column, the kind of its cells, and their meaning. Columns of an app's fields have no meaning here."""
 
     name: str
@@ -35,8 +35,7 @@ class Column:
     meaning: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(Struct, frozen=True):
     """A table. `name` is its path in the results folder without an extension; `rows` the number of rows."""
 
     name: str
@@ -198,15 +197,14 @@ def case_row(run_id: str, case: Mapping[str, Any]) -> tuple[Any, ...]:
     )
 
 
-@dataclass(slots=True)
-class Shape:
+class Shape(Struct):
     """The shape of a class's documents: their number, and the most occurrences of each field in a document."""
 
     documents: int = 0
-    fields: dict[str, int] = field(default_factory=dict)  # in the order of first occurrence
-    labels: dict[Occurrence, str] = field(default_factory=dict)  # column names that are known already
+    fields: dict[str, int] = {}  # in the order of first occurrence
+    labels: dict[Occurrence, str] = {}  # column names that are known already
     # The column index of each occurrence of a field, after the columns that every document has.
-    places: dict[Occurrence, int] = field(default_factory=dict)
+    places: dict[Occurrence, int] = {}
     _last: tuple[tuple[str, ...], list[int]] = ((), [])  # the names of the last row's fields, and their columns
 
     def add(self, fields: Iterable[str], documents: int = 1) -> None:
@@ -273,8 +271,7 @@ def _name(one: Mapping[str, Any]) -> str:
 # Tables
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """All tables, and the assignment of rows to them."""
 
     fields: Table

@@ -6,10 +6,11 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from aihub_runner.errors import InputError
 from aihub_runner.model import MB, CachedDigest, Scan, SkippedFile, Source, Stat
@@ -82,8 +83,7 @@ def scan_sources(
     )
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(Struct, frozen=True, dict=True):
     """The files of a spec, each with its stat or why it is skipped, and the folders that cannot be listed.
 
     `now_ns` is a time before. No file is read.

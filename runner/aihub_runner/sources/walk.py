@@ -6,9 +6,10 @@ import os
 import posixpath
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from aihub_runner.model import SkippedFile
 from aihub_runner.sources import exclude
@@ -17,8 +18,7 @@ from aihub_runner.spec.patterns import State, compile_globs, name_exactly
 from aihub_runner.system.shortage import explain_shortage
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """The paths of the selected files, relative to the spec's folder, and the folders that cannot be listed."""
 
     paths: set[str]

@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
+
+from msgspec import Struct
 
 Key = tuple[str | int, ...]
 Check = Callable[[Any], Any]  # returns the value, or raises ValueError with what is wrong
 T = TypeVar("T")
+REQUIRED: Any = object()
 
 
 class Flaw(NamedTuple):
@@ -26,8 +28,7 @@ class Flaw(NamedTuple):
     is_name: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """What a key accepts. `read` returns the value to use, and adds the flaws that it finds."""
 
     read: Callable[[Any, Key, list[Flaw]], Any]
@@ -35,16 +36,64 @@ class Kind:
     model: Any = None  # the class of a table
 
 
-def key(kind: Kind, default: Any = MISSING, description: str = "") -> Any:
+class Field(NamedTuple):
+    """What a table says about one of its keys."""
+
+    kind: Kind
+    default: Any
+    description: str
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the table must have it."""
+        return self.default is REQUIRED
+
+
+def key(kind: Kind, default: Any = REQUIRED, description: str = "") -> Any:
     """Declare a field of a table. Without a default, it is required."""
-    metadata = {"kind": kind, "description": description}
-    if isinstance(default, dict):
-        return field(default_factory=dict, metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return Field(kind, default, description)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class Table:
+    """A table with the keys that a subclass declares. It cannot be changed.
+
+    Why not a dataclass: each takes a millisecond to define, at every start.
+    """
+
+    fields: ClassVar[Mapping[str, Field]] = {}
+
+    def __init_subclass__(cls) -> None:
+        cls.fields = {name: one for name, one in vars(cls).items() if isinstance(one, Field)}
+
+    def __init__(self, **given: Any) -> None:
+        if unknown := given.keys() - self.fields.keys():
+            raise TypeError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}")
+        for name, one in self.fields.items():
+            if name not in given and one.is_required:
+                raise TypeError(f"{type(self).__name__} needs {name}")
+            default = dict(one.default) if isinstance(one.default, dict) else one.default
+            vars(self)[name] = given.get(name, default)
+        self.check()
+
+    def check(self) -> None:
+        """Raise ValueError if the values of several keys do not fit together."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be changed")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash(tuple(vars(self).values()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
 
 def read_table(model: Callable[..., T], content: Any, at: Key, flaws: list[Flaw]) -> T | None:
-    """Return a table as an instance of its dataclass. Returns None if it has flaws, and adds them."""
+    """Return a table as an instance of its class. Returns None if it has flaws, and adds them."""
     if not isinstance(content, dict):
         flaws.append(Flaw(at, "model_type", content))
         return None
@@ -60,12 +109,12 @@ def read_table(model: Callable[..., T], content: Any, at: Key, flaws: list[Flaw]
 
 def list_keys(model: Any) -> dict[str, Kind]:
     """List the keys of a table, and what each accepts."""
-    return {one.name: one.metadata["kind"] for one in fields(model)}
+    return {name: one.kind for name, one in model.fields.items()}
 
 
 def list_required(model: Any) -> list[str]:
     """List the keys that a table must have."""
-    return [one.name for one in fields(model) if one.default is MISSING and one.default_factory is MISSING]
+    return [name for name, one in model.fields.items() if one.is_required]
 
 
 def list_tables(model: Any, at: Key = ()) -> dict[Key, Any]:
@@ -80,11 +129,11 @@ def list_tables(model: Any, at: Key = ()) -> dict[Key, Any]:
 def render_schema(model: Any) -> dict[str, Any]:
     """Return the JSON Schema of a table, for editors and for the reference."""
     properties = {}
-    for one in fields(model):
-        about = {"description": one.metadata["description"]} if one.metadata["description"] else {}
+    for name, one in model.fields.items():
+        about = {"description": one.description} if one.description else {}
         if isinstance(one.default, str | int | float | tuple) and one.default not in ("", ()):
             about["default"] = list(one.default) if isinstance(one.default, tuple) else one.default
-        properties[one.name] = {**one.metadata["kind"].schema, **about}
+        properties[name] = {**one.kind.schema, **about}
     required = list_required(model)
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
@@ -215,5 +264,5 @@ def mapping(name: Kind, kind: Kind | None = None) -> Kind:
 
 
 def table(model: Any) -> Kind:
-    """Return the kind of a table, read as a dataclass."""
+    """Return the kind of a table, read as an instance of its class."""
     return Kind(lambda value, at, flaws: read_table(model, value, at, flaws), render_schema(model), model)

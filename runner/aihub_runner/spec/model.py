@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from aihub_runner.spec.diagnostics import NAME_RULE
 from aihub_runner.spec.kinds import (
     Key,
+    Table,
     choice,
     flag,
     integer,
@@ -47,21 +47,18 @@ WHEN = choice(*get_args(When))
 Format = Literal["jsonl", "csv", "xlsx", "parquet"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class EnvRef:
+class EnvRef(Table):
     """A secret, by the name of the variable that contains it."""
 
     env: str = key(string(pattern="AIHUB_SECRET_[A-Za-z0-9_]+"))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Keys:
+class Keys(Table):
     custom: dict[str, Any] = key(mapping(TEXT), {}, "Values for the app's custom keys.")
     secret: dict[str, str] = key(mapping(TEXT, TEXT), {}, "Aliases in the service's vault for the app's secret keys.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Webhook:
+class Webhook(Table):
     url: str = key(
         string(check_text, check_url, shortest=1),
         description="URL that the service calls when a run ends. It needs https, except for this machine.",
@@ -73,8 +70,7 @@ class Webhook:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(Table):
     version: str | None = key(TEXT, None, "Version of the app. Default: the newest production version.")
     output_workspace: str | None = key(TEXT, None, "Workspace for the output of runs.")
     output_dir: str | None = key(TEXT, None, "Folder of a connected drive for the output of runs.")
@@ -107,8 +103,7 @@ class Run:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Results:
+class Results(Table):
     dir: str | None = key(
         string(check_text, check_results_dir, shortest=1),
         None,
@@ -137,8 +132,7 @@ class Results:
         return self.dir or f"results/{name}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cleanup:
+class Cleanup(Table):
     delete_input: When = key(
         WHEN, "never", "Delete batches from the service, with the documents in them, once their results are on disk."
     )
@@ -154,8 +148,7 @@ class Cleanup:
         return tuple(part for part, when in wanted.items() if when == "after-results")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Table):
     files_per_batch: int = key(integer(1, 1_000_000), 1000, "Most files in a batch, and in a run.")
     file_size_mb: float = key(MEGABYTES, 50, "Largest file to send, in MB of 1,048,576 bytes.")
     spreadsheet_size_mb: float = key(MEGABYTES, 10, "Spreadsheets (.csv, .xls, .xlsx) must be smaller.")
@@ -186,13 +179,12 @@ class Limits:
     )
     unit_price: float | None = key(number(), None, "Price of a page, to show the cost in plan and summary.")
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.poll_min_s > self.poll_max_s:
             raise ValueError(f"have poll_min_s larger than poll_max_s, {self.poll_min_s:g} and {self.poll_max_s:g}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Spec:
+class Spec(Table):
     name: str = key(
         string(pattern=NAME, longest=NAME_LENGTH),
         "",

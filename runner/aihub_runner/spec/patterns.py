@@ -11,9 +11,9 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import bracex
+from msgspec import Struct
 from wcmatch import fnmatch
 
 MAX_EXPANDED = 1000
@@ -74,8 +74,7 @@ def _escape(name: str) -> str:
     return re.sub(r"([*?\[\]\\])", r"\\\1", name)
 
 
-@dataclass(frozen=True, slots=True)
-class _Folder:
+class _Folder(Struct, frozen=True):
     """The name of a folder in a pattern. `literal` is empty if the name has wildcards."""
 
     literal: str
@@ -119,8 +118,7 @@ def _compile(name: str, hidden: bool) -> re.Pattern[str]:
     return re.compile("|".join(fnmatch.translate(name, flags=flags)[0]))
 
 
-@dataclass(slots=True)
-class _Branch:
+class _Branch(Struct):
     """Patterns with the same folders. None stands for `**`."""
 
     folders: tuple[_Folder | None, ...]

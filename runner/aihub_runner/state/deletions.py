@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from aihub_runner.state.facts import JobFacts
 
 
-@dataclass(frozen=True, slots=True)
-class Deletion:
+class Deletion(Struct, frozen=True):
     """A deletion of parts of a batch or a run. `jobs` are the service's jobs for it, `is_done` says it is confirmed."""
 
     parts: frozenset[str]

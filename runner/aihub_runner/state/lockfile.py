@@ -10,7 +10,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +21,7 @@ from aihub_runner.files import explain_disk, read_regular, try_place, write_file
 from aihub_runner.model import Member, Run, Shard
 from aihub_runner.plan.identity import MEMBER_HEX, VERSION, run_tag, short_identity
 from aihub_runner.spec.diagnostics import explain
-from aihub_runner.spec.kinds import Flaw, integer, key, listed, string, table
+from aihub_runner.spec.kinds import Flaw, Table, integer, key, listed, string, table
 
 HEADER = "# Not a spec: the record of what was paid, written by `runner apply`. Commit it, and do not edit it.\n"
 FORMAT = 1
@@ -32,8 +31,7 @@ DELETED = "DELETED"  # what the status of a run begins with whose results were d
 GIVEN_UP = "RESUBMITTED"  # the status of an entry without a run, by the user's decision
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
+class Entry(Table):
     """A run of a closed shard in the lock file; `run_id` is empty where it is unknown."""
 
     fingerprint: str = key(string())
@@ -159,7 +157,7 @@ def _parse_lockfile(text: str, name: str) -> tuple[Entry, ...]:
 def render_lockfile(entries: Sequence[Entry]) -> str:
     """Return the text of the file. It is the same for the same entries in any order."""
     ordered = sorted(entries, key=lambda entry: (entry.when, *entry.identity))
-    runs = [{key: fact for key, fact in asdict(entry).items() if fact not in ("", None)} for entry in ordered]
+    runs = [{key: fact for key, fact in vars(entry).items() if fact not in ("", None)} for entry in ordered]
     return HEADER + tomli_w.dumps({"format": FORMAT, "run": runs})
 
 

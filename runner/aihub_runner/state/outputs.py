@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from aihub_runner.errors import ResultsError, RunnerError, Shortage
 from aihub_runner.model import Stat
@@ -14,8 +15,7 @@ DOCUMENTS, TABLES, PDFS = "documents", "tables", "pdfs"  # the kinds of outputs
 PDF_FOLDER = "pdf/"
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True):
     """A file as we wrote it. `announced` is the digest recorded just before it was written."""
 
     digest: str
@@ -24,8 +24,7 @@ class Output:
     mtime_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(Struct, frozen=True):
     """What an apply had read when it left nothing to do, as digests, and its report as JSON; see schema.sql."""
 
     inputs: str

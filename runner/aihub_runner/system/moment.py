@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from msgspec import Struct
 
 DAY_S = 86_400
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -20,8 +21,7 @@ def _boot_id() -> str:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(Struct, frozen=True):
     """A point in time by the monotonic clock, in seconds, of one boot. An empty `boot` means unknown."""
 
     boot: str = ""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import respx
+from msgspec.structs import replace
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.apply.polling import MARGIN_S, poll_delay_s

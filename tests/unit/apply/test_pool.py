@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import respx
+from msgspec.structs import replace
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.apply.pool import TRIES_SHORT, WORKERS, Engine, do_step

@@ -1,8 +1,7 @@
 """What may be deleted on the service, by the recorded facts."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from aihub_runner.model import Batch, Goal, Member, Run, Shard
 from aihub_runner.plan.deletion import BATCH, INPUT, LOGS, OUTPUT, RUN, Item, Wish, plan_cleanup, plan_destroy

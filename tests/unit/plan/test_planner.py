@@ -1,9 +1,9 @@
 """What is missing, by facts, spec and files."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from aihub_runner.model import Batch, Member, Run, Scan, Shard, Source
 from aihub_runner.plan.identity import fingerprint_members

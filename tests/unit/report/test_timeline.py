@@ -1,6 +1,6 @@
 """How long each phase took, as far as it is known."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from aihub_runner.model import Batch, Member, Run, Shard
 from aihub_runner.report.timeline import make_timeline, total_s

@@ -9,12 +9,12 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from aihub_runner.errors import InputError
 from aihub_runner.model import MB, CachedDigest, Scan

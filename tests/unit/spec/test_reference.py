@@ -1,7 +1,6 @@
 """The generated documentation is what the code says."""
 
 import re
-from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
@@ -51,7 +50,6 @@ def test_exit_codes_are_the_same_in_the_errors_the_reference_and_the_readme() ->
 def test_reference_names_every_key_with_its_type() -> None:
     text = render_reference()
     for table in TABLES.values():
-        for field in fields(table):
-            if field.metadata["description"]:
-                name = field.name
+        for name, field in table.fields.items():
+            if field.description:
                 assert re.search(rf"^\| `{name}` \| [^|]+ \| [^|]* \| [^|]+ \|$", text, re.MULTILINE), name

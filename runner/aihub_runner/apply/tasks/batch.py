@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import BatchInfo
@@ -30,8 +31,7 @@ MAX_CHECKS = 3
 _FOR_NOW = frozenset({425, 429})
 
 
-@dataclass(frozen=True, slots=True)
-class CreateBatch(Step):
+class CreateBatch(Step, frozen=True):
     """Create the batch of a shard. Row `batch` records the intent."""
 
     batch: int
@@ -39,8 +39,7 @@ class CreateBatch(Step):
     workspace: str
 
 
-@dataclass(frozen=True, slots=True)
-class FindBatch(Step):
+class FindBatch(Step, frozen=True):
     """Check whether a batch exists after its creation was unconfirmed.
 
     `known` are ids that it cannot have: those in the state, and those of its name from before the intent. A listing
@@ -54,8 +53,7 @@ class FindBatch(Step):
     settled_at_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class BatchCreated(Outcome):
+class BatchCreated(Outcome, frozen=True):
     """The batch exists, created or found."""
 
     remote_id: int
@@ -151,8 +149,7 @@ def record_made(context: Context, step: CreateBatch | FindBatch, outcome: Outcom
             context.record_failed(step, outcome)
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyBatch(Step):
+class VerifyBatch(Step, frozen=True):
     """Check, before the first upload, that a batch has our name and is empty. Until `young_until_s`, retry a 404."""
 
     batch: int
@@ -163,15 +160,13 @@ class VerifyBatch(Step):
     is_older: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Verified(Outcome):
+class Verified(Outcome, frozen=True):
     """The batch is ours and empty. The service created it at `created_ms` (0 where it does not say)."""
 
     created_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign(Outcome):
+class Foreign(Outcome, frozen=True):
     """The batch is not the one that we created."""
 
     why: str
@@ -221,8 +216,7 @@ def record_verified(context: Context, step: VerifyBatch, outcome: Outcome) -> No
             context.record_failed(step, outcome)
 
 
-@dataclass(frozen=True, slots=True)
-class CheckBatch(Step):
+class CheckBatch(Step, frozen=True):
     """Compare a batch with the sizes (by NFC name) that it should hold, and delete this job's surplus files.
 
     A listing shows changes within `settle_s`. `sent` are the names that this state ever sent to the batch: nothing
@@ -238,7 +232,7 @@ class CheckBatch(Step):
     settle_s: float
     young_until_s: float
     sent: frozenset[str] = frozenset()
-    modified: Mapping[str, int] = field(default_factory=dict)
+    modified: Mapping[str, int] = {}
     name: str = ""
     known: frozenset[int] = frozenset()
     is_older: bool = False
@@ -246,8 +240,7 @@ class CheckBatch(Step):
     claim: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
+class _File(Struct, frozen=True):
     """A file as a batch's listing has it: name, size in bytes, and time (Unix seconds)."""
 
     name: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import BatchInfo, RunInfo
@@ -28,8 +29,7 @@ CLAIMS_EVERY_S = 0.5
 CLAIM_S = 3600.0  # how long to use a claim of an earlier apply
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimRun(Step):
+class ClaimRun(Step, frozen=True):
     """Create a claim, a batch of this `name`, to start a run. `own` are the names of this state's claims."""
 
     name: str
@@ -38,15 +38,13 @@ class ClaimRun(Step):
     settle_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed(Outcome):
+class Claimed(Outcome, frozen=True):
     """Our claim is listed; `elder` is an older one of another client, or 0."""
 
     elder: int
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitTwin(Step):
+class AwaitTwin(Step, frozen=True):
     """Wait for the run of another clone, which has an older batch of the same name, or an older claim on ours.
 
     `elder` is the id of that batch. `may_take_over` says that we may pay where no such run shows. `known` are the runs
@@ -63,8 +61,7 @@ class AwaitTwin(Step):
     newest: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Checked(Outcome):
+class Checked(Outcome, frozen=True):
     """The batch holds what the shard holds, except for the `missing` files.
 
     `modified` are the times (Unix seconds) that the service lists. `elders` are others' older batches of the
@@ -72,7 +69,7 @@ class Checked(Outcome):
     """
 
     missing: tuple[str, ...]
-    modified: Mapping[str, int] = field(default_factory=dict)
+    modified: Mapping[str, int] = {}
     elders: tuple[int, ...] = ()
     is_claimed: bool = False
 

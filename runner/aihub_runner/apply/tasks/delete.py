@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from aihub_runner.aihub.client import AIHub, or_none
 from aihub_runner.aihub.schemas import BatchInfo, RunInfo

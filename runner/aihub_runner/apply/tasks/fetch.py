@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import unicodedata
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +27,7 @@ MAX_AHEAD_BYTES = MB  # of a page: larger ones are read one after another, to sa
 _Body = tuple[bytes, ResultPage]
 
 
-@dataclass(frozen=True, slots=True)
-class FetchResults(Step):
+class FetchResults(Step, frozen=True):
     """Fetch every page of a run's results into `folder`; `names` (NFC) are the files that were sent.
 
     `from_s` is a time before the run started. Until `young_until_s` (monotonic clock), retry a 404. `others` as for
@@ -50,15 +48,13 @@ class FetchResults(Step):
     kept: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Fewer(Outcome):
+class Fewer(Outcome, frozen=True):
     """The service no longer has the results of these files, which were fetched before."""
 
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched(Outcome):
+class Fetched(Outcome, frozen=True):
     """All pages are on disk."""
 
     pages: tuple[Page, ...]

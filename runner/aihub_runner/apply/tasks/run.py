@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import RunInfo, run_body
@@ -33,17 +34,18 @@ YOUNG_S = 10.0  # a new batch may be a 404 at first; so is an app that does not 
 DAY_MS = 86_400_000
 
 
-@dataclass(frozen=True, slots=True)
-class StartRun(Step):
+class StartRun(Step, frozen=True):
     """Start a run, which costs money. Row `run` records the intent. The body may hold passwords."""
 
     run: int
     deployment_id: str
-    body: Mapping[str, Any] = field(repr=False)
+    body: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"StartRun(run={self.run}, deployment_id={self.deployment_id!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class FindRun(Step):
+class FindRun(Step, frozen=True):
     """Check whether a run exists after its start was unconfirmed, among all runs since `from_s`.
 
     `known` are the ids in the state, `newest` is the newest of them (or empty): a listing without it cannot be trusted.
@@ -62,8 +64,7 @@ class FindRun(Step):
     created_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class PollRun(Step):
+class PollRun(Step, frozen=True):
     """Get the status of a run once. `others` are known runs: a listing without any of them proves no absence.
 
     If the list of the newest runs still shows `status`, the run itself is not asked for.
@@ -79,8 +80,7 @@ class PollRun(Step):
     status: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Unchanged(Outcome):
+class Unchanged(Outcome, frozen=True):
     """The list of runs shows the status that is known. It may be old, so it proves nothing."""
 
 

@@ -9,11 +9,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from io import BufferedReader
 from mmap import ACCESS_COPY, mmap
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from aihub_runner.aihub.bodies import FileSlice, Room, SourceChanged
 from aihub_runner.aihub.client import AIHub
@@ -42,8 +43,7 @@ DISK = "disk"  # the reason where the disk, or the server behind a mount, cannot
 FILE_REFUSED = frozenset({400, 413, 415, 422})
 
 
-@dataclass(frozen=True, slots=True)
-class SendFile(Step):
+class SendFile(Step, frozen=True):
     """Put a file into a batch. Until `young_until_s` (monotonic clock), retry a 404.
 
     `is_older` says that an earlier apply created the batch: then even an empty list of batches proves that it is gone.
@@ -60,16 +60,14 @@ class SendFile(Step):
     is_older: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Sent(Outcome):
+class Sent(Outcome, frozen=True):
     """A batch contains the file; digest and size are those of the bytes sent."""
 
     digest: str
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unsendable(Outcome):
+class Unsendable(Outcome, frozen=True):
     """The file cannot be sent as it is: it vanished, became unusable, or the service refuses it."""
 
     reason: str
