@@ -9,8 +9,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fake_aihub.api import audit, batches, controls, drives, jobs, observe, runs, uploads, vault, webhooks
+from fake_aihub.api import audit, batches, controls, drives, jobs, live, observe, runs, uploads, vault, webhooks
 from fake_aihub.api.auth import check_token
+from fake_aihub.api.callers import check_caller
 from fake_aihub.api.cors import allow_origin
 from fake_aihub.api.limits import limit_bodies
 from fake_aihub.api.nearest import describe_nearest
@@ -73,6 +74,15 @@ CONTROLS: list[tuple[list[str], str, Handler]] = [
     (["POST"], "/_fake/runs/{run_id}", controls.set_run),
     (["POST"], "/_fake/units", controls.units),
     (["GET"], "/_fake/webhooks", controls.webhooks),
+    (["GET"], "/_fake/", live.page),
+    (["GET"], "/_fake/events", live.events),
+    (["GET"], "/_fake/journal/{number}", live.exchange),
+]
+AROUND_PAGE: list[tuple[list[str], str, Handler]] = [
+    (["GET"], "/", live.redirect),
+    (["GET"], "/_fake", live.redirect),
+    (["GET"], "/_fake/page.css", live.page),
+    (["GET"], "/_fake/page.js", live.page),
 ]
 CONTROL_QUERY = {"format"}  # of the journal
 
@@ -82,7 +92,7 @@ def create_app(service: Service) -> ASGIApp:
     routes = Routes()
     for operation in OPERATIONS:
         routes.add(operation.id, [operation.method], operation.path, HANDLERS[operation.id])
-    for methods, path, handler in CONTROLS:
+    for methods, path, handler in [*CONTROLS, *AROUND_PAGE]:
         routes.add("", methods, path, handler)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,7 +100,7 @@ def create_app(service: Service) -> ASGIApp:
         await response(scope, receive, send)
 
     guarded = service.faults.guard(app, lambda scope: _route(routes, scope)[0])
-    watched = service.journal.watch(limit_bodies(guarded), service.coverage.note)
+    watched = service.journal.watch(limit_bodies(guarded), service.coverage.note, *service.watchers)
     return _signed(service, allow_origin(watched, service.cors) if service.cors else watched)
 
 
@@ -113,8 +123,10 @@ async def _respond(service: Service, routes: Routes, request: Request) -> Respon
                 await asyncio.sleep(service.latency_ms / 1000)
             check_text(request)
             check_query(service, request)
-        elif unknown := sorted(request.query_params.keys() - CONTROL_QUERY):
-            raise ApiError(400, f"Unknown parameter {unknown[0][:100]}; allowed: {', '.join(CONTROL_QUERY)}.")
+        elif request.scope["path"].startswith("/_fake"):
+            check_caller(request.scope, service.allowed_hosts)
+            if unknown := sorted(request.query_params.keys() - CONTROL_QUERY):
+                raise ApiError(400, f"Unknown parameter {unknown[0][:100]}; allowed: {', '.join(CONTROL_QUERY)}.")
         for fault in knobs_of(request.scope, "expire"):
             service.world.expire(fault.name, service.clock.now_s() - fault.seconds)
         webhooks.watch(service)  # for runs that started before a restart

@@ -40,7 +40,7 @@ class Routes:
             segments = ["", *below]
             if below[:1] == ["_fake"]:
                 return {}, {}
-        elif segments[1:2] != ["_fake"]:
+        elif segments[1:2] != ["_fake"] and segments != ["", ""]:
             return {}, {}
         for pattern, methods in self._routes.items():
             if len(pattern) == len(segments) or pattern[-1] in REST:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from fake_aihub.controls.coverage import Coverage
 from fake_aihub.controls.faults import Faults
 from fake_aihub.controls.journal import SIZE as JOURNAL_SIZE
-from fake_aihub.controls.journal import Journal
+from fake_aihub.controls.journal import Exchange, Journal
 from fake_aihub.controls.options import RANGES, check_options
 from fake_aihub.extraction import Extraction
 from fake_aihub.world.clock import Clock, parse_clock
@@ -39,7 +40,8 @@ class Service:
     """One fake AI Hub. Times are in seconds, sizes in bytes.
 
     `strict` rejects parameters and properties that the API description does not name. `cors` is the origin that may
-    send requests from a browser. Raises OptionError for a value out of range.
+    send requests from a browser, and `allowed_hosts` are further names of this machine, for the controls. Each of
+    `watchers` is called with every exchange when it ends. Raises OptionError for a value out of range.
     """
 
     clock: Clock
@@ -56,7 +58,9 @@ class Service:
     strict: bool = False
     allow_webhooks: bool = False
     cors: str = ""
+    allowed_hosts: tuple[str, ...] = ()
     coverage: Coverage = field(default_factory=Coverage)
+    watchers: list[Callable[[Exchange], None]] = field(default_factory=list)
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     journal: Journal = field(init=False)
     webhook_task: asyncio.Task[None] | None = None

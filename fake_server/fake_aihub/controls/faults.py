@@ -63,6 +63,7 @@ class Faults:
                 return
             await self._deliver_late(app, scope["operation"])
             scope["late"] = self.late
+            scope["faults"] = [fault.do for fault in striking]
             scope["knobs"] = [fault for fault in striking if fault.do in KNOBS]
             skew = SKEW_S.set(sum(fault.seconds for fault in knobs_of(scope, "skew")))
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +16,18 @@ from fake_aihub.world.clock import Clock
 SIZE = 200_000
 MAX_BODY_BYTES = 4 * 1_048_576
 MAX_BYTES = 64 * 1_048_576  # for all bodies together
-KEPT_OF_SCOPE = ("operation", "faulted", "unknown")
+KEPT_OF_SCOPE = ("operation", "faulted", "faults", "unknown")
+IDEMPOTENT = ("PUT", "DELETE")  # a repeated GET is nothing to point at
 Headers = list[tuple[bytes, bytes]]
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One request and its response. Only JSON bodies are kept. Times are in Unix seconds."""
+    """One request and its response. Only JSON bodies are kept. Times are in Unix seconds.
+
+    `number` counts all requests. `changed` is the journal's count of changes when this one last changed. `is_repeat`
+    is whether an idempotent request with the same path came before.
+    """
 
     scope: Scope
     method: str
@@ -39,6 +44,9 @@ class Exchange:
     ended_s: float = 0.0
     is_kept: bool = True
     weight: int = 0
+    number: int = 0
+    changed: int = 0
+    is_repeat: bool = False
 
     @property
     def operation(self) -> str:
@@ -67,12 +75,17 @@ class Exchange:
             "request_bytes": self.request_bytes,
             "request_json": redact_body(self.path, _parse(self.request_body)),
             "response_headers": dict(self.response_headers),
+            "response_bytes": self.response_bytes,
             "response_json": redact_body(self.path, _parse(self.response_body)),
             "faulted": self.scope.get("faulted", False),
             "unknown": list(self.scope.get("unknown", ())),
             "begun_s": self.begun_s,
             "took_s": max(0.0, self.ended_s - self.begun_s),
         }
+
+
+def _key_of(exchange: Exchange) -> tuple[str, str, str]:
+    return exchange.method, exchange.path, exchange.query
 
 
 def _decode(headers: Headers) -> list[tuple[str, str]]:
@@ -87,12 +100,19 @@ def _parse(body: bytes) -> Any:
 
 
 class Journal:
-    """The last `size` exchanges, oldest first. `dropped` counts those that were removed."""
+    """The last `size` exchanges, oldest first. `dropped` counts those that were removed.
+
+    `changes` counts the beginnings and ends of exchanges, and `rewinds` how often some were forgotten.
+    """
 
     def __init__(self, clock: Clock, size: int = SIZE, max_bytes: int = MAX_BYTES) -> None:
         self.exchanges: deque[Exchange] = deque()
         self.total = 0
+        self.changes = 0
+        self.rewinds = 0
         self.size = size
+        self._begun = 0
+        self._paths: Counter[tuple[str, str, str]] = Counter()  # of idempotent requests
         self._clock = clock
         self._max_bytes = max_bytes
         self._bytes = 0
@@ -108,13 +128,14 @@ class Journal:
 
     def rewind(self, total: int) -> None:
         """Remove all exchanges after the first `total`."""
+        self.rewinds += 1
         while self.exchanges and self.total > total:
             self._forget(self.exchanges.pop())
             self.total -= 1
         self.total = min(self.total, total)
 
-    def watch(self, app: ASGIApp, note: Callable[[Exchange], None]) -> ASGIApp:
-        """Wrap an app so that every exchange is recorded in the journal when it ends."""
+    def watch(self, app: ASGIApp, *watchers: Callable[[Exchange], None]) -> ASGIApp:
+        """Wrap an app so that every exchange is recorded in the journal. Call the watchers when it ends."""
 
         async def watched(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["path"].startswith("/_fake/"):
@@ -137,7 +158,8 @@ class Journal:
                 await app(scope, receive_and_note, send_and_note)
             finally:
                 self._end(exchange)
-                note(exchange)
+                for note in watchers:
+                    note(exchange)
 
         return watched
 
@@ -149,6 +171,12 @@ class Journal:
         path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
         query = scope["query_string"].decode("latin-1")
         exchange = Exchange(scope, scope["method"], path, query, self._clock.now_s(), scope["headers"])
+        self._begun += 1
+        exchange.number = self._begun
+        if exchange.method in IDEMPOTENT:
+            exchange.is_repeat = self._paths[_key_of(exchange)] > 0
+            self._paths[_key_of(exchange)] += 1
+        self._note_change(exchange)
         self.exchanges.append(exchange)
         self.total += 1
         self._make_room()
@@ -156,6 +184,7 @@ class Journal:
 
     def _end(self, exchange: Exchange) -> None:
         exchange.ended_s = self._clock.now_s()
+        self._note_change(exchange)
         # Keep only the parts of the scope that the journal shows.
         exchange.scope = {key: exchange.scope[key] for key in KEPT_OF_SCOPE if key in exchange.scope}
         if exchange.is_kept:
@@ -167,7 +196,16 @@ class Journal:
         while self.exchanges and (len(self.exchanges) > self.size or self._bytes > self._max_bytes):
             self._forget(self.exchanges.popleft())
 
+    def _note_change(self, exchange: Exchange) -> None:
+        self.changes += 1
+        exchange.changed = self.changes
+
     def _forget(self, exchange: Exchange) -> None:
+        if exchange.method in IDEMPOTENT:
+            key = _key_of(exchange)
+            self._paths[key] -= 1
+            if not self._paths[key]:
+                del self._paths[key]
         exchange.is_kept = False
         self._bytes -= exchange.weight
 

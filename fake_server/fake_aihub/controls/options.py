@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 LONGEST_S = 1e9
+HOST = re.compile(r"[A-Za-z0-9.\-_:]+")
 ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-_\[\]:]+")
 # The options of a test's mark. Tests share a server, so its address, folder and token rules are not among them.
 OF_A_TEST = (
@@ -72,6 +73,11 @@ RANGES: Mapping[str, Range] = {
     "seed": _number(int, -math.inf, math.inf, "a whole number"),
     "cors": Range(
         str, lambda text: text in ("", "*") or ORIGIN.fullmatch(text), "an origin such as http://localhost:5173"
+    ),
+    "allowed_hosts": Range(
+        tuple,
+        lambda names: all(isinstance(name, str) and HOST.fullmatch(name) for name in names),
+        "names such as aihub",
     ),
     "scenarios": FOLDER,
     "fixtures": FOLDER,

@@ -6,6 +6,8 @@ import contextlib
 import json
 import signal
 import socket
+import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from fake_aihub.certify.cli import certify, say
 
 if TYPE_CHECKING:
     from fake_aihub.api.service import Service
+    from fake_aihub.server.log import Format
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,6 +35,13 @@ if TYPE_CHECKING:
 )
 @click.option("--journal-size", default=10_000, show_default=True, help="Number of requests to keep in the journal.")
 @click.option("--cors", metavar="ORIGIN", default="", help="Allow requests from pages of this origin; * allows all.")
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    metavar="NAME",
+    multiple=True,
+    help="Accept this host name for the controls, besides those of this machine; repeatable.",
+)
 @click.option("--any-token", is_flag=True, help="Accept every token, not only those that start with fake-.")
 @click.option("--strict", is_flag=True, help="Reject parameters and properties that the API description does not name.")
 @click.option("--allow-webhooks", is_flag=True, help="Call webhooks on other machines, too.")
@@ -39,13 +49,25 @@ if TYPE_CHECKING:
 @click.option(
     "--fixtures", type=click.Path(path_type=Path), help="Folder with your own results, one JSON file per file name."
 )
+@click.option("--quiet", is_flag=True, help="Do not print a line for each request.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="Print a line for each request to standard error. Default: text on a terminal, else none.",
+)
 @click.pass_context
-def main(context: click.Context, /, host: str, port: int, **options: Any) -> None:
-    """Serve a fake AI Hub until you stop it. By default it accepts only tokens that start with fake-."""
+def main(
+    context: click.Context, /, host: str, port: int, quiet: bool, log_format: Format | None, **options: Any
+) -> None:
+    """Serve a fake AI Hub until you stop it. By default it accepts only tokens that start with fake-.
+
+    To watch it, open the printed address in a browser, with /_fake/ in place of /api.
+    """
     if context.invoked_subcommand is not None:
         return
     from fake_aihub.api.service import make_service
     from fake_aihub.controls.options import OptionError, check_options
+    from fake_aihub.server.log import print_exchange
 
     try:
         check_options({"host": host, "port": port})
@@ -56,6 +78,10 @@ def main(context: click.Context, /, host: str, port: int, **options: Any) -> Non
         raise click.ClickException(f"{error.filename}: {error.strerror}") from None
     except ValueError as error:
         raise click.ClickException(str(error)) from None
+    if log_format is None and sys.stderr.isatty():
+        log_format = "text"
+    if log_format and not quiet:
+        service.watchers.append(partial(print_exchange, form=log_format))
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=2048)

@@ -21,6 +21,11 @@ class Clock:
         self._frozen_at_s = frozen_at_s
         self.offset_s = 0.0
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the time moves only when you advance it."""
+        return self._frozen_at_s is not None
+
     def now_s(self) -> float:
         """Return the time in Unix seconds."""
         return self._base_s() + self.offset_s + SKEW_S.get()
