@@ -12,16 +12,13 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from support.browser import launch
 from support.made_results import MadeFile, make_documents, make_job, make_results
 
 from .conftest import Project
 
 pytestmark = pytest.mark.slow  # a browser starts
 
-ARGUMENTS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 HOSTILE = [
     "<script>window.acted = 1</script>",
     "</script><script>window.acted = 1</script>",
@@ -42,12 +39,8 @@ ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066
 
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+    with launch(chromium) as browser:
         yield browser
-        browser.close()
 
 
 @dataclass

@@ -45,9 +45,7 @@ def own_origin(fake: FakeAIHub) -> str:
     ids=str,
 )
 @pytest.mark.parametrize(("method", "path"), [("POST", "clock"), ("DELETE", "journal"), ("DELETE", "faults")])
-def test_page_elsewhere_cannot_press_a_button(
-    fake: FakeAIHub, headers: dict[str, str], method: str, path: str
-) -> None:
+def test_page_elsewhere_cannot_press_a_button(fake: FakeAIHub, headers: dict[str, str], method: str, path: str) -> None:
     fake.faults(operation="runApp")
     refused = control(fake, method, path, **headers)
     assert refused.status_code == 403

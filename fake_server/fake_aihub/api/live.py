@@ -29,7 +29,9 @@ KINDS = {
 }
 MOST_EXCHANGES, MOST_ITEMS = 500, 100  # rows on the page
 PAUSE_S = 0.25
-POLICY = "default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+POLICY = (
+    "default-src 'self'; script-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 SAFE = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
