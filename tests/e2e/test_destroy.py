@@ -61,6 +61,20 @@ def test_destroy_deletes_all_and_a_later_apply_pays_nothing(applied: Project) ->
     assert (again.code, "nothing deleted" in again.out, deletions(applied)) == (0, True, [])
 
 
+def test_destroy_shows_every_item_before_it_deletes_any(project: Project) -> None:
+    project.write_files(12)
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
+    assert project.apply().code == 0
+    ids = [str(batch) for batch in project.fake.world.batches] + list(project.fake.world.runs)
+    shown = project.run("destroy").err
+    assert [name for name in ids if f" {name}, " not in shown] == []
+    project.forget_requests()
+    outcome = project.run("destroy", "--yes")
+    assert outcome.code == 0, outcome.text
+    deleted = [entry["path"].rpartition("/")[2].partition("?")[0] for entry in deletions(project)]
+    assert (sorted(deleted), [name for name in deleted if f" {name}, " not in outcome.err]) == (sorted(ids), [])
+
+
 def test_destroy_keeps_a_run_of_an_earlier_version_whose_results_are_not_on_disk(applied: Project) -> None:
     earlier = list(applied.fake.world.runs)
     applied.change_spec("[limits]", '[run]\nversion = "2"\n[limits]')

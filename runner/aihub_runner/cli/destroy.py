@@ -77,10 +77,8 @@ def _total(items: Iterable[Item]) -> str:
 
 
 def _render(found: Found, verbose: bool) -> str:
-    lines = []
-    for kind in (BATCH, RUN):
-        shown = [f"  {kind:<10} {_describe(item)}" for item in found.items if item.kind == kind]
-        lines += _shorten(shown, verbose)
+    # All that is deleted is listed: nobody can agree to what is not shown.
+    lines = [f"  {item.kind:<10} {_describe(item)}" for item in found.items]
     left = [f"{item.kind} {item.remote_id or item.name}: {item.left}" for item in found.left]
     left += [f"run {item.entry.run_id or 'of unknown id'}: {item.why}" for item in found.unverified]
     return "\n".join([*lines, *_shorten([f"  {'left':<10} {line}" for line in left], verbose)])

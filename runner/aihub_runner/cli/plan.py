@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -22,6 +23,7 @@ from aihub_runner.cli.options import (
     over_specs,
     require_one,
 )
+from aihub_runner.cli.output import say
 from aihub_runner.errors import DONE, PLAN_HAS_CHANGES, STILL_GOING
 from aihub_runner.outfile import write_output
 from aihub_runner.report.preview import plan_as_json, render_markdown, render_plan
@@ -60,6 +62,7 @@ def plan(asked: Asked, shows_changes: bool, out: Path | None, form: str) -> None
         found = preview(job, binds=out is not None)
         if out and found.bound:
             write_output(out, [found.bound.render()])
+            say(f"plan written; to apply it: {job.command('apply')} --plan {shlex.quote(str(out))}", err=True)
         code = STILL_GOING if found.at_work else PLAN_HAS_CHANGES if shows_changes and found.plan.work else DONE
         text = render_markdown(found) if form == "markdown" else render_plan(found, verbose=asked.verbose)
         return found.sum_up() if asked.quiet else text, plan_as_json(found), code
