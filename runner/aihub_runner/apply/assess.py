@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
 
@@ -25,7 +25,7 @@ from aihub_runner.plan.planner import Plan, find_moves, make_plan, move_members
 from aihub_runner.report.summary import Report, describe
 from aihub_runner.results.reader import choose_runs, find_damaged
 from aihub_runner.sources.scan import Selection, scan_sources
-from aihub_runner.state.lockfile import Entry, load_lockfile, split_marks
+from aihub_runner.state.lockfile import Entry, as_remembered, load_lockfile, split_marks
 from aihub_runner.state.store import State
 from aihub_runner.text.shown import count
 
@@ -168,9 +168,12 @@ def describe_job(
     )
 
 
-def entries_to_import(job: Job, state: State | None) -> list[Entry]:
-    """List the entries that the lock file or an earlier check names and the state lacks."""
-    locked = load_lockfile(job.lock_path)
+def entries_to_import(job: Job, state: State | None, sources: Collection[Source] = ()) -> list[Entry]:
+    """List the entries that the lock file or an earlier check names and the state lacks.
+
+    What the state was told to forget counts only where one of its files is among `sources`.
+    """
+    locked = list(_remember(load_lockfile(job.lock_path), sources))
     target = job.goal.target
     if state is None:
         return [entry for entry in locked if entry.target == target]
@@ -183,6 +186,15 @@ def entries_to_import(job: Job, state: State | None) -> list[Entry]:
         if (run_id or entry.tag) not in dismissed and (run_id or identity not in with_run)
     ]
     return _new_entries(state, wanted, target)
+
+
+def _remember(entries: Sequence[Entry], sources: Collection[Source]) -> Iterator[Entry]:
+    """Yield the entries without those that were forgotten, unless one of their files is back."""
+    is_needed = sources and any(entry.is_forgotten for entry in entries)
+    marks = {short_identity(source.identity) for source in sources} if is_needed else set()
+    for entry in entries:
+        if not entry.is_forgotten or not marks.isdisjoint(split_marks(entry)):
+            yield as_remembered(entry)
 
 
 def _new_entries(state: State, entries: Iterable[Entry], target: str) -> list[Entry]:
@@ -234,7 +246,7 @@ class Local(Struct, frozen=True):
 
 def plan_offline(job: Job, state: State | None, scan: Scan) -> Local:
     """Plan what is missing by local facts, without a request. May be repeated, and records nothing."""
-    entries = entries_to_import(job, state)
+    entries = entries_to_import(job, state, scan.sources)
     left, recognised = without_paid(job, scan, entries)
     lapsed = find_lapsed(job, state, scan)
     shards = state.load_shards() if state else []

@@ -5,7 +5,7 @@ Each step is independent: if one fails, the error is reported and the others sti
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from aihub_runner.apply.job import Job
@@ -15,7 +15,7 @@ from aihub_runner.model import DOCUMENTS_NAME, Scan, Shard
 from aihub_runner.results.documents import is_edited, update_documents, without_damage
 from aihub_runner.results.folder import list_edited, update_tables
 from aihub_runner.results.reader import Found, find_results
-from aihub_runner.state.lockfile import shard_entries, update_lockfile
+from aihub_runner.state.lockfile import as_forgotten, shard_entries, update_lockfile
 from aihub_runner.state.outputs import DOCUMENTS
 from aihub_runner.state.store import State
 
@@ -48,11 +48,15 @@ class _Steps:
             self.errors.append(error)
 
 
-def write_lockfile(job: Job, state: State, shards: Sequence[Shard]) -> None:
-    """Write the lock file from the recorded facts."""
+def write_lockfile(job: Job, state: State, shards: Sequence[Shard], forgotten: Collection[int] = ()) -> None:
+    """Write the lock file from the recorded facts. It marks the shards that are about to be `forgotten`, by id."""
     counts = state.count_documents()
     closed = [shard for shard in shards if shard.is_closed]
-    entries = [entry for shard in closed for entry in shard_entries(shard, job.app, counts)]
+    entries = [
+        as_forgotten(entry) if shard.id in forgotten else entry
+        for shard in closed
+        for entry in shard_entries(shard, job.app, counts)
+    ]
     update_lockfile(job.lock_path, entries, state.load_dismissed())
 
 

@@ -78,8 +78,13 @@ def _find_stale(job: Job, state: State, scan: Scan, keep: int) -> Iterator[Stale
     for shard, run in fetched:
         if run.id not in kept:
             pages = tuple(page for include in sorted(run.fetched) for page in state.load_pages(run.id, include))
-            changed = tuple(page.path for page in pages if digest_file(folder / page.path) not in ("", page.digest))
+            changed = list_changed(pages, folder)
             yield Stale(run, tuple(member.path for member in shard.members), pages, changed)
+
+
+def list_changed(pages: Iterable[Page], folder: Path) -> tuple[str, ...]:
+    """List the pages that do not hold what was fetched. Those that are not there are left out."""
+    return tuple(page.path for page in pages if digest_file(folder / page.path) not in ("", page.digest))
 
 
 def _list_kept(fetched: Iterable[tuple[Shard, Run]], scan: Scan, goal: Goal, keep: int) -> set[int]:
@@ -97,11 +102,16 @@ def _list_kept(fetched: Iterable[tuple[Shard, Run]], scan: Scan, goal: Goal, kee
 
 def _remove(state: State, stale: Stale, folder: Path) -> None:
     """Remove the pages of a run, then record it: after a crash in between, they are fetched again, for free."""
-    for page in stale.pages:
+    remove_pages(stale.pages, folder)
+    state.record_pruned(stale.run.id, [page.path for page in stale.pages])
+
+
+def remove_pages(pages: Sequence[Page], folder: Path) -> None:
+    """Remove pages, and the folders that are empty then."""
+    for page in pages:
         with explain_disk(folder / page.path):
             (folder / page.path).unlink(missing_ok=True)
-    for place in sorted({(folder / page.path).parent for page in stale.pages}):
+    for place in sorted({(folder / page.path).parent for page in pages}):
         with suppress(OSError):  # something else lies there
             place.rmdir()
             place.parent.rmdir()
-    state.record_pruned(stale.run.id, [page.path for page in stale.pages])

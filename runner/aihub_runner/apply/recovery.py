@@ -63,7 +63,7 @@ def in_thread(act: Callable[[], T]) -> T:
 def import_paid(opened: OpenJob) -> list[Inspected]:
     """Import what can be verified, free of charge. Return today's other entries, which must not be paid for again."""
     learn_deleted(opened.job, opened.state)
-    entries = entries_to_import(opened.job, opened.state)
+    entries = entries_to_import(opened.job, opened.state, opened.scan.sources)
     if not entries:
         return []
     opened.reporter.emit(events.ImportStarted(len(entries), opened.job.lock_path.name))

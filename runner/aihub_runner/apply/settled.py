@@ -71,7 +71,7 @@ def _record_settled(job: Job, state: State, scan: Scan, report: Report) -> None:
     from aihub_runner.apply.assess import entries_to_import  # to find a mark needs nothing of it
 
     lock_file, kept = digest_file(job.lock_path), KeptFiles(state, job.results_path)
-    if entries_to_import(job, state) or not _are_outputs_whole(job, state, kept):
+    if entries_to_import(job, state, scan.sources) or not _are_outputs_whole(job, state, kept):
         return
     kept.record()
     report = replace(report, files_sent=0, bytes_sent=0, runs_started=0, pages="", retries=0, rate_limited=0)

@@ -54,8 +54,9 @@ def _check_globs(ctx: click.Context, param: click.Parameter, patterns: tuple[str
     return patterns
 
 
+ONLY = option("--only", multiple=True, metavar="GLOB", callback=_check_globs, help="Only files that match; repeatable.")
 SELECTION = (
-    option("--only", multiple=True, metavar="GLOB", callback=_check_globs, help="Only files that match; repeatable."),
+    ONLY,
     option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N files that are not done."),
 )
 LOCK_FILE = option("--lock-file", type=FILE, help="Path of the lock file, the record for Git.")

@@ -91,7 +91,8 @@ def inspect_in_full(job: Job, state: State | None, files: Selection | None, *, i
 
 def _inspect_without_state(job: Job) -> Report:
     """Report the status of a job without a state. If the state is lost, the lock file names what was paid."""
-    scan, entries = scan_quietly(job, None), entries_to_import(job, None)
+    scan = scan_quietly(job, None)
+    entries = entries_to_import(job, None, scan.sources)
     left, recognised = without_paid(job, scan, entries)
     note = f"there is no state file; at the next apply, {_describe_import(entries, recognised)}"
     return Report(

@@ -1,4 +1,4 @@
-"""The commands `state show`, `state export` and `state verify`."""
+"""The commands `state show`, `state export` and `state verify`; `forget.py` has `state forget`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import click
 from msgspec.structs import replace
 
 from aihub_runner.apply.job import Job
+from aihub_runner.cli.forget import forget
 from aihub_runner.cli.inspection import find_holder, opened_state
 from aihub_runner.cli.options import LOCK_FILE, PLACES, Answer, Asked, over_specs
 from aihub_runner.errors import DONE, STILL_GOING, StateError
@@ -15,9 +16,9 @@ from aihub_runner.text.shown import count
 
 @click.group(epilog="Example: runner state verify invoices.aihub.toml")
 def state() -> None:
-    """Show, export or verify the state file.
+    """Show, export or verify the state file, or forget a part of it.
 
-    Changes nothing, and sends nothing.
+    Sends nothing. Only forget changes anything.
     """
 
 
@@ -83,5 +84,5 @@ def verify(asked: Asked) -> None:
     asked.each_job(act)
 
 
-for command in (export, show, verify):
+for command in (export, forget, show, verify):
     state.add_command(command)

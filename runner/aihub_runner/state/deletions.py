@@ -47,6 +47,17 @@ class Deletions(JobFacts):
         where = "WHERE kind = ? AND remote_id = ?"
         self.write(f"UPDATE deletions SET jobs = ? {where}", " ".join(jobs), kind, remote_id)
 
+    def forget_closed(self, shards: Iterable[int]) -> None:
+        """Forget closed shards, with their batches, runs and fetches. The lock file must say that they were paid."""
+        with self.transaction():
+            self.check_lease()
+            for shard in shards:
+                for kind, table in (("run", "runs"), ("batch", "batches")):
+                    ids = f"SELECT CAST(remote_id AS TEXT) FROM {table} WHERE shard = ? AND remote_id IS NOT NULL"
+                    self.write(f"DELETE FROM deletions WHERE kind = ? AND remote_id IN ({ids})", kind, shard)
+                    self.write(f"DELETE FROM {table} WHERE shard = ?", shard)
+                self.write("DELETE FROM shards WHERE id = ?", shard)
+
     def record_deleted(self, kind: str, remote_id: str, parts: Iterable[str]) -> None:
         """Record that parts of a batch or a run are deleted, which is confirmed."""
         marks = " ".join(sorted(parts))

@@ -73,6 +73,10 @@ class JobFacts(Database):
         rows = self.read("SELECT after_run FROM agains WHERE target = ? AND run_key = ?", target, run_key)
         return int(rows[0]["after_run"]) if rows else None
 
+    def has_again(self) -> bool:
+        """Whether any `--again` was interrupted."""
+        return bool(self.read("SELECT 1 FROM agains LIMIT 1"))
+
     def record_again(self, target: str, run_key: str, after: int) -> None:
         """Record, before it pays, that `--again` has begun."""
         self.write("INSERT OR REPLACE INTO agains VALUES (?, ?, ?)", target, run_key, after)

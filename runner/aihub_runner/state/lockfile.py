@@ -27,6 +27,7 @@ HEADER = "# Not a spec: the record of what was paid, written by `runner apply`. 
 FORMAT = 1
 MAX_NUMBER = 2**63 - 1  # what a column of the state holds
 MAX_ATTEMPT = 10**9 - 1  # what a tag holds
+FORGOTTEN = "FORGOTTEN"  # what the status of a run begins with that only the lock file is to know
 DELETED = "DELETED"  # what the status of a run begins with whose results were deleted on request
 GIVEN_UP = "RESUBMITTED"  # the status of an entry without a run, by the user's decision
 
@@ -54,6 +55,11 @@ class Entry(Table):
         return run_tag(self.fingerprint, self.run_key, self.attempt)
 
     @property
+    def is_forgotten(self) -> bool:
+        """Whether the state was told to forget the run. It counts again once one of its files is back."""
+        return self.status.partition(" ")[0] == FORGOTTEN
+
+    @property
     def is_deleted(self) -> bool:
         """Whether the results of the run were deleted on request."""
         return self.status.partition(" ")[0] == DELETED
@@ -70,6 +76,20 @@ class Entry(Table):
 
 
 _ENTRIES = listed(table(Entry))
+
+
+def as_forgotten(entry: Entry) -> Entry:
+    """Return an entry of a run that the state forgets."""
+    return _with_status(entry, f"{FORGOTTEN} {entry.status}")
+
+
+def as_remembered(entry: Entry) -> Entry:
+    """Return an entry as it was before the state forgot its run."""
+    return _with_status(entry, entry.status.partition(" ")[2]) if entry.is_forgotten else entry
+
+
+def _with_status(entry: Entry, status: str) -> Entry:
+    return Entry(**{**vars(entry), "status": status})
 
 
 def member_hashes(members: Iterable[Member]) -> str:
