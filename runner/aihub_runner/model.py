@@ -69,6 +69,9 @@ class CachedDigest(Struct, frozen=True):
     scanned_ns: int
 
 
+CacheRow = tuple[str, str, int, int, int, int, int]  # path, digest, scanned_ns, and the stat, of a `CachedDigest`
+
+
 def rank_status(status: str) -> int:
     """Rank the status of a run among runs with the same tag: complete, then in progress, then the rest."""
     if status == "COMPLETE":

@@ -16,7 +16,7 @@ from aihub_runner.apply.job import Job
 from aihub_runner.apply.lapsed import describe_idle, exclude_lapsed, find_lapsed
 from aihub_runner.apply.pagecount import skip_long
 from aihub_runner.errors import InputError, Interrupted, RunnerError
-from aihub_runner.model import FINAL_STATUSES, CachedDigest, Scan, Shard, SkippedFile, Source
+from aihub_runner.model import FINAL_STATUSES, Scan, Shard, SkippedFile, Source
 from aihub_runner.plan.identity import short_identity
 from aihub_runner.plan.inputs import plan_input
 from aihub_runner.plan.packets import find_packets
@@ -41,25 +41,26 @@ def scan_files(
     may_be_empty: bool = False,
     selection: Selection | None = None,
 ) -> Scan:
-    """Scan the spec's files, or those of a selection just made. Files that the service refused count as skipped."""
+    """Scan the spec's files, or those of a selection just made, which is used up. Refused files count as skipped."""
 
     def on_progress(files: int, files_total: int, size: int, size_total: int) -> None:
         if stop.is_set():
             raise Interrupted("interrupted while reading files")
         reporter.emit(ScanProgress(files, files_total, size, size_total))
 
-    cache: dict[str, CachedDigest] = state.load_cache() if state else {}
     scan = scan_sources(
         job.spec,
         job.spec_path,
-        cache,
+        state.load_cache() if state else (),
         allow_outside=job.options.allow_outside,
         may_be_empty=may_be_empty or job.spec.allow_empty,
         now_ns=time.time_ns(),
         on_progress=on_progress,
         selection=selection,
     )
-    scan = skip_long(job, state, _without_state(scan, job), stop)
+    if selection:
+        selection.judged.clear()  # a quarter of a kilobyte for each file, of no further use
+    scan = skip_long(job, state, _with_shared_texts(_without_state(scan, job), state), stop)
     if job.goal.by_folder and not may_be_empty:
         _check_packets(job, scan)
     refused = state.load_refused() if state and not job.options.retry_failed else {}
@@ -88,6 +89,21 @@ def _without_state(scan: Scan, job: Job) -> Scan:
         sources=tuple(source for source in scan.sources if source.path not in names),
         skipped=tuple(item for item in scan.skipped if item.path not in names),
     )
+
+
+def _with_shared_texts(scan: Scan, state: State | None) -> Scan:
+    """Return the scan with the paths and digests of recorded files as the state has them: one text takes 0.1 KB."""
+    if state is None:
+        return scan
+    known = {member.path: member for shard in state.load_shards() for member in shard.members}
+
+    def share(source: Source) -> Source:
+        member = known.get(source.path)
+        if member is None or (member.digest, member.size) != (source.digest, source.size):
+            return source
+        return Source(member.path, member.size, member.digest, source.password)
+
+    return replace(scan, sources=tuple(map(share, scan.sources)))
 
 
 def _without_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> Scan:

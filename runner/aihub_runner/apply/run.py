@@ -75,6 +75,7 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
         job = _with_again(look_for_damage(job, state), state, reporter)
         scan, problems = _scan_what_is_there(job, state, reporter, stop, held.files)
         check_asked(job, state, scan)
+        scan = _keep_digests(state, scan)
         job = with_pruned(job, state, scan)
         opened = OpenJob(job, state, client, scan, reporter)
         prepared = _prepare(opened, confirm, problems)
@@ -122,6 +123,15 @@ def _scan_what_is_there(
         if not _only_free(plan_job(job, state, scan)).work:
             raise
         return scan, [error]
+
+
+def _keep_digests(state: State, scan: Scan) -> Scan:
+    """Record the stat cache, and return the scan without it. If that fails, it is tried again at the end."""
+    try:
+        state.record_cache(scan.cache, scan.outdated)
+    except StateError:
+        return scan
+    return replace(scan, cache={}, outdated=())
 
 
 def _work(opened: OpenJob, work: Sequence[Work], executor: Executor | None, prepared: Prepared) -> Context:

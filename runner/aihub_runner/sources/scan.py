@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
@@ -13,7 +13,7 @@ from typing import BinaryIO
 from msgspec import Struct
 
 from aihub_runner.errors import InputError
-from aihub_runner.model import MB, CachedDigest, Scan, SkippedFile, Source, Stat
+from aihub_runner.model import MB, CachedDigest, CacheRow, Scan, SkippedFile, Source, Stat
 from aihub_runner.sources.disks import Disks
 from aihub_runner.sources.exclude import RESULTS_MARKER
 from aihub_runner.sources.walk import find_files
@@ -40,7 +40,7 @@ Judged = list[tuple[str, Stat | SkippedFile | None]]
 def scan_sources(
     spec: Spec,
     spec_path: Path,
-    cache: Mapping[str, CachedDigest],
+    cache: Iterable[CacheRow],
     *,
     allow_outside: bool = False,
     may_be_empty: bool = False,
@@ -50,37 +50,64 @@ def scan_sources(
 ) -> Scan:
     """Find and hash the files of a spec.
 
-    `cache` avoids hashing files with an unchanged stat; `selection`, if these files were just selected, another walk at
-    its time. `on_progress` receives files done, total files, bytes done and
-    total bytes, of the files to hash. Raises InputError if no file matches, unless `may_be_empty`, or if a path leads
-    outside; StateError if a disk cannot be read. Reads only; may be repeated.
+    `cache`, in the order of paths, avoids hashing files with an unchanged stat; `selection`, if these files were just
+    selected, another walk at its time. `on_progress` receives files done, total files, bytes done and total bytes, of
+    the files to hash. Raises InputError if no file matches, unless `may_be_empty`, or if a path leads outside;
+    StateError if a disk cannot be read. Reads only; may be repeated.
     """
     if not spec.files:
         return Scan((), (), {})
     selection = selection or select_files(spec, spec_path, allow_outside, now_ns)
     folder, judged, skipped = selection.folder, selection.judged, [*selection.skipped]
     now_ns, disks = selection.now_ns, selection.disks
-    kept = {path: info for path, info in judged if isinstance(info, Stat)}
+    kept = [(path, info) for path, info in judged if isinstance(info, Stat)]
     if not kept and not skipped and not may_be_empty:
         raise _nothing(spec, spec_path, folder, len(judged))
-    fresh = _digest_all(spec.limits, folder, kept, cache, now_ns, skipped, _Meter(kept, cache, on_progress), disks)
-    disks.check(f"{folder}/{path}" for path in fresh)
-    passwords = _list_passwords(spec, folder)
-    sources = tuple(Source(path, one.stat.size, one.digest, _password(path, passwords)) for path, one in fresh.items())
+    known, outdated = _find_cached(kept, cache)
+    passwords, sources, news = _list_passwords(spec, folder), list[Source](), dict[str, CachedDigest]()
+    lasts = all(item.reason in _LASTING for item in skipped)
+    digested = _digest_all(spec.limits, folder, kept, known, on_progress, disks)
+    for (path, info), cached, found in zip(kept, known, digested, strict=True):
+        if isinstance(found, SkippedFile):
+            skipped.append(found)
+            outdated.append(path)
+            continue
+        if not cached:
+            news[path] = CachedDigest(*found, now_ns)
+        lasts = lasts and found[0] == info and info.is_older(now_ns)
+        sources.append(Source(path, found[0].size, found[1], _password(path, passwords) if passwords else ""))
+    disks.check(f"{folder}/{source.path}" for source in sources)
     busy, idle = find_idle_parts(spec.files, folder, (path for path, item in judged if item))
-    lasts = all(item.reason in _LASTING for item in skipped) and all(
-        path in fresh and fresh[path].stat == info and info.is_older(now_ns) for path, info in kept.items()
-    )
-    news = {path: one for path, one in fresh.items() if cache.get(path) is not one}
     return Scan(
-        sources,
+        tuple(sources),
         _in_order(skipped),
         news,
         tuple(busy),
         tuple(idle),
-        selection.identity if lasts else "",
-        tuple(cache.keys() - fresh.keys()),
+        selection.identity if lasts and len(sources) == len(kept) else "",
+        tuple(outdated),
     )
+
+
+def _find_cached(kept: Iterable[tuple[str, Stat]], cache: Iterable[CacheRow]) -> tuple[list[str], list[str]]:
+    """Return the cached digest of each file, empty where it must be hashed, and the cached paths that are no file.
+
+    A file that was written shortly before it was hashed may have changed again under the same stat, since file times
+    are coarse. Both are in the order of paths, so that they need not be in memory at once.
+    """
+    digests, outdated, rows = list[str](), list[str](), iter(cache)
+    row = next(rows, None)
+    for path, found in kept:
+        while row and row[0] < path:
+            outdated.append(row[0])
+            row = next(rows, None)
+        is_known = row is not None and row[0] == path and row[3:] == found and found.is_older(row[2])
+        digests.append(row[1] if row and is_known else "")
+        if row and row[0] == path:
+            row = next(rows, None)
+    if row:
+        outdated += [row[0], *(row[0] for row in rows)]
+    return digests, outdated
 
 
 class Selection(Struct, frozen=True, dict=True):
@@ -223,24 +250,10 @@ def _judge_stat(limits: Limits, path: str, suffix: str, info: os.stat_result) ->
 # Digests
 
 
-def _cached(known: CachedDigest | None, found: Stat) -> CachedDigest | None:
-    """Return the cached digest if the stat is the same and the file was not changing when it was hashed.
-
-    A file that was written shortly before the last scan may have changed again under the same stat, since file times
-    are coarse.
-    """
-    if known is None or known.stat != found:
-        return None
-    return known if found.is_older(known.scanned_ns) else None
-
-
 class _Meter:
     """Count hashed files and bytes for the progress display."""
 
-    def __init__(
-        self, kept: Mapping[str, Stat], cache: Mapping[str, CachedDigest], on_progress: Progress | None
-    ) -> None:
-        sizes = [found.size for path, found in kept.items() if _cached(cache.get(path), found) is None]
+    def __init__(self, sizes: Sequence[int], on_progress: Progress | None) -> None:
         self._on_progress, self._files, self._bytes = on_progress, len(sizes), sum(sizes)
         self._files_done = self._bytes_done = 0
         self.reading(0)
@@ -260,26 +273,19 @@ class _Meter:
 def _digest_all(
     limits: Limits,
     folder: str,
-    kept: Mapping[str, Stat],
-    cache: Mapping[str, CachedDigest],
-    now_ns: int,
-    skipped: list[SkippedFile],
-    meter: _Meter,
+    kept: Sequence[tuple[str, Stat]],
+    known: Sequence[str],
+    on_progress: Progress | None,
     disks: Disks,
-) -> dict[str, CachedDigest]:
-    """Return the digest of each file. Files that cannot be read are added to `skipped`."""
-    fresh: dict[str, CachedDigest] = {}
-    for path, found in kept.items():
-        if (known := _cached(cache.get(path), found)) is not None:
-            fresh[path] = known
-            continue
-        hashed = _digest(limits, folder, path, meter, disks)
-        if isinstance(hashed, SkippedFile):
-            skipped.append(hashed)
+) -> Iterator[tuple[Stat, str] | SkippedFile]:
+    """Yield stat and digest of each file, or why it is skipped. `known` are their digests, empty where unknown."""
+    meter = _Meter([info.size for (_, info), digest in zip(kept, known, strict=True) if not digest], on_progress)
+    for (path, info), digest in zip(kept, known, strict=True):
+        if digest:
+            yield info, digest
         else:
-            fresh[path] = CachedDigest(hashed[0], hashed[1], now_ns)
-        meter.finish(found.size)
-    return fresh
+            yield _digest(limits, folder, path, meter, disks)
+            meter.finish(info.size)
 
 
 def _digest(limits: Limits, folder: str, path: str, meter: _Meter, disks: Disks) -> tuple[Stat, str] | SkippedFile:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from aihub_runner.errors import Shortage, StateError
 from aihub_runner.system.shortage import find_shortage, probe_shortage
@@ -365,6 +366,13 @@ class Database:
         """Run a query and yield its rows one by one: a list of them takes half a kilobyte for each file."""
         with _explained(self.path):
             yield from self._db.execute(sql, values)
+
+    def each_tuple(self, sql: str, *values: object) -> Iterator[Any]:
+        """Run a query and yield its rows as tuples: they take half the time."""
+        with _explained(self.path):
+            cursor = self._db.cursor()
+            cursor.row_factory = None
+            yield from cursor.execute(sql, values)
 
     def read(self, sql: str, *values: object) -> list[sqlite3.Row]:
         """Run a query and return all rows."""

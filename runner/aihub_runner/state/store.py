@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from aihub_runner.errors import StateError
-from aihub_runner.model import Batch, CachedDigest, Member, Run, Shard, Stat
+from aihub_runner.model import Batch, CachedDigest, CacheRow, Member, Run, Shard
 from aihub_runner.plan.identity import VERSION as FINGERPRINT_VERSION
 from aihub_runner.plan.planner import Move
 from aihub_runner.state.database import fits_column
@@ -49,13 +49,16 @@ class State(Deletions, Outputs, Fetches):
 
     # Files
 
-    def load_cache(self) -> dict[str, CachedDigest]:
-        """Load the stat cache."""
-        rows = self.each("SELECT path, digest, scanned_ns, size, mtime_ns, ctime_ns, inode FROM scanned")
-        return {path: CachedDigest(Stat(*stat), digest, scanned_ns) for path, digest, scanned_ns, *stat in rows}
+    def load_cache(self) -> Iterator[CacheRow]:
+        """Load the stat cache, in the order of paths."""
+        sql = "SELECT path, digest, scanned_ns, size, mtime_ns, ctime_ns, inode FROM scanned ORDER BY path"
+        return self.each_tuple(sql)
 
     def record_cache(self, news: Mapping[str, CachedDigest], outdated: Iterable[str] = ()) -> None:
         """Change the stat cache. A file whose numbers no column can hold is hashed each time."""
+        outdated = [*outdated]
+        if not news and not outdated:
+            return
         rows = (
             (path, c.stat.size, c.stat.mtime_ns, c.stat.ctime_ns, c.stat.inode, c.digest, c.scanned_ns)
             for path, c in news.items()
@@ -114,8 +117,11 @@ class State(Deletions, Outputs, Fetches):
     def _load_members(self, shard_id: int) -> tuple[Member, ...]:
         found = self._members_of.get(shard_id)
         if found is None:
+            sql = "SELECT name, path, size, digest, password, stale FROM members WHERE shard = ? ORDER BY path, name"
+            rows = self.each_tuple(sql, shard_id)
             found = tuple(
-                map(_member, self.each("SELECT * FROM members WHERE shard = ? ORDER BY path, name", shard_id))
+                Member(name, path, size, digest, password, bool(is_stale))
+                for name, path, size, digest, password, is_stale in rows
             )
             if not self.in_transaction:
                 self._members_of[shard_id] = found
@@ -472,10 +478,6 @@ def _by_shard(rows: Iterable[sqlite3.Row]) -> dict[int, list[sqlite3.Row]]:
     for row in rows:
         grouped.setdefault(row["shard"], []).append(row)
     return grouped
-
-
-def _member(row: sqlite3.Row) -> Member:
-    return Member(row["name"], row["path"], row["size"], row["digest"], row["password"], bool(row["stale"]))
 
 
 def read_holder(path: Path) -> str:

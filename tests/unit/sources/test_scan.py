@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from aihub_runner.errors import InputError
-from aihub_runner.model import MB, CachedDigest, Scan
+from aihub_runner.model import MB, CachedDigest, CacheRow, Scan
 from aihub_runner.sources.exclude import check_inside
 from aihub_runner.sources.scan import scan_sources
 from aihub_runner.sources.walk import find_files
@@ -30,7 +30,12 @@ NOW_NS = 1_800_000_000_000_000_000
 
 def scan(folder: Path, files: str, cache: dict[str, CachedDigest] | None = None, extra: str = "", **how: bool) -> Scan:
     spec = parse_spec(f'files = {files}\napp_name = "A"\n{extra}', Path("job.toml"))
-    return scan_sources(spec, folder / "job.toml", cache or {}, now_ns=NOW_NS, **how)
+    return scan_sources(spec, folder / "job.toml", rows(cache or {}), now_ns=NOW_NS, **how)
+
+
+def rows(cache: dict[str, CachedDigest]) -> list[CacheRow]:
+    """Return a stat cache as the state would."""
+    return [(path, one.digest, one.scanned_ns, *one.stat) for path, one in sorted(cache.items())]
 
 
 def write(folder: Path, *paths: str, content: str = "x") -> None:
@@ -157,7 +162,7 @@ def test_scan_tells_how_far_it_is(tmp_path: Path) -> None:
     write(tmp_path, "a.txt", "b.txt", content="12345")
     told: list[tuple[int, int, int, int]] = []
     spec = parse_spec('files = "*.txt"\napp_name = "A"\n', Path("job.toml"))
-    scan_sources(spec, tmp_path / "job.toml", {}, now_ns=time.time_ns(), on_progress=lambda *far: told.append(far))
+    scan_sources(spec, tmp_path / "job.toml", (), now_ns=time.time_ns(), on_progress=lambda *far: told.append(far))
     assert told[-1] == (2, 2, 10, 10)
 
 
@@ -241,7 +246,7 @@ def test_our_own_files_are_no_sources_by_any_way(tmp_path: Path, files: str) -> 
 def test_spec_is_no_source_whatever_its_name(tmp_path: Path) -> None:
     write(tmp_path, "job.txt", "a.txt")
     spec = parse_spec('files = "*"\napp_name = "A"\n', Path("job.txt"))
-    assert paths(scan_sources(spec, tmp_path / "job.txt", {}, now_ns=NOW_NS)) == ["a.txt"]
+    assert paths(scan_sources(spec, tmp_path / "job.txt", (), now_ns=NOW_NS)) == ["a.txt"]
 
 
 def test_pipe_that_looks_like_a_spec_is_not_opened(tmp_path: Path) -> None:
@@ -380,7 +385,7 @@ def test_file_that_keeps_changing_is_set_aside_and_one_that_rests_is_not(tmp_pat
                 file.write("y")
 
     spec = parse_spec('files = "*.txt"\napp_name = "A"\n', Path("job.toml"))
-    found = scan_sources(spec, tmp_path / "job.toml", {}, now_ns=NOW_NS, on_progress=grow)
+    found = scan_sources(spec, tmp_path / "job.toml", (), now_ns=NOW_NS, on_progress=grow)
     assert [(item.path, item.reason) for item in found.skipped] == [("a.txt", "vanished")]
     assert paths(found) == ["b.txt"]
     assert list(found.cache) == ["b.txt"]
@@ -396,7 +401,7 @@ def test_file_that_vanishes_or_becomes_a_pipe_while_others_are_read_is_set_aside
             os.mkfifo(tmp_path / "c.txt")
 
     spec = parse_spec('files = "*.txt"\napp_name = "A"\n', Path("job.toml"))
-    found = scan_sources(spec, tmp_path / "job.toml", {}, now_ns=NOW_NS, on_progress=remove)
+    found = scan_sources(spec, tmp_path / "job.toml", (), now_ns=NOW_NS, on_progress=remove)
     assert [(item.path, item.reason) for item in found.skipped] == [("b.txt", "vanished"), ("c.txt", "unreadable")]
     assert paths(found) == ["a.txt", "d.txt"]
 
@@ -406,7 +411,7 @@ def test_progress_never_goes_back_and_ends_at_the_total(tmp_path: Path) -> None:
     write(tmp_path, "b.txt", "c.txt", content="y")
     seen: list[tuple[int, int, int, int]] = []
     spec = parse_spec('files = "*.txt"\napp_name = "A"\n', Path("job.toml"))
-    scan_sources(spec, tmp_path / "job.toml", {}, now_ns=NOW_NS, on_progress=lambda *far: seen.append(far))
+    scan_sources(spec, tmp_path / "job.toml", (), now_ns=NOW_NS, on_progress=lambda *far: seen.append(far))
     assert seen == sorted(seen)
     assert (seen[0], seen[-1]) == ((0, 3, 0, 3 * MB + 7), (3, 3, 3 * MB + 7, 3 * MB + 7))
     assert len(seen) < 10
@@ -417,7 +422,7 @@ def test_cached_files_are_not_reported_as_progress(tmp_path: Path) -> None:
     cache = scan(tmp_path, '"*.txt"').cache
     spec = parse_spec('files = "*.txt"\napp_name = "A"\n', Path("job.toml"))
     seen: list[int] = []
-    scan_sources(spec, tmp_path / "job.toml", cache, now_ns=NOW_NS, on_progress=lambda *far: seen.extend(far))
+    scan_sources(spec, tmp_path / "job.toml", rows(cache), now_ns=NOW_NS, on_progress=lambda *far: seen.extend(far))
     assert seen == []
 
 
