@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from contextlib import closing, contextmanager
 from threading import Event
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -24,6 +24,9 @@ from aihub_runner.apply.settled import find_settled
 from aihub_runner.report.summary import Report
 from aihub_runner.state.lock import hold_locks
 from aihub_runner.state.store import State, read_holder
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor: Executor | None = None) -> Report:

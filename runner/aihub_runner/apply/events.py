@@ -8,13 +8,13 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from msgspec import Struct, field
 
-# Something that happened: one of the classes below. They are tuples since defining dozens of dataclasses takes longer
-# than a plan with nothing to do.
-Event = tuple[Any, ...]
+
+class Event(Struct, frozen=True):
+    """Something that happened: one of the classes below."""
+
 
 Subscriber = Callable[[Event], None]
 
@@ -33,15 +33,15 @@ class Reporter:
                 subscriber(event)
 
 
-class Tick(NamedTuple):
+class Tick(Event, frozen=True):
     """Time passed. Emitted at least about once a second while requests are in flight."""
 
 
-class Stopping(NamedTuple):
+class Stopping(Event, frozen=True):
     """A signal asked to stop; requests in flight are finished."""
 
 
-class Problem(NamedTuple):
+class Problem(Event, frozen=True):
     """A shard is skipped for the rest of this apply, or something is not recorded."""
 
     message: str
@@ -50,7 +50,7 @@ class Problem(NamedTuple):
 # Before anything is sent
 
 
-class ScanProgress(NamedTuple):
+class ScanProgress(Event, frozen=True):
     """How much of the local files was read."""
 
     files: int
@@ -59,18 +59,18 @@ class ScanProgress(NamedTuple):
     bytes_total: int
 
 
-class ContextUnset(NamedTuple):
+class ContextUnset(Event, frozen=True):
     """No context is set, so runs spend the units of the community account."""
 
 
-class StateOnNetwork(NamedTuple):
+class StateOnNetwork(Event, frozen=True):
     """The state is on a network file system, whose locks are unreliable."""
 
     state: str
     file_system: str
 
 
-class UploadsLowered(NamedTuple):
+class UploadsLowered(Event, frozen=True):
     """Fewer uploads at once than wanted, because of the limit of descriptors."""
 
     now: int
@@ -78,31 +78,31 @@ class UploadsLowered(NamedTuple):
     limit: int
 
 
-class AgainResumed(NamedTuple):
+class AgainResumed(Event, frozen=True):
     """An interrupted `--again` is finished first."""
 
 
 # The check before paying
 
 
-class CheckStarted(NamedTuple):
+class CheckStarted(Event, frozen=True):
     """The service is asked for earlier work of this spec."""
 
 
-class CheckRepeated(NamedTuple):
+class CheckRepeated(Event, frozen=True):
     """A batch for planned work exists without a run; the check is repeated after a wait."""
 
     wait_s: float
 
 
-class ImportStarted(NamedTuple):
+class ImportStarted(Event, frozen=True):
     """Paid runs are imported from a lock file."""
 
     runs: int
     lock_file: str
 
 
-class RunImported(NamedTuple):
+class RunImported(Event, frozen=True):
     """A run that was not known here was imported. `is_clones` says that another clone started it."""
 
     run: str
@@ -110,48 +110,48 @@ class RunImported(NamedTuple):
     is_clones: bool = False
 
 
-class TwinFound(NamedTuple):
+class TwinFound(Event, frozen=True):
     """A run has the same tag as an imported one, so it was paid twice."""
 
     run: str
     batch: int
 
 
-class ForeignBatch(NamedTuple):
+class ForeignBatch(Event, frozen=True):
     """A batch that may have been this spec's holds other files."""
 
     batch: int
     name: str
 
 
-class RunsUnlisted(NamedTuple):
+class RunsUnlisted(Event, frozen=True):
     """None of the recorded runs is listed any more."""
 
 
 # Other clones
 
 
-class OlderBatch(NamedTuple):
+class OlderBatch(Event, frozen=True):
     """Another clone's older batch of the same name; its run is awaited."""
 
     batch: int
 
 
-class OlderClaim(NamedTuple):
+class OlderClaim(Event, frozen=True):
     """Another clone's older claim on a batch; its run is awaited."""
 
     claim: int
     batch: int
 
 
-class CloneAwaited(NamedTuple):
+class CloneAwaited(Event, frozen=True):
     """Another client may run the same batch; its run is awaited."""
 
     batch: int
     wait_s: float
 
 
-class BatchTakenOver(NamedTuple):
+class BatchTakenOver(Event, frozen=True):
     """Another clone's batch has no run, and the user decided to start one here."""
 
     batch: int
@@ -160,47 +160,47 @@ class BatchTakenOver(NamedTuple):
 # Batches and files
 
 
-class UploadPlanned(NamedTuple):
+class UploadPlanned(Event, frozen=True):
     """Files will be sent."""
 
     files: int
     bytes: int
 
 
-class BatchCreated(NamedTuple):
+class BatchCreated(Event, frozen=True):
     """A batch was created and verified. `is_found` says that an earlier request had created it."""
 
     batch: int
     is_found: bool = False
 
 
-class BatchGone(NamedTuple):
+class BatchGone(Event, frozen=True):
     """A batch does not exist any more, so its files are sent again."""
 
     batch: int
 
 
-class FilesMissing(NamedTuple):
+class FilesMissing(Event, frozen=True):
     """Files that were sent are not in a batch, and are sent again."""
 
     batch: int
     files: int
 
 
-class FileUploaded(NamedTuple):
+class FileUploaded(Event, frozen=True):
     """A file is in its batch."""
 
     path: str
     bytes: int
 
 
-class FileChanged(NamedTuple):
+class FileChanged(Event, frozen=True):
     """A file changed since the scan; the new content was sent."""
 
     path: str
 
 
-class FileSkipped(NamedTuple):
+class FileSkipped(Event, frozen=True):
     """A file that was planned cannot be sent."""
 
     path: str
@@ -212,33 +212,33 @@ class FileSkipped(NamedTuple):
 # Requests
 
 
-class Retry(NamedTuple):
+class Retry(Event, frozen=True):
     """A request failed, and is repeated after a wait."""
 
     message: str
     wait_s: float
 
 
-class RateLimited(NamedTuple):
+class RateLimited(Event, frozen=True):
     """The service asks to slow down."""
 
     message: str
     wait_s: float
 
 
-class ResponseLost(NamedTuple):
+class ResponseLost(Event, frozen=True):
     """It is unconfirmed whether a request that creates something succeeded."""
 
     message: str
 
 
-class RefusedForNow(NamedTuple):
+class RefusedForNow(Event, frozen=True):
     """A request that creates something was refused, and may be sent again after a check."""
 
     message: str
 
 
-class ExistenceChecked(NamedTuple):
+class ExistenceChecked(Event, frozen=True):
     """It is checked whether something that was requested exists."""
 
     what: str
@@ -248,13 +248,13 @@ class ExistenceChecked(NamedTuple):
 # Runs
 
 
-class RunStarted(NamedTuple):
+class RunStarted(Event, frozen=True):
     """The service confirmed that it started a run."""
 
     run: str
 
 
-class RunStatus(NamedTuple):
+class RunStatus(Event, frozen=True):
     """The status of a run changed. `before` is empty for the first one."""
 
     run: str
@@ -263,53 +263,53 @@ class RunStatus(NamedTuple):
     before: str = ""
 
 
-class RunPaidTwice(NamedTuple):
+class RunPaidTwice(Event, frozen=True):
     """A run was imported, and others carry the same tag."""
 
     run: str
     twins: tuple[str, ...]
 
 
-class RunGone(NamedTuple):
+class RunGone(Event, frozen=True):
     """A run does not exist any more, and its results were not fetched."""
 
     run: str
 
 
-class RunDropped(NamedTuple):
+class RunDropped(Event, frozen=True):
     """A run that was not started is not wanted any more. `is_paid` says that another run paid for its files."""
 
     shard: int
     is_paid: bool
 
 
-class RunUnrecorded(NamedTuple):
+class RunUnrecorded(Event, frozen=True):
     """A run was started, but the state cannot record it."""
 
     run: str
 
 
-class RunUnconfirmed(NamedTuple):
+class RunUnconfirmed(Event, frozen=True):
     """A run may have been started when the apply had to end."""
 
     batch: int | None
     tag: str
 
 
-class ResultsFetched(NamedTuple):
+class ResultsFetched(Event, frozen=True):
     """All results of a run are on disk."""
 
     run: str
     files: int
 
 
-class PdfsFetched(NamedTuple):
+class PdfsFetched(Event, frozen=True):
     """Some PDFs of documents are on disk."""
 
     pdfs: int
 
 
-class DeletionStarted(NamedTuple):
+class DeletionStarted(Event, frozen=True):
     """Batches and runs are about to be deleted on the service."""
 
     batches: int

@@ -14,10 +14,9 @@ from msgspec import Struct
 
 from aihub_runner.aihub.connection import Connection
 from aihub_runner.errors import InputError, SpecErrors, StateError
-from aihub_runner.model import ALL, DOCUMENTS_NAME, UPSTREAM, Damage, Scan, Secret, Target, stem_of
+from aihub_runner.model import ALL, DOCUMENTS_NAME, UPSTREAM, Damage, Goal, Scan, Secret, Target, stem_of
 from aihub_runner.outfile import require_file
 from aihub_runner.plan.identity import name_include, run_key, run_settings, target_key
-from aihub_runner.plan.planner import Goal, Plan
 from aihub_runner.settings import STDIN, Settings, identify_root, load_settings, load_spec, read_secrets
 from aihub_runner.sources.exclude import is_spec
 from aihub_runner.spec.model import Spec
@@ -30,10 +29,11 @@ if TYPE_CHECKING:
     from aihub_runner.aihub.requestlog import RequestLog
     from aihub_runner.apply.events import Reporter
     from aihub_runner.plan.planfile import PlanFile
+    from aihub_runner.plan.planner import Plan
     from aihub_runner.sources.scan import Selection
     from aihub_runner.state.store import State
 
-Confirm = Callable[[Plan, Scan], bool]
+Confirm = Callable[["Plan", Scan], bool]
 FAKE_TOKEN = "fake-embedded"
 FAKE_ROOT = "fake"  # the embedded fake, whose port changes each time
 

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from aihub_runner.apply.begin import apply as apply_job
 from aihub_runner.apply.events import ContextUnset, Reporter, Subscriber
 from aihub_runner.apply.job import Job
-from aihub_runner.apply.pagecount import count_plan
 from aihub_runner.apply.places import check_output, check_renamed, claim_results
 from aihub_runner.cli.ending import Ending
 from aihub_runner.cli.options import (
@@ -171,6 +170,8 @@ def _apply(job: Job, listeners: Sequence[Subscriber], *, ask: bool, verbose: boo
         if not ask:
             return True
         progress.close()
+        from aihub_runner.apply.pagecount import count_plan  # slow to import
+
         found = Preview(job.shown, job.app_and_version, job.place, job.goal.target, planned, scan.files, scan.skipped)
         found = replace(found, pages=count_plan(job, scan, planned))
         say(render_plan(found, verbose=verbose), err=True)

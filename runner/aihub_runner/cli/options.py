@@ -17,8 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from aihub_runner.apply.job import Job, Options, open_job
-from aihub_runner.cli.output import print_error, say, with_output_error
-from aihub_runner.cli.progress import set_quiet
+from aihub_runner.cli.output import print_error, say, set_quiet, with_output_error
 from aihub_runner.cli.types import Duration
 from aihub_runner.errors import InputError, Interrupted, RunnerError, StateError, worst_code
 from aihub_runner.files import make_folder

@@ -7,6 +7,8 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
+import click
+
 from aihub_runner.errors import InputError, RunnerError, SpecMistake, worst_code
 from aihub_runner.system.streams import explain, find_output_error
 from aihub_runner.text.escape import escape_control_chars
@@ -15,8 +17,21 @@ if TYPE_CHECKING:
     from aihub_runner.report.summary import Report
 
 
+_QUIET = f"{__name__}.quiet"
 _SIGNED = re.compile(r"^  ([+~=!]) .*", re.MULTILINE)
 _COLOURS = {"+": 32, "~": 33, "=": 2, "!": 31}  # green, yellow, dim, red
+
+
+def set_quiet(ctx: click.Context, param: click.Parameter, wanted: bool) -> bool:
+    """Remember for this command that only what is urgent is said."""
+    ctx.meta[_QUIET] = wanted
+    return wanted
+
+
+def is_quiet() -> bool:
+    """Whether this command says only what is urgent."""
+    context = click.get_current_context(silent=True)
+    return bool(context and context.meta.get(_QUIET))
 
 
 def say(text: str, *, err: bool = False) -> None:

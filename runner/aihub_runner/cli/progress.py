@@ -8,8 +8,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
-import click
-
 from aihub_runner.apply.events import (
     Counts,
     Event,
@@ -21,6 +19,7 @@ from aihub_runner.apply.events import (
     Tick,
 )
 from aihub_runner.cli.messages import Talk, render_counts, render_scan
+from aihub_runner.cli.output import is_quiet
 from aihub_runner.text.escape import escape_control_chars
 
 if TYPE_CHECKING:
@@ -28,13 +27,6 @@ if TYPE_CHECKING:
 
 HEARTBEAT_S = 30.0
 URGENT = (Stopping, RunPaidTwice, RunUnconfirmed, RunUnrecorded)  # said with --quiet, too
-_QUIET = f"{__name__}.quiet"
-
-
-def set_quiet(ctx: click.Context, param: click.Parameter, wanted: bool) -> bool:
-    """Remember for this command that only what is urgent is said."""
-    ctx.meta[_QUIET] = wanted
-    return wanted
 
 
 def read_clock() -> str:
@@ -90,9 +82,8 @@ class UrgentProgress(LineProgress):
 
 def open_progress() -> LineProgress | LiveProgress:
     """Return a live display if standard error is a terminal, else lines."""
-    context = click.get_current_context(silent=True)
     tell_time = None if sys.stderr.isatty() else read_clock
-    if context and context.meta.get(_QUIET):
+    if is_quiet():
         return UrgentProgress(tell_time=tell_time)
     if tell_time:
         return LineProgress(tell_time=tell_time)

@@ -6,6 +6,8 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+from msgspec.structs import asdict
+
 from aihub_runner.apply import events as e
 from aihub_runner.cli.output import print_error, say
 from aihub_runner.errors import InputError, RunnerError, worst_code
@@ -33,7 +35,7 @@ class EventFile(JsonLines):
         if isinstance(event, e.Tick):
             return
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": type(event).__name__}
-        self.write(line | (event._asdict() if hasattr(event, "_asdict") else {}))
+        self.write(line | asdict(event))
 
 
 class Records:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 from msgspec.structs import asdict
 
 from aihub_runner.model import SkippedFile
-from aihub_runner.plan.planfile import PlanFile
 from aihub_runner.plan.planner import NEW, Plan
 from aihub_runner.report.summary import HOW_TO_LEAVE_OUT, WHEN_LAPSED, Lines, Pages, because, explain_skipped
 from aihub_runner.text.escape import escape_control_chars
 from aihub_runner.text.shown import count, render_size
 from aihub_runner.text.sinks import escape_markdown
+
+if TYPE_CHECKING:
+    from aihub_runner.plan.planfile import PlanFile
 
 
 class Change(Struct, frozen=True):

@@ -69,7 +69,7 @@ def is_own_name(name: str) -> bool:
     return lower.startswith(begins) or lower.endswith(ends) or ".state.db" in lower or lower == ".git"
 
 
-_LITTER = re.compile(
+_LITTER = (
     r"~\$.*|\.~lock\..*#|\._.*|~wr[ld]\d+\.tmp|.*\.(crdownload|part|partial|opdownload|download|tmp|swp|swo|bak~)|.*~"
     r"|#.*#|\.#.*|thumbs\.db|ehthumbs(_vista)?\.db|desktop\.ini|\.ds_store|\.localized|icon\r|\.directory"
     r"|\.(fuse_hidden|nfs|goutputstream-|syncthing\.).*"
@@ -81,7 +81,7 @@ _LITTER_FOLDERS = frozenset(
 
 def is_litter(name: str) -> bool:
     """Whether the name of a file is one that programs leave beside documents."""
-    return _LITTER.fullmatch(name.lower()) is not None
+    return re.fullmatch(_LITTER, name.lower()) is not None
 
 
 def is_litter_folder(name: str) -> bool:

@@ -38,18 +38,17 @@ class Mistake(NamedTuple):
 
 _KEY = r"""(?:"(?:\\.|[^"\\\n])*"|'[^'\n]*'|[\w-]+)"""
 _DOTTED = rf"{_KEY}(?:[ \t]*\.[ \t]*{_KEY})*"
-_STATEMENT = re.compile(rf"[ \t]*(?:\[\[?[ \t]*(?P<table>{_DOTTED})[ \t]*\]\]?|(?P<key>{_DOTTED})[ \t]*=)")
-_TOKEN = re.compile(
-    r'"""(?:\\.|[^\\])*?"{3,5}' r"|'''.*?'{3,5}" r'|"(?:\\.|[^"\\\n])*"' r"|'[^'\n]*'|#[^\n]*|[\[\]{}\n]", re.DOTALL
-)
+_STATEMENT = rf"[ \t]*(?:\[\[?[ \t]*(?P<table>{_DOTTED})[ \t]*\]\]?|(?P<key>{_DOTTED})[ \t]*=)"
+_TOKEN = r'(?s)"""(?:\\.|[^\\])*?"{3,5}' r"|'''.*?'{3,5}" r'|"(?:\\.|[^"\\\n])*"' r"|'[^'\n]*'|#[^\n]*|[\[\]{}\n]"
 
 
 def find_ranges(text: str) -> dict[Key, Range]:
     """Find each `[table]` and `key =` in valid TOML. An approximation for messages, not a parser."""
     ranges: dict[Key, Range] = {}
+    statement = re.compile(_STATEMENT)
     table: Key = ()
     for position, number in _find_statements(text):
-        if match := _STATEMENT.match(text, position):
+        if match := statement.match(text, position):
             kind = "table" if match["table"] else "key"
             key = _split_key(match[kind])
             table, key = (key, key) if kind == "table" else (table, table + key)
@@ -62,7 +61,7 @@ def _find_statements(text: str) -> Iterator[tuple[int, int]]:
     """Find the offset and line of each statement: of lines outside of lists, inline tables and multi-line strings."""
     number, depth = 1, 0
     yield 0, number
-    for token in _TOKEN.finditer(text):
+    for token in re.finditer(_TOKEN, text):
         number += token[0].count("\n")
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
         if token[0] == "\n" and depth == 0:

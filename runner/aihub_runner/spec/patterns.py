@@ -12,9 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-import bracex
 from msgspec import Struct
-from wcmatch import fnmatch
 
 MAX_EXPANDED = 1000
 ANY_FOLDERS = "**"
@@ -31,11 +29,19 @@ def expand_pattern(pattern: str) -> list[list[str]]:
     """
     if not pattern.strip() or "\0" in pattern:
         raise ValueError("is empty, or contains a NUL")
+    normal = unicodedata.normalize("NFC", pattern)
+    return [
+        _normalise(given) for given in dict.fromkeys(_expand_braces(normal) if "{" in normal else [normal]) if given
+    ]
+
+
+def _expand_braces(pattern: str) -> list[str]:
+    import bracex  # slow to import
+
     try:
-        plain = list(bracex.iexpand(unicodedata.normalize("NFC", pattern), keep_escapes=True, limit=MAX_EXPANDED))
+        return list(bracex.iexpand(pattern, keep_escapes=True, limit=MAX_EXPANDED))
     except bracex.ExpansionLimitException:
         raise ValueError(f"expands to more than {MAX_EXPANDED} patterns") from None
-    return [_normalise(given) for given in dict.fromkeys(plain) if given]
 
 
 def _normalise(pattern: str) -> list[str]:
@@ -75,10 +81,10 @@ def _escape(name: str) -> str:
 
 
 class _Folder(Struct, frozen=True):
-    """The name of a folder in a pattern. `literal` is empty if the name has wildcards."""
+    """The name of a folder in a pattern: `literal` if it has no wildcards, else an expression."""
 
     literal: str
-    expression: re.Pattern[str]
+    expression: re.Pattern[str] | None
 
 
 class _Files:
@@ -114,6 +120,10 @@ def _split_extension(pattern: str) -> tuple[str, str]:
 
 
 def _compile(name: str, hidden: bool) -> re.Pattern[str]:
+    if name == "*":  # what most patterns end with
+        return re.compile(".+" if hidden else "[^.].*", re.DOTALL)
+    from wcmatch import fnmatch  # slow to import
+
     flags = fnmatch.CASE | fnmatch.FORCEUNIX | (fnmatch.DOTMATCH if hidden else 0)
     return re.compile("|".join(fnmatch.translate(name, flags=flags)[0]))
 
@@ -143,7 +153,9 @@ class Globs:
     def _compile_folder(self, name: str) -> _Folder | None:
         if name == ANY_FOLDERS:
             return None
-        return _Folder(_plain(name) if _is_literal(name) else "", _compile(name, self._hidden))
+        if _is_literal(name):
+            return _Folder(_plain(name), None)
+        return _Folder("", _compile(name, self._hidden))
 
     @property
     def prefixes(self) -> list[tuple[str, ...]]:
@@ -166,14 +178,10 @@ class Globs:
                 if not linked and (self._hidden or not name.startswith(".")):
                     found.add((number, depth))
             elif name == wanted.literal or (
-                self._may_be_any(name, wanted, linked) and wanted.expression.fullmatch(name)
+                wanted.expression and not linked and name != ".." and wanted.expression.fullmatch(name)
             ):
                 found.add((number, depth + 1))
         return self._close(found)
-
-    @staticmethod
-    def _may_be_any(name: str, wanted: _Folder, linked: bool) -> bool:
-        return not (wanted.literal or linked or name == "..")
 
     def takes(self, state: State, name: str) -> bool:
         """Whether a file in the current folder of a walk matches."""

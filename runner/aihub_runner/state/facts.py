@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
+import platform
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
@@ -44,7 +44,7 @@ class JobFacts(Database):
         since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         self.write(
             "UPDATE job SET lease = ?, root = ?, version = ?, holder_pid = ?, holder_host = ?, holder_since = ?",
-            *(lease, root, version, os.getpid(), socket.gethostname(), since),
+            *(lease, root, version, os.getpid(), platform.node(), since),
         )
         self._lease = lease
 
@@ -62,7 +62,7 @@ class JobFacts(Database):
         An apply that finds nothing to do holds the lock without taking over.
         """
         row = self.read("SELECT * FROM job")[0]
-        if not row["holder_pid"] or (row["holder_host"] == socket.gethostname() and _is_dead(row["holder_pid"])):
+        if not row["holder_pid"] or (row["holder_host"] == platform.node() and _is_dead(row["holder_pid"])):
             return ""
         return f"pid {row['holder_pid']} on {row['holder_host']} since {row['holder_since']}"
 

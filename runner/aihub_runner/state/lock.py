@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,7 +19,7 @@ LOOK_UP_S = 0.2  # how often to check `stop` while waiting for the lock
 
 def new_lease() -> str:
     """Return a random word that identifies a lease of ours."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 def _lock_path(state_path: Path) -> Path:

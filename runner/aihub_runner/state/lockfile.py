@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
-import tomli_w
-
 from aihub_runner.errors import InputError
 from aihub_runner.files import explain_disk, read_regular, try_place, write_file
 from aihub_runner.model import Member, Run, Shard
@@ -178,6 +176,8 @@ def render_lockfile(entries: Sequence[Entry]) -> str:
     """Return the text of the file. It is the same for the same entries in any order."""
     ordered = sorted(entries, key=lambda entry: (entry.when, *entry.identity))
     runs = [{key: fact for key, fact in vars(entry).items() if fact not in ("", None)} for entry in ordered]
+    import tomli_w  # reading needs nothing of it
+
     return HEADER + tomli_w.dumps({"format": FORMAT, "run": runs})
 
 

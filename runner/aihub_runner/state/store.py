@@ -11,18 +11,20 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aihub_runner.errors import StateError
 from aihub_runner.model import Batch, CachedDigest, CacheRow, Member, Run, Shard
 from aihub_runner.plan.identity import VERSION as FINGERPRINT_VERSION
-from aihub_runner.plan.planner import Move
 from aihub_runner.state.database import fits_column
 from aihub_runner.state.deletions import Deletions
 from aihub_runner.state.fetches import Fetches
 from aihub_runner.state.outputs import Outputs
 from aihub_runner.system.moment import Moment
 from aihub_runner.system.moment import now as moment_now
+
+if TYPE_CHECKING:
+    from aihub_runner.plan.planner import Move
 
 # Columns of a run that do not map to its fields one to one.
 _NOT_PLAIN = frozenset({"lost_s", "since_boot", "since_mono", "gone", "given_up", "twin", "is_deleted"})

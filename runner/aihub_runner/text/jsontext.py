@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
-import secrets
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import cache
 from typing import Any
 
-_MARK = f"\ue000{secrets.token_hex(16)}:"  # marks text to write without quotes; random, so that no input contains it
+_MARK = f"\ue000{os.urandom(16).hex()}:"  # marks text to write without quotes; random, so that no input contains it
 _MARKED = re.compile(f'"{_MARK}([^"]*)"')
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_ASCII = re.compile("[^\x00-\x7f]")
