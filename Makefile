@@ -2,12 +2,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 OPENAPI ?= ../shared/aihub-api/openapi.json
+# The supported versions of Python.
+PYTHONS = 3.11 3.12 3.13 3.14
 # Which tests `make test-all` runs: all, or the rest, which `make test` leaves out.
 CASES ?= all
 PYTEST = AIHUB_OPENAPI=$(OPENAPI) $(BIN)/python -m pytest -n auto --dist worksteal --durations 15 --durations-min 1
 
-.PHONY: demo test test-all check contract docs bench torture clean
+.PHONY: demo test test-all check contract docs bench torture dist audit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/runner apply specs/invoices.aihub.toml --fake --yes
@@ -22,11 +25,12 @@ test-all: $(VENV)/.installed-dev
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	for version in $(PYTHONS); do $(BIN)/mypy --python-version $$version || exit 1; done
+	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; else echo "Dockerfile: not checked, hadolint is missing"; fi
 	$(BIN)/python -m pytest tests/test_layout.py
 
 contract: $(VENV)/.installed-dev
-	@test -f "$(OPENAPI)" || { echo "error: $(OPENAPI): no such file; give OPENAPI=path"; exit 2; }
+	@test -f "$(OPENAPI)" || { echo "error: $(OPENAPI): no such file; pass OPENAPI=path"; exit 2; }
 	AIHUB_OPENAPI=$(OPENAPI) AIHUB_EXAMPLES=100 $(BIN)/python -m pytest -n auto tests/fake tests/e2e
 
 docs: $(VENV)/.installed
@@ -51,20 +55,37 @@ torture: $(VENV)/.installed-dev
 	AIHUB_KILLS=200 AIHUB_HISTORIES=200 $(PYTEST) tests/e2e/test_model.py tests/e2e/test_hard_times.py \
 	  -k 'histories or random_moments'
 
+# Build what one publishes, install the wheel alone, and run the demo from another folder.
+dist: $(VENV)/.installed
+	rm -rf dist
+	$(PIP) install --quiet --group dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	rm -rf build/empty && $(PYTHON) -m venv build/empty
+	build/empty/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	cp -r specs build/empty/specs && rm -rf build/empty/specs/*.fake
+	cd build/empty && bin/runner apply specs/invoices.aihub.toml --fake --yes && bin/fake-aihub --help >help.txt
+
+# Report known vulnerabilities of what is installed. Not a gate: most need an update elsewhere.
+audit: $(VENV)/.installed
+	$(PIP) install --quiet --group audit
+	-$(BIN)/python -m pip_audit --skip-editable
+
 clean:
-	rm -rf $(VENV) build *.egg-info specs/*.fake
+	rm -rf $(VENV) build dist *.egg-info specs/*.fake
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "error: Python 3.11 or newer is needed; give PYTHON=python3.12, for instance"; exit 2; }
+	  || { echo "error: Python 3.11 or newer is needed; pass PYTHON=python3.12, for instance"; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
 	  || { echo "error: the venv module is missing; on Debian or Ubuntu: apt-get install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(PIP) install --quiet --upgrade 'pip>=25.1'  # the first with --group
+	$(PIP) install --quiet -e .
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(PIP) install --quiet -e . --group dev
 	touch $@
