@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from graphlib import TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,23 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 def test_packages_import_each_other_only_where_the_fake_is_embedded() -> None:
     pairs = {(name, other) for name, others in IMPORTS.items() for other in others}
     assert {pair for pair in pairs if room_of(pair[0])[0] != room_of(pair[1])[0]} == CROSSING
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    declared = {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", one)[0]).lower() for one in asked}  # type: ignore[index]
+    declared.add("pytest")  # loads the fake's plugin, and not the other way round
+    owners = packages_distributions()
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            else:
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for top in {one.partition(".")[0] for one in names} - sys.stdlib_module_names - SOURCES.keys():
+                owner = {re.sub(r"[-_.]+", "-", one).lower() for one in owners[top]}
+                assert owner & declared, f"{name} imports {top}, which pyproject.toml does not declare"
 
 
 def test_every_folder_is_a_package_and_every_other_file_is_installed_with_one() -> None:
