@@ -16,6 +16,8 @@ RACY_NS = 2_000_000_000  # how coarse file times may be
 DOCUMENTS_NAME = "documents.jsonl"
 UPSTREAM = "upstream integration"
 ALL = 1 << 62  # stands for every row of runs
+FOREIGN = "foreign"  # the kind of a kept batch that somebody else made
+LISTED = "listed:"  # how the digest of a file begins that only a batch's listing describes
 
 FINAL_STATUSES = frozenset({"COMPLETE", "FAILED", "CANCELLED"})
 REVIEW_STATUS = "STOPPED_AT_CHECKPOINT"
@@ -100,6 +102,11 @@ class Source(Struct, frozen=True):
         """What identifies the document: its bytes, and the name of its password's variable."""
         return _identify(self.digest, self.password)
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether it is no local file, but somebody else's in a batch."""
+        return self.digest.startswith(LISTED)
+
     def is_sent_as(self, member: Member) -> bool:
         """Whether a member of a shard has the same bytes and the same password."""
         return self.digest == member.digest and self.password == member.password
@@ -167,6 +174,11 @@ class Member(Struct, frozen=True):
     is_stale: bool = False
 
     @property
+    def sha256(self) -> str:
+        """The SHA-256 of its bytes; empty where they were never here."""
+        return "" if self.digest.startswith(LISTED) else self.digest.removeprefix("sha256:")
+
+    @property
     def identity(self) -> str:
         """What identifies the document (see `Source.identity`)."""
         return _identify(self.digest, self.password)
@@ -180,7 +192,8 @@ class Batch(Struct, frozen=True):
     has returned it. `uploads` maps every name ever sent to the digest sent, empty while that is unconfirmed; `modified`
     maps it to the time listed afterwards. `before` are the ids of batches of this name from before the intent.
     `is_verified` says that it is confirmed as ours. `is_gone` says that the service does not have it any more; such a
-    row stays for its runs.
+    row stays for its runs. `kept` is the kind of a batch that is kept: its content may be another one by now, and no
+    step of a shard changes it.
     """
 
     id: int
@@ -196,6 +209,7 @@ class Batch(Struct, frozen=True):
     is_verified: bool = False
     is_gone: bool = False
     modified: Mapping[str, int] = {}
+    kept: str = ""
 
 
 class Run(Struct, frozen=True):
@@ -289,6 +303,11 @@ class Shard(Struct, frozen=True):
         """Its members, without those that results named: they lie elsewhere, and their bytes are not known."""
         return tuple(member for member in self.members if member.digest)
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether its batch is one that is kept."""
+        return any(batch.kept for batch in self.batches)
+
     def batch_in(self, target: str) -> Batch | None:
         """Return its batch in a target, or None."""
         return next((batch for batch in self.batches if batch.target == target and not batch.is_gone), None)
@@ -308,7 +327,8 @@ class Goal(Struct, frozen=True):
     `damaged` are the rows of runs whose results on disk are missing or changed. `again_after` is the newest run (row)
     from before `--again`; newer runs are its work. `by_folder` says that all files of a folder are one batch. `only`
     and `limit` select pending files, or folders of them; `left` are paths of those that are not selected.
-    `input` is what to run where the files are elsewhere: a folder of a drive, or the word UPSTREAM.
+    `input` is what to run where the files are elsewhere: a folder of a drive, or the word UPSTREAM. `kept` is the kind
+    of a batch that is kept, and `batch_id` its id in the spec, or 0.
     """
 
     run_key: str
@@ -326,6 +346,8 @@ class Goal(Struct, frozen=True):
     limit: int | None = None
     left: Collection[str] = ()
     input: str = ""
+    kept: str = ""
+    batch_id: int = 0
 
     def leaves(self, pending: Iterable[str]) -> frozenset[str]:
         """Return which of the pending files, in order, are not selected."""
@@ -345,6 +367,26 @@ class Page(Struct, frozen=True):
     file_offset: int
     path: str
     digest: str
+
+
+class Listed(NamedTuple):
+    """A file as a batch lists it: name, size in bytes, and time (Unix seconds); None for what is not listed."""
+
+    name: str
+    size: int | None
+    modified_s: int | None
+
+    @property
+    def digest(self) -> str:
+        """What is known of its bytes."""
+        return f"{LISTED}{self.size}:{self.modified_s}"
+
+
+class Look(Struct, frozen=True):
+    """What a kept batch holds, by names (NFC)."""
+
+    remote_id: int
+    files: Mapping[str, Listed]
 
 
 Damage = Mapping[int, frozenset[str]]  # damaged pages: their paths, by run row

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,9 +17,10 @@ from aihub_runner.apply.job import Job
 from aihub_runner.apply.lapsed import describe_idle, exclude_lapsed, find_lapsed
 from aihub_runner.apply.pagecount import skip_long
 from aihub_runner.errors import InputError, Interrupted, RunnerError
-from aihub_runner.model import FINAL_STATUSES, Scan, Shard, SkippedFile, Source
-from aihub_runner.plan.identity import short_identity
+from aihub_runner.model import FINAL_STATUSES, FOREIGN, Goal, Scan, Shard, SkippedFile, Source
+from aihub_runner.plan.identity import fingerprint_members, short_identity
 from aihub_runner.plan.inputs import plan_input
+from aihub_runner.plan.kept import content_of, plan_kept, scan_listed, scan_recorded
 from aihub_runner.plan.packets import find_packets
 from aihub_runner.plan.planfile import PlanFile, bind_plan, compute_revision
 from aihub_runner.plan.planner import Plan, find_moves, make_plan, move_members
@@ -43,6 +45,9 @@ def scan_files(
 ) -> Scan:
     """Scan the spec's files, or those of a selection just made, which is used up. Refused files count as skipped."""
 
+    if job.goal.kept == FOREIGN:
+        return _scan_batch(job, state, may_be_empty=may_be_empty)
+
     def on_progress(files: int, files_total: int, size: int, size_total: int) -> None:
         if stop.is_set():
             raise Interrupted("interrupted while reading files")
@@ -65,6 +70,19 @@ def scan_files(
         _check_packets(job, scan)
     refused = state.load_refused() if state and not job.options.retry_failed else {}
     return _without_refused(scan, refused) if refused else scan
+
+
+def _scan_batch(job: Job, state: State | None, *, may_be_empty: bool) -> Scan:
+    """Return the files of somebody else's batch: as it was just listed, else as it was run last."""
+    if job.look is None:
+        return scan_recorded(job.goal, state.load_shards() if state else ())
+    most, files = job.spec.limits.files_per_batch, len(job.look.files)
+    shown = f"{job.shown}: batch {job.look.remote_id}"
+    if files > most:
+        raise InputError(f"{shown} holds {files} files, at most {most} can be one run", "split it into several batches")
+    if not files and not may_be_empty:
+        raise InputError(f"{shown} holds no files", "add files to it, or check id in [batch]")
+    return scan_listed(job.look.files)
 
 
 def _check_packets(job: Job, scan: Scan) -> None:
@@ -116,14 +134,24 @@ def _without_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> Scan:
 def plan_job(job: Job, state: State | None, scan: Scan, held: Collection[str] = ()) -> Plan:
     """Plan what is missing by the recorded facts. `held` are paths of files to plan nothing for."""
     shards = state.load_shards() if state else []
-    if job.goal.input:
-        plan = plan_input(job.goal, shards)
-    else:
-        plan = make_plan(job.goal, scan, shards, state.load_run_keys() if state else {}, held)
+    plan = _plan(job.goal, scan, shards, state.load_run_keys() if state else {}, held)
     if parts := ", ".join(job.spec.cleanup.parts):
         note = f"[cleanup] deletes from the service, once results are on disk: {parts}"
         plan = replace(plan, notes=(*plan.notes, note))
     return plan
+
+
+def _plan(
+    goal: Goal,
+    scan: Scan,
+    shards: Sequence[Shard],
+    settings_of: Mapping[str, Mapping[str, Any]],
+    held: Collection[str] = (),
+) -> Plan:
+    """Plan by the kind of input."""
+    if goal.input:
+        return plan_input(goal, shards)
+    return (plan_kept if goal.kept else make_plan)(goal, scan, shards, settings_of, held)
 
 
 def look_for_damage(job: Job, state: State, among: Collection[int] | None = None) -> Job:
@@ -153,6 +181,10 @@ def check_selected(job: Job, scan: Scan) -> None:
     only = job.goal.only
     if job.goal.input and (only or job.goal.limit is not None):
         raise InputError(f"{job.shown}: --only and --limit select files, and this job has none", "leave them out")
+    if job.goal.kept and (only or job.goal.limit is not None):
+        raise InputError(
+            f"{job.shown}: --only and --limit select files, and [batch] runs all of them", "leave them out"
+        )
     paths = (*(source.path for source in scan.sources), *(item.path for item in scan.skipped))
     if only and not any(map(only, paths)):
         shown = ", ".join(job.options.only)
@@ -166,7 +198,7 @@ def describe_job(
     lapsed = find_lapsed(job, state, scan)
     shards, goal = state.load_shards(), replace(job.goal, retry_failed=False, again=False, refetch=False)
     goal = replace(goal, only=None, limit=None, left=left)
-    plan = plan_input(goal, shards) if goal.input else make_plan(goal, scan, shards, state.load_run_keys())
+    plan = _plan(goal, scan, shards, state.load_run_keys())
     report = describe(state, shards, scan, plan, goal)
     return replace(
         report,
@@ -231,7 +263,10 @@ def without_paid(job: Job, scan: Scan, entries: list[Entry]) -> tuple[Scan, int]
     paid = [e for e in entries if e.run_key == key and e.last_status not in UNPAID]
     if not paid:
         return scan, 0
-    if job.goal.by_folder:
+    if job.goal.kept:
+        is_paid = fingerprint_members(content_of(scan)) in {entry.fingerprint for entry in paid}
+        sources = () if is_paid else scan.sources
+    elif job.goal.by_folder:
         sources = _without_packets(scan, paid)
     else:
         marks = {mark for entry in paid for mark in split_marks(entry)}

@@ -52,6 +52,8 @@ def forget(job: Job, reporter: Reporter, confirm: Callable[[Forgotten], bool], s
         raise job.no_results()
     if job.goal.input:
         raise InputError(f"{job.shown}: its files lie elsewhere, so none of them is gone", "nothing can be forgotten")
+    if job.goal.kept:
+        raise InputError(f"{job.shown}: what a batch that is kept held before is not forgotten", "leave it as it is")
     check_lock_target(job)
     with hold_state(job, stop) as state:
         take_over(job, state)
@@ -96,7 +98,7 @@ def _find_gone(job: Job, state: State, scan: Scan) -> Iterator[Group]:
         return member.path in skipped or here.get(member.path) == member.identity
 
     for shard in load_moved(job, state, scan):
-        if not shard.is_closed or any(map(is_here, shard.members)):
+        if not shard.is_closed or not (shard.members or shard.runs) or any(map(is_here, shard.members)):
             continue
         if only and not all(only(member.path) for member in shard.members):
             continue

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from aihub_runner.aihub.connection import Connection
 from aihub_runner.errors import InputError, SpecErrors, StateError
-from aihub_runner.model import ALL, DOCUMENTS_NAME, UPSTREAM, Damage, Goal, Scan, Secret, Target, stem_of
+from aihub_runner.model import ALL, DOCUMENTS_NAME, UPSTREAM, Damage, Goal, Look, Scan, Secret, Target, stem_of
 from aihub_runner.outfile import require_file
 from aihub_runner.plan.identity import name_include, run_key, run_settings, target_key
 from aihub_runner.settings import STDIN, Settings, identify_root, load_settings, load_spec, read_secrets
@@ -73,6 +73,7 @@ class Job(Struct, frozen=True, dict=True):
     options: Options
     secrets: Mapping[str, Secret] = {}
     damaged: Damage = {}  # as found at the last check
+    look: Look | None = None  # at the batch that is kept
 
     @property
     def folder(self) -> Path:
@@ -147,6 +148,8 @@ class Job(Struct, frozen=True, dict=True):
             only=self._only() if self.options.only else None,
             limit=self.options.limit,
             input=self.spec.input_dir or (UPSTREAM if run.manual_upstream_integration else ""),
+            kept=self.spec.batch.kind,
+            batch_id=self.spec.batch.id or 0,
         )
 
     def _only(self) -> Callable[[str], bool]:

@@ -20,11 +20,12 @@ from aihub_runner.aihub.client import AIHub, or_none
 from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Batch, Member, Source
+from aihub_runner.model import Listed as ListedFile
 from aihub_runner.plan.batching import hashed_name, plain_name
 from aihub_runner.plan.deletion import LOGS, OUTPUT, RUN
 from aihub_runner.plan.identity import fingerprint_members, short_identity
 from aihub_runner.plan.packets import find_packets
-from aihub_runner.state.lockfile import GIVEN_UP, Entry, split_marks
+from aihub_runner.state.lockfile import GIVEN_UP, Entry, mark_place, split_marks, split_places
 from aihub_runner.state.store import State
 
 THREADS = 8
@@ -243,6 +244,18 @@ class Finder:
         return sorted(sources, key=lambda source: (not _is_named(source, name), source.path in self._found))
 
 
+def match_kept(entry: Entry, content: Sequence[Member]) -> tuple[Member, ...]:
+    """Return the files of a kept batch at an entry's run. If it held other files than today, all of them are stale.
+
+    The fingerprint says which it is. Another content pays for nothing of today's, so its marks are enough; they become
+    the names, in the same order.
+    """
+    if fingerprint_members(content) == entry.fingerprint:
+        return tuple(content)
+    marks = zip(split_places(entry), split_marks(entry), strict=False)
+    return tuple(_stale(f"{at:05}-{place}", 0, mark) for at, (place, mark) in enumerate(marks))
+
+
 def find_held(left: Iterable[Inspected], sources: Iterable[Source]) -> frozenset[str]:
     """List the paths of files that unverified entries may have paid for; all, where an entry lists no files."""
     entries = [found.entry for found in left]
@@ -278,11 +291,14 @@ def _is_named(source: Source, name: str) -> bool:
     return name in (plain_name(source.path), hashed_name(source.path))
 
 
-def record_imported(state: State, found: Inspected, members: tuple[Member, ...]) -> None:
-    """Record a verified entry: its shard, batch and run."""
+def record_imported(
+    state: State, found: Inspected, members: tuple[Member, ...], listed: Mapping[str, ListedFile] | None = None
+) -> None:
+    """Record a verified entry: its shard, batch and run. `listed` is what its batch holds now, if that is kept."""
     entry = found.entry
     with state.transaction():
         shard_id, batch = _ensure_shard(state, found, members)
+        _record_times(state, entry, batch.id, listed or {})
         identity = entry.run_key, entry.attempt, entry.tag
         run = state.record_imported_run(shard_id, batch, identity, entry.run_id or None)
         if entry.status == GIVEN_UP:
@@ -296,6 +312,13 @@ def record_imported(state: State, found: Inspected, members: tuple[Member, ...])
             state.record_deleted(RUN, entry.run_id, OUTPUT | LOGS)
 
 
+def _record_times(state: State, entry: Entry, batch: int, listed: Mapping[str, ListedFile]) -> None:
+    """Record the time of each file that lies in a kept batch as an entry says, which without places says nothing."""
+    places = {*split_places(entry)}
+    files = (file for file in listed.items() if not places or mark_place(*file[1]._replace(name=file[0])) in places)
+    state.record_modified(batch, {name: file.modified_s or 0 for name, file in files})
+
+
 def _ensure_shard(state: State, found: Inspected, members: tuple[Member, ...]) -> tuple[int, Batch]:
     entry = found.entry
     for shard in state.load_shards():
@@ -305,6 +328,8 @@ def _ensure_shard(state: State, found: Inspected, members: tuple[Member, ...]) -
     shard_id = state.record_shard(members, entry.fingerprint)
     row = state.record_imported_batch(shard_id, entry.target, entry.batch_id)
     state.record_uploads(row, ((member.name, member.digest) for member in members))
+    if entry.kept:
+        state.record_kind(row, entry.kept)
     if found.files is None:
         state.record_batch_gone(row)
     [shard] = state.load_shards(shard_id)

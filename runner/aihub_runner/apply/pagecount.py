@@ -37,10 +37,11 @@ def skip_long(job: Job, state: State | None, scan: Scan, stop: Event) -> Scan:
 
 def _ask(job: Job, scan: Scan, paths: Iterable[str], stop: Event) -> None:
     """Add the pages of files to a scan, where they are not known yet."""
+    elsewhere = {source.path for source in scan.sources if source.is_listed}
     for path in paths:
         if stop.is_set():
             raise Interrupted("interrupted while reading files")
-        if path not in scan.pages:
+        if path not in scan.pages and path not in elsewhere:
             scan.pages[path] = count_pages(job.folder / path)
 
 

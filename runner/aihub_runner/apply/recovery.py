@@ -26,15 +26,17 @@ from aihub_runner.apply.matching import (
     inspect_entries,
     mark_files,
     mark_sources,
+    match_kept,
     record_imported,
     survey_entries,
 )
 from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
-from aihub_runner.model import Member
+from aihub_runner.model import FOREIGN, Listed, Member
 from aihub_runner.plan.deletion import LOGS, OUTPUT, RUN
 from aihub_runner.plan.identity import batch_name, fingerprint_input, fingerprint_of
+from aihub_runner.plan.kept import content_of
 from aihub_runner.plan.planner import PAYS, Plan, Work
-from aihub_runner.state.lockfile import GIVEN_UP, load_lockfile
+from aihub_runner.state.lockfile import GIVEN_UP, as_kept, load_lockfile
 from aihub_runner.state.store import State
 from aihub_runner.text.escape import clean_text
 from aihub_runner.text.shown import are, count
@@ -82,6 +84,7 @@ def learn_deleted(job: Job, state: State) -> None:
 def import_entries(opened: OpenJob, inspected: Iterable[Inspected]) -> list[Inspected]:
     """Record the entries that match the local files, and return those of today's run key that do not."""
     left, today, state = [], opened.job.goal.run_key, opened.state
+    content = content_of(opened.scan)
     finder, shards = (
         Finder(opened.scan.sources, by_folder=opened.job.goal.by_folder),
         dict[tuple[str, int], tuple[Member, ...]](),
@@ -89,16 +92,23 @@ def import_entries(opened: OpenJob, inspected: Iterable[Inspected]) -> list[Insp
     for found in sorted(inspected, key=lambda found: found.entry.is_deleted):  # the others know the names
         shard = found.entry.fingerprint, found.entry.batch_id  # several runs of one shard have the same members
         if not shards.get(shard):
-            shards[shard] = () if found.why else finder.match(found)
+            match = partial(match_kept, found.entry, content) if found.entry.kept else partial(finder.match, found)
+            shards[shard] = () if found.why else match()
         members = () if found.why else shards[shard]
         is_input = found.entry.fingerprint == fingerprint_input(found.entry.run_key) and not found.why
         if members or is_input:
-            record_imported(state, found, members)
+            record_imported(state, found, members, _listed(opened, found.entry.batch_id))
         elif found.entry.run_key == today and found.entry.status not in NEVER_PAID:
             left.append(found if found.why else replace(found, why="its files differ from the local files"))
     taken = [found.entry.identity for found in left]
     state.record_pending([entry for entry in state.load_pending() if entry.identity in taken])
     return left
+
+
+def _listed(opened: OpenJob, batch_id: int) -> Mapping[str, Listed] | None:
+    """Return what a batch holds now, if it is the one that is kept."""
+    look = opened.job.look
+    return look.files if look and look.remote_id == batch_id else None
 
 
 def unverified_error(job: Job, left: Sequence[Inspected]) -> UnknownOutcome:
@@ -162,7 +172,8 @@ def look_before_paying(opened: OpenJob, plan: Plan) -> Paying:
     taken = _import_planned(opened, found, plan)
     if taken:
         plan = plan_job(job, state, opened.scan)
-    taken = UnknownBatches(opened, found, is_new=is_new).resolve(plan) or taken
+    if job.goal.kept != FOREIGN:  # what is in that batch is paid for by its tag only
+        taken = UnknownBatches(opened, found, is_new=is_new).resolve(plan) or taken
     return Paying(_by_name(found), taken, blind_since_ns, found.runs)
 
 
@@ -269,7 +280,9 @@ def _import_planned(opened: OpenJob, found: Survey, plan: Plan) -> bool:
         if entry.batch_id not in members and works:
             members[entry.batch_id] = _take_work(works, entry.batch_id, goal.target).shard.members
         if entry.batch_id in members:
-            record_imported(state, Inspected(entry, {}, runs[entry.run_id]), members[entry.batch_id])
+            kept = goal.kept if _listed(opened, entry.batch_id) is not None else ""
+            found_run = Inspected(as_kept(entry, kept), {}, runs[entry.run_id])
+            record_imported(state, found_run, members[entry.batch_id], _listed(opened, entry.batch_id))
             reporter.emit(events.RunImported(entry.run_id, entry.batch_id))
     for twin in twins:
         reporter.emit(events.TwinFound(twin.run_id, twin.batch_id))

@@ -21,6 +21,7 @@ from aihub_runner.apply.context import Context, Ground
 from aihub_runner.apply.delivery import deliver
 from aihub_runner.apply.events import AgainResumed, Counts, RateLimited, Reporter, Retry, Stopping, UploadsLowered
 from aihub_runner.apply.job import Confirm, Held, Job, OpenJob
+from aihub_runner.apply.kept import look_at_batch, record_places
 from aihub_runner.apply.lapsed import exclude_lapsed, find_lapsed, record_matched
 from aihub_runner.apply.matching import find_held, recognise_stale
 from aihub_runner.apply.pagecount import count_plan, count_started
@@ -73,7 +74,9 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
         client.log = job.options.log or client.log
         _follow_results(job, state)
         job = _with_again(look_for_damage(job, state), state, reporter)
+        job, blind = _look(job, client)
         scan, problems = _scan_what_is_there(job, state, reporter, stop, held.files)
+        problems += blind
         check_asked(job, state, scan)
         scan = _keep_digests(state, scan)
         job = with_pruned(job, state, scan)
@@ -134,6 +137,14 @@ def _keep_digests(state: State, scan: Scan) -> Scan:
     return replace(scan, cache={}, outdated=())
 
 
+def _look(job: Job, client: AIHub) -> tuple[Job, list[RunnerError]]:
+    """Look at the batch that is kept. Where that fails, still finish the runs that were paid and not fetched yet."""
+    try:
+        return look_at_batch(job, client), []
+    except ServiceError as error:
+        return job, [error]
+
+
 def _work(opened: OpenJob, work: Sequence[Work], executor: Executor | None, prepared: Prepared) -> Context:
     """Do all work that can be done now, and return what came of it."""
     job, state, client, reporter = opened.job, opened.state, opened.client, opened.reporter
@@ -143,6 +154,7 @@ def _work(opened: OpenJob, work: Sequence[Work], executor: Executor | None, prep
         context = Context(job, state, engine, reporter, prepared.ground)
         context.stopped_paying = not prepared.may_pay
         _record_again(job, state, work, is_begun=True)
+        record_places(opened, work)
         try:
             Scheduler(context).run(work)
         except StateError:

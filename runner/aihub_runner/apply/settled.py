@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from aihub_runner.apply.job import Job
 from aihub_runner.errors import RunnerError
 from aihub_runner.files import digest_file
-from aihub_runner.model import Scan, SkippedFile
+from aihub_runner.model import FOREIGN, Scan, SkippedFile
 from aihub_runner.report.summary import Report
 from aihub_runner.results.kept import KeptFiles
 from aihub_runner.sources.scan import Selection, select_files
@@ -84,6 +84,7 @@ def _is_plain(job: Job) -> bool:
     options = job.options
     return not (
         job.goal.input
+        or job.goal.kept == FOREIGN
         or options.retry_failed
         or options.again
         or options.adopt

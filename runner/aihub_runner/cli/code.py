@@ -55,6 +55,8 @@ def _find_work(job: Job, language: str) -> Work:
     """Return what the script is to do, from the files as they are now. Raises InputError."""
     if job.goal.input:
         raise InputError(f"{job.shown}: has no files, and scripts without files are not offered", "use `runner apply`")
+    if job.goal.kept:
+        raise InputError(f"{job.shown}: scripts for a batch that is kept are not offered", "use `runner apply`")
     spec, scan = job.spec, check_files(job.spec, job.spec_path, job.options.allow_outside)
     batches = group_sources(scan.sources, spec.limits.files_per_batch, by_folder=job.goal.by_folder)
     if not batches:

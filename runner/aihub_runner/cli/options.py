@@ -130,9 +130,17 @@ class Asked(Struct, frozen=True):
             code = with_output_error(code, is_product=self.as_json and not pays)
         sys.exit(code)
 
-    def each_job(self, act: Callable[[Job], Answer]) -> NoReturn:
-        """Open the job of each spec, and call `act` for it. Sends no requests."""
-        self.each_spec(lambda spec: act(self.open(spec, offline=True)))
+    def each_job(self, act: Callable[[Job], Answer], is_online: Callable[[Job], bool] = lambda job: False) -> NoReturn:
+        """Open the job of each spec, and call `act` for it. Sends requests only where `is_online` says so."""
+
+        def act_on(spec: Path) -> Answer:
+            job = self.open(spec, offline=True)
+            if not is_online(job):
+                return act(job)
+            with served(self.open(spec)) as reachable:
+                return act(reachable)
+
+        self.each_spec(act_on)
 
     def each_online(self, act: Callable[[Job], Answer], check: Callable[[Job], None] = lambda job: None) -> NoReturn:
         """Open and check the jobs of all specs, then call `act` for each, unless one is wrong. May send requests."""

@@ -25,6 +25,7 @@ from aihub_runner.cli.options import (
 )
 from aihub_runner.cli.output import say
 from aihub_runner.errors import DONE, PLAN_HAS_CHANGES, STILL_GOING
+from aihub_runner.model import FOREIGN
 from aihub_runner.outfile import write_output
 from aihub_runner.report.preview import plan_as_json, render_markdown, render_plan
 
@@ -50,7 +51,9 @@ from aihub_runner.report.preview import plan_as_json, render_markdown, render_pl
     example="runner plan invoices.aihub.toml",
 )
 def plan(asked: Asked, shows_changes: bool, out: Path | None, form: str) -> None:
-    """Show what apply would upload, create and pay for, and why. Sends no requests.
+    """Show what apply would upload, create and pay for, and why.
+
+    Sends no requests, except to list the files of a batch that the spec names.
 
     Signs: + new, ~ changed or to finish, = unchanged, ! not sent.
     """
@@ -67,4 +70,4 @@ def plan(asked: Asked, shows_changes: bool, out: Path | None, form: str) -> None
         text = render_markdown(found) if form == "markdown" else render_plan(found, verbose=asked.verbose)
         return found.sum_up() if asked.quiet else text, plan_as_json(found), code
 
-    asked.each_job(act)
+    asked.each_job(act, is_online=lambda job: job.goal.kept == FOREIGN)

@@ -7,6 +7,7 @@ from threading import Event
 
 from msgspec.structs import replace
 
+from aihub_runner.aihub.client import AIHub
 from aihub_runner.apply.assess import (
     bind,
     check_selected,
@@ -21,11 +22,12 @@ from aihub_runner.apply.assess import (
 from aihub_runner.apply.delivery import lacks_news
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
+from aihub_runner.apply.kept import look_at_batch
 from aihub_runner.apply.lapsed import describe_idle
 from aihub_runner.apply.pagecount import count_plan
 from aihub_runner.cli.progress import open_progress
 from aihub_runner.errors import RunnerError
-from aihub_runner.model import Scan
+from aihub_runner.model import FOREIGN, Scan
 from aihub_runner.report.preview import Preview
 from aihub_runner.report.summary import Report, describe_error
 from aihub_runner.results.documents import find_damage, is_edited, is_missing, without_damage
@@ -47,6 +49,9 @@ def scan_quietly(
 
 def preview_in_full(job: Job, state: State | None, files: Selection | None, *, binds: bool = False) -> Preview:
     """Plan what applying would do, with the files that were just selected, if any."""
+    if job.goal.kept == FOREIGN:
+        with closing(AIHub(job.connection, Event())) as client:
+            job = look_at_batch(job, client)
     scan = scan_quietly(job, state, selection=files)
     damaged = with_pruned(look_for_damage(job, state), state, scan).damaged if state else {}
     check_selected(job, scan)

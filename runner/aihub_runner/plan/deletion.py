@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
-from aihub_runner.model import Batch, Goal, Run, Shard
+from aihub_runner.model import FOREIGN, Batch, Goal, Run, Shard
 
 BATCH, RUN = "batch", "run"
 INPUT = frozenset({"input"})  # all that a batch has
@@ -66,7 +66,8 @@ def _destroy(shard: Shard, batch: Batch, wish: Wish) -> Iterator[Item]:
     runs = [run for run in shard.runs if run.batch == batch.id]
     why = "" if batch.remote_id else "it is unconfirmed whether it was created"
     reasons = (_keeps_batch(run, wish) for run in runs)
-    yield _batch_item(shard, batch, why or next(filter(None, reasons), ""), wish)
+    if _is_ours(batch):
+        yield _batch_item(shard, batch, why or next(filter(None, reasons), ""), wish)
     for run in runs:
         if run.remote_id and (run.is_deleted or not run.is_gone) and not wish.keep_results:
             yield _run_item(shard, run, OUTPUT | LOGS, _keeps_run(run, wish), loses=is_unfetched(run, wish.goal))
@@ -85,7 +86,7 @@ def plan_cleanup(shards: Iterable[Shard], wish: Wish) -> list[Item]:
                 continue
             if newest is None or newest.status != "COMPLETE":
                 continue
-            if wish.parts & INPUT and batch.remote_id:
+            if wish.parts & INPUT and batch.remote_id and not batch.kept:
                 items.append(_batch_item(shard, batch, "", wish))
             parts = wish.parts - INPUT
             done = [run for run in today if run.status == "COMPLETE" and (run.is_deleted or not run.is_gone)]
@@ -110,6 +111,11 @@ def is_unfetched(run: Run, goal: Goal) -> bool:
 
 def _batches(shard: Shard, wish: Wish) -> list[Batch]:
     return [batch for batch in shard.batches if batch.target == wish.goal.target]
+
+
+def _is_ours(batch: Batch) -> bool:
+    """Whether we made a batch, so that its files are ours to delete."""
+    return batch.kept != FOREIGN
 
 
 def _batch_item(shard: Shard, batch: Batch, left: str, wish: Wish) -> Item:

@@ -65,6 +65,7 @@ def run_settings(spec: Spec, target: Target) -> dict[str, Any]:
         "output_workspace": run.output_workspace,
         "output_dir": run.output_dir,
         "input_dir": spec.input_dir,
+        "batch.id": spec.batch.id,
         "manual_upstream_integration": run.manual_upstream_integration,
         "from_timestamp": run.from_timestamp,
         "to_timestamp": run.to_timestamp,

@@ -118,6 +118,8 @@ class Plan(Struct, frozen=True):
 def missing_uploads(shard: Shard, target: str) -> list[Member]:
     """List the members whose bytes are not in the shard's batch yet."""
     batch = shard.batch_in(target)
+    if batch and batch.kept:
+        return []  # it is changed before, or not at all
     sent = batch.uploads if batch else {}
     return [member for member in shard.sendable if sent.get(member.name) != member.digest]
 
@@ -234,7 +236,7 @@ def _is_superseded(run: Run, goal: Goal) -> bool:
     return goal.again and run.status == "COMPLETE" and run.id <= goal.again_after
 
 
-def _cover(shards: Iterable[Shard], goal: Goal, present: Mapping[str, Source]) -> dict[str, str]:
+def cover_files(shards: Iterable[Shard], goal: Goal, present: Mapping[str, Source]) -> dict[str, str]:
     """Return for each present file, by path, that was run under today's key whether it is done or failed."""
     cover: dict[str, str] = {}
     for shard in shards:
@@ -271,7 +273,7 @@ def make_plan(
         shards = [move_members(shard, by_old) for shard in shards]
     present = {source.path: source for source in scan.sources}
     current = whole_packets(shards, scan.sources) if goal.by_folder else shards
-    cover = _cover(current, goal, present)
+    cover = cover_files(current, goal, present)
     repeats = goal.retry_failed or goal.again
     takes = ("failed", None) if repeats else (None,)
     held = {*held, *list_waiting(scan, held)} if goal.by_folder else held
@@ -279,10 +281,10 @@ def make_plan(
     left = goal.leaves(pending)
     for path in left:
         del pending[path]
-    work = _finish(shards, goal, present, {shard.id for shard in current})
+    work = finish(shards, goal, present, {shard.id for shard in current})
     work += _rerun(current, goal, pending, settings_of or {})
     members, dissolved, reopened = _reopen([shard for shard in shards if not _waits(shard, left)], goal, pending)
-    past = _describe_past(shards, pending) if pending else {}
+    past = describe_past(shards, pending) if pending else {}
     known = {path for path, _ in past}
     notes = _same_content(shards, pending.values(), known) if pending else []
     notes += describe_unread(scan) if goal.by_folder else []
@@ -301,7 +303,7 @@ def make_plan(
     )
 
 
-def _finish(shards: Iterable[Shard], goal: Goal, present: Mapping[str, Source], current: Collection[int]) -> list[Work]:
+def finish(shards: Iterable[Shard], goal: Goal, present: Mapping[str, Source], current: Collection[int]) -> list[Work]:
     """Finish what was paid for: for each shard its newest run that is not finished yet."""
     work = []
     for shard in shards:
@@ -343,13 +345,13 @@ def _rerun(
     """Run closed shards again as they are, where every member is still wanted with the same bytes."""
     work = []
     for shard in shards:
-        if not shard.is_closed or not shard.members or not _is_whole(shard, pending):
-            continue
+        if not shard.is_closed or not shard.members or shard.is_kept or not _is_whole(shard, pending):
+            continue  # the content of a kept batch may be another one by now
         for member in shard.members:
             del pending[member.path]
         runs = shard.runs_of(goal.run_key)
         attempt = runs[-1].attempt + 1 if runs else 1
-        reason = _why_again(shard, runs, goal, settings_of)
+        reason = why_again(shard, runs, goal, settings_of)
         work.append(Work(shard, attempt, next_action(shard, goal, attempt), reason))
     return work
 
@@ -358,7 +360,7 @@ def _is_whole(shard: Shard, pending: Mapping[str, Source]) -> bool:
     return all(_is_present(member, pending) for member in shard.members)
 
 
-def _why_again(shard: Shard, runs: Sequence[Run], goal: Goal, settings_of: Mapping[str, Mapping[str, Any]]) -> str:
+def why_again(shard: Shard, runs: Sequence[Run], goal: Goal, settings_of: Mapping[str, Mapping[str, Any]]) -> str:
     if runs and runs[-1].is_given_up:
         return "no run was started before, by your decision"
     if runs:
@@ -386,7 +388,7 @@ def _reopen(
     for shard in shards:
         if shard.is_closed:
             continue
-        kept = _refresh(shard, pending)[: goal.files_per_batch] if shard.batches else ()
+        kept = _refresh(shard, pending)[: goal.files_per_batch] if shard.batches and not shard.is_kept else ()
         if not kept or (goal.by_folder and not is_packet(kept, shard, pending)):
             dissolved.append(shard.id)
             continue
@@ -410,7 +412,7 @@ def _refresh(shard: Shard, pending: Mapping[str, Source]) -> tuple[Member, ...]:
     return tuple(kept)
 
 
-def _describe_past(shards: Iterable[Shard], paths: Collection[str]) -> dict[tuple[str, str], str]:
+def describe_past(shards: Iterable[Shard], paths: Collection[str]) -> dict[tuple[str, str], str]:
     """Return the past of each recorded (path, identity) with one of these paths: only what was run can run again."""
     past: dict[tuple[str, str], str] = {}
     for shard in shards:

@@ -10,10 +10,11 @@ from msgspec import Struct, field
 from msgspec.structs import asdict
 
 from aihub_runner.model import SkippedFile
+from aihub_runner.plan.kept import AGAIN
 from aihub_runner.plan.planner import NEW, Plan
 from aihub_runner.report.summary import HOW_TO_LEAVE_OUT, WHEN_LAPSED, Lines, Pages, because, explain_skipped
 from aihub_runner.text.escape import escape_control_chars
-from aihub_runner.text.shown import count, render_size
+from aihub_runner.text.shown import are, count, render_size
 from aihub_runner.text.sinks import escape_markdown
 
 if TYPE_CHECKING:
@@ -48,7 +49,11 @@ class Preview(Struct, frozen=True):
         """Return the question to ask before anything is paid."""
         files = f"send {self.to_send} and " * bool(self.plan.uploads(self.target))
         question = f"{files}start {count(self.plan.runs_to_confirm, 'run')} of {self.app}, on {self.place}?"
-        return escape_control_chars(question[0].upper() + question[1:])
+        question = question[0].upper() + question[1:]
+        again = sum(word == AGAIN for work in self.plan.work for word in work.words)
+        if again:
+            question = f"{count(again, 'file')} {are(again)} paid for again although they did not change. {question}"
+        return escape_control_chars(question)
 
     @property
     def to_send(self) -> str:

@@ -289,7 +289,7 @@ def _read_file(choice: Chosen, file: Mapping[str, Any]) -> Iterator[Document]:
         line = {
             "path": choice.path,
             "present": choice.present,
-            "sha256": choice.member.digest.removeprefix("sha256:"),
+            "sha256": choice.member.sha256,
             "file_name": choice.member.name,
             "run_id": choice.run.remote_id,
             "document_index": index,

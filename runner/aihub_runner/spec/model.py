@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
+from aihub_runner.model import FOREIGN
 from aihub_runner.spec.diagnostics import NAME_RULE
 from aihub_runner.spec.kinds import (
     Key,
@@ -132,6 +133,20 @@ class Results(Table):
         return self.dir or f"results/{name}"
 
 
+class Batch(Table):
+    id: int | None = key(
+        integer(1, 2**63 - 1),
+        None,
+        "In place of `files`: the id of a batch that exists. All its files are one run, which is repeated, and paid "
+        "again, when they change. Nothing is uploaded to the batch, or deleted from it.",
+    )
+
+    @property
+    def kind(self) -> str:
+        """Whose batch is kept: `FOREIGN`, or empty where none is."""
+        return FOREIGN if self.id else ""
+
+
 class Cleanup(Table):
     delete_input: When = key(
         WHEN, "never", "Delete batches from the service, with the documents in them, once their results are on disk."
@@ -193,8 +208,8 @@ class Spec(Table):
     files: tuple[str, ...] = key(
         listed(PATTERN, check_files, or_one=True),
         (),
-        "A pattern or a list of patterns, relative to the spec; see Patterns. Required, unless `input_dir` or "
-        "`manual_upstream_integration` says what to run.",
+        "A pattern or a list of patterns, relative to the spec; see Patterns. Required, unless `input_dir`, "
+        "`manual_upstream_integration` or `id` in `[batch]` says what to run.",
     )
     input_dir: str | None = key(
         string(check_text, check_input_dir),
@@ -225,6 +240,7 @@ class Spec(Table):
         'The IB-Context: the account that pays. `""` is the community account. Default: AIHUB_CONTEXT.',
     )
     workspace: str | None = key(TEXT, None, "Workspace for the batches.")
+    batch: Batch = key(table(Batch), Batch())
     run: Run = key(table(Run), Run())
     results: Results = key(table(Results), Results())
     cleanup: Cleanup = key(table(Cleanup), Cleanup())

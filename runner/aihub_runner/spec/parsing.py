@@ -19,6 +19,7 @@ from aihub_runner.spec.patterns import expand_pattern
 from aihub_runner.system.extras import find_missing
 
 MAX_DEPTH = 50
+_BATCH_ID = "id of [batch]"
 
 
 def parse_spec(text: str, path: PurePath) -> Spec:
@@ -106,11 +107,12 @@ def _check_input(content: Mapping[str, Any]) -> Iterator[Mistake]:
     """Find a spec that does not say what to run, or says it twice, and what only some inputs have."""
     run = _table(content, "run")
     upstream = bool(run.get("manual_upstream_integration"))
-    given = [name for name in ("files", "input_dir") if name in content] + ["manual_upstream_integration"] * upstream
+    given = [name for name in ("files", "input_dir") if name in content]
+    given += [_BATCH_ID] * ("id" in _table(content, "batch")) + ["manual_upstream_integration"] * upstream
     if not given:
         yield Mistake(("files",), "files is missing", "add files", "missing-key")
     elif len(given) > 1:
-        where: Key = ("run", given[-1]) if upstream else (given[-1],)
+        where: Key = ("run", given[-1]) if upstream else ("batch", "id") if _BATCH_ID in given else (given[-1],)
         yield Mistake(where, f"{' and '.join(given)} cannot be combined", "keep one of them", "clash")
     if upstream and "deployment_id" not in content:
         where = ("run", "manual_upstream_integration")
@@ -125,7 +127,7 @@ def _check_input(content: Mapping[str, Any]) -> Iterator[Mistake]:
         ("run", "pdf_passwords"): run,
         ("limits", "max_pages"): limits,  # nobody knows how many pages there are
         ("limits", "unit_price"): limits,
-        ("cleanup", "delete_input"): _table(content, "cleanup"),  # the folder of a drive is not ours to delete
+        ("cleanup", "delete_input"): _table(content, "cleanup"),  # a drive, or another's batch, is not ours to delete
     }
     for at, holder in of_files.items() if given and "files" not in given else ():
         if holder.get(str(at[-1])) not in (None, False):
@@ -133,8 +135,9 @@ def _check_input(content: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _check_group(content: Mapping[str, Any]) -> Iterator[Mistake]:
-    if "group_by" in content and "files_per_batch" in _table(content, "limits"):
-        what = "files_per_batch cannot be combined with group_by, which decides what goes into a batch"
+    decides = ["group_by"] * ("group_by" in content) + ["[batch]"] * bool(_table(content, "batch"))
+    if decides and "files_per_batch" in _table(content, "limits"):
+        what = f"files_per_batch cannot be combined with {decides[0]}, which decides what goes into a batch"
         yield Mistake(("limits", "files_per_batch"), what, "remove one of them", "clash")
 
 

@@ -16,7 +16,8 @@ def render_spec_schema() -> str:
     head = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Spec of aihub-runner (*.aihub.toml)"}
     one_app = {"oneOf": [{"required": [name]} for name in APP_KEYS]}
     upstream = {"required": ["run"], "properties": {"run": {"required": ["manual_upstream_integration"]}}}
-    inputs = {"anyOf": [{"required": ["files"]}, {"required": ["input_dir"]}, upstream]}
+    batch = {"required": ["batch"], "properties": {"batch": {"required": ["id"]}}}
+    inputs = {"anyOf": [{"required": ["files"]}, {"required": ["input_dir"]}, upstream, batch]}
     rules = {"allOf": [one_app, inputs]}
     return json.dumps(head | render_schema(Spec) | rules, indent=2, ensure_ascii=False) + "\n"
 

@@ -20,7 +20,7 @@ from typing import Any
 from aihub_runner.errors import Shortage, StateError
 from aihub_runner.system.shortage import find_shortage, probe_shortage
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 # Statements that migrate each version to the next. New columns come last, as in schema.sql.
 MIGRATIONS = {
     1: "ALTER TABLE batches ADD COLUMN sent_s REAL; ALTER TABLE fetches ADD COLUMN fetched_s REAL;",
@@ -84,6 +84,7 @@ MIGRATIONS = {
         DROP TABLE meta;
     """,
     4: "",
+    5: "",
 }
 # A schema 3 was in use before the last two of its columns.
 LATE_COLUMNS_OF_3 = """
@@ -103,6 +104,7 @@ ADDED = {
         *("outputs", "kept_files", "settled", "made_from", "result_warnings", "table_errors"),
     ),
     4: ("deletions",),
+    5: ("kept_batches",),
 }
 BUSY_TIMEOUT_S = 10.0
 

@@ -12,7 +12,7 @@ from aihub_runner.spec.kinds import list_keys
 from aihub_runner.state.database import Database
 from aihub_runner.state.lockfile import Entry
 
-_ENTRY = tuple(list_keys(Entry))
+_ENTRY = tuple(name for name in list_keys(Entry) if name not in ("kept", "places"))  # found on no kept batch
 
 
 class JobFacts(Database):

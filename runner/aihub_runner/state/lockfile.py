@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aihub_runner.errors import InputError
 from aihub_runner.files import explain_disk, read_regular, try_place, write_file
-from aihub_runner.model import Member, Run, Shard
+from aihub_runner.model import Batch, Member, Run, Shard
 from aihub_runner.plan.identity import MEMBER_HEX, VERSION, run_tag, short_identity
 from aihub_runner.spec.diagnostics import explain
 from aihub_runner.spec.kinds import Flaw, Table, integer, key, listed, string, table
@@ -31,7 +31,10 @@ GIVEN_UP = "RESUBMITTED"  # the status of an entry without a run, by the user's 
 
 
 class Entry(Table):
-    """A run of a closed shard in the lock file; `run_id` is empty where it is unknown."""
+    """A run of a closed shard in the lock file; `run_id` is empty where it is unknown.
+
+    `kept` is the kind of a batch that is kept. Then `places` has a mark for each file's place in it, see `mark_place`.
+    """
 
     fingerprint: str = key(string())
     fingerprint_version: int = key(integer(0), VERSION)
@@ -46,6 +49,8 @@ class Entry(Table):
     documents: int = key(integer(0), 0)
     when: str = key(string(), "")
     members: str = key(string(), "")
+    kept: str = key(string(), "")
+    places: str = key(string(), "")
 
     @property
     def tag(self) -> str:
@@ -86,18 +91,48 @@ def as_remembered(entry: Entry) -> Entry:
     return _with_status(entry, entry.status.partition(" ")[2]) if entry.is_forgotten else entry
 
 
+def as_kept(entry: Entry, kind: str) -> Entry:
+    """Return an entry of a run on a batch that is kept."""
+    return Entry(**{**vars(entry), "kept": kind})
+
+
 def _with_status(entry: Entry, status: str) -> Entry:
     return Entry(**{**vars(entry), "status": status})
 
 
 def member_hashes(members: Iterable[Member]) -> str:
     """Join the shortened identities of a shard's members, in the order of their names in the batch."""
-    return "".join(short_identity(member.identity) for member in sorted(members, key=lambda member: member.name))
+    ordered = sorted(members, key=lambda member: member.name)
+    return "".join(one.digest if one.is_stale else short_identity(one.identity) for one in ordered)
+
+
+def mark_place(name: str, size: int | None, modified_s: int | None) -> str:
+    """Return a mark of a file in a kept batch, as it is listed: what replaces the file has another one."""
+    return short_identity(f"{name}/{size}/{modified_s or None}")
 
 
 def split_marks(entry: Entry) -> list[str]:
     """List the marks of an entry's files, in the order of their names in the batch."""
-    return [entry.members[at : at + MEMBER_HEX] for at in range(0, len(entry.members), MEMBER_HEX)]
+    return _split(entry.members)
+
+
+def split_places(entry: Entry) -> list[str]:
+    """List the marks of the places of an entry's files, in the same order."""
+    return _split(entry.places)
+
+
+def _split(marks: str) -> list[str]:
+    return [marks[at : at + MEMBER_HEX] for at in range(0, len(marks), MEMBER_HEX)]
+
+
+def _places(shard: Shard, batch: Batch) -> str:
+    return "".join(_place(one, batch) for one in sorted(shard.members, key=lambda one: one.name)) if batch.kept else ""
+
+
+def _place(member: Member, batch: Batch) -> str:
+    if member.is_stale:  # it is named by its mark
+        return member.name[-MEMBER_HEX:]
+    return mark_place(member.name, member.size, batch.modified.get(member.name))
 
 
 def shard_entries(shard: Shard, app: str, documents: dict[int, int]) -> list[Entry]:
@@ -117,6 +152,8 @@ def shard_entries(shard: Shard, app: str, documents: dict[int, int]) -> list[Ent
             documents=documents.get(run.id, 0),
             when=_render_time(run.finished_ns or run.started_ns),
             members=member_hashes(shard.members),
+            kept=batches[run.batch].kept,
+            places=_places(shard, batches[run.batch]),
         )
         for run in shard.runs
     ]

@@ -177,6 +177,13 @@ CREATE TABLE uploads (
     PRIMARY KEY (batch, name)
 ) WITHOUT ROWID;
 
+-- Batches that are kept: each content has a shard and a row of batches, all with the id of the same batch. kind says
+-- whose it is.
+CREATE TABLE kept_batches (
+    batch INTEGER PRIMARY KEY REFERENCES batches (id) ON DELETE CASCADE,
+    kind  TEXT NOT NULL
+);
+
 -- Files of batches that are not ours, 8 bytes of a hash of each name and size: with so many runs, they do not change.
 CREATE TABLE foreign_batches (
     remote_id INTEGER PRIMARY KEY,

@@ -19,6 +19,7 @@ from aihub_runner.plan.identity import VERSION as FINGERPRINT_VERSION
 from aihub_runner.state.database import fits_column
 from aihub_runner.state.deletions import Deletions
 from aihub_runner.state.fetches import Fetches
+from aihub_runner.state.keeping import Keeping
 from aihub_runner.state.outputs import Outputs
 from aihub_runner.system.moment import Moment
 from aihub_runner.system.moment import now as moment_now
@@ -31,10 +32,12 @@ _NOT_PLAIN = frozenset({"lost_s", "since_boot", "since_mono", "gone", "given_up"
 
 _IS_DELETED = "EXISTS (SELECT 1 FROM deletions WHERE kind = 'run' AND remote_id = runs.remote_id) AS is_deleted"
 
+_KEPT = "coalesce((SELECT kind FROM kept_batches WHERE batch = batches.id), '') AS kept"
+
 Uploads = tuple[dict[str, str], dict[str, int]]  # digest, and time if listed, by name in the batch
 
 
-class State(Deletions, Outputs, Fetches):
+class State(Deletions, Keeping, Outputs, Fetches):
     """The state of one spec, for one thread. With `write=False` nothing is created or changed."""
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
@@ -102,7 +105,7 @@ class State(Deletions, Outputs, Fetches):
 
     def _load_shards(self, shard_id: int | None) -> list[Shard]:
         where, values = ("", ()) if shard_id is None else ("WHERE shard = ?", (shard_id,))
-        batches = _by_shard(self.read(f"SELECT * FROM batches {where}", *values))
+        batches = _by_shard(self.read(f"SELECT *, {_KEPT} FROM batches {where}", *values))
         runs = _by_shard(self.read(f"SELECT *, {_IS_DELETED} FROM runs {where} ORDER BY id", *values))
         where = where.replace("shard", "id")
         return [
@@ -162,6 +165,7 @@ class State(Deletions, Outputs, Fetches):
             bool(row["verified"]),
             bool(row["gone"]),
             modified,
+            row["kept"],
         )
 
     def _run(self, row: sqlite3.Row) -> Run:

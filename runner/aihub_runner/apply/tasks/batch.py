@@ -61,6 +61,10 @@ class BatchCreated(Outcome, frozen=True):
 
 def create(context: Context, shard: Shard) -> None:
     """Record the intent of a batch, and create it."""
+    if context.goal.kept:
+        what = f"{context.job.shown}: the batch that is kept is gone, or holds other files"
+        context.park(shard.id, ServiceError(what, "apply again"))
+        return
     progress = context.shards[shard.id]
     progress.batches_created += 1
     if progress.batches_created > MAX_BATCHES:
@@ -222,7 +226,7 @@ class CheckBatch(Step, frozen=True):
     A listing shows changes within `settle_s`. `sent` are the names that this state ever sent to the batch: nothing
     else is ever deleted. `modified` are times (Unix seconds) listed after earlier uploads. `name` is the batch's name,
     empty where it is not known; `known` are the known batches of that name. `minds_elders` says that older ones matter.
-    `claim` is how the names of claims on the run begin.
+    `claim` is how the names of claims on the run begin. With `is_kept`, nothing is deleted or sent again.
     """
 
     batch: int
@@ -238,6 +242,7 @@ class CheckBatch(Step, frozen=True):
     is_older: bool = False
     minds_elders: bool = True
     claim: str = ""
+    is_kept: bool = False
 
 
 class _File(Struct, frozen=True):
@@ -270,6 +275,7 @@ def check(context: Context, shard: Shard) -> None:
             not context.shards[shard.id].batches_created,
             not context.job.options.again,
             claim_stem(context.tag_of(shard), remote_id),
+            bool(batch.kept),
         )
     )
 
@@ -278,7 +284,7 @@ def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
     """List a batch, delete surplus files that this job sent, and compare names and sizes."""
     try:
         listed = _list(client, step.remote_id)
-        surplus = sorted(listed.keys() - step.sizes.keys())
+        surplus = [] if step.is_kept else sorted(listed.keys() - step.sizes.keys())
         _check_foreign_files(step, surplus)
         if surplus and step.name and client.get_batch(step.remote_id).name != step.name:
             return Gone()  # its id is another's by now
@@ -289,6 +295,8 @@ def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
         if error.status == 404 and is_gone(client, step):
             return Gone()
         raise
+    if step.is_kept:
+        _check_unchanged(step, listed)
     if left := listed.keys() - step.sizes.keys():
         raise ServiceError(
             f"batch {step.remote_id}: holds {count(len(left), 'file')} that must not be run",
@@ -303,6 +311,16 @@ def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
         return Gone()
     is_claimed = any(stem_of_claim(batch.name) == step.claim for batch in batches)
     return Checked(missing, modified, _elders(batches, step), is_claimed)
+
+
+def _check_unchanged(step: CheckBatch, listed: Listed) -> None:
+    """Raise ServiceError where a kept batch does not hold what is about to be paid for."""
+    if changed := sorted({*(listed.keys() - step.sizes.keys()), *_missing(step, listed)}):
+        raise ServiceError(
+            f"batch {step.remote_id}: changed since it was listed, {changed[0]!r}{' …' * (len(changed) > 1)}; "
+            "its run was not started",
+            "apply again",
+        )
 
 
 def _check_foreign_files(step: CheckBatch, names: list[str]) -> None:

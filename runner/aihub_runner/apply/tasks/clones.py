@@ -95,7 +95,7 @@ def may_pay(context: Context, shard: Shard) -> bool:
         _await(context, shard, progress.elder, context.settle_s)
     elif progress.is_found and not progress.is_claimed:
         _await_owner(context, shard)
-    elif batch.name and not progress.is_claimed:
+    elif batch.name and not batch.kept and not progress.is_claimed:
         return True  # the batch is ours, and nobody else knows it
     elif progress.claim is None:
         _claim(context, shard, batch)
