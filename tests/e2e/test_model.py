@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from aihub_runner.plan.batching import hashed_name, plain_name
 from fake_aihub import FakeAIHub
-from fake_aihub.world.world import Batch, Run
+from fake_aihub.world.entities import Batch, Run
 from support.contract import check_journal
 from support.forks import Forks
 from support.proxy import Proxy, shifted

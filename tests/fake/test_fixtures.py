@@ -15,7 +15,8 @@ from fake_aihub.extraction import Extraction
 from fake_aihub.extraction.recorded import FILE, load_fixtures
 from fake_aihub.extraction.validation import ScenarioError
 from fake_aihub.world.clock import Clock
-from fake_aihub.world.world import File, Run, World
+from fake_aihub.world.entities import File, Run
+from fake_aihub.world.world import World
 from support.contract import check_journal, load_operations
 
 ROOT = Path(__file__).parents[2]

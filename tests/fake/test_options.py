@@ -21,7 +21,8 @@ from fake_aihub.api.service import Service
 from fake_aihub.controls.options import RANGES, check_options
 from fake_aihub.server.cli import main
 from fake_aihub.world.clock import parse_clock
-from fake_aihub.world.world import ApiError, World
+from fake_aihub.world.entities import ApiError
+from fake_aihub.world.world import World
 
 WRONG: dict[str, list[Any]] = {
     "host": ["", "a b", "http://x", 3],

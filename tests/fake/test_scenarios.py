@@ -28,7 +28,8 @@ from fake_aihub.extraction.packs import bundled_packs, find_pack, load_packs, pa
 from fake_aihub.extraction.text import MAX_BYTES
 from fake_aihub.extraction.validation import ScenarioError
 from fake_aihub.world.clock import Clock
-from fake_aihub.world.world import File, Run, World
+from fake_aihub.world.entities import File, Run
+from fake_aihub.world.world import World
 from support.contract import load_operations
 
 ROOT = Path(__file__).parents[2]

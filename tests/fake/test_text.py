@@ -20,7 +20,8 @@ from fake_aihub import FakeAIHub
 from fake_aihub.extraction import Extraction
 from fake_aihub.extraction.text import MAX_BYTES, MAX_PAIRS, MAX_VALUE, Text, normalise, read_text
 from fake_aihub.world.clock import Clock
-from fake_aihub.world.world import File, Run, World
+from fake_aihub.world.entities import File, Run
+from fake_aihub.world.world import World
 
 INVOICES = Path(__file__).parents[2] / "specs" / "invoices"
 

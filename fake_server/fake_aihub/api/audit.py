@@ -13,7 +13,7 @@ from fake_aihub.api.validation import read_body
 from fake_aihub.world.entities import AuditEntry
 
 PAGE_ENTRIES = 100
-WHOLE_TIME = (("start_time", "0"), ("end_time", "9" * 18))
+WHOLE_TIME = {"start_time": "0", "end_time": "9" * 18}
 READS = ("GET", "HEAD")
 LOG_TYPES = {
     "runApp": "app_v2",
@@ -49,9 +49,7 @@ async def list_entries(service: Service, request: Request) -> Response:
     """POST /v1/auditlogs"""
     given = await read_body(service, request)
     start, size = given.get("start", 0), given.get("size", PAGE_ENTRIES)
-    from_ms, to_ms = (
-        int(given.get(f"{end}_time", default)[:18]) for end, default in (("start", "0"), ("end", "9" * 18))
-    )
+    from_ms, to_ms = (int(given.get(key, default)[:18]) for key, default in WHOLE_TIME.items())
     context = context_of(request)
     found = [
         entry

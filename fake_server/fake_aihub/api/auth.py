@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
+from fake_aihub.controls.faults import token_of
 from fake_aihub.world.entities import ApiError
 
 
 def check_token(request: Request, any_token: bool) -> None:
     """Check the token of a request. `any_token` accepts every token. Raises ApiError 401."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token or not (any_token or token.startswith("fake-")):
+    token = token_of(request.scope)
+    if not token or not (any_token or token.startswith("fake-")):
         raise ApiError(401, "Unauthorized. The fake accepts only tokens that start with fake-.")
 
 
@@ -21,5 +22,4 @@ def context_of(request: Request) -> str:
 
 def user_of(request: Request) -> str:
     """Return the user of a request's token: `fake-service-…` is a service account."""
-    token = request.headers.get("Authorization", "").partition(" ")[2]
-    return "service" if token.startswith("fake-service-") else "fake-user"
+    return "service" if token_of(request.scope).startswith("fake-service-") else "fake-user"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fake_aihub.contract.shapes import is_digits
 
 MAX_FILE_BYTES = 100 * 1_048_576  # twice the limit of a file in a run
 MAX_JSON_BYTES = 10 * 1_048_576
@@ -39,18 +42,15 @@ def limit_bodies(app: ASGIApp) -> ASGIApp:
 
 
 def _length_of(scope: Scope) -> int:
-    text = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    return int(text) if text.isdigit() and len(text) < 20 else 0
+    text = Headers(scope=scope).get("Content-Length", "0")
+    return int(text) if is_digits(text) and len(text) < 20 else 0
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, most: int) -> None:
     scope["faulted"] = False
     body = json.dumps({"message": f"The request body is larger than {most} bytes."}).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-    ]
+    length = str(len(body)).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 413, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": True})
     # The client is still sending. If the connection closed at once, it would see an error instead of the response.

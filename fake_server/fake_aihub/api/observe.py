@@ -12,7 +12,7 @@ from fake_aihub.api.validation import read_json
 from fake_aihub.contract.shapes import Count, Kind, Shape
 from fake_aihub.controls.har import render_har
 from fake_aihub.controls.verify import CRITERIA, matching, near_misses
-from fake_aihub.world.world import ApiError
+from fake_aihub.world.entities import ApiError
 
 NUMBERS: Mapping[str, Kind] = {"count": Count, "at_least": Count, "at_most": Count}
 QUESTION = Shape({**CRITERIA, **NUMBERS})

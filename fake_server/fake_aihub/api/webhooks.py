@@ -70,14 +70,10 @@ async def _call(service: Service, run: Run) -> None:
     if not service.allow_webhooks and not is_loopback(url.hostname):
         outcome = "not called, the address is not on this machine"
     else:
-        body = json.dumps(_payload(service, run)).encode()
+        body = json.dumps(render_run(service, run)).encode()
         outcome = await _post(url, config.get("headers") or {}, body)
         is_last = outcome.startswith("2") or len(run.webhook) + 1 >= TRIES
     service.world.note_webhook(run.id, outcome, is_last)
-
-
-def _payload(service: Service, run: Run) -> dict[str, Any]:
-    return render_run(service, run)
 
 
 async def _post(url: SplitResult, headers: dict[str, str], body: bytes) -> str:

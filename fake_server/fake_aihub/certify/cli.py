@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fake_aihub.certify.runner import Certificate
     from fake_aihub.certify.session import Hub, Options
 
-EXIT_USAGE, EXIT_BROKEN, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 2, 3, 4, 130
+EXIT_BROKEN, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 3, 4, 130
 FOLDER = "Folder in a drive to write files to, /ORGANISATION/WORKSPACE/fs/DRIVE/FOLDER."
 REPORT = click.Path(dir_okay=False, path_type=Path)
 

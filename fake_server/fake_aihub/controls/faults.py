@@ -12,6 +12,7 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,7 +22,7 @@ from fake_aihub.world.clock import SKEW_S
 from fake_aihub.world.entities import ApiError
 
 GARBAGE = b"<html><head><title>Gateway</title></head><body>Please try again</body></html>"
-HEADER = b"x-fake-fault"
+HEADER = "X-Fake-Fault"
 Entry = TypeVar("Entry")
 LINGER_NOT = struct.pack("ii", 1, 0)
 
@@ -51,7 +52,7 @@ class Faults:
         """Wrap an app so that scripted calls fail."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-            asked = next((value for name, value in scope["headers"] if name == HEADER), None)
+            asked = Headers(scope=scope).get(HEADER)
             if scope["path"].startswith("/_fake/") or not (asked is not None or self.scripts or self.late):
                 await app(scope, receive, send)
                 return
@@ -73,9 +74,9 @@ class Faults:
 
         return guarded
 
-    def _strike(self, scope: Scope, asked: bytes | None) -> list[Fault]:
-        header = [parse_header(asked.decode("latin-1"), scope["operation"])] if asked is not None else []
-        token = _token_of(scope)
+    def _strike(self, scope: Scope, asked: str | None) -> list[Fault]:
+        header = [parse_header(asked, scope["operation"])] if asked is not None else []
+        token = token_of(scope)
         # Every script counts every call, even if another script applies.
         return header + [fault for fault in self.scripts if fault.strikes(scope["operation"], scope["path"], token)]
 
@@ -86,9 +87,10 @@ class Faults:
             await late.deliver(app)
 
 
-def _token_of(scope: Scope) -> str:
-    given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-    return str(given.decode("latin-1").partition(" ")[2])
+def token_of(scope: Scope) -> str:
+    """Return the bearer token of a request, or no text."""
+    scheme, _, token = Headers(scope=scope).get("Authorization", "").partition(" ")
+    return token if scheme.lower() == "bearer" else ""
 
 
 def knobs_of(scope: Scope, do: str) -> list[Fault]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from fake_aihub.extraction.documents import Document, draw_review, make_documents
 from fake_aihub.extraction.packets import PACKET_FILES, make_case
 from fake_aihub.extraction.text import MAX_BYTES, Text, read_text
-from fake_aihub.world.world import File, Run, World
+from fake_aihub.world.entities import File, Run
+from fake_aihub.world.world import World
 
 if TYPE_CHECKING:  # packs use pydantic, which is imported only when results are requested
     from fake_aihub.extraction.packs import Pack, Packs

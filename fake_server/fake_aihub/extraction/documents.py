@@ -60,7 +60,7 @@ def _describe_output(digest: str, index: int, pages: int) -> Document:
 def _document(chance: Random, pack: Pack, one: PackClass, pages: range, text: Text | None) -> Document:
     width, height = one.page_size
     score = _score(chance, one.confidence)
-    edits = _edits(chance, pack, one.edit)
+    edits = make_edits(chance, pack.reviewers, one.edit)
     fields = [_field(chance, pack, one, field, pages, text) for field in one.fields]
     return {
         "class_name": one.name,
@@ -85,7 +85,7 @@ def _field(chance: Random, pack: Pack, one: PackClass, spec: PackField, pages: r
         field["error_msg"] = spec.error.message
     return field | {
         "confidence": {"model": None, "ocr": None} if spec.unscored else {"model": model, "ocr": ocr},
-        "edit_history": _edits(chance, pack, spec.edit),
+        "edit_history": make_edits(chance, pack.reviewers, spec.edit),
         "validations": _validations(spec, failed, alerted),
         "source_coordinates": _boxes(chance, one, pages, "" if failed else value),
     }
@@ -115,10 +115,6 @@ def _boxes(chance: Random, one: PackClass, pages: range, value: str) -> list[Doc
     x, y = round(left * width * 0.6, 1), round(top * height * 0.9, 1)
     right = round(min(x + 6.0 * len(value), width), 1)
     return [{"top_x": x, "top_y": y, "bottom_x": right, "bottom_y": round(y + height / 66, 1), "page_number": page}]
-
-
-def _edits(chance: Random, pack: Pack, edit: Edit | None) -> list[Document]:
-    return make_edits(chance, pack.reviewers, edit)
 
 
 def make_edits(chance: Random, reviewers: Sequence[str], edit: Edit | None) -> list[Document]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fake_aihub.api.service import answer
+from fake_aihub.controls.faults import token_of
 
 
 class Namespaces:
@@ -23,13 +24,7 @@ class Namespaces:
             self._apps.pop(token, None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._apps.get(_token_of(scope), _refuse)(scope, receive, send)
-
-
-def _token_of(scope: Scope) -> str:
-    given = next((value for key, value in scope["headers"] if key == b"authorization"), b"")
-    scheme, _, token = given.decode("latin-1").partition(" ")
-    return token if scheme.lower() == "bearer" else ""
+        await self._apps.get(token_of(scope), _refuse)(scope, receive, send)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fake_aihub.world.clock import Clock
-from fake_aihub.world.entities import ApiError, AuditEntry, Batch, File, Job, Run, Secret, Session
+from fake_aihub.world.entities import ApiError, AuditEntry, File, Run, Secret
 from fake_aihub.world.event_log import event
 from fake_aihub.world.storage import Storage
-
-__all__ = ["ApiError", "AuditEntry", "Batch", "File", "Job", "Run", "Secret", "Session", "World"]
 
 MAX_AUDIT = 10_000
 
