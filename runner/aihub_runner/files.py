@@ -185,7 +185,7 @@ def _try_to_change(path: Path) -> None:
 def open_regular(path: Path | str) -> BufferedReader:
     """Open a file for reading. Raises OSError at once for a FIFO or device, which may have no end; and Shortage."""
     with explain_shortage():
-        file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
+        file = open(path, "rb", opener=open_without_waiting)  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.EINVAL, "not a regular file")
@@ -198,7 +198,8 @@ def read_regular(path: Path | str, size: int = -1) -> bytes:
         return file.read(size)
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
+def open_without_waiting(path: str, flags: int) -> int:
+    """Open a file, and never wait: it may be a FIFO by now."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 

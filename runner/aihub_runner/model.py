@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -57,6 +58,11 @@ class Stat(NamedTuple):
     mtime_ns: int
     ctime_ns: int
     inode: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Stat:
+        """Return the part of a stat that tells whether the content may have changed."""
+        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
     def is_older(self, now_ns: int) -> bool:
         """Whether the file was last changed so long ago that another change would show: file times are coarse."""

@@ -11,12 +11,11 @@ from aihub_runner.errors import InputError
 from aihub_runner.files import explain_disk, make_folder, read_regular, try_place, write_file
 from aihub_runner.model import DOCUMENTS_NAME, SPEC_ENDING
 from aihub_runner.outfile import find_place
-from aihub_runner.sources.exclude import check_inside, is_own_name, is_spec
+from aihub_runner.sources.exclude import RESULTS_MARKER, check_inside, is_own_name, is_spec
 from aihub_runner.spec.patterns import compile_globs
 from aihub_runner.state.lockfile import load_lockfile, try_lockfile
 from aihub_runner.state.store import State
 
-MARKER = ".aihub-results"
 MARKER_BYTES = 10_000
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "ceph", "glusterfs"})
 
@@ -72,7 +71,7 @@ def claim_results(job: Job) -> None:
     if not job.is_fake:
         check_inside(folder, job.spec_path, "results.dir", job.options.allow_outside)
     name = Path(os.path.relpath(job.spec_path, folder)).as_posix()
-    marker = folder / MARKER
+    marker = folder / RESULTS_MARKER
     with explain_disk(folder):
         make_folder(folder)
         owner = _read_marker(marker)
@@ -84,7 +83,7 @@ def claim_results(job: Job) -> None:
     if owner != name:
         write_file(marker, [os.fsencode(f"{name}\n")])
     else:
-        try_place(folder / MARKER)
+        try_place(folder / RESULTS_MARKER)
 
 
 def try_state(job: Job) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from contextlib import closing
 from typing import Any
@@ -15,9 +14,8 @@ from aihub_runner.apply.destroy import destroy as destroy_job
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.cli.options import LOCK_FILE, LOCK_TIMEOUT, PLACES, VERBOSE, Answer, Asked, over_specs
-from aihub_runner.cli.output import ask, say
+from aihub_runner.cli.output import ask_to, say
 from aihub_runner.cli.progress import open_progress
-from aihub_runner.errors import InputError
 from aihub_runner.plan.deletion import BATCH, RUN, Item, Wish
 from aihub_runner.report.summary import SHOWN
 from aihub_runner.system import interrupt
@@ -49,15 +47,9 @@ def destroy(asked: Asked, yes: bool, keep_results: bool, discard_unfetched: bool
 
         def confirm(found: Found) -> bool:
             progress.close()
-            say(
-                f"{job.shown}: {_total(found.items)} to delete on {job.place}\n{_render(found, asked.verbose)}",
-                err=True,
-            )
-            if yes:
-                return True
-            if asked.as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-                raise InputError(f"{job.shown}: nothing was deleted, nobody can be asked here", "pass --yes to delete")
-            return ask("Delete all of this? It cannot be undone.")
+            what = f"{_total(found.items)} to delete on {job.place}"
+            say(f"{job.shown}: {what}\n{_render(found, asked.verbose)}", err=True)
+            return ask_to("delete", "deleted", job.shown, yes=yes, may_ask=not asked.as_json)
 
         wish = Wish(job.goal, keep_results=keep_results, discard=discard_unfetched)
         with closing(progress), interrupt.shown_by(progress.close):

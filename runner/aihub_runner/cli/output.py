@@ -59,6 +59,15 @@ def ask(question: str) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
+def ask_to(act: str, done: str, what: str, *, yes: bool, may_ask: bool) -> bool:
+    """Ask whether to do what cannot be undone, and was listed. Raises InputError where nobody can be asked."""
+    if yes:
+        return True
+    if not (may_ask and sys.stdin.isatty() and sys.stderr.isatty()):
+        raise InputError(f"{what}: nothing was {done}, nobody can be asked here", f"pass --yes to {act}")
+    return ask(f"{act.capitalize()} all of this? It cannot be undone.")
+
+
 def print_error(error: RunnerError) -> None:
     """Print what is wrong, and what to do about it."""
     for mistake in error.mistakes:

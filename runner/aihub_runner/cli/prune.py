@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from contextlib import closing
 
@@ -10,10 +9,9 @@ from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.prune import Pruned, Stale, prune
 from aihub_runner.cli.options import Answer
-from aihub_runner.cli.output import ask as ask_yes
-from aihub_runner.cli.output import print_error, say
+from aihub_runner.cli.output import ask_to, print_error, say
 from aihub_runner.cli.progress import open_progress
-from aihub_runner.errors import InputError, worst_code
+from aihub_runner.errors import worst_code
 from aihub_runner.system import interrupt
 from aihub_runner.text.shown import count
 
@@ -25,11 +23,7 @@ def prune_job(job: Job, keep: int, *, ask: bool, yes: bool) -> Answer:
     def confirm(found: Pruned) -> bool:
         progress.close()
         say(f"{job.shown}: to remove from {job.results_path}\n{_render(found.stale)}", err=True)
-        if yes:
-            return True
-        if not (ask and sys.stdin.isatty() and sys.stderr.isatty()):
-            raise InputError(f"{job.shown}: nothing was removed, nobody can be asked here", "pass --yes to remove")
-        return ask_yes("Remove all of this? It cannot be undone.")
+        return ask_to("remove", "removed", job.shown, yes=yes, may_ask=ask)
 
     with closing(progress), interrupt.shown_by(progress.close):
         found = prune(job, keep, Reporter(progress), confirm, interrupt.stop)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aihub_runner.report.html import Column, Table, embed_json, render_page
+from aihub_runner.report.html import Column, Table, fitting, render_page
 from aihub_runner.report.overview import base_of
 from aihub_runner.report.statistics import address_of
 from aihub_runner.report.subject import Subject
@@ -31,7 +31,7 @@ COLUMNS = (
 
 def render_diff_page(job: Subject, diff: Diff, output: Path) -> Iterator[bytes]:
     """Render the page. Links to local files are relative to `output`, where the page is written."""
-    rows, left_out = _rows(job, diff)
+    rows = fitting(_rows(job, diff), ROWS_BYTES)
     table = Table(COLUMNS, rows, (3, 4), {"address": 1, "pick": 3})
     data = {"base": base_of(job.folder, output), "threshold": 0, "tables": {"changes": table.as_json()}}
     fields = _fields(diff)
@@ -43,7 +43,7 @@ def render_diff_page(job: Subject, diff: Diff, output: Path) -> Iterator[bytes]:
         "fields": fields,
         "fields_left_out": len(diff.fields) - len(fields),
         "changes": len(rows),
-        "changes_left_out": left_out,
+        "changes_left_out": len(diff.classes) + len(diff.changes) - len(rows),
     }
     return render_page("diff.html", data, values)
 
@@ -65,10 +65,8 @@ def _fields(diff: Diff) -> list[list[Any]]:
     return [[names[name], *(counts[kind] for kind in KINDS)] for name, counts in ordered[:MAX_FIELDS]]
 
 
-def _rows(job: Subject, diff: Diff) -> tuple[list[list[Any]], int]:
-    rows: list[list[Any]] = []
+def _rows(job: Subject, diff: Diff) -> Iterator[list[Any]]:
     names = name_fields(diff.fields, NAME_LENGTH)
-    room, total = ROWS_BYTES, len(diff.classes) + len(diff.changes)
     present: dict[str, bool] = {}
     every: list[Change | ClassChange] = [*diff.classes, *diff.changes]
     for change in every:
@@ -76,12 +74,7 @@ def _rows(job: Subject, diff: Diff) -> tuple[list[list[Any]], int]:
         if change.path not in present:
             present[change.path] = (job.folder / change.path).is_file()
         address = address_of(change.path, path) if present[change.path] else 0
-        row = [path, address, change.document_index, *_cells(change, names)]
-        room -= len(embed_json(row)) + 1
-        if room < 0:
-            break
-        rows.append(row)
-    return rows, total - len(rows)
+        yield [path, address, change.document_index, *_cells(change, names)]
 
 
 def _cells(change: Change | ClassChange, names: Mapping[str, str]) -> list[Any]:

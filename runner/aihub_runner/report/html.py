@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,7 @@ def render_page(template: str, data: Mapping[str, Any], values: Mapping[str, Any
     from markupsafe import Markup
 
     style, script = _load("page.css"), _load("page.js")
-    ours = {"style": Markup(style), "script": Markup(script), "data": Markup(_embed(data))}
+    ours = {"style": Markup(style), "script": Markup(script), "data": Markup(embed_json(data))}
     hashes = {"style_hash": _hash(style), "script_hash": _hash(script)}
     parts = _templates().get_template(template).generate(values, **ours, **hashes)
     return (part.encode() for part in parts)
@@ -90,23 +90,24 @@ def _templates() -> Environment:
     )
 
 
-def embed_json(value: Any) -> bytes:
+def embed_json(value: Any) -> str:
     """Render JSON such that no text in it can end the element around it, or begin another one."""
-    return _embed(value).encode()
-
-
-def _embed(value: Any) -> str:
     text = render_json(value, compact=True)
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")
     return text
 
 
-def fitting(rows: Sequence[Sequence[Any]], room_bytes: int) -> list[Sequence[Any]]:
+def size_of(value: Any) -> int:
+    """Return how many bytes of a page a value takes, with a comma after it."""
+    return len(embed_json(value).encode()) + 1
+
+
+def fitting(rows: Iterable[Sequence[Any]], room_bytes: int) -> list[Sequence[Any]]:
     """Return as many of the first rows as fit into `room_bytes` of a page."""
     kept = []
     for row in rows:
-        room_bytes -= len(embed_json(row)) + 1
+        room_bytes -= size_of(row)
         if room_bytes < 0:
             break
         kept.append(row)

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from aihub_runner.report.html import embed_json
+from aihub_runner.report.html import size_of
 from aihub_runner.results.reader import Document
 from aihub_runner.text.escape import escape_control_chars
 from aihub_runner.text.jsontext import read_float
@@ -123,7 +123,7 @@ class Census(Struct):
         address = address_of(document["path"], path) if document["present"] else 0
         shown = [show_value(item["name"], NAME_LENGTH), show_value(item["error"], VALUE_LENGTH)]
         row = [path, address, document["document_index"], *shown]
-        size = len(embed_json(row)) + 1
+        size = size_of(row)
         if self._failed_bytes + size > FAILED_BYTES:
             self.failed_left_out += 1
             return
@@ -136,7 +136,7 @@ class Census(Struct):
         counts = [len(document["pages"]), len(document["fields"]), failed, self._round(lowest)]
         row = [path, document["document_index"], name, *counts, show_value(document["run_id"], NAME_LENGTH), address]
         names = {name, row[7]} - self._names  # of classes and runs; the page holds each once
-        size = len(embed_json([path, *counts, address])) + 16 + sum(len(embed_json(new)) + 1 for new in names)
+        size = size_of([path, *counts, address]) + 16 + sum(map(size_of, names))
         if self._rows_bytes + size > ROWS_BYTES[needy]:
             self.rows_left_out += 1
             return
@@ -158,7 +158,7 @@ class Census(Struct):
         Documents that need no review lose their fields first.
         """
         shown = [show_field(item) for item in document["fields"][:MAX_NAMES]]
-        size = len(embed_json(shown))
+        size = size_of(shown)
         self.rows[-1][-1] = shown
         self._with_fields[needy].append((len(self.rows) - 1, size))
         self._fields_bytes += size

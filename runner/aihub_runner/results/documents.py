@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from io import TextIOWrapper
 from pathlib import Path
@@ -71,7 +71,7 @@ def _weave(found: Found, file: File) -> Pieces:
                         warnings[start + place] = old.warnings[position + place]
                 continue
             documents = [*read(found.chosen[start])]
-            weaver.add(b"".join(map(render_document, documents)))
+            weaver.add(b"".join(map(as_line, documents)))
             forms.add(form_of(documents))
             if new:
                 warnings[start] = new.copy()
@@ -122,11 +122,6 @@ def is_missing(state: State, folder: Path) -> bool:
     """Whether the file was written, and no longer exists."""
     written = state.load_outputs().get(DOCUMENTS_NAME, _NO_OUTPUT)
     return bool(written.digest) and not is_there(folder / DOCUMENTS_NAME)
-
-
-def render_document(document: Mapping[str, Any]) -> bytes:
-    """Render a document as a line of JSON."""
-    return as_line(document)
 
 
 class Tally(Struct, frozen=True):

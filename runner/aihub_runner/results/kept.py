@@ -41,7 +41,6 @@ class KeptFiles:
 
 def _stat(path: Path) -> Stat | None:
     try:
-        found = os.stat(path)
+        return Stat.of(os.stat(path))
     except OSError:
         return None
-    return Stat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)

@@ -9,13 +9,13 @@ from msgspec.structs import replace
 
 from aihub_runner.errors import InputError
 from aihub_runner.files import File
-from aihub_runner.results.documents import render_document
 from aihub_runner.results.filters import Filter
 from aihub_runner.results.folder import load_names
 from aihub_runner.results.naming import UNCLASSIFIED
 from aihub_runner.results.reader import Found
 from aihub_runner.results.tables import CASES, FIELDS, Document, Row, Shape, Table, case_row, field_names
 from aihub_runner.results.writers.formats import open_sink
+from aihub_runner.results.writers.sink import as_line
 
 NESTED = "nested"  # not a table: documents as in documents.jsonl
 _Rows = Iterable[Sequence[Row]]
@@ -68,7 +68,7 @@ def extract(found: Found, request: Request, file: File) -> tuple[int, list[str]]
 def _write_documents(documents: Iterable[Document], file: File) -> int:
     written = 0
     for document in documents:
-        file.write(render_document(document))
+        file.write(as_line(document))
         written += 1
     return written
 

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from msgspec import Struct
 
 from aihub_runner.errors import InputError
+from aihub_runner.files import open_without_waiting
 from aihub_runner.model import MB, CachedDigest, CacheRow, Scan, SkippedFile, Source, Stat
 from aihub_runner.sources.disks import Disks
 from aihub_runner.sources.exclude import RESULTS_MARKER
@@ -244,7 +245,7 @@ def _judge_stat(limits: Limits, path: str, suffix: str, info: os.stat_result) ->
         )
     if size > limits.file_size_mb * MB:
         return SkippedFile(path, "too large", f"{size} bytes, at most {limits.file_size_mb:g} MB")
-    return Stat(size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+    return Stat.of(info)
 
 
 # Digests
@@ -293,7 +294,7 @@ def _digest(limits: Limits, folder: str, path: str, meter: _Meter, disks: Disks)
     suffix = _suffix(path)
     try:
         for _ in range(HASH_TRIES):
-            with open(f"{folder}/{path}", "rb", opener=_open_without_waiting) as file:
+            with open(f"{folder}/{path}", "rb", opener=open_without_waiting) as file:
                 found = _judge_stat(limits, path, suffix, os.fstat(file.fileno()))
                 if isinstance(found, SkippedFile):
                     return found
@@ -303,11 +304,6 @@ def _digest(limits: Limits, folder: str, path: str, meter: _Meter, disks: Disks)
     except OSError as error:
         return disks.explain(f"{folder}/{path}", path, error)
     return SkippedFile(path, "vanished", "it keeps changing while being read")
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open a file without blocking. It may have become a FIFO since it was listed."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _hash(file: BinaryIO, meter: _Meter) -> str:

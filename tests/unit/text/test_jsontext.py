@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from aihub_runner.aihub.schemas import parse_results
 from aihub_runner.files import digest_file
-from aihub_runner.results.documents import read_documents, render_document, update_documents
+from aihub_runner.results.documents import read_documents, update_documents
 from aihub_runner.results.folder import update_tables
 from aihub_runner.results.reader import find_results
+from aihub_runner.results.writers.sink import as_line
 from aihub_runner.text.jsontext import READER, Numeral, render_json, settle
 from support.made import goal, open_state, record_run, scan_of
 
@@ -106,7 +107,7 @@ def test_page_of_odd_numbers_and_names_is_read_and_written_by_the_letter(tmp_pat
     assert huge["value"] == "9" * 5000
     [read] = read_documents(tmp_path / "documents.jsonl")
     assert read["fields"][3]["value"] == 10**5000 - 1
-    assert [*map(render_document, read_documents(tmp_path / "documents.jsonl", as_written=True))] == [line]
+    assert [*map(as_line, read_documents(tmp_path / "documents.jsonl", as_written=True))] == [line]
     rows = [loads(row) for row in (tmp_path / "fields.jsonl").read_bytes().splitlines()]
     assert [row["value"] for row in rows] == ["1", None, "2.500", "9" * 5000]
     assert (rows[0]["confidence_model"], rows[0]["confidence_ocr"]) == ("0.950", None)

@@ -132,8 +132,7 @@ def _explain(error: OSError) -> Unsendable:
 
 def _identify(path: str) -> Stat:
     """Return what changes with a file's content. If it changes during an upload, the bytes may be of two versions."""
-    info = os.stat(path)
-    return Stat(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+    return Stat.of(os.stat(path))
 
 
 def _send_whole(client: AIHub, step: SendFile, size: int) -> Sent:
