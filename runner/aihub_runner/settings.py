@@ -16,28 +16,36 @@ from msgspec import Struct
 from aihub_runner.errors import InputError
 from aihub_runner.files import read_regular
 from aihub_runner.model import SPEC_ENDING, Secret
-from aihub_runner.spec.model import MAX_SPEC_BYTES, Spec
-from aihub_runner.spec.parsing import parse_spec
-from aihub_runner.spec.values import check_context, is_this_machine
+from aihub_runner.spec.model import MAX_SPEC_BYTES
+from aihub_runner.spec.parsing import parse_as
+from aihub_runner.spec.targets import Choice, Parsed
+from aihub_runner.spec.values import check_context, is_this_machine, name_variable
 
 STDIN = Path("-")
 PUBLIC_ROOT = "https://aihub.instabase.com/api"
+API_KEY, API_ROOT = "API_KEY", "API_ROOT"
 SECRETS_FOLDER = Path("/run/secrets")
 _WRITE_ROOT = f"write it as {PUBLIC_ROOT}"
 
 
 class Settings(Struct, frozen=True):
-    """The checked settings. `key_from` and `root_from` name their sources."""
+    """The checked settings of a target, or of none. `key_from` and `root_from` name their sources."""
 
     api_key: Secret | None
     api_root: str
     context: str | None
     key_from: str = ""
     root_from: str = ""
+    target: str = ""
+
+    @property
+    def key_name(self) -> str:
+        """The name of the variable with the token."""
+        return name_variable(self.target, API_KEY)
 
 
-def load_spec(path: Path) -> Spec:
-    """Load a spec. Raises InputError (SpecErrors: all mistakes at once)."""
+def load_spec(path: Path, choice: Choice = Choice()) -> Parsed:  # noqa: B008 - it is a constant
+    """Load a spec as a target sees it. Raises InputError (SpecErrors: all mistakes at once)."""
     if path.name.endswith(".lock.toml"):
         raise InputError(f"{path}: is a lock file, not a spec", "name the spec")
     if path.is_dir():
@@ -52,7 +60,7 @@ def load_spec(path: Path) -> Spec:
         raise InputError(f"{path}: too large for a spec, more than {MAX_SPEC_BYTES} bytes", "name the spec")
     if data.startswith(b"\xef\xbb\xbf"):
         raise InputError(f"{path}: starts with a byte order mark", "save it as UTF-8 without a byte order mark")
-    return parse_spec(_decode(data, str(path)), path)
+    return parse_as(_decode(data, str(path)), path, choice)
 
 
 def _read_stdin() -> bytes:
@@ -140,9 +148,14 @@ def _read_secret_file(folder: Path, name: str) -> str | None:
 # Settings and secrets
 
 
-def load_settings() -> Settings:
-    """Return the settings. Raises InputError. A root never comes from a weaker source than the key."""
+def load_settings(target: str = "") -> Settings:
+    """Return the settings. Raises InputError. A root never comes from a weaker source than the key.
+
+    Those of a target are a pair from one source, and nothing else counts for it.
+    """
     origins = _list_origins()
+    if target:
+        return _load_pair(origins, target)
     key_rank, root_rank = _find(origins, "AIHUB_API_KEY"), _find(origins, "AIHUB_API_ROOT")
     if key_rank < root_rank < len(origins):
         raise InputError(
@@ -152,7 +165,7 @@ def load_settings() -> Settings:
         )
     key, root, context = _read_from(origins)
     return Settings(
-        api_key=Secret(_check_token(key)) if key else None,
+        api_key=Secret(_check_token(key, "AIHUB_API_KEY")) if key else None,
         api_root=normalise_root(root or PUBLIC_ROOT),
         context=None if context is None else _check_context(context),
         key_from=_name_origin(origins, key_rank),
@@ -166,15 +179,15 @@ def read_key_again(settings: Settings) -> Secret | None:
     It comes from the same source and belongs to the same root, else it could be sent elsewhere.
     """
     try:
-        found = load_settings()
+        found = load_settings(settings.target)
     except InputError:  # it may be half-written
         return None
     is_same = (found.key_from, found.api_root) == (settings.key_from, settings.api_root)
     return found.api_key if is_same else None
 
 
-def _name_origin(origins: list[Origin], rank: int) -> str:
-    return origins[rank].name if rank < len(origins) else "the default"
+def _name_origin(origins: list[Origin], rank: int, nowhere: str = "the default") -> str:
+    return origins[rank].name if rank < len(origins) else nowhere
 
 
 def _read_from(origins: list[Origin]) -> tuple[str, str, str | None]:
@@ -193,9 +206,27 @@ def _find(origins: list[Origin], name: str) -> int:
     return next((rank for rank, origin in enumerate(origins) if (origin.find(name) or "").strip()), len(origins))
 
 
-def _check_token(token: str) -> str:
+def _load_pair(origins: list[Origin], target: str) -> Settings:
+    """Return the token and the root of a target. Without a token, only commands that send nothing work."""
+    key_name, root_name = name_variable(target, API_KEY), name_variable(target, API_ROOT)
+    key_rank, root_rank = _find(origins, key_name), _find(origins, root_name)
+    key_from, root_from = _name_origin(origins, key_rank, "nowhere"), _name_origin(origins, root_rank, "nowhere")
+    if root_rank == len(origins):
+        raise InputError(f"{root_name}: not set", f"set it together with {key_name}; no other variable counts")
+    if key_rank not in (root_rank, len(origins)):
+        raise InputError(
+            f"{key_name}: comes from {key_from}, but {root_name} from {root_from}, so it could be sent elsewhere",
+            "set both in one place",
+        )
+    find = origins[root_rank].find
+    key, root = (find(key_name) or "").strip(), (find(root_name) or "").strip()
+    token = Secret(_check_token(key, key_name)) if key else None
+    return Settings(token, normalise_root(root, root_name), None, key_from, root_from, target)
+
+
+def _check_token(token: str, name: str) -> str:
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise InputError("AIHUB_API_KEY: contains invalid characters", "copy the token again")
+        raise InputError(f"{name}: contains invalid characters", "copy the token again")
     return token
 
 
@@ -207,7 +238,7 @@ def _check_context(context: str) -> str:
     raise InputError(what, "copy the context again")
 
 
-def normalise_root(root: str) -> str:
+def normalise_root(root: str, name: str = "AIHUB_API_ROOT") -> str:
     """Return a root in canonical form: lower case, no default port, no trailing slash.
 
     Raises InputError where it is not https, except for this machine. The message never shows a refused root, which may
@@ -219,11 +250,11 @@ def normalise_root(root: str) -> str:
     except ValueError:
         host = ""
     if not host or "@" in parts.netloc or parts.query or parts.fragment or not re.fullmatch(r"[!-~]+", root.strip()):
-        raise InputError("AIHUB_API_ROOT: not a plain https URL", _WRITE_ROOT)
+        raise InputError(f"{name}: not a plain https URL", _WRITE_ROOT)
     if not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:.]+", host):
-        raise InputError("AIHUB_API_ROOT: invalid host", _WRITE_ROOT)
+        raise InputError(f"{name}: invalid host", _WRITE_ROOT)
     if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
-        raise InputError(f"AIHUB_API_ROOT: not https, {parts.scheme}://{host}", _WRITE_ROOT)
+        raise InputError(f"{name}: not https, {parts.scheme}://{host}", _WRITE_ROOT)
     shown = f"[{host}]" if ":" in host else host
     if port not in (None, {"https": 443, "http": 80}[parts.scheme]):
         shown += f":{port}"

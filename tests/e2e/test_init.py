@@ -32,6 +32,9 @@ owner = "instabase"
 
 # [limits]
 # max_runs = 5                  # most runs to pay for in one apply
+
+# [targets.test]                # what --target test takes in place of the above; see docs/apply.md
+# context = "…"                 # needs AIHUB_TEST_API_KEY and AIHUB_TEST_API_ROOT
 """
 SAID = """\
 bills/bills.aihub.toml: written, 2 files to send

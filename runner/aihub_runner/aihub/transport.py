@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import requests
 import urllib3
+from msgspec import structs
 from pydantic import BaseModel
 
 from aihub_runner.aihub import schemas
@@ -38,6 +39,7 @@ from aihub_runner.aihub.throttle import Pace
 from aihub_runner.errors import AnswerLost, Interrupted, Refused, ServiceError, Shortage
 from aihub_runner.model import Secret
 from aihub_runner.settings import read_key_again
+from aihub_runner.spec.values import name_variable
 from aihub_runner.system.shortage import find_shortage, probe_shortage
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -254,7 +256,7 @@ class Transport:
                 token = read_key_again(connection.settings)
                 if token and token != refused:
                     self.secrets = (token, *self.secrets)
-                    self.connection = replace(connection, token=token)
+                    self.connection = structs.replace(connection, token=token)
                     self._session.identify(self.connection)
             return self.connection.token != refused
 
@@ -262,10 +264,20 @@ class Transport:
         """Do an action. Raises a ServiceError or Shortage for what the HTTP stack raises."""
         try:
             return act()
+        except ServiceError as error:
+            error.hint = self._name_variables(error.hint)
+            raise
         except FAILURES as error:
             if shortage := find_shortage(error) or probe_shortage():
                 raise shortage from None
-            raise unreachable(what, self.connection.root, name_authorities(self._session), error) from None
+            failure = unreachable(what, self.connection.root, name_authorities(self._session), error)
+            failure.hint = self._name_variables(failure.hint)
+            raise failure from None
+
+    def _name_variables(self, hint: str) -> str:
+        """Return a hint with the variables of the target."""
+        settings = self.connection.settings
+        return hint.replace("AIHUB_API_", name_variable(settings.target, "API_")) if settings else hint
 
     def _wait_s(self, error: ServiceError | Shortage, attempt: int) -> float:
         asked = error.retry_after_s if isinstance(error, ServiceError) else None

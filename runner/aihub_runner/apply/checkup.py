@@ -46,9 +46,9 @@ Found = str | Check
 Act = Callable[[], Found]
 
 
-def check_up(open_it: Callable[[bool], Job] | None) -> Iterator[Check]:
+def check_up(open_it: Callable[[bool], Job] | None, target: str = "") -> Iterator[Check]:
     """Yield what each check found, causes before effects. `open_it` opens the job of a spec; True is offline."""
-    settings, problem = _load(load_settings)
+    settings, problem = _load(partial(load_settings, target))
     if problem:
         yield from _fail("settings", problem)
     if settings:
@@ -89,8 +89,8 @@ def _try(name: str, act: Act) -> Iterator[Check]:
 def _check_token(settings: Settings) -> Check:
     if settings.api_key:
         return Check("token", "ok", f"set, from {settings.key_from}")
-    hint = "set AIHUB_API_KEY in the environment, .env or a secrets folder"
-    return Check("token", "failed", "AIHUB_API_KEY is not set", hint, exit_code=2)
+    hint = f"set {settings.key_name} in the environment, .env or a secrets folder"
+    return Check("token", "failed", f"{settings.key_name} is not set", hint, exit_code=2)
 
 
 def _describe(job: Job) -> str:
@@ -140,9 +140,8 @@ def _check_context(client: AIHub, job: Job | None) -> Found:
     where += f", workspace {workspace}" * bool(workspace)
     if context or (job and not job.lacks_context):
         return where
-    return Check(
-        "context", "warning", where, "set context in the spec, or AIHUB_CONTEXT, unless that account should pay"
-    )
+    variable = "" if job and job.target_name else ", or AIHUB_CONTEXT"
+    return Check("context", "warning", where, f"set context in the spec{variable}, unless that account should pay")
 
 
 def _check_app(client: AIHub, job: Job) -> Found:

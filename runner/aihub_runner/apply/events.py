@@ -62,6 +62,8 @@ class ScanProgress(Event, frozen=True):
 class ContextUnset(Event, frozen=True):
     """No context is set, so runs spend the units of the community account."""
 
+    target: str
+
 
 class StateOnNetwork(Event, frozen=True):
     """The state is on a network file system, whose locks are unreliable."""

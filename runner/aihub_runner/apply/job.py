@@ -17,10 +17,12 @@ from aihub_runner.errors import InputError, SpecErrors, StateError
 from aihub_runner.model import ALL, DOCUMENTS_NAME, UPSTREAM, Damage, Goal, Look, Scan, Secret, Target, stem_of
 from aihub_runner.outfile import require_file
 from aihub_runner.plan.identity import name_include, run_key, run_settings, target_key
-from aihub_runner.settings import STDIN, Settings, identify_root, load_settings, load_spec, read_secrets
-from aihub_runner.sources.exclude import is_spec
+from aihub_runner.settings import API_ROOT, STDIN, Settings, identify_root, load_settings, load_spec, read_secrets
+from aihub_runner.sources.exclude import is_spec, read_targets
 from aihub_runner.spec.model import Spec
 from aihub_runner.spec.patterns import compile_globs
+from aihub_runner.spec.targets import PLAIN, Choice, Parsed, describe_target, name_places
+from aihub_runner.spec.values import name_variable
 
 if TYPE_CHECKING:
     from threading import Event
@@ -72,6 +74,8 @@ class Job(Struct, frozen=True, dict=True):
     connection: Connection
     options: Options
     secrets: Mapping[str, Secret] = {}
+    target_name: str = PLAIN
+    other_results: Mapping[str, str] = {}  # of its other targets, by name
     damaged: Damage = {}  # as found at the last check
     look: Look | None = None  # at the batch that is kept
 
@@ -91,6 +95,11 @@ class Job(Struct, frozen=True, dict=True):
         return self.target.root == FAKE_ROOT
 
     @property
+    def root_name(self) -> str:
+        """The name of the variable with the root."""
+        return name_variable(self.target_name, API_ROOT)
+
+    @property
     def lacks_context(self) -> bool:
         """Whether no context is set, so that the community account pays."""
         return not (self.target.context or self.spec.context is not None or self.is_fake)
@@ -103,6 +112,10 @@ class Job(Struct, frozen=True, dict=True):
     @property
     def place(self) -> str:
         """Where runs are started, and whose units they spend."""
+        return f"target {self.target_name}: {self._account}" if self.target_name else self._account
+
+    @property
+    def _account(self) -> str:
         if self.is_fake:
             return "the FAKE AI Hub, where nothing is paid"
         context = f"context {self.target.context}" if self.target.context else "the community account"
@@ -120,7 +133,8 @@ class Job(Struct, frozen=True, dict=True):
 
     def command(self, name: str) -> str:
         """Return a command for this job, as you would type it in the current folder."""
-        places = [] if self.state_path == self.own_state_path else ["--state", str(self.state_path)]
+        places = ["--target", self.target_name] if self.target_name else []
+        places += [] if self.state_path == self.own_state_path else ["--state", str(self.state_path)]
         places += ["--lock-file", str(self.options.lock_file)] if self.options.lock_file else []
         return shlex.join(["runner", name, str(self.spec_path), *places, *(["--fake"] if self.is_fake else [])])
 
@@ -187,58 +201,66 @@ def _require_state(path: Path) -> Path:
     return path
 
 
-def load_alone(spec_path: Path) -> Spec:
+def load_alone(spec_path: Path, choice: Choice) -> Parsed:
     """Load a spec whose state and lock file no other spec shares. Raises SpecErrors with all mistakes."""
-    mistakes = [] if spec_path == STDIN else list(find_twins(spec_path))
+    mistakes = [] if spec_path == STDIN else list(find_twins(spec_path, choice.target))
     try:
-        spec = load_spec(spec_path)
+        parsed = load_spec(spec_path, choice)
     except InputError as error:
         raise SpecErrors([*error.mistakes, *mistakes]) from None
     if mistakes:
         raise SpecErrors(mistakes)
-    return spec
+    return parsed
 
 
-def find_twins(spec_path: Path) -> Iterator[InputError]:
+def find_twins(spec_path: Path, target: str = PLAIN) -> Iterator[InputError]:
     """Yield an error for each other spec that would have the same state and lock file."""
-    stem = stem_of(spec_path)
-    for other in sorted(spec_path.parent.glob(f"{glob.escape(stem)}.*")):
-        is_other = other.name != spec_path.name and stem_of(other) == stem
-        if is_other and is_spec(str(other)) and not (spec_path.exists() and other.samefile(spec_path)):
+    stem = name_places(spec_path, target)
+    before, _, name = stem.rpartition("@")
+    for other in sorted([*_list_specs(spec_path, stem), *(_list_specs(spec_path, before) if before else ())]):
+        if stem_of(other) == stem or name in read_targets(str(other)):
             yield InputError(
                 f"{spec_path}: would share the state {stem}.state.db with {other.name}",
                 "rename one of them, or move it elsewhere",
             )
 
 
+def _list_specs(spec_path: Path, stem: str) -> Iterator[Path]:
+    """List the other specs beside a spec that have a stem."""
+    for other in spec_path.parent.glob(f"{glob.escape(stem)}.*"):
+        is_other = other.name != spec_path.name and stem_of(other) == stem
+        if is_other and is_spec(str(other)) and not (spec_path.exists() and other.samefile(spec_path)):
+            yield other
+
+
 def open_job(
     spec_path: Path,
     options: Options,
     *,
+    target: str = PLAIN,
     state: Path | None = None,
     fake: bool = False,
     offline: bool = False,
 ) -> Job:
-    """Load a spec and the settings, and determine the job's places.
+    """Load a spec and the settings of a target, and determine the job's places.
 
     With `fake`, all files are in `<stem>.fake/`, no setting counts, and the root is added when the embedded fake runs.
     `offline` needs no token and no secrets. Raises InputError.
     """
-    spec = load_alone(spec_path)
-    stem = stem_of(spec_path)
+    parsed = load_alone(spec_path, Choice(target))
+    spec, stem = parsed.spec, name_places(spec_path, target)
     home = spec_path.parent / f"{stem}.fake" if fake else spec_path.parent
     if fake:
-        target = Target(FAKE_ROOT, spec.context or "", spec.workspace or "")
-        settings, results = Settings(Secret(FAKE_TOKEN), "", None), home / "results"
+        settings, results = Settings(Secret(FAKE_TOKEN), "", None, target=target), home / "results"
+        account = Target(FAKE_ROOT, spec.context or "", spec.workspace or "")
     else:
-        results = home / spec.results.dir_for(spec.name)
-        settings = load_settings()
-        context = spec.context if spec.context is not None else settings.context or ""
-        target = Target(identify_root(settings.api_root), context, spec.workspace or "")
+        settings, results = load_settings(target), home / spec.results.dir_for(spec.name)
+        account = _find_account(spec, settings)
         if not offline and settings.api_key is None:
             raise InputError(
-                "AIHUB_API_KEY: not set", "set it in the environment, .env or a secrets folder; or use --fake"
+                f"{settings.key_name}: not set", "set it in the environment, .env or a secrets folder; or use --fake"
             )
+        _check_others(spec_path, target, run_key(run_settings(spec, account)), parsed.others)
     secrets = {} if offline else _read_secrets(spec, fake=fake)
     return Job(
         spec=spec,
@@ -247,11 +269,41 @@ def open_job(
         own_state_path=home / f"{stem}.state.db",
         lock_path=require_file(options.lock_file) if options.lock_file else home / f"{stem}.lock.toml",
         results_path=results,
-        target=target,
-        connection=_connect(spec, settings, target.context, tuple(secrets.values())),
+        target=account,
+        connection=_connect(spec, settings, account.context, tuple(secrets.values())),
         options=options,
         secrets=secrets,
+        target_name=target,
+        other_results={name: _place_results(spec_path, name, other, fake) for name, other in parsed.others.items()},
     )
+
+
+def _find_account(spec: Spec, settings: Settings) -> Target:
+    """Return the root, context and workspace that a spec and settings name."""
+    context = spec.context if spec.context is not None else settings.context or ""
+    return Target(identify_root(settings.api_root), context, spec.workspace or "")
+
+
+def _place_results(spec_path: Path, target: str, spec: Spec, fake: bool) -> str:
+    """Return where a target has its results, relative to the spec, as a state records it."""
+    place = f"{name_places(spec_path, target)}.fake/results" if fake else spec.results.dir_for(spec.name)
+    return Path(os.path.relpath(spec_path.parent / place, spec_path.parent)).as_posix()
+
+
+def _check_others(spec_path: Path, target: str, key: str, others: Mapping[str, Spec]) -> None:
+    """Raise InputError where another target, as far as its settings are there, is the same work in the same account."""
+    for name, spec in others.items():
+        try:
+            settings = load_settings(name)
+        except InputError:
+            continue
+        if settings.api_key and run_key(run_settings(spec, _find_account(spec, settings))) == key:
+            one, other = sorted((target, name), reverse=True)
+            raise InputError(
+                f"{spec_path}: {describe_target(one)} and {describe_target(other)} have the same root, context, "
+                "workspace, app and settings, so each would do what the other one did",
+                "change one of them, or remove it",
+            )
 
 
 def _connect(spec: Spec, settings: Settings, context: str, secrets: tuple[Secret, ...]) -> Connection:
@@ -273,9 +325,9 @@ def _read_secrets(spec: Spec, *, fake: bool) -> Mapping[str, Secret]:
     return {name: Secret("fake") for name in names} if fake else read_secrets(names)
 
 
-def find_documents(spec_path: Path, *, fake: bool) -> Path:
+def find_documents(spec_path: Path, *, fake: bool, target: str = PLAIN) -> Path:
     """Return the documents of a spec. Raises InputError where there are none yet."""
-    job = open_job(spec_path, Options(), fake=fake, offline=True)
+    job = open_job(spec_path, Options(), fake=fake, target=target, offline=True)
     path = job.results_path / DOCUMENTS_NAME
     if not path.exists():
         raise job.no_results()

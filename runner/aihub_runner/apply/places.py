@@ -3,34 +3,52 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from aihub_runner.apply.events import Reporter, StateOnNetwork
 from aihub_runner.apply.job import FAKE_ROOT, Job
 from aihub_runner.errors import InputError
 from aihub_runner.files import explain_disk, make_folder, read_regular, try_place, write_file
-from aihub_runner.model import DOCUMENTS_NAME, SPEC_ENDING
+from aihub_runner.model import DOCUMENTS_NAME, SPEC_ENDING, stem_of
 from aihub_runner.outfile import find_place
 from aihub_runner.sources.exclude import RESULTS_MARKER, check_inside, is_own_name, is_spec
 from aihub_runner.spec.patterns import compile_globs
+from aihub_runner.spec.targets import describe_target
 from aihub_runner.state.lockfile import load_lockfile, try_lockfile
 from aihub_runner.state.store import State
 
 MARKER_BYTES = 10_000
+_OF_TARGET = re.compile(r"(.*)\n@([a-z0-9-]+)", re.DOTALL)
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "ceph", "glusterfs"})
 
 
 def check_renamed(job: Job) -> None:
-    """Raise InputError for a spec without state beside a state whose spec is gone: it was probably renamed."""
+    """Raise InputError for a spec, or a target, without state beside a state whose spec or target is gone.
+
+    It was probably renamed.
+    """
     if job.state_path.exists() or job.lock_path.exists():
         return
     for left in sorted([*job.folder.glob("*.state.db"), *job.folder.glob("*.lock.toml")]):
         stem = left.name.removesuffix(".state.db").removesuffix(".lock.toml")
-        if not any((job.folder / f"{stem}{ending}").exists() for ending in (".toml", SPEC_ENDING)):
+        what = _find_gone(job, stem)
+        if what:
             raise InputError(
-                f"{job.shown}: has no state, but {left.name} is here and {stem}.toml is not",
-                f"if you renamed the spec, rename {stem}.state.db and {stem}.lock.toml too; else move them away",
+                f"{job.shown}: has no state, but {left.name} is here and {what} is not",
+                f"if you renamed it, rename {stem}.state.db and {stem}.lock.toml too; else move them away",
             )
+
+
+def _find_gone(job: Job, stem: str) -> str:
+    """Return what is gone of the spec and the target that files of a stem belong to; empty where both are there."""
+    spec, _, target = stem.rpartition("@")
+    if any((job.folder / f"{stem}{ending}").exists() for ending in (".toml", SPEC_ENDING)):
+        return ""
+    if not spec or not any((job.folder / f"{spec}{ending}").exists() for ending in (".toml", SPEC_ENDING)):
+        return f"{spec or stem}.toml"
+    is_ours = bool(job.target_name) and spec == stem_of(job.spec_path)
+    return f"target {target}" if is_ours and target not in job.spec.targets else ""
 
 
 def check_lock_target(job: Job) -> None:
@@ -45,16 +63,23 @@ def check_lock_target(job: Job) -> None:
     if entries and all(entry.target != target for entry in entries):
         raise InputError(
             f"{job.lock_path.name}: lists only work of another root, context or workspace, not of {job.target.root}",
-            "check AIHUB_API_ROOT, the context and the workspace; use --state OTHER.db to work with another target",
+            f"check {job.root_name}, the context and the workspace; use --state OTHER.db to work with another account",
         )
 
 
 def check_root(job: Job, state: State) -> None:
-    """Raise InputError where the state was created for another API root."""
+    """Raise InputError where the state was created for another API root, or is that of another target."""
+    for name, results in job.other_results.items():
+        if state.results == results:
+            other, own = describe_target(name), describe_target(job.target_name)
+            raise InputError(
+                f"{state.path.name}: is the state of {other}, not of {own}",
+                "leave out --state, or pass it with another path",
+            )
     root = state.root
     if root not in ("", job.target.root) and not state.is_unused:
         hint = (
-            "pass --fake" if root == FAKE_ROOT else "leave out --fake" if job.is_fake else f"set AIHUB_API_ROOT={root}"
+            "pass --fake" if root == FAKE_ROOT else "leave out --fake" if job.is_fake else f"set {job.root_name}={root}"
         )
         raise InputError(
             f"{state.path.name}: created for the root {root}, not {job.target.root}",
@@ -70,18 +95,20 @@ def claim_results(job: Job) -> None:
     folder = job.results_path
     if not job.is_fake:
         check_inside(folder, job.spec_path, "results.dir", job.options.allow_outside)
-    name = Path(os.path.relpath(job.spec_path, folder)).as_posix()
+    name, target = Path(os.path.relpath(job.spec_path, folder)).as_posix(), job.target_name
     marker = folder / RESULTS_MARKER
     with explain_disk(folder):
         make_folder(folder)
-        owner = _read_marker(marker)
-    if owner and owner != name and (folder / owner).exists():
+        owner, of_target = _read_marker(marker)
+    is_gone = of_target not in job.spec.targets if of_target else "" not in job.other_results
+    if owner and (owner != name or (of_target != target and not is_gone)) and (folder / owner).exists():
+        whose = f", {describe_target(of_target)}" * (owner == name)
         raise InputError(
-            f"{job.shown}: the results folder {folder.name} belongs to {Path(owner).name}",
-            "set a different results.dir in each spec",
+            f"{job.shown}: the results folder {folder.name} belongs to {Path(owner).name}{whose}",
+            "set a different results.dir in each spec, and in each target",
         )
-    if owner != name:
-        write_file(marker, [os.fsencode(f"{name}\n")])
+    if (owner, of_target) != (name, target):
+        write_file(marker, [os.fsencode(f"{name}\n"), f"@{target}\n".encode() if target else b""])
     else:
         try_place(folder / RESULTS_MARKER)
 
@@ -102,9 +129,12 @@ def try_places(job: Job) -> None:
     try_place(job.results_path / "raw" / DOCUMENTS_NAME)
 
 
-def _read_marker(marker: Path) -> str:
+def _read_marker(marker: Path) -> tuple[str, str]:
+    """Return the spec that a results folder belongs to, relative to the folder, and its target."""
     try:
-        return os.fsdecode(read_regular(marker, MARKER_BYTES)).strip() if os.path.lexists(marker) else ""
+        text = os.fsdecode(read_regular(marker, MARKER_BYTES)).strip() if os.path.lexists(marker) else ""
+        found = _OF_TARGET.fullmatch(text)
+        return (found[1], found[2]) if found else (text, "")
     except OSError as error:
         raise InputError(f"{marker}: cannot be read, {error.strerror or error}", "move it away") from error
 

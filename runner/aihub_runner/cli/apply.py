@@ -182,5 +182,5 @@ def _apply(job: Job, listeners: Sequence[Subscriber], *, ask: bool, verbose: boo
     with interrupt.shown_by(progress.close):
         reporter = Reporter(progress, *listeners)
         if job.lacks_context:
-            reporter.emit(ContextUnset())
+            reporter.emit(ContextUnset(job.target_name))
         return apply_job(job, reporter, confirm, interrupt.stop)

@@ -22,7 +22,7 @@ def check(asked: Asked) -> None:
 
     def act(path: Path) -> Answer:
         open_it = None if path.is_dir() else lambda offline: asked.open(path, offline=offline)
-        checks = list(check_up(open_it))
+        checks = list(check_up(open_it, asked.target))
         shown = "settings" if open_it is None else str(path)
         data = {"spec": str(path) if open_it else None, "checks": [asdict(one) for one in checks]}
         return render_checks(shown, checks), data, worst_code(one.exit_code for one in checks)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 from click import option
+from msgspec.structs import replace
 
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_output
@@ -67,5 +68,6 @@ def _find_work(job: Job, language: str) -> Work:
             f"{job.shown}: would start {len(batches)} runs, max_runs is {most}", "raise max_runs, or select fewer files"
         )
     skipped = [f"{item.path} ({item.reason})" for item in scan.skipped]
-    command = shlex.join(["runner", "code", str(job.spec_path), "--as", language])
-    return Work(spec, job.goal, batches, skipped, command)
+    command = shlex.join([*shlex.split(job.command("code")), "--as", language])
+    found = Work(spec, job.goal, batches, skipped, command, job.target_name)
+    return replace(found, root=job.connection.root) if job.target_name else found

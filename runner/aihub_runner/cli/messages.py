@@ -61,9 +61,9 @@ SILENT = (e.Tick, e.ScanProgress, e.UploadPlanned, e.FileUploaded, e.RunStarted)
 _WORDS: dict[type[e.Event], Callable[[Any], str]] = {
     e.Stopping: lambda _: "finishing requests in flight; press Ctrl-C again to quit now",
     e.Problem: lambda it: it.message,
-    e.ContextUnset: lambda _: (
+    e.ContextUnset: lambda it: (
         "warning: no context: runs spend the units of the community account; "
-        'set context in the spec or AIHUB_CONTEXT, or context = "" to confirm'
+        f'set context in the spec{"" if it.target else " or AIHUB_CONTEXT"}, or context = "" to confirm'
     ),
     e.StateOnNetwork: lambda it: (
         f"warning: {it.state} is on a network file system ({it.file_system}); "

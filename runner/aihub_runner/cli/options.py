@@ -71,6 +71,13 @@ PLACES = (
     STATE,
     option("--fake", is_flag=True, help="Use the bundled fake AI Hub, with data in <stem>.fake/."),
 )
+_TARGET = option(
+    "--target",
+    metavar="NAME",
+    default="",
+    envvar="AIHUB_RUNNER_TARGET",
+    help="Use what [targets.NAME] of the spec says. Also AIHUB_RUNNER_TARGET.",
+)
 _JSON = option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 _NO_COLOR: Option = option(
     "--no-color", is_flag=True, expose_value=False, callback=_set_no_color, help="Print no colours."
@@ -88,6 +95,7 @@ class Asked(Struct, frozen=True):
     specs: tuple[Path, ...]
     options: Options
     as_json: bool = False
+    target: str = ""
     state: Path | None = None
     fake: bool = False
     verbose: bool = False
@@ -161,7 +169,7 @@ class Asked(Struct, frozen=True):
 
     def open(self, spec: Path, *, offline: bool = False) -> Job:
         """Open the job of a spec. Raises InputError."""
-        return open_job(spec, self.options, state=self.state, fake=self.fake, offline=offline)
+        return open_job(spec, self.options, target=self.target, state=self.state, fake=self.fake, offline=offline)
 
     def _try_open(self, spec: Path, check: Callable[[Job], None]) -> Job | RunnerError:
         try:
@@ -195,7 +203,7 @@ def over_specs(
 
         command: Callable[..., None] = call
         first: Option = _SPECS_HERE if here else _SPECS if many else _SPEC
-        added: tuple[Option, ...] = (first, _JSON, _QUIET, _NO_COLOR, *options)
+        added: tuple[Option, ...] = (first, _TARGET, _JSON, _QUIET, _NO_COLOR, *options)
         for add in reversed(added):
             command = add(command)
         return click.command(function.__name__, epilog=f"Example: {example}")(command)

@@ -15,8 +15,9 @@ from msgspec import Struct
 from aihub_runner.aihub.schemas import include_parameters, run_body
 from aihub_runner.codegen.literals import LITERALS, Code, comment
 from aihub_runner.model import MB, Goal, Member
-from aihub_runner.settings import PUBLIC_ROOT
+from aihub_runner.settings import API_KEY, API_ROOT, PUBLIC_ROOT
 from aihub_runner.spec.model import Spec
+from aihub_runner.spec.values import name_variable
 from aihub_runner.text.shown import count
 
 if TYPE_CHECKING:
@@ -41,6 +42,13 @@ class Work(Struct, frozen=True):
     batches: Sequence[tuple[Member, ...]]
     skipped: Sequence[str]
     command: str
+    target: str = ""
+    root: str = PUBLIC_ROOT
+
+    @property
+    def context(self) -> str | None:
+        """The context; None is that of AIHUB_CONTEXT, which does not count for targets."""
+        return "" if self.spec.context is None and self.target else self.spec.context
 
     @property
     def secrets(self) -> list[str]:
@@ -59,8 +67,8 @@ def render_script(work: Work, language: str) -> str:
     batches = [_batch(work, number) for number in range(len(work.batches))]
     values = {
         "about": _describe(work, language),
-        "root": PUBLIC_ROOT,
-        "context": spec.context,
+        "root": work.root,
+        "context": work.context,
         "workspace": spec.workspace,
         "batches": batches,
         "run": run,
@@ -76,7 +84,7 @@ def render_script(work: Work, language: str) -> str:
         "connect_timeout_s": spec.limits.connect_timeout_s,
         "read_timeout_s": spec.limits.read_timeout_s,
     }
-    return _environment(language).get_template(f"{language}.{ENDINGS[language]}.j2").render(values)
+    return _environment(language, work.target).get_template(f"{language}.{ENDINGS[language]}.j2").render(values)
 
 
 def _batch(work: Work, number: int) -> Mapping[str, Any]:
@@ -101,13 +109,14 @@ def _is_large(spec: Spec, member: Member) -> bool:
 def _describe(work: Work, language: str) -> list[str]:
     """Return what a reader of the script needs to know, as lines."""
     spec, name = work.spec, f"{work.spec.name}.{ENDINGS[language]}"
-    read = ["AIHUB_API_ROOT", *(["AIHUB_CONTEXT"] if spec.context is None else []), *work.secrets]
+    key_name, root_name = (name_variable(work.target, name) for name in (API_KEY, API_ROOT))
+    read = [root_name, *(["AIHUB_CONTEXT"] if work.context is None else []), *work.secrets]
     files = count(sum(map(len, work.batches)), "file")
     return [
         f"Does a job once without aihub-runner: {files} in {count(len(work.batches), 'batch')}.",
         f"Made by `{work.command}`.",
         f"Run it in the folder of the spec: {STARTS[language]} {shlex.quote(name)} > results.jsonl",
-        f"It needs {NEEDS[language]}, and AIHUB_API_KEY in the environment.",
+        f"It needs {NEEDS[language]}, and {key_name} in the environment.",
         f"It also reads {', '.join(read)} from there.",
         "It prints one line of JSON for each file. It stops at the first error, and repeats nothing.",
         "Each time it runs, it uploads all files again, and pays again. `runner apply` does neither.",
@@ -122,11 +131,11 @@ def _list_dropped(spec: Spec) -> list[str]:
     return [*settings, "limits.connect_timeout_s", "limits.read_timeout_s"]
 
 
-def _environment(language: str) -> Environment:
+def _environment(language: str, target: str) -> Environment:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
-        loader=FunctionLoader(_load),
+        loader=FunctionLoader(lambda name: _load(name).replace("AIHUB_API_", name_variable(target, "API_"))),
         finalize=_require_code,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -13,6 +13,7 @@ from aihub_runner.errors import InputError
 from aihub_runner.model import SPEC_ENDING
 from aihub_runner.spec.model import APP_KEYS, MAX_SPEC_BYTES
 from aihub_runner.spec.schema import SCHEMA_NAME
+from aihub_runner.spec.targets import list_targets
 from aihub_runner.system.shortage import explain_shortage
 
 RESULTS_MARKER = ".aihub-results"
@@ -96,25 +97,39 @@ def is_own_folder(folder: str) -> bool:
     stem = name.removesuffix(".fake")
     if name.lower() == ".git" or name.lower().startswith(".env"):
         return True
-    is_fake = stem != name and any(os.path.lexists(f"{parent}/{stem}{ending}") for ending in (".toml", SPEC_ENDING))
+    specs = [one + ending for one in (stem, stem.rpartition("@")[0]) for ending in (".toml", SPEC_ENDING) if one]
+    is_fake = stem != name and any(os.path.lexists(f"{parent}/{spec}") for spec in specs)
     return is_fake or os.path.lexists(f"{folder}/{RESULTS_MARKER}")
 
 
 def is_spec(path: str) -> bool:
     """Whether a TOML file has the keys of a spec. If it cannot be parsed, its lines decide."""
-    try:
-        info = os.stat(path)
-        if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_SPEC_BYTES:
-            return False
-        with explain_shortage():
-            text = Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
+    text = _read_text(path)
     try:
         keys = set(tomllib.loads(text))
     except (ValueError, RecursionError):
         keys = set(re.findall(r"^\s*(\w+)\s*=", text, re.MULTILINE))
-    return "files" in keys and bool(keys & set(APP_KEYS))
+    return "files" in keys and bool(keys & {*APP_KEYS, "targets"})
+
+
+def read_targets(path: str) -> set[str]:
+    """Return the names of the targets of a spec; none where it cannot be parsed."""
+    try:
+        return {*list_targets(tomllib.loads(_read_text(path)))}
+    except (ValueError, RecursionError):
+        return set()
+
+
+def _read_text(path: str) -> str:
+    """Return the text of a file that may be a spec; nothing where it cannot be one."""
+    try:
+        info = os.stat(path)
+        if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_SPEC_BYTES:
+            return ""
+        with explain_shortage():
+            return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def leads_to_own(target: str, tree: Path) -> bool:

@@ -22,6 +22,8 @@ _SECRET = re.compile(
     r"|credentials?)$"
 )
 _SHOWN = 60
+TARGET_RULE = "up to 40 lower-case letters and digits, in words joined by single dashes, with a letter first"
+_WRITE_TARGET = "rename it, for example to test or eu-west"
 NAME_RULE = "1 to 100 letters, digits, '-', '_' and '.', but not only dots"
 
 
@@ -132,7 +134,7 @@ def find_secrets(content: Any, known: Collection[Key], key: Key = ()) -> Iterato
 def is_secret(key: Key, known: Collection[Key]) -> bool:
     """Whether a key looks like a secret, and is neither a key of specs nor the name of an alias."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|-", "_", str(key[-1])).lower()
-    return _SECRET.search(name) is not None and key not in known and key[:-1] not in _FREE
+    return _SECRET.search(name) is not None and key not in known and key[:-1] not in (*_FREE, ("targets",))
 
 
 def find_not_json(value: Any, key: Key) -> Iterator[Mistake]:
@@ -162,6 +164,8 @@ def explain(flaw: Flaw, tables: Mapping[Key, Any]) -> Mistake:
     if any(key[: len(place)] == place for place in _FREE[1:]) and not flaw.is_name:
         what = f"{_dotted(key)} is a secret in plain text, or names a variable that a spec cannot read"
         return Mistake(key, what, 'write { env = "AIHUB_SECRET_…" }, and set that variable', "secret")
+    if key[:1] == ("targets",) and flaw.is_name and kind != "value_error":
+        return Mistake(key, f"{key[-1]!r} cannot be the name of a target, it is not {TARGET_RULE}", _WRITE_TARGET)
     if kind == "value_error":
         return Mistake(key, f"{_dotted(key)} {context['error']}", _hint(key, str(context["error"])))
     if key == ("name",) and kind.startswith("string_") and kind != "string_type":
@@ -196,6 +200,7 @@ _HINTS = {
     "excludes": "add a pattern without a leading !",
     "are ": "shorten or remove some",
     "must not begin": "use another prefix",
+    "is reserved": _WRITE_TARGET,
     "has ": "name each once",
     "is the folder": "use a separate folder, such as results",
     "have poll_min_s": "make poll_max_s the larger one",

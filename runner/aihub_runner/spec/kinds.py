@@ -260,7 +260,8 @@ def mapping(name: Kind, kind: Kind | None = None) -> Kind:
             found[one] = kind.read(inner, (*at, one), flaws) if kind else inner
         return found
 
-    return Kind(read, {"type": "object", "additionalProperties": kind.schema if kind else True})
+    names = {"propertyNames": name.schema} if "pattern" in name.schema else {}
+    return Kind(read, {"type": "object", **names, "additionalProperties": kind.schema if kind else True})
 
 
 def table(model: Any) -> Kind:

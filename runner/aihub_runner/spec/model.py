@@ -26,15 +26,16 @@ from aihub_runner.spec.values import (
     NAME,
     NAME_LENGTH,
     PATTERN,
+    RESULTS_DIR,
     SECONDS,
     TAGS_LENGTH,
+    TARGET_NAME,
     TEXT,
     check_context,
     check_files,
     check_header,
     check_input_dir,
     check_once,
-    check_results_dir,
     check_tags,
     check_text,
     check_url,
@@ -106,7 +107,7 @@ class Run(Table):
 
 class Results(Table):
     dir: str | None = key(
-        string(check_text, check_results_dir, shortest=1),
+        RESULTS_DIR,
         None,
         "Folder of the results, relative to the spec. Default: `results/<name>`.",
     )
@@ -199,6 +200,32 @@ class Limits(Table):
             raise ValueError(f"have poll_min_s larger than poll_max_s, {self.poll_min_s:g} and {self.poll_max_s:g}")
 
 
+class TargetRun(Table):
+    version: str | None = key(TEXT, None, "Version of the app.")
+    output_workspace: str | None = key(TEXT, None, "Workspace for the output of runs.")
+
+
+class TargetResults(Table):
+    dir: str | None = key(
+        RESULTS_DIR, None, "Folder of the results. Default: that of the spec, with `@` and the name of the target."
+    )
+
+
+class NamedTarget(Table):
+    """What a target has in place of the spec's own values."""
+
+    app_name: str | None = key(
+        TEXT, None, "Name of the app. It, `app_id` or `deployment_id` replaces the app and its `owner`."
+    )
+    app_id: str | None = key(TEXT, None, "Id of the app.")
+    deployment_id: str | None = key(TEXT, None, "Id of the deployment to run.")
+    owner: str | None = key(TEXT, None, "Owner of the app.")
+    context: str | None = key(string(check_context), None, "The IB-Context. AIHUB_CONTEXT does not count for targets.")
+    workspace: str | None = key(TEXT, None, "Workspace for the batches.")
+    run: TargetRun = key(table(TargetRun), TargetRun())
+    results: TargetResults = key(table(TargetResults), TargetResults())
+
+
 class Spec(Table):
     name: str = key(
         string(pattern=NAME, longest=NAME_LENGTH),
@@ -245,7 +272,9 @@ class Spec(Table):
     results: Results = key(table(Results), Results())
     cleanup: Cleanup = key(table(Cleanup), Cleanup())
     limits: Limits = key(table(Limits), Limits())
+    targets: dict[str, NamedTarget] = key(mapping(TARGET_NAME, table(NamedTarget)), {})
 
 
 TABLES = list_tables(Spec)
+TARGET_TABLES = list_tables(NamedTarget, ("targets", "<name>"))
 KNOWN: set[Key] = {(*at, name) for at, model in TABLES.items() for name in list_keys(model)}

@@ -13,9 +13,21 @@ from aihub_runner.errors import Range, SpecErrors, SpecMistake
 from aihub_runner.model import stem_of
 from aihub_runner.spec.diagnostics import Mistake, explain, find_not_json, find_secrets, is_secret, locate
 from aihub_runner.spec.excerpt import mask_values, render_excerpt
-from aihub_runner.spec.kinds import Flaw, Key, read_table
-from aihub_runner.spec.model import APP_KEYS, KNOWN, TABLES, Spec
+from aihub_runner.spec.kinds import Flaw, Key, list_tables, read_table
+from aihub_runner.spec.model import APP_KEYS, KNOWN, TABLES, NamedTarget, Spec
 from aihub_runner.spec.patterns import expand_pattern
+from aihub_runner.spec.targets import (
+    PLAIN,
+    Choice,
+    Parsed,
+    View,
+    find_shared_results,
+    find_unknown,
+    list_targets,
+    trace_once,
+    view_as,
+    with_target,
+)
 from aihub_runner.system.extras import find_missing
 
 MAX_DEPTH = 50
@@ -23,23 +35,62 @@ _BATCH_ID = "id of [batch]"
 
 
 def parse_spec(text: str, path: PurePath) -> Spec:
-    """Parse the text of a spec. Raises SpecErrors with every mistake."""
+    """Parse the text of a spec without targets. Raises SpecErrors with every mistake."""
+    return parse_as(text, path, Choice()).spec
+
+
+def parse_as(text: str, path: PurePath, choice: Choice) -> Parsed:
+    """Parse the text of a spec as a target sees it. Raises SpecErrors with every mistake, in all of its targets."""
     text = text.replace("\r\n", "\n")
     content = _load_toml(text, path)
-    mistakes = [*find_secrets(content, KNOWN), *_check_app(content)]
-    mistakes += find_not_json(_table(content, "run", "keys", "custom"), ("run", "keys", "custom"))
-    mistakes += [*_check_input(content), *_check_group(content), *_check_pdf(content), *_check_installed(content)]
-    mistakes += _check_pages(content)
+    named = {"name": stem_of(path), **content}
     flaws: list[Flaw] = []
-    spec = read_table(Spec, {"name": stem_of(path), **content}, (), flaws)
-    if spec:
-        mistakes += _check_results(spec)
+    whole = read_table(Spec, named, (), flaws)
+    views = _list_views(named, choice)
+    mistakes = [*find_unknown(choice, list_targets(content)), *find_secrets(content, KNOWN)]
+    mistakes += trace_once((view, mistake) for view in views for mistake in _check(view, list_targets(content)))
+    if whole:
+        read = [(view, spec) for view in views if (spec := _read(view, whole))]
+        mistakes += trace_once((view, mistake) for view, spec in read for mistake in _check_results(spec))
+        specs = {view.target: spec for view, spec in read}
+        mistakes += find_shared_results(specs)
         if not mistakes:
-            return spec
+            chosen = specs.pop(choice.target if choice.target in specs else next(iter(specs)))
+            return Parsed(chosen, specs)
     secret = {mistake.key for mistake in mistakes}
-    found = [explain(flaw, TABLES) for flaw in flaws]
+    found = [explain(flaw, _tables_for(flaw.key)) for flaw in flaws]
     mistakes += [one for one in found if one.key not in secret and not is_secret(one.key or ("",), KNOWN)]
-    raise SpecErrors(locate(mistakes, text, path))
+    raise SpecErrors(locate(dict.fromkeys(mistakes), text, path))
+
+
+def _list_views(content: dict[str, Any], choice: Choice) -> list[View]:
+    """List the content as no target and as each target sees it. Without an app, only targets can be applied."""
+    targets = list_targets(content)
+    may_lack = bool(targets) and (choice.target or choice.any_target)
+    has_app = any(key in content for key in APP_KEYS)
+    return [view_as(content, name) for name in ([] if may_lack and not has_app else [PLAIN]) + targets]
+
+
+def _check(view: View, targets: list[str]) -> Iterator[Mistake]:
+    """Find values of a view that do not go together."""
+    content = view.content
+    others = f", or pass --target with one of {', '.join(targets)}" if targets and view.target == PLAIN else ""
+    yield from _check_app(content, f"add app_name{others}")
+    yield from find_not_json(_table(content, "run", "keys", "custom"), ("run", "keys", "custom"))
+    for check in (_check_input, _check_group, _check_pdf, _check_installed, _check_pages):
+        yield from check(content)
+
+
+def _read(view: View, whole: Spec) -> Spec | None:
+    """Return the spec of a view, under the name that the target has for itself."""
+    spec = read_table(Spec, view.content, (), [])
+    own = {"name": with_target(spec.name, view.target), "targets": whole.targets} if spec else {}
+    return Spec(**{**vars(spec), **own}) if spec else None
+
+
+def _tables_for(key: Key) -> dict[Key, Any]:
+    """Return the tables that a key may belong to."""
+    return list_tables(NamedTarget, key[:2]) if key[:1] == ("targets",) and len(key) > 2 else TABLES
 
 
 def _load_toml(text: str, path: PurePath) -> dict[str, Any]:
@@ -84,11 +135,11 @@ def _is_deep(content: dict[str, Any]) -> bool:
     return bool(level)
 
 
-def _check_app(content: Mapping[str, Any]) -> Iterator[Mistake]:
+def _check_app(content: Mapping[str, Any], hint: str) -> Iterator[Mistake]:
     given = [key for key in content if key in APP_KEYS]
     if len(given) != 1:
         what = f"exactly one of app_name, app_id and deployment_id is required, {len(given)} are set"
-        yield Mistake(tuple(given[-1:]), what, "keep one of them" if given else "add app_name", "clash")
+        yield Mistake(tuple(given[-1:]), what, "keep one of them" if given else hint, "clash")
     if "deployment_id" in content:
         clashes: list[Key] = [("owner",)] * ("owner" in content)
         clashes += [("run", "output_workspace")] * ("output_workspace" in _table(content, "run"))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aihub_runner.errors import EXIT_CODES
+from aihub_runner.spec.diagnostics import TARGET_RULE
 from aihub_runner.spec.kinds import Key, render_schema
-from aihub_runner.spec.model import TABLES
+from aihub_runner.spec.model import TABLES, TARGET_TABLES
 
 PATTERNS = """\
 - `*` matches any characters within a name, `?` one character, `[a-c]` one of a, b and c, `**` any number of folders,
@@ -29,12 +30,20 @@ PATTERNS = """\
   braces in its folders, they check each folder. See `allow_empty`.
 - On the command line, a folder stands for its specs: `*.aihub.toml`, and other TOML files with the keys of a spec.
 - The keys of `run.pdf_passwords` are patterns, too. The first one that matches a file counts."""
+TARGETS = f"""\
+What `--target <name>` or AIHUB_RUNNER_TARGET takes in place of the keys above. Every other key counts for all targets.
+A name is {TARGET_RULE}.
+Token and root come from `AIHUB_<NAME>_API_KEY` and `AIHUB_<NAME>_API_ROOT`; see Variables."""
 VARIABLES = {
     "AIHUB_API_KEY": "The API token. Required by `apply` and `resolve`. If the service refuses it, apply reads it "
     "again from the same file: replace a token in `.env` or in the secrets folder while apply works.",
     "AIHUB_API_ROOT": "The URL of the API: `https://<org>.instabase.com/api` for an organisation with its own "
     "domain. It must come from the same source as the key, or from one with a higher priority.",
-    "AIHUB_CONTEXT": "The IB-Context for specs that set none.",
+    "AIHUB_CONTEXT": "The IB-Context for specs that set none. It does not count with `--target`.",
+    "AIHUB_<NAME>_API_KEY": "The API token of a target; `AIHUB_TEST_API_KEY` for the target `test`, and with `_` in "
+    "place of each `-`. With `--target`, no other token counts.",
+    "AIHUB_<NAME>_API_ROOT": "The URL of the API for a target. Required, and from the same source as its token.",
+    "AIHUB_RUNNER_TARGET": "The target, where `--target` is not given. Read from the environment only.",
     "AIHUB_SECRETS_DIR": "The secrets folder. It has a file per variable, named like it in upper or lower case. "
     "Default: `/run/secrets`, if it exists. Read from the environment only.",
     "AIHUB_SECRET_…": "Secrets for `{ env = … }` in a spec: passwords of PDF files, and headers of webhooks.",
@@ -53,7 +62,7 @@ def render_reference() -> str:
         "Generated from the model of a spec by `make docs`. For editors, `runner schema > .aihub.schema.json` writes "
         "the same as JSON Schema; begin a spec with `#:schema ./.aihub.schema.json`.",
         "## Keys of a spec",
-        *(part for table in TABLES for part in (_render_title(table), _render_table(table))),
+        *(part for table in (TABLES | TARGET_TABLES).items() for part in _render_table(*table)),
         "## Patterns",
         PATTERNS,
         "## Exit codes",
@@ -80,18 +89,17 @@ def render_columns(columns: Iterable[tuple[str, str, str]]) -> str:
     )
 
 
-def _render_title(table: Key) -> str:
-    return f"### `[{'.'.join(map(str, table))}]`" if table else "### At the top"
-
-
-def _render_table(table: Key) -> str:
-    schema = render_schema(TABLES[table])
+def _render_table(key: Key, model: Any) -> Iterator[str]:
+    schema = render_schema(model)
     rows = [
         (f"`{name}`", _render_type(field), _render_default(field, name in schema["required"]), text)
         for name, field in schema["properties"].items()
         if (text := field.get("description"))
     ]
-    return _render_rows(("key", "type", "default", "meaning"), rows)
+    yield f"### `[{'.'.join(map(str, key))}]`" if key else "### At the top"
+    if key == ("targets", "<name>"):
+        yield TARGETS
+    yield _render_rows(("key", "type", "default", "meaning"), rows)
 
 
 def _render_type(schema: dict[str, Any]) -> str:

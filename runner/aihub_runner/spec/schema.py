@@ -14,7 +14,8 @@ SCHEMA_NAME = ".aihub.schema.json"  # beside a spec; hidden, so that patterns do
 def render_spec_schema() -> str:
     """Render the JSON Schema of a spec."""
     head = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Spec of aihub-runner (*.aihub.toml)"}
-    one_app = {"oneOf": [{"required": [name]} for name in APP_KEYS]}
+    apps = [{"required": [name]} for name in APP_KEYS]
+    one_app = {"oneOf": [*apps, {"required": ["targets"], "not": {"anyOf": apps}}]}
     upstream = {"required": ["run"], "properties": {"run": {"required": ["manual_upstream_integration"]}}}
     batch = {"required": ["batch"], "properties": {"batch": {"required": ["id"]}}}
     inputs = {"anyOf": [{"required": ["files"]}, {"required": ["input_dir"]}, upstream, batch]}

@@ -15,7 +15,9 @@ from aihub_runner.text.escape import has_control_chars
 NAME = r"[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*"
 NAME_LENGTH = 100
 TAGS_LENGTH = 380
+TARGET_LENGTH = 40
 OWN_TAG = "aihub-runner:"
+RESERVED = ("secret", "var")  # a spec may name AIHUB_SECRET_… and AIHUB_VAR_…, and must not name the key of a target
 
 
 def is_this_machine(host: str) -> bool:
@@ -100,6 +102,18 @@ def check_input_dir(folder: str) -> str:
     return folder
 
 
+def check_target_name(name: str) -> str:
+    """Return the name. Raises ValueError if its variables would be ones that a spec can name."""
+    if name.split("-")[0] in RESERVED:
+        raise ValueError(f"is reserved, a spec can name variables that begin with {name_variable(name, '')}")
+    return name
+
+
+def name_variable(target: str, name: str) -> str:
+    """Return the name of a variable of a target, or of no target: `test` has AIHUB_TEST_API_KEY."""
+    return "_".join(["AIHUB", *target.upper().split("-"), name] if target else ["AIHUB", name])
+
+
 def check_header(name: str) -> str:
     """Return the name. Raises ValueError if it is not that of a header."""
     if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
@@ -109,5 +123,7 @@ def check_header(name: str) -> str:
 
 TEXT = string(check_text, shortest=1)
 PATTERN = string(check_text, check_pattern, shortest=1)
+RESULTS_DIR = string(check_text, check_results_dir, shortest=1)
+TARGET_NAME = string(check_target_name, longest=TARGET_LENGTH, pattern=r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 SECONDS = number(most=86_400)
 MEGABYTES = number()
