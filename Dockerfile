@@ -12,7 +12,7 @@ RUN pip install --no-cache-dir /wheels/*.whl \
     && rm -rf /wheels \
     && useradd --system --uid 10001 --create-home fake \
     && install -d -o fake /data
-USER fake
+USER 10001
 EXPOSE 8800
 VOLUME /data
 HEALTHCHECK --interval=10s --timeout=3s CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8800/_fake/clock', timeout=2)"]

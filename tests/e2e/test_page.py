@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from support.browser import launch
+from support.browser import find_barriers, launch
 from support.made_results import MadeFile, make_documents, make_job, make_results
 
 from .conftest import Project
@@ -113,6 +113,13 @@ def test_report_opens_from_disk_and_asks_for_nothing(plain: Project, browser: An
     assert shown.page.locator("#problems").inner_text().count("in/empty.txt") == 1
     assert shown.page.locator("figure svg").count() == 6
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_report_has_no_barriers(plain: Project, browser: Any, scheme: str) -> None:
+    page = show(browser, report(plain), bypass_csp=True, color_scheme=scheme).page
+    page.locator("#documents").get_by_role("button", name="fields", exact=True).first.click()
+    assert find_barriers(page) == []
 
 
 def test_report_is_searched_sorted_and_turned_over(plain: Project, browser: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from contextlib import closing
@@ -349,3 +350,42 @@ def test_page_that_begins_with_a_byte_order_mark_is_delivered(project: Project) 
     project.fake.faults.add(operation="getRunResults", do="replace", old="^", new="\ufeff", times=9)
     assert project.apply().code == 0
     assert [line["path"] for line in project.documents] == ["in/00000.txt", "in/00001.txt"]
+
+
+def without_progress(shown: str) -> str:
+    """What stays on a terminal: without the bar, and without colours."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.rpartition("\x1b[2K")[2])
+
+
+def test_results_on_a_terminal_are_a_table(project: Project) -> None:
+    project.write_files(3)
+    project.apply()
+    code, shown = project.on_terminal("results", "job.toml", answer="")
+    assert code == 0
+    header, first = without_progress(shown).splitlines()[:2]
+    assert header.split() == ["path", "class", "field", "value"]
+    assert first.startswith("in/")
+    assert "{" not in shown
+
+
+def test_results_on_a_terminal_are_lines_of_json_if_asked_for(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    for options in (["--format", "jsonl"], ["--table", "nested"]):
+        shown = project.on_terminal("results", "job.toml", *options, answer="")[1]
+        assert without_progress(shown).startswith('{"')
+
+
+def test_long_table_on_a_terminal_says_how_many_rows_are_left(project: Project) -> None:
+    project.write_files(130)
+    project.apply()
+    shown = project.on_terminal("results", "job.toml", "--table", "documents", answer="")[1]
+    assert re.search(r"and \d+ more rows and \d+ more columns; pass --output FILE to write all", shown)
+
+
+def test_names_in_a_table_on_a_terminal_cannot_act(project: Project) -> None:
+    project.write("in/[red]a[/red].txt", "Total: \x1b[31m7\n")
+    project.apply()
+    shown = project.on_terminal("results", "job.toml", "--no-color", answer="")[1]
+    assert "[red]a[/red].txt" in shown
+    assert "\x1b[31m7" not in shown

@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse
 
 from fake_aihub import FakeAIHub
 from fake_aihub.server.embedded import Background
-from support.browser import launch
+from support.browser import find_barriers, launch
 from support.proof import open_sdk
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_browser]
@@ -172,3 +172,16 @@ def test_page_elsewhere_cannot_press_a_button_in_a_browser(browser: Any, fake: F
     assert answered.value.status == 403
     page.close()
     assert fake.clock.offset_s == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_has_no_barriers(browser: Any, fake: FakeAIHub, scheme: str) -> None:
+    fake.faults(operation="listBatches", do="status", status=429)
+    start_run(fake)
+    requests.get(f"{fake.root}/v2/batches", headers=API, timeout=10)
+    page = browser.new_context(bypass_csp=True, color_scheme=scheme).new_page()
+    page.goto(f"{fake.root.removesuffix('/api')}/_fake/")
+    wait_for(page, "#requests tbody tr", "runApp").click()
+    expect(page.locator(".response_body")).to_contain_text("id")
+    assert find_barriers(page) == []
+    page.close()

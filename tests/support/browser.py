@@ -21,3 +21,11 @@ def launch(chromium: str) -> Iterator[Any]:
         browser = engine.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+def find_barriers(page: Any) -> list[str]:
+    """Return what axe-core finds on a page that keeps people out: the rule, and the first place that breaks it."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [f"{one['id']}: {one['help']}: {one['nodes'][0]['html'][:200]}" for one in found]

@@ -37,7 +37,7 @@ _TABLES = ("nested", "fields", "documents", "cases")
 @over_specs(
     *PLACES,
     ALLOW_OUTSIDE,
-    option("--format", type=click.Choice(_FORMATS), help="Default: by --output, else jsonl."),
+    option("--format", type=click.Choice(_FORMATS), help="Default: by --output, else jsonl. A terminal gets a table."),
     option(
         "--table",
         type=click.Choice(_TABLES),
@@ -70,6 +70,9 @@ def results(asked: Asked, output: Path | None, prune: int | None, yes: bool, **c
         from aihub_runner.cli.prune import prune_job
 
         asked.each_job(lambda job: prune_job(job, prune, ask=not asked.as_json, yes=yes))
+    on_screen = _is_for_screen(output, asked.as_json, chosen)
+    if on_screen and chosen["table"] is None:
+        chosen["table"] = "fields"
     if is_standard_output(output):
         chosen["format"] = chosen["format"] or _find_format(output) or "jsonl"
         output = None
@@ -89,6 +92,8 @@ def results(asked: Asked, output: Path | None, prune: int | None, yes: bool, **c
             code = STILL_GOING if holder else DONE
             if holder:
                 say(f"note: {holder}; more results may follow", err=True)
+            if on_screen:
+                _show(write, code)
             if not output:
                 _print(about, asked.as_json, write, code)
             with opened_output(output) as file:
@@ -132,6 +137,24 @@ def _format_of(output: Path | None) -> str:
 def _find_format(output: Path | None) -> str | None:
     ending = output.suffix.removeprefix(".").lower() if output else ""
     return ending if ending in _FORMATS else None
+
+
+def _is_for_screen(output: Path | None, as_json: bool, chosen: dict[str, Any]) -> bool:
+    """Whether a person reads the rows: no format and no file was asked for, and standard output is a terminal."""
+    asked = output or as_json or chosen["format"] or chosen["table"] == NESTED
+    return not asked and sys.stdout.isatty()
+
+
+def _show(write: Callable[[File], int], code: int) -> NoReturn:
+    """Print rows as a table, and exit with a code."""
+    from aihub_runner.cli.table import RowsOnScreen  # rich is slow to import
+
+    screen = RowsOnScreen()
+    if not write(screen):
+        say("note: no results match", err=True)
+    with suppress(BrokenPipeError):
+        screen.show()
+    sys.exit(code)
 
 
 def _warn(warnings: Sequence[str]) -> None:

@@ -238,7 +238,7 @@
     const head = make("thead");
     const titles = make("tr");
     titles.append(...heads);
-    if (table.detail !== undefined) titles.append(make("th", "", "quiet"));
+    if (table.detail !== undefined) titles.append(make("td", "", "quiet"));
     head.append(titles);
     const box = make("table");
     box.append(head, body);
