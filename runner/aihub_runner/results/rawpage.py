@@ -2,21 +2,80 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
-from aihub_runner.text.jsontext import READER, SKIPPER, may_be_odd
+from msgspec import Raw, Struct
+from msgspec.json import Decoder
+
+from aihub_runner.text.jsontext import QUICK_READER, READER, SKIPPER, may_be_odd
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_NEGATIVE_ZERO = re.compile(rb"-0(?![0-9.eE])")
+
+
+class _Split(Struct):
+    """A page whose files are not parsed yet."""
+
+    files: list[Raw]
+
+
+_SPLITTER = Decoder(_Split)
 
 
 class RawPage:
-    """The text of a page. Methods raise ValueError, IndexError or RecursionError if it is not a page.
+    """The bytes of a page. Methods raise ValueError, IndexError or RecursionError if it is not a page.
 
-    Of members with the same name, the last one counts, as in `json`. `is_odd` is whether the text may contain what
-    `jsontext.settle` replaces.
+    Most pages are plain JSON, and read quickly. Others are read as text.
     """
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._files = _split(content)
+        self._text: _TextPage | None = None
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether what was read so far may contain what `jsontext.settle` replaces."""
+        return self._text is not None and self._text.is_odd
+
+    def file(self, position: int) -> Any:
+        """Parse one of the files. Reading in order parses each file once."""
+        if self._files is not None:
+            raw = self._files[position]
+            try:
+                return QUICK_READER.decode(raw)
+            except (ValueError, RecursionError):
+                self._files = None
+        return self._as_text().file(position)
+
+    def member(self, name: str) -> Any:
+        """Parse another member of the page; None if there is none."""
+        if self._files is not None and f'"{name}"'.encode() not in self._content:
+            return None
+        return self._as_text().member(name)
+
+    def _as_text(self) -> _TextPage:
+        if self._text is None:
+            text = self._content.decode(json.detect_encoding(self._content), "surrogatepass")  # as when it was fetched
+            self._text = _TextPage(text)
+        return self._text
+
+
+def _split(content: bytes) -> list[Raw] | None:
+    """Return the files of a page, or None if it may not be plain JSON."""
+    if _NEGATIVE_ZERO.search(content):
+        return None
+    try:
+        return _SPLITTER.decode(content).files
+    except (ValueError, RecursionError):
+        return None
+
+
+class _TextPage:
+    """The text of a page. Of members with the same name, the last one counts, as in `json`."""
 
     def __init__(self, text: str) -> None:
         self.is_odd = may_be_odd(text)

@@ -28,7 +28,8 @@ from aihub_runner.text.shown import show_value
 
 BYTES_IN_MEMORY = 16_000_000  # of raw pages; at least one is kept
 FETCH_AGAIN = "apply again, which fetches it again for free"
-_NAMED = frozenset({"field_name", "name", "value", "type", "error_msg", "error"})
+_OWN = ("path", "present", "sha256", "file_name", "run_id", "document_index", "class", "pages", "fields")
+_KNOWN = frozenset({"class_name", "page_numbers", *_OWN})  # values of the service never replace our own
 
 Document = dict[str, Any]  # a line of `documents.jsonl`
 
@@ -135,8 +136,7 @@ class _Pages:
                 raise ResultsError(f"{path}: was changed after it was fetched", hint)
             while self._kept and sum(kept for kept, _ in self._kept.values()) + len(content) > BYTES_IN_MEMORY:
                 del self._kept[next(iter(self._kept))]
-            text = content.decode(json.detect_encoding(content), "surrogatepass")  # as when it was fetched
-            self._kept[path] = (len(content), RawPage(text))
+            self._kept[path] = (len(content), RawPage(content))
         self._kept[path] = self._kept.pop(path)  # keep the order of last use
         return self._kept[path][1]
 
@@ -297,14 +297,22 @@ def _read_file(choice: Chosen, file: Mapping[str, Any]) -> Iterator[Document]:
             "pages": document.get("page_numbers") or [],
             "fields": [_read_field(field) for field in document.get("fields") or []],
         }
-        known = {"class_name", "page_numbers", *line}  # values of the service never replace our own
-        yield line | {key: value for key, value in document.items() if key not in known}
+        for key, value in document.items():
+            if key not in _KNOWN:
+                line[key] = value
+        yield line
 
 
-def _read_field(field: Mapping[str, Any]) -> dict[str, Any]:
-    get = field.get
-    named = {"name": get("field_name"), "value": get("value"), "type": get("type"), "error": get("error_msg")}
-    for key, value in field.items():
-        if key not in _NAMED:
-            named[key] = value
+def _read_field(field: dict[str, Any]) -> dict[str, Any]:
+    """Return a field under our names. Empties the one that was read: copying what is left costs much less then."""
+    take = field.pop
+    take("name", None)
+    take("error", None)
+    named = {
+        "name": take("field_name", None),
+        "value": take("value", None),
+        "type": take("type", None),
+        "error": take("error_msg", None),
+    }
+    named.update(field)
     return named

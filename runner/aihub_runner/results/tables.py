@@ -125,7 +125,6 @@ def _inner(value: Any, *names: str) -> Any:
     return value
 
 
-_NONE: Mapping[str, Any] = {}
 _NOT_EDITED = (None, None)
 
 
@@ -157,25 +156,29 @@ def class_of(document: Document) -> str | None:
 def field_rows(document: Document) -> list[tuple[Any, ...]]:
     """Return the rows of FIELDS for a document, in the order of its fields."""
     cells = _document_cells(document)
-    return [(*cells, index, *_field_cells(one)) for index, one in enumerate(document["fields"])]
+    return [cells + _field_cells(index, one) for index, one in enumerate(document["fields"])]
 
 
-def _field_cells(one: Mapping[str, Any]) -> tuple[Any, ...]:
+def _field_cells(index: int, one: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the cells of a field. Most of its values have the kind of their column, and need no call."""
     get = one.get
-    confidence, validations = get("confidence", _NONE), get("validations", _NONE)
-    if not isinstance(confidence, dict):
-        confidence = _NONE
-    if not isinstance(validations, dict):
-        validations = _NONE
+    name, value, kind, error = one["name"], one["value"], one["type"], one["error"]
+    confidence, validations = get("confidence"), get("validations")
+    model = ocr = valid = alerts = None
+    if isinstance(confidence, dict):
+        model, ocr = _number(confidence.get("model")), _number(confidence.get("ocr"))
+    if isinstance(validations, dict):
+        valid, alerts = _flag(validations.get("valid")), validations.get("alerts") or None
     return (
-        _text(one["name"]),
-        _text(one["value"]),
-        _text(one["type"]),
-        _number(confidence.get("model")),
-        _number(confidence.get("ocr")),
-        _flag(validations.get("valid")),
-        validations.get("alerts") or None,
-        _text(one["error"]) or None,
+        index,
+        name if name.__class__ is str else _text(name),
+        value if value.__class__ is str else _text(value),
+        kind if kind.__class__ is str else _text(kind),
+        model,
+        ocr,
+        valid,
+        alerts,
+        None if error is None else _text(error) or None,
         get("source_coordinates") or None,
         *(_last_edit(one) if "edit_history" in one else _NOT_EDITED),
     )
@@ -256,7 +259,10 @@ class Shape(Struct):
 
 def field_names(document: Document) -> tuple[str, ...]:
     """Return the names of a document's fields."""
-    return tuple([_name(one) for one in document["fields"]])
+    names = tuple([one["name"] for one in document["fields"]])
+    if {*map(type, names)} <= {str} and "" not in names:
+        return names
+    return tuple(map(_name, names))
 
 
 def form_of(documents: Iterable[Document]) -> Form:
@@ -264,8 +270,8 @@ def form_of(documents: Iterable[Document]) -> Form:
     return tuple([(class_of(document), field_names(document)) for document in documents])
 
 
-def _name(one: Mapping[str, Any]) -> str:
-    return _text(one["name"]) or "unnamed"
+def _name(name: Any) -> str:
+    return _text(name) or "unnamed"
 
 
 # Tables

@@ -15,6 +15,8 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
+import msgspec
+
 _MARK = f"\ue000{os.urandom(16).hex()}:"  # marks text to write without quotes; random, so that no input contains it
 _MARKED = re.compile(f'"{_MARK}([^"]*)"')
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -70,13 +72,16 @@ def read_float(value: Any) -> float | None:
 
 
 class _Fractions(dict[str, "float | Numeral"]):
-    """A cache of numbers by their text. Many repeat, and a lookup is several times as fast as parsing."""
+    """A cache of numbers by their text. Many repeat, and a lookup is several times as fast as parsing.
+
+    Numbers with an exponent keep their text, since `msgspec` writes exponents otherwise than `repr`.
+    """
 
     def __missing__(self, text: str) -> float | Numeral:
         if len(self) >= _FRACTIONS_KEPT:
             self.clear()
         value = float(text)
-        self[text] = found = value if repr(value) == text else Numeral(text)
+        self[text] = found = value if repr(value) == text and "e" not in text else Numeral(text)
         return found
 
 
@@ -89,6 +94,10 @@ def _read_whole(text: str) -> int | Numeral:
 
 READER = json.JSONDecoder(parse_float=_read_fraction, parse_int=_read_whole, parse_constant=Numeral)
 SKIPPER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)  # for values that are skipped
+
+
+# Parses twice as fast as READER, and the same, or raises ValueError or RecursionError; except for the integer -0.
+QUICK_READER = msgspec.json.Decoder(float_hook=_read_fraction)
 
 
 def read_whole(text: str) -> int | Decimal:
@@ -168,6 +177,23 @@ def render_json(value: Any, *, compact: bool = False, indent: int | None = None,
         text = _MARKED.sub(r"\1", text)
     text = as_unicode(text)
     return text if text.isascii() or not only_ascii else _NOT_ASCII.sub(_escape, text)
+
+
+def render_quickly(value: Any) -> bytes:
+    """Render a value that was read from JSON as `render_json` does, in UTF-8. It takes a third of the time."""
+    try:
+        return msgspec.json.format(_QUICK_WRITER.encode(value), indent=0)
+    except (ValueError, OverflowError, RecursionError):  # a lone surrogate, among others
+        return render_json(value).encode()
+
+
+def _encode_other(value: object) -> msgspec.Raw | None:
+    if isinstance(value, Numeral):
+        return msgspec.Raw(value.text.encode()) if value.is_number else None
+    raise TypeError(f"{type(value).__name__} cannot be rendered as JSON")
+
+
+_QUICK_WRITER = msgspec.json.Encoder(enc_hook=_encode_other)
 
 
 @cache

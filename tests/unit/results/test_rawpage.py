@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from aihub_runner.aihub.schemas import Unreadable, parse_results
 from aihub_runner.results.rawpage import RawPage
+from aihub_runner.text.jsontext import read_json, render_json, render_quickly
 
 VALUE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -27,13 +28,44 @@ def test_file_of_a_page_is_what_the_whole_page_has(
     page.pop("files", None)
     members = [*page.items(), ("files", files)]
     chance.shuffle(members)
-    raw = RawPage(" \n" + json.dumps(dict(members), indent=indent, ensure_ascii=ascii_only))
+    text = " \n" + json.dumps(dict(members), indent=indent, ensure_ascii=ascii_only)
+    raw, whole = RawPage(text.encode()), read_json(text.encode())
     positions = list(range(len(files))) * 2
     chance.shuffle(positions)
-    assert [raw.file(position) for position in positions] == [files[position] for position in positions]
-    assert raw.member("case_info") == page.get("case_info")
+    assert [raw.file(position) for position in positions] == [whole["files"][position] for position in positions]
+    assert raw.member("case_info") == whole.get("case_info")
     with pytest.raises(IndexError):
         raw.file(len(files))
+
+
+# Values that parsers and writers treat differently.
+ODD = [
+    *("-0", "-0.0", "-0e5", "1E5", "1e-07", "1e400", "1.10", "12345678901234567890123", "9" * 4001, "9" * 4400),
+    *("NaN", "-Infinity", r'"\ud800"', r'"\ud83d\ude00"', r'"\udc00\ud83d"', '"\ud800"', r'"\/\u0000\u001f"'),
+    *('"\x7f\x85\u2028"', '"05-0, -0"', '{"a": 1, "b": 2, "a": -0}', '{"\ud800": 1}', "[" * 600 + "]" * 600, "{ }"),
+]
+PLAIN = st.floats().map(json.dumps) | st.integers().map(str) | st.text().map(json.dumps)
+
+
+def check_values(values: list[str], encoding: str = "utf-8") -> None:
+    """Check that values are read and written as the standard library does."""
+    files = ", ".join(f'{{"documents": [{value}]}}' for value in values)
+    content = f'{{"files": [{files}]}}'.encode(encoding, "surrogatepass")
+    raw, whole = RawPage(content), read_json(content)
+    found = [raw.file(position) for position in range(len(values))]
+    assert repr(found) == repr(whole["files"])
+    assert [*map(render_quickly, found)] == [render_json(file).encode() for file in whole["files"]]
+
+
+@pytest.mark.parametrize("value", ODD, ids=lambda value: ascii(value[:20]))
+def test_odd_value_is_read_and_written_as_by_the_standard_library(value: str) -> None:
+    check_values(["1", value])
+
+
+@given(st.lists(st.sampled_from(ODD) | PLAIN, max_size=4), st.sampled_from(["utf-8-sig", "utf-16", "utf-32-le"]))
+def test_any_values_are_read_and_written_as_by_the_standard_library(values: list[str], encoding: str) -> None:
+    check_values(values)
+    check_values(values, encoding)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +73,7 @@ def test_file_of_a_page_is_what_the_whole_page_has(
 )
 def test_page_that_is_none_is_refused(text: str) -> None:
     with pytest.raises((ValueError, IndexError)):
-        RawPage(text).file(1)
+        RawPage(text.encode()).file(1)
 
 
 def test_page_with_a_lone_surrogate_is_read() -> None:
@@ -56,7 +88,7 @@ def test_page_with_a_lone_surrogate_is_read() -> None:
 def test_page_that_is_let_go_is_gone_at_once() -> None:
     gc.disable()
     try:
-        page = RawPage('{"files": [1, 2, 3]}')
+        page = RawPage(b'{"files": [1, 2, 3]}')
         page.file(1)
         left = weakref.ref(page)
         del page

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from aihub_runner.results.tables import Row
-from aihub_runner.text.jsontext import render_json
+from aihub_runner.text.jsontext import render_quickly
 
 WAITING = ".aihub-runner-"  # prefix of folders for temporary files
-_LINE_END = re.compile("[\x85\u2028\u2029]")
+_LINE_END = re.compile(b"\xc2\x85|\xe2\x80[\xa8\xa9]")  # U+0085, U+2028, U+2029 in UTF-8
 
 
 class Sink(Protocol):
@@ -27,10 +27,10 @@ class Sink(Protocol):
 
 
 def as_line(value: Mapping[str, Any]) -> bytes:
-    """Render an object as one line of JSON."""
-    return escape_line_ends(render_json(value)).encode() + b"\n"
+    """Render an object that was read from JSON as one line of it."""
+    return escape_line_ends(render_quickly(value)) + b"\n"
 
 
-def escape_line_ends(text: str) -> str:
+def escape_line_ends(line: bytes) -> bytes:
     """Escape all Unicode line separators in JSON, because some readers split lines there."""
-    return text if text.isascii() else _LINE_END.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return line if line.isascii() else _LINE_END.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), line)
