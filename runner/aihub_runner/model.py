@@ -69,7 +69,7 @@ class Stat(NamedTuple):
         return max(self.mtime_ns, self.ctime_ns) <= now_ns - RACY_NS
 
 
-class CachedDigest(Struct, frozen=True):
+class CachedDigest(Struct, frozen=True, gc=False):
     """A digest, and the stat it was computed under. `scanned_ns` is when (Unix time in nanoseconds)."""
 
     stat: Stat
@@ -91,7 +91,7 @@ def _identify(digest: str, password: str) -> str:
     return f"{digest}+{password}" if password else digest
 
 
-class Source(Struct, frozen=True):
+class Source(Struct, frozen=True, gc=False):
     """A local file that the spec selects.
 
     `path` is relative to the spec's folder, with `/`. `digest` is `sha256:` and 64 hex digits.
@@ -165,7 +165,7 @@ class Target(Struct, frozen=True):
     workspace: str
 
 
-class Member(Struct, frozen=True):
+class Member(Struct, frozen=True, gc=False):
     """A file of a shard, under its name in the batch (NFC).
 
     `path` is empty where only the lock file lists the file. `is_stale` says that the local file is missing or changed:

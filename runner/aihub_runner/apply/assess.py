@@ -65,7 +65,9 @@ def scan_files(
     )
     if selection:
         selection.judged.clear()  # a quarter of a kilobyte for each file, of no further use
-    scan = skip_long(job, state, _with_shared_texts(_without_state(scan, job), state), stop)
+    if state:
+        state.share_texts(scan.sources)
+    scan = skip_long(job, state, _without_state(scan, job), stop)
     if job.goal.by_folder and not may_be_empty:
         _check_packets(job, scan)
     refused = state.load_refused() if state and not job.options.retry_failed else {}
@@ -107,21 +109,6 @@ def _without_state(scan: Scan, job: Job) -> Scan:
         sources=tuple(source for source in scan.sources if source.path not in names),
         skipped=tuple(item for item in scan.skipped if item.path not in names),
     )
-
-
-def _with_shared_texts(scan: Scan, state: State | None) -> Scan:
-    """Return the scan with the paths and digests of recorded files as the state has them: one text takes 0.1 KB."""
-    if state is None:
-        return scan
-    known = {member.path: member for shard in state.load_shards() for member in shard.members}
-
-    def share(source: Source) -> Source:
-        member = known.get(source.path)
-        if member is None or (member.digest, member.size) != (source.digest, source.size):
-            return source
-        return Source(member.path, member.size, member.digest, source.password)
-
-    return replace(scan, sources=tuple(map(share, scan.sources)))
 
 
 def _without_refused(scan: Scan, refused: dict[tuple[str, str], str]) -> Scan:

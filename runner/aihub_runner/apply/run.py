@@ -73,10 +73,11 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
         client.on_retry = partial(_report_retry, reporter)
         client.log = job.options.log or client.log
         _follow_results(job, state)
-        job = _with_again(look_for_damage(job, state), state, reporter)
+        job = _with_again(job, state, reporter)
         job, blind = _look(job, client)
         scan, problems = _scan_what_is_there(job, state, reporter, stop, held.files)
         problems += blind
+        job = look_for_damage(job, state)
         check_asked(job, state, scan)
         scan = _keep_digests(state, scan)
         job = with_pruned(job, state, scan)
@@ -123,7 +124,7 @@ def _scan_what_is_there(
         return scan_files(job, state, reporter, stop, selection=selection), []
     except InputError as error:
         scan = scan_files(job, state, reporter, stop, may_be_empty=True)
-        if not _only_free(plan_job(job, state, scan)).work:
+        if not _only_free(plan_job(look_for_damage(job, state), state, scan)).work:
             raise
         return scan, [error]
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from json.encoder import encode_basestring_ascii
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -34,7 +34,7 @@ _KNOWN = frozenset({"class_name", "page_numbers", *_OWN})  # values of the servi
 Document = dict[str, Any]  # a line of `documents.jsonl`
 
 
-class Chosen(NamedTuple):
+class Chosen(Struct, frozen=True, gc=False):
     """The run whose results count for a file, and whether the file still exists."""
 
     path: str

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeGuard
 
 from msgspec import Struct
 
@@ -61,7 +61,7 @@ def scan_sources(
     selection = selection or select_files(spec, spec_path, allow_outside, now_ns)
     folder, judged, skipped = selection.folder, selection.judged, [*selection.skipped]
     now_ns, disks = selection.now_ns, selection.disks
-    kept = [(path, info) for path, info in judged if isinstance(info, Stat)]
+    kept = [item for item in judged if _can_be_sent(item)]
     if not kept and not skipped and not may_be_empty:
         raise _nothing(spec, spec_path, folder, len(judged))
     known, outdated = _find_cached(kept, cache)
@@ -88,6 +88,10 @@ def scan_sources(
         selection.identity if lasts and len(sources) == len(kept) else "",
         tuple(outdated),
     )
+
+
+def _can_be_sent(item: tuple[str, Stat | SkippedFile | None]) -> TypeGuard[tuple[str, Stat]]:
+    return isinstance(item[1], Stat)
 
 
 def _find_cached(kept: Iterable[tuple[str, Stat]], cache: Iterable[CacheRow]) -> tuple[list[str], list[str]]:

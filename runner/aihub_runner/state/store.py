@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aihub_runner.errors import StateError
-from aihub_runner.model import Batch, CachedDigest, CacheRow, Member, Run, Shard
+from aihub_runner.model import Batch, CachedDigest, CacheRow, Member, Run, Shard, Source
 from aihub_runner.plan.identity import VERSION as FINGERPRINT_VERSION
 from aihub_runner.state.database import fits_column
 from aihub_runner.state.deletions import Deletions
@@ -46,6 +46,7 @@ class State(Deletions, Keeping, Outputs, Fetches):
         self._all_shards: tuple[int, list[Shard]] | None = None
         self._members_of: dict[int, tuple[Member, ...]] = {}  # by shard
         self._uploads_to: dict[int, Uploads] = {}  # by batch
+        self._sources: dict[str, Source] = {}  # by path, while all shards are loaded
 
     @property
     def is_unused(self) -> bool:
@@ -103,6 +104,12 @@ class State(Deletions, Keeping, Outputs, Fetches):
             self._all_shards = self.changes, self._load_shards(None)
         return list(self._all_shards[1])
 
+    def share_texts(self, sources: Iterable[Source]) -> None:
+        """Load the files of all shards with the paths and digests of equal sources: a second copy takes 0.2 KB."""
+        self._sources = {source.path: source for source in sources}
+        self.load_shards()
+        self._sources = {}
+
     def _load_shards(self, shard_id: int | None) -> list[Shard]:
         where, values = ("", ()) if shard_id is None else ("WHERE shard = ?", (shard_id,))
         batches = _by_shard(self.read(f"SELECT *, {_KEPT} FROM batches {where}", *values))
@@ -125,12 +132,18 @@ class State(Deletions, Keeping, Outputs, Fetches):
             sql = "SELECT name, path, size, digest, password, stale FROM members WHERE shard = ? ORDER BY path, name"
             rows = self.each_tuple(sql, shard_id)
             found = tuple(
-                Member(name, path, size, digest, password, bool(is_stale))
+                self._member(name, path, size, digest, password, bool(is_stale))
                 for name, path, size, digest, password, is_stale in rows
             )
             if not self.in_transaction:
                 self._members_of[shard_id] = found
         return found
+
+    def _member(self, name: str, path: str, size: int, digest: str, password: str, is_stale: bool) -> Member:
+        source = self._sources.get(path)
+        if source and (source.digest, source.size) == (digest, size):
+            path, size, digest = source.path, source.size, source.digest
+        return Member(name, path, size, digest, password, is_stale)
 
     def _load_uploads(self, batch: int, shard_id: int) -> Uploads:
         """Return digest and time of each upload, with the texts of the shard's members where they are equal."""
@@ -203,8 +216,10 @@ class State(Deletions, Keeping, Outputs, Fetches):
 
     def record_moves(self, moves: Iterable[Move]) -> None:
         """Update the paths of recorded files that moved."""
-        self._members_of.clear()
-        self.write_all("UPDATE members SET path = ? WHERE path = ?", ((move.new, move.old) for move in moves))
+        pairs = [(move.new, move.old) for move in moves]
+        if pairs:
+            self._members_of.clear()
+            self.write_all("UPDATE members SET path = ? WHERE path = ?", pairs)
 
     def close_shard(self, shard_id: int, fingerprint: str) -> None:
         """Close an open shard for good."""
