@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aihub_runner.errors import StateError
-from aihub_runner.model import Batch, CachedDigest, CacheRow, Member, Run, Shard, Source
+from aihub_runner.model import Batch, Member, Run, Shard, Source
 from aihub_runner.plan.identity import VERSION as FINGERPRINT_VERSION
 from aihub_runner.state.database import fits_column
 from aihub_runner.state.deletions import Deletions
 from aihub_runner.state.fetches import Fetches
+from aihub_runner.state.files import Files
 from aihub_runner.state.keeping import Keeping
 from aihub_runner.state.outputs import Outputs
 from aihub_runner.system.moment import Moment
@@ -37,7 +38,7 @@ _KEPT = "coalesce((SELECT kind FROM kept_batches WHERE batch = batches.id), '') 
 Uploads = tuple[dict[str, str], dict[str, int]]  # digest, and time if listed, by name in the batch
 
 
-class State(Deletions, Keeping, Outputs, Fetches):
+class State(Deletions, Keeping, Outputs, Fetches, Files):
     """The state of one spec, for one thread. With `write=False` nothing is created or changed."""
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
@@ -52,42 +53,6 @@ class State(Deletions, Keeping, Outputs, Fetches):
     def is_unused(self) -> bool:
         """Whether no work was ever recorded here."""
         return not self.read("SELECT 1 FROM shards LIMIT 1")
-
-    # Files
-
-    def load_cache(self) -> Iterator[CacheRow]:
-        """Load the stat cache, in the order of paths."""
-        sql = "SELECT path, digest, scanned_ns, size, mtime_ns, ctime_ns, inode FROM scanned ORDER BY path"
-        return self.each_tuple(sql)
-
-    def record_cache(self, news: Mapping[str, CachedDigest], outdated: Iterable[str] = ()) -> None:
-        """Change the stat cache. A file whose numbers no column can hold is hashed each time."""
-        outdated = [*outdated]
-        if not news and not outdated:
-            return
-        rows = (
-            (path, c.stat.size, c.stat.mtime_ns, c.stat.ctime_ns, c.stat.inode, c.digest, c.scanned_ns)
-            for path, c in news.items()
-        )
-        with self.transaction():
-            self.write_all("DELETE FROM scanned WHERE path = ?", ((path,) for path in outdated))
-            self.write_all(
-                "INSERT OR REPLACE INTO scanned VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (row for row in rows if all(map(fits_column, row))),
-            )
-
-    def record_refused(self, path: str, identity: str, detail: str) -> None:
-        """Record that the service refused a file as it is."""
-        self.write("INSERT OR REPLACE INTO refused_files VALUES (?, ?, ?)", path, identity, detail)
-
-    def forget_refused(self) -> None:
-        """Forget refused files, so that they are tried again."""
-        self.write("DELETE FROM refused_files")
-
-    def load_refused(self) -> dict[tuple[str, str], str]:
-        """Return the (path, identity) of refused files, with the service's reason."""
-        rows = self.read("SELECT * FROM refused_files")
-        return {(row["path"], row["identity"]): row["detail"] for row in rows}
 
     # Shards
 
