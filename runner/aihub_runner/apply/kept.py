@@ -9,8 +9,8 @@ from functools import partial
 from msgspec.structs import replace
 
 from aihub_runner.aihub.client import AIHub, or_none
+from aihub_runner.apply.background import in_thread
 from aihub_runner.apply.job import Job, OpenJob
-from aihub_runner.apply.recovery import in_thread
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import FOREIGN, Listed, Look
 from aihub_runner.plan.planner import PAYS, Work

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from threading import Thread
-from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,6 +15,7 @@ from aihub_runner.aihub.client import AIHub, or_none
 from aihub_runner.aihub.schemas import BatchInfo, RunInfo
 from aihub_runner.apply import events
 from aihub_runner.apply.assess import entries_to_import, plan_job
+from aihub_runner.apply.background import do_both, in_thread
 from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.matching import (
     MARK_BYTES,
@@ -44,22 +43,6 @@ from aihub_runner.text.shown import are, count
 NEVER_PAID = frozenset({GIVEN_UP, "REFUSED"})  # statuses of entries without a known run
 VISIBLE = 50  # known runs that a listing is compared with
 LOOKS = 8  # batches that are checked in parallel
-
-T = TypeVar("T")
-
-
-def in_thread(act: Callable[[], T]) -> T:
-    """Run HTTP outside the main thread, which must stay free for Ctrl-C. After Ctrl-C nobody waits for it."""
-    result = Future[T]()
-
-    def work() -> None:
-        try:
-            result.set_result(act())
-        except BaseException as error:
-            result.set_exception(error)
-
-    Thread(target=work, daemon=True).start()
-    return result.result()
 
 
 def import_paid(opened: OpenJob) -> list[Inspected]:
@@ -185,10 +168,16 @@ class Survey(Struct, frozen=True):
 
 
 def _survey(job: Job, client: AIHub) -> Survey:
-    """List all batches and runs before paying, to find what another state may have paid for."""
+    """List all batches and runs before paying, to find what another state may have paid for.
+
+    Which of the two lists is the newer does not matter: work whose batch shows and whose run does not is looked for
+    again.
+    """
     try:
-        batches = in_thread(lambda: tuple(client.list_batches(job.target.workspace)))
-        return Survey(batches, in_thread(lambda: tuple(client.list_runs(1))))
+        batches, runs = in_thread(
+            lambda: do_both(lambda: client.list_batches(job.target.workspace), lambda: client.list_runs(1))
+        )
+        return Survey(tuple(batches), tuple(runs))
     except ListingCut as error:
         raise UnknownOutcome(
             f"{job.spec_path.name}: cannot check what was paid before, {error.message}",

@@ -15,11 +15,12 @@ from msgspec import Struct
 from aihub_runner.aihub.client import AIHub, or_none
 from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.apply.assess import entries_to_import, scan_files
+from aihub_runner.apply.background import in_thread
 from aihub_runner.apply.begin import hold_state
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.matching import Finder, Inspected, record_imported, result_names
-from aihub_runner.apply.recovery import import_paid, in_thread
+from aihub_runner.apply.recovery import import_paid
 from aihub_runner.apply.run import take_over
 from aihub_runner.apply.steps import RunSeen
 from aihub_runner.apply.tasks.run import find_run, find_step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.aihub.transport import PRESSED
 from aihub_runner.apply.assess import check_asked, describe_job, look_for_damage, plan_job, scan_files, with_pruned
+from aihub_runner.apply.background import begin
 from aihub_runner.apply.cleanup import clean_up
 from aihub_runner.apply.context import Context, Ground
 from aihub_runner.apply.delivery import deliver
@@ -34,7 +36,6 @@ from aihub_runner.apply.pool import Engine
 from aihub_runner.apply.recovery import (
     ask_for_gone,
     import_paid,
-    in_thread,
     look_before_paying,
     raise_attempts,
     unverified_error,
@@ -88,10 +89,10 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
             work = _record_plan(state, prepared.plan)
             done = _work(opened, work, executor, prepared)
             _record_again(job, state, work, is_begun=False)
-            notes = _note_other_runs(state, client, done, stop)
+            others = _OtherRuns(state, client, done, stop)  # found while the results are written
             job = look_for_damage(job, state, among=job.damaged)
             scan = _as_sent(scan, done)
-            report, late = _finish(replace(opened, job=job, scan=scan), notes, prepared.plan.left)
+            report, late = _finish(replace(opened, job=job, scan=scan), others, prepared.plan.left)
             met = map(describe_error, [*prepared.problems, *done.errors, *late])
             report = replace(
                 report,
@@ -180,22 +181,30 @@ def _fit_limits(job: Job, work: Sequence[Work], reporter: Reporter) -> tuple[int
     return uploads, requests
 
 
-def _note_other_runs(state: State, client: AIHub, done: Context, stop: Event) -> list[str]:
-    """Return a note for each run on our batches that this state does not know: it may have been paid twice."""
-    if not done.started or stop.is_set():
-        return []
-    bound_s = state.bound_of(done.started)
-    try:
-        runs = in_thread(lambda: client.list_runs(bound_s))
-    except RunnerError as error:
-        return [f"cannot check for double payments: {error.message}"]
-    known, ours = state.known_runs() | state.load_dismissed(), state.known_batches()
-    others = [run for run in runs if run.batch_id in ours and run.id not in known]
-    return [
-        f"run {run.id} on batch {run.batch_id} is not recorded here and was paid for too: "
-        "another client started it, or a gateway delivered a request twice"
-        for run in others
-    ]
+class _OtherRuns:
+    """Runs on our batches that this state does not know: they may have been paid twice. Listed from now on, aside."""
+
+    def __init__(self, state: State, client: AIHub, done: Context, stop: Event) -> None:
+        self._state = state
+        self._listed: Future[list[RunInfo]] | None = None
+        if done.started and not stop.is_set():
+            bound_s = state.bound_of(done.started)
+            self._listed = begin(lambda: client.list_runs(bound_s))
+
+    def notes(self) -> list[str]:
+        """Return a note for each."""
+        try:
+            runs = self._listed.result() if self._listed else []
+        except RunnerError as error:
+            return [f"cannot check for double payments: {error.message}"]
+        state = self._state
+        known, ours = state.known_runs() | state.load_dismissed(), state.known_batches()
+        others = [run for run in runs if run.batch_id in ours and run.id not in known]
+        return [
+            f"run {run.id} on batch {run.batch_id} is not recorded here and was paid for too: "
+            "another client started it, or a gateway delivered a request twice"
+            for run in others
+        ]
 
 
 # The next --again finishes one that was interrupted
@@ -374,12 +383,13 @@ def _each_once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(first.values())
 
 
-def _finish(opened: OpenJob, earlier_notes: Sequence[str], left: Collection[str]) -> tuple[Report, list[RunnerError]]:
+def _finish(opened: OpenJob, others: _OtherRuns, left: Collection[str]) -> tuple[Report, list[RunnerError]]:
     """Write results, lock file and cache, fetch PDFs, and clean up. Return the report and what failed."""
     job, state, scan = opened.job, opened.state, opened.scan
     notes, errors = deliver(job, state, scan)
+    notes = [*others.notes(), *notes]  # before a clean-up deletes runs
     of_pdfs, failed = fetch_pdfs(opened)
     errors += failed
     if not errors and not opened.client.stop.is_set():
         errors = clean_up(opened)
-    return describe_job(job, state, scan, [*earlier_notes, *notes, *of_pdfs], left), errors
+    return describe_job(job, state, scan, [*notes, *of_pdfs], left), errors

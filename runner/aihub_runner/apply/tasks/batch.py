@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 import unicodedata
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import wait
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import BatchInfo
 from aihub_runner.apply import events
+from aihub_runner.apply.background import begin, do_both
 from aihub_runner.apply.steps import Declined, Gone, Lost, NotThere, Outcome, Step, Unsure
 from aihub_runner.apply.tasks.clones import Checked, note_checked
 from aihub_runner.apply.tasks.settle import is_settled
@@ -28,7 +31,11 @@ if TYPE_CHECKING:
 
 MAX_BATCHES = 2  # per shard and apply: if new batches never show in the listing, more of them do not help
 MAX_CHECKS = 3
+# For how long a list of batches shows what other clones do: this part of `settle_s`, and at least so many seconds
+FRESH, FRESH_S = 0.1, 1.0
 _FOR_NOW = frozenset({425, 429})
+
+T = TypeVar("T")
 
 
 class CreateBatch(Step, frozen=True):
@@ -187,8 +194,8 @@ def verify(context: Context, shard: Shard) -> None:
 def verify_batch(client: AIHub, step: VerifyBatch) -> Outcome:
     """Check that a batch is the one we created: a response may name another."""
     try:
-        info = client.get_batch(step.remote_id)
-        files = client.list_files(step.remote_id)
+        ask = _for_shard(client, step, lambda: client.list_files(step.remote_id))
+        info, files = do_both(lambda: client.get_batch(step.remote_id), ask)
     except ServiceError as error:
         if error.status == 404 and is_gone(client, step):
             return Gone()
@@ -280,8 +287,40 @@ def check(context: Context, shard: Shard) -> None:
     )
 
 
+def _for_shard(client: AIHub, step: Step, ask: Callable[[], T]) -> Callable[[], T]:
+    """Return how to ask in another thread, where retries count for the step's shard all the same."""
+
+    def act() -> T:
+        with client.working_for(step.shard):
+            return ask()
+
+    return act
+
+
 def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
-    """List a batch, delete surplus files that this job sent, and compare names and sizes."""
+    """List a batch, delete surplus files that this job sent, and compare names and sizes.
+
+    Meanwhile list the batches, which takes as long. If they were listed a while before the files were found right, list
+    them again: nothing but a moment may lie between that list and the run.
+    """
+    begun_s = time.monotonic()
+    minds_others = bool(step.name) and step.minds_elders
+    ahead = begin(_for_shard(client, step, lambda: client.list_batches(step.workspace))) if minds_others else None
+    try:
+        found = _check_files(client, step)
+    finally:
+        wait([ahead] if ahead else [])
+    if ahead is None or not isinstance(found, Checked) or found.missing:
+        return found
+    is_fresh = time.monotonic() - begun_s < max(FRESH_S, FRESH * step.settle_s)
+    batches = ahead.result() if is_fresh else client.list_batches(step.workspace)
+    if any(batch.id == step.remote_id and batch.name != step.name for batch in batches):
+        return Gone()
+    is_claimed = any(stem_of_claim(batch.name) == step.claim for batch in batches)
+    return replace(found, elders=_elders(batches, step), is_claimed=is_claimed)
+
+
+def _check_files(client: AIHub, step: CheckBatch) -> Checked | Gone:
     try:
         listed = _list(client, step.remote_id)
         surplus = [] if step.is_kept else sorted(listed.keys() - step.sizes.keys())
@@ -304,13 +343,7 @@ def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
         )
     missing = tuple(_missing(step, listed))
     modified = {name: file.modified_s for name, file in listed.items() if file.modified_s and name not in missing}
-    if missing or not step.name or not step.minds_elders:
-        return Checked(missing, modified)
-    batches = client.list_batches(step.workspace)
-    if any(batch.id == step.remote_id and batch.name != step.name for batch in batches):
-        return Gone()
-    is_claimed = any(stem_of_claim(batch.name) == step.claim for batch in batches)
-    return Checked(missing, modified, _elders(batches, step), is_claimed)
+    return Checked(missing, modified)
 
 
 def _check_unchanged(step: CheckBatch, listed: Listed) -> None:

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from aihub_runner.aihub.client import AIHub, or_none
 from aihub_runner.aihub.schemas import BatchInfo, RunInfo
+from aihub_runner.apply.background import in_thread
 from aihub_runner.apply.job import Job
-from aihub_runner.apply.recovery import in_thread
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import FINAL_STATUSES
 from aihub_runner.plan.deletion import BATCH, Item

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.apply.steps import Gone, NotThere, Outcome, Unsure
+from aihub_runner.apply.tasks import batch as task
 from aihub_runner.apply.tasks.batch import (
     BatchCreated,
     CheckBatch,
@@ -264,6 +265,17 @@ def test_check_finds_other_clones(
     serve_files(router, 7, RIGHT)
     assert check_batch(hub, CHECK) == Checked((), {}, elders, is_claimed)
     assert check_batch(hub, replace(CHECK, minds_elders=False)) == Checked(())
+
+
+def test_other_clones_are_looked_for_again_if_the_files_are_right_only_later(
+    hub: AIHub, router: respx.MockRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_batches(router, [(7, NAME)], [(7, NAME), (3, NAME)])
+    serve_files(router, 7, RIGHT[:1], RIGHT)
+    monkeypatch.setattr(hub, "pause", lambda _: None)
+    monkeypatch.setattr(task, "FRESH", 0.0)
+    monkeypatch.setattr(task, "FRESH_S", 0.0)  # any wait is a long one
+    assert check_batch(hub, replace(CHECK, settle_s=5.0)) == Checked((), {}, (3,), False)
 
 
 def test_batch_whose_id_has_another_name_is_gone(hub: AIHub, router: respx.MockRouter) -> None:
