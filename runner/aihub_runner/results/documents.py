@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from io import TextIOWrapper
 from pathlib import Path
@@ -56,17 +56,17 @@ def update_documents(found: Found) -> None:
 
 def _weave(found: Found, file: File) -> Pieces:
     """Write the lines: those of unchanged files are copied from the file as it was, the others are rendered."""
-    old, forms, warnings, new = load_pieces(found.folder, DOCUMENTS), Forms(), dict[int, list[str]](), list[str]()
+    old, forms, warnings, new = load_pieces(found.folder, DOCUMENTS), Forms(), dict[int, Sequence[str]](), list[str]()
     read = replace(found, warn=new.append).reader()
     source = old.open_source(DOCUMENTS_NAME, _LOOKS, found.folder)
-    known = old.positions() if source else {}
+    known = old.keys if source else b""
     with closing(Weaver(file.write, source)) as weaver:
         weaver.add(b"")  # no header
         for start, position, number in spans(found.keys(), known):
             if position is not None:
                 weaver.copy(position, number)
-                for place in range(number):
-                    forms.add(old.forms[old.form_of[position + place]])
+                forms.copy(old, position, number)
+                for place in range(number) if old.warnings else ():
                     if position + place in old.warnings:
                         warnings[start + place] = old.warnings[position + place]
                 continue

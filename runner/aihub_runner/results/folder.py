@@ -17,9 +17,9 @@ from aihub_runner.errors import InputError, ResultsError, RunnerError, Shortage
 from aihub_runner.files import Draft, digest_file, explain_disk, is_there
 from aihub_runner.model import DOCUMENTS_NAME
 from aihub_runner.results.naming import Names, parse_names
-from aihub_runner.results.pieces import Pieces, Weaver, known_forms, load_pieces, spans
+from aihub_runner.results.pieces import Forms, Pieces, Sizes, Weaver, load_pieces, spans
 from aihub_runner.results.reader import Found
-from aihub_runner.results.tables import VERSION, Form, Layout, Row, Table, case_row, form_of, survey
+from aihub_runner.results.tables import VERSION, Layout, Row, Table, case_row, form_of, survey
 from aihub_runner.results.writers.formats import LINES, MEMORY_BYTES, TextSink, open_sink
 from aihub_runner.results.writers.sink import WAITING, Sink
 from aihub_runner.results.written import load_written, note_written
@@ -47,7 +47,7 @@ def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) 
     left = set() if again else set(list_edited(state, folder))
     packets = _survey_packets(found, load_pieces(folder, TABLES).plain_runs)
     work = _Work(found, _gather_forms(found), load_pieces(folder, TABLES))
-    layout = survey(Counter(work.forms), packets.cases, load_names(state))
+    layout = survey(work.forms.count(), packets.cases, load_names(state))
     state.record_column_names(layout.names().as_text())
     wanted = [Target(table, format) for table in layout.tables() for format in formats]
     todo = [target for target in wanted if target.path not in left]
@@ -87,13 +87,14 @@ def _survey_packets(found: Found, plain: Collection[str]) -> _Packets:
     return _Packets(cases.total(), list(warnings), frozenset(still))
 
 
-def _gather_forms(found: Found) -> list[Form]:
+def _gather_forms(found: Found) -> Forms:
     """Return the form of each file's documents: as recorded when documents.jsonl was written, or read again."""
-    known, read, same = known_forms(load_pieces(found.folder, DOCUMENTS)), found.reader(), dict[Form, Form]()
-    forms = []
-    for key, choice in zip(found.keys(), found.chosen, strict=True):
-        form = known[key] if key in known else form_of(read(choice))
-        forms.append(same.setdefault(form, form))
+    old, read, forms = load_pieces(found.folder, DOCUMENTS), found.reader(), Forms()
+    for start, position, number in spans(found.keys(), old.keys):
+        if position is None:
+            forms.add(form_of(read(found.chosen[start])))
+        else:
+            forms.copy(old, position, number)
     return forms
 
 
@@ -104,9 +105,9 @@ class _Work(Struct, frozen=True):
     """
 
     found: Found
-    forms: Sequence[Form]
+    forms: Forms
     old: Pieces
-    sizes: dict[str, tuple[str, str, Sequence[int]]] = {}
+    sizes: dict[str, Sizes] = {}
 
 
 class Target(Struct, frozen=True):
@@ -319,14 +320,14 @@ def _opened(targets: Sequence[Target], work: _Work) -> Iterator[list[_Writing]]:
 def _fill(work: _Work, layout: Layout, by_table: Mapping[str, Sequence[_Writing]]) -> None:
     """Add the rows of all files: those of unchanged files are copied, the others are rendered."""
     keys, writing = work.found.keys(), [one for ones in by_table.values() for one in ones]
-    read = work.found.reader()
-    for start, position, number in spans(keys, work.old.positions()):
+    read, forms = work.found.reader(), [*work.forms.numbers]
+    for start, position, number in spans(keys, work.old.keys):
         if position is not None and all(one.copies for one in writing):
             for one in writing:
                 one.copy(position, number)
             continue
         for place in range(number):
-            names = [name for name in layout.tables_of(work.forms[start + place]) if name in by_table]
+            names = [name for name in layout.tables_of(forms[work.forms.of[start + place]]) if name in by_table]
             if position is not None:
                 names = [name for name in names if not all(one.copies for one in by_table[name])]
             rows: dict[str, list[Row]] = {}

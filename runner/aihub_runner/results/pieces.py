@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from io import BufferedReader
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,13 @@ from aihub_runner.errors import RunnerError
 from aihub_runner.files import open_regular, read_regular, write_file
 from aihub_runner.results.tables import Form
 
-VERSION = 1
+VERSION = f"2 {sys.byteorder} {array('Q').itemsize}"  # the numbers are written as this machine has them
+KEY_BYTES = 16
 _CHUNK_BYTES = 1 << 20
+_NEAR = 100  # files; where a file usually is, if others were added or removed before it
+_FEW = 100  # files that may be looked for in all keys, one by one
+
+Sizes = tuple[str, str, Sequence[int]]  # of an output: its digest, what its pieces look like, and their sizes
 
 
 def _path(folder: Path, kind: str) -> Path:
@@ -37,23 +45,26 @@ class Pieces(Struct):
     one each file has. `warnings` are about files, by position. `plain_runs` have no fields of packets.
     """
 
-    keys: Sequence[str] = ()
-    sizes: dict[str, tuple[str, str, Sequence[int]]] = {}
-    forms: list[Form] = []
-    form_of: list[int] = []
-    warnings: dict[int, list[str]] = {}
+    keys: bytes = b""
+    sizes: dict[str, Sizes] = {}
+    forms: Sequence[Form] = ()
+    form_of: Sequence[int] = ()
+    warnings: Mapping[int, Sequence[str]] = {}
     plain_runs: frozenset[str] = frozenset()
 
     def save(self, folder: Path, kind: str) -> None:
         """Write the record. Errors are ignored: without it, the next outputs are rendered again."""
-        parts = [self.keys, self.sizes, self.forms, self.form_of, list(self.warnings.items()), sorted(self.plain_runs)]
-        body = json.dumps([VERSION, *parts], separators=(",", ":")).encode()
+        outputs = [(path, digest, looks) for path, (digest, looks, _) in self.sizes.items()]
+        facts = [self.forms, list(self.warnings.items()), sorted(self.plain_runs)]
+        columns = [self.form_of, *(sizes for _, _, sizes in self.sizes.values())]
+        lengths = [len(self.keys), *map(len, columns)]
+        header = json.dumps([VERSION, lengths, outputs, *facts], separators=(",", ":")).encode()
+        parts = [header, b"\n", self.keys, *(array("Q", column).tobytes() for column in columns)]
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
         with suppress(RunnerError, OSError):
-            write_file(_path(folder, kind), [hashlib.sha256(body).hexdigest().encode(), b"\n", body])
-
-    def positions(self) -> dict[str, int]:
-        """Return the position of each key."""
-        return {key: position for position, key in enumerate(self.keys)}
+            write_file(_path(folder, kind), [digest.hexdigest().encode(), b"\n", *parts])
 
     def open_source(self, path: str, looks: str, folder: Path) -> Source | None:
         """Open the output whose pieces can be copied; None if it was changed, or its pieces look different."""
@@ -65,7 +76,7 @@ class Pieces(Struct):
         except (OSError, RunnerError):
             return None
         if digest == "sha256:" + hashlib.file_digest(file, "sha256").hexdigest():
-            return Source(file, [*accumulate(sizes)])
+            return Source(file, sizes, array("Q", accumulate(sizes)))
         file.close()
         return None
 
@@ -75,12 +86,25 @@ def load_pieces(folder: Path, kind: str) -> Pieces:
     try:
         digest, _, body = read_regular(_path(folder, kind)).partition(b"\n")
         if digest.decode() == hashlib.sha256(body).hexdigest():
-            version, keys, sizes, forms, form_of, warnings, plain = json.loads(body)
-            if version == VERSION:
-                return Pieces(keys, sizes, [*map(_as_form, forms)], form_of, dict(warnings), frozenset(plain))
+            return _parse(body)
     except (OSError, ValueError, RunnerError):
         pass
     return Pieces()
+
+
+def _parse(body: bytes) -> Pieces:
+    header, _, rest = body.partition(b"\n")
+    version, *facts = json.loads(header)
+    if version != VERSION:
+        return Pieces()
+    (size, *lengths), outputs, forms, warnings, plain = facts
+    columns, start = list[Sequence[int]](), size
+    for length in lengths:
+        end = start + length * array("Q").itemsize
+        columns.append(array("Q", rest[start:end]))
+        start = end
+    sizes = {path: (digest, looks, column) for (path, digest, looks), column in zip(outputs, columns[1:], strict=True)}
+    return Pieces(rest[:size], sizes, [*map(_as_form, forms)], columns[0], dict(warnings), frozenset(plain))
 
 
 def _as_form(found: Iterable[Any]) -> Form:
@@ -88,9 +112,10 @@ def _as_form(found: Iterable[Any]) -> Form:
 
 
 class Source(Struct, frozen=True):
-    """An open output. The piece at a position is between that one and the next one of `ends`."""
+    """An open output, and the sizes of its pieces. The one at a position is between that one and the next of `ends`."""
 
     file: BufferedReader
+    sizes: Sequence[int]
     ends: Sequence[int]
 
 
@@ -99,7 +124,7 @@ class Weaver:
 
     def __init__(self, write: Callable[[bytes], object], source: Source | None) -> None:
         self.source = source
-        self.sizes: list[int] = []
+        self.sizes = array("Q")
         self._write = write
         self._start = self._end = 0  # of what is to be copied
 
@@ -113,14 +138,13 @@ class Weaver:
     def copy(self, position: int, number: int) -> None:
         """Append some old pieces, from a position on."""
         assert self.source
-        ends = self.source.ends[position : position + number + 1]
-        start, end = ends[0], ends[-1]
+        start, end = self.source.ends[position], self.source.ends[position + number]
         if start < end:
             if start != self._end:
                 self.flush()
                 self._start = start
             self._end = end
-        self.sizes += [after - before for before, after in pairwise(ends)]
+        self.sizes.extend(self.source.sizes[position + 1 : position + 1 + number])
 
     def flush(self) -> None:
         """Copy what was announced."""
@@ -140,32 +164,80 @@ class Weaver:
             self.source.file.close()
 
 
-def spans(keys: Sequence[str], known: Mapping[str, int]) -> Iterator[tuple[int, int | None, int]]:
+def spans(keys: bytes, old: bytes) -> Iterator[tuple[int, int | None, int]]:
     """Yield where each span of files begins, its old position or None, and the number of its files.
 
     The files of a span are adjacent, and were. A file without an old position is a span of its own.
     """
-    start = 0
+    start, finder = 0, _Finder(old)
     while start < len(keys):
-        position, end = known.get(keys[start]), start + 1
+        position = finder.find(keys[start : start + KEY_BYTES])
+        number = 1 if position is None else _count_same(keys, start, old, position * KEY_BYTES)
         if position is not None:
-            while end < len(keys) and known.get(keys[end]) == position + end - start:
-                end += 1
-        yield start, position, end - start
-        start = end
+            finder.near = position + number
+        yield start // KEY_BYTES, position, number
+        start += number * KEY_BYTES
 
 
-class Forms(Struct):
-    """Gathers the form of each file's documents. Equal forms are kept once."""
+def _count_same(keys: bytes, start: int, old: bytes, position: int) -> int:
+    """Count the keys that are the same from two places on, many at a time."""
+    same, step = 0, KEY_BYTES << 10
+    while step >= KEY_BYTES:
+        one = keys[start + same : start + same + step]
+        if len(one) == step and one == old[position + same : position + same + step]:
+            same += step
+        else:
+            step >>= 1
+    return same // KEY_BYTES
 
-    numbers: dict[Form, int] = {}
-    of: list[int] = []
+
+class _Finder:
+    """Finds keys among old ones, first where the last one was found. A dictionary of all takes 0.1 KB for each."""
+
+    def __init__(self, keys: bytes) -> None:
+        self.near = 0
+        self._keys, self._misses, self._all = keys, 0, dict[bytes, int]()
+
+    def find(self, key: bytes) -> int | None:
+        """Return the position of a key."""
+        near = self._search(key, self.near, self.near + _NEAR)
+        if near is not None or not self._keys:
+            return near
+        self._misses += 1
+        if self._misses <= _FEW:
+            return self._search(key, 0, len(self._keys))
+        if not self._all:
+            places = range(0, len(self._keys), KEY_BYTES)
+            self._all = {self._keys[place : place + KEY_BYTES]: place // KEY_BYTES for place in places}
+        return self._all.get(key)
+
+    def _search(self, key: bytes, start: int, end: int) -> int | None:
+        place = self._keys.find(key, start * KEY_BYTES, end * KEY_BYTES)
+        while place > 0 and place % KEY_BYTES:  # in the middle of two
+            place = self._keys.find(key, place + 1, end * KEY_BYTES)
+        return None if place < 0 else place // KEY_BYTES
+
+
+class Forms:
+    """Gathers the form of each file's documents. Equal forms are kept once, the first one first."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[Form, int] = {}
+        self.of = array("Q")
 
     def add(self, form: Form) -> None:
         """Add the form of the next file."""
         self.of.append(self.numbers.setdefault(form, len(self.numbers)))
 
+    def copy(self, old: Pieces, position: int, number: int) -> None:
+        """Add the forms of some files as they were."""
+        numbers, known = self.numbers, dict[int, int]()
+        for form in old.form_of[position : position + number]:
+            if form not in known:
+                known[form] = numbers.setdefault(old.forms[form], len(numbers))
+            self.of.append(known[form])
 
-def known_forms(pieces: Pieces) -> Mapping[str, Form]:
-    """Return the forms that a record knows, by key."""
-    return {key: pieces.forms[number] for key, number in zip(pieces.keys, pieces.form_of, strict=True)}
+    def count(self) -> dict[Form, int]:
+        """Return the number of files of each form."""
+        counts = Counter(self.of)
+        return {form: counts[number] for form, number in self.numbers.items()}

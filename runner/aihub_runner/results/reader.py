@@ -20,6 +20,7 @@ from aihub_runner.model import Damage, Member, Page, Run, Scan, Shard
 from aihub_runner.plan.packets import whole_packets
 from aihub_runner.plan.planner import RESTORE, Goal
 from aihub_runner.results.kept import KeptFiles
+from aihub_runner.results.pieces import KEY_BYTES
 from aihub_runner.results.rawpage import RawPage
 from aihub_runner.state.store import State
 from aihub_runner.text.escape import escape_control_chars
@@ -180,8 +181,8 @@ class Found(Struct, frozen=True, dict=True):
         """Return a digest of all inputs of the documents."""
         return self._digests[0]
 
-    def keys(self) -> Sequence[str]:
-        """Return a digest of the inputs of each file's documents."""
+    def keys(self) -> bytes:
+        """Return a digest of the inputs of each file's documents, 16 bytes long."""
         return self._digests[1]
 
     def run_keys(self) -> Mapping[str, str]:
@@ -189,8 +190,8 @@ class Found(Struct, frozen=True, dict=True):
         return self._digests[2]
 
     @cached_property
-    def _digests(self) -> tuple[str, list[str], dict[str, str]]:
-        whole, runs, keys = hashlib.sha256(self.include.encode()), dict[int, bytes](), list[str]()
+    def _digests(self) -> tuple[str, bytes, dict[str, str]]:
+        whole, runs, keys = hashlib.sha256(self.include.encode()), dict[int, bytes](), bytearray()
         for run in self._runs():
             pages = [p.digest for p in self.state.load_pages(run.id, self.include) if p.path not in self.damaged]
             runs[run.id] = json.dumps(pages).encode()
@@ -201,8 +202,8 @@ class Found(Struct, frozen=True, dict=True):
             present = "true" if one.present else "false"
             text = f"[{', '.join(map(encode_basestring_ascii, texts))}, {present}]".encode()
             whole.update(text)
-            keys.append(hashlib.blake2b(text + runs[one.run.id], digest_size=16).hexdigest())
-        return whole.hexdigest(), keys, {run.remote_id or "": runs[run.id].hex() for run in self._runs()}
+            keys += hashlib.blake2b(text + runs[one.run.id], digest_size=KEY_BYTES).digest()
+        return whole.hexdigest(), bytes(keys), {run.remote_id or "": runs[run.id].hex() for run in self._runs()}
 
     def _runs(self) -> Iterable[Run]:
         return {choice.run.id: choice.run for choice in self.chosen}.values()
