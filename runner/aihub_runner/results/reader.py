@@ -61,10 +61,10 @@ def choose_runs(shards: Iterable[Shard], scan: Scan, goal: Goal) -> list[Chosen]
                 continue
             for member in shard.members:
                 path = member.path
-                source = today.get(path)
+                source, other = today.get(path), chosen.get(path)
                 wanted = source is not None and shard.id in current and source.is_sent_as(member)
                 removed = source is None and bool(path) and path not in skipped
-                if (wanted or removed) and (path not in chosen or chosen[path].run.id < run.id):
+                if (wanted or removed) and (other is None or other.run.id < run.id):
                     chosen[path] = Chosen(path, member, run, bool(goal.input) or source is not None)
     return sorted(chosen.values(), key=attrgetter("path"))
 
@@ -197,10 +197,11 @@ class Found(Struct, frozen=True, dict=True):
             runs[run.id] = json.dumps(pages).encode()
             whole.update(runs[run.id])
             runs[run.id] = hashlib.sha256(f"{run.remote_id!a} {self.include} ".encode() + runs[run.id]).digest()
+        show = encode_basestring_ascii
         for one in self.chosen:
-            texts = (one.path, one.member.name, one.member.identity, one.run.remote_id or "")
-            present = "true" if one.present else "false"
-            text = f"[{', '.join(map(encode_basestring_ascii, texts))}, {present}]".encode()
+            file, present = one.member, "true" if one.present else "false"
+            ids = f"{show(file.name)}, {show(file.identity)}, {show(one.run.remote_id or '')}"
+            text = f"[{show(one.path)}, {ids}, {present}]".encode()
             whole.update(text)
             keys += hashlib.blake2b(text + runs[one.run.id], digest_size=KEY_BYTES).digest()
         return whole.hexdigest(), bytes(keys), {run.remote_id or "": runs[run.id].hex() for run in self._runs()}

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aihub_runner.results.documents import update_documents
 from aihub_runner.results.folder import update_tables
+from aihub_runner.results.pieces import spans
 from aihub_runner.results.reader import find_results
 from aihub_runner.state.store import State
 from support.made import goal, open_state, record_run, scan_of
@@ -116,3 +117,24 @@ def test_nothing_is_copied_from_a_changed_file(folder: Path, name: str) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     with closing(State(folder / "job.state.db")) as state:
         assert update(state, folder, set(NAMES)) == rewrite(state, folder, set(NAMES))
+
+
+# Keys that are also found in the middle of two others, and sets of them, each in an order of its own.
+ALL_KEYS = [bytes([first]) * 8 + bytes([second]) * 8 for first in range(20) for second in range(20)]
+KEYS = st.lists(st.sampled_from(ALL_KEYS), unique=True)
+
+
+@settings(max_examples=50, deadline=None)
+@given(KEYS, KEYS, st.booleans())
+@example(ALL_KEYS[::-1], ALL_KEYS, False)
+def test_spans_cover_all_files_and_find_each_old_one(keys: list[bytes], old: list[bytes], mostly: bool) -> None:
+    keys = [*old[:50], *(key for key in keys if key not in old[:50])] if mostly else keys
+    found = {}
+    ends = [0]
+    for start, position, number in spans(b"".join(keys), b"".join(old)):
+        ends.append(start + number)
+        assert start == ends[-2]
+        found |= {keys[start + place]: None if position is None else position + place for place in range(number)}
+    assert ends[-1] == len(keys)
+    places = {key: place for place, key in enumerate(old)}
+    assert found == {key: places.get(key) for key in keys}
