@@ -169,7 +169,8 @@ def test_architecture_shows_the_tree_as_it_is_on_the_disk(package: str) -> None:
 
 
 HEAVY = (
-    *("asyncio", "email", "filelock", "jinja2", "pydantic", "requests", "rich", "starlette", "tempfile", "urllib3"),
+    *("asyncio", "bracex", "concurrent", "dataclasses", "email", "filelock", "jinja2", "logging", "pydantic"),
+    *("requests", "rich", "secrets", "socket", "starlette", "tempfile", "urllib3", "wcmatch"),
     *("aihub_runner.cli.planning", "aihub_runner.results.documents"),
 )
 
