@@ -63,6 +63,13 @@ def chromium() -> str:
     return selection.CHROMIUM
 
 
+@pytest.fixture(scope="session")
+def tmux() -> str:
+    """Return the path of tmux; tests that use this are marked `needs_tmux`."""
+    assert selection.TMUX, "tmux is missing"
+    return selection.TMUX
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Tell the main process of xdist what was left out: only its workers collect."""
     if hasattr(session.config, "workeroutput"):

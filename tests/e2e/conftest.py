@@ -269,7 +269,7 @@ def fake() -> Iterator[FakeAIHub]:
 @pytest.fixture
 def project(tmp_path: Path, fake: FakeAIHub, monkeypatch: pytest.MonkeyPatch) -> Project:
     for name in list(os.environ):
-        if name.startswith("AIHUB_") and name not in ("AIHUB_OPENAPI", "AIHUB_REQUIRE_SHARED", "AIHUB_REQUIRE_BROWSER"):
+        if name.startswith("AIHUB_") and name != "AIHUB_OPENAPI" and not name.startswith("AIHUB_REQUIRE_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     made = Project(tmp_path, fake, {"AIHUB_API_KEY": "fake-test", "AIHUB_API_ROOT": fake.root})

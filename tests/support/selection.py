@@ -18,15 +18,22 @@ SHARED = Path(__file__).parents[3] / "shared"
 OPENAPI = Path(os.environ.get("AIHUB_OPENAPI") or SHARED / "aihub-api" / "openapi.json").absolute()
 DOCUMENTS = SHARED / "documents"
 CHROMIUM = shutil.which("chromium")
+TMUX = shutil.which("tmux")
 
-# Each is required, not deselected, where the variable is set: `.ci/run` sets both.
+# Each is required, not deselected, where the variable is set: `.ci/run` sets all.
 NEEDS = {
     "needs_openapi": (OPENAPI.is_file(), "AIHUB_REQUIRE_SHARED", f"needs the API description {OPENAPI}"),
     "needs_documents": (DOCUMENTS.is_dir(), "AIHUB_REQUIRE_SHARED", f"needs the documents in {DOCUMENTS}"),
+    "needs_tmux": (bool(TMUX), "AIHUB_REQUIRE_TMUX", "needs tmux"),
     "needs_browser": (bool(CHROMIUM and find_spec("playwright")), "AIHUB_REQUIRE_BROWSER", "needs chromium"),
 }
 # Who uses such a fixture, by whatever way, has the mark.
-FIXTURES = {"openapi": "needs_openapi", "documents": "needs_documents", "chromium": "needs_browser"}
+FIXTURES = {
+    "openapi": "needs_openapi",
+    "documents": "needs_documents",
+    "chromium": "needs_browser",
+    "tmux": "needs_tmux",
+}
 FAST, REST, ALL = "fast", "rest", "all"
 SLOW = "slow, or not in the sample of its matrix: `make test-all` runs them"
 NOT_SLOW = "fast: `make test` runs them"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from collections.abc import Iterator
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from aihub_runner.apply.events import Counts, Event, ScanProgress
@@ -11,6 +13,28 @@ from aihub_runner.model import FINAL_STATUSES
 from aihub_runner.text.escape import escape_control_chars
 from aihub_runner.text.shown import count, render_size
 
+BAR_WIDTH = 20  # short lines stay whole in a window that becomes narrower
+ROOM = 4  # columns for the ^C that a terminal shows: on a line of its own it would shift the bars
+
+
+class Bars(Progress):
+    """Bars that leave some columns free at the right."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Give the table of bars."""
+        yield Narrow(self.make_tasks_table(self.tasks))
+
+
+class Narrow:
+    """What is shown in all but the last columns, however wide the terminal is by then."""
+
+    def __init__(self, inner: RenderableType) -> None:
+        self._inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render it for the columns that are left."""
+        yield from console.render(self._inner, options.update_width(max(1, options.max_width - ROOM)))
+
 
 class LiveProgress:
     """Progress as bars on a terminal, with the changes above them."""
@@ -18,11 +42,11 @@ class LiveProgress:
     def __init__(self, console: Console | None = None) -> None:
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(BAR_WIDTH),
             TextColumn("{task.fields[text]}"),
             TimeElapsedColumn(),
         )
-        self._progress = Progress(*columns, console=console or Console(stderr=True), transient=True)
+        self._progress = Bars(*columns, console=console or Console(stderr=True), transient=True)
         self._progress.start()
         self._tasks: dict[str, TaskID] = {}
         self._talk = Talk()
