@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _QUIET = f"{__name__}.quiet"
+LOOK_EVERY_S = 0.5  # at a question, for a signal
 _SIGNED = re.compile(r"^  ([+~=!]) .*", re.MULTILINE)
 _COLOURS = {"+": 32, "~": 33, "=": 2, "!": 31}  # green, yellow, dim, red
 
@@ -50,6 +52,7 @@ def ask(question: str) -> bool:
     try:
         sys.stderr.write(f"{question} [y/N]: ")
         sys.stderr.flush()
+        _await_input()
         answer = sys.stdin.readline()
     except (OSError, ValueError):
         pass
@@ -66,6 +69,12 @@ def ask_to(act: str, done: str, what: str, *, yes: bool, may_ask: bool) -> bool:
     if not (may_ask and sys.stdin.isatty() and sys.stderr.isatty()):
         raise InputError(f"{what}: nothing was {done}, nobody can be asked here", f"pass --yes to {act}")
     return ask(f"{act.capitalize()} all of this? It cannot be undone.")
+
+
+def _await_input() -> None:
+    """Wait for a line without staying in one system call: a signal may come just before it, and would not end it."""
+    while not select.select([sys.stdin], [], [], LOOK_EVERY_S)[0]:
+        pass
 
 
 def print_error(error: RunnerError) -> None:
