@@ -50,7 +50,7 @@ def _lost(project: Project) -> None:
 
 
 def _folders(project: Project) -> None:
-    for name in ("alder/id.txt", "alder/pay.txt", "birch/id.txt"):
+    for name in ("alder/id.txt", "alder/pay.txt", "birch/id.txt", "birch/pay.txt"):
         project.write(f"in/{name}", f"words of {name}")
 
 
@@ -129,7 +129,7 @@ apply job.toml --plan none.json
         '[run]\non_lost = "stop"\n',
     ),
     "packets": Session(
-        'plan job.toml\nplan job.toml --only "in/alder/*"\napply job.toml\n',
+        'plan job.toml\nplan job.toml --only "in/alder/*"\napply job.toml --only "in/alder/*"\n',
         _folders,
         files=f'{FILES}\ngroup_by = "folder"',
     ),
@@ -177,7 +177,7 @@ def test_commands_print_what_is_kept(project: Project, name: str) -> None:
     session = SESSIONS[name]
     project.env["COLUMNS"] = "80"
     project.spec_path.write_text(SPEC.replace("[limits]", f"{session.keys}[limits]").replace(FILES, session.files))
-    project.change_spec("[limits]", "[limits]\nparallel_runs = 1")  # else runs end in any order
+    project.change_spec("[limits]", "[limits]\nparallel_runs = 1\nparallel_uploads = 1")  # else in any order
     session.prepare(project)
     shown = "".join(show(line, project.run_alone(*shlex.split(line))) for line in session.commands.splitlines())
     golden.check(name, golden.normalise(shown, project.folder, project.fake.root))

@@ -49,7 +49,7 @@ def code(asked: Asked, language: str, output: Path | None) -> None:
         text = "" if output else escape_control_chars(script, keep="\n").removesuffix("\n")
         return text, {"spec": job.shown, "language": language, "code": script}, 0
 
-    asked.in_full().each_job(act)
+    (asked.in_full() if output else asked.as_product()).each_job(act)
 
 
 def _find_work(job: Job, language: str) -> Work:

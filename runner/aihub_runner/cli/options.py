@@ -100,6 +100,11 @@ class Asked(Struct, frozen=True):
     fake: bool = False
     verbose: bool = False
     quiet: bool = False
+    is_product: bool = False
+
+    def as_product(self) -> Asked:
+        """Return what was asked, for a command whose text another program reads: it is whole, or the command failed."""
+        return replace(self, quiet=False, is_product=True)
 
     def in_full(self) -> Asked:
         """Return what was asked, for a command whose text is its product, which `quiet` does not shorten."""
@@ -135,7 +140,7 @@ class Asked(Struct, frozen=True):
             document = {"format_version": 1, "specs": answers, "exit_code": code} | also()
             sys.stdout.write(render_json(document, indent=2, only_ascii=True) + "\n")
         if find_output_error() not in reported:
-            code = with_output_error(code, is_product=self.as_json and not pays)
+            code = with_output_error(code, is_product=(self.as_json or self.is_product) and not pays)
         sys.exit(code)
 
     def each_job(self, act: Callable[[Job], Answer], is_online: Callable[[Job], bool] = lambda job: False) -> NoReturn:

@@ -59,13 +59,16 @@ def plan(asked: Asked, shows_changes: bool, out: Path | None, form: str) -> None
     """
     if out:
         require_one(asked, "--out")
+    if form == "markdown":
+        asked = asked.as_product()
 
     def act(job: Job) -> Answer:
         check_output(job, out)
         found = preview(job, binds=out is not None)
         if out and found.bound:
             write_output(out, [found.bound.render()])
-            say(f"plan written; to apply it: {job.command('apply')} --plan {shlex.quote(str(out))}", err=True)
+            if not asked.quiet:
+                say(f"plan written; to apply it: {job.command('apply')} --plan {shlex.quote(str(out))}", err=True)
         code = STILL_GOING if found.at_work else PLAN_HAS_CHANGES if shows_changes and found.plan.work else DONE
         text = render_markdown(found) if form == "markdown" else render_plan(found, verbose=asked.verbose)
         return found.sum_up() if asked.quiet else text, plan_as_json(found), code

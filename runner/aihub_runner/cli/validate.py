@@ -37,6 +37,8 @@ def validate(asked: Asked, check_files: bool, form: str) -> None:
     "-" is standard input, with paths relative to the current folder. Without a spec, it checks those of that folder.
     """
     asked = replace(asked, as_json=asked.as_json or form == "json")
+    if form == "github":
+        asked = asked.as_product()
     found: list[dict[str, Any]] = []
 
     def act(path: Path) -> Answer:
