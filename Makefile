@@ -10,7 +10,7 @@ PYTHONS = 3.11 3.12 3.13 3.14
 CASES ?= all
 PYTEST = AIHUB_OPENAPI=$(OPENAPI) $(BIN)/python -m pytest -n auto --dist worksteal --durations 15 --durations-min 1
 
-.PHONY: demo test test-all check contract docs bench torture dist audit clean
+.PHONY: demo test test-all check contract docs bench torture site dist audit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/runner apply specs/invoices.aihub.toml --fake --yes
@@ -35,6 +35,7 @@ contract: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m aihub_runner.spec.reference > docs/reference.md
+	$(BIN)/python -m aihub_runner.cli.manual > docs/cli.md
 	$(BIN)/python -m aihub_runner.spec.schema > specs/aihub.schema.json
 	$(BIN)/python -m fake_aihub.docs.pages docs
 
@@ -54,6 +55,15 @@ torture: $(VENV)/.installed-dev
 	PYTHONPATH=tests $(BIN)/python tests/torture/pairs.py
 	AIHUB_KILLS=200 AIHUB_HISTORIES=200 $(PYTEST) tests/e2e/test_model.py tests/e2e/test_hard_times.py \
 	  -k 'histories or random_moments'
+
+# Build the documentation site, build/site, with the files that its pages link to.
+site: $(VENV)/.installed-dev
+	rm -rf build/site
+	$(BIN)/zensical build --strict --clean
+	mkdir -p build/site/fake_server/fake_aihub
+	cp -r specs build/site/specs && rm -rf build/site/specs/*.fake
+	cp fake_server/fake_aihub/behaviours.csv build/site/fake_server/fake_aihub/
+	printf '<!doctype html><meta charset="utf-8"><title>aihub-runner</title>\n<meta http-equiv="refresh" content="0; url=docs/index.html">\n' > build/site/index.html
 
 # Build what one publishes, install the wheel alone, and run the demo from another folder.
 dist: $(VENV)/.installed
