@@ -14,7 +14,7 @@ from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.apply.context import Context, Ground
 from aihub_runner.apply.events import Event, Reporter
 from aihub_runner.apply.job import Job, Options, open_job
-from aihub_runner.apply.pool import Engine
+from aihub_runner.apply.pool import AllTried, Engine, SendFiles
 from aihub_runner.apply.scheduler import Scheduler
 from aihub_runner.apply.steps import Declined, Failed, Gone, Lost, NotThere, Outcome, RunSeen, Step, Stopped
 from aihub_runner.apply.tasks.batch import BatchCreated, CheckBatch, CreateBatch, FindBatch, Verified, VerifyBatch
@@ -77,10 +77,12 @@ class AtOnce(Executor):
         self.steps: list[Step] = []
 
     def submit(self, _do: Any, _client: Any, step: Step, /) -> Future[Outcome]:  # type: ignore[override]
-        """Answer a step."""
-        self.steps.append(step)
+        """Answer a step, or several uploads that are one task."""
+        steps = step.steps if isinstance(step, SendFiles) else (step,)
+        self.steps += steps
         done: Future[Outcome] = Future()
-        done.set_result(self.answer(step))
+        outcomes = tuple(map(self.answer, steps))
+        done.set_result(AllTried(outcomes) if isinstance(step, SendFiles) else outcomes[0])
         return done
 
 

@@ -29,6 +29,23 @@ class SingleUseBody(io.BytesIO):
         return super().read(size)
 
 
+class FileBytes:
+    """The content of a file as a request body, hashed while the service reads it."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._digest = ""
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @property
+    def digest(self) -> str:
+        """The digest of the content, computed when it is first asked for."""
+        self._digest = self._digest or "sha256:" + hashlib.sha256(self.data).hexdigest()
+        return self._digest
+
+
 class SourceChanged(Exception):
     """A file is shorter than when its upload started."""
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from pydantic import BaseModel
 
 from aihub_runner.aihub import schemas
-from aihub_runner.aihub.bodies import FileSlice
+from aihub_runner.aihub.bodies import FileBytes, FileSlice
 from aihub_runner.aihub.listing import PAGE, read_batches, read_runs
 from aihub_runner.aihub.transport import FAILURES, Transport, accept
 from aihub_runner.errors import ServiceError
@@ -102,7 +102,7 @@ class AIHub(Transport):
                 return files
         raise ServiceError(f"GET {path}: returned a page twice", "apply again", transient=True)
 
-    def put_file(self, batch_id: int, name: str, body: bytes | FileSlice) -> None:
+    def put_file(self, batch_id: int, name: str, body: bytes | FileBytes | FileSlice) -> None:
         """Put a file into a batch, and replace one of the same name."""
         path = f"/v2/batches/{batch_id}/files/{quote(name, safe='')}"
         self.write("PUT", path, body, _read_nothing(f"PUT {path}"))

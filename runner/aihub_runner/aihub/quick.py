@@ -15,15 +15,15 @@ from typing import Any
 import urllib3
 from urllib3.exceptions import ProtocolError
 
-from aihub_runner.aihub.bodies import FileSlice
+from aihub_runner.aihub.bodies import FileBytes, FileSlice
 from aihub_runner.aihub.response import Answer, FinalResponse, Incoming, Watch, join
 
 PIECE_BYTES = 1 << 18  # each piece of a body may take as long as a silence
-HEAD_BYTES = 1 << 16
+HEAD_BYTES, BODY_BYTES = 1 << 13, 1 << 16
 _PLAIN = re.compile(rb"HTTP/1\.1 (2\d\d) [^\r\n]*\r\n((?:[\w!#$%&'*+.^`|~-]+:[^\r\n]*\r\n)*)\r\n", re.ASCII)
 _NOT_PLAIN = frozenset({"connection", "content-encoding", "transfer-encoding"})
 
-Body = bytes | memoryview | FileSlice
+Body = bytes | memoryview | FileBytes | FileSlice
 
 
 def put(pool: Any, head: bytes, body: Body, watch: Watch) -> Answer | None:
@@ -48,8 +48,7 @@ def put(pool: Any, head: bytes, body: Body, watch: Watch) -> Answer | None:
 def _exchange(connection: Any, sock: socket.socket, head: bytes, body: Body, watch: Watch) -> Answer:
     is_cut = False
     try:
-        for piece in _pieces(head, body):
-            sock.sendall(piece)
+        _send(sock, head, body)
     except BrokenPipeError:  # the service may have answered before it hung up
         is_cut = True
     incoming = Incoming(sock, watch)
@@ -63,16 +62,31 @@ def _exchange(connection: Any, sock: socket.socket, head: bytes, body: Body, wat
     return answer
 
 
+def _send(sock: socket.socket, head: bytes, body: Body) -> None:
+    if isinstance(body, FileBytes) and type(sock) is socket.socket:
+        sent = sock.sendmsg([head, body.data])  # without copying them into one
+        if sent < len(head) + len(body):
+            sock.sendall(head[sent:])
+            sock.sendall(memoryview(body.data)[max(0, sent - len(head)) :])
+    else:
+        for piece in _pieces(head, body):
+            sock.sendall(piece)
+    if isinstance(body, FileBytes):
+        _ = body.digest  # while the service reads it
+
+
 def _pieces(head: bytes, body: Body) -> Iterator[bytes | memoryview]:
     if isinstance(body, FileSlice):
         yield head
         yield from body
-    elif len(body) <= PIECE_BYTES:
-        yield head + body  # one packet more costs more than a copy
+        return
+    data = body.data if isinstance(body, FileBytes) else body
+    if len(data) <= PIECE_BYTES:
+        yield head + data  # one packet more costs more than a copy
     else:
         yield head
-        view = memoryview(body)
-        for begun in range(0, len(body), PIECE_BYTES):
+        view = memoryview(data)
+        for begun in range(0, len(data), PIECE_BYTES):
             yield view[begun : begun + PIECE_BYTES]
 
 
@@ -97,7 +111,7 @@ def _read_any(connection: Any, sock: socket.socket, incoming: Incoming, early: b
     headers: Mapping[str, str] = urllib3.HTTPHeaderDict(final.getheaders())
     response = urllib3.HTTPResponse(final, headers, final.status, preload_content=False, original_response=final)
     lower = {name.lower(): headers[name] for name in headers}
-    body = join(response.stream(HEAD_BYTES, decode_content=True))
+    body = join(response.stream(BODY_BYTES, decode_content=True))
     if final.will_close:
         connection.close()
     return Answer(final.status, lower, body, connection.close)

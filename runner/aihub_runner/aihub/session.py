@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
 from urllib3.util import parse_url
 
 from aihub_runner.aihub import quick
+from aihub_runner.aihub.bodies import FileBytes
 from aihub_runner.aihub.connection import Connection
 from aihub_runner.aihub.response import Answer, FinalResponse, Watch
 from aihub_runner.errors import InputError
@@ -51,6 +53,30 @@ def _find_authorities() -> str:
 def name_authorities(session: requests.Session) -> str:
     """Return the CA bundle that a session checks certificates against."""
     return session.verify if isinstance(session.verify, str) else DEFAULT_CA_BUNDLE_PATH
+
+
+class _Stack:
+    """The connections of a pool that wait for a request: as `queue.LifoQueue`, for a third of its time.
+
+    Nobody waits for one: a pool without any opens another.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._items = most, list[Any]()
+
+    def get(self, block: bool = False, timeout: float | None = None) -> Any:
+        try:
+            return self._items.pop()
+        except IndexError:
+            raise queue.Empty from None
+
+    def put(self, item: Any, block: bool = False) -> None:
+        if len(self._items) >= self._most:
+            raise queue.Full
+        self._items.append(item)
+
+    def qsize(self) -> int:
+        return len(self._items)
 
 
 class _Adapter(HTTPAdapter):
@@ -91,7 +117,7 @@ def _with_final_responses(pool: Any) -> Any:
     if issubclass(pool.ConnectionCls.response_class, FinalResponse):
         return pool
     connection = type(pool.ConnectionCls.__name__, (pool.ConnectionCls,), {"response_class": FinalResponse})
-    return type(pool.__name__, (pool,), {"ConnectionCls": connection})
+    return type(pool.__name__, (pool,), {"ConnectionCls": connection, "QueueCls": _Stack})
 
 
 class _Prepared(NamedTuple):
@@ -132,7 +158,8 @@ class Session(requests.Session):
     def put_over_new(self, root: str, path: str, body: Any, **how: Any) -> requests.Response:
         """PUT a body to a path under a root, both quoted, perhaps over a new connection or through a proxy."""
         request = requests.PreparedRequest()
-        request.method, request.url, request.body = "PUT", root + path, body
+        request.method, request.url = "PUT", root + path
+        request.body = body.data if isinstance(body, FileBytes) else body
         request.headers = CaseInsensitiveDict(self._prepare(root).headers)
         request.headers["Content-Length"] = str(len(body))
         return self.get_adapter(root).send(

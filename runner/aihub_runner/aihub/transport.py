@@ -7,6 +7,7 @@ a connection of their own, and raise AnswerLost where the outcome is unconfirmed
 from __future__ import annotations
 
 import json
+import math
 import random
 import threading
 import time
@@ -22,7 +23,7 @@ from msgspec import structs
 from pydantic import BaseModel
 
 from aihub_runner.aihub import schemas
-from aihub_runner.aihub.bodies import FileSlice, SingleUseBody, SourceUnreadable
+from aihub_runner.aihub.bodies import FileBytes, FileSlice, SingleUseBody, SourceUnreadable
 from aihub_runner.aihub.connection import Connection
 from aihub_runner.aihub.reasons import (
     describe_answer,
@@ -59,7 +60,7 @@ FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError)  # requests
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
-Body = bytes | memoryview | FileSlice | SingleUseBody | None
+Body = bytes | memoryview | FileBytes | FileSlice | SingleUseBody | None
 
 
 def _ignore(*_: object) -> None:
@@ -71,7 +72,7 @@ class Transport:
 
     `stop` ends waits at once and forbids further requests. Without `may_create`, creating requests are no longer sent.
     `make_session` opens connections. `on_retry` is called in any thread, with what failed and how long to wait;
-    `log`, too, with each request that was sent.
+    `log`, too, with each request that was sent. `fastest_s` is how long the fastest request took so far.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Transport:
         self._make_session = make_session
         self._session = make_session(connection)
         self._reached = False
+        self.fastest_s = math.inf
         self._pace = Pace(connection.pool_size, self.pause)
         self._spender = threading.local()
         self._retries: Counter[int] = Counter()
@@ -163,7 +165,9 @@ class Transport:
             except BaseException as error:
                 self._log(Exchange(method, path, body, time.monotonic() - begun_s, error))
                 raise
-            self._log(Exchange(method, path, body, time.monotonic() - begun_s, answer))
+            took_s = time.monotonic() - begun_s
+            self.fastest_s = min(self.fastest_s, took_s)
+            self._log(Exchange(method, path, body, took_s, answer))
             answer = self._hide(answer)
         self._reached = True
         self._learn_time(answer.headers)

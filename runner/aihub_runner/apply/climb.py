@@ -5,12 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-START = 8
-WINDOW_S = 0.1
-ROUNDS = 2  # uploads in a window, for each one in flight
+START, LEAST = 8, 2
+SPACING_S = 0.003  # between the first uploads: one that is answered within 6 ms gains nothing from many at once
 GAIN = 1.1  # a step up must pay at least this much
 SAME = 0.97
 STAY = 8  # windows between two tries
+
+# A window to compare ends after so many rounds of uploads, each as many as are in flight, and so many seconds. At
+# first it is short; if a short one shows no gain, it goes on, because new connections take a while.
+FIRST, LONGER, LATER = (1, 0.02), (3, 0.06), (3, 0.1)
+
+
+def start_with(latency_s: float) -> int:
+    """Return how many uploads to begin with, where a request without a body takes this long."""
+    return int(max(LEAST, min(START, latency_s / SPACING_S)))
 
 
 class Climb:
@@ -20,8 +28,8 @@ class Climb:
     does not pay is taken back.
     """
 
-    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.most, self.limit = most, min(START, most)
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic, start: int = START) -> None:
+        self.most, self.limit = most, min(start, most)
         self._clock = clock
         self._factor = 2.0
         self._base, self._base_rate = self.limit, 0.0
@@ -30,6 +38,7 @@ class Climb:
 
     def _restart(self) -> None:
         self._begun_s, self._count, self._work = self._clock(), 0, 0.0
+        self._window = FIRST if self._factor == 2 else LATER
 
     def lower(self, most: int) -> None:
         """Allow no more than this from now on."""
@@ -43,26 +52,32 @@ class Climb:
             return
         self._count, self._work = self._count + 1, self._work + work
         took_s = self._clock() - self._begun_s
-        if self._count >= ROUNDS * self.limit and took_s >= WINDOW_S:
+        rounds, least_s = self._window
+        if self._count >= rounds * self.limit and took_s >= least_s:
             self._decide(self._work / took_s)
-            self._restart()
 
     def _decide(self, rate: float) -> None:
-        """Go on, take the try back, or try the other direction."""
+        """Go on, measure longer, take the try back, or try the other direction."""
         if self.limit == self._base:
-            self._base_rate = rate
+            self._base_rate = (self._base_rate + rate) / 2 if self._base_rate else rate  # one window says little
             self._wait -= 1
             if self._wait <= 0:
                 self._try()
         elif rate >= self._base_rate * (GAIN if self.limit > self._base else SAME):
             self._base, self._base_rate = self.limit, rate
             self._try()
+        elif self._window == FIRST:
+            self._window = LONGER
+            return
         else:
             was_doubling, went_up = self._factor == 2, self.limit > self._base
-            self.limit, self._wait = self._base, STAY
+            self.limit, self._wait = self._base, 0 if was_doubling else STAY
             self._factor = 1.25 if was_doubling or not went_up else 0.8
+        self._restart()
 
     def _try(self) -> None:
-        self.limit = max(1, min(self.most, round(self._base * self._factor)))
+        step = round(self._base * self._factor)
+        step = max(step, self._base + 1) if self._factor > 1 else min(step, self._base - 1)
+        self.limit = max(1, min(self.most, step))
         if self.limit == self._base:
             self._factor, self._wait = 0.8 if self._factor > 1 else 1.25, STAY

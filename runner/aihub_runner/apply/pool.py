@@ -11,18 +11,18 @@ import heapq
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.factory import ClientFactory
-from aihub_runner.apply.climb import Climb
+from aihub_runner.apply.climb import Climb, start_with
 from aihub_runner.apply.steps import Declined, Failed, Lost, Outcome, Step, Stopped
 from aihub_runner.apply.tasks import batch, clones, fetch, run, upload
 from aihub_runner.apply.tasks.batch import CreateBatch
 from aihub_runner.apply.tasks.run import StartRun
-from aihub_runner.apply.tasks.upload import SendFile
+from aihub_runner.apply.tasks.upload import IN_MEMORY_BYTES, SendFile
 from aihub_runner.errors import AnswerLost, Interrupted, Refused, RunnerError, ServiceError, Shortage
 from aihub_runner.system.shortage import find_shortage
 
@@ -30,9 +30,10 @@ LOOKING_THREADS = 4
 YOUNG_WAIT_S = 0.5
 GATHER_S = 0.25  # outcomes of uploads that come within this time are recorded together
 WORK_BYTES = 1 << 18  # to find how many uploads at once pay, these count as much as a request
+GROUP_S, MOST_IN_GROUP = 0.004, 16  # as many small files as take this long are one task: a task costs time, too
 
 # If the machine lacks something: how often in a row to try a step, and how often more for each step in flight.
-TRIES_SHORT = 5
+TRIES_SHORT = 8
 TRIES_SHORT_BESIDE = 5
 SHORT_WAIT_S = 0.5
 
@@ -55,9 +56,24 @@ WORKERS: dict[type, Callable[..., Outcome]] = {
 LOOKING = (CreateBatch, batch.FindBatch, run.FindRun, clones.ClaimRun, clones.AwaitTwin)
 
 
+class SendFiles(Step, frozen=True):
+    """Send small files one after another."""
+
+    steps: tuple[SendFile, ...]
+
+
+class AllTried(Outcome, frozen=True):
+    """What came of each of several files."""
+
+    outcomes: tuple[Outcome, ...]
+
+
 def do_step_here(open_client: Callable[[], AIHub], step: Step) -> Outcome:
     """Do a step with the client of this process, which may be another than the scheduler's."""
-    return do_step(open_client(), step)
+    client = open_client()
+    if isinstance(step, SendFiles):
+        return AllTried(tuple(do_step(client, one) for one in step.steps))
+    return do_step(client, step)
 
 
 def do_step(client: AIHub, step: Step) -> Outcome:
@@ -122,13 +138,14 @@ class Engine:
         self._executor = executor or ThreadPoolExecutor(parallel_uploads + parallel_runs, "work")
         self._looking = ThreadPoolExecutor(LOOKING_THREADS + parallel_runs, "look")
         self._paying = ThreadPoolExecutor(max(parallel_runs, parallel_starts), "pay")
-        self._climb = Climb(parallel_uploads, clock)
+        self._climb = Climb(parallel_uploads, clock, start_with(client.fastest_s))
         self._uploads: deque[SendFile] = deque()
         self._uploading = 0
         self._uploading_since = 0.0
         self.upload_s = 0.0
+        self._file_s = GROUP_S  # how long a small file takes
         self._in_flight = 0
-        self._done: SimpleQueue[tuple[Step, Future[Outcome]]] = SimpleQueue()
+        self._done: SimpleQueue[tuple[Step, float, Future[Outcome]]] = SimpleQueue()
         self._timers: list[tuple[float, int, Step]] = []
         self._counter = itertools.count()
         self._short = 0  # outcomes in a row that failed for a lack of resources
@@ -173,11 +190,12 @@ class Engine:
 
     def _start(self, step: Step) -> None:
         self._in_flight += 1
+        begun_s = self.clock() if isinstance(step, SendFile | SendFiles) else 0.0
         try:
             future = self._pool(step).submit(do_step_here, self._open_client, step)
         except RuntimeError as error:  # the step may be queued all the same, and must end this apply
             raise find_shortage(error) or error from None
-        future.add_done_callback(lambda done: self._done.put((step, done)))
+        future.add_done_callback(lambda done: self._done.put((step, begun_s, done)))
 
     def _pool(self, step: Step) -> Executor:
         if isinstance(step, StartRun):
@@ -190,9 +208,18 @@ class Engine:
             if not self._uploading:
                 self._uploading_since = self.clock()
             self._uploading += 1
-            self._start(self._uploads.popleft())
+            self._start(self._take_uploads())
         while self._timers and self._timers[0][0] <= self.clock():
             self._start(heapq.heappop(self._timers)[2])
+
+    def _take_uploads(self) -> SendFile | SendFiles:
+        """Take the next file to send, or several small ones, as long as no thread is left without."""
+        fair = len(self._uploads) // self._climb.limit
+        most = min(MOST_IN_GROUP, fair, int(GROUP_S / max(self._file_s, 1e-6)))
+        taken = [self._uploads.popleft()]
+        while len(taken) < most and max(taken[-1].member.size, self._uploads[0].member.size) <= IN_MEMORY_BYTES:
+            taken.append(self._uploads.popleft())
+        return taken[0] if len(taken) == 1 else SendFiles(taken[0].shard, tuple(taken))
 
     def wait(self, at_most_s: float) -> list[Done]:
         """Start what is due, wait for outcomes, and return them all; none after `at_most_s`.
@@ -209,14 +236,14 @@ class Engine:
         gathers = False
         try:
             while True:
-                step, future = self._done.get(timeout=max(0.0, until_s - self.clock()))
-                outcomes += self._finish(step, future)
+                step, begun_s, future = self._done.get(timeout=max(0.0, until_s - self.clock()))
+                outcomes += self._finish(step, begun_s, future)
                 try:
                     self._start_unless_stopped()
                 except Shortage as error:
                     self._late = error
                     return outcomes
-                if not isinstance(step, SendFile) or not self._uploading:
+                if not isinstance(step, SendFile | SendFiles) or not self._uploading:
                     until_s = 0.0
                 elif not gathers:
                     until_s, gathers = self.clock() + GATHER_S, True
@@ -227,15 +254,27 @@ class Engine:
         if not self.client.stop.is_set():
             self._start_due()
 
-    def _finish(self, step: Step, future: Future[Outcome]) -> list[Done]:
+    def _finish(self, step: Step, begun_s: float, future: Future[Outcome]) -> list[Done]:
         self._in_flight -= 1
-        if isinstance(step, SendFile):
-            now_s = self.clock()
-            self.upload_s += now_s - self._uploading_since
-            self._uploading_since = now_s
-            self._climb.finish(1 + step.member.size / WORK_BYTES, self._uploading)
-            self._uploading -= 1
+        if isinstance(step, SendFile | SendFiles):
+            self._count_uploads(step.steps if isinstance(step, SendFiles) else (step,), begun_s)
         outcome = future.result()
+        if isinstance(step, SendFiles) and isinstance(outcome, AllTried):
+            return [done for pair in zip(step.steps, outcome.outcomes, strict=True) for done in self._keep(*pair)]
+        return self._keep(step, outcome)
+
+    def _count_uploads(self, steps: Sequence[SendFile], begun_s: float) -> None:
+        now_s = self.clock()
+        self.upload_s += now_s - self._uploading_since
+        self._uploading_since = now_s
+        size = sum(step.member.size for step in steps)
+        self._climb.finish(len(steps) + size / WORK_BYTES, self._uploading)
+        self._uploading -= 1
+        if size <= IN_MEMORY_BYTES * len(steps):
+            self._file_s += ((now_s - begun_s) / len(steps) - self._file_s) / 4
+
+    def _keep(self, step: Step, outcome: Outcome) -> list[Done]:
+        """Return a step with its outcome, or repeat it where this machine lacked something."""
         if not (isinstance(outcome, Failed) and isinstance(outcome.error, Shortage) and outcome.error.transient):
             self._short = 0
         elif self._may_repeat(step):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from math import inf
 
 import pytest
 
-from aihub_runner.apply.climb import START, Climb
+from aihub_runner.apply.climb import LEAST, START, Climb, start_with
 
 
 def send(files: int, seconds: Callable[[int], float], most: int = 64) -> tuple[Climb, float]:
@@ -43,6 +44,18 @@ def test_climb_settles_near_the_best_where_a_service_slows_down_under_load(capac
 def test_climb_uses_fewer_where_more_are_no_faster() -> None:
     climb, _ = send(6000, lambda busy: 0.001 * busy)
     assert climb.limit <= START
+
+
+@pytest.mark.parametrize(
+    ("latency_s", "start"), [(0.0, LEAST), (0.001, LEAST), (0.015, 5), (0.05, START), (inf, START)]
+)
+def test_climb_starts_low_where_an_answer_comes_at_once(latency_s: float, start: int) -> None:
+    assert start_with(latency_s) == start
+
+
+def test_climb_is_at_the_most_after_a_few_rounds() -> None:
+    """One round each with 8, 16 and 32 in flight: hardly more than 56 files."""
+    assert send(200, lambda _: 0.05)[0].limit == 64
 
 
 def test_climb_stays_within_what_is_allowed() -> None:

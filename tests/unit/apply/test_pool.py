@@ -19,7 +19,7 @@ from aihub_runner.apply.tasks.batch import BatchCreated, CheckBatch, CreateBatch
 from aihub_runner.apply.tasks.clones import AwaitTwin, ClaimRun
 from aihub_runner.apply.tasks.fetch import FetchResults
 from aihub_runner.apply.tasks.run import FindRun, PollRun, StartRun
-from aihub_runner.apply.tasks.upload import SendFile
+from aihub_runner.apply.tasks.upload import IN_MEMORY_BYTES, SendFile
 from aihub_runner.errors import Shortage
 from aihub_runner.model import Member
 from support.scripted import AtOnce, Clock
@@ -190,6 +190,70 @@ def test_step_that_pays_or_whose_shortage_stays_is_not_tried_again(hub: AIHub, s
     engine.submit(step)
     assert engine.wait(0.0) == [(step, Failed(error))]
     assert (engine.is_idle, executor.steps) == (True, [step])
+
+
+class Slow(AtOnce):
+    """Takes a while for each task, and counts them."""
+
+    def __init__(self, answer: Callable[[Step], Outcome], clock: Clock, seconds: float) -> None:
+        super().__init__(answer)
+        self._clock, self._seconds, self.sizes = clock, seconds, list[int]()
+
+    def submit(self, do: Any, client: Any, step: Step, /) -> Future[Outcome]:  # type: ignore[override]
+        """Answer a task, and let time go by for each of its files."""
+        done = super().submit(do, client, step)
+        self.sizes.append(len(self.steps) - sum(self.sizes))
+        self._clock.now_s += self._seconds * self.sizes[-1]
+        return done
+
+
+@pytest.mark.parametrize(
+    ("seconds", "size", "largest"),
+    [
+        pytest.param(0.0001, 1000, 16, id="small and fast"),
+        pytest.param(0.001, 1000, 2, id="fewer if they take longer"),
+        pytest.param(0.05, 1000, 1, id="slow"),
+        pytest.param(0.0001, IN_MEMORY_BYTES + 1, 1, id="large"),
+    ],
+)
+def test_small_files_that_take_a_moment_are_sent_several_in_one_task(
+    hub: AIHub, seconds: float, size: int, largest: int
+) -> None:
+    clock = Clock()
+    executor = Slow(lambda _: Stopped(), clock, seconds)
+    engine = Engine(hub, 2, 1, executor, clock)
+    steps = [replace(SEND, member=Member(str(number), "in/a.txt", size, "")) for number in range(200)]
+    for step in steps:
+        engine.submit(step)
+    done = engine.wait(0.0)
+    while not engine.is_idle:
+        done += engine.wait(0.0)
+    assert done == [(step, Stopped()) for step in steps]
+    assert max(executor.sizes) == largest
+
+
+def test_file_that_lacked_memory_is_sent_again_without_the_others_of_its_task(hub: AIHub) -> None:
+    clock = Clock()
+    steps = [replace(SEND, shard=number) for number in range(1, 61)]
+    short = {30}
+
+    def answer(step: Step) -> Outcome:
+        if step.shard in short:
+            short.clear()
+            return Failed(Shortage("too little memory", transient=True))
+        return Stopped()
+
+    executor = Slow(answer, clock, 0.0001)
+    engine = Engine(hub, 2, 1, executor, clock)
+    for step in steps:
+        engine.submit(step)
+    done = []
+    while not engine.is_idle:
+        done += engine.wait(0.0)
+        clock.now_s += 1.0
+    assert max(executor.sizes) > 1
+    assert sorted(step.shard for step, _ in done) == list(range(1, 61))
+    assert sorted(step.shard for step in executor.steps) == sorted([*range(1, 61), 30])
 
 
 class Exhausted(AtOnce):

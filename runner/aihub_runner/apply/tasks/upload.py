@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from aihub_runner.aihub.bodies import FileSlice, Room, SourceChanged
+from aihub_runner.aihub.bodies import FileBytes, FileSlice, Room, SourceChanged
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import UploadPart, UploadSession
 from aihub_runner.apply import events
@@ -140,8 +140,9 @@ def _send_whole(client: AIHub, step: SendFile, size: int) -> Sent:
         data = read_regular(step.path)
         if not data:
             raise SourceChanged
-        client.put_file(step.remote_id, step.member.name, data)
-        return Sent("sha256:" + hashlib.sha256(data).hexdigest(), len(data))
+        whole = FileBytes(data)
+        client.put_file(step.remote_id, step.member.name, whole)
+        return Sent(whole.digest, len(data))
     with FileSlice(step.path, 0, size) as body:
         client.put_file(step.remote_id, step.member.name, body)
         return Sent(body.digest, size)
