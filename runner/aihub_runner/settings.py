@@ -18,13 +18,14 @@ from aihub_runner.files import read_regular
 from aihub_runner.model import SPEC_ENDING, Secret
 from aihub_runner.spec.model import MAX_SPEC_BYTES
 from aihub_runner.spec.parsing import parse_as
-from aihub_runner.spec.targets import Choice, Parsed
+from aihub_runner.spec.targets import AS_IT_IS, Choice, Parsed
 from aihub_runner.spec.values import check_context, is_this_machine, name_variable
 
 STDIN = Path("-")
 PUBLIC_ROOT = "https://aihub.instabase.com/api"
 API_KEY, API_ROOT = "API_KEY", "API_ROOT"
 SECRETS_FOLDER = Path("/run/secrets")
+_OF_SECRET = re.compile(r"AIHUB_SECRET_.+|AIHUB_(.+_)?API_KEY|AIHUB_RUNNER_NOTIFY_TOKEN")
 _WRITE_ROOT = f"write it as {PUBLIC_ROOT}"
 
 
@@ -44,7 +45,7 @@ class Settings(Struct, frozen=True):
         return name_variable(self.target, API_KEY)
 
 
-def load_spec(path: Path, choice: Choice = Choice()) -> Parsed:  # noqa: B008 - it is a constant
+def load_spec(path: Path, choice: Choice = AS_IT_IS) -> Parsed:
     """Load a spec as a target sees it. Raises InputError (SpecErrors: all mistakes at once)."""
     if path.name.endswith(".lock.toml"):
         raise InputError(f"{path}: is a lock file, not a spec", "name the spec")
@@ -60,7 +61,7 @@ def load_spec(path: Path, choice: Choice = Choice()) -> Parsed:  # noqa: B008 - 
         raise InputError(f"{path}: too large for a spec, more than {MAX_SPEC_BYTES} bytes", "name the spec")
     if data.startswith(b"\xef\xbb\xbf"):
         raise InputError(f"{path}: starts with a byte order mark", "save it as UTF-8 without a byte order mark")
-    return parse_as(_decode(data, str(path)), path, choice)
+    return parse_as(_decode(data, str(path)), path, choice._replace(find=find_variable))
 
 
 def _read_stdin() -> bytes:
@@ -110,6 +111,11 @@ def _list_origins() -> list[Origin]:
     if os.path.isdir(folder):
         origins.append(Origin(str(folder), lambda name: _read_secret_file(folder, name)))
     return origins
+
+
+def find_variable(name: str) -> str | None:
+    """Find a variable of a spec. A secrets folder does not count: values of a spec are shown."""
+    return os.environ.get(name) or _read_env_file(Path(".env")).get(name)
 
 
 def _read_env_file(path: Path) -> Mapping[str, str]:
@@ -269,6 +275,11 @@ def identify_root(root: str) -> str:
     if host not in ("localhost", "::1"):
         return root
     return urlunsplit((parts.scheme, "127.0.0.1" + (f":{parts.port}" if parts.port else ""), parts.path, "", ""))
+
+
+def list_secrets() -> list[str]:
+    """List the secrets in the environment: tokens of all targets, and what a spec can name."""
+    return [value.strip() for name, value in os.environ.items() if _OF_SECRET.fullmatch(name) and value.strip()]
 
 
 def read_secrets(names: Iterable[str]) -> dict[str, Secret]:

@@ -25,6 +25,8 @@ def test_example_is_applied_and_then_done(
     unwanted = shutil.ignore_patterns("*.fake", "results", "*.state.db*")
     shutil.copytree(ROOT / "specs", tmp_path / "specs", ignore=unwanted)
     monkeypatch.chdir(tmp_path)
+    for variable in ("ACCOUNT", "QUARTER"):  # of variables.aihub.toml
+        monkeypatch.setenv(f"AIHUB_VAR_{variable}", "acme")
     first = CliRunner().invoke(cli, ["apply", f"specs/{name}", "--fake", "--yes", "--target", target])
     assert first.exit_code == 0, first.output
     assert list((tmp_path / "specs").rglob("documents.jsonl"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +17,21 @@ from aihub_runner.errors import InputError, SpecErrors, StateError
 from aihub_runner.model import ALL, DOCUMENTS_NAME, UPSTREAM, Damage, Goal, Look, Scan, Secret, Target, stem_of
 from aihub_runner.outfile import require_file
 from aihub_runner.plan.identity import name_include, run_key, run_settings, target_key
-from aihub_runner.settings import API_ROOT, STDIN, Settings, identify_root, load_settings, load_spec, read_secrets
+from aihub_runner.settings import (
+    API_ROOT,
+    STDIN,
+    Settings,
+    identify_root,
+    list_secrets,
+    load_settings,
+    load_spec,
+    read_secrets,
+)
 from aihub_runner.sources.exclude import is_spec, read_targets
+from aihub_runner.spec.kinds import Key
 from aihub_runner.spec.model import Spec
 from aihub_runner.spec.patterns import compile_globs
-from aihub_runner.spec.targets import PLAIN, Choice, Parsed, describe_target, name_places
+from aihub_runner.spec.targets import AS_IT_IS, PLAIN, Choice, Parsed, describe_target, name_places
 from aihub_runner.spec.values import name_variable
 
 if TYPE_CHECKING:
@@ -75,6 +85,8 @@ class Job(Struct, frozen=True, dict=True):
     options: Options
     secrets: Mapping[str, Secret] = {}
     target_name: str = PLAIN
+    given: tuple[tuple[Key, str], ...] = ()
+    values: Mapping[str, str] = {}  # that variables or the command line gave to keys of the spec
     other_results: Mapping[str, str] = {}  # of its other targets, by name
     damaged: Damage = {}  # as found at the last check
     look: Look | None = None  # at the batch that is kept
@@ -134,6 +146,7 @@ class Job(Struct, frozen=True, dict=True):
     def command(self, name: str) -> str:
         """Return a command for this job, as you would type it in the current folder."""
         places = ["--target", self.target_name] if self.target_name else []
+        places += [word for key, value in self.given for word in ("--set", f"{'.'.join(map(str, key))}={value}")]
         places += [] if self.state_path == self.own_state_path else ["--state", str(self.state_path)]
         places += ["--lock-file", str(self.options.lock_file)] if self.options.lock_file else []
         return shlex.join(["runner", name, str(self.spec_path), *places, *(["--fake"] if self.is_fake else [])])
@@ -237,7 +250,7 @@ def open_job(
     spec_path: Path,
     options: Options,
     *,
-    target: str = PLAIN,
+    choice: Choice = AS_IT_IS,
     state: Path | None = None,
     fake: bool = False,
     offline: bool = False,
@@ -247,7 +260,7 @@ def open_job(
     With `fake`, all files are in `<stem>.fake/`, no setting counts, and the root is added when the embedded fake runs.
     `offline` needs no token and no secrets. Raises InputError.
     """
-    parsed = load_alone(spec_path, Choice(target))
+    parsed, target = load_alone(spec_path, choice), choice.target
     spec, stem = parsed.spec, name_places(spec_path, target)
     home = spec_path.parent / f"{stem}.fake" if fake else spec_path.parent
     if fake:
@@ -262,6 +275,7 @@ def open_job(
             )
         _check_others(spec_path, target, run_key(run_settings(spec, account)), parsed.others)
     secrets = {} if offline else _read_secrets(spec, fake=fake)
+    _refuse_secrets(spec_path, parsed.values, [*secrets.values(), *([settings.api_key] if settings.api_key else [])])
     return Job(
         spec=spec,
         spec_path=spec_path,
@@ -274,6 +288,8 @@ def open_job(
         options=options,
         secrets=secrets,
         target_name=target,
+        given=choice.given,
+        values=parsed.values,
         other_results={name: _place_results(spec_path, name, other, fake) for name, other in parsed.others.items()},
     )
 
@@ -306,6 +322,17 @@ def _check_others(spec_path: Path, target: str, key: str, others: Mapping[str, S
             )
 
 
+def _refuse_secrets(spec_path: Path, values: Mapping[str, str], secrets: Iterable[Secret]) -> None:
+    """Raise InputError where a value that is shown would hold a secret."""
+    known = [*list_secrets(), *(secret.reveal() for secret in secrets)]
+    for key, value in values.items():
+        if any(secret and secret in value for secret in known):
+            raise InputError(
+                f"{spec_path}: the value of {key} contains a secret, and it would be shown",
+                "set its variable, or --set, to another value",
+            )
+
+
 def _connect(spec: Spec, settings: Settings, context: str, secrets: tuple[Secret, ...]) -> Connection:
     return Connection(
         settings.api_root,
@@ -327,7 +354,7 @@ def _read_secrets(spec: Spec, *, fake: bool) -> Mapping[str, Secret]:
 
 def find_documents(spec_path: Path, *, fake: bool, target: str = PLAIN) -> Path:
     """Return the documents of a spec. Raises InputError where there are none yet."""
-    job = open_job(spec_path, Options(), fake=fake, target=target, offline=True)
+    job = open_job(spec_path, Options(), fake=fake, choice=Choice(target), offline=True)
     path = job.results_path / DOCUMENTS_NAME
     if not path.exists():
         raise job.no_results()

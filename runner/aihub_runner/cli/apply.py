@@ -173,7 +173,7 @@ def _apply(job: Job, listeners: Sequence[Subscriber], *, ask: bool, verbose: boo
         from aihub_runner.apply.pagecount import count_plan  # slow to import
 
         found = Preview(job.shown, job.app_and_version, job.place, job.goal.target, planned, scan.files, scan.skipped)
-        found = replace(found, pages=count_plan(job, scan, planned))
+        found = replace(found, pages=count_plan(job, scan, planned), values=job.values)
         say(render_plan(found, verbose=verbose), err=True)
         agreed = ask_yes(found.ask())
         progress.resume()

@@ -18,11 +18,13 @@ from aihub_runner.cli.output import say, with_output_error
 from aihub_runner.errors import InputError, SpecErrors
 from aihub_runner.files import explain_disk, read_regular
 from aihub_runner.model import SPEC_ENDING
+from aihub_runner.settings import find_variable
 from aihub_runner.sources.scan import check_files
 from aihub_runner.sources.walk import find_files
 from aihub_runner.spec.model import APP_KEYS, Spec
-from aihub_runner.spec.parsing import parse_spec
+from aihub_runner.spec.parsing import parse_as
 from aihub_runner.spec.schema import SCHEMA_NAME, render_spec_schema
+from aihub_runner.spec.targets import Choice
 from aihub_runner.spec.template import GIT_IGNORES, propose_name, propose_pattern, render_new_spec
 from aihub_runner.text.jsontext import render_json
 from aihub_runner.text.shown import count
@@ -125,7 +127,7 @@ def _make(name: str, content: dict[str, Any], spec_path: Path) -> tuple[Spec, st
     text = render_new_spec(name, content)
     try:
         text.encode()
-        return parse_spec(text, spec_path), text
+        return parse_as(text, spec_path, Choice(find=find_variable)).spec, text
     except UnicodeEncodeError:
         raise InputError("init: not all of it is UTF-8", "write it in UTF-8") from None
     except SpecErrors as error:

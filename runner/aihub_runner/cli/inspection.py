@@ -58,7 +58,7 @@ def preview(job: Job, *, binds: bool = False) -> Preview:
         settled, files = find_settled(job, state) if state and not (holder or binds) else (None, None)
         if settled:
             nothing = Plan((), {}, (), (), settled.files_done, settled.failed, ())
-            return Preview(*_name(job), nothing, settled.files, settled.skipped, idle=settled.idle)
+            return Preview(*_name(job), nothing, settled.files, settled.skipped, idle=settled.idle, values=job.values)
         from aihub_runner.cli.planning import preview_in_full
 
         found = preview_in_full(job, state, files, binds=binds)

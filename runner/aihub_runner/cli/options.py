@@ -23,7 +23,10 @@ from aihub_runner.errors import InputError, Interrupted, RunnerError, StateError
 from aihub_runner.files import make_folder
 from aihub_runner.model import SPEC_ENDING
 from aihub_runner.sources.exclude import is_spec
+from aihub_runner.spec.kinds import Key
 from aihub_runner.spec.patterns import expand_pattern
+from aihub_runner.spec.targets import Choice
+from aihub_runner.spec.variables import parse_assignment
 from aihub_runner.system.streams import find_output_error
 from aihub_runner.text.jsontext import render_json
 
@@ -53,6 +56,21 @@ def _check_globs(ctx: click.Context, param: click.Parameter, patterns: tuple[str
     return patterns
 
 
+def _parse_assignments(
+    ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
+) -> tuple[tuple[Key, str], ...]:
+    found: dict[Key, str] = {}
+    for text in texts:
+        try:
+            key, value = parse_assignment(text)
+        except ValueError as error:
+            raise click.BadParameter(f"{text.partition('=')[0]!r} {error}") from None
+        if key in found:
+            raise click.BadParameter(f"{text.partition('=')[0]!r} is there twice")
+        found[key] = value
+    return tuple(found.items())
+
+
 ONLY = option("--only", multiple=True, metavar="GLOB", callback=_check_globs, help="Only files that match; repeatable.")
 SELECTION = (
     ONLY,
@@ -78,6 +96,14 @@ _TARGET = option(
     envvar="AIHUB_RUNNER_TARGET",
     help="Use what [targets.NAME] of the spec says. Also AIHUB_RUNNER_TARGET.",
 )
+_SET = option(
+    "--set",
+    "given",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=_parse_assignments,
+    help="Another context, workspace, version, deployment_id, output_workspace or keys.custom.NAME; repeatable.",
+)
 _JSON = option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 _NO_COLOR: Option = option(
     "--no-color", is_flag=True, expose_value=False, callback=_set_no_color, help="Print no colours."
@@ -96,6 +122,7 @@ class Asked(Struct, frozen=True):
     options: Options
     as_json: bool = False
     target: str = ""
+    given: tuple[tuple[Key, str], ...] = ()
     state: Path | None = None
     fake: bool = False
     verbose: bool = False
@@ -105,6 +132,11 @@ class Asked(Struct, frozen=True):
     def as_product(self) -> Asked:
         """Return what was asked, for a command whose text another program reads: it is whole, or the command failed."""
         return replace(self, quiet=False, is_product=True)
+
+    @property
+    def choice(self) -> Choice:
+        """How the spec is to be seen."""
+        return Choice(self.target, given=self.given)
 
     def in_full(self) -> Asked:
         """Return what was asked, for a command whose text is its product, which `quiet` does not shorten."""
@@ -174,7 +206,7 @@ class Asked(Struct, frozen=True):
 
     def open(self, spec: Path, *, offline: bool = False) -> Job:
         """Open the job of a spec. Raises InputError."""
-        return open_job(spec, self.options, target=self.target, state=self.state, fake=self.fake, offline=offline)
+        return open_job(spec, self.options, choice=self.choice, state=self.state, fake=self.fake, offline=offline)
 
     def _try_open(self, spec: Path, check: Callable[[Job], None]) -> Job | RunnerError:
         try:
@@ -208,7 +240,7 @@ def over_specs(
 
         command: Callable[..., None] = call
         first: Option = _SPECS_HERE if here else _SPECS if many else _SPEC
-        added: tuple[Option, ...] = (first, _TARGET, _JSON, _QUIET, _NO_COLOR, *options)
+        added: tuple[Option, ...] = (first, _TARGET, _SET, _JSON, _QUIET, _NO_COLOR, *options)
         for add in reversed(added):
             command = add(command)
         return click.command(function.__name__, epilog=f"Example: {example}")(command)

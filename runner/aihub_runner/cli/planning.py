@@ -68,7 +68,7 @@ def preview_in_full(job: Job, state: State | None, files: Selection | None, *, b
     idle = tuple(describe_idle(scan, local.lapsed))
     bound = bind(job, state, scan, local) if binds else None
     found = Preview(*name, planned, scan.files, scan.skipped, idle=idle, lapsed=local.lapsed, bound=bound)
-    return replace(found, pages=count_plan(job, scan, local.plan))
+    return replace(found, pages=count_plan(job, scan, local.plan), values=job.values)
 
 
 def _describe_import(entries: list[Entry], files: int) -> str:

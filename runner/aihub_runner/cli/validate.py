@@ -14,7 +14,6 @@ from aihub_runner.cli.diagnostics import list_diagnostics, render_annotations
 from aihub_runner.cli.options import VERBOSE, Answer, Asked, over_specs
 from aihub_runner.cli.output import say
 from aihub_runner.errors import RunnerError
-from aihub_runner.spec.targets import Choice
 
 
 @over_specs(
@@ -56,7 +55,7 @@ def validate(asked: Asked, check_files: bool, form: str) -> None:
 
 
 def _validate(path: Path, asked: Asked, check_files: bool) -> Answer:
-    spec = load_alone(path, Choice(asked.target, any_target=not asked.target)).spec
+    spec = load_alone(path, asked.choice._replace(any_target=not asked.target)).spec
     text, data = f"{path}: ok", {"spec": str(path), "name": spec.name}
     if not check_files:
         return text, data, 0

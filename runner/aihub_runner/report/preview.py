@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,12 @@ class Preview(Struct, frozen=True):
     lapsed: tuple[str, ...] = ()
     bound: PlanFile | None = None
     pages: Pages = field(default_factory=Pages)
+    values: Mapping[str, str] = {}
+
+    @property
+    def set_values(self) -> list[str]:
+        """The values that variables or --set gave to keys of the spec."""
+        return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in self.values.items()]
 
     def ask(self) -> str:
         """Return the question to ask before anything is paid."""
@@ -104,6 +111,7 @@ def render_plan(found: Preview, *, verbose: bool = False) -> str:
     show.listed("moved", [f"{move.old} is now {move.new}" for move in plan.moves])
     show.listed("pattern", found.idle, WHEN_LAPSED * bool(found.lapsed))
     show.listed("note", plan.notes)
+    show.listed("value", found.set_values)
     show.listed("app", [found.app])
     show.listed("on", [found.place])
     show.lines.append(found.sum_up())
@@ -127,6 +135,7 @@ def render_markdown(found: Preview) -> str:
         f"| `{symbol}` | {len(files)} | {escape_markdown(what)} | {escape_markdown(files[0])} |"
         for symbol, what, files in rows
     ]
+    lines += [f"- {escape_markdown(value)}" for value in found.set_values]
     lines += ["", f"App: {escape_markdown(found.app)}", "", f"Account: {escape_markdown(found.place)}", ""]
     lines += [f"- {escape_markdown(note)}" for note in (*found.idle, *found.plan.notes)]
     return "\n".join(lines)
@@ -139,6 +148,7 @@ def plan_as_json(found: Preview) -> dict[str, Any]:
         "spec": found.spec,
         "on": found.place,
         "app": found.app,
+        "values": dict(found.values),
         "files": found.files,
         "done": plan.done,
         "send": [member.path for member in sent],

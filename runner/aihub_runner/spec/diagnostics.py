@@ -110,7 +110,7 @@ def _is_harmless(line: str, mistake: Mistake) -> bool:
     if line.lstrip().startswith("["):
         return True
     is_silent = any(mistake.key[: len(place)] == place for place in _SILENT)
-    return "{" not in line and mistake.code not in ("secret", "unknown-key") and not is_silent
+    return "{" not in line.replace("${", "") and mistake.code not in ("secret", "unknown-key") and not is_silent
 
 
 # Values that are of the right kind, and wrong all the same
@@ -146,9 +146,9 @@ def find_not_json(value: Any, key: Key) -> Iterator[Mistake]:
         for number, inner in enumerate(value):
             yield from find_not_json(inner, (*key, number))
     elif isinstance(value, datetime.date | datetime.time):
-        yield Mistake(key, f"{_dotted(key)} is a date or time, which JSON cannot hold", "put it in quotes")
+        yield Mistake(key, f"{dotted(key)} is a date or time, which JSON cannot hold", "put it in quotes")
     elif isinstance(value, float) and not math.isfinite(value):
-        yield Mistake(key, f"{_dotted(key)} is not a finite number, {value}", "write a finite number")
+        yield Mistake(key, f"{dotted(key)} is not a finite number, {value}", "write a finite number")
 
 
 # Values of the wrong kind
@@ -160,18 +160,18 @@ def explain(flaw: Flaw, tables: Mapping[Key, Any]) -> Mistake:
     if kind == "extra_forbidden":
         return Mistake(key, f"unknown key {key[-1]!r}", _suggest(key, tables), "unknown-key")
     if kind == "missing":
-        return Mistake(key, f"{_dotted(key)} is missing", f"add {key[-1]}", "missing-key")
+        return Mistake(key, f"{dotted(key)} is missing", f"add {key[-1]}", "missing-key")
     if any(key[: len(place)] == place for place in _FREE[1:]) and not flaw.is_name:
-        what = f"{_dotted(key)} is a secret in plain text, or names a variable that a spec cannot read"
+        what = f"{dotted(key)} is a secret in plain text, or names a variable that a spec cannot read"
         return Mistake(key, what, 'write { env = "AIHUB_SECRET_…" }, and set that variable', "secret")
     if key[:1] == ("targets",) and flaw.is_name and kind != "value_error":
         return Mistake(key, f"{key[-1]!r} cannot be the name of a target, it is not {TARGET_RULE}", _WRITE_TARGET)
     if kind == "value_error":
-        return Mistake(key, f"{_dotted(key)} {context['error']}", _hint(key, str(context["error"])))
+        return Mistake(key, f"{dotted(key)} {context['error']}", _hint(key, str(context["error"])))
     if key == ("name",) and kind.startswith("string_") and kind != "string_type":
         return Mistake(key, f"name is not {NAME_RULE}{_show(key, flaw.value)}", "set name in the spec")
     words, hint = _WORDS[kind]
-    what = f"{_dotted(key)} {words.format(**context)}{_show(key, flaw.value)}"
+    what = f"{dotted(key)} {words.format(**context)}{_show(key, flaw.value)}"
     return Mistake(key, what, hint.format(**context), "wrong-type" if kind.endswith("_type") else "invalid-value")
 
 
@@ -213,10 +213,10 @@ def _hint(key: Key, what: str) -> str:
     return next((hint for start, hint in _HINTS.items() if what.startswith(start)), "see docs/reference.md")
 
 
-def _dotted(key: Key) -> str:
+def dotted(key: Key) -> str:
     """Render a key as in TOML, and list entries by their number, from 1."""
     if key and isinstance(key[-1], int):
-        return f"entry {key[-1] + 1} of {_dotted(key[:-1])}"
+        return f"entry {key[-1] + 1} of {dotted(key[:-1])}"
     return ".".join(str(part) if re.fullmatch(r"[\w-]+", str(part), re.ASCII) else repr(part) for part in key)
 
 
@@ -242,7 +242,7 @@ def _suggest(key: Key, tables: Mapping[Key, Any]) -> str:
     name, here = str(key[-1]), key[:-1]
     for table, model in tables.items():
         if name in list_keys(model) and table != here:
-            where = f"in [{_dotted(table)}]" if table else "at the top, before the first table"
+            where = f"in [{dotted(table)}]" if table else "at the top, before the first table"
             return f"it belongs {where}"
     if here in tables and (near := difflib.get_close_matches(name, list_keys(tables[here]), 1)):
         return f"did you mean {near[0]!r}?"

@@ -211,6 +211,14 @@ class TargetResults(Table):
     )
 
 
+class TargetBatch(Table):
+    id: int | None = key(
+        integer(1, 2**63 - 1),
+        None,
+        "The id of a batch that exists. Required where the spec has one.",
+    )
+
+
 class NamedTarget(Table):
     """What a target has in place of the spec's own values."""
 
@@ -222,6 +230,7 @@ class NamedTarget(Table):
     owner: str | None = key(TEXT, None, "Owner of the app.")
     context: str | None = key(string(check_context), None, "The IB-Context. AIHUB_CONTEXT does not count for targets.")
     workspace: str | None = key(TEXT, None, "Workspace for the batches.")
+    batch: TargetBatch = key(table(TargetBatch), TargetBatch())
     run: TargetRun = key(table(TargetRun), TargetRun())
     results: TargetResults = key(table(TargetResults), TargetResults())
 

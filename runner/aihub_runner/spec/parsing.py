@@ -5,18 +5,21 @@ from __future__ import annotations
 import posixpath
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from msgspec import Struct
+
 from aihub_runner.errors import Range, SpecErrors, SpecMistake
 from aihub_runner.model import stem_of
-from aihub_runner.spec.diagnostics import Mistake, explain, find_not_json, find_secrets, is_secret, locate
+from aihub_runner.spec.diagnostics import Mistake, dotted, explain, find_not_json, find_secrets, is_secret, locate
 from aihub_runner.spec.excerpt import mask_values, render_excerpt
 from aihub_runner.spec.kinds import Flaw, Key, list_tables, read_table
 from aihub_runner.spec.model import APP_KEYS, KNOWN, TABLES, NamedTarget, Spec
 from aihub_runner.spec.patterns import expand_pattern
 from aihub_runner.spec.targets import (
+    AS_IT_IS,
     PLAIN,
     Choice,
     Parsed,
@@ -26,8 +29,10 @@ from aihub_runner.spec.targets import (
     list_targets,
     trace_once,
     view_as,
+    with_given,
     with_target,
 )
+from aihub_runner.spec.variables import Find, fill, find_malformed, nest
 from aihub_runner.system.extras import find_missing
 
 MAX_DEPTH = 50
@@ -36,7 +41,7 @@ _BATCH_ID = "id of [batch]"
 
 def parse_spec(text: str, path: PurePath) -> Spec:
     """Parse the text of a spec without targets. Raises SpecErrors with every mistake."""
-    return parse_as(text, path, Choice()).spec
+    return parse_as(text, path, AS_IT_IS).spec
 
 
 def parse_as(text: str, path: PurePath, choice: Choice) -> Parsed:
@@ -47,16 +52,19 @@ def parse_as(text: str, path: PurePath, choice: Choice) -> Parsed:
     flaws: list[Flaw] = []
     whole = read_table(Spec, named, (), flaws)
     views = _list_views(named, choice)
-    mistakes = [*find_unknown(choice, list_targets(content)), *find_secrets(content, KNOWN)]
+    mistakes = [*find_unknown(choice, list_targets(content)), *find_malformed(content), *find_secrets(content, KNOWN)]
     mistakes += trace_once((view, mistake) for view in views for mistake in _check(view, list_targets(content)))
     if whole:
-        read = [(view, spec) for view in views if (spec := _read(view, whole))]
-        mistakes += trace_once((view, mistake) for view, spec in read for mistake in _check_results(spec))
-        specs = {view.target: spec for view, spec in read}
+        read = {view.target: _read(view, whole, choice.find) for view in views}
+        chosen = read.get(choice.target)
+        mistakes += trace_once(chosen.mistakes if chosen else ())
+        specs = {view.target: spec for view in views if (spec := read[view.target].spec)}
+        in_view = [(view, specs[view.target]) for view in views if view.target in specs]
+        mistakes += trace_once((view, mistake) for view, spec in in_view for mistake in _check_results(spec))
         mistakes += find_shared_results(specs)
         if not mistakes:
-            chosen = specs.pop(choice.target if choice.target in specs else next(iter(specs)))
-            return Parsed(chosen, specs)
+            spec = specs.pop(choice.target, whole)
+            return Parsed(spec, specs, chosen.values if chosen else {})
     secret = {mistake.key for mistake in mistakes}
     found = [explain(flaw, _tables_for(flaw.key)) for flaw in flaws]
     mistakes += [one for one in found if one.key not in secret and not is_secret(one.key or ("",), KNOWN)]
@@ -65,10 +73,34 @@ def parse_as(text: str, path: PurePath, choice: Choice) -> Parsed:
 
 def _list_views(content: dict[str, Any], choice: Choice) -> list[View]:
     """List the content as no target and as each target sees it. Without an app, only targets can be applied."""
-    targets = list_targets(content)
+    targets, given = list_targets(content), dict(choice.given)
     may_lack = bool(targets) and (choice.target or choice.any_target)
     has_app = any(key in content for key in APP_KEYS)
-    return [view_as(content, name) for name in ([] if may_lack and not has_app else [PLAIN]) + targets]
+    views = [view_as(content, name) for name in ([] if may_lack and not has_app else [PLAIN]) + targets]
+    return [with_given(view, given) if view.target == choice.target else view for view in views]
+
+
+class _Read(Struct, frozen=True):
+    """What came of a view: its spec, the values that were filled in, and what is wrong with them."""
+
+    view: View
+    spec: Spec | None
+    values: Mapping[str, str]
+    mistakes: Sequence[tuple[View, Mistake]]
+
+
+def _read(view: View, whole: Spec, find: Find) -> _Read:
+    """Read a view, with its variables filled in. Its spec has the name that the target has for itself."""
+    filled, flaws = fill(view.content, find, view.given), list[Flaw]()
+    spec = None if filled.unset else read_table(Spec, filled.content, (), flaws)
+    values = {**filled.values, **view.given}
+    mistakes = [*filled.unset, *find_secrets(nest(view.given), KNOWN)]
+    mistakes += [explain(flaw, TABLES) for flaw in flaws if any(flaw.key[: len(key)] == key for key in values)]
+    if spec:
+        own = {"name": with_target(spec.name, view.target), "targets": whole.targets}
+        spec = Spec(**{**vars(spec), **own})
+    shown = {dotted(key): value for key, value in values.items()}
+    return _Read(view, spec, shown, [(view, mistake) for mistake in mistakes])
 
 
 def _check(view: View, targets: list[str]) -> Iterator[Mistake]:
@@ -76,16 +108,12 @@ def _check(view: View, targets: list[str]) -> Iterator[Mistake]:
     content = view.content
     others = f", or pass --target with one of {', '.join(targets)}" if targets and view.target == PLAIN else ""
     yield from _check_app(content, f"add app_name{others}")
+    if view.target and "id" in _table(content, "batch") and not view.sets(("batch", "id")):
+        what = "batch.id is missing, the spec's own may be somebody else's batch in another account"
+        yield Mistake((), what, f"add batch.id to [targets.{view.target}]", "missing-key")
     yield from find_not_json(_table(content, "run", "keys", "custom"), ("run", "keys", "custom"))
     for check in (_check_input, _check_group, _check_pdf, _check_installed, _check_pages):
         yield from check(content)
-
-
-def _read(view: View, whole: Spec) -> Spec | None:
-    """Return the spec of a view, under the name that the target has for itself."""
-    spec = read_table(Spec, view.content, (), [])
-    own = {"name": with_target(spec.name, view.target), "targets": whole.targets} if spec else {}
-    return Spec(**{**vars(spec), **own}) if spec else None
 
 
 def _tables_for(key: Key) -> dict[Key, Any]:

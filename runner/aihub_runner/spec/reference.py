@@ -43,6 +43,8 @@ VARIABLES = {
     "AIHUB_<NAME>_API_KEY": "The API token of a target; `AIHUB_TEST_API_KEY` for the target `test`, and with `_` in "
     "place of each `-`. With `--target`, no other token counts.",
     "AIHUB_<NAME>_API_ROOT": "The URL of the API for a target. Required, and from the same source as its token.",
+    "AIHUB_VAR_…": "Values for `${…}` in a spec; see [apply.md](apply.md#values-from-outside). Read from the "
+    "environment and from `.env` only.",
     "AIHUB_RUNNER_TARGET": "The target, where `--target` is not given. Read from the environment only.",
     "AIHUB_SECRETS_DIR": "The secrets folder. It has a file per variable, named like it in upper or lower case. "
     "Default: `/run/secrets`, if it exists. Read from the environment only.",

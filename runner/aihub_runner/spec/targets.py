@@ -17,30 +17,47 @@ from aihub_runner.model import stem_of
 from aihub_runner.spec.diagnostics import Mistake
 from aihub_runner.spec.kinds import Key
 from aihub_runner.spec.model import APP_KEYS, Spec
+from aihub_runner.spec.variables import Find, nest
 
 PLAIN = ""  # the name of no target: the values at the top of the spec
 
 
 class Choice(NamedTuple):
-    """Which target was asked for. With `any_target` none was, and the plain values may be incomplete."""
+    """Which target was asked for. With `any_target` none was, and the plain values may be incomplete.
+
+    `given` are values of keys from the command line. `find` finds a variable.
+    """
 
     target: str = PLAIN
     any_target: bool = False
+    given: tuple[tuple[Key, str], ...] = ()
+    find: Find = lambda name: None
+
+
+AS_IT_IS = Choice()
 
 
 class Parsed(Struct, frozen=True):
-    """A spec as the chosen target sees it, and as its other targets do, where they are complete."""
+    """A spec as the chosen target sees it, and as its other targets do, where they are complete.
+
+    `values` are those that variables or the command line gave, by the names of their keys.
+    """
 
     spec: Spec
     others: Mapping[str, Spec]
+    values: Mapping[str, str] = {}
 
 
 class View(Struct, frozen=True):
-    """The content of a spec as a target sees it. `own` are the keys that the target sets."""
+    """The content of a spec as a target sees it.
+
+    `own` are the keys that the target sets, and `given` those from the command line.
+    """
 
     target: str
     content: dict[str, Any]
     own: Collection[Key]
+    given: Mapping[Key, str] = {}
 
     def sets(self, key: Key) -> bool:
         """Whether the target itself has a key. The spec as a whole is the target's, too."""
@@ -51,7 +68,9 @@ def trace_once(found: Iterable[tuple[View, Mistake]]) -> Iterator[Mistake]:
     """Yield each mistake at the key where the spec has it. What is wrong for several targets is told once."""
     told = set()
     for view, mistake in found:
-        if view.sets(mistake.key):
+        if any(mistake.key[: len(key)] == key for key in view.given):
+            yield mistake._replace(key=(), what=f"{mistake.what}, from --set")
+        elif view.sets(mistake.key):
             yield mistake._replace(key=("targets", view.target, *mistake.key))
         elif mistake not in told:
             told.add(mistake)
@@ -85,14 +104,24 @@ def view_as(content: Mapping[str, Any], target: str) -> View:
     given = content["targets"][target] if target else {}
     if not isinstance(given, dict):
         return View(target, plain, ())
-    if any(name in given for name in APP_KEYS):
-        plain = {name: value for name, value in plain.items() if name not in (*APP_KEYS, "owner")}
-    merged = _merge(plain, given)
+    merged = _lay_over(plain, given)
     folder, chosen = plain.get("results"), given.get("results")
     has_own = isinstance(chosen, dict) and "dir" in chosen
     if target and not has_own and isinstance(folder, dict) and isinstance(folder.get("dir"), str):
         merged["results"] = {**merged["results"], "dir": with_target(folder["dir"].rstrip("/"), target)}
     return View(target, merged, [*_list_keys(given)])
+
+
+def with_given(view: View, given: Mapping[Key, str]) -> View:
+    """Return a view with values from the command line in place of its own."""
+    return View(view.target, _lay_over(view.content, nest(given)), view.own, given)
+
+
+def _lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return content with other values in place of its own. An app replaces all of the other app."""
+    if any(name in above for name in APP_KEYS):
+        below = {name: value for name, value in below.items() if name not in (*APP_KEYS, "owner")}
+    return _merge(below, above)
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from aihub_runner.cli.main import cli
 from aihub_runner.errors import SpecErrors
 from aihub_runner.spec.kinds import Key
 from aihub_runner.spec.model import KNOWN, TABLES
-from aihub_runner.spec.parsing import parse_spec
+from aihub_runner.spec.parsing import parse_as
 from aihub_runner.spec.schema import render_spec_schema
+from aihub_runner.spec.targets import Choice
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = json.loads(render_spec_schema())
@@ -33,7 +34,7 @@ def accepts(content: dict[str, Any]) -> bool:
     """Whether the schema accepts a spec; the runner must agree."""
     by_schema = Draft7Validator(SCHEMA).is_valid(content)
     try:
-        parse_spec(tomli_w.dumps(content), PurePath("job.aihub.toml"))
+        parse_as(tomli_w.dumps(content), PurePath("job.aihub.toml"), Choice(find=lambda name: "x"))
         by_runner = True
     except SpecErrors:
         by_runner = False

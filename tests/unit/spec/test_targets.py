@@ -62,7 +62,7 @@ def test_target_has_a_name_and_a_results_folder_of_its_own(line: str, name: str,
 def test_spec_whose_app_only_targets_name_needs_one_and_is_valid() -> None:
     text = FILES + '[targets.test]\napp_name = "A"\n'
     assert parse(text, "test").spec.app_name == "A"
-    assert parse(text, any_target=True).spec.app_name == "A"
+    assert parse(text, any_target=True).others["test"].app_name == "A"
     assert "exactly one of app_name, app_id and deployment_id is required, 0 are set" in mistakes(text)[0]
     assert "--target" in mistakes(text)[0]
 
@@ -141,6 +141,13 @@ def test_mistake_that_only_a_target_makes_names_it() -> None:
 def test_targets_that_share_a_results_folder_are_refused_by_name(text: str, names: str) -> None:
     [mistake] = mistakes(SHORT + text)
     assert f"{names} have the same results folder" in mistake
+
+
+def test_target_needs_a_batch_of_its_own_where_the_spec_names_one() -> None:
+    text = SHORT.replace(FILES, "batch.id = 5\n") + "[targets.a]\n"
+    [mistake] = mistakes(text)
+    assert mistake.startswith("job.aihub.toml:9: batch.id is missing")
+    assert parse(text + "batch.id = 6\n", "a").spec.batch.id == 6
 
 
 def test_unknown_target_is_refused_with_the_known_ones() -> None:
