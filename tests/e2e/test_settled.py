@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
 
-import aihub_runner.state.database
-
-from .conftest import WRITES, Project
+from .conftest import Project
 
 COMMANDS = ("plan", "status", "apply")
 STATE, RAW = "job.state.db", "results/job/raw"
@@ -192,75 +188,3 @@ def test_young_file_leaves_no_mark(project: Project, monkeypatch: pytest.MonkeyP
     project.write_files(3)
     assert project.apply().code == 0
     assert rows(project, "SELECT * FROM settled") == []
-
-
-# Nothing grows faster than it must
-
-
-@dataclass
-class Effort:
-    """What commands did on this machine."""
-
-    selects: int = 0
-    opened: int = 0
-    size: int = 0
-
-
-_watched: list[Effort] = []
-
-
-def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "open" and _watched and isinstance(arguments[0], str) and not arguments[0].endswith((".py", ".pyc")):
-        _watched[-1].opened += 1
-        _watched[-1].size += os.path.getsize(arguments[0]) if os.path.isfile(arguments[0]) else 0
-
-
-sys.addaudithook(_hear)
-
-
-@contextmanager
-def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Effort]:
-    """Count the queries, the opened files and their bytes."""
-    effort, connect = Effort(), sqlite3.connect
-
-    def count(sql: str) -> None:
-        effort.selects += sql.startswith("SELECT")
-
-    def connect_and_count(*args: Any, **how: Any) -> sqlite3.Connection:
-        db = connect(*args, **how)
-        db.set_trace_callback(count)
-        return db
-
-    with monkeypatch.context() as patched:
-        patched.setattr(aihub_runner.state.database.sqlite3, "connect", connect_and_count)
-        _watched.append(effort)
-        try:
-            yield effort
-        finally:
-            _watched.pop()
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_effort_of_doing_nothing_does_not_grow_with_the_files(
-    project: Project, monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
-    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 100")
-    efforts: list[tuple[Effort, Effort]] = []
-    for files in (20, 400):
-        project.write_files(files)
-        settle(project)
-        project.forget_requests()
-        with watched(monkeypatch) as short:
-            project.run(command)
-        change_state(project, "DELETE FROM settled")
-        with watched(monkeypatch) as long:
-            project.run(command)
-        efforts.append((short, long))
-        assert [entry for entry in project.fake.journal if entry["method"] in WRITES] == []
-        assert project.fake.journal == []
-    (short, long), (short_of_many, long_of_many) = efforts
-    assert short_of_many.selects == short.selects
-    assert short_of_many.opened == short.opened
-    batches = 5  # one of 20 files, four of at most 100
-    assert long_of_many.opened <= long.opened + 2
-    assert long_of_many.selects <= long.selects + 12 * batches
