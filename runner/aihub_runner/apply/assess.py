@@ -100,10 +100,15 @@ def _check_packets(job: Job, scan: Scan) -> None:
         )
 
 
+def own_names(job: Job) -> frozenset[str]:
+    """Return the paths of the state file, its companions and the lock file, relative to the spec."""
+    own, lock = (Path(os.path.relpath(path, job.folder)).as_posix() for path in (job.state_path, job.lock_path))
+    return frozenset({own, f"{own}-journal", f"{own}.lock", lock})
+
+
 def _without_state(scan: Scan, job: Job) -> Scan:
     """Leave out the state file, its companions and the lock file: --state and --lock-file allow any name."""
-    own, lock = (Path(os.path.relpath(path, job.folder)).as_posix() for path in (job.state_path, job.lock_path))
-    names = {own, f"{own}-journal", f"{own}.lock", lock}
+    names = own_names(job)
     return replace(
         scan,
         sources=tuple(source for source in scan.sources if source.path not in names),

@@ -68,6 +68,7 @@ class Options(Struct, frozen=True):
     only: tuple[str, ...] = ()
     limit: int | None = None
     no_wait: bool = False
+    waiting: frozenset[str] = frozenset()
     log: RequestLog | None = None
 
 
@@ -172,7 +173,7 @@ class Job(Struct, frozen=True, dict=True):
             refetch=self.options.refetch,
             damaged=frozenset(self.damaged),
             by_folder=self.spec.group_by == "folder",
-            only=self._only() if self.options.only else None,
+            only=self._only() if self.options.only or self.options.waiting else None,
             limit=self.options.limit,
             input=self.spec.input_dir or (UPSTREAM if run.manual_upstream_integration else ""),
             kept=self.spec.batch.kind,
@@ -180,7 +181,10 @@ class Job(Struct, frozen=True, dict=True):
         )
 
     def _only(self) -> Callable[[str], bool]:
-        """Return whether --only selects a path."""
+        """Return whether --only selects a path, if given. Files that are still being written are not."""
+        waiting = self.options.waiting
+        if waiting:
+            return lambda path: path not in waiting
         take, leave = compile_globs(self.options.only, os.path.realpath(self.folder))
         return lambda path: take.matches(path) and not leave.matches(path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,25 @@ if TYPE_CHECKING:
     LOCK_FILE,
     VERBOSE,
     *SELECTION,
+    option(
+        "--watch", "watches", is_flag=True, help="Stay, and apply again when files arrive. Needs --yes and a limit."
+    ),
+    option(
+        "--quiet-for",
+        "quiet_s",
+        type=Duration(),
+        default=5.0,
+        metavar="TIME",
+        help="With --watch: apply once no file has changed for this time. Default: 5s.",
+    ),
+    option(
+        "--at-most",
+        "most_s",
+        type=Duration(),
+        default=300.0,
+        metavar="TIME",
+        help="With --watch: apply after this time, even if more files arrive. Default: 5m.",
+    ),
     option("--no-wait", is_flag=True, help="Start what may run at once, do not wait for runs, and exit with 6."),
     option("--yes", is_flag=True, help="Start paid runs without asking."),
     option("--retry-failed", is_flag=True, help="Run failed runs again (paid again), and retry refused files."),
@@ -83,7 +103,15 @@ if TYPE_CHECKING:
     option("--plan", "plan_file", type=FILE, help="Do what this plan approved, without asking. See runner plan --out."),
     example="runner apply invoices.aihub.toml --max-runs 5",
 )
-def apply(asked: Asked, yes: bool, plan_file: Path | None, **records: Path | None) -> None:
+def apply(
+    asked: Asked,
+    yes: bool,
+    plan_file: Path | None,
+    watches: bool,
+    quiet_s: float,
+    most_s: float,
+    **records: Path | None,
+) -> None:
     """Upload files, start runs, wait for them and fetch results.
 
     Does only what is missing. Finished work is not repeated, and not paid again.
@@ -92,10 +120,14 @@ def apply(asked: Asked, yes: bool, plan_file: Path | None, **records: Path | Non
         require_one(asked, "--plan")
         approved = parse_plan(read_file(plan_file, -1, "name a file that runner plan --out wrote"), str(plan_file))
         asked = replace(asked, options=replace(asked.options, approved=approved))
+    if watches:
+        from aihub_runner.cli.rounds import check_watch, watch_job
+
+        asked = check_watch(asked, yes=yes)
     ask = not (yes or asked.as_json or plan_file) and sys.stdin.isatty() and sys.stderr.isatty()
     log = _open_log(records["log_file"])
     asked = replace(asked, options=replace(asked.options, log=log))
-    for_ci, events = _open_records(records["junit"]), _open_events(records["events"])
+    events = _open_events(records["events"])
 
     def check(job: Job) -> None:
         check_renamed(job)
@@ -103,27 +135,40 @@ def apply(asked: Asked, yes: bool, plan_file: Path | None, **records: Path | Non
         for path in records.values():
             check_output(job, path)
 
-    def act(job: Job) -> Answer:
+    act = partial(_act, asked, ask, events)
+
+    def act_in_rounds(job: Job) -> Answer:
         check(job)
-        ending = Ending(job)
-        try:
-            report = _apply(job, [ending, events] if events else [ending], ask=ask, verbose=asked.verbose)
-        except RunnerError as error:
-            if for_ci:
-                for_ci.take_error(job.shown, error)
-            ending.take_error(error)
-            raise
-        print_problems(report)
-        ending.take(report)
-        code = for_ci.take(report) if for_ci else report.exit_code
-        text = render_briefly(report) if asked.quiet else render_report(report, verbose=asked.verbose)
-        return text, report.as_json(), code
+        return watch_job(job, lambda job: act(job, _open_records(records["junit"])), quiet_s, most_s)
+
+    for_all = _open_records(records["junit"])
+
+    def act_once(job: Job) -> Answer:
+        check(job)
+        return act(job, for_all)
 
     try:
-        asked.each_online(act, check)
+        asked.each_online(act_in_rounds if watches else act_once, check)
     finally:
         _close("--json-into", events)
         _close("--log-file", log)
+
+
+def _act(asked: Asked, ask: bool, events: EventFile | None, job: Job, for_ci: Records | None) -> Answer:
+    """Apply a job, and record what came of it."""
+    ending = Ending(job)
+    try:
+        report = _apply(job, [ending, events] if events else [ending], ask=ask, verbose=asked.verbose)
+    except RunnerError as error:
+        if for_ci:
+            for_ci.take_error(job.shown, error)
+        ending.take_error(error)
+        raise
+    print_problems(report)
+    ending.take(report)
+    code = for_ci.take(report) if for_ci else report.exit_code
+    text = render_briefly(report) if asked.quiet else render_report(report, verbose=asked.verbose)
+    return text, report.as_json(), code
 
 
 def _open_records(junit: Path | None) -> Records | None:

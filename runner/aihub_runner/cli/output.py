@@ -24,7 +24,7 @@ _SIGNED = re.compile(r"^  ([+~=!]) .*", re.MULTILINE)
 _COLOURS = {"+": 32, "~": 33, "=": 2, "!": 31}  # green, yellow, dim, red
 
 
-def set_quiet(ctx: click.Context, param: click.Parameter, wanted: bool) -> bool:
+def set_quiet(ctx: click.Context, param: click.Parameter | None, wanted: bool) -> bool:
     """Remember for this command that only what is urgent is said."""
     ctx.meta[_QUIET] = wanted
     return wanted

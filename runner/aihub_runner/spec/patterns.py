@@ -229,6 +229,16 @@ def _literal_prefix(folders: Sequence[str]) -> tuple[str, ...]:
     return tuple(_plain(name) for name in folders[:count])
 
 
+def list_roots(patterns: Iterable[str], folder: str) -> list[str]:
+    """List the folders in which including patterns may match: their leading literal folders, without wildcards."""
+    roots = set()
+    for pattern in patterns:
+        if not pattern.startswith("!"):
+            for names in expand_pattern(pattern):
+                roots.add(posixpath.join(folder, *_literal_prefix(anchor_names(names, folder)[:-1])))
+    return sorted(root for root in roots if not any(root.startswith(f"{other}/") for other in roots))
+
+
 def list_parts(pattern: str) -> dict[str, list[list[str]]]:
     """Split an including pattern into parts, one for each expansion of its folders, by their labels.
 

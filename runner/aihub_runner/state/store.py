@@ -382,6 +382,11 @@ class State(Deletions, Keeping, Outputs, Fetches, Files):
         [row] = self.read(f"SELECT count(*) AS number FROM runs WHERE {where}", since_s)
         return int(row["number"])
 
+    def count_started(self) -> int:
+        """Count the runs that this state started, and that are confirmed."""
+        [row] = self.read("SELECT count(*) AS number FROM runs WHERE intent_s > 0 AND remote_id <> ''")
+        return int(row["number"])
+
     def record_run_key(self, run_key: str, settings: Mapping[str, Any]) -> None:
         """Record the settings that a run key stands for."""
         self.write("INSERT OR IGNORE INTO run_keys VALUES (?, ?)", run_key, json.dumps(settings, sort_keys=True))

@@ -12,6 +12,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "xlsx": ("xlsxwriter", "XlsxWriter"),
     "parquet": ("pyarrow", "pyarrow"),
     "pdf": ("pypdf", "pypdf"),
+    "watch": ("watchfiles", "watchfiles"),
 }
 
 

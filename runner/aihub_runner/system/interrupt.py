@@ -94,12 +94,12 @@ def shown_by(close: Callable[[], None]) -> Iterator[None]:
 def ended_in_order(notify: Callable[[], None]) -> Iterator[None]:
     """While requests are in flight, let a signal only set `stop`. `notify` shows that it was received.
 
-    Raises KeyboardInterrupt if a signal came before.
+    May be nested. Raises KeyboardInterrupt if a signal came before.
     """
-    _Work.notify = notify
+    outer, _Work.notify = _Work.notify, notify
     try:
         if _Work.asked:
             raise KeyboardInterrupt
         yield
     finally:
-        _Work.notify = None
+        _Work.notify = outer
