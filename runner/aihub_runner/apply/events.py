@@ -318,8 +318,21 @@ class DeletionStarted(Event, frozen=True):
     runs: int
 
 
+class RefreshStarted(Event, frozen=True):
+    """The service is asked whether the recorded batches and runs are still there."""
+
+
+class Drifted(Event, frozen=True):
+    """A batch or a run is not as it is recorded."""
+
+    kind: str
+    id: str
+    recorded: str
+    found: str
+
+
 class Counts(Struct):
-    """The numbers of an apply, for a subscriber. `runs` counts runs by their last known status."""
+    """The numbers of an apply, for a subscriber. `runs` counts runs by their last known status; `drift` lists it."""
 
     files_to_send: int = 0
     files_sent: int = 0
@@ -330,6 +343,7 @@ class Counts(Struct):
     retries: int = 0
     rate_limited: int = 0
     runs: Counter[str] = field(default_factory=Counter)
+    drift: list[Drifted] = field(default_factory=list)
 
     def take(self, event: Event) -> None:
         """Count an event."""
@@ -349,6 +363,8 @@ class Counts(Struct):
                 self.runs.update({status: 1} | ({before: -1} if before else {}))
             case ResultsFetched():
                 self.runs_fetched += 1
+            case Drifted():
+                self.drift.append(event)
             case Retry():
                 self.retries += 1
             case RateLimited():

@@ -69,6 +69,7 @@ class Options(Struct, frozen=True):
     limit: int | None = None
     no_wait: bool = False
     waiting: frozenset[str] = frozenset()
+    refresh: bool = False
     log: RequestLog | None = None
 
 

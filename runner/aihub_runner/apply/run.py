@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import RunInfo
@@ -40,6 +40,7 @@ from aihub_runner.apply.recovery import (
     raise_attempts,
     unverified_error,
 )
+from aihub_runner.apply.refresh import refresh
 from aihub_runner.apply.scheduler import Scheduler
 from aihub_runner.apply.settled import record_settled
 from aihub_runner.apply.tasks.fetch import AHEAD
@@ -47,7 +48,7 @@ from aihub_runner.apply.tasks.upload import PARTS_AT_ONCE
 from aihub_runner.errors import InputError, RunnerError, ServiceError, Shortage, StateError, UnknownOutcome
 from aihub_runner.model import MB, Scan
 from aihub_runner.plan.planner import PAYS, Plan, Work
-from aihub_runner.report.summary import Problem, Report, describe_error
+from aihub_runner.report.summary import Drift, Problem, Report, describe_error
 from aihub_runner.results.reader import carry_pages
 from aihub_runner.sources.scan import Selection
 from aihub_runner.state.lock import new_lease
@@ -106,6 +107,7 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
                 nothing_to_do=not prepared.plan.work and not prepared.problems,
                 interrupted=stop.is_set(),
                 next=job.command("apply") if stop.is_set() else "",
+                drift=tuple(Drift(*astuple(one)) for one in counts.drift),
                 upload_seconds=round(done.engine.upload_s, 1),
             )
             record_settled(job, state, scan, report)
@@ -279,6 +281,8 @@ def _prepare(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> 
     held: frozenset[str] = frozenset()
     try:
         ask_for_gone(job, state, opened.client)
+        if job.options.refresh:
+            refresh(opened)
         left = import_paid(opened)
         if left:
             held = find_held(left, scan.sources)

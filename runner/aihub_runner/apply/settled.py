@@ -89,6 +89,7 @@ def _is_plain(job: Job) -> bool:
         or options.again
         or options.adopt
         or options.refetch
+        or options.refresh
         or options.approved
         or job.damaged
     )

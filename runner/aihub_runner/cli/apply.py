@@ -75,6 +75,7 @@ if TYPE_CHECKING:
         metavar="TIME",
         help="With --watch: apply after this time, even if more files arrive. Default: 5m.",
     ),
+    option("--refresh", is_flag=True, help="First ask the service whether batches and runs are still there."),
     option("--no-wait", is_flag=True, help="Start what may run at once, do not wait for runs, and exit with 6."),
     option("--yes", is_flag=True, help="Start paid runs without asking."),
     option("--retry-failed", is_flag=True, help="Run failed runs again (paid again), and retry refused files."),

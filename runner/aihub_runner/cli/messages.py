@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import astuple
+
 from aihub_runner.apply import events as e
+from aihub_runner.report.summary import Drift
 from aihub_runner.text.shown import are, count, render_size
 
 QUIET_S = 10.0  # between lines about trouble, which may concern thousands of requests
@@ -114,6 +117,8 @@ _WORDS: dict[type[e.Event], Callable[[Any], str]] = {
         f"a run on batch {it.batch} with tag {it.tag} may have been started; the next apply checks"
     ),
     e.DeletionStarted: lambda it: f"deleting {count(it.batches, 'batch')} and {count(it.runs, 'run')} from the service",
+    e.RefreshStarted: lambda _: "comparing the recorded batches and runs with the service",
+    e.Drifted: lambda it: Drift(*astuple(it)).render(),
     e.PdfsFetched: lambda it: f"{count(it.pdfs, 'PDF')} fetched",
     e.ResultsFetched: lambda it: f"run {it.run}: results of {count(it.files, 'file')} fetched",
 }

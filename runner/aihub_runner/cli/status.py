@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
+from pathlib import Path
 
-from aihub_runner.apply.job import Job
-from aihub_runner.cli.inspection import inspect_job, list_runs
+import click
+from click import option
+
 from aihub_runner.cli.options import ALLOW_OUTSIDE, LOCK_FILE, PLACES, VERBOSE, Answer, Asked, over_specs
 from aihub_runner.cli.output import print_problems
-from aihub_runner.report.runtable import render_rows
-from aihub_runner.report.summary import render_briefly, render_report
+from aihub_runner.cli.watching import look, render_look, watch_status
 
 
 @over_specs(
@@ -17,23 +17,25 @@ from aihub_runner.report.summary import render_briefly, render_report
     ALLOW_OUTSIDE,
     LOCK_FILE,
     VERBOSE,
+    option("--refresh", is_flag=True, help="Also ask the service whether batches and runs are still as recorded."),
+    option("--watch", is_flag=True, help="Show it again until nothing is left to do or to wait for."),
     here=True,
-    example="runner status invoices.aihub.toml --json",
+    example="runner status invoices.aihub.toml --watch",
 )
-def status(asked: Asked) -> None:
+def status(asked: Asked, watch: bool) -> None:
     """Show the state of jobs, and their runs, oldest first.
 
-    Compares the recorded state with the local files. The exit code shows the state, too. Sends no requests.
+    Compares the recorded state with the local files. The exit code shows the state, too. Sends no requests without
+    --refresh, and records nothing.
     """
+    if watch and asked.as_json:
+        raise click.UsageError("--watch and --json cannot be used together; repeat status --json instead")
+    if watch:
+        watch_status(asked)
 
-    def act(job: Job) -> Answer:
-        report = inspect_job(job)
+    def act(path: Path) -> Answer:
+        report, rows = look(asked, path)
         print_problems(report)
-        rows = list_runs(job, is_at_work=bool(report.at_work))
-        if asked.quiet:
-            return render_briefly(report), report.as_json() | {"table": rows}, report.exit_code
-        lines = [render_report(report, applied=False, verbose=asked.verbose)]
-        lines += render_rows(rows, time.time(), verbose=asked.verbose)
-        return "\n".join(lines), report.as_json() | {"table": rows}, report.exit_code
+        return render_look(asked, report, rows), report.as_json() | {"table": rows}, report.exit_code
 
-    asked.each_job(act)
+    asked.each_spec(act)

@@ -46,6 +46,22 @@ def describe_error(error: RunnerError) -> Problem:
     return Problem(error.message, error.hint, error.exit_code)
 
 
+class Drift(Struct, frozen=True):
+    """A batch or a run that is not as it is recorded, by its id on the service.
+
+    `found` is `GONE` only if that is sure; for a run it may also be the status that it has now.
+    """
+
+    kind: str
+    id: str
+    recorded: str
+    found: str
+
+    def render(self) -> str:
+        """Render it in words."""
+        return f"{self.kind} {self.id}: recorded as {self.recorded}, now {self.found}"
+
+
 class Pages(Struct, frozen=True):
     """The pages of some files. `silent` counts the files that do not tell theirs, `cost` is in your currency."""
 
@@ -113,6 +129,7 @@ class Report(Struct, frozen=True):
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    drift: tuple[Drift, ...] = ()
     nothing_to_do: bool = False
     interrupted: bool = False
     applied: bool = True
@@ -323,6 +340,7 @@ def _render_problems(report: Report, show: Lines) -> None:
     show.listed("left", [f"{count(number, what)} {rest}" for what, (number, rest) in left.items() if number])
     if report.files_unselected:
         show.listed("left", [f"{count(report.files_unselected, 'file')} that --only or --limit did not select"])
+    show.listed("drift", [drift.render() for drift in report.drift])
     show.listed("warning", report.warnings)
     show.listed("note", report.notes)
 
