@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from aihub_runner.errors import InputError, ResultsError, RunnerError, Shortage
-from aihub_runner.system.shortage import DISK_ERRORS, explain_shortage, find_shortage
+from aihub_runner.system.shortage import DISK_ERRORS, describe_too_large, explain_shortage, find_shortage
 
 UNREADABLE = "unreadable"  # the digest of an existing file that cannot be read
 
@@ -40,14 +40,14 @@ def safe_segment(text: str) -> str:
 
 
 @contextmanager
-def explain_disk(path: Path) -> Iterator[None]:
+def explain_disk(path: Path, again: str = "apply again; nothing is lost") -> Iterator[None]:
     """Turn an OSError on a file that we write into a RunnerError, for a full or failing disk or too many open
-    files a Shortage.
+    files a Shortage, which says what to do `again`.
     """
     try:
         yield
     except OSError as error:
-        raise _disk_error(path, error) from error
+        raise _disk_error(path, error, again) from error
 
 
 @contextmanager
@@ -62,15 +62,17 @@ def explain_late() -> Iterator[None]:
         raise found if isinstance(found, Shortage) else ResultsError(found.message, found.hint) from error
 
 
-def _disk_error(path: Path, error: OSError) -> RunnerError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # or a quota or limit
-        message = f"{path.name}: cannot be written, the disk is full"
-        return Shortage(message, "free some space and apply again; nothing is lost")
+def _disk_error(path: Path, error: OSError, again: str = "apply again; nothing is lost") -> RunnerError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        what = "the disk is full" if error.errno == errno.ENOSPC else "your disk quota is used up"
+        return Shortage(f"{path.name}: cannot be written, {what}", f"free some space and {again}")
+    if error.errno == errno.EFBIG:
+        return Shortage(f"{path.name}: cannot be written, {describe_too_large()}", f"raise the limit and {again}")
     if shortage := find_shortage(error):
         return shortage
     message = f"{path}: cannot be written, {error.strerror or error}"
     if error.errno in DISK_ERRORS:
-        return Shortage(message, "check the disk or mount, and apply again; nothing is lost")
+        return Shortage(message, f"check the disk or mount, and {again}")
     if error.errno == errno.EEXIST:  # where a folder was to be made
         message = f"{error.filename or path}: is not a folder"
     return InputError(message, "move it away" if error.errno in _IN_THE_WAY else "check the folder's permissions")

@@ -37,7 +37,7 @@ def opened_output(path: Path) -> Iterator[File]:
     device and a path like `/dev/stdout` are written as a stream; a reader who closes it early causes no error. Raises
     InputError for a folder, a socket or an unwritable path, and StateError where the disk is full.
     """
-    with explain_disk(path):
+    with explain_disk(path, "run the command again"):
         place = find_place(path)
         if place is None:
             with closing(_Passed(_open_passed(path))) as passed:

@@ -185,7 +185,7 @@ def test_full_results_folder_ends_with_5_and_the_next_apply_fetches_the_rest(pro
     process = project.start("apply", "job.toml", prepare=with_little_room)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 5, err
-    assert "cannot be written, the disk is full" in err
+    assert "cannot be written, it would exceed the largest size of a file, 220,000 bytes, as `ulimit -f` says" in err
     project.forget_requests()
     assert project.apply().code == 0
     assert project.sent() == []

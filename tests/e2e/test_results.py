@@ -220,6 +220,7 @@ def test_files_without_an_answer_are_listed_and_not_fetched_for_ever(project: Pr
     outcome = project.apply()
     assert outcome.code == 3
     assert "unanswered in/00001.txt" in outcome.out
+    assert "hint       to fetch these results again, for free, pass --refetch" in outcome.out
     project.forget_requests()
     assert project.apply().code == 3
     assert project.fake.journal == []

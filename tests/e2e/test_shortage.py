@@ -216,7 +216,7 @@ def test_table_that_the_disk_has_no_room_for_stops_no_other(project: Project) ->
     process = project.start("apply", "job.toml", prepare=with_little_room)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 5, err
-    assert "fields.jsonl: cannot be written, the disk is full" in err
+    assert f"fields.jsonl: cannot be written, it would exceed the largest size of a file, {limit:,} bytes" in err
     assert (folder / "fields.csv").exists()
     assert project.apply().code == 0
     assert (folder / "fields.jsonl").exists()
@@ -244,3 +244,28 @@ def test_too_few_threads_end_with_5_and_the_next_apply_pays_once(
     assert outcome.code == 5 or (outcome.code == 0 and started), outcome.text  # idle threads take more than one step
     assert "too many threads" in outcome.err or outcome.code == 0
     project.check_done(3)
+
+
+def test_state_that_may_not_grow_is_called_so(project: Project) -> None:
+    project.write_files(1)
+    assert project.apply().code == 0
+    limit = (project.folder / "job.state.db").stat().st_size
+
+    def with_little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    project.write_files(900, start=1)
+    process = project.start("apply", "job.toml", prepare=with_little_room)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 5, err
+    assert f"job.state.db: it would exceed the largest size of a file, {limit:,} bytes, as `ulimit -f` says" in err
+    assert "raise the limit and apply again" in err
+    assert project.apply().code == 0
+
+
+def test_full_disk_under_an_output_is_no_reason_to_apply_again(project: Project) -> None:
+    project.write_files(1)
+    project.apply()
+    outcome = project.run("results", "--output", "/dev/full", "--format", "csv")
+    assert outcome.code == 5
+    assert "full: cannot be written, the disk is full\nhint: free some space and run the command again\n" in outcome.err

@@ -28,6 +28,7 @@ from aihub_runner.text.shown import are, count, render_size
 
 SHOWN = 10
 DETAILS = 5
+_HOW_TO_FETCH = "to fetch these results again, for free, pass --refetch"
 _WHEN_REVIEWED = "apply again after the review, or pass --wait-for-review"
 WHEN_LAPSED = "check that the folder exists; if it may be empty, set allow_empty = true in the spec"
 HOW_TO_LEAVE_OUT = 'exclude them with "!…" in files, or file types with [limits] on_unsupported = "ignore"'
@@ -329,7 +330,7 @@ def _render_problems(report: Report, show: Lines) -> None:
     show.listed("pattern", report.idle, WHEN_LAPSED * bool(report.lapsed))
     show.listed("failed", [f"run {run}: {text}" for run, text in report.failed_runs.items()])
     show.listed("not done", report.failed, "to run them again, which is paid, pass --retry-failed")
-    show.listed("unanswered", report.unanswered)
+    show.listed("unanswered", report.unanswered, _HOW_TO_FETCH)
     show.listed("no results", [f"{path}: the results contain no document" for path in report.without_documents])
     show.listed("unexpected", report.unknown_answers)
     show.listed("review", [f"run {run} waits for a person's review" for run in report.review], _WHEN_REVIEWED)

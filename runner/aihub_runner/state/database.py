@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aihub_runner.errors import Shortage, StateError
-from aihub_runner.system.shortage import find_shortage, probe_shortage
+from aihub_runner.system.shortage import describe_too_large, file_size_limit, find_shortage, probe_shortage
 
 SCHEMA_VERSION = 6
 # Statements that migrate each version to the next. New columns come last, as in schema.sql.
@@ -107,6 +107,7 @@ ADDED = {
     5: ("kept_batches",),
 }
 BUSY_TIMEOUT_S = 10.0
+ONE_WRITE_BYTES = 1 << 16  # the largest page of SQLite
 
 PATIENCE_S = (0.05, 0.1, 0.2, 0.4, 0.8)  # between attempts, while our other threads have too many files open
 
@@ -146,9 +147,20 @@ def _explain(path: Path, error: sqlite3.Error) -> StateError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _MAY_LACK and (shortage := probe_shortage()):
         return Shortage(f"{path.name}: {shortage.message}", shortage.hint, transient=True)
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR) and _is_at_limit(path):
+        return Shortage(f"{path.name}: {describe_too_large()}", "raise the limit and apply again; nothing is lost")
     what, hint = _ADVICE.get(code, (f"cannot be used, {error}", "keep the file and report this bug"))
     kind = Shortage if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM) else StateError
     return kind(f"{path.name}: {what}", hint)
+
+
+def _is_at_limit(path: Path) -> bool:
+    """Whether the file or its journal is about as large as a file of this process may be. SQLite does not say so."""
+    limit = file_size_limit()
+    if limit is None:
+        return False
+    parts = (path, path.with_name(f"{path.name}-journal"))
+    return any(part.exists() and part.stat().st_size + ONE_WRITE_BYTES > limit for part in parts)
 
 
 def _connect(path: Path, *, write: bool) -> sqlite3.Connection:

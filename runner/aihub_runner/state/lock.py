@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -13,6 +14,8 @@ from threading import Event
 from aihub_runner.errors import Interrupted, StateError
 from aihub_runner.system.shortage import find_shortage
 
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+_PERMISSIONS = "check the folder's permissions, or use --state with another path"
 GLANCE_S = 0.3  # `is_locked` holds the lock for a moment; wait that long before giving up
 LOOK_UP_S = 0.2  # how often to check `stop` while waiting for the lock
 
@@ -79,10 +82,10 @@ def _hold(path: Path, until_s: float, who: Callable[[], str], stop: Event) -> It
     except OSError as error:
         if shortage := find_shortage(error):
             raise shortage from error
-        raise StateError(
-            f"{path.name}: cannot be locked, {error.strerror or error}",
-            "check the folder's permissions, or use --state with another path",
-        ) from error
+        has_none = error.errno in _NO_LOCKS
+        what = "this file system has no locks" if has_none else error.strerror or error
+        hint = "use --state with a path on a local disk" if has_none else _PERMISSIONS
+        raise StateError(f"{path.name}: cannot be locked, {what}", hint) from error
     try:
         yield _excludes(_lock_path(path))
     finally:

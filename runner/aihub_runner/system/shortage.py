@@ -77,6 +77,20 @@ def _describe(number: int) -> Shortage:
     return Shortage(f"this machine: {what}", hint, transient=True)
 
 
+def describe_too_large() -> str:
+    """Say which limit on the size of files a file would exceed: that of `ulimit -f`, or the file system's."""
+    limit = file_size_limit()
+    if limit is None:
+        return "it would exceed the largest size of a file on its file system"
+    return f"it would exceed the largest size of a file, {limit:,} bytes, as `ulimit -f` says"
+
+
+def file_size_limit() -> int | None:
+    """Return how many bytes a file of this process may have; None without a limit."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 # Descriptors
 
 
