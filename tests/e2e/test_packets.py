@@ -48,9 +48,13 @@ def test_each_folder_is_one_batch_and_one_run(project: Project) -> None:
 @pytest.mark.parametrize(
     ("change", "lines", "files"),
     [
-        ("added", ["+ 1 file (in/case-1/c.txt): new", "~ 2 files (in/case-1/a.txt …): {}"], "abc"),
-        ("changed", ["~ 1 file (in/case-1/b.txt): changed", "~ 1 file (in/case-1/a.txt): {}"], "ab"),
-        ("removed", ["~ 1 file (in/case-1/a.txt): {}, 1 gone"], "a"),
+        ("added", ["+ 1 file (in/case-1/c.txt): new", "~ 2 files (in/case-1/a.txt …): {}", "c.txt new; 2"], "abc"),
+        (
+            "changed",
+            ["~ 1 file (in/case-1/b.txt): changed", "~ 1 file (in/case-1/a.txt): {}", "b.txt changed; 1"],
+            "ab",
+        ),
+        ("removed", ["~ 1 file (in/case-1/a.txt): {}, 1 gone", "b.txt gone; 1"], "a"),
     ],
 )
 def test_change_of_a_folder_pays_for_all_its_files_again(
@@ -66,6 +70,8 @@ def test_change_of_a_folder_pays_for_all_its_files_again(
     for line in lines:
         assert line.format(again) in plan.out
     assert "1 run to pay" in plan.out
+    assert "  folder     in/case-1: " in plan.out
+    assert "<code>folder in/case-1&#58; " in project.run("plan", "--format", "markdown").out
     assert apply(project) == 3
     assert runs(project)[-1] == [f"{name}.txt" for name in files]
     lines = [line for line in project.documents if line["path"].startswith("in/case-1/") and line["present"]]

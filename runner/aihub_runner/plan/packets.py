@@ -6,6 +6,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from aihub_runner.model import Member, Scan, Shard, SkippedFile, Source
+from aihub_runner.text.shown import count
+
+FOLDER = "folder "  # what the reason for running a folder begins with
 
 
 def folder_of(path: str) -> str:
@@ -63,11 +66,23 @@ def is_packet(kept: Sequence[Member], shard: Shard, pending: Mapping[str, Source
     return len(kept) == len(shard.members) and {one.path for one in kept} == there
 
 
-def count_gone(shards: Iterable[Shard], present: Collection[str], members: Sequence[Member]) -> int:
-    """Count the files that the newest packet of the same folder had, and that are gone."""
+def list_gone(shards: Iterable[Shard], present: Collection[str], members: Sequence[Member]) -> list[str]:
+    """List the files that the newest packet of the same folder had, and that are gone."""
     folder = folder_of(members[0].path)
     ran = [shard for shard in shards if shard.runs and any(folder_of(one.path) == folder for one in shard.members)]
-    return sum(one.path not in present for one in ran[-1].members) if ran else 0
+    return [one.path or one.name for one in ran[-1].members if one.path not in present] if ran else []
+
+
+def explain_packet(folder: str, files: Mapping[str, Sequence[str]], again: int) -> str:
+    """Return why a folder is run: `files` by what became of them, and how many are paid for `again` because of it."""
+    parts = [f"{_name_some(paths)} {word}" for word, paths in files.items() if paths]
+    also = f"; {count(again, 'unchanged file')} to pay for again because of it" * bool(again)
+    return f"{FOLDER}{folder}: {', '.join(parts)}{also}"
+
+
+def _name_some(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - 1} more" * (len(paths) > 1)
+    return f"{paths[0].rpartition('/')[2]}{more}"
 
 
 def describe_unread(scan: Scan) -> list[str]:

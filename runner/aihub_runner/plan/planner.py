@@ -16,10 +16,11 @@ from aihub_runner.model import REVIEW_STATUS, Member, Run, Scan, Shard, Source
 from aihub_runner.model import Goal as Goal
 from aihub_runner.plan.batching import group_sources
 from aihub_runner.plan.packets import (
-    count_gone,
     describe_unread,
+    explain_packet,
     folder_of,
     is_packet,
+    list_gone,
     list_waiting,
     pair_packets,
     suffix_of,
@@ -442,9 +443,13 @@ def _start_packet(
     past: Mapping[tuple[str, str], str],
 ) -> Work:
     """Start a folder, and say why its unchanged files are paid for again."""
-    work, gone = _start_new(members, known, past), count_gone(shards, present, members)
-    again = f"to pay for again because files in their folder changed{f', {gone} gone' * bool(gone)}"
-    reason = f"folder {folder_of(members[0].path)}: {work.reason.replace(REGROUPED, again)}"
+    work, gone = _start_new(members, known, past), list_gone(shards, present, members)
+    again = f"to pay for again because files in their folder changed{f', {len(gone)} gone' * bool(gone)}"
+    files = {
+        kind: [member.path for member, word in zip(members, work.words, strict=True) if word == kind]
+        for kind in (NEW, CHANGED, NOT_RUN)
+    }
+    reason = explain_packet(folder_of(members[0].path), {**files, "gone": gone}, work.words.count(REGROUPED))
     return replace(work, reason=reason, words=tuple(again if word == REGROUPED else word for word in work.words))
 
 

@@ -12,6 +12,7 @@ from msgspec.structs import asdict
 
 from aihub_runner.model import SkippedFile
 from aihub_runner.plan.kept import AGAIN
+from aihub_runner.plan.packets import FOLDER
 from aihub_runner.plan.planner import NEW, Plan
 from aihub_runner.report.summary import HOW_TO_LEAVE_OUT, WHEN_LAPSED, Lines, Pages, because, explain_skipped
 from aihub_runner.text.escape import escape_control_chars
@@ -83,6 +84,11 @@ class Preview(Struct, frozen=True):
         changes = [Change(symbol, what, tuple(paths)) for (symbol, what), paths in files.items()]
         return sorted(changes, key=lambda change: "+~!".index(change.symbol))
 
+    def list_folders(self) -> list[str]:
+        """List the folders that are paid for again as a whole, each with its reason. New folders are left out."""
+        changed = [work for work in self.plan.work if work.words and any(word != NEW for word in work.words)]
+        return [name for work in changed if (name := work.reason.removeprefix(FOLDER)) != work.reason]
+
     def sum_up(self) -> str:
         """Return what applying would send, create and pay for, in one line."""
         plan = self.plan
@@ -106,6 +112,7 @@ def render_plan(found: Preview, *, verbose: bool = False) -> str:
     details = {item.path: f"{item.path}: {because(item)}" for item in found.skipped}
     for change in found.list_changes():
         show.lines += _render_change(change, details, verbose)
+    show.listed("folder", found.list_folders())
     show.lines += [f"  = {count(plan.done, 'file')}: unchanged"] * bool(plan.done)
     show.listed("hint", [HOW_TO_LEAVE_OUT] * bool(found.skipped))
     show.listed("moved", [f"{move.old} is now {move.new}" for move in plan.moves])
@@ -137,7 +144,8 @@ def render_markdown(found: Preview) -> str:
     ]
     lines += [f"- {escape_markdown(value)}" for value in found.set_values]
     lines += ["", f"App: {escape_markdown(found.app)}", "", f"Account: {escape_markdown(found.place)}", ""]
-    lines += [f"- {escape_markdown(note)}" for note in (*found.idle, *found.plan.notes)]
+    folders = [f"{FOLDER}{one}" for one in found.list_folders()]
+    lines += [f"- {escape_markdown(note)}" for note in (*folders, *found.idle, *found.plan.notes)]
     return "\n".join(lines)
 
 

@@ -300,7 +300,5 @@ def test_plan_by_folder_covers_only_what_was_run_together() -> None:
     assert needs(make_plan(want, files, parts)) == [(0, 2, Action.CREATE_BATCH)]
     assert needs(make_plan(want, files, [*parts, both])) == []
     grown = make_plan(want, scan(*files.sources, source("1/c")), [both])
-    assert [work.reason for work in grown.work] == [
-        "folder 1: 1 new, 2 to pay for again because files in their folder changed"
-    ]
+    assert [work.reason for work in grown.work] == ["folder 1: c new; 2 unchanged files to pay for again because of it"]
     assert needs(make_plan(want, files, [], held=["1/a"])) == []
