@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -97,6 +98,18 @@ def extend(project: Project, results: str) -> None:
     project.write("job.toml", f"{project.spec_path.read_text()}[results]\n{results}\n")
 
 
+def replace_by_copy(project: Project, path: str) -> None:
+    """Replace a file by a copy with the same bytes and times: only another inode tells."""
+    place = next(iter(sorted(project.folder.glob(path))))
+    copy = shutil.copy2(place, project.folder / "copy")
+    os.replace(copy, place)
+
+
+def link(project: Project) -> None:
+    project.write("elsewhere.txt", "linked")
+    (project.folder / "in/link.txt").symlink_to("../elsewhere.txt")
+
+
 CHANGES: dict[str, Callable[[Project], object]] = {
     "source edited": lambda project: edit(project, "in/*.txt"),
     "source removed": lambda project: remove(project, "in/*.txt"),
@@ -112,6 +125,18 @@ CHANGES: dict[str, Callable[[Project], object]] = {
     "table removed": lambda project: remove(project, "results/job/fields.csv"),
     "lock file edited": lambda project: edit(project, "job.lock.toml"),
     "lock file removed": lambda project: remove(project, "job.lock.toml"),
+    "source replaced": lambda project: replace_by_copy(project, "in/*.txt"),
+    "source dated back": lambda project: os.utime(project.folder / "in/00000.txt", ns=(0, 10**18)),
+    "source linked": link,
+    "results removed": lambda project: shutil.rmtree(project.folder / "results"),
+    "raw pages removed": lambda project: shutil.rmtree(project.folder / RAW),
+    "tables removed": lambda project: shutil.rmtree(project.folder / "results/job/documents"),
+    "page replaced": lambda project: replace_by_copy(project, f"{RAW}/*/*/*.json"),
+    "table replaced": lambda project: replace_by_copy(project, "results/job/fields.csv"),
+    "documents are a folder": lambda project: (
+        remove(project, "results/job/documents.jsonl"),
+        (project.folder / "results/job/documents.jsonl").mkdir(),
+    ),
     "other formats": lambda project: extend(project, 'formats = ["csv"]'),
     "other app": lambda project: project.change_spec("Invoice Extraction", "Other"),
     "other context": lambda project: project.change_spec('"acme"', '"other"'),
@@ -123,6 +148,7 @@ CHANGES: dict[str, Callable[[Project], object]] = {
 }
 
 
+@pytest.mark.matrix(most=16)
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_change_is_seen_by_a_settled_job(project: Project, change: Callable[[Project], object]) -> None:
     project.write_files(3)
@@ -186,5 +212,57 @@ def test_young_file_leaves_no_mark(project: Project, monkeypatch: pytest.MonkeyP
     for name in [name for name in os.environ if name.startswith("AIHUB_")]:
         monkeypatch.delenv(name)
     project.write_files(3)
+    assert project.apply().code == 0
+    assert rows(project, "SELECT * FROM settled") == []
+
+
+@pytest.mark.matrix(most=2)
+@pytest.mark.parametrize("kept", [("in",), ("in", "results"), ("in", "job.lock.toml"), ()], ids="-".join)
+def test_older_state_is_seen_by_a_settled_job(project: Project, kept: tuple[str, ...]) -> None:
+    """A state restored from a backup, with all else of that time but what is kept."""
+    project.write_files(3)
+    settle(project)
+    backup = shutil.copytree(project.folder, project.folder.with_name(f"{project.folder.name}-backup"), symlinks=True)
+    project.write("in/new.txt", "new")
+    settle(project)
+    for name in ("job.state.db", "job.lock.toml", "results", "in"):
+        if name not in kept:
+            place = project.folder / name
+            shutil.rmtree(place) if place.is_dir() else place.unlink()
+            shutil.copytree(backup / name, place) if place.suffix == "" else shutil.copy2(backup / name, place)
+    short = [seen(project, command) for command in ("plan", "status")]
+    change_state(project, "DELETE FROM settled")
+    assert short == [seen(project, command) for command in ("plan", "status")]
+
+
+@pytest.mark.parametrize("command", ["plan", "apply"])
+def test_settled_job_answers_to_options_as_if_it_were_planned(project: Project, command: str) -> None:
+    project.write_files(3)
+    settle(project)
+    for options in (("--only", "in/none*"), ("--only", "in/*"), ("--limit", "1"), ("--allow-outside",)):
+        short = project.run(command, *options)
+        change_state(project, "DELETE FROM settled")
+        long = project.run(command, *options)
+        assert (short.code, short.err) == (long.code, long.err), options
+        settle(project)
+
+
+def test_other_version_sees_no_mark(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.write_files(3)
+    settle(project)
+    before = (project.folder / STATE).read_bytes()
+    monkeypatch.setattr("aihub_runner.apply.settled.VERSION", "0.0.0+other")
+    assert project.apply().code == 0
+    assert (project.folder / STATE).read_bytes() != before
+
+
+def test_clock_that_was_set_back_leaves_no_mark(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are from the future: another change could have the same time."""
+    project.write_files(3)
+    assert project.apply().code == 0
+    change_state(project, "DELETE FROM settled")
+    now_ns = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns() - 10**12)
+    project.write("in/00000.txt", "changed")
     assert project.apply().code == 0
     assert rows(project, "SELECT * FROM settled") == []

@@ -91,6 +91,7 @@ def _is_plain(job: Job) -> bool:
         or options.refetch
         or options.refresh
         or options.approved
+        or options.only  # it must match a file
         or job.damaged
     )
 
