@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import BinaryIO, TypeGuard
+from typing import TypeGuard
 
 from msgspec import Struct
 
 from aihub_runner.errors import InputError
-from aihub_runner.files import open_without_waiting
 from aihub_runner.model import MB, CachedDigest, CacheRow, Scan, SkippedFile, Source, Stat
+from aihub_runner.sources.digests import Progress, digest_all
 from aihub_runner.sources.disks import Disks
 from aihub_runner.sources.exclude import RESULTS_MARKER
 from aihub_runner.sources.walk import find_files
@@ -29,12 +29,10 @@ _SUPPORTED = """
 """
 SUPPORTED = frozenset(_SUPPORTED.split())
 SPREADSHEETS = frozenset({".csv", ".xls", ".xlsx"})
-HASH_TRIES = 3
 _AT_ONCE = 1000
 # Reasons that a file is skipped for which end only with another name or stat.
 _LASTING = frozenset({"empty", "too large", "unsupported type", "name"})
 
-Progress = Callable[[int, int, int, int], None]
 Judged = list[tuple[str, Stat | SkippedFile | None]]
 
 
@@ -67,7 +65,7 @@ def scan_sources(
     known, outdated = _find_cached(kept, cache)
     passwords, sources, news = _list_passwords(spec, folder), list[Source](), dict[str, CachedDigest]()
     lasts = all(item.reason in _LASTING for item in skipped)
-    digested = _digest_all(spec.limits, folder, kept, known, on_progress, disks)
+    digested = digest_all(partial(_judge_open, spec.limits), folder, kept, known, on_progress, disks)
     for (path, info), cached, found in zip(kept, known, digested, strict=True):
         if isinstance(found, SkippedFile):
             skipped.append(found)
@@ -237,6 +235,10 @@ def _unfit_name(path: str) -> SkippedFile | None:
     return None
 
 
+def _judge_open(limits: Limits, path: str, info: os.stat_result) -> Stat | SkippedFile:
+    return _judge_stat(limits, path, _suffix(path), info)
+
+
 def _judge_stat(limits: Limits, path: str, suffix: str, info: os.stat_result) -> Stat | SkippedFile:
     size = info.st_size
     if not stat.S_ISREG(info.st_mode):
@@ -250,71 +252,3 @@ def _judge_stat(limits: Limits, path: str, suffix: str, info: os.stat_result) ->
     if size > limits.file_size_mb * MB:
         return SkippedFile(path, "too large", f"{size} bytes, at most {limits.file_size_mb:g} MB")
     return Stat.of(info)
-
-
-# Digests
-
-
-class _Meter:
-    """Count hashed files and bytes for the progress display."""
-
-    def __init__(self, sizes: Sequence[int], on_progress: Progress | None) -> None:
-        self._on_progress, self._files, self._bytes = on_progress, len(sizes), sum(sizes)
-        self._files_done = self._bytes_done = 0
-        self.reading(0)
-
-    def reading(self, size: int) -> None:
-        """Report how many bytes of the current file are read."""
-        if self._on_progress and self._files:
-            self._on_progress(self._files_done, self._files, min(self._bytes_done + size, self._bytes), self._bytes)
-
-    def finish(self, size: int) -> None:
-        """Count a file as done."""
-        self._files_done += 1
-        self._bytes_done += size
-        self.reading(0)
-
-
-def _digest_all(
-    limits: Limits,
-    folder: str,
-    kept: Sequence[tuple[str, Stat]],
-    known: Sequence[str],
-    on_progress: Progress | None,
-    disks: Disks,
-) -> Iterator[tuple[Stat, str] | SkippedFile]:
-    """Yield stat and digest of each file, or why it is skipped. `known` are their digests, empty where unknown."""
-    meter = _Meter([info.size for (_, info), digest in zip(kept, known, strict=True) if not digest], on_progress)
-    for (path, info), digest in zip(kept, known, strict=True):
-        if digest:
-            yield info, digest
-        else:
-            yield _digest(limits, folder, path, meter, disks)
-            meter.finish(info.size)
-
-
-def _digest(limits: Limits, folder: str, path: str, meter: _Meter, disks: Disks) -> tuple[Stat, str] | SkippedFile:
-    """Hash a file. If it changes meanwhile, hash it again, up to `HASH_TRIES` times."""
-    suffix = _suffix(path)
-    try:
-        for _ in range(HASH_TRIES):
-            with open(f"{folder}/{path}", "rb", opener=open_without_waiting) as file:
-                found = _judge_stat(limits, path, suffix, os.fstat(file.fileno()))
-                if isinstance(found, SkippedFile):
-                    return found
-                digest = _hash(file, meter)
-                if found == _judge_stat(limits, path, suffix, os.fstat(file.fileno())):
-                    return found, digest
-    except OSError as error:
-        return disks.explain(f"{folder}/{path}", path, error)
-    return SkippedFile(path, "vanished", "it keeps changing while being read")
-
-
-def _hash(file: BinaryIO, meter: _Meter) -> str:
-    digest, size = hashlib.sha256(), 0
-    while chunk := file.read(MB):
-        digest.update(chunk)
-        size += len(chunk)
-        if len(chunk) == MB:
-            meter.reading(size)
-    return f"sha256:{digest.hexdigest()}"
