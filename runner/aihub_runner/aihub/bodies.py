@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+from mmap import ACCESS_COPY, mmap
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -132,8 +133,66 @@ class Room:
             self._changed.wait_for(lambda: not self._used or self._used + size <= self._size, PATIENCE_S)
             self._used += size
 
-    def give_back(self, size: int) -> None:
-        """Return what was taken."""
+    def give_back(self, size: int) -> bool:
+        """Return what was taken, and whether something is still in use."""
         with self._changed:
             self._used -= size
             self._changed.notify_all()
+            return self._used > 0
+
+
+class Buffers:
+    """Memory for the parts of files, which is used again: new memory costs six times as much as to read into it.
+
+    It is memory of this process alone, which is had for less than memory to be shared, and goes back to the system once
+    nothing is in use.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._room, self._free = Room(size), list[mmap]()
+        self._lock = threading.Lock()
+
+    def lend(self, size: int) -> Loan:
+        """Lend a buffer, as soon as there is room."""
+        self._room.take(size)
+        try:
+            with self._lock:
+                kept = self._free.pop() if self._free else None
+                if kept is None or len(kept) != size:
+                    self._free.clear()
+                    kept = mmap(-1, size, access=ACCESS_COPY)
+            return Loan(self, kept)
+        except BaseException:
+            self._room.give_back(size)
+            raise
+
+    def take_back(self, buffer: mmap, *, is_free: bool) -> None:
+        """Take a buffer back; lend it again if nobody uses it any more."""
+        with self._lock:
+            if is_free:
+                self._free.append(buffer)
+            if not self._room.give_back(len(buffer)):
+                self._free.clear()
+
+
+class Loan:
+    """A buffer, and the two that use it: one sends its content, one hashes it."""
+
+    def __init__(self, buffers: Buffers, buffer: mmap) -> None:
+        self._buffers, self.buffer = buffers, buffer
+        self._users, self._lock = 2, threading.Lock()
+
+    def leave(self) -> None:
+        """Stop using the buffer. The second to leave gives it back."""
+        with self._lock:
+            self._users -= 1
+            is_last = self._users == 0
+        if is_last:
+            self._buffers.take_back(self.buffer, is_free=True)
+
+    def abandon(self) -> None:
+        """Give the room back, where it is unknown whether the other uses the buffer: nobody else may."""
+        with self._lock:
+            is_left, self._users = self._users > 0, -1
+        if is_left:
+            self._buffers.take_back(self.buffer, is_free=False)

@@ -170,7 +170,7 @@ class Limits(Table):
     spreadsheet_size_mb: float = key(MEGABYTES, 10, "Spreadsheets (.csv, .xls, .xlsx) must be smaller.")
     part_threshold_mb: float = key(MEGABYTES, 10, "Files larger than this, in MB, are sent in parts.")
     parallel_uploads: int = key(
-        integer(1, 256), 64, "Most files to upload at once. It starts with 8, and uses more while that is faster."
+        integer(1, 256), 64, "Most files to upload at once. It starts with a few, and uses more while that is faster."
     )
     parallel_runs: int = key(integer(1, 256), 10, "Most runs in progress at once.")
     connect_timeout_s: float = key(SECONDS, 10, "Longest wait for a connection, in seconds.")

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
-from io import BufferedReader
-from mmap import ACCESS_COPY, mmap
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from aihub_runner.aihub.bodies import FileBytes, FileSlice, Room, SourceChanged
+from aihub_runner.aihub.bodies import Buffers, FileBytes, FileSlice, Loan, SourceChanged
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import UploadPart, UploadSession
 from aihub_runner.apply import events
@@ -36,7 +32,7 @@ if TYPE_CHECKING:
 
 IN_MEMORY_BYTES = MB // 4  # sent as bytes, which is faster; 64 of them at once are 16 MB
 PARTS_AT_ONCE = 4  # of one file
-ROOM = Room(48 * MB)  # for the parts of all files: with the small ones, 64 MB
+BUFFERS = Buffers(48 * MB)  # for the parts of all files: with the small ones, 64 MB
 TRIES = 3
 DISK = "disk"  # the reason where the disk, or the server behind a mount, cannot read a file
 # Refusals that concern one file, not the batch or the account.
@@ -164,28 +160,28 @@ def _send_parts(client: AIHub, step: SendFile, size: int) -> Sent:
 def _put_parts(client: AIHub, step: SendFile, session: UploadSession, size: int) -> tuple[list[UploadPart], str]:
     """Send all parts, and return them with the digest of the bytes sent, which are read and hashed once."""
 
-    def send(number: int, data: memoryview, give_back: Callable[[], None]) -> UploadPart:
+    def send(number: int, data: memoryview, loan: Loan) -> UploadPart:
         try:
             with client.working_for(step.shard):  # in a thread of its own
                 return client.put_part(session.session_id, number, data)
         finally:
-            give_back()
+            loan.leave()
 
     whole, sent = hashlib.sha256(), list[Future[UploadPart]]()
     with open_regular(step.path) as file, ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
         for offset in range(0, size, session.part_size):
             length = min(session.part_size, size - offset)
-            data = _read_part(file, length)
-            give_back = _once(partial(ROOM.give_back, len(data)))
+            loan = BUFFERS.lend(min(session.part_size, size))
             try:
-                sent.append(pool.submit(send, len(sent) + 1, data, give_back))
-            except RuntimeError:  # no thread can start; another one may do it all the same
-                give_back()
+                data = memoryview(loan.buffer)[:length]
+                data = data[: file.readinto(data)]
+                sent.append(pool.submit(send, len(sent) + 1, data, loan))
+            except BaseException:  # no thread can start, perhaps; another one may send it all the same
+                loan.abandon()
                 raise
             whole.update(data)
-            came = len(data)
-            del data  # not to be held while the next part waits for room
-            if came < length:
+            loan.leave()
+            if len(data) < length:
                 raise SourceChanged
             for part in sent:
                 if part.done():
@@ -193,27 +189,6 @@ def _put_parts(client: AIHub, step: SendFile, session: UploadSession, size: int)
         if file.read(1):
             raise SourceChanged
         return [part.result() for part in sent], f"sha256:{whole.hexdigest()}"
-
-
-def _once(act: Callable[[], None]) -> Callable[[], None]:
-    """Return a function that acts the first time it is called, in whatever thread."""
-    calls = itertools.count()
-    return lambda: None if next(calls) else act()
-
-
-def _read_part(file: BufferedReader, length: int) -> memoryview:
-    """Read a part into memory that goes back to the system at once, unlike that of large `bytes`. Takes its room.
-
-    Memory of this process alone is had for less than memory to be shared.
-    """
-    ROOM.take(length)
-    came = 0
-    try:
-        part = memoryview(mmap(-1, length, access=ACCESS_COPY))
-        came = file.readinto(part)
-        return part[:came]
-    finally:
-        ROOM.give_back(length - came)
 
 
 def record_all_sent(context: Context, done: Iterable[tuple[Step, Outcome]]) -> list[tuple[Step, Outcome]]:

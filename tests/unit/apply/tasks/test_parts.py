@@ -11,7 +11,7 @@ import httpx
 import pytest
 import respx
 
-from aihub_runner.aihub.bodies import Room
+from aihub_runner.aihub.bodies import Buffers, Room
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.apply.tasks.upload import SendFile, Sent, Unsendable, send_file
 from aihub_runner.model import Member
@@ -106,5 +106,51 @@ def test_room_lets_no_more_in_than_it_has_and_a_large_body_alone() -> None:
     room.give_back(6)
     assert not entered.is_set()
     room.give_back(4)
+    waiting.join(10)
+    assert entered.is_set()
+
+
+def test_buffer_is_lent_again_only_after_it_was_sent_and_hashed() -> None:
+    buffers = Buffers(100)
+    first, keeper = buffers.lend(10), buffers.lend(10)
+    first.leave()
+    second = buffers.lend(10)
+    assert second.buffer is not first.buffer
+    first.leave()
+    assert buffers.lend(10).buffer is first.buffer
+    second.abandon()
+    second.leave()
+    assert buffers.lend(10).buffer not in (second.buffer, keeper.buffer)
+
+
+def test_buffers_of_another_size_and_those_that_nobody_uses_go_back_to_the_system() -> None:
+    buffers = Buffers(100)
+    keeper, first = buffers.lend(10), buffers.lend(10)
+    first.leave()
+    first.leave()
+    assert len(buffers.lend(20).buffer) == 20
+    assert buffers.lend(10).buffer is not first.buffer
+    alone = Buffers(100)
+    loan = alone.lend(10)
+    loan.leave()
+    loan.leave()
+    assert alone.lend(10).buffer is not loan.buffer
+    assert keeper.buffer
+
+
+def test_lent_buffers_never_take_more_than_there_is_room_for() -> None:
+    buffers = Buffers(20)
+    loans = [buffers.lend(10), buffers.lend(10)]
+    entered = threading.Event()
+
+    def enter() -> None:
+        buffers.lend(10)
+        entered.set()
+
+    waiting = threading.Thread(target=enter)
+    waiting.start()
+    loans[0].leave()
+    assert not entered.is_set()
+    loans[0].leave()
     waiting.join(10)
     assert entered.is_set()
