@@ -64,6 +64,12 @@ def make(folder: Path, documents: int, each: int) -> None:
             record_run(state, folder, f"run-{number:05}", pages, number=number)
 
 
+def render_cost(who: int) -> str:
+    """Render processor time and memory of this process, or of those that it started."""
+    used = resource.getrusage(who)
+    return f"CPU {used.ru_utime + used.ru_stime:.1f} s and {used.ru_maxrss / 1024:.0f} MB"
+
+
 def write(folder: Path, formats: list[str]) -> None:
     """Write documents.jsonl and the tables as an apply does, and print what it took."""
     begun = time.perf_counter()
@@ -79,7 +85,8 @@ def write(folder: Path, formats: list[str]) -> None:
     sizes = {ending: sum(path.stat().st_size for path in folder.rglob(f"*.{ending}")) / 1e6 for ending in formats}
     sys.stdout.write(
         f"{'+'.join(formats)}: {seconds:.0f} s ({documents_s:.0f} s of it documents.jsonl), peak {peak:.0f} MB "
-        f"({ready:.0f} MB before the first page), "
+        f"({ready:.0f} MB before the first page), {render_cost(resource.RUSAGE_SELF)}, "
+        f"helper {render_cost(resource.RUSAGE_CHILDREN)}, "
         + ", ".join(f"{ending} {size:,.0f} MB" for ending, size in sizes.items())
         + "".join(f"; refused {error.message}" for error in refused)
         + "\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from msgspec.structs import replace
 from aihub_runner.files import Draft, File, digest_file, explain_disk, is_there, open_regular
 from aihub_runner.model import DOCUMENTS_NAME, Damage, Scan, Shard
 from aihub_runner.plan.planner import Goal
-from aihub_runner.results.pieces import Forms, Pieces, Weaver, load_pieces, spans
-from aihub_runner.results.reader import Chosen, Document, Found, choose_runs, find_damaged
-from aihub_runner.results.tables import form_of
+from aihub_runner.results.helper import render_many
+from aihub_runner.results.pieces import Forms, Pieces, Weaver, find_new, load_pieces, spans
+from aihub_runner.results.reader import Chosen, Document, Found, Located, choose_runs, find_damaged, located_reader
+from aihub_runner.results.tables import Form, form_of
 from aihub_runner.results.writers.sink import as_line
 from aihub_runner.results.written import load_written, note_written
 from aihub_runner.state.outputs import DOCUMENTS, Output
@@ -56,11 +58,13 @@ def update_documents(found: Found) -> None:
 
 def _weave(found: Found, file: File) -> Pieces:
     """Write the lines: those of unchanged files are copied from the file as it was, the others are rendered."""
-    old, forms, warnings, new = load_pieces(found.folder, DOCUMENTS), Forms(), dict[int, Sequence[str]](), list[str]()
-    read = replace(found, warn=new.append).reader()
+    old, forms, warnings = load_pieces(found.folder, DOCUMENTS), Forms(), dict[int, Sequence[str]]()
     source = old.open_source(DOCUMENTS_NAME, _LOOKS, found.folder)
     known = old.keys if source else b""
-    with closing(Weaver(file.write, source)) as weaver:
+    new = find_new(found.keys(), known)
+    located = (found.locate(found.chosen[start]) for start in new)
+    rendered = render_many(partial(_Lines, found.folder), located, len(new))
+    with closing(rendered), closing(Weaver(file.write, source)) as weaver:
         weaver.add(b"")  # no header
         for start, position, number in spans(found.keys(), known):
             if position is not None:
@@ -70,14 +74,30 @@ def _weave(found: Found, file: File) -> Pieces:
                     if position + place in old.warnings:
                         warnings[start + place] = old.warnings[position + place]
                 continue
-            documents = [*read(found.chosen[start])]
-            weaver.add(b"".join(map(as_line, documents)))
-            forms.add(form_of(documents))
-            if new:
-                warnings[start] = new.copy()
-                new.clear()
+            lines, form, texts = next(rendered)
+            weaver.add(lines)
+            forms.add(form)
+            if texts:
+                warnings[start] = texts
         weaver.flush()
     return Pieces(found.keys(), {DOCUMENTS_NAME: ("", _LOOKS, weaver.sizes)}, [*forms.numbers], forms.of, warnings)
+
+
+class _Lines:
+    """Renders the lines of files, with the form of each file and the warnings about it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._warnings: list[str] = []
+        self._read = located_reader(folder, self._warnings.append)
+
+    def __call__(self, places: Sequence[Located]) -> list[tuple[bytes, Form, list[str]]]:
+        """Render files."""
+        return [*map(self._render, places)]
+
+    def _render(self, located: Located) -> tuple[bytes, Form, list[str]]:
+        self._warnings.clear()
+        documents = [*self._read(located)]
+        return b"".join(map(as_line, documents)), form_of(documents), self._warnings.copy()
 
 
 def is_edited(state: State, folder: Path) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -16,9 +16,10 @@ from msgspec import Struct
 from aihub_runner.errors import InputError, ResultsError, RunnerError, Shortage
 from aihub_runner.files import Draft, digest_file, explain_disk, is_there
 from aihub_runner.model import DOCUMENTS_NAME
+from aihub_runner.results.helper import render_many
 from aihub_runner.results.naming import Names, parse_names
-from aihub_runner.results.pieces import Forms, Pieces, Sizes, Weaver, load_pieces, spans
-from aihub_runner.results.reader import Found
+from aihub_runner.results.pieces import Forms, Pieces, Sizes, Weaver, find_new, load_pieces, spans
+from aihub_runner.results.reader import Document, Found, Located, located_reader
 from aihub_runner.results.tables import VERSION, Layout, Row, Table, case_row, form_of, survey
 from aihub_runner.results.writers.formats import LINES, MEMORY_BYTES, TextSink, open_sink
 from aihub_runner.results.writers.sink import WAITING, Sink
@@ -248,6 +249,11 @@ class _Writing:
         elif self._sink and rows:
             self._try(partial(self._sink.write, rows))
 
+    def add_lines(self, lines: bytes) -> None:
+        """Add the rows of a file, rendered as lines, at the end."""
+        if self.weaver and not self.error:
+            self._try(partial(self.weaver.add, lines))
+
     def copy(self, position: int, number: int) -> None:
         """Add the rows of some files as they were."""
         if self.weaver and not self.error:
@@ -321,23 +327,71 @@ def _fill(work: _Work, layout: Layout, by_table: Mapping[str, Sequence[_Writing]
     """Add the rows of all files: those of unchanged files are copied, the others are rendered."""
     keys, writing = work.found.keys(), [one for ones in by_table.values() for one in ones]
     read, forms = work.found.reader(), [*work.forms.numbers]
-    for start, position, number in spans(keys, work.old.keys):
-        if position is not None and all(one.copies for one in writing):
-            for one in writing:
-                one.copy(position, number)
-            continue
-        for place in range(number):
-            names = [name for name in layout.tables_of(forms[work.forms.of[start + place]]) if name in by_table]
-            if position is not None:
-                names = [name for name in names if not all(one.copies for one in by_table[name])]
-            rows: dict[str, list[Row]] = {}
-            for name, some in layout.rows(read(work.found.chosen[start + place]), names) if names else ():
-                rows.setdefault(name, []).extend(some)
-            for one in writing:
-                if position is not None and one.copies:
-                    one.copy(position + place, 1)
-                else:
-                    one.add(rows.get(one.target.table.name, ()))
+    with closing(_render_new(work, layout, writing)) as rendered:
+        for start, position, number in spans(keys, work.old.keys):
+            if position is not None and all(one.copies for one in writing):
+                for one in writing:
+                    one.copy(position, number)
+                continue
+            if position is None and all(one.target.format in LINES for one in writing):
+                for one, lines in zip(writing, next(rendered), strict=True):
+                    one.add_lines(lines)
+                continue
+            for place in range(number):
+                names = [name for name in layout.tables_of(forms[work.forms.of[start + place]]) if name in by_table]
+                if position is not None:
+                    names = [name for name in names if not all(one.copies for one in by_table[name])]
+                rows = _gather_rows(layout, read(work.found.chosen[start + place]) if names else (), names)
+                for one in writing:
+                    if position is not None and one.copies:
+                        one.copy(position + place, 1)
+                    else:
+                        one.add(rows.get(one.target.table.name, ()))
+
+
+def _render_new(work: _Work, layout: Layout, writing: Sequence[_Writing]) -> Generator[list[bytes]]:
+    """Render the rows of each new file for each table, if all tables are lines."""
+    new, forms = find_new(work.found.keys(), work.old.keys), [*work.forms.numbers]
+    names = {one.target.table.name for one in writing}
+    some = [not names.isdisjoint(layout.tables_of(form)) for form in forms]  # which forms have rows in these tables
+    located = (work.found.locate(work.found.chosen[start]) if some[work.forms.of[start]] else None for start in new)
+    return render_many(partial(_Lines, work.found.folder, layout, [one.target for one in writing]), located, len(new))
+
+
+class _Lines:
+    """Renders the rows of files as lines of tables."""
+
+    def __init__(self, folder: Path, layout: Layout, targets: Sequence[Target]) -> None:
+        self._layout = layout
+        self._sinks = [(target.table.name, _open_lines(target)) for target in targets]
+        self._names = frozenset(name for name, _ in self._sinks)
+        self._read = located_reader(folder, _ignore)
+
+    def __call__(self, places: Sequence[Located | None]) -> list[list[bytes]]:
+        """Render files. None stands for one without rows."""
+        return [*map(self._render, places)]
+
+    def _render(self, located: Located | None) -> list[bytes]:
+        rows = _gather_rows(self._layout, self._read(located) if located else (), self._names)
+        return [sink.render(rows.get(name, ())) for name, sink in self._sinks]
+
+
+def _gather_rows(layout: Layout, documents: Iterable[Document], names: Collection[str]) -> dict[str, list[Row]]:
+    """Return the rows of documents in the named tables."""
+    rows: dict[str, list[Row]] = {}
+    for name, some in layout.rows(documents, names) if names else ():
+        rows.setdefault(name, []).extend(some)
+    return rows
+
+
+def _ignore(_: str) -> None:
+    """Ignore a warning: those of documents were recorded with documents.jsonl."""
+
+
+def _open_lines(target: Target) -> TextSink:
+    sink = open_sink(target.format, BytesIO(), target.table)
+    assert isinstance(sink, TextSink)
+    return sink
 
 
 def _publish(state: State, writing: Sequence[_Writing]) -> None:

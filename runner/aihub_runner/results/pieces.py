@@ -179,6 +179,11 @@ def spans(keys: bytes, old: bytes) -> Iterator[tuple[int, int | None, int]]:
         start += number * KEY_BYTES
 
 
+def find_new(keys: bytes, old: bytes) -> array[int]:
+    """Return the positions of the files without an old position."""
+    return array("L", (start for start, position, _ in spans(keys, old) if position is None))
+
+
 def _count_same(keys: bytes, start: int, old: bytes, position: int) -> int:
     """Count the keys that are the same from two places on, many at a time."""
     same, step = 0, KEY_BYTES << 10

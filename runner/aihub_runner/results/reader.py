@@ -97,6 +97,27 @@ def find_lost_earlier(state: State, shards: Iterable[Shard], goal: Goal, folder:
     return frozenset(run.id for run in earlier if not any(is_whole(run, include) for include in run.fetched))
 
 
+class Located(Struct, frozen=True):
+    """Where the documents of a file are: a page and a position in it, or, without a page, the documents themselves."""
+
+    choice: Chosen
+    page: Page | None
+    position: int
+    kept: Sequence[Document] = ()
+
+
+def located_reader(folder: Path, warn: Callable[[str], None]) -> Callable[[Located], Iterable[Document]]:
+    """Return a function that loads the documents of a file. Raises ResultsError if its page is missing."""
+    pages = _Pages(folder, warn)
+
+    def read(located: Located) -> Iterable[Document]:
+        if located.page is None:
+            return located.kept
+        return _read_file(located.choice, pages.file(located.page, located.position, located.choice))
+
+    return read
+
+
 class _Pages:
     """Raw pages, with a cache of those used last. Raises ResultsError if a page is missing or changed.
 
@@ -223,18 +244,18 @@ class Found(Struct, frozen=True, dict=True):
 
     def reader(self) -> Callable[[Chosen], Iterable[Document]]:
         """Return a function that loads the documents of a file. Files of one page should be read in order."""
-        pages = _Pages(self.folder, self.warn)
+        read = located_reader(self.folder, self.warn)
+        return lambda choice: read(self.locate(choice))
 
-        def read(choice: Chosen) -> Iterable[Document]:
-            place = self.state.find_answer(choice.run.id, self.include, choice.member.name)
-            if place is None:
-                return ()
-            page, position = place
-            if page.path in self.damaged:
-                return self._keep(choice)
-            return _read_file(choice, pages.file(page, position, choice))
-
-        return read
+    def locate(self, choice: Chosen) -> Located:
+        """Find where the documents of a file are."""
+        answer = self.state.find_answer(choice.run.id, self.include, choice.member.name)
+        if answer is None:
+            return Located(choice, None, 0)
+        page, position = answer
+        if page.path in self.damaged:
+            return Located(choice, None, 0, [*self._keep(choice)])
+        return Located(choice, page, position)
 
     def _keep(self, choice: Chosen) -> Iterator[Document]:
         """Return the documents of a file that were made before its page was damaged."""
