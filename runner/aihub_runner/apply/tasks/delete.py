@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -18,10 +18,30 @@ from aihub_runner.plan.deletion import BATCH, Item
 from aihub_runner.state.store import State
 from aihub_runner.text.escape import clean_text
 
-JOB_WAIT_S = 600.0  # longest wait for a job of the service
+JOB_WAIT_S = 600.0  # longest wait for jobs of the service while none of them ends
 LOOK_EVERY_S = 1.0
 GONE = "returned 404"
 UNSEEN = f"{GONE}, and nothing else of this job is listed, so the account may not see it"
+
+
+class Patience:
+    """How long to wait for deletions: one time for all, which begins anew when one is confirmed.
+
+    With a time for each, a service that does nothing would be waited for as often as there are batches and runs.
+    """
+
+    def __init__(self, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit_s, self._clock = limit_s, clock
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew."""
+        self._until_s = self._clock() + self._limit_s
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is over."""
+        return self._clock() >= self._until_s
 
 
 class Deleter:
@@ -43,6 +63,7 @@ class Deleter:
         gone: list[Item] = []
         asked = [(item, jobs) for item in items if (jobs := self._ask(item, gone)) is not None]
         listing = Listing(self._client, self._job.target.workspace)
+        self._for_jobs, self._for_lists = Patience(JOB_WAIT_S), Patience(self._job.spec.limits.settle_s)
         for item, jobs in asked:
             self._finish(item, jobs, listing)
         for item in gone:
@@ -104,9 +125,9 @@ class Deleter:
         limits = self._job.spec.limits
         pauses_s = limits.poll_min_s, limits.poll_max_s
         try:
-            why = in_thread(lambda: wait_for_jobs(self._client, jobs, pauses_s)) if jobs else GONE
+            why = in_thread(lambda: wait_for_jobs(self._client, jobs, pauses_s, self._for_jobs)) if jobs else GONE
             if why == GONE:
-                why = in_thread(lambda: wait_until_gone(self._client, item, listing, limits.settle_s))
+                why = in_thread(lambda: wait_until_gone(self._client, item, listing, self._for_lists))
             elif why:
                 self._state.record_deletion_jobs(*item.key, ())
         except ServiceError as error:
@@ -116,6 +137,8 @@ class Deleter:
         if why:
             self._leave(item, f"not confirmed, {why}")
             return
+        self._for_jobs.renew()
+        self._for_lists.renew()
         self._state.record_deleted(*item.key, item.parts)
         self.done.append(item)
 
@@ -148,20 +171,20 @@ def request_deletion(client: AIHub, item: Item) -> tuple[str | None, ...]:
     return client.delete_run(item.remote_id, item.parts)
 
 
-def wait_for_jobs(client: AIHub, jobs: Iterable[str], pauses_s: tuple[float, float]) -> str:
+def wait_for_jobs(client: AIHub, jobs: Iterable[str], pauses_s: tuple[float, float], patience: Patience) -> str:
     """Wait until jobs have ended. Return why one has not done its work, `GONE` where the service forgot one."""
-    return next(filter(None, (_wait_for_job(client, job, pauses_s) for job in jobs)), "")
+    return next(filter(None, (_wait_for_job(client, job, pauses_s, patience) for job in jobs)), "")
 
 
-def _wait_for_job(client: AIHub, job_id: str, pauses_s: tuple[float, float]) -> str:
-    until_s, pause_s = time.monotonic() + JOB_WAIT_S, pauses_s[0]
+def _wait_for_job(client: AIHub, job_id: str, pauses_s: tuple[float, float], patience: Patience) -> str:
+    pause_s = pauses_s[0]
     while True:
         job = or_none(lambda: client.get_job(job_id))
         if job is None:
             return GONE
         if job.state == "COMPLETE":
             return ""
-        if job.state in FINAL_STATUSES or time.monotonic() >= until_s:
+        if job.state in FINAL_STATUSES or patience.is_over:
             return f"its job {job_id} is {clean_text(job.state)}, {clean_text(job.message or 'no message')}"
         client.pause(pause_s)
         pause_s = min(2 * pause_s, pauses_s[1])
@@ -186,11 +209,10 @@ class Listing:
         return {run.id for run in self._client.list_runs(1)}
 
 
-def wait_until_gone(client: AIHub, item: Item, listing: Listing, settle_s: float) -> str:
+def wait_until_gone(client: AIHub, item: Item, listing: Listing, patience: Patience) -> str:
     """Look until the service neither returns nor lists an item; return why it is not confirmed."""
-    until_s = time.monotonic() + settle_s
     while find(client, item) or not listing.lacks(item):
-        if time.monotonic() >= until_s:
+        if patience.is_over:
             return "the service gave no job for it, and still has it"
         client.pause(LOOK_EVERY_S)
     return ""
