@@ -73,8 +73,3 @@ def test_example_of_an_upstream_integration_asks_for_it(project: Project) -> Non
     assert project.apply().code != 0  # the deployments of the fake have no upstream integration
     [asked] = [entry for entry in project.fake.journal if entry["operation"] == "runDeployment"]
     assert asked["request_json"]["manual_upstream_integration"] is True
-
-
-def test_every_example_is_listed_in_the_page_beside_them() -> None:
-    listed = (ROOT / "specs/README.md").read_text()
-    assert [path.name for path in (ROOT / "specs").glob("*.aihub.toml") if f"({path.name})" not in listed] == []

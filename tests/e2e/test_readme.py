@@ -87,9 +87,11 @@ def test_readme_lists_every_command_and_each_works(clone: Path, monkeypatch: pyt
         call(command, SPEC, "--fake")
 
 
-def test_readme_lists_every_example() -> None:
-    listed = re.findall(r"^\| \[\w+\]\((specs/[^)]+)\) \|", README, re.MULTILINE)
-    assert sorted(listed) == sorted(f"specs/{path.name}" for path in (ROOT / "specs").glob("*.aihub.toml"))
+def test_page_of_the_examples_lists_each() -> None:
+    page = (ROOT / "specs" / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| \[\w+\]\(([^)]+)\) \|", page, re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "specs").glob("*.aihub.toml"))
+    assert "(specs/README.md)" in README
 
 
 def test_readme_spec_is_a_spec() -> None:
