@@ -8,11 +8,12 @@ from collections.abc import Callable
 START, LEAST = 8, 2
 SPACING_S = 0.003  # between the first uploads: one that is answered within 6 ms gains nothing from many at once
 GAIN = 1.1  # a step up must pay at least this much
+CLEAR = 1.5  # twice as many that pay less than this are measured for longer
 SAME = 0.97
 STAY = 8  # windows between two tries
 
 # A window to compare ends after so many rounds of uploads, each as many as are in flight, and so many seconds. At
-# first it is short; if a short one shows no gain, it goes on, because new connections take a while.
+# first it is short; if a short one shows no clear gain, it goes on, because new connections take a while.
 FIRST, LONGER, LATER = (1, 0.02), (3, 0.06), (3, 0.1)
 
 
@@ -63,12 +64,12 @@ class Climb:
             self._wait -= 1
             if self._wait <= 0:
                 self._try()
+        elif self._window == FIRST and rate < CLEAR * self._base_rate:
+            self._window = LONGER
+            return
         elif rate >= self._base_rate * (GAIN if self.limit > self._base else SAME):
             self._base, self._base_rate = self.limit, rate
             self._try()
-        elif self._window == FIRST:
-            self._window = LONGER
-            return
         else:
             was_doubling, went_up = self._factor == 2, self.limit > self._base
             self.limit, self._wait = self._base, 0 if was_doubling else STAY

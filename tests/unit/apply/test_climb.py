@@ -65,3 +65,20 @@ def test_climb_stays_within_what_is_allowed() -> None:
     assert (climb.limit, climb.most) == (2, 2)
     climb.lower(0)
     assert climb.limit == 1
+
+
+def test_climb_measures_for_longer_where_twice_as_many_hardly_pay() -> None:
+    """A pause of the machine makes one round slow; the next step must not be compared with that."""
+    now_s = 0.0
+    climb = Climb(64, lambda: now_s)
+
+    def go_on(files: int, seconds: float) -> int:
+        nonlocal now_s
+        now_s += seconds
+        for _ in range(files):
+            climb.finish(1.0, climb.limit)
+        return climb.limit
+
+    assert go_on(8, 0.05) == 16
+    assert go_on(16, 0.08) == 16
+    assert go_on(32, 0.1) == 32
