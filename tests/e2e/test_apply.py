@@ -449,7 +449,7 @@ def test_apply_of_several_specs_exits_with_the_code_that_tells_most(project: Pro
     project.write_files(1)
     project.write("other.toml", SPEC.replace('"job"', '"other"').replace("in/**/*", "none/*"))
     project.spec_name = "."
-    outcome = project.apply("--json")
+    outcome = project.apply("--json", "--yes")
     assert [spec["exit_code"] for spec in json.loads(outcome.out)["specs"]] == [0, 2]
     assert outcome.code == 2
 

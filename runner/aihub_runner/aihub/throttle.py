@@ -25,6 +25,13 @@ class Pace:
         self._successes = 0
         self._not_before = 0.0
 
+    def follow(self, earlier: Pace) -> None:
+        """Begin as slowly as the service asked an earlier client to be."""
+        with self._free:
+            if earlier.limit < earlier._most:
+                self.limit = min(self.limit, earlier.limit)
+            self._not_before = max(self._not_before, earlier._not_before)
+
     def __enter__(self) -> None:
         """Wait for a turn to send one request, and hold it while the request is in flight."""
         while True:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from aihub_runner.aihub.client import AIHub
     from aihub_runner.aihub.requestlog import RequestLog
+    from aihub_runner.aihub.throttle import Pace
     from aihub_runner.apply.events import Reporter
     from aihub_runner.plan.planfile import PlanFile
     from aihub_runner.plan.planner import Plan
@@ -71,6 +72,7 @@ class Options(Struct, frozen=True):
     waiting: frozenset[str] = frozenset()
     refresh: bool = False
     log: RequestLog | None = None
+    paces: dict[str, Pace] = {}  # of the services, as the last of several specs left them
 
 
 class Job(Struct, frozen=True, dict=True):

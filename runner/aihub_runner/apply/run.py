@@ -70,10 +70,8 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
     """
     job, state, stop, counts = held.job, held.state, held.stop, Counts()
     reporter = Reporter(held.reporter.emit, counts.take)
-    with closing(AIHub(job.connection, stop)) as client:
+    with closing(_open_client(job, reporter, stop)) as client:
         take_over(job, state)
-        client.on_retry = partial(_report_retry, reporter)
-        client.log = job.options.log or client.log
         _follow_results(job, state)
         job = _with_again(job, state, reporter)
         job, blind = _look(job, client)
@@ -112,6 +110,15 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
             )
             record_settled(job, state, scan, report)
     return report
+
+
+def _open_client(job: Job, reporter: Reporter, stop: Event) -> AIHub:
+    """Open a client that reports its retries, logs its requests, and goes on at the pace of the last one."""
+    client = AIHub(job.connection, stop)
+    client.on_retry = partial(_report_retry, reporter)
+    client.log = job.options.log or client.log
+    client.share_pace(job.options.paces)
+    return client
 
 
 def _report_retry(reporter: Reporter, error: ServiceError | Shortage, wait_s: float) -> None:

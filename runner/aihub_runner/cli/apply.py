@@ -34,6 +34,7 @@ from aihub_runner.cli.options import (
 from aihub_runner.cli.output import ask as ask_yes
 from aihub_runner.cli.output import print_problems, say
 from aihub_runner.cli.progress import open_progress
+from aihub_runner.cli.together import Agreement
 from aihub_runner.cli.types import Duration
 from aihub_runner.errors import InputError, RunnerError
 from aihub_runner.model import Scan
@@ -126,7 +127,8 @@ def apply(
 
         asked = check_watch(asked, yes=yes)
     ask = not (yes or asked.as_json or plan_file) and sys.stdin.isatty() and sys.stderr.isatty()
-    log = _open_log(records["log_file"])
+    _check_folders(asked, may_pay=yes or ask or asked.fake)
+    log, agreement = _open_log(records["log_file"]), Agreement(verbose=asked.verbose)
     asked = replace(asked, options=replace(asked.options, log=log))
     events = _open_events(records["events"])
 
@@ -136,7 +138,7 @@ def apply(
         for path in records.values():
             check_output(job, path)
 
-    act = partial(_act, asked, ask, events)
+    act = partial(_act, asked, agreement if ask else None, events)
 
     def act_in_rounds(job: Job) -> Answer:
         check(job)
@@ -149,17 +151,19 @@ def apply(
         return act(job, for_all)
 
     try:
-        asked.each_online(act_in_rounds if watches else act_once, check)
+        asked.each_online(act_in_rounds if watches else act_once, check, agreement.ask if ask else lambda jobs: None)
     finally:
         _close("--json-into", events)
         _close("--log-file", log)
 
 
-def _act(asked: Asked, ask: bool, events: EventFile | None, job: Job, for_ci: Records | None) -> Answer:
+def _act(
+    asked: Asked, agreement: Agreement | None, events: EventFile | None, job: Job, for_ci: Records | None
+) -> Answer:
     """Apply a job, and record what came of it."""
     ending = Ending(job)
     try:
-        report = _apply(job, [ending, events] if events else [ending], ask=ask, verbose=asked.verbose)
+        report = _apply(job, [ending, events] if events else [ending], agreement)
     except RunnerError as error:
         if for_ci:
             for_ci.take_error(job.shown, error)
@@ -205,7 +209,17 @@ def _close(option: str, file: JsonLines | None) -> None:
             say(f"warning: {option} {file.path}: cannot be written, {file.error}", err=True)
 
 
-def _apply(job: Job, listeners: Sequence[Subscriber], *, ask: bool, verbose: bool) -> Report:
+def _check_folders(asked: Asked, *, may_pay: bool) -> None:
+    """Raise InputError for a folder whose specs would be paid for although nobody named them or can be asked."""
+    folders = [path for path in asked.specs if path.is_dir()]
+    if folders and not may_pay:
+        raise InputError(
+            f"{folders[0]}: is a folder, and nobody can be asked here whether to pay for each spec in it",
+            "name the specs, or pass --yes",
+        )
+
+
+def _apply(job: Job, listeners: Sequence[Subscriber], agreement: Agreement | None) -> Report:
     progress = open_progress()
 
     def confirm(planned: Plan, scan: Scan) -> bool:
@@ -213,14 +227,16 @@ def _apply(job: Job, listeners: Sequence[Subscriber], *, ask: bool, verbose: boo
             if not approved.allows(planned):
                 raise InputError(f"{job.shown}: would pay for more than the plan", "make a new plan with --out")
             return True
-        if not ask:
+        if agreement is None:
             return True
+        if agreement.is_asked:
+            return agreement.allows(job, planned)
         progress.close()
         from aihub_runner.apply.pagecount import count_plan  # slow to import
 
         found = Preview(job.shown, job.app_and_version, job.place, job.goal.target, planned, scan.files, scan.skipped)
         found = replace(found, pages=count_plan(job, scan, planned), values=job.values)
-        say(render_plan(found, verbose=verbose), err=True)
+        say(render_plan(found, verbose=agreement.verbose), err=True)
         agreed = ask_yes(found.ask())
         progress.resume()
         return agreed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -148,11 +148,13 @@ class Asked(Struct, frozen=True):
         """Call `act` for each spec, print what it returns, and exit with the worst code.
 
         `also` returns what else is in the JSON document. If the command `pays`, output is best effort: the exit code is
-        the job's even where nothing can be printed. With `quiet`, of each text only the first line is printed.
+        the job's even where nothing can be printed; and several specs are summed up at the end. With `quiet`, of each
+        text only the first line is printed.
         """
         answers: list[dict[str, Any]] = []
         reported: list[BaseException | None] = []
-        for spec in find_specs(self.specs):
+        specs = find_specs(self.specs)
+        for spec in specs:
             try:
                 text, data, code = act(spec)
             except (RunnerError, KeyboardInterrupt) as raised:
@@ -168,8 +170,9 @@ class Asked(Struct, frozen=True):
                 break
         codes = [answer["exit_code"] for answer in answers]
         code = worst_code(codes)
+        total = _sum_up(answers, specs, shows=not self.as_json) if pays and len(specs) > 1 else {}
         if self.as_json:
-            document = {"format_version": 1, "specs": answers, "exit_code": code} | also()
+            document = {"format_version": 1, "specs": answers, "exit_code": code} | total | also()
             sys.stdout.write(render_json(document, indent=2, only_ascii=True) + "\n")
         if find_output_error() not in reported:
             code = with_output_error(code, is_product=(self.as_json or self.is_product) and not pays)
@@ -187,8 +190,16 @@ class Asked(Struct, frozen=True):
 
         self.each_spec(act_on)
 
-    def each_online(self, act: Callable[[Job], Answer], check: Callable[[Job], None] = lambda job: None) -> NoReturn:
-        """Open and check the jobs of all specs, then call `act` for each, unless one is wrong. May send requests."""
+    def each_online(
+        self,
+        act: Callable[[Job], Answer],
+        check: Callable[[Job], None] = lambda job: None,
+        agree: Callable[[Sequence[Job]], None] = lambda jobs: None,
+    ) -> NoReturn:
+        """Open and check the jobs of all specs, then call `act` for each, unless one is wrong. May send requests.
+
+        With several specs, `agree` is called with all jobs before any of them.
+        """
         specs = find_specs(self.specs)
         jobs = {spec: self._try_open(spec, check) for spec in specs} if len(specs) > 1 else {}
         is_wrong = any(isinstance(job, RunnerError) for job in jobs.values())
@@ -202,6 +213,8 @@ class Asked(Struct, frozen=True):
             with served(job) as reachable:
                 return act(reachable)
 
+        if jobs and not is_wrong:
+            agree([job for job in jobs.values() if isinstance(job, Job)])
         self.each_spec(act_on, pays=True)
 
     def open(self, spec: Path, *, offline: bool = False) -> Job:
@@ -215,6 +228,15 @@ class Asked(Struct, frozen=True):
         except RunnerError as error:
             return error
         return job
+
+
+def _sum_up(answers: list[dict[str, Any]], specs: Sequence[Path], *, shows: bool) -> dict[str, Any]:
+    """Print what came of several specs together, and return it for JSON."""
+    from aihub_runner.report.total import render_total, sum_up  # not needed for one spec
+
+    if shows:
+        say(render_total(answers, [str(spec) for spec in specs[len(answers) :]]))
+    return {"total": sum_up(answers)}
 
 
 def over_specs(

@@ -55,3 +55,13 @@ def test_pace_never_stops_altogether(hand: Hand) -> None:
     assert pace.limit == 1
     with pace:
         pass
+
+
+def test_pace_follows_an_earlier_one_that_was_slowed_down_and_no_other() -> None:
+    earlier, free = Pace(16, lambda seconds: None, lambda: 0.0), Pace(4, lambda seconds: None, lambda: 0.0)
+    later = Pace(32, lambda seconds: None, lambda: 0.0)
+    later.follow(free)
+    assert later.limit == 32
+    earlier.slow_down(9)
+    later.follow(earlier)
+    assert later.limit == 8
