@@ -1,4 +1,4 @@
-"""What holds for all tests: which of them run, that examples are the same each time, and that no clock judges."""
+"""Settings for all tests: which ones run, the same generated examples each time, and no deadlines by the clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOM_BYTES = 1 << 30
 
 
 def pytest_configure() -> None:
-    """Keep the folders of tests in memory, where there is room and programs may be run."""
+    """Keep the folders of tests in memory, if it has space and allows programs to run."""
     if MEMORY.is_dir() and os.access(MEMORY, os.W_OK):
         system = os.statvfs(MEMORY)
         if system.f_bavail * system.f_frsize >= ROOM_BYTES and not system.f_flag & os.ST_NOEXEC:
@@ -29,14 +29,14 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let `--cases` say which tests run."""
+    """Register the option `--cases`."""
     choices = (selection.ALL, selection.FAST, selection.REST)
     parser.addoption("--cases", choices=choices, default=selection.ALL, help="all tests, the fast ones, or the rest")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not asked for, and what this machine cannot run."""
+    """Deselect tests that `--cases` leaves out, and those that this machine cannot run."""
     items[:], left = selection.select(items, config.getoption("--cases"))
     config.stash[LEFT] = selection.count(left)
     config.hook.pytest_deselected(items=[item for some in left.values() for item in some])
@@ -71,14 +71,14 @@ def tmux() -> str:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell the main process of xdist what was left out: only its workers collect."""
+    """Report to the main process of xdist what was left out: only its workers collect tests."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["left"] = session.config.stash.get(LEFT, {})
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take over what a worker has left out; all workers leave out the same."""
+    """Receive from a worker what was left out. All workers leave out the same."""
     node.config.stash[LEFT] = getattr(node, "workeroutput", {}).get("left", {})
 
 

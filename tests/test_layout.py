@@ -1,4 +1,4 @@
-"""The architecture, checked: packages import only those before them, nothing in a circle, and nothing too large."""
+"""The architecture: packages import only those before them, there are no cycles, and modules stay small."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from graphlib import TopologicalSorter
 from importlib.metadata import packages_distributions
+from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
@@ -64,14 +65,16 @@ MODULES = {name_of(path): path for package in SOURCES for path in paths(package)
 
 def imported(path: Path, *, types: bool = True) -> Iterator[str]:
     """The modules of this project that a file imports, also in functions, and with `types` also for types only."""
+    home = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for block in [] if types else ast.walk(tree):
         if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING":
             block.body = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from {name if name in MODULES else node.module for name in names} & MODULES.keys()
+        if isinstance(node, ast.ImportFrom):
+            module = resolve_name("." * node.level + (node.module or ""), home)
+            names = [f"{module}.{alias.name}" for alias in node.names]
+            yield from {name if name in MODULES else module for name in names} & MODULES.keys()
         elif isinstance(node, ast.Import):
             yield from {alias.name for alias in node.names} & MODULES.keys()
 
@@ -80,7 +83,7 @@ IMPORTS = {name: set(imported(path)) for name, path in MODULES.items()}
 
 
 def room_of(name: str) -> tuple[str, str]:
-    """The package of a module, and the room in it: the subpackage, or the module itself where it stands in none."""
+    """The package of a module, and its subpackage, or the module itself if it is in none."""
     package, _, rest = name.partition(".")
     return package, rest.split(".")[0] or "__init__"
 
@@ -166,6 +169,18 @@ def test_architecture_shows_the_tree_as_it_is_on_the_disk(package: str) -> None:
     there = {path.relative_to(home.parent).as_posix() for path in home.rglob("*") if path.suffix != ".pyc"}
     there = {path for path in there if (home.parent / path).is_file() and not path.endswith("__init__.py")}
     assert shown == there - {f"{package}/py.typed"}
+
+
+def test_architecture_names_functions_that_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    [part] = re.findall(r"^## Where is …\?$(.*?)^## ", text, re.DOTALL | re.MULTILINE)
+    for home, rows in zip(SOURCES.items(), part.strip().split("\n\n"), strict=True):
+        named = re.findall(r"`([a-z_/]+\.py)`: (`\w+`(?:, `\w+`)*)", rows)
+        assert len(named) >= rows.count("\n") - 1
+        for path, names in named:
+            code = (home[1] / home[0] / path).read_text(encoding="utf-8")
+            for name in re.findall(r"\w+", names):
+                assert re.search(rf"^ *(async )?(def|class) {name}\b", code, re.MULTILINE), f"{path} has no {name}"
 
 
 HEAVY = (

@@ -16,7 +16,7 @@ def documents(spec: str | PathLike[str], *, fake: bool = False, target: str = ""
     """Read the results of a spec, a dictionary per document, ordered by path.
 
     `fake` reads those of `apply --fake`, and `target` those of a target. Files that are not there any more have
-    `present` False. Raises RunnerError where the spec is wrong or there are no results yet. Reads only; may be
+    `present` False. Raises RunnerError if the spec is wrong or there are no results yet. Reads only; may be
     repeated.
     """
     from pathlib import Path

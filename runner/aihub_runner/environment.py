@@ -23,7 +23,7 @@ class Environment(BaseSettings):
 
 
 class _Source(PydanticBaseSettingsSource):
-    """One source of ours, as pydantic-settings asks it."""
+    """One of our sources of settings, in the form that pydantic-settings expects."""
 
     def __init__(self, settings: type[BaseSettings], find: Find) -> None:
         super().__init__(settings)

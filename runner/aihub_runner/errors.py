@@ -109,7 +109,7 @@ class StateError(RunnerError):
 class Shortage(StateError):
     """The machine lacks disk space, descriptors or memory, or a disk fails. No file and no service is at fault.
 
-    `transient` says whether the resource may be free again when other steps of ours end.
+    `transient` says whether the resource may become free when our other steps end.
     """
 
     def __init__(self, message: str, hint: str = "", *, transient: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Measure the fake: 1,000 uploads of 100 KB over 32 connections, the server in a process of its own.
+"""Measure the fake: 1,000 uploads of 100 KB over 32 connections, with the server in its own process.
 
 Run by `make bench`; prints the rate, and asserts nothing.
 """
@@ -19,7 +19,7 @@ UPLOADS, SIZE, CONNECTIONS = 1000, 100 * 1024, 32
 
 
 def upload_all(root: str) -> float:
-    """Send everything, and give the seconds that it took."""
+    """Send everything, and return the seconds that it took."""
     headers = {"Authorization": "Bearer fake-bench", "Content-Type": "application/octet-stream"}
     batch = requests.post(f"{root}/v2/batches", json={"name": "bench"}, headers=headers, timeout=10).json()["id"]
     bodies = [os.urandom(SIZE) for _ in range(CONNECTIONS)]

@@ -48,7 +48,7 @@ def measure_small() -> Tally:
 
 
 def measure_load(seconds: float, what: str, do: Work) -> tuple[Tally, float]:
-    """Let clients work for so long, and tell by how many MB memory grew in the second half, the journal long full."""
+    """Run clients, and return by how many MB memory grew in the second half, when the journal is full."""
     sizes: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as folder, serving("--data-dir", folder) as server:
         begun, cpu = time.perf_counter(), server.cpu_s
@@ -68,7 +68,7 @@ def measure_load(seconds: float, what: str, do: Work) -> tuple[Tally, float]:
 
 
 def measure_memory(seconds: float) -> list[Tally]:
-    """Measure that memory is flat where nothing new is made, and how it grows with every new name in the ledger."""
+    """Measure that memory stays flat if nothing new is created, and how it grows with new names in the ledger."""
     names, grown_by_names = measure_load(seconds, "making new batches, files and runs", work)
     same, grown = measure_load(seconds, "writing the same files over and over", rewrite)
     say(f"memory grew in the second half by {grown_by_names:.1f} MB with new names, by {grown:.1f} MB with the same")
@@ -85,7 +85,7 @@ def measure_connections() -> Tally:
 
 
 def main() -> int:
-    """Measure all, and tell whether anything went wrong."""
+    """Measure everything, and return whether anything failed."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     measure_start()

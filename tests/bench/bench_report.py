@@ -1,4 +1,4 @@
-"""Measure the report of 50,000 documents of 5 fields: the size of the page, and the time that it takes.
+"""Measure the report of 50,000 documents of 5 fields: the size of the page, and the time to write it.
 
 Run by `make bench`; prints, and asserts nothing.
 """

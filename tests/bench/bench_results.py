@@ -56,7 +56,7 @@ def make_pages(first: int, files: int, each: int) -> Iterator[bytes]:
 
 
 def make(folder: Path, documents: int, each: int) -> None:
-    """Make raw pages and the state that knows of them."""
+    """Make raw pages and a state that lists them."""
     files = documents // each
     with closing(open_state(folder)) as state:
         for number, first in enumerate(range(0, files, FILES_IN_RUN), 1):
@@ -71,7 +71,7 @@ def render_cost(who: int) -> str:
 
 
 def write(folder: Path, formats: list[str]) -> None:
-    """Write documents.jsonl and the tables as an apply does, and print what it took."""
+    """Write documents.jsonl and the tables as an apply does, and print time and memory."""
     begun = time.perf_counter()
     with closing(State(folder / "job.state.db")) as state:
         shards = state.load_shards()

@@ -32,7 +32,7 @@ POLL_S = {"sdk": 5.0, "bare": 0.5, "hash": 0.5}  # the vendor's guide asks every
 
 @dataclass(frozen=True)
 class Case:
-    """Files, a server, and who takes part: a kind of client, its threads, and how often it asks for a run, in seconds.
+    """Files, a server, and the clients: their kind, their threads, and their polling interval in seconds.
 
     `only` names a phase of the job, as the server saw it, to compare.
     """
@@ -67,7 +67,7 @@ CASES = {
 
 @dataclass
 class Taken:
-    """What one client took: seconds, seconds of processor time, megabytes, and what the server saw."""
+    """The cost of one client: seconds, seconds of processor time, megabytes, and what the server saw."""
 
     seconds: float
     cpu_s: float
@@ -92,7 +92,7 @@ def serving(case: Case) -> Iterator[str]:
 
 
 def measure(case: Case, client: str, files: Path) -> Taken:
-    """Let one client do the whole job against a new server."""
+    """Run the whole job with one client against a new server."""
     with serving(case) as place, tempfile.TemporaryDirectory() as folder:
         environment = as_installed() | {"AIHUB_API_ROOT": f"{place}/api", "AIHUB_API_KEY": "bench"}
         kind, *how = client.split()

@@ -1,4 +1,4 @@
-"""Many clients at once against a fake, each checking that nothing of its own is lost; a raw client that is quick."""
+"""Many concurrent clients of a fake, each checking that it loses nothing; and a fast raw client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILES = 4
 
 @dataclass
 class Tally:
-    """What came of all requests."""
+    """The outcome of all requests."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     mistakes: list[str] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Client:
         self._writer.close()
 
     async def ask(self, method: str, path: str, body: bytes | dict[str, Any] = b"") -> Any:
-        """Send a request; give the JSON of the answer, or its status where there is none."""
+        """Send a request, and return the JSON of the response, or its status if it has none."""
         kind = "application/octet-stream" if isinstance(body, bytes) else "application/json"
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self._writer.write(HEAD.format(method, path, kind, len(content)).encode() + content)
@@ -66,7 +66,7 @@ class Client:
 
 
 async def work(client: Client, tally: Tally, number: int, shared: int, goes_on: Callable[[int], bool]) -> None:
-    """Do what people do, over and over, and look whether all of it is there."""
+    """Do typical work in a loop, and check that all of it is there."""
     chance, done = Random(number), 0
     while goes_on(done):
         name = f"{number}-{done}"
@@ -91,7 +91,7 @@ async def work(client: Client, tally: Tally, number: int, shared: int, goes_on: 
 
 
 async def rewrite(client: Client, tally: Tally, number: int, shared: int, goes_on: Callable[[int], bool]) -> None:
-    """Write the same few files over and over, read what is there, and make nothing new."""
+    """Write and read the same few files in a loop, and create nothing new."""
     chance, done = Random(number), 0
     while goes_on(done):
         sizes = {f"{number}-{index}.txt": chance.randrange(1, 20_000) for index in range(FILES)}
@@ -109,7 +109,7 @@ Work = Callable[[Client, Tally, int, int, Callable[[int], bool]], Awaitable[None
 
 
 async def hammer(port: int, clients: int, goes_on: Callable[[int], bool], do: Work = work) -> Tally:
-    """Let clients work at once."""
+    """Run clients concurrently."""
     tally = Tally()
     async with Client(port, tally) as first:
         shared = (await first.ask("POST", "/api/v2/batches", {"name": "shared"}))["id"]
@@ -123,7 +123,7 @@ async def hammer(port: int, clients: int, goes_on: Callable[[int], bool], do: Wo
 
 
 async def ask_often(port: int, clients: int, total: int) -> Tally:
-    """Ask for one small thing so many times."""
+    """Send one small request many times."""
     tally = Tally()
 
     async def one() -> None:
@@ -137,7 +137,7 @@ async def ask_often(port: int, clients: int, total: int) -> Tally:
 
 
 async def hold_open(port: int, count: int) -> Tally:
-    """Open so many connections, say nothing on them, and ask on one more."""
+    """Open many idle connections, and send a request on one more."""
     held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(count)]
     tally = Tally()
     async with Client(port, tally) as client:
@@ -149,7 +149,7 @@ async def hold_open(port: int, count: int) -> Tally:
 
 @dataclass
 class Server:
-    """A fake in a process of its own."""
+    """A fake in its own process."""
 
     process: subprocess.Popen[str]
     port: int
@@ -157,13 +157,13 @@ class Server:
 
     @property
     def cpu_s(self) -> float:
-        """Processor time so far; contention by others does not count."""
+        """Processor time so far. Contention does not count."""
         spent = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(spent[11]) + int(spent[12])) / os.sysconf("SC_CLK_TCK")
 
     @property
     def rss_mb(self) -> float:
-        """Memory that is held now."""
+        """Memory in use now."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1]) / 1024
 

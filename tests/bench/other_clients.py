@@ -1,4 +1,4 @@
-"""What the runner is compared with: the vendor's SDK, and a bare loop that does only what is necessary.
+"""The clients that the runner is compared with: the vendor's SDK, and a minimal loop.
 
 `other_clients.py sdk|bare|hash ROOT FOLDER THREADS POLL_S`. None records or checks anything. Only `hash` computes
 digests, as the runner must: before it creates the batch, and of the bytes that it sends.
@@ -80,7 +80,7 @@ class Bare:
 
 
 class Hashing(Bare):
-    """The same, and each file is hashed twice: in `THREADS` threads before all, and as it is sent."""
+    """The same, and each file is hashed twice: in `THREADS` threads before everything else, and as it is sent."""
 
     def put(self, batch: int, path: Path) -> None:
         content = path.read_bytes()

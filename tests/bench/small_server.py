@@ -1,4 +1,4 @@
-"""A small AI Hub for benchmarks, in a process of its own: quick, with a latency, and with limits if wanted.
+"""A small, fast AI Hub for benchmarks in its own process, with optional latency and limits.
 
 It shares no code with the fake. `GET /_stats` reports when uploads, runs and results began and ended.
 """
@@ -20,7 +20,7 @@ HEAD = "HTTP/1.1 {} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\
 
 
 class Hub:
-    """Everything that the server remembers."""
+    """The state of the server."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -62,7 +62,7 @@ class Hub:
         return {key: value for key, value in run.items() if key[0] != "_"}
 
     def answer(self, method: str, target: str, size: int, body: bytes) -> Any:
-        """Answer a request with JSON, or with None where there is nothing to say."""
+        """Return the JSON of the response to a request, or None for an empty one."""
         url = urlsplit(target)
         asked = {key: values[0] for key, values in parse_qs(url.query).items()}
         parts = url.path.removeprefix("/api/v2/").split("/")
@@ -167,7 +167,7 @@ async def serve(hub: Hub, reader: asyncio.StreamReader, writer: asyncio.StreamWr
 
 
 async def read_body(reader: asyncio.StreamReader, size: int, *, keep: bool) -> bytes:
-    """Read a body, and forget that of a file."""
+    """Read a body, and discard that of a file."""
     if keep:
         return await reader.readexactly(size)
     while size:

@@ -1,4 +1,4 @@
-"""A folder with a spec and documents, a fake AI Hub of its own, and the real command line."""
+"""Fixtures: a folder with a spec and documents, a fake AI Hub, and the real command line."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Outcome:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The one spec's part of the JSON document."""
+        """The part of the JSON document about its only spec."""
         return json.loads(self.out)["specs"][0]
 
     @property
@@ -70,7 +70,7 @@ def warm_parent() -> Starts:
 
 
 class Terminal:
-    """The command line on a terminal of its own, of 80 columns and 24 lines."""
+    """The command line on its own terminal of 80 columns and 24 lines."""
 
     def __init__(self, project: Project, *args: str) -> None:
         environment = project.environment | {"TERM": "xterm"}
@@ -97,12 +97,12 @@ class Terminal:
         os.write(self.main, keys.encode())
 
     def read_until(self, text: str) -> None:
-        """Read what is shown until there is a text in it."""
+        """Read the output until it contains a text."""
         while text not in self.shown:
             self._shown += os.read(self.main, 65536)
 
     def end(self) -> tuple[int, str]:
-        """Read to the end, and give the exit code and all that was shown."""
+        """Read to the end, and return the exit code and the whole output."""
         try:
             while chunk := os.read(self.main, 65536):
                 self._shown += chunk
@@ -113,7 +113,7 @@ class Terminal:
 
 @dataclass
 class Project:
-    """A folder with a spec, worked on by the real command line against a fake."""
+    """A folder with a spec, for the real command line and a fake."""
 
     folder: Path
     fake: FakeAIHub
@@ -157,7 +157,7 @@ class Project:
         return self.run("apply", *args)
 
     def start(self, *args: str, prepare: Callable[[], None] | None = None) -> Process:
-        """Start the command line as a process of its own, in which `prepare` is called first."""
+        """Start the command line in its own process, which calls `prepare` first."""
         if not prepare:
             return warm_parent().start(self.folder, self.environment, args)
         return subprocess.Popen(
@@ -171,13 +171,13 @@ class Project:
         )
 
     def run_alone(self, *args: str) -> Outcome:
-        """Run the command line as a process of its own, to its end."""
+        """Run the command line in its own process, to its end."""
         process = self.start(*args)
         out, err = process.communicate(timeout=60)
         return Outcome(process.returncode, out, err)
 
     def on_terminal(self, *args: str, answer: str) -> tuple[int, str]:
-        """Run the command line on a terminal of its own, answer its question, and give all it showed."""
+        """Run the command line on its own terminal, answer its question, and return the whole output."""
         with Terminal(self, *args) as terminal:
             if answer:
                 terminal.read_until("[y/N]")
@@ -195,7 +195,7 @@ class Project:
         return tomllib.loads((self.folder / name).read_text())["run"]
 
     def clone(self, name: str, *also: str) -> Project:
-        """Make a fresh clone: the spec, the files and the lock file, if there is one, and what else is named."""
+        """Make a fresh clone: the spec, the files, the lock file if it exists, and other named files."""
         folder = self.folder / "clones" / name
         folder.mkdir(parents=True)
         shutil.copytree(self.folder / "in", folder / "in")
@@ -220,7 +220,7 @@ class Project:
         assert present == {path.relative_to(self.folder).as_posix() for path in (self.folder / "in").rglob("*.*")}
 
     def sent(self) -> list[str]:
-        """What was sent so far that writes, as `PUT addFileToBatch`."""
+        """The writing requests so far, as `PUT addFileToBatch`."""
         return [f"{e['method']} {e['operation']}" for e in self.fake.journal if e["method"] in WRITES]
 
     def forget_requests(self) -> None:
@@ -228,7 +228,7 @@ class Project:
         self.fake.clear_journal()
 
     def arrived(self) -> dict[str, str]:
-        """Names and digests of everything that lies in any batch."""
+        """Names and digests of all files in all batches."""
         files: dict[str, str] = {}
         for batch in self.fake.batches():
             files |= self.fake.files(batch["id"])
@@ -248,7 +248,7 @@ def apply_at_once(*projects: Project, options: tuple[tuple[str, ...], ...] = ())
 
 
 def check_all_done(*projects: Project, options: tuple[str, ...] = ()) -> None:
-    """Check that each project can be finished, by itself or after `--adopt` imports what another one has paid."""
+    """Check that each project can be finished, directly or after `--adopt` imports what another one has paid."""
     for project in projects:
         for more in ((), ("--adopt",), ()):
             outcome = project.apply(*options, *more)
@@ -279,7 +279,7 @@ def project(tmp_path: Path, fake: FakeAIHub, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(scope="session")
 def forks() -> Iterator[Forks]:
-    """Give a warm parent, from which commands are forked that stop dead at a boundary."""
+    """Return a warm parent that forks commands which crash at a boundary."""
     made = Forks()
     yield made
     made.stop()
@@ -287,7 +287,7 @@ def forks() -> Iterator[Forks]:
 
 @pytest.fixture
 def proxy(project: Project) -> Iterator[Proxy]:
-    """Return the project a proxy that tampers, between it and the fake."""
+    """Return a tampering proxy between the project and the fake."""
     with Proxy(project.fake.root) as made:
         project.env["AIHUB_API_ROOT"] = made.root
         yield made

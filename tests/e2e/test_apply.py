@@ -134,7 +134,7 @@ def test_apply_without_state_and_lock_stops_where_batches_of_the_spec_are_found(
     (project.folder / "job.state.db").unlink()
     (project.folder / "job.lock.toml").unlink()
     project.forget_requests()
-    # The tags tell that exactly this was paid, so it is imported even without being asked.
+    # The tags prove that exactly this was paid, so it is imported without asking.
     assert project.apply().code == 0
     assert project.sent() == []
     (project.folder / "job.state.db").unlink()

@@ -107,7 +107,7 @@ def test_results_folder_that_cannot_be_written_ends_with_2(filled: Project) -> N
 
 
 def _obey_permissions() -> None:
-    """Give up, from the next program on, what lets root write everywhere; only Linux has such a thing."""
+    """Drop the capability that lets root write everywhere, from the next program on. Linux only."""
     if sys.platform == "linux":
         drop_capability, may_write_everywhere = 24, 1  # PR_CAPBSET_DROP and CAP_DAC_OVERRIDE of the kernel
         ctypes.CDLL(None).prctl(drop_capability, may_write_everywhere)
@@ -167,7 +167,7 @@ def test_two_spec_errors_do_not_hide_the_good_one(filled: Project) -> None:
     assert '"name": "job"' in outcome.out
 
 
-def test_file_refused_by_the_service_is_set_aside_and_not_sent_again(filled: Project) -> None:
+def test_file_refused_by_the_service_is_skipped_and_not_sent_again(filled: Project) -> None:
     filled.fake.faults.add(operation="addFileToBatch", match="00001", times=9, do="status", status=400)
     outcome = filled.apply()
     assert outcome.code == 3
@@ -189,7 +189,7 @@ def test_symlink_that_leads_outside_is_refused(filled: Project, tmp_path_factory
     assert filled.apply("--allow-outside").code == 0
 
 
-def test_names_that_are_no_utf8_or_hold_control_characters_are_set_aside(filled: Project) -> None:
+def test_names_that_are_no_utf8_or_hold_control_characters_are_skipped(filled: Project) -> None:
     (filled.folder / os.fsdecode(b"in/\xff.txt")).write_text("x")
     (filled.folder / "in/a\x1b[31m.txt").write_text("x")
     outcome = filled.apply()

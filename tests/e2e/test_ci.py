@@ -1,4 +1,4 @@
-"""What runs applies by itself: the Action for GitHub, step by step as a runner of GitHub does, cron, and systemd."""
+"""Applies without a person: the GitHub Action, step by step as GitHub runs it, cron, and systemd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`runner code`: the scripts do the job as apply does, with each parameter, and hold nothing but literals."""
+"""`runner code`: the scripts do the job as apply does, with each parameter, and contain only literals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line itself answers for: several specs, the words of `resolve`, warnings, and bugs of ours."""
+"""The command line: several specs, the arguments of `resolve`, warnings, and bugs in the runner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stopped dead at every boundary, and at pairs of them: the next apply makes it good, and nothing is paid twice."""
+"""Crash at every boundary, and at pairs of them: the next apply recovers, and nothing is paid twice."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def undisturbed(two_shards: Project) -> Documents:
 
 
 def documents_of(project: Project) -> Documents:
-    """The results, but for what is another one each time."""
+    """The results, without what differs each time."""
     return [{key: value for key, value in line.items() if key != "run_id"} for line in project.documents]
 
 
 @pytest.fixture
 def crash(two_shards: Project, forks: Forks) -> Crash:
-    """Apply in a process that stops dead at a boundary, and give its exit code."""
+    """Apply in a process that crashes at a boundary, and return its exit code."""
     return lambda boundary: forks.run(boundary, two_shards.folder, two_shards.env, "apply", "job.toml")
 
 

@@ -1,4 +1,4 @@
-"""Folders as batches, PDFs, and folders of drives, stopped dead at every boundary of an apply."""
+"""Folders as batches, PDFs, and folders of drives: crash at every boundary of an apply."""
 
 from __future__ import annotations
 

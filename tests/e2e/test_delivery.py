@@ -1,4 +1,4 @@
-"""What follows what was paid: each step by itself, the documents first; and the places that are tried before."""
+"""Delivery after payment: each step on its own, documents first; and the checks of places before payment."""
 
 from __future__ import annotations
 

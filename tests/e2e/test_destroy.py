@@ -1,4 +1,4 @@
-"""`runner destroy` and `[cleanup]`: only what is ours and was shown is deleted, and nothing is paid for again."""
+"""`runner destroy` and `[cleanup]`: only our own listed items are deleted, and nothing is paid for again."""
 
 from __future__ import annotations
 

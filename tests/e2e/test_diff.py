@@ -1,4 +1,4 @@
-"""What differs between two runs, or two versions of an app, by what is here."""
+"""Differences between two runs, or two versions of an app, from local results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each example spec in specs/ can be applied to the fake as it is, and then has nothing left to do."""
+"""Each example spec in specs/ can be applied to the fake unchanged, and then has nothing left to do."""
 
 from __future__ import annotations
 

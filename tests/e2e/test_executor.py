@@ -1,4 +1,4 @@
-"""Steps that may be repeated are done in other processes."""
+"""Steps that may be repeated also work in other processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every operation that an apply uses, times every fault: in the end all is done, and nothing was paid twice."""
+"""Every operation of an apply times every fault: everything gets done, and nothing is paid twice."""
 
 from __future__ import annotations
 

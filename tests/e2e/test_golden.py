@@ -20,7 +20,7 @@ DRIVE = "/org/workspace/fs/drive/in/"
 
 @dataclass(frozen=True)
 class Session:
-    """Commands, one a line, after what is prepared, for a spec with these files and further keys."""
+    """Commands, one per line, to run after `prepare`, for a spec with these files and keys."""
 
     commands: str
     prepare: Callable[[Project], object] = lambda project: project.write_files(3)

@@ -1,4 +1,4 @@
-"""Killed at random, two at once, and no room on the disk."""
+"""Random kills, two applies at once, and a full disk."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def pages_without_facts() -> int:
 
 
 def leave_room(monkeypatch: pytest.MonkeyPatch, pages: int) -> None:
-    """Let every state file hold only so many pages more than one without facts."""
+    """Limit each state file to a number of pages above those of an empty one."""
     connect, empty = sqlite3.connect, pages_without_facts()
 
     def connect_with_little_room(*args: object, **how: object) -> sqlite3.Connection:

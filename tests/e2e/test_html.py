@@ -1,4 +1,4 @@
-"""Pages: whatever a value holds, it stays text."""
+"""HTML pages: a value stays text, whatever it contains."""
 
 from __future__ import annotations
 

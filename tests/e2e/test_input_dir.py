@@ -1,4 +1,4 @@
-"""`input_dir`, and deployments with an upstream integration: run once for each run key, and never guessed at."""
+"""`input_dir`, and deployments with an upstream integration: one run for each run key, and no guesses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Killed, interrupted, answers lost, two at once: nothing is paid twice, and the next apply goes on."""
+"""Kills, interrupts, lost responses, two applies at once: nothing is paid twice, and the next apply continues."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_file_that_changes_between_scan_and_upload_is_sent_as_it_is(project: Pro
     assert project.fake.journal == []
 
 
-def test_file_that_vanishes_between_scan_and_upload_is_set_aside(project: Project) -> None:
+def test_file_that_vanishes_between_scan_and_upload_is_skipped(project: Project) -> None:
     project.write_files(2)
     project.fake.faults.add(operation="createBatch", do="status", status=429, headers={"Retry-After": "1"})
     process = project.start("apply", "job.toml")
@@ -184,7 +184,7 @@ def catches(process: int, number: signal.Signals) -> bool:
     return bool(int(status.split("SigCgt:")[1].split()[0], 16) >> (number - 1) & 1)
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="it cannot be told when the other is ready")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="cannot see when the other process is ready")
 def test_signal_ends_the_wait_for_another_apply(project: Project) -> None:
     project.write_files(1)
     project.fake.next_run(hold=True)

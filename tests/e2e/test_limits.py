@@ -1,4 +1,4 @@
-"""The limits of what may be paid: runs in a day, pages, pages of one file, and what it costs."""
+"""Limits on payment: runs in a day, pages, pages of one file, and the cost."""
 
 from __future__ import annotations
 

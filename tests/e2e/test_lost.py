@@ -1,4 +1,4 @@
-"""Answers that never came: what was paid is found again, what was not is not paid without being wanted."""
+"""Lost responses: what was paid is found again, and the rest is paid only if wanted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random histories of files, settings, failures, lost and old states, clones and clocks: the ledger equals a model."""
+"""Random histories of files, settings, failures, lost and old states, clones and clocks: the ledger matches a model."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def settings_of(run: Run, request: dict[str, Any], _: object, *path: str) -> Any
 
 
 def variant_of(run: Run, batch: Batch) -> str:
-    """Return with which settings a run was started, by what was sent."""
+    """Return the settings of a run, from its request."""
     return next(name for name, (_, is_so) in VARIANTS.items() if is_so(run, run.request, batch))
 
 
@@ -163,7 +163,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: (self.folder / "job.state.db").exists() and self.contents_are_told_apart())
     @rule()
     def lose_the_state(self) -> None:
-        """A fresh clone: the next apply knows what was paid by its bytes only, wherever they lie then."""
+        """A fresh clone: the next apply recognises paid files by their bytes only, in any place."""
         self.remove_the_state()
         self.listed |= {(content, version, False) for _, content, version in self.paid}
         self.listed |= {(content, version, True) for _, content, version in self.failed}
@@ -196,7 +196,7 @@ class Histories(RuleBasedStateMachine):
         )
 
     def are_named(self) -> bool:
-        """Whether each file lies in a batch under a name of its own: by names alone are batches taken for ours."""
+        """Whether each file has a unique name in its batch: batches are matched by names alone."""
         sent = {(file.name, self.content(file.digest)) for run in self.fake.world.runs.values() for file in run.files}
         return all(
             {(plain_name(f"in/{path}"), content), (hashed_name(f"in/{path}"), content)} & sent
@@ -347,7 +347,7 @@ class Histories(RuleBasedStateMachine):
         self.check(outcome.code, today, outcome.text)
 
     def import_listed(self) -> None:
-        """The lock file tells files by their bytes, wherever they lie; it is read for today's context only."""
+        """The lock file identifies files by their bytes, in any place. Only the current context is read."""
         target = target_of(self.version)
         listed = {item for item in self.listed if target_of(item[1]) == target}
         self.listed -= listed
@@ -383,7 +383,7 @@ class Histories(RuleBasedStateMachine):
         assert [entry for entry in self.fake.journal if entry["method"] in WRITES] == []
 
     def payments(self) -> Counter[tuple[str, str]]:
-        """Count what was paid, by whatever state and clone."""
+        """Count what was paid, over all states and clones."""
         paid: Counter[tuple[str, str]] = Counter()
         for run in self.fake.world.runs.values():
             batch = self.fake.world.batches[run.batch_id]

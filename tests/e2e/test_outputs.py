@@ -1,4 +1,4 @@
-"""What is written where a person says: files whole, with their mode; links followed; pipes and devices as it comes."""
+"""Output files: written whole, with their mode; links followed; pipes and devices written directly."""
 
 from __future__ import annotations
 

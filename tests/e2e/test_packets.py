@@ -1,4 +1,4 @@
-"""`group_by = "folder"`: each folder is one batch and one run, and any change of it is another."""
+"""`group_by = "folder"`: each folder is one batch and one run; any change makes another."""
 
 from __future__ import annotations
 

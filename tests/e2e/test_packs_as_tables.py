@@ -1,4 +1,4 @@
-"""The results of every scenario pack as tables: each is as it was, down to the byte, but for the ids of runs.
+"""Results of every scenario pack as tables: the same bytes as before, except the ids of runs.
 
 After a change that is meant, `GOLDEN_TABLES=write` writes them anew; look at the difference before it is committed.
 """

@@ -1,4 +1,4 @@
-"""The pages of `report` and `diff` in a real browser: they show what is there, load nothing, and nothing acts."""
+"""The pages of `report` and `diff` in a real browser: complete, self-contained, and safe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Altered tags, answers about something else, empty ids: what creates is believed if it is about what was asked."""
+"""Altered tags, responses about something else, empty ids: a creation counts only if it is about our request."""
 
 from __future__ import annotations
 

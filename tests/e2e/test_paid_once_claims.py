@@ -1,4 +1,4 @@
-"""Several clones know one batch, and start another run on it: a claim decides which of them pays."""
+"""Several clones know one batch and start another run on it: a claim decides which of them pays."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_creator_and_clone_that_meet_at_the_list_of_batches_pay_once(project: Pr
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_fresh_clone_alone_starts_another_run_at_once(project: Project, proxy: Proxy, change: str) -> None:
-    """The usual CI job. Nobody else is there, so that it waits once, and asks nobody."""
+    """The usual CI job. There is no other clone, so it waits once."""
     options = share_a_batch(project, proxy, change)
     paid = len(project.fake.runs())
     for number in range(2):

@@ -1,4 +1,4 @@
-"""No decision to pay rests on a clock: the service's, a gateway's or our own, whatever they show."""
+"""No payment depends on a clock, whether the service's, a gateway's or our own."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_run_that_never_was_is_started_under_a_wrong_date(project: Project, prox
 @pytest.mark.parametrize("date", ["two hours ahead", "ten years ahead", "ten years behind", "absent"])
 @pytest.mark.parametrize("later", ["as before", "right"])
 def test_our_own_death_under_a_wrong_date_pays_once(project: Project, proxy: Proxy, date: str, later: str) -> None:
-    """The state is that of a process that died when its run was started; the run shows a moment after our look."""
+    """The state of a process that died as its run was started; the run is listed just after our check."""
     project.write_files(1)
     project.change_spec("settle_s = 0.2", "settle_s = 0.8")
     place = project.folder / "backup"
@@ -224,7 +224,7 @@ def test_every_search_for_runs_names_its_beginning(project: Project, proxy: Prox
 
 @pytest.mark.parametrize("ahead_s", [2 * HOUR, 2 * DAY, 10 * YEAR])
 def test_lost_run_that_started_after_the_services_own_time_is_paid_once(project: Project, ahead_s: int) -> None:
-    """Left out, the end of a search means now, by whatever clock the service asks."""
+    """Without an end, a search ends now, by the service's clock."""
     project.write_files(1)
     project.fake.next_run(after_polls=1)
     project.fake.faults(operation="runApp", do="skew", seconds=ahead_s)
@@ -269,7 +269,7 @@ def test_batch_that_does_not_tell_when_it_was_made_pays_once(
 
 
 def test_later_runs_do_not_raise_the_beginning_of_a_search(project: Project, proxy: Proxy) -> None:
-    """A run is lost and does not show, others are started and finished long after, then it shows."""
+    """A run is lost and not listed, others start and finish much later, then it is listed."""
     project.write_files(1)
     project.change_spec("[limits]", '[run]\non_lost = "stop"\n[limits]')
     proxy.on("POST", RUNS, forward_and_drop)

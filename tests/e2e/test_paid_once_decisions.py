@@ -1,4 +1,4 @@
-"""What a person decides: `--adopt` pays nothing that may have been paid, `--resubmit` looks first, `--again` is one."""
+"""Your decisions: `--adopt` never pays for what may be paid, `--resubmit` checks first, `--again` pays once."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_adopting_pays_nothing_for_files_that_fit_a_strangers_batch(project: Pro
 
 
 def test_adopting_pays_for_files_of_batches_that_carry_no_run(project: Project, proxy: Proxy) -> None:
-    """Somebody sent them, and never started a run; that can be told."""
+    """Another client sent them and never started a run, and the service shows that."""
     project.write_files(1)
     other = project.clone("other")
     proxy.on("POST", RUNS, answer_instead(400))
@@ -137,7 +137,7 @@ def test_refused_intent_is_not_given_up_unlooked(project: Project, proxy: Proxy,
 
 
 def leave_unknown(project: Project, proxy: Proxy) -> str:
-    """A run was started, its answer was lost, and it does not show."""
+    """A run was started, its response was lost, and it is not listed."""
     project.write_files(1)
     project.change_spec("[limits]", '[run]\non_lost = "stop"\n[limits]')
     proxy.on("POST", RUNS, forward_and_drop)
@@ -275,7 +275,7 @@ def test_run_that_does_not_carry_our_tag_is_not_adopted(project: Project, proxy:
 
 
 def test_run_of_other_files_with_our_tag_is_not_adopted(project: Project, proxy: Proxy) -> None:
-    """On a batch of somebody else, whose files have other names; the run does not tell its batch."""
+    """On another person's batch, whose files have other names; the run does not name its batch."""
     leave_unknown(project, proxy)
     tag = next(iter(project.fake.world.runs.values())).request["settings"]["tags"][0]
     batch = int(proxy.send("POST", BATCHES, {"name": "theirs"}).json["id"])

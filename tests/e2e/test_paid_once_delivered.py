@@ -1,4 +1,4 @@
-"""What is paid is fetched, whatever keeps an apply from going on; and a file is run on as it is, not as it was."""
+"""Paid results are fetched, whatever interrupts an apply; a run uses the current version of a file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def leave_a_paid_run(project: Project, name: str = "in/00000.txt") -> str:
 
 
 def fetched(project: Project) -> set[str]:
-    """Return of which runs results lie on disk, where people look for them."""
+    """Return the runs whose results are on disk, in the places that users read."""
     path = project.folder / "results" / "job" / "documents.jsonl"
     return {line["run_id"] for line in project.documents} if path.exists() else set()
 

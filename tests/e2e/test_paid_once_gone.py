@@ -1,4 +1,4 @@
-"""What seems gone, what is gone, and what is there twice: no absence pays, and none takes a finished run back."""
+"""Missing, deleted and duplicate runs: absence never causes a payment, nor undoes a finished run."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_run_that_seems_gone_is_not_retried_while_nothing_is_seen(
     assert outcome.code == (0 if seen_again == "before" else 4), outcome.text
 
 
-def test_run_that_surely_is_gone_has_failed_and_may_be_retried(project: Project, proxy: Proxy) -> None:
+def test_run_that_is_confirmed_gone_has_failed_and_may_be_retried(project: Project, proxy: Proxy) -> None:
     project.write_files(1, start=7)
     assert project.apply().code == 0
     going = leave_a_run_going(project)
@@ -171,7 +171,7 @@ def test_fresh_clone_processes_a_new_file_beside_what_is_gone(project: Project, 
 
 
 def test_entry_that_cannot_be_verified_blocks_only_its_own_files(project: Project, proxy: Proxy) -> None:
-    """The batch is gone, and the run shows no tag."""
+    """The batch is gone, and the run has no tag."""
     project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
     project.write_files(2)
     assert project.apply().code == 0
@@ -202,7 +202,7 @@ def test_entry_that_cannot_be_verified_blocks_only_its_own_files(project: Projec
 
 
 def deliver_twice(known: int) -> Act:
-    """Pass a start on twice, and give the first answer or the second."""
+    """Pass a start on twice, and return the first or the second response."""
     return lambda call: (call.forward(), call.forward())[known]
 
 

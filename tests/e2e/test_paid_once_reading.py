@@ -1,4 +1,4 @@
-"""Answers to reading that are about something else, and interim answers: asked for again, and never recorded."""
+"""Reads that return something else, and interim responses: repeated, and never recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A proxy passes a paying request on and answers it by itself: whatever it says, nothing is paid twice."""
+"""A proxy forwards a paid request and answers it itself: whatever it answers, nothing is paid twice."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_one_of_several_starts_that_was_refused_and_delivered_is_paid_once(
 
 @pytest.mark.parametrize("how", [forward_and_drop, *(forward_then(s) for s in (303, 404, 408, 409, 429, 500, 504))])
 def test_batch_that_was_made_and_answered_otherwise_does_no_harm(project: Project, proxy: Proxy, how: object) -> None:
-    """An empty batch of our own with the lowest id is nobody's whom we have to wait for."""
+    """An empty batch of our own with the lowest id is no other clone's, so we need not wait."""
     project.write_files(1)
     proxy.on("POST", BATCHES, how, times=2)  # type: ignore[arg-type]
     project.apply()

@@ -1,4 +1,4 @@
-"""The API root is spelled another way, or the lock file is that of another service: nothing is paid again unasked."""
+"""Another spelling of the API root, or a lock file of another service: nothing is paid again unasked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of a run change back and forth, and its batch disappears, while the run may still be open."""
+"""Settings change back and forth, and the batch disappears, while the run may still be active."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.matrix
 
 
 def lose_a_start_on_a_batch_that_seems_gone(project: Project, proxy: Proxy) -> None:
-    """The run was started, its answer is lost, it does not show, and then neither does its batch."""
+    """The run was started, its response was lost, it is not listed, and later its batch is not listed either."""
     project.write_files(1)
     project.change_spec("[limits]", '[run]\non_lost = "stop"\n[limits]')
     proxy.on("POST", RUNS, forward_and_drop)
@@ -64,7 +64,7 @@ def test_open_run_is_found_after_its_batch_was_made_anew_for_other_settings(
     "shown", [lambda real: real + 1000, lambda real: 0, lambda real: None], ids=["other", "0", "null"]
 )
 def test_exact_tag_on_whatever_batch_is_never_absent(project: Project, proxy: Proxy, shown: object) -> None:
-    """The listing tells of another batch for it than the one that it was started on."""
+    """The listing names another batch for it than the one it was started on."""
     project.write_files(1)
     proxy.on("POST", RUNS, forward_and_drop)
     number = lambda run: shown(int(run["batch_id"]))  # type: ignore[operator] # noqa: E731

@@ -1,4 +1,4 @@
-"""States that come back, states of other clones, names that change: what was paid is known by what the server shows."""
+"""Restored states, states of other clones, renamed jobs: what the service lists decides what was paid."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_restored_state_whose_files_were_grouped_otherwise_by_the_limit_pays_not
 
 @pytest.mark.parametrize("change", ["another is new", "one was changed", "one is gone"])
 def test_restored_state_beside_files_that_are_others_pays_nothing_again(project: Project, change: str) -> None:
-    """No tag is the same: what lies in the batches of known runs tells that it was paid."""
+    """All tags differ: the files in the batches of known runs prove that they were paid."""
     project.write_files(1)
     assert project.apply().code == 0
     keep(project.folder, backup(project), STATE, LOCK)
@@ -133,7 +133,7 @@ def test_restored_state_of_before_a_retry_does_not_retry_again(project: Project)
 
 
 def test_state_that_comes_back_again_and_again_pays_nothing_again(project: Project) -> None:
-    """A CI cache that is never saved: each job begins with the same old state, and with results of its own."""
+    """A CI cache that is never saved: each job starts with the same old state, and with its own results."""
     project.write_files(1)
     assert project.apply().code == 0
     keep(project.folder, backup(project), STATE, LOCK)
@@ -285,7 +285,7 @@ def test_changed_name_with_the_state_there_pays_nothing_again(project: Project) 
 
 
 def test_batch_of_another_name_and_other_settings_is_no_stranger(project: Project) -> None:
-    """Another app may be paid for, on the very same files, by whoever wants it."""
+    """Anybody may pay for another app on the same files."""
     project.write_files(2)
     assert project.apply().code == 0
     other = project.clone("other")

@@ -1,4 +1,4 @@
-"""Several clones apply at once, or one after the other has died: each file is paid once."""
+"""Several clones apply at once, or one after another has crashed: each file is paid once."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_clone_whose_twin_died_before_it_paid_says_so_and_pays_when_told(project
 def test_batch_of_our_own_that_was_left_behind_keeps_nobody_waiting(
     project: Project, proxy: Proxy, listings: int
 ) -> None:
-    """We made two of one name, since the first answer was lost, and the batch did not show for so many listings."""
+    """We created two of one name: the first response was lost, and listings hid the batch for a while."""
     project.write_files(1)
     proxy.on("POST", BATCHES, forward_and_drop)
     proxy.on("GET", BATCHES, hide("batches"), times=listings)

@@ -1,6 +1,4 @@
-"""Variants that somebody thinks of who wants this tool to pay twice: what is half hidden, what is
-nonsense, what a colleague did meanwhile, and what a merge made of the lock file.
-"""
+"""Attacks on the promise to pay once: half-hidden entries, nonsense, work of a colleague, merged lock files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patterns that take nothing, litter that programs leave, and how specs are named and found."""
+"""Patterns that match nothing, temporary files of other programs, and how specs are named and found."""
 
 from __future__ import annotations
 

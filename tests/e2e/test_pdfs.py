@@ -1,4 +1,4 @@
-"""`[results] pdf = true`: the generated PDFs are fetched whole, go on where they stopped, and are never overwritten."""
+"""`[results] pdf = true`: generated PDFs are fetched whole, resumed, and never overwritten."""
 
 from __future__ import annotations
 

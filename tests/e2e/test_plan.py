@@ -1,4 +1,4 @@
-"""`runner plan`: its words, and plans in files, which apply only compares."""
+"""`runner plan`: its text, and plan files, which apply only compares."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_plan_that_pays_again_is_applied_once(project: Project) -> None:
 
 
 def test_plan_allows_no_more_than_it_names_whatever_the_service_says(project: Project) -> None:
-    """What is forged into the file does not pay: the file is only compared."""
+    """Forged content in the file pays for nothing: the file is only compared."""
     project.write_files(3)
     make_plan(project)
     path = project.folder / "plan.json"

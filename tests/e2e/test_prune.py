@@ -1,4 +1,4 @@
-"""Raw pages that do not count any more are removed on request, and nothing else is."""
+"""Outdated raw pages are removed on request, and nothing else."""
 
 from __future__ import annotations
 

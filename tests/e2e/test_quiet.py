@@ -1,4 +1,4 @@
-"""What is said with --quiet, and the time of each line where there is no terminal."""
+"""Output with --quiet, and the time of each line without a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real documents under names that hurt: all arrive whole, and each has its results under its own path."""
+"""Real documents with difficult names: all are sent whole, and each has its results under its own path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an apply leaves for CI and for programs: events, JUnit, the summary of a step, annotations."""
+"""Records of an apply for CI and for programs: events, JUnit, the step summary, annotations."""
 
 from __future__ import annotations
 

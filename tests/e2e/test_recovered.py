@@ -1,4 +1,4 @@
-"""What is left of an earlier apply is used, whatever is missing, stale or was cut off; nothing stays wrong for ever."""
+"""Leftovers of an earlier apply are used, even if missing, stale or truncated; nothing stays wrong."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_listing_without_sizes_is_verified_by_digests(project: Project, monkeypa
 
 
 def test_files_of_one_name_and_size_are_told_apart_without_state_and_lock(project: Project) -> None:
-    """Each in a shard of its own, under its plain name: only the fingerprint says which is which."""
+    """Each is in its own shard under its plain name: only the fingerprint distinguishes them."""
     for folder in ("y", "x", "z"):
         project.write(f"in/{folder}/invoice.txt", f"of folder {folder}")
         assert project.apply().code == 0

@@ -1,4 +1,4 @@
-"""What lies on disk after an apply, and what becomes of it when somebody touches it."""
+"""Results on disk after an apply, and what happens if you change them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A token that is replaced while an apply works: it is read again, from where it came, and nothing is paid twice."""
+"""A token that is replaced during an apply: it is read again, and nothing is paid twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the machine lacks is never taken for the fault of a file, and a file's fault not for that of a disk."""
+"""A shortage of the machine is never blamed on a file, nor a file's fault on a disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def limited_to(descriptors: int) -> Callable[[], None]:
 
 
 def apply_limited(project: Project, descriptors: int, *args: str) -> Outcome:
-    """Apply in a process that may open only so many files."""
+    """Apply in a process with a low limit of open files."""
     process = project.start("apply", "job.toml", *args, prepare=limited_to(descriptors))
     out, err = process.communicate(timeout=120)
     return Outcome(process.returncode, out, err)
@@ -100,7 +100,7 @@ def fail(monkeypatch: pytest.MonkeyPatch, number: int, *paths: Path, when: Calla
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
-def test_one_file_that_its_disk_does_not_give_is_set_aside(
+def test_one_file_that_its_disk_does_not_give_is_skipped(
     project: Project, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     project.write_files(3)
@@ -143,7 +143,7 @@ def test_shortage_while_files_are_read_ends_with_5_and_blames_none(
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
-def test_file_that_its_disk_does_not_give_when_it_is_sent_is_set_aside_and_with_several_it_ends_with_5(
+def test_file_that_its_disk_does_not_give_when_it_is_sent_is_skipped_and_with_several_it_ends_with_5(
     project: Project, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     project.write_files(3)

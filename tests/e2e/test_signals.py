@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: at a question, on a terminal, twice, and while something is read that has no end."""
+"""Ctrl-C and SIGTERM: at a question, on a terminal, twice, and while reading something endless."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`runner state`: what is recorded, all of it, and whether it is sound."""
+"""`runner state`: everything that is recorded, and whether it is sound."""
 
 from __future__ import annotations
 

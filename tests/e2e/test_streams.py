@@ -1,4 +1,4 @@
-"""Talking never ends the work: streams that are closed, full, gone, or not UTF-8, and names of files that are bytes."""
+"""Printing never ends the work: streams that are closed, full, gone, or not UTF-8, and undecodable file names."""
 
 from __future__ import annotations
 

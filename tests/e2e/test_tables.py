@@ -1,4 +1,4 @@
-"""Tables in the folder of results, and `runner results`: from what was fetched, without a request."""
+"""Tables in the results folder, and `runner results`: from fetched pages, without a request."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def change_first_fields(project: Project, **change: object) -> None:
 
 
 def lines_of(table: bytes) -> str:
-    """Return a table as click's runner shows what was printed: with other ends of lines."""
+    """Return a table as click's runner shows printed text: with other line endings."""
     return table.decode().replace("\r\n", "\n")
 
 

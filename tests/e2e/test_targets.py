@@ -33,7 +33,7 @@ run.version = "2.0.0"
 
 @pytest.fixture
 def other() -> Iterator[FakeAIHub]:
-    """Give a second service, that of the target eu-west."""
+    """Return a second service, for the target eu-west."""
     with FakeAIHub() as server:
         yield server
         check_journal(server.journal)

@@ -1,4 +1,4 @@
-"""`runner validate`: the mistakes for people, for programs and for GitHub."""
+"""`runner validate`: mistakes as text, as JSON, and as GitHub annotations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparison in the README: the sequence of the vendor's guide, with the vendor's SDK, beside `runner apply`."""
+"""The comparison in the README: the vendor's guide with the vendor's SDK, beside `runner apply`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def nothing() -> None: ...
 
 
 def run_guide(client: AIHub, files: list[Path], *, started: Callable[[], None] = nothing) -> list[str]:
-    """Do what the vendor's guide shows, and return the names of the files that have results."""
+    """Follow the vendor's guide, and return the names of the files that have results."""
     batch = client.batches.create(name="guide")
     for path in files:
         with path.open("rb") as file:

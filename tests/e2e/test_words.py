@@ -1,4 +1,4 @@
-"""What is said: by the question and the plan, while another is at work, of nothing, of one, and of many."""
+"""Messages: of questions and plans, of an apply while another one runs, with none, one and many."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .test_interrupted import wait_for
 
 @contextmanager
 def at_work(project: Project) -> Iterator[int]:
-    """Have an apply at work whose first run's start is not answered yet; gives its pid."""
+    """Run an apply whose first start has no response yet, and return its pid."""
     project.write_files(2)
     project.fake.faults.add(operation="runApp", do="stall", when="after", seconds=20)
     process = project.start("apply", "job.toml")
@@ -103,7 +103,7 @@ def test_nothing_to_do_is_not_followed_by_zeros(project: Project) -> None:
     assert [line.split()[0] for line in shown.splitlines()[1:]] == ["results"]
 
 
-def test_files_set_aside_are_one_line_by_reason_and_all_with_v(project: Project) -> None:
+def test_skipped_files_are_one_line_by_reason_and_all_with_v(project: Project) -> None:
     project.write_files(1)
     for number in range(12):
         project.write(f"in/song{number:02}.wav", "la")

@@ -1,4 +1,4 @@
-"""A fake AI Hub per test, whose every exchange is checked against the API description where that is at hand."""
+"""A fake AI Hub per test. Every exchange is checked against the API description, if it is available."""
 
 from __future__ import annotations
 

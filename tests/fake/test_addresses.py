@@ -1,4 +1,4 @@
-"""How the fake may be addressed: by clients behind proxies, with a slash too many, and from a browser."""
+"""Addresses of the fake: through proxies, with an extra slash, and from a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit log: what was changed, by whom and when, filtered and in pages."""
+"""The audit log: who changed what and when, filtered and paged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def entries(http: requests.Session, fake: FakeAIHub, **asked: Any) -> list[dict[
 
 
 def change_things(http: requests.Session, fake: FakeAIHub) -> int:
-    """Make a batch with a file, run on it, and make a secret, 10 s apart; gives the time at the start."""
+    """Create a batch with a file, a run, and a secret, 10 s apart. Return the time at the start."""
     begun_ms = int(fake.clock.now_s() * 1000)
     batch_id = http.post(f"{fake.root}/v2/batches", json={"name": "b"}).json()["id"]
     http.put(

@@ -1,4 +1,4 @@
-"""Random binary files come back as they were sent, whichever way they were sent."""
+"""Random binary files are returned unchanged, however they were sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contexts are separate worlds, and service accounts have no workspace of their own."""
+"""Contexts are separate worlds, and service accounts have no personal workspace."""
 
 from __future__ import annotations
 

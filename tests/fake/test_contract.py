@@ -1,4 +1,4 @@
-"""What is checked of every exchange against the API description: each thing that is wrong is told."""
+"""The checks of each exchange against the API description: every difference is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page about the controls tells of all that there is."""
+"""docs/controls.md covers all controls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue of behaviours: where each is known from, which code shows it, and which promise checks it."""
+"""The catalogue of behaviours: the source of each, the code that implements it, and the promise that checks it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the fake answers, keeps, and breaks on demand, with plain requests."""
+"""What the fake returns, stores, and breaks on demand, with plain requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults on demand: what each script does to an exchange."""
+"""Fault scripts: what each one does to an exchange."""
 
 from __future__ import annotations
 

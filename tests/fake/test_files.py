@@ -1,4 +1,4 @@
-"""The files API: what is written comes back, in whole or in part, and runs can be on it."""
+"""The files API: written files are returned, whole or in part, and runs can use them."""
 
 from __future__ import annotations
 

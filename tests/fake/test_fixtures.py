@@ -1,4 +1,4 @@
-"""Fixtures: one's own results for a file name."""
+"""Fixtures: your own results for a file name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults of what lies between: proxies that act and answer otherwise, answers about something else, hidden entries."""
+"""Faults between client and service: proxies that act but answer otherwise, mixed-up and hidden entries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was asked of the fake: the journal, its limits, verify, near misses, HAR, and coverage."""
+"""The journal: its limits, verify, near misses, HAR, and coverage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How runs go, as told: at once, after polls or seconds, held; each status; for an app, a file, or the next one."""
+"""Scripted runs: they end at once, after polls or seconds, or are held; with each status; for an app or a file."""
 
 from __future__ import annotations
 

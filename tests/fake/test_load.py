@@ -1,4 +1,4 @@
-"""Many clients at once, large bodies, and a start: what `make bench` measures, in counts and sizes."""
+"""Many concurrent clients, large bodies, and a start: what `make bench` measures, as counts and sizes."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Fake:
         headers: dict[str, str] | None = None,
         **query: Any,
     ) -> tuple[int, dict[str, str], bytes]:
-        """Send a request, and give status, headers and body of the answer."""
+        """Send a request, and return the status, headers and body of the response."""
         content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         kind = "application/octet-stream" if isinstance(body, bytes) else "application/json"
         sent = {"authorization": "Bearer fake-model", "content-type": kind, "host": "fake", **(headers or {})}
@@ -155,7 +155,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([RUN_S, DAY_S]), kind=st.sampled_from(["", "batches", "runs", "results"]))
     def things_expire(self, seconds: int, kind: str) -> None:
-        """What is old vanishes in both contexts, at a request that asks for nothing of it."""
+        """Old objects vanish in both contexts, at an unrelated request."""
         self.fake.service.faults(do="expire", seconds=seconds, name=kind)
         self.send("GET", "/v2/aihub/secrets", "acme")
         for context, world in self.worlds.items():

@@ -1,4 +1,4 @@
-"""The table of operations, against the API description where that is at hand."""
+"""The table of operations, compared with the API description, if it is available."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the fake is told at its start: every option has a range, and a folder is for one fake at a time."""
+"""Options of the fake: every one has a range, and only one fake can use a folder."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_folder_of_a_fake_at_work_is_refused_to_another_and_free_after_it(tmp_pa
     headers = {"Authorization": "Bearer fake-x"}
     left = tmp_path / "blobs" / "0.part"
     with FakeAIHub(tmp_path) as fake:
-        left.write_bytes(b"under way")
+        left.write_bytes(b"unfinished")
         with pytest.raises(FolderInUseError, match="another fake AI Hub"):
             FakeAIHub(tmp_path)
         command = [sys.executable, "-m", "fake_aihub", "--port", "0", "--data-dir", str(tmp_path)]
@@ -97,7 +97,7 @@ def test_folder_of_a_fake_at_work_is_refused_to_another_and_free_after_it(tmp_pa
         assert (found.returncode, found.stdout) == (1, "")
         assert "in use by another fake AI Hub" in found.stderr
         assert requests.post(f"{fake.root}/v2/batches", json={"name": "a"}, headers=headers).json() == {"id": 1001}
-        assert left.read_bytes() == b"under way"
+        assert left.read_bytes() == b"unfinished"
     with FakeAIHub(tmp_path) as fake:
         assert requests.post(f"{fake.root}/v2/batches", json={"name": "a"}, headers=headers).json() == {"id": 1002}
 

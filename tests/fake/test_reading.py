@@ -1,4 +1,4 @@
-"""What is unknown is counted, or refused when strict; what is hostile is refused, never met with a 5xx."""
+"""Unknown parameters are counted, or rejected if strict; hostile requests are rejected, never with a 5xx."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fake_aihub.contract.shapes import Count, Shape
 
 @pytest.fixture
 def open_fake() -> Iterator[FakeAIHub]:
-    """A fake whose journal is not held against the description, since these tests send what is not described."""
+    """A fake whose journal is not checked against the description: these tests send undescribed requests."""
     with FakeAIHub() as server:
         yield server
 

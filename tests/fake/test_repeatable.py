@@ -1,4 +1,4 @@
-"""One clock, the same answers for the same requests, and checkpoints to go back to."""
+"""With a frozen clock, the same requests get the same responses; and checkpoints."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_clock_cannot_be_moved_to_nowhere(http: requests.Session, fake: FakeAIHu
 
 
 def play(folder: Path | None, seed: int) -> list[bytes]:
-    """Do a bit of everything, and give the bytes of every answer, and of what the fake tells of it."""
+    """Use a bit of everything, and return the bytes of every response and of every observation."""
     fake = FakeAIHub(folder)
     frozen = Clock(FROZEN_AT_S)
     world = World(frozen, folder / "world" if folder else None)
@@ -161,7 +161,7 @@ def fake(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
 
 def told(http: requests.Session, fake: FakeAIHub) -> list[object]:
-    """Everything that the fake tells of itself."""
+    """Everything that the fake reports about itself."""
     found = [fake.batches(), fake.runs(), fake.ledger, list(fake.world.next_runs), fake.clock.offset_s]
     found += [fake.world.units_left, fake.world._counter, http.get(control(fake, "faults")).json()]
     return [*found, [entry["path"] for entry in fake.journal]]

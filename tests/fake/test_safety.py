@@ -1,4 +1,4 @@
-"""Whatever clients send, or do not send, does the fake no harm."""
+"""No client can harm the fake, whatever it sends or does not send."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def connect(root: str) -> socket.socket:
 
 
 def talk(fake: FakeAIHub, sent: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Send bytes, and give the status, headers and body of what comes until the other side ends."""
+    """Send bytes, and return the status, headers and body of the response, read until the connection closes."""
     with connect(fake.root) as client:
         client.sendall(sent)
         client.shutdown(socket.SHUT_WR)

@@ -1,4 +1,4 @@
-"""Scenario packs: what they give is as the API describes it, stays the same, and what is wrong in one is told."""
+"""Scenario packs: their results match the API description and never change, and mistakes in them are reported."""
 
 from __future__ import annotations
 

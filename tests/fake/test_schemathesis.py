@@ -1,4 +1,4 @@
-"""Schemathesis, which this project did not write, tests the fake against the API description: all phases, all checks.
+"""Schemathesis, an independent tool, tests the fake against the API description: all phases, all checks.
 
 What it finds is either a fault of the fake, or stands in `schemathesis.toml` with the reason why it is none.
 `AIHUB_EXAMPLES` says how many examples per operation are tried.
@@ -62,7 +62,7 @@ class Finding:
 
 
 def make_world(fake: FakeAIHub) -> dict[str, list[Any]]:
-    """Make things that can be asked for, and give their ids."""
+    """Create objects to request, and return their ids."""
     root = fake.root
     with requests.Session() as http:
         http.headers.update(HEADERS)
@@ -85,7 +85,7 @@ def make_world(fake: FakeAIHub) -> dict[str, list[Any]]:
 
 
 def run_schemathesis(root: str, known: dict[str, list[Any]], folder: Path) -> Path:
-    """Run it, and give its report of every exchange."""
+    """Run it, and return its report of every exchange."""
     config = {
         "dictionaries": {name: {"values": values} for name, values in known.items()},
         "parameters": {key: {"dictionary": name, "probability": KNOWN} for key, name in PARAMETERS.items()},
@@ -108,7 +108,7 @@ def run_schemathesis(root: str, known: dict[str, list[Any]], folder: Path) -> Pa
 
 
 def read_findings(report: Path) -> Iterator[tuple[Finding, str]]:
-    """Read what was found, each with an example."""
+    """Read the findings, each with an example."""
     for line in report.read_text(encoding="utf-8").splitlines():
         recorder = json.loads(line).get("ScenarioFinished", {}).get("recorder", {})
         for case, checks in (recorder.get("checks") or {}).items():
@@ -165,7 +165,7 @@ def load_baseline() -> dict[Finding, str]:
 
 
 def covers(known: Finding, found: Finding) -> bool:
-    """Return whether a line of the baseline is for what was found."""
+    """Return whether a line of the baseline matches a finding."""
     return replace(known, message="") == replace(found, message="") and bool(re.search(known.message, found.message))
 
 

@@ -1,4 +1,4 @@
-"""The vendor's own SDK, an oracle that this project did not write, drives the fake through its guide's sequence."""
+"""The vendor's own SDK, an independent oracle, drives the fake through its guide's sequence."""
 
 from __future__ import annotations
 

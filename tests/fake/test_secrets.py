@@ -1,4 +1,4 @@
-"""Secrets: made, listed, changed and deleted, and what they contain told nowhere."""
+"""Secrets: created, listed, changed and deleted, and their values shown nowhere."""
 
 from __future__ import annotations
 

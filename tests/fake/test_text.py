@@ -1,4 +1,4 @@
-"""What the fake reads in files: labels and values; and hostile files do it no harm."""
+"""What the fake reads in files: labels and values; hostile files do no harm."""
 
 from __future__ import annotations
 

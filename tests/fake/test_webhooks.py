@@ -1,4 +1,4 @@
-"""Webhooks: called when a run ends, again where they do not answer, and only on this machine."""
+"""Webhooks: called when a run ends, retried if they do not respond, and only on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECRET = "hunter2-and-more"
 
 
 class Receiver:
-    """Somebody's server, which answers with these statuses in turn, the last of them for ever."""
+    """A receiving server, which answers with these statuses in turn, and repeats the last one."""
 
     def __init__(self) -> None:
         self.calls: Queue[tuple[str, dict[str, str], Any]] = Queue()

@@ -14,7 +14,7 @@ ARGUMENTS = [
 
 @contextmanager
 def launch(chromium: str) -> Iterator[Any]:
-    """Run the browser at this path."""
+    """Start the browser at this path."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as engine:

@@ -1,4 +1,4 @@
-"""Check a fake's journal against the API description: every request that was sent, and every answer."""
+"""Check a fake's journal against the API description: every request and every response."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNDESCRIBED = {"webhook_config"}
 
 
 def check_journal(journal: list[dict[str, Any]]) -> None:
-    """Fail for everything that is not as described, where the description is at hand."""
+    """Fail for everything that differs from the description, if it is available."""
     if OPENAPI.exists():
         found = violations(journal, OPENAPI)
         assert not found, "\n".join(found)
@@ -30,7 +30,7 @@ def check_journal(journal: list[dict[str, Any]]) -> None:
 
 @cache
 def load_operations(openapi: Path) -> dict[str, dict[str, Any]]:
-    """Load the operations by their id, with all references followed."""
+    """Load the operations by id, with all references resolved."""
     description = json.loads(openapi.read_text(encoding="utf-8"))
 
     def follow(node: Any) -> Any:
@@ -53,7 +53,7 @@ def load_operations(openapi: Path) -> dict[str, dict[str, Any]]:
 
 
 def violations(journal: list[dict[str, Any]], openapi: Path) -> list[str]:
-    """List what in the journal is not as the description says; scripted faults are no answers of the API."""
+    """List what in the journal differs from the description. Scripted faults do not count."""
     operations = load_operations(openapi)
     found = []
     for entry in journal:
@@ -106,7 +106,7 @@ def _check_path(entry: dict[str, Any], operation: dict[str, Any]) -> Iterator[st
 
 
 def _check_parameter(name: str, schema: dict[str, Any], texts: list[str]) -> Iterator[str]:
-    """Check the texts of a parameter, which are values of the schema's type in another form."""
+    """Check the texts of a parameter, which encode values of the schema's type."""
     if schema.get("type") == "array":
         for text in texts:
             yield from _check_parameter(name, schema["items"], [text])
@@ -121,14 +121,14 @@ def _check_parameter(name: str, schema: dict[str, Any], texts: list[str]) -> Ite
 
 
 def _without_nulls(value: Any) -> Any:
-    """Null means not given, in requests."""
+    """In requests, null means absent."""
     if isinstance(value, dict):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _unknown(schema: dict[str, Any], value: Any, where: str) -> Iterator[str]:
-    """List the properties that the description does not name, where it names any."""
+    """List the properties that the description does not name, if it names any."""
     properties = schema.get("properties")
     if isinstance(value, list):
         for item in value:

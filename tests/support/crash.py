@@ -1,4 +1,4 @@
-"""Run the real command line, and stop it dead at its N-th boundary.
+"""Run the real command line, and crash it at its N-th boundary.
 
 A boundary is before a request, after the server has acted, after the answer, and around each commit and each
 rename; 0 is none, and -1 freezes the process at each of them until somebody lets it go on. `os._exit` cleans nothing
@@ -35,7 +35,7 @@ LONG_WAIT_S = 1.0
 
 
 def instrument(crash_at: int) -> None:
-    """Count boundaries from here on, and stop at one of them."""
+    """Count boundaries from now on, and crash at one of them."""
     counter = itertools.count(1)
     one_at_a_time = threading.Lock()  # going on from one stop makes the system forget a second one
 
@@ -78,7 +78,7 @@ def instrument(crash_at: int) -> None:
 
 
 def pause(client: Transport, seconds: float) -> None:
-    """Let long waits pass on the other side's clock, in place of `Transport.pause`; this is no boundary."""
+    """Advance the fake's clock instead of waiting long, in place of `Transport.pause`. This is not a boundary."""
     if seconds > LONG_WAIT_S:
         pass_time(client, seconds)
         seconds = 0.0
@@ -87,7 +87,7 @@ def pause(client: Transport, seconds: float) -> None:
 
 
 def submit_later(engine: Engine, step: Any, delay_s: float) -> None:
-    """Let long delays pass on the other side's clock, in place of `Engine.submit_later`."""
+    """Advance the fake's clock instead of waiting long, in place of `Engine.submit_later`."""
     if delay_s > LONG_WAIT_S:
         pass_time(engine.client, delay_s)
         step, delay_s = replace(step, settled_at_s=engine.clock()), 0.0
@@ -95,7 +95,7 @@ def submit_later(engine: Engine, step: Any, delay_s: float) -> None:
 
 
 def pass_time(client: Transport, seconds: float) -> None:
-    """Put the clock of the fake forward."""
+    """Advance the clock of the fake."""
     control = client.connection.root.removesuffix("/api") + "/_fake/clock"
     with urlopen(control, json.dumps({"advance_s": seconds}).encode(), timeout=10):
         pass

@@ -1,4 +1,4 @@
-"""Ways in which an AI Hub could differ from the fake: each wraps it from outside, and breaks a promise at least."""
+"""Ways in which an AI Hub could differ from the fake: each wraps it from outside and breaks a promise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 @dataclass(frozen=True)
 class Call:
-    """A request; `memory` lasts as long as the fake."""
+    """A request. `memory` lasts as long as the fake."""
 
     method: str
     path: str
@@ -33,7 +33,7 @@ class Reply:
     body: bytes = b""
 
     def edited(self, edit: Callable[[Any], Any]) -> Reply:
-        """Edit the JSON of an answer that is no error."""
+        """Edit the JSON of a successful response."""
         if self.status >= 300 or not self.body:
             return self
         return replace(self, body=json.dumps(edit(json.loads(self.body))).encode())

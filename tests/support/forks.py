@@ -1,4 +1,4 @@
-"""Commands of the runner that stop dead at a boundary, forked from a warm parent: a start costs more than an apply."""
+"""Commands of the runner that crash at a boundary, forked from a warm parent: starting takes longer than an apply."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TIMEOUT_S = 300  # then the system ends a command with a signal, which is no exi
 
 
 class Forks:
-    """A warm parent in a process of its own, which has imported the runner; `stop` ends it."""
+    """A warm parent in its own process, which has imported the runner. `stop` ends it."""
 
     def __init__(self) -> None:
         env = {name: value for name, value in os.environ.items() if not name.startswith("AIHUB_")}
@@ -27,7 +27,7 @@ class Forks:
         )
 
     def run(self, boundary: int, folder: Path, env: Mapping[str, str | None], *arguments: str) -> int:
-        """Run a command there, stop it at a boundary, and return its exit code; 0 is no boundary.
+        """Run a command there, crash it at a boundary, and return its exit code; 0 is no boundary.
 
         What it prints is in `output.txt` afterwards.
         """
@@ -87,7 +87,7 @@ def serve() -> None:
 
 
 def answer(word: object) -> None:
-    """Answer a line of standard input."""
+    """Handle a line of standard input."""
     sys.stdout.write(f"{word}\n")
     sys.stdout.flush()
 

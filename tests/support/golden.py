@@ -24,7 +24,7 @@ REPLACED = (
 
 
 def normalise(text: str, folder: Path, root: str) -> str:
-    """Write what differs each time as a word."""
+    """Replace what differs each time by a word."""
     text = text.replace(str(folder), "FOLDER").replace(root, "ROOT").replace(root.replace(":", "&#58;"), "ROOT")
     runs: dict[str, str] = {}
     text = RUN.sub(lambda found: runs.setdefault(found[0], f"00000000-0000-0000-0000-{len(runs) + 1:012}"), text)
@@ -34,7 +34,7 @@ def normalise(text: str, folder: Path, root: str) -> str:
 
 
 def check(name: str, shown: str) -> None:
-    """Compare with the kept file of that name, or write it."""
+    """Compare with the golden file of that name, or write it."""
     path = FOLDER / f"{name}.txt"
     if RENEWS:
         path.write_text(shown, encoding="utf-8")

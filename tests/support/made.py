@@ -1,4 +1,4 @@
-"""Results made by hand: raw pages and the state that knows of them, as applying would have left them."""
+"""Handmade results: raw pages and a matching state, as an apply would have left them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def open_state(folder: Path) -> State:
 def record_run(
     state: State, folder: Path, run_id: str, pages: Iterable[bytes], include: str = "plain", number: int = 1
 ) -> list[Member]:
-    """Record a complete run with its pages, and give the files that it answers; each page is written as it is."""
+    """Record a complete run with its pages, and return the files that it covers. Each page is written as it is."""
     recorded: list[Page] = []
     answers: list[Answer] = []
     for body in pages:
@@ -54,12 +54,12 @@ def record_run(
 
 
 def goal(include: str = "plain") -> Goal:
-    """Return what the runs of `record_run` are found by."""
+    """Return the goal that selects the runs of `record_run`."""
     return Goal(RUN_KEY, TARGET, include, 1000, {})
 
 
 def scan_of(members: Iterable[Member]) -> Scan:
-    """Return a scan that finds these files as they were sent."""
+    """Return a scan with these files, unchanged since they were sent."""
     return Scan(tuple(Source(member.path, member.size, member.digest) for member in members), (), {})
 
 

@@ -1,4 +1,4 @@
-"""Results as an apply leaves them, made without one: a spec, its state, and raw pages, as many as one likes."""
+"""Results like those of an apply, made without one: a spec, its state, and any number of raw pages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PAGE = 100
 
 @dataclass(frozen=True)
 class MadeFile:
-    """A file with its documents as the service answers; `content` is written to disk, where there is any."""
+    """A file with its documents as the service returns them. `content`, if any, is written to disk."""
 
     path: str
     documents: list[dict[str, Any]]
@@ -40,7 +40,7 @@ class MadeFile:
 
 
 def make_documents(number: int, fields: int = 5) -> list[dict[str, Any]]:
-    """Make the one document of a file, as plain as they come, with a failed field in every hundredth."""
+    """Make the only document of a file, a plain one; every hundredth has a failed field."""
     digest = hashlib.sha256(str(number).encode()).hexdigest()
     made = []
     for index in range(fields):

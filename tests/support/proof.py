@@ -1,4 +1,4 @@
-"""Drive every operation with clients that this project did not write, and say how many there are.
+"""Drive every operation with independent clients, and count them.
 
 `PYTHONPATH=tests python -m support.proof` prints the sentence of the README.
 """
@@ -39,7 +39,7 @@ def list_methods(sdk: AIHub) -> set[str]:
 
 
 def record_calls(sdk: AIHub) -> set[str]:
-    """Note which methods of a client are called and return, from now on."""
+    """Record from now on which methods of a client are called and return."""
     called: set[str] = set()
     for method in list_methods(sdk):
         group, _, name = method.rpartition(".")
@@ -106,7 +106,7 @@ def _drive_secrets(sdk: AIHub) -> None:
 
 
 def drive_requests(root: str) -> None:
-    """Ask for the audit log, which the SDK has no method for, as the vendor's documentation does."""
+    """Read the audit log as the vendor's documentation does; the SDK has no method for it."""
     headers = {"Authorization": "Bearer fake-sdk", "IB-Context": "acme"}
     found = requests.post(f"{root}/v1/auditlogs", json={"start": 0, "size": 10}, headers=headers, timeout=10)
     assert found.status_code == 200
@@ -114,7 +114,7 @@ def drive_requests(root: str) -> None:
 
 
 def count_proven(journal: list[dict[str, Any]], agent: str) -> set[str]:
-    """List the operations that a client, told by its User-Agent, had an answer of success from."""
+    """List the operations that succeeded for a client, by its User-Agent."""
     return {
         entry["operation"]
         for entry in journal
@@ -136,7 +136,7 @@ def render_proof(journal: list[dict[str, Any]]) -> str:
 
 
 def prove() -> list[dict[str, Any]]:
-    """Drive everything against a fake, and give its journal."""
+    """Drive everything against a fake, and return its journal."""
     with FakeAIHub(part_size=1000) as fake:
         with open_sdk(fake.root) as sdk:
             drive_sdk(sdk)

@@ -1,4 +1,4 @@
-"""A proxy that tampers: it stands between the command line and the fake, and shares no code with either of them.
+"""A tampering proxy between the command line and the fake. It shares no code with either.
 
 A rule says for which requests what is done: pass on and answer otherwise, pass on twice, answer without passing on,
 hang up, alter what comes back. Acts are plain functions from a `Call` to an `Answer`, or to None, which hangs up.
@@ -36,7 +36,7 @@ _NOT_PASSED_ON = {"connection", "transfer-encoding", "content-length", "host", "
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer; `interim` are the 1xx answers that are sent before it."""
+    """A complete response. `interim` are the 1xx responses before it."""
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
@@ -53,7 +53,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Call:
-    """A request as it came in."""
+    """A received request."""
 
     method: str
     path: str
@@ -63,7 +63,7 @@ class Call:
     token: str = field(default="", repr=False)
 
     def forward(self) -> Answer:
-        """Pass it on, and give what the service answers."""
+        """Pass it on, and return the service's response."""
         return self.send()
 
     @property
@@ -76,7 +76,7 @@ Act = Callable[[Call], Answer | None]
 
 @dataclass
 class Rule:
-    """What is done with the matching requests from the `nth` on, so many `times`."""
+    """What to do with matching requests, from the `nth` on, `times` times."""
 
     method: str
     path: re.Pattern[str]
@@ -98,7 +98,7 @@ class Rule:
 
 
 class Proxy:
-    """Listens on a port of its own; the first rule that takes a request deals with it, else it is passed on.
+    """Listens on its own port. The first matching rule handles a request; without one, it is passed on.
 
     `date` makes the Date header of every answer out of the real one; None leaves it out.
     """
@@ -142,7 +142,7 @@ class Proxy:
         return self.on(method, path, act, times=ALWAYS)
 
     def clear(self) -> None:
-        """Be an honest proxy from now on."""
+        """Remove all rules: pass everything on."""
         with self._lock:
             self.rules.clear()
         self.date = lambda real: real
@@ -152,7 +152,7 @@ class Proxy:
         return sum(m == method and re.fullmatch(path, p) is not None for m, p in list(self.calls))
 
     def send(self, method: str, path: str, body: Any = None, token: str = "fake-test", context: str = "acme") -> Answer:
-        """Ask the service past all rules, as somebody else does, or a copy of an earlier request that comes late."""
+        """Send a request past all rules, as another client would, or as a late copy of an earlier request."""
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         kind = "application/octet-stream" if isinstance(body, bytes) else "application/json"
         headers = {"Authorization": f"Bearer {token}", "IB-Context": context}
@@ -198,7 +198,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing of clients that are gone."""
+        """Do not report disconnected clients."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -264,7 +264,7 @@ def answer_instead(status: int, body: Any = None, **headers: str) -> Act:
 
 
 def forward_then(status: int, body: Any = None, **headers: str) -> Act:
-    """Pass on, keep the answer, and give another."""
+    """Pass on, discard the response, and return another."""
 
     def act(call: Call) -> Answer:
         call.forward()
@@ -291,13 +291,13 @@ def drop(call: Call) -> None:
 
 
 def forward_twice(call: Call) -> Answer:
-    """Pass on twice, as a gateway that retries by itself, and give the second answer."""
+    """Pass on twice, like a gateway that retries, and return the second response."""
     call.forward()
     return call.forward()
 
 
 def rewrite(change: Callable[[Any], Any]) -> Act:
-    """Alter the JSON of a successful answer."""
+    """Change the JSON of a successful response."""
 
     def act(call: Call) -> Answer:
         answer = call.forward()
@@ -307,7 +307,7 @@ def rewrite(change: Callable[[Any], Any]) -> Act:
 
 
 def rewrite_each(key: str, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> Act:
-    """Alter each entry of a listing, or leave out those of which the change gives None."""
+    """Change each entry of a listing, and leave out those for which the change returns None."""
 
     def whole(value: Any) -> Any:
         return value | {key: [new for entry in value[key] if (new := change(entry)) is not None]}
@@ -321,7 +321,7 @@ def hide(key: str, hidden: Callable[[dict[str, Any]], bool] = lambda entry: True
 
 
 def lag(key: str, listings: int) -> Act:
-    """Show each new entry only after so many listings that would have had it."""
+    """Hide each new entry from the first listings."""
     seen: Counter[Any] = Counter()
 
     def change(entry: dict[str, Any]) -> dict[str, Any] | None:
@@ -347,7 +347,7 @@ def before(hook: Callable[[], object], act: Act = Call.forward) -> Act:
 
 
 def after(hook: Callable[[], object], act: Act = Call.forward) -> Act:
-    """Do something after the service has acted, and before it is answered."""
+    """Do something after the service has acted, before its response is passed on."""
 
     def wrapped(call: Call) -> Answer | None:
         answer = act(call)
@@ -358,12 +358,12 @@ def after(hook: Callable[[], object], act: Act = Call.forward) -> Act:
 
 
 def only_if(condition: Callable[[], bool], act: Act) -> Act:
-    """Act only where something holds by then, and else pass on."""
+    """Act only if a condition holds by then; otherwise pass on."""
     return lambda call: act(call) if condition() else call.forward()
 
 
 def meet(parties: int, timeout_s: float = 3.0) -> Act:
-    """Hold requests until so many have come, so that nobody is ahead of the others; each waits so long at most."""
+    """Hold requests until a number of them have arrived, so that none is ahead; each waits for a limited time."""
     barrier = threading.Barrier(parties)
 
     def act(call: Call) -> Answer:
@@ -375,7 +375,7 @@ def meet(parties: int, timeout_s: float = 3.0) -> Act:
 
 
 def show_after(key: str, seconds: float) -> Act:
-    """Show each new entry of a listing only so long after the first one that would have had it."""
+    """Hide each new entry of a listing for a while."""
     first: dict[Any, float] = {}
 
     def change(entry: dict[str, Any]) -> dict[str, Any] | None:
@@ -389,11 +389,11 @@ def show_after(key: str, seconds: float) -> Act:
 
 
 def shifted(seconds: float) -> Callable[[str], str]:
-    """Make a Date header that is so much ahead, or behind."""
+    """Make a Date header that is ahead or behind."""
     return lambda real: formatdate(parsedate_to_datetime(real).timestamp() + seconds, usegmt=True)
 
 
 def jumping(*seconds: float) -> Callable[[str], str]:
-    """Make Date headers that are off by another time in each answer."""
+    """Make Date headers that are off by a different time in each response."""
     turns = itertools.cycle(seconds)
     return lambda real: shifted(next(turns))(real)

@@ -1,4 +1,4 @@
-"""A server that answers with exactly the bytes it is told, to find out what a client makes of them."""
+"""A server that answers with exact bytes, to test how a client reads them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TLS_HELLO = b"\x16"
 
 
 class Drip:
-    """Sends some bytes again and again, until the client is gone."""
+    """Sends some bytes repeatedly until the client disconnects."""
 
     def __init__(self, piece: bytes, begun: Callable[[], None] = lambda: None) -> None:
         self.piece, self.begun = piece, begun
@@ -25,7 +25,7 @@ Piece = bytes | Drip
 
 
 class RawServer:
-    """Gives `answers` in turn, one for each request, whatever connection it comes over; the last one for ever.
+    """Returns `answers` in turn, one for each request on any connection, and repeats the last one.
 
     `requests` holds the request lines, `heads` whole heads, `bodies` what followed them, and `connections` how many
     were opened; `seen` is called when a request came in, and `pace_s` lies between the pieces of an answer. After the
@@ -51,7 +51,7 @@ class RawServer:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Take no more connections, and end what drips."""
+        """Accept no more connections, and stop repeated bytes."""
         self._stop.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # a thread that waits in accept is not woken by close alone
@@ -117,5 +117,5 @@ def _read_request(reader: IO[bytes]) -> tuple[str, bytes] | None:
 
 
 def answer(body: bytes, status: str = "200 OK") -> bytes:
-    """Make a whole answer."""
+    """Make a complete response."""
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body

@@ -1,4 +1,4 @@
-"""What an AI Hub does, in plain dictionaries: a second account of it, which the fake is compared with.
+"""An AI Hub in plain dictionaries: an independent model to compare the fake with.
 
 Each operation gives the status, and what the answer says. Ids are the service's own: they are told to the model.
 """
@@ -47,7 +47,7 @@ class Run:
 
 @dataclass
 class World:
-    """All that one context sees. Other contexts have others."""
+    """Everything in one context."""
 
     batches: dict[int, Batch] = field(default_factory=dict)
     uploads: dict[str, Upload] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Which cases of a large matrix `make test` runs: one rule, by the parameters of the cases, the same each time.
+"""Which cases of a large matrix `make test` runs: chosen by their parameters, the same ones each time.
 
 `make test` runs the sample, `make test-all` runs every case. A function marked `matrix` has a sample as follows:
 
@@ -52,7 +52,7 @@ def _parts(case: Case) -> Iterable[object]:
 
 
 def _shuffled(name: str) -> str:
-    """Return a key that orders names as by chance, and the same each time."""
+    """Return a sort key that shuffles names, the same way each time."""
     return hashlib.sha256(name.encode()).hexdigest()
 
 

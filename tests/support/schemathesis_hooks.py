@@ -1,4 +1,4 @@
-"""Loaded by schemathesis: makes requests that only words in the description forbid into ones that are right."""
+"""Hooks for schemathesis: fix requests that break rules which the description states only in words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAIRS = (("app_id", "app_name"), ("input_dir", "batch_id"))
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Put the names of known files into the drive, which path parameters cannot name; ask for runs that can start."""
+    """Use names of existing files in the drive, which path parameters cannot express; request runs that can start."""
     parameters = case.path_parameters or {}
     if str(parameters.get("path", "")).endswith(".known"):
         parameters["path"] = DRIVE + parameters["path"]

@@ -1,4 +1,4 @@
-"""An apply of which everything is real but the workers: each step is answered by a script, at once."""
+"""An apply in which only the workers are fake: a script answers each step at once."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class AtOnce(Executor):
 
 
 class Clock:
-    """A clock that moves when it is told to, or by `tick_s` each time that it is read."""
+    """A manual clock, which also advances by `tick_s` each time it is read."""
 
     def __init__(self, tick_s: float = 0.0) -> None:
         self.now_s, self._tick_s = 0.0, tick_s
@@ -98,7 +98,7 @@ class Clock:
 
 
 def seen(run_id: str, status: str = "COMPLETE", **facts: Any) -> RunSeen:
-    """Return what the service says about a run."""
+    """Return the service's record of a run."""
     return RunSeen(RunInfo(id=run_id, status=status, **facts))
 
 
@@ -108,7 +108,7 @@ def refused(status: int, wait_s: float | None = None) -> Declined:
 
 
 def stopping(hub: AIHub, outcome: Outcome) -> Answer:
-    """Return an answer that comes after Ctrl-C."""
+    """Return a response that arrives after Ctrl-C."""
 
     def answer(step: object) -> Outcome:
         hub.stop.set()
@@ -131,7 +131,7 @@ class _Service:
         self._left.setdefault(kind, []).extend(answers)
 
     def answer(self, step: Step) -> Outcome:
-        """Answer a step. What creates something must be recorded and committed by now, and not exist already."""
+        """Answer a step. The intent of a creating step must be committed by now, and its object must not exist yet."""
         self._check_intent(step)
         address = f"batch of shard {step.shard}"
         if isinstance(step, StartRun):
@@ -158,7 +158,7 @@ class _Service:
         return GOOD[type(step)](step, self._batches, self._runs)
 
     def _check_intent(self, step: Step) -> None:
-        """See in the file, as the next process would, that a request that creates something has an open intent."""
+        """Check in the file, as the next process would, that a creating request has an open intent."""
         state = State(self._state, write=False)
         shards = state.load_shards(step.shard)
         state.close()
@@ -172,7 +172,7 @@ class _Service:
 
 
 class Trial:
-    """An apply in a folder of its own, answered by a script."""
+    """An apply in its own folder, answered by a script."""
 
     def __init__(self, hub: AIHub, folder: Path, script: Script, spec: str = "", **given: Any) -> None:
         (folder / "job.aihub.toml").write_text(SPEC + spec)
@@ -194,14 +194,14 @@ class Trial:
         self._service.add(kind, answers)
 
     def open_context(self) -> Context:
-        """Begin another apply on what is recorded."""
+        """Start another apply with the recorded state."""
         engine = Engine(self._hub, 4, 2, self.asked, self.clock)
         engine._looking = engine._paying = self.asked  # type: ignore[assignment]
         self.events: list[Event] = []
         return Context(self.job, self.state, engine, Reporter(self.events.append), self.ground)
 
     def apply(self, *, attempt: int = 1, only: int = 0, is_stale: bool = False) -> Context:
-        """Work on all recorded shards, or on one, and return what the apply knows in the end."""
+        """Work on all recorded shards, or on one, and return the final context."""
         context = self.open_context()
         shards = [shard for shard in self.state.load_shards() if only in (0, shard.id)]
         Scheduler(context).run(
@@ -217,7 +217,7 @@ class Trial:
 
     @property
     def steps(self) -> list[str]:
-        """What was asked for so far, in short; the requests that pay are in capitals."""
+        """The requests so far, abbreviated; paid ones are in capitals."""
         return [SHORT[type(step)] for step in self.asked.steps]
 
 

@@ -1,4 +1,4 @@
-"""Which tests run: slow ones are left to `make test-all`, and what this machine cannot run is named, with a reason."""
+"""Which tests run: slow ones only in `make test-all`; those that this machine cannot run are named with a reason."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NOT_SLOW = "fast: `make test` runs them"
 
 
 def select(items: list[pytest.Item], cases: str) -> tuple[list[pytest.Item], dict[str, list[pytest.Item]]]:
-    """Return what runs, and what does not by the reason."""
+    """Return the tests that run, and the others by reason."""
     for item in items:
         for name in FIXTURES.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(FIXTURES[name])
@@ -68,7 +68,7 @@ def count(left: dict[str, list[pytest.Item]]) -> dict[str, int]:
 
 
 def _missing(item: pytest.Item) -> str:
-    """Return why this machine cannot run a test; nothing if it can, or must."""
+    """Return why this machine cannot run a test; empty if it can, or must."""
     for name, (is_there, variable, reason) in NEEDS.items():
         if item.get_closest_marker(name) and not is_there and not os.environ.get(variable):
             return reason
@@ -76,7 +76,7 @@ def _missing(item: pytest.Item) -> str:
 
 
 def _fast(items: Iterable[pytest.Item]) -> set[pytest.Item]:
-    """Return what `make test` runs: all that is not marked slow, and of each matrix a sample."""
+    """Return what `make test` runs: all tests that are not marked slow, and a sample of each matrix."""
     matrices: defaultdict[str, list[pytest.Item]] = defaultdict(list)
     fast = set()
     for item in items:

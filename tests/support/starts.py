@@ -1,4 +1,4 @@
-"""Commands of the runner in processes of their own, forked from a warm parent: imports take longer than an apply."""
+"""Commands of the runner in their own processes, forked from a warm parent: imports take longer than an apply."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import IO, Self
 
 
 class Started:
-    """A process that `Starts` started, with what tests use of `subprocess.Popen`."""
+    """A process that `Starts` started, with the part of `subprocess.Popen` that tests use."""
 
     def __init__(self, status: int, stdout: IO[str] | None = None, stderr: IO[str] | None = None) -> None:
         self._status = os.fdopen(status)
@@ -57,12 +57,12 @@ class Started:
                 raise
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, where it still runs."""
+        """Send a signal if it still runs."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Kill it, where it still runs."""
+        """Kill it if it still runs."""
         self.send_signal(signal.SIGKILL)
 
     def __enter__(self) -> Self:
@@ -76,7 +76,7 @@ class Started:
 
 
 class Starts:
-    """A warm parent in a process of its own, which has imported the runner; `stop` ends it."""
+    """A warm parent in its own process, which has imported the runner. `stop` ends it."""
 
     def __init__(self) -> None:
         self._socket, other = socket.socketpair()
@@ -95,7 +95,7 @@ class Starts:
         return Started(status, os.fdopen(out), os.fdopen(err))
 
     def start_on(self, terminal: int, folder: Path, env: Mapping[str, str], arguments: Sequence[str]) -> Started:
-        """Start a command there in a session of its own, on a terminal."""
+        """Start a command there in its own session, on a terminal."""
         return Started(self._ask([terminal] * 3, folder, env, arguments))
 
     def _ask(self, streams: list[int], folder: Path, env: Mapping[str, str], arguments: Sequence[str]) -> int:
@@ -135,7 +135,7 @@ def serve(orders: socket.socket) -> None:
 
 
 def watch(order: dict[str, object], stdin: int, stdout: int, stderr: int, status: int) -> None:
-    """Fork the command, and report on it; returns in the command, too, when that has ended."""
+    """Fork the command, and report its end. Returns in the command, too, when it has ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     child = os.fork()
     if child == 0:
@@ -150,7 +150,7 @@ def watch(order: dict[str, object], stdin: int, stdout: int, stderr: int, status
 
 
 def become(order: dict[str, object], *streams: int) -> None:
-    """Be the command: it ends as any program does, with what Python does at the end."""
+    """Run as the command, and end like any program, with Python's own shutdown."""
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     for stream in streams:

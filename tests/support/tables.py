@@ -65,7 +65,7 @@ def documents_of(*documents: list[str], kind: str = "Invoice") -> dict[str, Any]
 
 
 def write_all(folder: Path, *runs: list[Any], include: str = "plain") -> list[ResultsError]:
-    """Write documents.jsonl and every table in every format, and give what could not be."""
+    """Write documents.jsonl and every table in every format, and return what failed."""
     folder.mkdir(parents=True, exist_ok=True)
     with made_results(folder, *runs, include=include) as found:
         update_documents(found)
@@ -149,7 +149,7 @@ READERS: list[tuple[str, Callable[[Path], tuple[list[str], Rows]], Callable[[Any
 
 
 def check_tables(folder: Path, missing: set[str] | frozenset[str] = frozenset()) -> None:
-    """Compare every table in every format with its form in jsonl."""
+    """Compare every table in every format with its JSON Lines."""
     for name in list_tables(folder, "jsonl"):
         head, rows = read_jsonl(folder / f"{name}.jsonl")
         for ending, read, convert in READERS:
@@ -163,7 +163,7 @@ def check_tables(folder: Path, missing: set[str] | frozenset[str] = frozenset())
 
 
 def check_fields(folder: Path) -> None:
-    """Compare the long table with the documents that it is made of."""
+    """Compare the long table with its documents."""
     expected = [
         (document["path"], document["document_index"], index, one["name"], one["value"])
         for document in read_documents(folder / "documents.jsonl")

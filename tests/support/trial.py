@@ -1,4 +1,4 @@
-"""One trial: a fake, a warm parent from which applies are forked, a folder of its own, and the judgement of the end."""
+"""One trial: a fake, a warm parent that forks applies, a folder, and the final verdict."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PROCESS = re.compile(r"\.\d+\.tmp")
 
 
 class Worker:
-    """A fake, and a warm parent of the applies against it, each in a process of its own."""
+    """A fake, and a warm parent that forks applies against it, each in its own process."""
 
     def __init__(self) -> None:
         serve = [sys.executable, "-m", "fake_aihub", "--port", "0", "--run-seconds", "0"]
@@ -55,7 +55,7 @@ class Worker:
         self.http.headers["Authorization"] = "Bearer fake-torture"
 
     def apply(self, boundary: int, folder: Path) -> int:
-        """Apply the spec there, stop at a boundary, and return the exit code; 0 is no boundary."""
+        """Apply the spec there, crash at a boundary, and return the exit code; 0 is no boundary."""
         return self.forks.run(boundary, folder, self._env, "apply", "job.toml")
 
     def apply_frozen(self, look: Callable[[], None], folder: Path) -> int:
@@ -67,11 +67,11 @@ class Worker:
         return {"AIHUB_API_KEY": "fake-torture", "AIHUB_API_ROOT": self.root}
 
     def get(self, context: str, path: str) -> Any:
-        """Ask the API in a context."""
+        """Send a request to the API in a context."""
         return self.http.get(self.root + path, headers={"IB-Context": context}, timeout=10).json()
 
     def control(self, method: str, path: str, **given: str) -> Any:
-        """Ask the fake itself."""
+        """Send a request to the controls of the fake."""
         answer = self.http.request(method, self.root.removesuffix("/api") + path, json=given, timeout=10)
         answer.raise_for_status()
         return answer.json() if answer.content else None
@@ -83,7 +83,7 @@ class Worker:
 
 
 class Trial:
-    """A spec and six documents in a folder and a context of their own; the folder goes with `close`."""
+    """A spec and six documents in their own folder and context. `close` removes the folder."""
 
     def __init__(self, worker: Worker, context: str) -> None:
         self.worker, self.context = worker, context
@@ -99,12 +99,12 @@ class Trial:
         shutil.rmtree(self._kept, ignore_errors=True)
 
     def keep(self) -> None:
-        """Keep all facts on both sides as they are now."""
+        """Save all facts on both sides."""
         self.worker.control("POST", "/_fake/checkpoint", name="kept")
         shutil.copytree(self.folder, self._kept, ignore=shutil.ignore_patterns("in", "job.toml"))
 
     def go_back(self) -> None:
-        """Make all facts on both sides as they were kept; the documents are left alone, down to their inodes."""
+        """Restore all facts on both sides. The documents stay as they are, with their inodes."""
         self.worker.control("POST", "/_fake/rewind", name="kept")
         for path in self.folder.glob("*"):
             if path.is_dir() and path.name != "in":
@@ -118,7 +118,7 @@ class Trial:
         return self.folder.with_suffix(".kept")
 
     def apply(self, boundary: int = 0) -> int:
-        """Apply, and stop at a boundary; gives the exit code."""
+        """Apply, crash at a boundary, and return the exit code."""
         return self.worker.apply(boundary, self.folder)
 
     def trace(self) -> tuple[int, list[str]]:
@@ -134,7 +134,7 @@ class Trial:
 
     @property
     def documents(self) -> list[dict[str, Any]]:
-        """The results, but for what is another one each time."""
+        """The results, without what differs each time."""
         path = self.folder / "results/job/documents.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         return [{key: value for key, value in json.loads(line).items() if key != "run_id"} for line in lines]
@@ -155,7 +155,7 @@ class Trial:
         ]
 
     def mark(self) -> str:
-        """Return the facts on both sides, but for ids, times, and what they are part of."""
+        """Return the facts on both sides, without ids, times, and what contains them."""
         files = sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*"))
         lock = self.folder / "job.lock.toml"
         text = repr([*_rows(self.folder / "job.state.db"), *self._server_facts(), files, self.documents])
@@ -165,7 +165,7 @@ class Trial:
         return hashlib.sha256(text.replace(self.context, "*").encode()).hexdigest()
 
     def judge(self, undisturbed: list[dict[str, Any]]) -> str:
-        """Go on from here without any other help, compare with an undisturbed world, and apply once more."""
+        """Continue from here to the end, compare with an undisturbed apply, and apply once more."""
         code = self.apply()
         problems = [f"exit code {code}"] if code else []
         names, uploads, runs, listed = self._server_facts()
@@ -185,7 +185,7 @@ class Trial:
 
 
 def _rows(path: Path) -> Iterator[object]:
-    """Read all rows of a state, from a copy: opening the file itself would already fix what a crash has left."""
+    """Read all rows of a state from a copy: opening the file itself would already repair it after a crash."""
     if not path.exists():
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What the tests of payments judge by: what the fake's world holds, over all states and clones that take part."""
+"""What the tests about payment judge by: the fake's world, over all states and clones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOT_IN_THE_KEY = ("batch_id", "tags", "webhook_config")
 
 
 def payments(fake: FakeAIHub) -> Counter[tuple[str, str]]:
-    """Count how often each content was paid for with each settings, whoever paid, on whatever batch."""
+    """Count how often each content was paid for with the same settings, by any client on any batch."""
     paid: Counter[tuple[str, str]] = Counter()
     for run in list(fake.world.runs.values()):
         request = {key: value for key, value in run.request.items() if key not in NOT_IN_THE_KEY}
@@ -28,7 +28,7 @@ def payments(fake: FakeAIHub) -> Counter[tuple[str, str]]:
 
 
 def check_paid_once(fake: FakeAIHub, files: int | None = None) -> None:
-    """Fail where anything was paid twice, or something else than so many files."""
+    """Fail if anything was paid twice, or if the number of paid files is wrong."""
     paid = payments(fake)
     shown = "\n".join(
         f"paid {times} times: {digest[:19]} with {settings}" for (digest, settings), times in paid.items()
@@ -39,7 +39,7 @@ def check_paid_once(fake: FakeAIHub, files: int | None = None) -> None:
 
 
 def keep(folder: Path, place: Path, *names: str) -> None:
-    """Keep a copy of files, as a backup or a CI cache does."""
+    """Copy files, as a backup or a CI cache does."""
     place.mkdir(exist_ok=True)
     for name in names:
         if (folder / name).exists():
@@ -47,7 +47,7 @@ def keep(folder: Path, place: Path, *names: str) -> None:
 
 
 def bring_back(folder: Path, place: Path, *names: str) -> None:
-    """Bring back what was kept; what was not there then is gone now."""
+    """Restore the copy, and remove files that were not in it."""
     for name in names:
         (folder / name).unlink(missing_ok=True)
         if (place / name).exists():
@@ -55,7 +55,7 @@ def bring_back(folder: Path, place: Path, *names: str) -> None:
 
 
 def lose(folder: Path, *names: str) -> None:
-    """Lose files, and all that was fetched."""
+    """Delete files, and everything that was fetched."""
     for name in names:
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "results", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Stop an apply dead at every boundary, and its recovery at every boundary too; the third apply makes it good.
+"""Crash an apply at every boundary, and its recovery at every boundary, too; the third apply completes.
 
 `make torture` runs it. Children are forked from a warm parent, since a start costs half a second; one works per core.
 What was tried is kept in `.torture/`, for the code as it is, so that an interrupted run goes on. A pair that reaches
@@ -28,7 +28,7 @@ WORKERS = os.cpu_count() or 2
 
 
 class Log:
-    """What was tried with the code as it is: a line for each first boundary."""
+    """What was tried with the current code: a line for each first boundary."""
 
     def __init__(self) -> None:
         KEPT.mkdir(exist_ok=True)
@@ -40,14 +40,14 @@ class Log:
         self.lines = [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
 
     def add(self, **line: Any) -> None:
-        """Keep what came of a first boundary and all its pairs."""
+        """Store the outcome of a first boundary and all its pairs."""
         self.lines.append(line)
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
 
 class Torture:
-    """Tries boundaries and pairs of them, each in a context of its own."""
+    """Tries boundaries and pairs of them, each in its own context."""
 
     def __init__(self, log: Log) -> None:
         self.log = log
@@ -62,7 +62,7 @@ class Torture:
         return Trial(worker, f"t{next(self.contexts)}")
 
     def find_boundaries(self, worker: Worker) -> int:
-        """Apply undisturbed, keep its results, and count the boundaries; those that leave like facts are noted."""
+        """Apply undisturbed, keep its results, and count the boundaries. Those that leave equal facts are recorded."""
         trial = self.trial(worker)
         code, marks = trial.trace()
         assert code == 0, trial.output
@@ -74,14 +74,14 @@ class Torture:
         return len(marks)
 
     def try_first(self, worker: Worker, first: int) -> None:
-        """Stop at a boundary and go on; then stop the recovery at each of its boundaries, and go on from there.
+        """Crash at a boundary and recover; then crash the recovery at each of its boundaries, and recover from there.
 
         The recovery is traced first, so that only the boundaries that leave new facts cost an apply of their own.
         """
         begun = time.monotonic()
         trial = self.trial(worker)
         trial.apply(first)
-        trial.mark()  # and what was under way on the other side is over
+        trial.mark()  # and requests in flight on the other side are over
         trial.keep()
         failures = [self._judge(trial, first, 0)]
         trial.go_back()
@@ -140,7 +140,7 @@ def main() -> int:
 
 
 def tell(log: Log) -> int:
-    """Print the figures and each failure; gives the exit code."""
+    """Print the figures and each failure, and return the exit code."""
     sums = {key: sum(line[key] for line in log.lines) for key in ("pairs", "skipped", "seconds")}
     failures = [failure for line in log.lines for failure in line["failures"]]
     sys.stdout.write(

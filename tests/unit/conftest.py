@@ -1,4 +1,4 @@
-"""A client whose requests a respx router answers, in place of a server."""
+"""A client whose requests are answered by a respx router instead of a server."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ CONNECTION = Connection(ROOT, Secret("t0ken"), "acme", retry_wait_s=0.0)
 
 
 class RouterAdapter(BaseAdapter):
-    """Lets a respx router, which mocks httpx, answer requests."""
+    """Answers requests with a respx router, which mocks httpx."""
 
     def __init__(self, router: respx.MockRouter) -> None:
         super().__init__()
         self.router = router
 
     def send(self, request, stream=False, timeout=None, verify=True, cert=None, proxies=None):  # type: ignore[no-untyped-def]
-        """Ask the router; httpx's errors become those of requests."""
+        """Return the router's response. Errors of httpx become those of requests."""
         body = request.body.read() if hasattr(request.body, "read") else request.body
         body = bytes(body) if isinstance(body, memoryview) else body
         asked = httpx.Request(request.method, request.url, headers=dict(request.headers), content=body)

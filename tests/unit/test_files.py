@@ -1,4 +1,4 @@
-"""Writing files whole, on file systems that cannot do all that we ask of them."""
+"""Writing whole files, on file systems that lack some features."""
 
 from __future__ import annotations
 

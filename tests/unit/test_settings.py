@@ -1,4 +1,4 @@
-"""Who and where: sources by strength, and a token that is never sent where it does not belong."""
+"""Token, root and context: the precedence of their sources, and a token that never goes to the wrong place."""
 
 import os
 import subprocess

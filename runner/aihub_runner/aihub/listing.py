@@ -23,7 +23,7 @@ AskRuns = Callable[[int, str, int], Sequence[RunInfo]]
 
 
 def read_batches(ask: Callable[[int], Sequence[BatchInfo]]) -> list[BatchInfo]:
-    """Read all batches, until a page is empty. Raises ListingCut where a page after the first is refused.
+    """Read all batches, until a page is empty. Raises ListingCut if a page after the first is refused.
 
     A list of batches has one order and no start time. If it is cut silently, that cannot be detected.
     """
@@ -78,7 +78,7 @@ def _read_pages(ask: Callable[[int], Sequence[E]]) -> Iterator[Sequence[E]]:
 
 
 def read_runs(ask: AskRuns, from_s: float) -> list[RunInfo]:
-    """Read all runs since a time in Unix seconds, oldest first. Raises ListingCut where some cannot be reached.
+    """Read all runs since a time in Unix seconds, oldest first. Raises ListingCut if some cannot be reached.
 
     The newest page is read first: a list is complete only if it reaches those runs. Where the service returns no page
     after some offset, reading continues from the second in which the last run started.

@@ -1,4 +1,4 @@
-"""Tell a URL of yours that an apply has ended."""
+"""Notify your URL that an apply has ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ATTEMPTS = 3
 
 
 def notify(to: Connection, document: bytes, stop: threading.Event) -> str:
-    """POST a document to the root of a connection. Return why it was not delivered; empty where it was.
+    """POST a document to the root of a connection. Return why it was not delivered; empty if it was.
 
     It is repeated where that may help, so it may arrive twice. No redirect is followed. What is returned shows nothing
     of the URL, which may be a secret.

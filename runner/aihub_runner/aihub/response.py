@@ -105,7 +105,7 @@ class Incoming(io.RawIOBase):
         return True
 
     def put_back(self, data: bytes, inner: io.RawIOBase) -> None:
-        """Give out bytes again that were read early, and hold the socket open by `inner` until closed."""
+        """Return bytes again that were read early, and hold the socket open by `inner` until closed."""
         self._early, self._inner = data, inner
 
     def readinto(self, buffer: Any, /) -> int | None:

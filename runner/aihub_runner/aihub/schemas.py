@@ -34,7 +34,7 @@ _INCLUDES = {
     "validation": "include_validation_results",
 }
 _INPUTS = ("input_dir", "manual_upstream_integration", "from_timestamp", "to_timestamp")  # in place of a batch
-_WHO_ANSWERS = "check AIHUB_API_ROOT, and whether a proxy or gateway answers in place of the service"
+_WHO_ANSWERS = "check AIHUB_API_ROOT, and whether a proxy or gateway answers instead of the service"
 
 
 class Unreadable(ServiceError):
@@ -91,7 +91,7 @@ class BatchList(_Answer):
 
 
 class FileMetadata(_Answer):
-    """A file as a list of files reports it, its time in Unix seconds; None where a value is missing."""
+    """A file as a list of files reports it, its time in Unix seconds; None if a value is missing."""
 
     size: _Number = None
     modified_timestamp: _Number = None
@@ -119,7 +119,7 @@ class UploadPart(_Answer):
 
 
 class RunInfo(_Answer):
-    """A run, its times in Unix nanoseconds; None where a value is missing."""
+    """A run, its times in Unix nanoseconds; None if a value is missing."""
 
     id: _Name
     status: _Name
@@ -153,7 +153,7 @@ class BatchDeletion(_Answer):
 
 
 class RunDeletion(_Answer):
-    """The jobs of a deletion; None where there is none."""
+    """The jobs of a deletion; None if there is none."""
 
     delete_input_dir_job_id: _JobId = None
     delete_output_dir_job_id: _JobId = None
@@ -227,7 +227,7 @@ def parse_answer(model: type[T], body: bytes, what: str) -> T:
 
 
 def parse_nothing(body: bytes, what: str) -> None:
-    """Check a response without content of ours. Raises Unreadable where somebody else sent it."""
+    """Check a response whose content does not matter. Raises Unreadable if it is an error that a proxy sent."""
     if body.strip():
         content = parse_answer(_Anything, body, what).root
         if isinstance(content, dict) and "message" in content:

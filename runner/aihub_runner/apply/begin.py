@@ -33,7 +33,7 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
     """Apply a spec, unless nothing has changed since an apply left nothing to do, and return a report.
 
     You can repeat this at any time, however an earlier apply ended. `confirm` receives the plan before anything is
-    paid. Raises RunnerError where the work cannot start; later problems are in the report.
+    paid. Raises RunnerError if the work cannot start; later problems are in the report.
     """
     begun = time.monotonic()
     check_renamed(job)
@@ -52,7 +52,7 @@ def apply(job: Job, reporter: Reporter, confirm: Confirm, stop: Event, executor:
 
 @contextmanager
 def hold_state(job: Job, stop: Event) -> Iterator[State]:
-    """Hold the lock and open the state. Raises InputError where the state has another root."""
+    """Hold the lock and open the state. Raises InputError if the state has another root."""
     paths = (job.spec_path, job.own_state_path, job.state_path)
     with hold_locks(paths, job.options.lock_timeout_s, lambda: read_holder(job.state_path), stop) as is_exclusive:
         state = State(job.state_path)

@@ -45,7 +45,7 @@ def destroy(job: Job, wish: Wish, reporter: Reporter, confirm: AskDestroy, stop:
     """Delete the batches and runs of a job on the service, and return what was deleted and what is left.
 
     You can repeat this at any time, however an earlier one ended. `confirm` receives everything before anything is
-    deleted. Raises RunnerError where the work cannot start.
+    deleted. Raises RunnerError if the work cannot start.
     """
     if not job.state_path.exists() and not job.lock_path.exists():
         return Found()

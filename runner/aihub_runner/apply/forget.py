@@ -1,4 +1,4 @@
-"""Forget, on request, what was done for files that are gone. The lock file goes on saying that it was paid."""
+"""Forget, on request, the names, runs and results of removed files. The lock file still records that they were paid."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def forget(job: Job, reporter: Reporter, confirm: Callable[[Forgotten], bool], s
 
     Nothing is sent. Their entries stay in the lock file, marked: if such a file is back, the next apply imports its run
     instead of paying. `confirm` receives everything before anything is removed. You can repeat this however an earlier
-    one ended. Raises InputError where it is not sure which files are gone, or which runs were started.
+    one ended. Raises InputError if it is not sure which files are gone, or which runs were started.
     """
     if not job.state_path.exists():
         raise job.no_results()
@@ -111,7 +111,7 @@ def _find_gone(job: Job, state: State, scan: Scan) -> Iterator[Group]:
 
 
 def _why_needed(run: Run, job: Job, newest: Collection[int]) -> str:
-    """Return why a run must not be forgotten; empty where it may be."""
+    """Return why a run must not be forgotten; empty if it may be."""
     if not run.is_final and not run.is_gone:
         return f"run {run.remote_id} is {run.status or 'started'}"
     if run.status == "COMPLETE" and not run.fetched and not run.is_gone:

@@ -38,7 +38,7 @@ Listed = Sequence[tuple[str, int | None]]  # the names (NFC) and sizes in a batc
 class Inspected(Struct, frozen=True):
     """What the service reports about an entry, and `why` it cannot be verified.
 
-    `files` are the names and sizes in its batch, None where the batch is gone. Then `names` are those in the results of
+    `files` are the names and sizes in its batch, None if the batch is gone. Then `names` are those in the results of
     its run, if available. `is_gone` says that its run is gone.
     """
 
@@ -53,7 +53,7 @@ class Inspected(Struct, frozen=True):
 def inspect_entries(client: AIHub, entries: Sequence[Entry], known: Collection[str] = ()) -> list[Inspected]:
     """Ask the service about entries, several at once; `known` are other runs that this state knows.
 
-    Raises ServiceError where the service cannot be asked, or lists nothing that is known.
+    Raises ServiceError if the service cannot be asked, or lists nothing that is known.
     """
     with ThreadPoolExecutor(THREADS) as pool:
         inspected = list(pool.map(lambda entry: _inspect(client, entry), entries))
@@ -72,7 +72,7 @@ def _hidden(found: Inspected) -> Inspected:
 
 
 def _list_twice(client: AIHub, others: Collection[str], missing: Collection[str]) -> set[str]:
-    """List runs twice, and return those in either listing. Raises ServiceError where one lists no known run."""
+    """List runs twice, and return those in either listing. Raises ServiceError if one lists no known run."""
     listed: set[str] = set()
     for _ in range(2):
         reading = {run.id for run in client.list_runs(1)}
@@ -108,7 +108,7 @@ def _fits_entry(run: RunInfo, entry: Entry) -> bool:
 
 
 def result_names(client: AIHub, run: RunInfo) -> tuple[str, ...]:
-    """List the names of files (NFC) in the results of a run; empty where there are no results."""
+    """List the names of files (NFC) in the results of a run; empty if there are no results."""
     names: list[str] = []
     while run.status == "COMPLETE":
         found = or_none(partial(client.get_results, run.id, {}, len(names)))
@@ -139,7 +139,7 @@ class Finder:
                 self._packets.setdefault(tuple(sorted(facts)), []).append(packet)
 
     def match(self, found: Inspected) -> tuple[Member, ...]:
-        """Find all files of a batch. Empty where fingerprint and files do not match."""
+        """Find all files of a batch. Empty if fingerprint and files do not match."""
         return self._find(Finder._match, found)
 
     def trust(self, found: Inspected) -> tuple[Member, ...]:
@@ -369,7 +369,7 @@ def choose_twins(entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
 
 
 def mark_files(files: Mapping[str, int | None]) -> frozenset[bytes]:
-    """Return a mark for each file of a batch, by name (NFC) and size (None where it is not listed)."""
+    """Return a mark for each file of a batch, by name (NFC) and size (None if it is not listed)."""
     return frozenset(_mark_file(unicodedata.normalize("NFC", name), size) for name, size in files.items())
 
 

@@ -121,7 +121,7 @@ def _summarize(errors: list[RunnerError]) -> RunnerError:
 
 @explain_late()
 def _fetch(client: AIHub, remote: str, place: Path) -> tuple[str, int, int]:
-    """Fetch a PDF, and return its digest, size and time. Raises ResultsError where the service does not have it."""
+    """Fetch a PDF, and return its digest, size and time. Raises ResultsError if the service does not have it."""
     try:
         try:
             return _fetch_parts(client, remote, place)

@@ -52,7 +52,7 @@ def _find_gone(job: Job, stem: str) -> str:
 
 
 def check_lock_target(job: Job) -> None:
-    """Raise InputError where a new state would start beside a lock file that lists other targets only.
+    """Raise InputError if a new state would start beside a lock file that lists other targets only.
 
     The lock file was written for another root, context or workspace, so its work would be paid for again. A state named
     by --state is taken as consent.
@@ -68,7 +68,7 @@ def check_lock_target(job: Job) -> None:
 
 
 def check_root(job: Job, state: State) -> None:
-    """Raise InputError where the state was created for another API root, or is that of another target."""
+    """Raise InputError if the state was created for another API root, or is that of another target."""
     for name, results in job.other_results.items():
         if state.results == results:
             other, own = describe_target(name), describe_target(job.target_name)
@@ -90,7 +90,7 @@ def check_root(job: Job, state: State) -> None:
 def claim_results(job: Job) -> None:
     """Create the results folder, check that it is writable, and mark it as this spec's.
 
-    Raises InputError where it is outside, cannot be written, or belongs to another spec.
+    Raises InputError if it is outside, cannot be written, or belongs to another spec.
     """
     folder = job.results_path
     if not job.is_fake:

@@ -45,7 +45,7 @@ class Pruned(Struct, frozen=True):
 def prune(job: Job, keep: int, reporter: Reporter, confirm: Callable[[Pruned], bool], stop: Event) -> Pruned:
     """Remove the raw pages of all but the `keep` newest runs of each file, and write the tables again.
 
-    `confirm` receives everything before anything is removed. Raises InputError where it is not sure which files are
+    `confirm` receives everything before anything is removed. Raises InputError if it is not sure which files are
     gone.
     """
     if not job.state_path.exists():
@@ -112,6 +112,6 @@ def remove_pages(pages: Sequence[Page], folder: Path) -> None:
         with explain_disk(folder / page.path):
             (folder / page.path).unlink(missing_ok=True)
     for place in sorted({(folder / page.path).parent for page in pages}):
-        with suppress(OSError):  # something else lies there
+        with suppress(OSError):  # something else is in it
             place.rmdir()
             place.parent.rmdir()

@@ -47,7 +47,7 @@ class Work(Struct, frozen=True):
 
     @property
     def context(self) -> str | None:
-        """The context; None is that of AIHUB_CONTEXT, which does not count for targets."""
+        """The context. None means AIHUB_CONTEXT, which does not apply to targets."""
         return "" if self.spec.context is None and self.target else self.spec.context
 
     @property

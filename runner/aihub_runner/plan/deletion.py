@@ -19,7 +19,7 @@ Deleted = Mapping[tuple[str, str], frozenset[str]]  # parts, by kind and id
 class Item(Struct, frozen=True):
     """A batch or a run to delete on the service, by its id there; `left` says why it is not deleted.
 
-    `name` is the recorded name of the batch (empty where another state created it), or the tag of the run. `paths` are
+    `name` is the recorded name of the batch (empty if another state created it), or the tag of the run. `paths` are
     the files in it. `was_gone` says that the service did not have it when last asked, `loses` that results are deleted
     that are not on disk here.
     """

@@ -114,7 +114,7 @@ def run_tag(fingerprint: str, key: str, attempt: int) -> str:
 
 
 def parse_run_tag(tag: str) -> tuple[str, str, int] | None:
-    """Return fingerprint, run key and attempt of a tag, or None where it is not exactly one of ours.
+    """Return fingerprint, run key and attempt of a tag, or None if it is not exactly one of ours.
 
     A shortened or partly hidden tag proves nothing: it must not pass for the tag of another run.
     """

@@ -1,1 +1,1 @@
-"""How a job stands, in numbers, words and pages."""
+"""The status of a job, in numbers, words and pages."""

@@ -15,7 +15,7 @@ HEAD = ("batch", "run", "status", "files", "age")
 def list_rows(recorded: Iterable[Mapping[str, Any]], *, is_at_work: bool = False) -> list[dict[str, Any]]:
     """Return a row for each run, and for each batch without one, oldest first.
 
-    `begun_s` is in Unix seconds, None where it is unknown. While an apply works, runs without an id are being started.
+    `begun_s` is in Unix seconds, None if it is unknown. While an apply works, runs without an id are being started.
     """
     without_id = "being started" if is_at_work else "UNCONFIRMED"
     return [_row(one, without_id) for one in recorded if one["run"] or not one["batch_gone"]]

@@ -86,7 +86,7 @@ def describe_classes(change: ClassChange, limit: int) -> tuple[str, str]:
 
 
 def describe_sides(change: Change, limit: int, quote: str = "") -> tuple[str | None, str | None]:
-    """Render a field on each side, such that the difference is visible; None where it is absent.
+    """Render a field on each side, such that the difference is visible; None if it is absent.
 
     Strings are put between `quote`.
     """

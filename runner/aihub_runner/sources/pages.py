@@ -1,4 +1,4 @@
-"""Count the pages of a document, where its file tells them. PDF files need the extra `pdf`."""
+"""Read the page count of a document, if its file has one. PDF files need the extra `pdf`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 MAX_PAGES = 800  # of one file, as AI Hub documents
 MAX_PAGES_POST_PROCESSED = 100  # the same with generate_post_process_pdf
 _IMAGES = frozenset({".png", ".jpg", ".jpeg"})
-SILENT = 0  # stands for the pages of a file that does not tell
+SILENT = 0  # the page count of a file that has none
 
 
 def count_pages(path: Path) -> int:

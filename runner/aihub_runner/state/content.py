@@ -1,4 +1,4 @@
-"""Look at a state as a whole: what is in it, and whether it is sound. Changes nothing."""
+"""Show and check a whole state: what is in it, and whether it is sound. Changes nothing."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class JobFacts(Database):
         self._lease = lease
 
     def check_lease(self) -> None:
-        """Raise StateError where another process has taken over."""
+        """Raise StateError if another process has taken over."""
         if not self.read("SELECT 1 FROM job WHERE lease = ?", self._lease):
             raise StateError(
                 f"{self.path.name}: another apply has taken over, {self.describe_holder() or 'an unknown process'}",
@@ -57,7 +57,7 @@ class JobFacts(Database):
             )
 
     def describe_holder(self) -> str:
-        """Return which process took over last; empty where none did, or where it is dead.
+        """Return which process took over last; empty if none did, or if it is dead.
 
         An apply that finds nothing to do holds the lock without taking over.
         """

@@ -31,7 +31,7 @@ GIVEN_UP = "RESUBMITTED"  # the status of an entry without a run, by the user's 
 
 
 class Entry(Table):
-    """A run of a closed shard in the lock file; `run_id` is empty where it is unknown.
+    """A run of a closed shard in the lock file; `run_id` is empty if it is unknown.
 
     `kept` is the kind of a batch that is kept. Then `places` has a mark for each file's place in it, see `mark_place`.
     """
@@ -59,7 +59,7 @@ class Entry(Table):
 
     @property
     def is_forgotten(self) -> bool:
-        """Whether the state was told to forget the run. It counts again once one of its files is back."""
+        """Whether you had the state forget the run. It counts again once one of its files is back."""
         return self.status.partition(" ")[0] == FORGOTTEN
 
     @property
@@ -179,7 +179,7 @@ def _render_time(nanoseconds: int) -> str:
 
 
 def load_lockfile(path: Path) -> list[Entry]:
-    """Read a lock file; a missing one has no entries. Raises InputError where it is damaged or too new."""
+    """Read a lock file; a missing one has no entries. Raises InputError if it is damaged or too new."""
     try:
         text = read_regular(path).decode()
     except FileNotFoundError:

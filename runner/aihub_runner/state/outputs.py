@@ -100,7 +100,7 @@ class Outputs(Database):
         )
 
     def find_made_from(self, kind: str) -> str:
-        """Return the identity of what a kind of output was made from; empty where it must be written again."""
+        """Return the identity of what a kind of output was made from; empty if it must be written again."""
         rows = self.read("SELECT identity FROM made_from WHERE kind = ?", kind)
         return str(rows[0]["identity"]) if rows else ""
 

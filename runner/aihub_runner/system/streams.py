@@ -83,7 +83,7 @@ def open_streams() -> None:
 
 
 def _plug(number: int, *, is_there: bool) -> int:
-    """Occupy the descriptor of a closed stream, so that no file of ours gets it and receives printed text.
+    """Occupy the descriptor of a closed stream, so that no file gets it and receives printed text.
 
     Writing to it fails, and `find_output_error` reports that.
     """

@@ -10,7 +10,7 @@ GAP = 1000  # larger gaps are not searched: the time is quadratic
 
 Pairs = list[
     tuple[int | None, int | None]
-]  # indexes in the first and the second list; None where an item has no counterpart
+]  # indexes in the first and the second list; None if an item has no counterpart
 Likeness = Callable[[int, int], int]  # similarity of two items by their indexes, from 0
 
 

@@ -1,4 +1,4 @@
-"""An answer is believed only if it is about what was asked, and holds what we rely on."""
+"""A response counts only if it is about the request and contains what we need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of the service, read to their end through servers that cut them, move them or keep no order."""
+"""Read lists to their end, from servers that truncate, shift or reorder them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make_runs(count: int, every_s: float = 1.0) -> list[RunInfo]:
 
 
 class Server:
-    """Lists runs; from offset `cut` on it refuses with `status`, or gives an empty page where that is 0."""
+    """Lists runs. From offset `cut` on, it refuses with `status`, or returns an empty page if that is 0."""
 
     def __init__(self, runs: list[RunInfo], cut: int = 10**9, status: int = 0, page: int = PAGE) -> None:
         self.runs, self.cut, self.status, self.page = runs, cut, status, page

@@ -1,4 +1,4 @@
-"""A notification is sent once where it is taken, a few times where that may help, and never fails."""
+"""A notification is sent once if accepted, retried if that may help, and never fails an apply."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies over connections that are open already: `requests` sends the first, our own code the others."""
+"""Bodies over open connections: `requests` sends the first, our own code the others."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class _Pool:
 
 
 def answer_before_the_body(status: str) -> tuple[Answer | None, socket.socket | None]:
-    """Return what is made of a response whose sender hung up before it had the body, and what is left open."""
+    """Return how a response is read whose sender hung up before it had the body, and which connections stay open."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(answer(b"{}", status))

@@ -1,4 +1,4 @@
-"""The log of requests: what each line says, and what none says."""
+"""The request log: what a line contains, and what it never contains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers as bytes on a socket: interim ones, those that do not end, and what lies behind them."""
+"""Responses as bytes on a socket: interim ones, endless ones, and surplus bytes."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_plain_http_behind_https_is_told() -> None:
         ([Drip(b"H")], "cannot be reached"),
     ],
 )
-def test_paid_request_that_a_proxy_does_not_let_through_was_surely_not_sent(
+def test_paid_request_that_a_proxy_blocks_is_confirmed_as_not_sent(
     monkeypatch: pytest.MonkeyPatch, pieces: list[Piece], why: str
 ) -> None:
     with closing(RawServer([pieces])) as server:

@@ -1,4 +1,4 @@
-"""The pace that all workers share, with a clock that is moved by hand."""
+"""The pace that all workers share, with a manual clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aihub_runner.aihub.throttle import Pace
 
 
 class Hand:
-    """A clock that moves only when somebody waits."""
+    """A clock that moves only during waits."""
 
     def __init__(self) -> None:
         self.now = 100.0

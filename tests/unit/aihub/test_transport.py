@@ -1,4 +1,4 @@
-"""HTTP as the client does it, against a mocked API: what is repeated, what is not, and what is said."""
+"""The HTTP client against a mocked API: what is repeated, what is not, and what is reported."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_creating_is_sent_once_whatever_refuses_it(hub: AIHub, router: respx.Moc
     assert not caught.value.transient
 
 
-def test_creating_is_repeated_where_it_was_surely_not_sent(hub: AIHub, router: respx.MockRouter) -> None:
+def test_creating_is_repeated_if_it_is_confirmed_as_not_sent(hub: AIHub, router: respx.MockRouter) -> None:
     route = router.post("/v2/batches")
     route.side_effect = [httpx.ConnectError("refused"), httpx.ConnectError("refused"), httpx.Response(200, json=BATCH)]
     assert hub.create_batch("b", "w") == 7

@@ -1,4 +1,4 @@
-"""How many uploads at once, found on simulated services with a clock of their own."""
+"""The number of parallel uploads, found on simulated services with a manual clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which local files a paid run covers: what matches is imported, whatever else is left to the user."""
+"""Which local files a paid run covers: matches are imported, and the rest is left to the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a run is asked for: how late its end is seen, and by how many requests."""
+"""When to poll a run: how late its end is seen, and with how many requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POLL = PollRun(1, 1, "r", 1.0, 0.0, status="RUNNING")
 
 
 def watch(takes_s: float, open_runs: int = 1, seen_s: tuple[float, ...] = ()) -> tuple[int, float]:
-    """Return how many polls a run of so many seconds needs, and how late its end is seen."""
+    """Return how many polls a run of this duration needs, and how late its end is seen."""
     age_s, polls = 0.0, 0
     while age_s < takes_s:
         age_s, polls = age_s + poll_delay_s(age_s, open_runs, (0.5, 30), seen_s), polls + 1

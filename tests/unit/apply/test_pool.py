@@ -1,4 +1,4 @@
-"""What is made of an answer to each kind of step: what pays is tried once, and lost where it may have been paid."""
+"""Outcomes of each kind of step: paid steps are tried once, and count as lost if they may have been paid."""
 
 from __future__ import annotations
 

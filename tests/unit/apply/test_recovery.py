@@ -1,4 +1,4 @@
-"""What was paid before: where a run lies, and how the attempts of `--again` are numbered."""
+"""What was paid before: where a run is, and how the attempts of `--again` are numbered."""
 
 from __future__ import annotations
 

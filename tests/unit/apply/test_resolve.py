@@ -1,4 +1,4 @@
-"""What the user decides about unconfirmed runs: only one that fits is imported, and none is given up without a look."""
+"""Your decisions about unconfirmed runs: only a matching run is imported, and none is given up unchecked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which steps follow which, in one apply and in the next. Only the answers of the service are made up.
+"""Which step follows which, in one apply and in the next. Only the responses of the service are made up.
 
 In every case, `Trial` checks that the intent of a request that creates something is in the file when it is sent, and
 that nothing is requested twice under one name or tag unless it was confirmed absent in between.
@@ -191,7 +191,7 @@ A, B = member("a"), member("b")
 def test_next_step_follows_from_what_is_recorded(
     begin: Callable[..., Trial], script: Script, steps: list[str], after: list[str]
 ) -> None:
-    """The next apply goes on as if the process had died."""
+    """The next apply continues as after a crash."""
     trial = begin(script)
     trial.add(A, B)
     trial.apply()
@@ -273,7 +273,7 @@ def test_failed_run_is_repeated_under_another_tag_on_the_same_batch(begin: Calla
 def test_wait_for_what_a_request_may_have_created_begins_when_its_answer_was_due(
     begin: Callable[..., Trial], kind: type[Step], outcome: Outcome
 ) -> None:
-    """The request may have been under way for long."""
+    """The request may have been in flight for a long time."""
     begun: list[Moment] = []
 
     def since() -> Moment:

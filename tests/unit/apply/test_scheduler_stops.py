@@ -1,4 +1,4 @@
-"""When nothing more is requested or paid: after Ctrl-C, in trouble, past the deadline, or where others may pay."""
+"""When requests or payments stop: after Ctrl-C, on errors, past the deadline, or if another clone may pay."""
 
 from __future__ import annotations
 

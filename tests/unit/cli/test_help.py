@@ -1,4 +1,4 @@
-"""The help of each command: it fits a terminal, and its example works."""
+"""The help of each command fits a terminal, and its example works."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""How the command line ends."""
+"""Exits of the command line."""
 
 from __future__ import annotations
 

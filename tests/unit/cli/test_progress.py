@@ -1,4 +1,4 @@
-"""What is told while the work goes on, without a terminal."""
+"""Progress lines without a terminal."""
 
 from __future__ import annotations
 

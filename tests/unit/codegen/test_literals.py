@@ -1,4 +1,4 @@
-"""Literals mean the same value in their language, whatever is in it, and show nothing that acts unseen."""
+"""Literals keep their value in each language, and contain nothing that acts."""
 
 from __future__ import annotations
 

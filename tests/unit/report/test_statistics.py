@@ -1,4 +1,4 @@
-"""What is counted of documents, and that a page of them has a bound."""
+"""What is counted in documents, and that a page of them is limited in size."""
 
 from __future__ import annotations
 

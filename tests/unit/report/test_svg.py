@@ -1,4 +1,4 @@
-"""Where the plots put their bars."""
+"""The positions of bars in plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of fields: one for each name, and it keeps its name."""
+"""Columns of fields: one for each name, which never changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outputs made of copies and of new pieces are the same, byte for byte, as those that are rendered as a whole."""
+"""Outputs made of copied and new pieces are identical to those rendered in one go."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A raw page is read a file at a time, and says the same as when it is read as a whole."""
+"""Reading a raw page file by file returns the same as reading it whole."""
 
 import gc
 import json

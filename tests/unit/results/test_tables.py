@@ -1,4 +1,4 @@
-"""Tables of the results: every format holds the same rows, and nothing gets out of the folder."""
+"""Tables of results: every format has the same rows, and nothing is written outside the folder."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ DOCUMENTS = st.lists(DOCUMENT, max_size=4) | st.lists(DOCUMENT, min_size=1, max_
 
 @st.composite
 def run_pages(draw: st.DrawFn) -> list[Any]:
-    """Draw the pages of a run; names of files are told apart by their number."""
+    """Draw the pages of a run. File names differ by their number."""
     counts = draw(st.lists(st.integers(1, 3), max_size=2)) or [0]
     pages = []
     for page, count in enumerate(counts):

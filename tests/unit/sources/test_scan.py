@@ -83,7 +83,7 @@ def test_our_own_files_are_never_sources(tmp_path: Path) -> None:
     assert found.skipped == ()
 
 
-def test_what_cannot_be_sent_is_set_aside_with_its_reason(tmp_path: Path) -> None:
+def test_what_cannot_be_sent_is_skipped_with_its_reason(tmp_path: Path) -> None:
     write(tmp_path, "a.txt", "b.wav", "README")
     write(tmp_path, "empty.txt", content="")
     write(tmp_path, "large.csv", content="x" * 2000)
@@ -260,7 +260,7 @@ def test_pipe_that_looks_like_a_spec_is_not_opened(tmp_path: Path) -> None:
     ]
 
 
-def test_links_that_lead_nowhere_or_to_themselves_are_set_aside(tmp_path: Path) -> None:
+def test_links_that_lead_nowhere_or_to_themselves_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "gone.txt").symlink_to("nowhere.txt")
     (tmp_path / "self.txt").symlink_to("self.txt")
     found = scan(tmp_path, '"*"')
@@ -374,7 +374,7 @@ def test_file_that_is_written_after_the_last_scan_began_is_hashed(tmp_path: Path
     assert scan(tmp_path, '"*.txt"', {"a.txt": stale}).sources[0].digest != "sha256:stale"
 
 
-def test_file_that_keeps_changing_is_set_aside_and_one_that_rests_is_not(tmp_path: Path) -> None:
+def test_file_that_keeps_changing_is_skipped_and_one_that_rests_is_not(tmp_path: Path) -> None:
     write(tmp_path, "a.txt", "b.txt", content="x" * 2 * MB)
     grown: list[int] = []
 
@@ -391,7 +391,7 @@ def test_file_that_keeps_changing_is_set_aside_and_one_that_rests_is_not(tmp_pat
     assert list(found.cache) == ["b.txt"]
 
 
-def test_file_that_vanishes_or_becomes_a_pipe_while_others_are_read_is_set_aside(tmp_path: Path) -> None:
+def test_file_that_vanishes_or_becomes_a_pipe_while_others_are_read_is_skipped(tmp_path: Path) -> None:
     write(tmp_path, "a.txt", "b.txt", "c.txt", "d.txt")
 
     def remove(files: int, *_: int) -> None:
@@ -437,7 +437,7 @@ def test_inside_is_judged_for_paths_that_do_not_exist_yet(tmp_path: Path) -> Non
         check_inside(tmp_path / path, spec_path, "results.dir", True)
 
 
-def test_entry_whose_kind_its_disk_does_not_tell_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_whose_kind_its_disk_does_not_tell_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some file systems do not tell the kind in a listing, so that it is asked for, and may fail."""
     write(tmp_path, "a.txt", "b.txt")
     scandir, stat = os.scandir, os.stat

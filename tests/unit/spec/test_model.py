@@ -1,4 +1,4 @@
-"""Specs: what they mean, and every mistake with its line and a way out."""
+"""Specs: what they mean, and every mistake with its line and a fix."""
 
 import re
 import tomllib

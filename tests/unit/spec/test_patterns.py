@@ -1,4 +1,4 @@
-"""Patterns: what they match, told by a second implementation, and where a walk may begin."""
+"""Patterns: what they match, compared with a second implementation, and where a walk may start."""
 
 from __future__ import annotations
 

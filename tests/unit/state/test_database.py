@@ -1,4 +1,4 @@
-"""A state file of an earlier version is brought to today's schema, with every fact kept."""
+"""A state file of an earlier version is upgraded to today's schema, with every fact kept."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_number_that_no_column_can_hold_is_an_error_of_the_state(tmp_path: Path)
 
 @contextmanager
 def no_descriptor_left() -> Iterator[Callable[[], None]]:
-    """Open files until no more can be opened; what is given closes them again."""
+    """Open files until no more can be opened, and return a function that closes them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
     taken: list[int] = []

@@ -1,4 +1,4 @@
-"""The lock file: what it says of each run, whose entries stay, and which text is refused."""
+"""The lock file: its content for each run, which entries stay, and which text is rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept in memory is what the file says."""
+"""What is kept in memory matches the file."""
 
 import tempfile
 from collections.abc import Callable

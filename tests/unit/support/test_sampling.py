@@ -10,7 +10,7 @@ from support.sampling import choose
 
 
 def matrix(**axes: int) -> dict[str, dict[str, int]]:
-    """Return all cases of so many values for each parameter."""
+    """Return all cases for a number of values of each parameter."""
     combined = itertools.product(*(range(size) for size in axes.values()))
     return {repr(values): dict(zip(axes, values, strict=True)) for values in combined}
 

@@ -1,4 +1,4 @@
-"""What is equal belongs together, whatever stands in front of it; in the gaps between, what is most alike."""
+"""Aligning lists: equal items belong together, and the most similar ones in the gaps between."""
 
 from collections.abc import Callable
 

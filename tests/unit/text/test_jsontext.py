@@ -1,4 +1,4 @@
-"""JSON that we write is JSON by the letter, and its numbers are written as they came."""
+"""The JSON that we write is strictly valid, and numbers keep their spelling."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Text from outside is shown so that nothing in it acts."""
+"""Foreign text is shown such that nothing in it acts."""
 
 import json
 import unicodedata

@@ -1,4 +1,4 @@
-"""Foreign text stays text, wherever it is written to."""
+"""Foreign text stays text, wherever it is written."""
 
 from xml.etree import ElementTree
 

@@ -1,4 +1,4 @@
-"""Whether a batch exists, is ours, and holds exactly what is to be run. What is not ours is never touched."""
+"""Whether a batch exists, is ours, and contains exactly the wanted files. Others' batches are never touched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of several clones pays, by the batches, claims and runs that are listed."""
+"""Which of several clones pays, judged by the listed batches, claims and runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results are fetched until they are sure, page by page, byte for byte; a run is gone only if lists prove it."""
+"""Results are fetched until confirmed, page by page, byte for byte; only lists prove that a run is gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are sent in parts: what is hashed, what ends the upload, and how much is in memory."""
+"""Uploads in parts: what is hashed, what ends the upload, and how much is in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a run exists whose response was lost: found by its tag, confirmed absent, or unconfirmed."""
+"""Whether a run exists after a lost response: found by its tag, confirmed absent, or unconfirmed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def serve(router: respx.MockRouter, runs: list[dict[str, Any]]) -> None:
 
 
 def started(days: float) -> int:
-    """Return a start so many days after the batch was created, in nanoseconds."""
+    """Return a start some days after the batch was created, in nanoseconds."""
     return int(CREATED_MS + days * DAY_MS) * 1_000_000
 
 

@@ -1,4 +1,4 @@
-"""A list is trusted once two readings agree: nothing has disappeared."""
+"""A list is trusted once two readings agree that nothing has disappeared."""
 
 from __future__ import annotations
 

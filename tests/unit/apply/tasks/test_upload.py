@@ -1,4 +1,4 @@
-"""A file is recorded as sent with the digest of the bytes that were sent, or skipped, or left to the next apply."""
+"""A file is recorded with the digest of the bytes sent, or skipped, or left to the next apply."""
 
 from __future__ import annotations
 
@@ -278,7 +278,7 @@ def test_second_file_that_a_disk_cannot_read_ends_the_apply(trial: Trial) -> Non
 
 
 def test_file_that_is_sent_again_counts_as_missing_until_the_answer_comes(trial: Trial) -> None:
-    """Its old content may have been replaced, although the answer was lost, and the file was changed back."""
+    """Its old content may have been replaced although the response was lost, and the file was changed back."""
     record(trial.open_context(), DONE_A, DONE_B)
     trial.state.record_members(1, [A, member("b", "new")])
     trial.script(SendFile, Failed(ServiceError("lost")))

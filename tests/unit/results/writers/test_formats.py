@@ -1,4 +1,4 @@
-"""What a CSV or a workbook must not do with a value, and what it cannot hold."""
+"""What a CSV file or a workbook must not do with a value, and what it cannot store."""
 
 from __future__ import annotations
 
