@@ -96,3 +96,27 @@ def test_standard_input_is_validated_like_a_file(project: Project) -> None:
     ):
         ended = subprocess.run(command, input=text, capture_output=True, text=True, cwd=project.folder, check=False)
         assert (ended.returncode, shown in ended.stdout + ended.stderr) == (code, True), ended
+
+
+def test_service_is_asked_on_request_and_only_reads(project: Project) -> None:
+    project.write_files(1)
+    assert project.run("validate", "--check-service").code == 0
+    outcome = project.run("validate", "--check-service", "--json")
+    assert {one["name"]: one["verdict"] for one in outcome.json["checks"]}["context"] == "ok"
+    assert {"token", "root", "spec", "context", "app", "clock"} <= {one["name"] for one in outcome.json["checks"]}
+    assert project.sent() == []
+    assert not (project.folder / "results").exists()
+
+
+def test_token_that_the_service_refuses_is_a_mistake_for_programs_too(project: Project) -> None:
+    project.write_files(1)
+    project.env["AIHUB_API_KEY"] = "real-and-refused"
+    outcome = project.run("validate", "--check-service")
+    assert (outcome.code, "error: " in outcome.err, "real-and-refused" in outcome.text) == (4, True, False)
+    document = json.loads(project.run("validate", "--check-service", "--format", "json").out)
+    assert (document["exit_code"], document["error_count"]) == (4, 1)
+    assert project.run("validate", "--check-service", "--format", "github").out.startswith("::error file=")
+
+
+def test_standard_input_cannot_be_checked_with_the_service(project: Project) -> None:
+    assert project.run_alone("validate", "-", "--check-service").code == 2

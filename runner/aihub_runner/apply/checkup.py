@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,12 @@ Act = Callable[[], Found]
 
 def check_up(open_it: Callable[[bool], Job] | None, target: str = "") -> Iterator[Check]:
     """Yield what each check found, causes before effects. `open_it` opens the job of a spec; True is offline."""
+    job = yield from check_account(open_it, target)
+    yield from _check_places(job)
+
+
+def check_account(open_it: Callable[[bool], Job] | None, target: str = "") -> Generator[Check, None, Job | None]:
+    """Yield what each check of settings, service, token and app found, and return the job. Writes nothing."""
     settings, problem = _load(partial(load_settings, target))
     if problem:
         yield from _fail("settings", problem)
@@ -64,7 +70,7 @@ def check_up(open_it: Callable[[bool], Job] | None, target: str = "") -> Iterato
         yield from _fail("secrets", problem) if problem else []
     if settings and (connection := _connect(settings, job)):
         yield from _check_service(connection, job)
-    yield from _check_places(job)
+    return job
 
 
 def _load(act: Callable[[], Any]) -> tuple[Any, RunnerError | None]:
