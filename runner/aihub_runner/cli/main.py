@@ -11,7 +11,9 @@ from importlib import import_module
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
+from aihub_runner.cli.completion import VARIABLE, make_stub, needs_options
 from aihub_runner.cli.output import print_error, say
 from aihub_runner.errors import Interrupted, RunnerError
 from aihub_runner.system import interrupt, streams
@@ -20,6 +22,9 @@ from aihub_runner.version import VERSION
 
 _COMMANDS = "apply check code destroy diff init plan report resolve results schema state status validate"
 COMMANDS = tuple(_COMMANDS.split())
+
+
+OTHERS = ("init", "schema", "state")  # whose first argument is no spec
 
 
 class LazyGroup(click.Group):
@@ -33,8 +38,15 @@ class LazyGroup(click.Group):
         """Import a command."""
         if cmd_name not in COMMANDS:
             return None
+        if VARIABLE in os.environ and cmd_name not in OTHERS and not needs_options():
+            return make_stub(cmd_name)
         command: click.Command = getattr(import_module(f"aihub_runner.cli.{cmd_name}"), cmd_name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command, without importing any."""
+        names = [CompletionItem(name) for name in COMMANDS if name.startswith(incomplete)]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -17,6 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from aihub_runner.apply.job import Job, Options, open_job
+from aihub_runner.cli.completion import complete_specs
 from aihub_runner.cli.output import print_error, say, set_quiet, with_output_error
 from aihub_runner.cli.types import Duration
 from aihub_runner.errors import InputError, Interrupted, RunnerError, StateError, worst_code
@@ -110,9 +111,13 @@ _NO_COLOR: Option = option(
 )
 _QUIET = option("-q", "--quiet", is_flag=True, callback=set_quiet, help="Print only errors, and a line at the end.")
 # None is required by click, whose message could not name the specs that are there.
-_SPECS = click.argument("specs", nargs=-1, type=click.Path(path_type=Path), metavar="SPECS...")
-_SPECS_HERE = click.argument("specs", nargs=-1, type=click.Path(path_type=Path))
-_SPEC = click.argument("specs", nargs=1, required=False, type=click.Path(path_type=Path), metavar="SPEC")
+_SPECS = click.argument(
+    "specs", nargs=-1, type=click.Path(path_type=Path), metavar="SPECS...", shell_complete=complete_specs
+)
+_SPECS_HERE = click.argument("specs", nargs=-1, type=click.Path(path_type=Path), shell_complete=complete_specs)
+_SPEC = click.argument(
+    "specs", nargs=1, required=False, type=click.Path(path_type=Path), metavar="SPEC", shell_complete=complete_specs
+)
 
 
 class Asked(Struct, frozen=True):
