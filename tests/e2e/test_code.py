@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+import requests
 
 from aihub_runner.codegen.script import ENDINGS
 
@@ -55,6 +57,16 @@ part_threshold_mb = 0.001
 settle_s = 0.2
 poll_min_s = 0.01
 poll_max_s = 0.05
+"""
+
+UPSTREAM = """\
+name = "job"
+deployment_id = "01902d6f-bb35-74cb-bd27-c09b38bbf20a"
+context = "acme"
+[run]
+manual_upstream_integration = true
+from_timestamp = 1750000000000
+to_timestamp = 1750000600000
 """
 
 
@@ -198,3 +210,38 @@ def test_code_names_the_files_that_it_does_not_send(project: Project) -> None:
     assert "# Not sent: in/b.svg (unsupported type)" in project.run("code", "--as", "curl").out
     (project.folder / "in/a.txt").unlink()
     assert project.run("code", "--as", "curl").code == 2
+
+
+FOLDER = "/acme/it's $(touch x)/fs/Inv {{ 1 }}/in box"
+
+
+def put_in_drive(project: Project, name: str, body: str) -> None:
+    headers = {"Authorization": "Bearer fake-test", "IB-Context": "acme", "Content-Type": "application/octet-stream"}
+    url = f"{project.fake.root}/v2/files{quote(FOLDER)}/{quote(name)}"
+    requests.put(url, data=body.encode(), headers=headers, timeout=10).raise_for_status()
+
+
+def test_script_runs_a_folder_of_a_drive_as_apply_does(project: Project, language: str) -> None:
+    project.change_spec('files = "in/**/*"', f'input_dir = "{FOLDER}/"')
+    put_in_drive(project, "a 'b'.txt", "Invoice number: 1")
+    put_in_drive(project, "2026/c.txt", "Invoice number: 2")
+    assert project.apply().code == 0
+    batches = len(project.fake.batches())
+    found = run_script(project, language)
+    assert bare(found) == bare(find_raw(project))
+    assert set(found) == {f"{FOLDER}/a 'b'.txt", f"{FOLDER}/2026/c.txt"}
+    mine, theirs = (run.request for run in project.fake.world.runs.values())
+    assert "batch_id" not in theirs
+    assert theirs["input_dir"] == mine["input_dir"]
+    assert len(project.fake.batches()) == batches  # only apply needs an empty one, against clones
+    assert {path.name for path in project.folder.iterdir()} & {"x", "y"} == set()
+
+
+def test_script_asks_a_deployment_for_its_upstream_integration(project: Project, language: str) -> None:
+    project.spec_path.write_text(UPSTREAM)
+    done = start(project, language)
+    assert (done.returncode, "no upstream integration" in done.stderr) == (1, True)  # the fake has none
+    [asked] = [entry for entry in project.fake.journal if entry["operation"] == "runDeployment"]
+    sent = {key: value for key, value in asked["request_json"].items() if key != "settings"}
+    window = {"from_timestamp": 1750000000000, "to_timestamp": 1750000600000}
+    assert sent == {"manual_upstream_integration": True, **window}

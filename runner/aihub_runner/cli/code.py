@@ -15,6 +15,7 @@ from aihub_runner.cli.options import ALLOW_OUTSIDE, FILE, Answer, Asked, over_sp
 from aihub_runner.cli.product import refuse_two_products
 from aihub_runner.codegen.script import ENDINGS, Work, render_script
 from aihub_runner.errors import InputError
+from aihub_runner.model import Member
 from aihub_runner.outfile import write_output
 from aihub_runner.plan.batching import group_sources
 from aihub_runner.sources.scan import check_files
@@ -54,20 +55,22 @@ def code(asked: Asked, language: str, output: Path | None) -> None:
 
 def _find_work(job: Job, language: str) -> Work:
     """Return what the script is to do, from the files as they are now. Raises InputError."""
-    if job.goal.input:
-        raise InputError(f"{job.shown}: has no files, and scripts without files are not offered", "use `runner apply`")
     if job.goal.kept:
         raise InputError(f"{job.shown}: scripts for a batch that is kept are not offered", "use `runner apply`")
-    spec, scan = job.spec, check_files(job.spec, job.spec_path, job.options.allow_outside)
-    batches = group_sources(scan.sources, spec.limits.files_per_batch, by_folder=job.goal.by_folder)
-    if not batches:
+    spec = job.spec
+    skipped, batches = list[str](), list[tuple[Member, ...]]()
+    if not job.goal.input:
+        scan = check_files(spec, job.spec_path, job.options.allow_outside)
+        batches = group_sources(scan.sources, spec.limits.files_per_batch, by_folder=job.goal.by_folder)
+        skipped = [f"{item.path} ({item.reason})" for item in scan.skipped]
+    runs = 1 if job.goal.input else len(batches)
+    if not runs:
         raise InputError(f"{job.shown}: no file can be sent", f"run `{job.command('plan')}`, which says why")
     most = spec.limits.max_runs
-    if most is not None and len(batches) > most:
+    if most is not None and runs > most:
         raise InputError(
-            f"{job.shown}: would start {len(batches)} runs, max_runs is {most}", "raise max_runs, or select fewer files"
+            f"{job.shown}: would start {runs} runs, max_runs is {most}", "raise max_runs, or select fewer files"
         )
-    skipped = [f"{item.path} ({item.reason})" for item in scan.skipped]
     command = shlex.join([*shlex.split(job.command("code")), "--as", language])
     found = Work(spec, job.goal, batches, skipped, command, job.target_name)
     return replace(found, root=job.connection.root) if job.target_name else found

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from aihub_runner.aihub.schemas import include_parameters, run_body
 from aihub_runner.codegen.literals import LITERALS, Code, comment
-from aihub_runner.model import MB, Goal, Member
+from aihub_runner.model import MB, UPSTREAM, Goal, Member
 from aihub_runner.settings import API_KEY, API_ROOT, PUBLIC_ROOT
 from aihub_runner.spec.model import Spec
 from aihub_runner.spec.values import name_variable
@@ -51,6 +51,12 @@ class Work(Struct, frozen=True):
         return "" if self.spec.context is None and self.target else self.spec.context
 
     @property
+    def place(self) -> str:
+        """What the paths of files that lie elsewhere begin with."""
+        folder = self.goal.input
+        return "" if folder in ("", UPSTREAM) else folder.rstrip("/") + "/"
+
+    @property
     def secrets(self) -> list[str]:
         """List the variables that hold passwords, and headers of the webhook."""
         hook = self.spec.run.webhook
@@ -62,7 +68,7 @@ def render_script(work: Work, language: str) -> str:
     """Render the script. It holds no secret, and reads them from the environment."""
     spec, hook = work.spec, work.spec.run.webhook
     run = run_body(work.goal.settings, 0, list(spec.run.tags), {}, {"url": hook.url, "headers": {}} if hook else None)
-    del run["batch_id"]
+    run.pop("batch_id", None)
     deployment = quote(spec.deployment_id or "", safe="")
     batches = [_batch(work, number) for number in range(len(work.batches))]
     values = {
@@ -71,14 +77,15 @@ def render_script(work: Work, language: str) -> str:
         "context": work.context,
         "workspace": spec.workspace,
         "batches": batches,
+        "place": work.place,
         "run": run,
         "run_path": f"/v2/apps/deployments/{deployment}/runs" if deployment else "/v2/apps/runs",
         "deployment_id": spec.deployment_id,
         "include": dict(include_parameters(work.goal.include)),
         "headers": {name: ref.env for name, ref in hook.headers.items()} if hook else {},
         "secrets": work.secrets,
-        "has_passwords": "passwords" in batches[0],
-        "has_large": "large" in batches[0],
+        "has_passwords": bool(batches) and "passwords" in batches[0],
+        "has_large": bool(batches) and "large" in batches[0],
         "dropped": _list_dropped(spec),
         "poll_s": min(max(POLL_S, spec.limits.poll_min_s), spec.limits.poll_max_s),
         "connect_timeout_s": spec.limits.connect_timeout_s,
@@ -111,16 +118,18 @@ def _describe(work: Work, language: str) -> list[str]:
     spec, name = work.spec, f"{work.spec.name}.{ENDINGS[language]}"
     key_name, root_name = (name_variable(work.target, name) for name in (API_KEY, API_ROOT))
     read = [root_name, *(["AIHUB_CONTEXT"] if work.context is None else []), *work.secrets]
-    files = count(sum(map(len, work.batches)), "file")
+    files = f"{count(sum(map(len, work.batches)), 'file')} in {count(len(work.batches), 'batch')}"
+    if not work.batches:
+        files = f"one run of the files in {work.place or 'the upstream integration'}"
     return [
-        f"Does a job once without aihub-runner: {files} in {count(len(work.batches), 'batch')}.",
+        f"Does a job once without aihub-runner: {files}.",
         f"Made by `{work.command}`.",
         f"Run it in the folder of the spec: {STARTS[language]} {shlex.quote(name)} > results.jsonl",
         f"It needs {NEEDS[language]}, and {key_name} in the environment.",
         f"It also reads {', '.join(read)} from there.",
         "It prints one line of JSON for each file. It stops at the first error, and repeats nothing.",
-        "Each time it runs, it uploads all files again, and pays again. `runner apply` does neither.",
-        f"The files are those that matched when it was made: {', '.join(spec.files)}",
+        "Each time it runs, it pays again. `runner apply` does not.",
+        *([f"The files are those that matched when it was made: {', '.join(spec.files)}"] if work.batches else []),
         *(f"Not sent: {item}" for item in work.skipped),
     ]
 
