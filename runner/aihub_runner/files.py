@@ -218,7 +218,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def digest_file(path: Path) -> str:
-    """Return the digest of a file; empty where it is missing, UNREADABLE where it cannot be read.
+    """Return the digest of a file; empty if it is missing, UNREADABLE if it cannot be read.
 
     Raises Shortage, because a file that we lack descriptors for does exist.
     """

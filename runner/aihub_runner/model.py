@@ -138,8 +138,7 @@ class Scan(Struct, frozen=True):
 
     `cache` has what is new in the stat cache, `outdated` the paths to remove from it. `busy` lists the parts of its
     patterns that match files, `idle` those that match none. `identity` is the digest of all paths and stats, empty
-    where a file may have changed under the same stat. `pages` has those of the files that were asked so far, 0 where
-    one does not tell.
+    if a file may have changed under the same stat. `pages` has the page counts read so far, 0 if a file has none.
     """
 
     sources: tuple[Source, ...]
@@ -168,7 +167,7 @@ class Target(Struct, frozen=True):
 class Member(Struct, frozen=True, gc=False):
     """A file of a shard, under its name in the batch (NFC).
 
-    `path` is empty where only the lock file lists the file. `is_stale` says that the local file is missing or changed:
+    `path` is empty if only the lock file lists the file. `is_stale` says that the local file is missing or changed:
     then `digest` is the shortened identity from the lock file.
     """
 
@@ -181,7 +180,7 @@ class Member(Struct, frozen=True, gc=False):
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of its bytes; empty where they were never here."""
+        """The SHA-256 of its bytes; empty if they were never here."""
         return "" if self.digest.startswith(LISTED) else self.digest.removeprefix("sha256:")
 
     @property

@@ -35,7 +35,7 @@ def opened_output(path: Path) -> Iterator[File]:
 
     A regular file, or the target of a link, is replaced atomically at the end, and keeps its mode and owner. A pipe, a
     device and a path like `/dev/stdout` are written as a stream; a reader who closes it early causes no error. Raises
-    InputError for a folder, a socket or an unwritable path, and StateError where the disk is full.
+    InputError for a folder, a socket or an unwritable path, and StateError if the disk is full.
     """
     with explain_disk(path, "run the command again"):
         place = find_place(path)

@@ -180,7 +180,7 @@ def load_settings(target: str = "") -> Settings:
 
 
 def read_key_again(settings: Settings) -> Secret | None:
-    """Return the key that is now where these settings are from, or None where it may not replace theirs.
+    """Return the key that is now where these settings are from, or None if it may not replace theirs.
 
     It comes from the same source and belongs to the same root, else it could be sent elsewhere.
     """
@@ -247,7 +247,7 @@ def _check_context(context: str) -> str:
 def normalise_root(root: str, name: str = "AIHUB_API_ROOT") -> str:
     """Return a root in canonical form: lower case, no default port, no trailing slash.
 
-    Raises InputError where it is not https, except for this machine. The message never shows a refused root, which may
+    Raises InputError if it is not https, except for this machine. The message never shows a refused root, which may
     hold a password.
     """
     try:

@@ -1,4 +1,4 @@
-"""Deletions under every fault, and stopped dead at every boundary: all goes, nothing else, and nothing is paid for."""
+"""Deletions under every fault and with a crash at every boundary: all is deleted, nothing else, nothing paid."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Documents = list[dict[str, Any]]
 
 @pytest.fixture
 def applied(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A job of two shards with their results on disk, beside a batch and a run of somebody else."""
+    """A job of two shards with their results on disk, beside a batch and a run of another person."""
     for owner, name, waits in WAITS:
         monkeypatch.setattr(owner, name, waits)
     project.write_files(4)
@@ -47,7 +47,7 @@ def applied(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def is_deleted(project: Project) -> bool:
-    """Whether all that is ours is deleted from the service; what is not ours must be there."""
+    """Whether everything of ours is deleted from the service. Everything else must still exist."""
     batches, runs = [*project.fake.world.batches.values()], [*project.fake.world.runs.values()]
     assert any(batch.owner == "somebody" for batch in batches)
     assert any(run.request["app_name"] == "Other" for run in runs)
@@ -133,7 +133,7 @@ def test_deletion_without_a_job_that_is_not_seen_is_not_confirmed(applied: Proje
     documents = applied.documents
     applied.fake.faults.add(operation="deleteRun", do="status", status=202, body=NO_JOBS, when="before", times=2)
     outcome = applied.run("destroy", "--yes")
-    assert (outcome.code, outcome.out.count("not confirmed, the service gave no job")) == (3, 2)
+    assert (outcome.code, outcome.out.count("not confirmed, the service returned no deletion job")) == (3, 2)
     check_made_good(applied, documents)
 
 
@@ -160,7 +160,7 @@ Crash = Callable[[int], int]
 
 @pytest.fixture
 def crash(applied: Project, forks: Forks) -> Crash:
-    """Destroy in a process that stops dead at a boundary, and give its exit code."""
+    """Destroy in a process that crashes at a boundary, and return its exit code."""
     return lambda boundary: forks.run(boundary, applied.folder, applied.env, "destroy", "job.toml", "--yes")
 
 

@@ -1,4 +1,4 @@
-"""`runner init`: the spec that it writes, by options and by questions, and what it never does."""
+"""`runner init`: the spec it writes, from options and from answers, and what it never does."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ owner = "instabase"
 # [limits]
 # max_runs = 5                  # most runs to pay for in one apply
 
-# [targets.test]                # what --target test takes in place of the above; see docs/apply.md
+# [targets.test]                # with --target test, replaces the values above; see docs/apply.md
 # context = "…"                 # needs AIHUB_TEST_API_KEY and AIHUB_TEST_API_ROOT
 """
 SAID = """\

@@ -61,7 +61,7 @@ def main(
 ) -> None:
     """Serve a fake AI Hub until you stop it. By default it accepts only tokens that start with fake-.
 
-    To watch it, open the printed address in a browser, with /_fake/ in place of /api.
+    To watch it, open the printed address in a browser, with /_fake/ instead of /api.
     """
     if context.invoked_subcommand is not None:
         return

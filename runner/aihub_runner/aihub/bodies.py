@@ -101,7 +101,7 @@ class FileSlice:
         self._hash = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
-        """Read on. Raises SourceChanged where the file is shorter than announced, SourceUnreadable on a read error."""
+        """Read on. Raises SourceChanged if the file is shorter than announced, SourceUnreadable on a read error."""
         assert self._file is not None
         wanted = self.left if size < 0 else min(size, self.left)
         try:

@@ -84,7 +84,7 @@ class AIHub(Transport):
         return read_batches(ask)
 
     def list_files(self, batch_id: int) -> dict[str, schemas.FileMetadata]:
-        """List all files in a batch by name, with their metadata. Raises ServiceError where the list never ends."""
+        """List all files in a batch by name, with their metadata. Raises ServiceError if the list never ends."""
         files: dict[str, schemas.FileMetadata] = {}
         token: str | None = None
         seen: set[str | None] = set()

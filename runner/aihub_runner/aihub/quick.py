@@ -27,7 +27,7 @@ Body = bytes | memoryview | FileBytes | FileSlice
 
 
 def put(pool: Any, head: bytes, body: Body, watch: Watch) -> Answer | None:
-    """Send a head and a body, and return the response, or None where no connection is open: nothing was sent then.
+    """Send a head and a body, and return the response, or None if no connection is open: nothing was sent then.
 
     Its socket still has the time limit of the request before. Raises what `urllib3` raises, and what reading the body
     raises.

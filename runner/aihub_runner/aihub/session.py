@@ -41,7 +41,7 @@ class _Bearer(AuthBase):
 
 
 def _find_authorities() -> str:
-    """Return the CA bundle that the environment names. Raises InputError where it does not exist."""
+    """Return the CA bundle that the environment names. Raises InputError if it does not exist."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         if path := os.environ.get(name, ""):
             if not os.path.exists(path):

@@ -338,7 +338,7 @@ class Transport:
     def write(self, method: str, path: str, body: Body, read: Callable[[bytes], T], **how: Any) -> T:
         """Send a request that changes something and may be repeated, and parse the response as `ask` does.
 
-        Raises OSError where the body is a file that cannot be read.
+        Raises OSError if the body is a file that cannot be read.
         """
         what = f"{method} {path}"
 
@@ -360,8 +360,8 @@ class Transport:
         """POST a request that must not be sent twice: at most one reaches the service. `read` parses the response.
 
         It is repeated only if it is confirmed unsent. It is sent within `SENT_WITHIN_S` or never, so that a later apply
-        knows when to check for its effect. Raises AnswerLost where it may have taken effect, also if `read` raises
-        Unreadable. Raises Refused where the response reports that nothing was created, and other ServiceErrors where it
+        knows when to check for its effect. Raises AnswerLost if it may have taken effect, also if `read` raises
+        Unreadable. Raises Refused if the response reports that nothing was created, and other ServiceErrors if it
         was not sent.
         """
         what, data = f"POST {path}", json.dumps(body).encode()

@@ -88,7 +88,7 @@ def _scan_batch(job: Job, state: State | None, *, may_be_empty: bool) -> Scan:
 
 
 def _check_packets(job: Job, scan: Scan) -> None:
-    """Raise InputError where a folder has more files than one batch may hold."""
+    """Raise InputError if a folder has more files than one batch may hold."""
     most = job.goal.files_per_batch
     sizes = {folder: len(files) for folder, files in find_packets(scan.sources).items() if len(files) > most}
     if sizes:
@@ -169,7 +169,7 @@ def with_pruned(job: Job, state: State, scan: Scan) -> Job:
 
 
 def check_selected(job: Job, scan: Scan) -> None:
-    """Raise InputError where --only selects no file at all, a mistyped pattern, or where there is none to select."""
+    """Raise InputError if --only selects no file at all, a mistyped pattern, or if there is none to select."""
     only = job.goal.only
     if job.goal.input and (only or job.goal.limit is not None):
         raise InputError(f"{job.shown}: --only and --limit select files, and this job has none", "leave them out")
@@ -211,7 +211,7 @@ def describe_job(
 def entries_to_import(job: Job, state: State | None, sources: Collection[Source] = ()) -> list[Entry]:
     """List the entries that the lock file or an earlier check names and the state lacks.
 
-    What the state was told to forget counts only where one of its files is among `sources`.
+    What you had the state forget counts only if one of its files is among `sources`.
     """
     locked = list(_remember(load_lockfile(job.lock_path), sources))
     target = job.goal.target
@@ -304,7 +304,7 @@ def bind(job: Job, state: State | None, scan: Scan, local: Local) -> PlanFile:
 
 
 def check_asked(job: Job, state: State, scan: Scan) -> None:
-    """Raise InputError where --only selects nothing, or where an approved plan no longer fits what there is."""
+    """Raise InputError if --only selects nothing, or if an approved plan no longer fits what there is."""
     check_selected(job, scan)
     approved = job.options.approved
     if approved is None:

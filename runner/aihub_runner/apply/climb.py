@@ -23,7 +23,9 @@ def start_with(latency_s: float) -> int:
 
 
 class Climb:
-    """Finds how many uploads at once give the most, between 1 and `most`: doubles while that pays, then tries.
+    """Finds the number of parallel uploads, from 1 to `most`, with the highest throughput.
+
+    It doubles the number while that helps, then tries others.
 
     It compares the work done in windows of time: `work` is in files, and a large file counts as several. A try that
     does not pay is taken back.

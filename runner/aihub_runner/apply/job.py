@@ -314,7 +314,7 @@ def _place_results(spec_path: Path, target: str, spec: Spec, fake: bool) -> str:
 
 
 def _check_others(spec_path: Path, target: str, key: str, others: Mapping[str, Spec]) -> None:
-    """Raise InputError where another target, as far as its settings are there, is the same work in the same account."""
+    """Raise InputError if another target, as far as its settings are there, is the same work in the same account."""
     for name, spec in others.items():
         try:
             settings = load_settings(name)
@@ -330,7 +330,7 @@ def _check_others(spec_path: Path, target: str, key: str, others: Mapping[str, S
 
 
 def _refuse_secrets(spec_path: Path, values: Mapping[str, str], secrets: Iterable[Secret]) -> None:
-    """Raise InputError where a value that is shown would hold a secret."""
+    """Raise InputError if a value that is shown would hold a secret."""
     known = [*list_secrets(), *(secret.reveal() for secret in secrets)]
     for key, value in values.items():
         if any(secret and secret in value for secret in known):
@@ -360,7 +360,7 @@ def _read_secrets(spec: Spec, *, fake: bool) -> Mapping[str, Secret]:
 
 
 def find_documents(spec_path: Path, *, fake: bool, target: str = PLAIN) -> Path:
-    """Return the documents of a spec. Raises InputError where there are none yet."""
+    """Return the documents of a spec. Raises InputError if there are none yet."""
     job = open_job(spec_path, Options(), fake=fake, choice=Choice(target), offline=True)
     path = job.results_path / DOCUMENTS_NAME
     if not path.exists():

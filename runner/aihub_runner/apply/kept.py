@@ -17,7 +17,7 @@ from aihub_runner.plan.planner import PAYS, Work
 
 
 def look_at_batch(job: Job, client: AIHub) -> Job:
-    """Return the job with what its kept batch holds now. Raises ServiceError where the batch cannot be listed."""
+    """Return the job with what its kept batch holds now. Raises ServiceError if the batch cannot be listed."""
     if job.goal.kept != FOREIGN:
         return job
     files = in_thread(partial(list_batch, client, job.goal.batch_id))
@@ -31,7 +31,7 @@ def look_at_batch(job: Job, client: AIHub) -> Job:
 
 
 def list_batch(client: AIHub, remote_id: int) -> dict[str, Listed] | None:
-    """List the files of a batch by their names (NFC); None where there is no such batch."""
+    """List the files of a batch by their names (NFC); None if there is no such batch."""
     found = or_none(lambda: client.list_files(remote_id))
     if found is None:
         return None

@@ -137,8 +137,8 @@ class Paying(Struct, frozen=True):
 def look_before_paying(opened: OpenJob, plan: Plan) -> Paying:
     """List what exists on the service before each apply that would pay: the state may be a copy, or one of several.
 
-    Runs with the tags about to be paid are imported. Raises UnknownOutcome where batches that neither state nor lock
-    file knows hold files about to be paid for, or where the listing cannot be trusted.
+    Runs with the tags about to be paid are imported. Raises UnknownOutcome if batches that neither state nor lock
+    file knows hold files about to be paid for, or if the listing cannot be trusted.
     """
     job, state, client = opened.job, opened.state, opened.client
     opened.reporter.emit(events.CheckStarted())
@@ -293,7 +293,7 @@ def _take_work(works: list[Work], batch_id: int, target: str) -> Work:
 
 
 def _with_batch(job: Job, client: AIHub, run: RunInfo, batches: Iterable[BatchInfo]) -> RunInfo:
-    """Return a run with its batch, which a listing may omit. Raises UnknownOutcome where it cannot be found.
+    """Return a run with its batch, which a listing may omit. Raises UnknownOutcome if it cannot be found.
 
     A run on files elsewhere gets the empty batch of its job, or none.
     """
@@ -411,7 +411,7 @@ class UnknownBatches:
         return {batch: _split_marks(marks or b"") for batch, marks in known.items()}
 
     def _adopt(self, unknown_batches: Sequence[BatchInfo]) -> bool:
-        """Import what their runs paid for. Raises UnknownOutcome where files fit but the run is unconfirmed."""
+        """Import what their runs paid for. Raises UnknownOutcome if files fit but the run is unconfirmed."""
         batches = {batch.id for batch in unknown_batches}
         runs = [run for run in self.found.runs if run.batch_id in batches]
         entries, twins = choose_twins(survey_entries(runs, self.job.goal.target))

@@ -42,7 +42,7 @@ class Undecided(Struct, frozen=True):
 def resolve_unknown(job: Job, adopt: str | None, resubmit: bool, reporter: Reporter) -> tuple[str, dict[str, Any], int]:
     """List unconfirmed runs, or record a decision: this run is it, or none was started.
 
-    Raises InputError where the decision contradicts what is known.
+    Raises InputError if the decision contradicts what is known.
     """
     if adopt and resubmit:
         raise InputError("resolve: --adopt and --resubmit cannot be combined", "use one of them")
@@ -102,7 +102,7 @@ def _describe_unknown(shard: Shard, run: Run) -> str:
 
 
 def resubmit_runs(job: Job, state: State, client: AIHub, found: Undecided) -> None:
-    """Allow unconfirmed runs to be paid for, after one more check. Raises InputError where one exists."""
+    """Allow unconfirmed runs to be paid for, after one more check. Raises InputError if one exists."""
     given_up = [(shard, run) for shard, run in found.unknown if run.unknown]
     if not given_up and not found.left:
         raise InputError(
@@ -124,7 +124,7 @@ def resubmit_runs(job: Job, state: State, client: AIHub, found: Undecided) -> No
 
 
 def adopt_run(state: State, client: AIHub, found: Undecided, run_id: str) -> None:
-    """Record that an unconfirmed run is this one. Raises InputError where it is another."""
+    """Record that an unconfirmed run is this one. Raises InputError if it is another."""
     left = next((item for item in found.left if item.entry.run_id == run_id), None)
     if left is not None and found.finder is not None:
         _adopt_left(state, left, found.finder)
@@ -155,7 +155,7 @@ def _adopt_left(state: State, left: Inspected, finder: Finder) -> None:
 
 
 def _misfit(info: RunInfo, run: Run) -> str:
-    """Return why a run does not match an intent, by its batch and its tag; empty where it may match."""
+    """Return why a run does not match an intent, by its batch and its tag; empty if it may match."""
     ours = [tag for tag in info.tags or () if parse_run_tag(tag)]
     if info.batch_id not in (None, run.remote_batch):
         return "on another batch"
@@ -165,7 +165,7 @@ def _misfit(info: RunInfo, run: Run) -> str:
 def _check_names(client: AIHub, info: RunInfo, run: Run, names: Collection[str]) -> None:
     """Check that a run has the files of an intent: by its results, or by its batch.
 
-    Raises InputError where its files differ, or where neither files nor tag identify it.
+    Raises InputError if its files differ, or if neither files nor tag identify it.
     """
     seen: Collection[str] = in_thread(lambda: result_names(client, info))
     if not seen and info.batch_id:

@@ -65,7 +65,7 @@ DAY_S = 86_400.0
 def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -> Report:
     """Scan the files, import paid work, plan what is missing, do it, and return a report.
 
-    `confirm` receives the plan before anything is paid. Raises RunnerError where the work cannot start; later problems
+    `confirm` receives the plan before anything is paid. Raises RunnerError if the work cannot start; later problems
     are in the report.
     """
     job, state, stop, counts = held.job, held.state, held.stop, Counts()
@@ -338,7 +338,7 @@ def _allow_paying(opened: OpenJob, plan: Plan, held: frozenset[str]) -> tuple[Pl
 
 
 def check_limits(opened: OpenJob, plan: Plan) -> None:
-    """Raise InputError where a plan pays for more than allowed; unconfirmed runs count."""
+    """Raise InputError if a plan pays for more than allowed; unconfirmed runs count."""
     job, limits = opened.job, opened.job.spec.limits
     see, runs = f"see `{job.command('plan')}`, then raise", plan.runs_to_confirm
 

@@ -31,7 +31,7 @@ from aihub_runner.version import VERSION
 
 
 def find_settled(job: Job, state: State) -> tuple[Report | None, Selection | None]:
-    """Return the report of a job with nothing to do, as an apply would; None where it must be planned.
+    """Return the report of a job with nothing to do, as an apply would; None if it must be planned.
 
     Also return the files of the job, if they had to be selected.
     """

@@ -177,7 +177,7 @@ def _act(
 
 
 def _open_records(junit: Path | None) -> Records | None:
-    """Return who writes records for CI, where there is anything to write."""
+    """Return the writer of records for CI, or None if there is nothing to write."""
     if not (junit or os.environ.get("GITHUB_ACTIONS") == "true" or os.environ.get("GITHUB_STEP_SUMMARY")):
         return None
     from aihub_runner.cli.records import Records

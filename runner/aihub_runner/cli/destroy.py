@@ -27,7 +27,7 @@ from aihub_runner.text.shown import count
     LOCK_FILE,
     LOCK_TIMEOUT,
     VERBOSE,
-    option("--yes", is_flag=True, help="Delete without asking. Required where there is no terminal."),
+    option("--yes", is_flag=True, help="Delete without asking. Required without a terminal."),
     option("--keep-results", is_flag=True, help="Delete only the batches, and keep the runs with their results."),
     option("--discard-unfetched", is_flag=True, help="Delete results, too, that were never fetched. They are lost."),
     many=False,

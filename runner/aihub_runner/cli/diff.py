@@ -48,7 +48,7 @@ Side = tuple[str, Candidates]
         "versions",
         multiple=True,
         metavar="VERSION",
-        help='Compare two versions of the app. Pass it twice; "" stands for specs without a version.',
+        help='Compare two versions of the app. Pass it twice; "" means no version.',
     ),
     option("--html", "page", type=FILE, help="Also write an HTML page."),
     many=False,

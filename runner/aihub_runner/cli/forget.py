@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from contextlib import closing
 
@@ -13,9 +12,9 @@ from aihub_runner.apply.forget import Forgotten, Group
 from aihub_runner.apply.forget import forget as forget_job
 from aihub_runner.apply.job import Job
 from aihub_runner.cli.options import LOCK_FILE, LOCK_TIMEOUT, ONLY, PLACES, VERBOSE, Answer, Asked, over_specs
-from aihub_runner.cli.output import ask, print_error, say
+from aihub_runner.cli.output import ask_to, print_error, say
 from aihub_runner.cli.progress import open_progress
-from aihub_runner.errors import InputError, worst_code
+from aihub_runner.errors import worst_code
 from aihub_runner.report.summary import Lines
 from aihub_runner.system import interrupt
 from aihub_runner.text.shown import count
@@ -27,15 +26,15 @@ from aihub_runner.text.shown import count
     LOCK_TIMEOUT,
     VERBOSE,
     ONLY,
-    option("--yes", is_flag=True, help="Forget without asking. Required where there is no terminal."),
+    option("--yes", is_flag=True, help="Forget without asking. Required without a terminal."),
     many=False,
     example="runner state forget invoices.aihub.toml --only 'inbox/2024/**'",
 )
 def forget(asked: Asked, yes: bool) -> None:
-    """Forget what was done for files that are gone: names, runs, results.
+    """Forget the names, runs and results of files that you removed.
 
-    Lists it and asks. Sends nothing, and deletes nothing on the service. The lock file goes on saying that it was paid:
-    a file that is back is not paid for again.
+    Lists them and asks. Sends nothing, and deletes nothing on the service. The lock file still records that they were
+    paid for: a file that comes back is not paid for again.
     """
 
     def act(job: Job) -> Answer:
@@ -45,13 +44,7 @@ def forget(asked: Asked, yes: bool) -> None:
             progress.close()
             lines = [f"{job.shown}: to forget, with their results:", *_render("group", found.groups, asked.verbose)]
             say("\n".join([*lines, "  batches and runs stay on the service; to delete them, destroy first"]), err=True)
-            if yes:
-                return True
-            if asked.as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-                raise InputError(
-                    f"{job.shown}: nothing was forgotten, nobody can be asked here", "pass --yes to forget"
-                )
-            return ask("Forget all of this? It cannot be undone.")
+            return ask_to("forget", "forgotten", job.shown, yes=yes, may_ask=not asked.as_json)
 
         with closing(progress), interrupt.shown_by(progress.close):
             found = forget_job(job, Reporter(progress), confirm, interrupt.stop)

@@ -42,8 +42,8 @@ ABOUT = {
 @option("--name", help="Name of the job. Default: the name of the folder.")
 @option("--files", multiple=True, metavar="PATTERN", help="Which files to process. May be given more than once.")
 @option("--app-name", help="Name of the app.")
-@option("--app-id", help="Id of the app, in place of its name.")
-@option("--deployment-id", help="Id of a deployment, in place of an app.")
+@option("--app-id", help="Id of the app, instead of its name.")
+@option("--deployment-id", help="Id of a deployment, instead of an app.")
 @option("--owner", help="Owner of the app. Leave it out for your own apps.")
 @option("--context", help="The IB-Context: the account whose units are spent.")
 @option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
@@ -83,7 +83,7 @@ def init(
 
 
 def _check_new(spec_path: Path) -> None:
-    """Raise InputError where the spec, or another one of its stem, is there already."""
+    """Raise InputError if the spec, or another one of its stem, is there already."""
     hint = "edit it, or pass --name with another name"
     if os.path.lexists(spec_path):
         raise InputError(f"{spec_path}: is there already", hint)

@@ -21,7 +21,7 @@ class Bars(Progress):
     """Bars that leave some columns free at the right."""
 
     def get_renderables(self) -> Iterator[RenderableType]:
-        """Give the table of bars."""
+        """Return the table of bars."""
         yield Narrow(self.make_tasks_table(self.tasks))
 
 

@@ -103,7 +103,7 @@ def _exit_interrupted() -> NoReturn:
 
 
 def _report_crash(error: Exception) -> int:
-    """Report a shortage of this machine; else report a bug of ours, and write a file for the maintainers."""
+    """Report a shortage of this machine; else report a bug in this tool, and write a file for the maintainers."""
     if shortage := find_shortage(error) or probe_shortage():
         print_error(shortage)
         return shortage.exit_code

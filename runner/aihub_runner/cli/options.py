@@ -95,7 +95,7 @@ _TARGET = option(
     metavar="NAME",
     default="",
     envvar="AIHUB_RUNNER_TARGET",
-    help="Use what [targets.NAME] of the spec says. Also AIHUB_RUNNER_TARGET.",
+    help="Use the values in [targets.NAME] of the spec. Also AIHUB_RUNNER_TARGET.",
 )
 _SET = option(
     "--set",
@@ -121,7 +121,7 @@ _SPEC = click.argument(
 
 
 class Asked(Struct, frozen=True):
-    """What was asked of a command: the specs, and the options that commands share."""
+    """The arguments of a command: its specs, and the options that commands share."""
 
     specs: tuple[Path, ...]
     options: Options
@@ -276,7 +276,7 @@ def over_specs(
 
 
 def _no_spec(command: str) -> InputError:
-    """Return the error about a command that needs to be told a spec, with those of the current folder."""
+    """Return the error about a command that needs a spec, with those of the current folder."""
     here = _specs_of(Path())
     if not here:
         return InputError(f"{command}: no spec given, and none in this folder", "write one with `runner init`")
@@ -286,7 +286,7 @@ def _no_spec(command: str) -> InputError:
 
 
 def require_one(asked: Asked, option: str) -> None:
-    """Raise UsageError where an option that concerns one spec meets several."""
+    """Raise UsageError if an option that concerns one spec meets several."""
     if len(find_specs(asked.specs)) > 1:
         raise click.UsageError(f"{option} needs exactly one spec")
 

@@ -63,7 +63,7 @@ def ask(question: str) -> bool:
 
 
 def ask_to(act: str, done: str, what: str, *, yes: bool, may_ask: bool) -> bool:
-    """Ask whether to do what cannot be undone, and was listed. Raises InputError where nobody can be asked."""
+    """Ask whether to do what cannot be undone, and was listed. Raises InputError if nobody can be asked."""
     if yes:
         return True
     if not (may_ask and sys.stdin.isatty() and sys.stderr.isatty()):

@@ -17,13 +17,13 @@ from aihub_runner.text.escape import show_bytes
 
 
 def refuse_two_products(page: Path | None, *, as_json: bool) -> None:
-    """Raise UsageError where a page and JSON would both go to standard output."""
+    """Raise UsageError if a page and JSON would both go to standard output."""
     if as_json and is_standard_output(page):
         raise click.UsageError("--json and the page cannot both go to standard output")
 
 
 def say_beside(page: Path | None, text: str) -> str:
-    """Return the text to print; empty where the page goes to standard output, and the text to standard error."""
+    """Return the text to print; empty if the page goes to standard output, and the text to standard error."""
     if not is_standard_output(page):
         return text
     say(text, err=True)

@@ -51,7 +51,7 @@ def check_watch(asked: Asked, *, yes: bool) -> Asked:
 
 
 def check_limit(job: Job) -> None:
-    """Raise InputError where nothing limits what a watch may pay for, or where there are no files to watch."""
+    """Raise InputError if nothing limits what a watch may pay for, or if there are no files to watch."""
     if job.options.max_runs is None and job.spec.limits.max_runs_per_day is None:
         raise InputError(
             f"{job.shown}: --watch pays without asking, and nothing limits how much",

@@ -39,7 +39,7 @@ class Agreement:
             self._is_refused = not ask(f"Start {count(_count_runs(plans), 'run')} of {count(len(plans), 'spec')}?")
 
     def allows(self, job: Job, planned: Plan) -> bool:
-        """Whether you agreed to a plan. Raises InputError where it pays for more than you were shown."""
+        """Whether you agreed to a plan. Raises InputError if it pays for more than you were shown."""
         if self._is_refused:
             return False
         agreed = self._agreed.get(job.spec_path)
@@ -48,7 +48,7 @@ class Agreement:
         return True
 
     def _show(self, job: Job) -> Preview | None:
-        """Print the plan of a job, and return it; None where there is none, for a reason that its apply tells."""
+        """Print the plan of a job, and return it; None if there is none, for a reason that its apply tells."""
         try:
             with served(job) if job.goal.kept == FOREIGN else nullcontext(job) as reachable:
                 found = preview(reachable, binds=True)

@@ -36,7 +36,7 @@ def whole_packets(shards: Iterable[Shard], sources: Iterable[Source]) -> list[Sh
 
 
 def pair_packets(shards: Iterable[Shard], fresh: Iterable[Source], lost: Collection[str]) -> dict[str, str]:
-    """Return the new path of each file in a folder that moved as a whole. `fresh` are new files, `lost` old paths."""
+    """Return the new path of each file in a folder that moved completely. `fresh` are new files, `lost` old paths."""
     gone: dict[object, dict[str, Sequence[Member]]] = {}  # by content, then by folder
     for shard in shards:
         if shard.members and all(member.path in lost for member in shard.members):

@@ -64,7 +64,7 @@ class Drift(Struct, frozen=True):
 
 
 class Pages(Struct, frozen=True):
-    """The pages of some files. `silent` counts the files that do not tell theirs, `cost` is in your currency."""
+    """The pages of some files. `silent` is the number of files without a page count, `cost` is in your currency."""
 
     known: int = 0
     silent: int = 0
@@ -72,11 +72,11 @@ class Pages(Struct, frozen=True):
 
     @property
     def least(self) -> int:
-        """The number of pages, where a file that does not tell counts as one."""
+        """The number of pages. A file without a page count counts as one page."""
         return self.known + self.silent
 
     def render(self) -> str:
-        """Render them; empty where nothing is known and nobody asked for the cost."""
+        """Render them; empty if nothing is known and nobody asked for the cost."""
         if not self.known and self.cost is None:
             return ""
         unknown = f" and {count(self.silent, 'file')} without a page count" * bool(self.silent)

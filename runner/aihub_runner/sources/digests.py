@@ -63,7 +63,7 @@ def digest_all(
     on_progress: Progress | None,
     disks: Disks,
 ) -> Iterator[Found]:
-    """Yield stat and digest of each file, or why it is skipped. `known` are their digests, empty where unknown."""
+    """Yield stat and digest of each file, or why it is skipped. `known` are their digests, empty if unknown."""
     wanted = [item for item, digest in zip(kept, known, strict=True) if not digest]
     meter = _Meter([info.size for _, info in wanted], on_progress)
     with closing(_hash_all(judge, folder, wanted, meter)) as hashed:

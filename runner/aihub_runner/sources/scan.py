@@ -93,7 +93,7 @@ def _can_be_sent(item: tuple[str, Stat | SkippedFile | None]) -> TypeGuard[tuple
 
 
 def _find_cached(kept: Iterable[tuple[str, Stat]], cache: Iterable[CacheRow]) -> tuple[list[str], list[str]]:
-    """Return the cached digest of each file, empty where it must be hashed, and the cached paths that are no file.
+    """Return the cached digest of each file, empty if it must be hashed, and the cached paths that are no file.
 
     A file that was written shortly before it was hashed may have changed again under the same stat, since file times
     are coarse. Both are in the order of paths, so that they need not be in memory at once.

@@ -144,7 +144,7 @@ class Batch(Table):
 
     @property
     def kind(self) -> str:
-        """Whose batch is kept: `FOREIGN`, or empty where none is."""
+        """Whose batch is kept: `FOREIGN`, or empty if none is."""
         return FOREIGN if self.id else ""
 
 
@@ -190,7 +190,7 @@ class Limits(Table):
     max_pages: int | None = key(
         integer(0),
         None,
-        "Most pages to pay for in one apply. A file that does not tell its pages counts as one. Needs the extra `pdf`. "
+        "Most pages to pay for in one apply. A file without a page count counts as one page. Needs the extra `pdf`. "
         "Default: no limit.",
     )
     unit_price: float | None = key(number(), None, "Price of a page, to show the cost in plan and summary.")
@@ -220,7 +220,7 @@ class TargetBatch(Table):
 
 
 class NamedTarget(Table):
-    """What a target has in place of the spec's own values."""
+    """The values of a target, which replace the spec's own."""
 
     app_name: str | None = key(
         TEXT, None, "Name of the app. It, `app_id` or `deployment_id` replaces the app and its `owner`."
@@ -228,7 +228,7 @@ class NamedTarget(Table):
     app_id: str | None = key(TEXT, None, "Id of the app.")
     deployment_id: str | None = key(TEXT, None, "Id of the deployment to run.")
     owner: str | None = key(TEXT, None, "Owner of the app.")
-    context: str | None = key(string(check_context), None, "The IB-Context. AIHUB_CONTEXT does not count for targets.")
+    context: str | None = key(string(check_context), None, "The IB-Context. AIHUB_CONTEXT does not apply to targets.")
     workspace: str | None = key(TEXT, None, "Workspace for the batches.")
     batch: TargetBatch = key(table(TargetBatch), TargetBatch())
     run: TargetRun = key(table(TargetRun), TargetRun())

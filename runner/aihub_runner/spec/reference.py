@@ -31,7 +31,7 @@ PATTERNS = """\
 - On the command line, a folder stands for its specs: `*.aihub.toml`, and other TOML files with the keys of a spec.
 - The keys of `run.pdf_passwords` are patterns, too. The first one that matches a file counts."""
 TARGETS = f"""\
-What `--target <name>` or AIHUB_RUNNER_TARGET takes in place of the keys above. Every other key counts for all targets.
+With `--target <name>` or AIHUB_RUNNER_TARGET, these values replace the keys above. All other keys apply to all targets.
 A name is {TARGET_RULE}.
 Token and root come from `AIHUB_<NAME>_API_KEY` and `AIHUB_<NAME>_API_ROOT`; see Variables."""
 VARIABLES = {
@@ -39,9 +39,9 @@ VARIABLES = {
     "again from the same file: replace a token in `.env` or in the secrets folder while apply works.",
     "AIHUB_API_ROOT": "The URL of the API: `https://<org>.instabase.com/api` for an organisation with its own "
     "domain. It must come from the same source as the key, or from one with a higher priority.",
-    "AIHUB_CONTEXT": "The IB-Context for specs that set none. It does not count with `--target`.",
+    "AIHUB_CONTEXT": "The IB-Context for specs that set none. It does not apply with `--target`.",
     "AIHUB_<NAME>_API_KEY": "The API token of a target; `AIHUB_TEST_API_KEY` for the target `test`, and with `_` in "
-    "place of each `-`. With `--target`, no other token counts.",
+    "place of each `-`. With `--target`, no other token is used.",
     "AIHUB_<NAME>_API_ROOT": "The URL of the API for a target. Required, and from the same source as its token.",
     "AIHUB_VAR_…": "Values for `${…}` in a spec; see [apply.md](apply.md#values-from-outside). Read from the "
     "environment and from `.env` only.",

@@ -73,6 +73,6 @@ REST = """
 # [limits]
 # max_runs = 5                  # most runs to pay for in one apply
 
-# [targets.test]                # what --target test takes in place of the above; see docs/apply.md
+# [targets.test]                # with --target test, replaces the values above; see docs/apply.md
 # context = "…"                 # needs AIHUB_TEST_API_KEY and AIHUB_TEST_API_ROOT
 """

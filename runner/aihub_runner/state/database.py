@@ -186,7 +186,7 @@ def _configure(db: sqlite3.Connection, *, write: bool) -> None:
 
 
 def _check_companions(path: Path) -> None:
-    """Raise StateError for a pipe or a device in place of SQLite's own files: it would wait for ever."""
+    """Raise StateError for a pipe or a device instead of SQLite's own files: it would wait forever."""
     for part in (path.with_name(f"{path.name}-{kind}") for kind in ("journal", "wal", "shm")):
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(part.stat().st_mode):

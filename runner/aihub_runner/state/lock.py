@@ -53,7 +53,7 @@ def hold_locks(paths: tuple[Path, Path, Path], timeout_s: float, who: Callable[[
     The value says whether the file system enforces the locks.
 
     `paths` are the spec, the state that belongs to it, and the state in use. Two applies of one spec exclude each
-    other, whatever states they use; so do two with one state, whatever their specs. Raises StateError where another
+    other, whatever states they use; so do two with one state, whatever their specs. Raises StateError if another
     process holds a lock; `who` returns its holder, as the state records it.
     """
     spec, own, used = paths

@@ -472,7 +472,7 @@ def _by_shard(rows: Iterable[sqlite3.Row]) -> dict[int, list[sqlite3.Row]]:
 
 
 def read_holder(path: Path) -> str:
-    """Return who holds a state file, as recorded; empty where that cannot be read."""
+    """Return who holds a state file, as recorded; empty if that cannot be read."""
     with suppress(StateError), closing(State(path, write=False)) as state:
         return state.describe_holder()
     return ""

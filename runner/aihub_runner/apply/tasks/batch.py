@@ -219,7 +219,7 @@ def record_verified(context: Context, step: VerifyBatch, outcome: Outcome) -> No
             batch = next(batch for batch in context.load(step.shard).batches if batch.id == step.batch)
             context.state.record_batch_foreign(batch, context.now_s)
             what = f"POST /v2/batches: the response names batch {step.remote_id}, which is not the one created, {why}"
-            hint = "check whether a proxy or gateway answers in place of the service"
+            hint = "check whether a proxy or gateway answers instead of the service"
             context.count_lost(step, ServiceError(what, hint))
         case Gone():
             forget_batch(context, step)
@@ -232,7 +232,7 @@ class CheckBatch(Step, frozen=True):
 
     A listing shows changes within `settle_s`. `sent` are the names that this state ever sent to the batch: nothing
     else is ever deleted. `modified` are times (Unix seconds) listed after earlier uploads. `name` is the batch's name,
-    empty where it is not known; `known` are the known batches of that name. `minds_elders` says that older ones matter.
+    empty if it is not known; `known` are the known batches of that name. `minds_elders` says that older ones matter.
     `claim` is how the names of claims on the run begin. With `is_kept`, nothing is deleted or sent again.
     """
 
@@ -347,7 +347,7 @@ def _check_files(client: AIHub, step: CheckBatch) -> Checked | Gone:
 
 
 def _check_unchanged(step: CheckBatch, listed: Listed) -> None:
-    """Raise ServiceError where a kept batch does not hold what is about to be paid for."""
+    """Raise ServiceError if a kept batch does not hold what is about to be paid for."""
     if changed := sorted({*(listed.keys() - step.sizes.keys()), *_missing(step, listed)}):
         raise ServiceError(
             f"batch {step.remote_id}: changed since it was listed, {changed[0]!r}{' …' * (len(changed) > 1)}; "
@@ -357,7 +357,7 @@ def _check_unchanged(step: CheckBatch, listed: Listed) -> None:
 
 
 def _check_foreign_files(step: CheckBatch, names: list[str]) -> None:
-    """Raise ServiceError where a batch holds files that this job did not send: never delete those."""
+    """Raise ServiceError if a batch holds files that this job did not send: never delete those."""
     foreign = [name for name in names if name not in step.sent]
     if foreign:
         raise ServiceError(

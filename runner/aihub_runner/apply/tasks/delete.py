@@ -56,7 +56,7 @@ class Deleter:
         self.left: list[Item] = []
 
     def delete(self, items: Sequence[Item]) -> None:
-        """Delete items, as far as they are ours. Raises ServiceError where the account is refused."""
+        """Delete items, as far as they are ours. Raises ServiceError if the account is refused."""
         if not items:
             return
         self._survey()
@@ -85,7 +85,7 @@ class Deleter:
         self.left.append(replace(item, left=why))
 
     def _ask(self, item: Item, gone: list[Item]) -> tuple[str, ...] | None:
-        """Ask for a deletion and return its jobs, None where it was not asked for. The intent is recorded before."""
+        """Ask for a deletion and return its jobs, None if it was not asked for. The intent is recorded before."""
         begun = self._begun.get(item.key)
         if begun and not begun.is_done and begun.jobs and item.parts <= begun.parts:
             return begun.jobs
@@ -213,7 +213,7 @@ def wait_until_gone(client: AIHub, item: Item, listing: Listing, patience: Patie
     """Look until the service neither returns nor lists an item; return why it is not confirmed."""
     while find(client, item) or not listing.lacks(item):
         if patience.is_over:
-            return "the service gave no job for it, and still has it"
+            return "the service returned no deletion job, and still has it"
         client.pause(LOOK_EVERY_S)
     return ""
 

@@ -107,7 +107,7 @@ def _fetch_until_sure(client: AIHub, step: FetchResults) -> Fetched:
     """Fetch all pages until each file sent has exactly one answer, or two complete fetches agree.
 
     Two fetches agree if they have the same files, in the same places, with as many documents. Their bytes may differ,
-    by a time or a signed address. Raises ServiceError where they never agree, or where an empty page says that more
+    by a time or a signed address. Raises ServiceError if they never agree, or if an empty page says that more
     follow.
     """
     before: tuple[Answer, ...] | None = None

@@ -214,7 +214,7 @@ def find_run(client: AIHub, step: FindRun) -> Outcome:
 
 
 def _doubt(run: RunInfo, step: FindRun) -> str:
-    """Return why an unrecorded run may be the wanted one although tag or batch differ; empty where it cannot be."""
+    """Return why an unrecorded run may be the wanted one although tag or batch differ; empty if it cannot be."""
     if step.tag in (run.tags or ()):
         is_siblings = run.batch_id in step.siblings
         return "" if is_siblings else f"run {run.id} has the same tag, but is on batch {run.batch_id}"
@@ -323,7 +323,7 @@ def check_gone(client: AIHub, run_id: str, from_s: float, others: Collection[str
     """Check that a run which returned 404 does not exist any more.
 
     Two listings must agree, and each must hold another known run: an account that may not see runs gets empty listings,
-    too. None for `others` says that nothing depends on the answer. Raises ServiceError where the check fails.
+    too. None for `others` says that nothing depends on the answer. Raises ServiceError if the check fails.
     """
     for _ in range(2):
         listed = {run.id for run in client.list_runs(from_s)}
@@ -395,7 +395,7 @@ def _record_absent(context: Context, step: FindRun, outcome: NotThere | Unsure) 
     if isinstance(outcome, Unsure):
         _park_unknown(context, step, outcome.why)
     elif context.goal.input and _is_lost(context, step):
-        _park_unknown(context, step, "not found by its tag, and no batch tells of it")
+        _park_unknown(context, step, "not found by its tag, and it has no batch to check")
     elif context.job.spec.run.on_lost == "stop" and _is_lost(context, step):
         _park_unknown(context, step, 'not found, and the spec says on_lost = "stop"')
     else:

@@ -20,7 +20,7 @@ def is_settled(
     """Read a listing until two readings agree, the second started when the effect of the request must show.
 
     They agree if nothing disappeared; others may start runs at any time. Stops as soon as the target is found. Returns
-    False where the readings never agree.
+    False if the readings never agree.
     """
     first = set(read())
     if found():

@@ -117,7 +117,7 @@ def send_file(client: AIHub, step: SendFile) -> Outcome:
 
 
 def _explain(error: OSError) -> Unsendable:
-    """Return why a file cannot be sent. Raises Shortage where the file is not at fault."""
+    """Return why a file cannot be sent. Raises Shortage if the file is not at fault."""
     if shortage := find_shortage(error):
         raise shortage from error
     what = error.strerror or str(error)
@@ -145,7 +145,7 @@ def _send_whole(client: AIHub, step: SendFile, size: int) -> Sent:
 
 
 def _send_parts(client: AIHub, step: SendFile, size: int) -> Sent:
-    """Send a file in parts, several at once. Raises SourceChanged where it is shorter or longer than it was."""
+    """Send a file in parts, several at once. Raises SourceChanged if it is shorter or longer than it was."""
     session = client.open_upload(step.remote_id, step.member.name, size)
     try:
         parts, digest = _put_parts(client, step, session, size)
