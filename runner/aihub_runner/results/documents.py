@@ -170,13 +170,17 @@ def tally_documents(state: State, shards: Iterable[Shard], scan: Scan, goal: Goa
     empty: list[str] = []
     unknown: list[str] = []
     for run, chosen in by_run.items():
-        answers = {} if (run, goal.include) in pruned else state.load_answers(run, goal.include)
-        found = [(choice, answers[choice.member.name]) for choice in chosen if choice.member.name in answers]
-        documents += sum(answer.documents for _, answer in found)
-        gone += sum(answer.documents for choice, answer in found if not choice.present)
-        errors += sum(answer.field_errors for _, answer in found)
-        empty += [choice.path for choice, answer in found if choice.present and not answer.documents]
-        missing += [choice.path for choice in chosen if choice.present and choice.member.name not in answers]
+        answers = {} if (run, goal.include) in pruned else state.load_counts(run, goal.include)
+        for choice in chosen:
+            name, present = choice.member.name, choice.present
+            if name not in answers:
+                missing += [choice.path] * present
+                continue
+            in_file, errors_in_file = answers[name]
+            documents += in_file
+            errors += errors_in_file
+            gone += 0 if present else in_file
+            empty += [choice.path] * (present and not in_file)
         unknown += answers.keys() - {member.name for member in members[run]}
     return Tally(documents, gone, errors, tuple(sorted(missing)), tuple(sorted(empty)), tuple(sorted(unknown)))
 

@@ -62,6 +62,11 @@ class Fetches(Database):
         )
         return {row["name"]: Answer(*row) for row in rows}
 
+    def load_counts(self, run: int, include: str) -> dict[str, tuple[int, int]]:
+        """Return the number of documents and of errors of each answered file, by its name in the batch (NFC)."""
+        sql = "SELECT name, documents, field_errors FROM answers WHERE run = ? AND include = ?"
+        return {name: (documents, errors) for name, documents, errors in self.each_tuple(sql, run, include)}
+
     def count_documents(self) -> dict[int, int]:
         """Return the number of documents of each fetched run, by row id: those of its first kind of fetch."""
         rows = self.read("SELECT run, include, sum(documents) AS documents FROM answers GROUP BY run, include")
