@@ -15,6 +15,7 @@ MB = 1_048_576
 SPEC_ENDING = ".aihub.toml"
 RACY_NS = 2_000_000_000  # how coarse file times may be
 DOCUMENTS_NAME = "documents.jsonl"
+LAST_APPLY = "last-apply.json"
 UPSTREAM = "upstream integration"
 ALL = 1 << 62  # stands for every row of runs
 FOREIGN = "foreign"  # the kind of a kept batch that somebody else made

@@ -238,3 +238,20 @@ def test_full_disk_ends_only_the_record(project: Project, option: str) -> None:
     assert outcome.code == 0, outcome.text
     assert f"warning: {option} /dev/full: cannot be written, No space left on device\n" in outcome.err
     assert project.documents
+
+
+@pytest.mark.parametrize("option", ["--json-into", "--log-file", "--junit"])
+@pytest.mark.parametrize("name", ["documents.jsonl", "last-apply.json", "raw/a/plain/0.json"])
+def test_record_never_takes_the_place_of_results(project: Project, option: str, name: str) -> None:
+    project.write_files(1)
+    outcome = project.apply(option, f"results/job/{name}")
+    assert (outcome.code, project.sent()) == (2, [])
+    assert f"results/job/{name}: is where apply keeps results" in outcome.err
+
+
+def test_records_in_one_file_are_refused(project: Project) -> None:
+    project.write_files(1)
+    (project.folder / "link").symlink_to("one.log")
+    outcome = project.run_alone("apply", "job.toml", "--log-file", "one.log", "--junit", "link")
+    assert (outcome.code, project.sent()) == (2, [])
+    assert "link: is named by --log-file and by --junit" in outcome.err

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from aihub_runner.apply.events import Reporter, StateOnNetwork
 from aihub_runner.apply.job import FAKE_ROOT, Job
 from aihub_runner.errors import InputError
 from aihub_runner.files import explain_disk, make_folder, read_regular, try_place, write_file
-from aihub_runner.model import DOCUMENTS_NAME, SPEC_ENDING, stem_of
+from aihub_runner.model import DOCUMENTS_NAME, LAST_APPLY, SPEC_ENDING, stem_of
 from aihub_runner.outfile import find_place
 from aihub_runner.sources.exclude import RESULTS_MARKER, check_inside, is_own_name, is_spec
 from aihub_runner.spec.patterns import compile_globs
@@ -19,6 +20,8 @@ from aihub_runner.state.lockfile import load_lockfile, try_lockfile
 from aihub_runner.state.store import State
 
 MARKER_BYTES = 10_000
+# What apply writes into a results folder, except for tables: those are derived, and written again.
+_OWN_RESULTS = frozenset({DOCUMENTS_NAME, "raw", "pdf", LAST_APPLY, RESULTS_MARKER})
 _OF_TARGET = re.compile(r"(.*)\n@([a-z0-9-]+)", re.DOTALL)
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "ceph", "glusterfs"})
 
@@ -152,12 +155,28 @@ def check_output(job: Job, output: Path | None) -> None:
         _check_place(job, output, place)
 
 
+def check_distinct(outputs: Mapping[str, Path | None]) -> None:
+    """Raise InputError where two options name one file: each would replace what the other wrote."""
+    named: dict[Path, str] = {}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        with explain_disk(path):
+            place = find_place(path)
+        if place and named.setdefault(place, option) != option:
+            raise InputError(f"{path}: is named by {named[place]} and by {option}", "name a file for each")
+
+
 def _check_place(job: Job, output: Path, place: Path) -> None:
     own = {path.resolve() for path in (job.spec_path, job.state_path, job.lock_path)}
     if is_own_name(place.name) or place.resolve() in own or is_spec(str(place)):
         raise InputError(f"{output}: is one of aihub-runner's own files", "choose another name")
-    if any(place.is_relative_to(folder) for folder in (job.results_path.absolute(), job.results_path.resolve())):
-        return
+    for folder in (job.results_path.absolute(), job.results_path.resolve()):
+        if place.is_relative_to(folder):
+            first, *_ = (*place.relative_to(folder).parts, "")
+            if first in _OWN_RESULTS:
+                raise InputError(f"{output}: is where apply keeps results", "choose another name")
+            return
     take, leave = compile_globs(job.spec.files, str(job.folder.absolute()))
     folders = {job.folder.absolute(), job.folder.resolve()}
     paths = [Path(os.path.relpath(place, folder)).as_posix() for folder in folders]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from aihub_runner.apply.begin import apply as apply_job
 from aihub_runner.apply.events import ContextUnset, Reporter, Subscriber
 from aihub_runner.apply.job import Job
-from aihub_runner.apply.places import check_output, check_renamed, claim_results
+from aihub_runner.apply.places import check_distinct, check_output, check_renamed, claim_results
 from aihub_runner.cli.ending import Ending
 from aihub_runner.cli.options import (
     ALLOW_OUTSIDE,
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from aihub_runner.aihub.requestlog import RequestLog
     from aihub_runner.cli.records import EventFile, Records
     from aihub_runner.outfile import JsonLines
+
+_OPTIONS = {"junit": "--junit", "events": "--json-into", "log_file": "--log-file"}
 
 
 @over_specs(
@@ -135,8 +137,7 @@ def apply(
     def check(job: Job) -> None:
         check_renamed(job)
         claim_results(job)
-        for path in records.values():
-            check_output(job, path)
+        _check_records(job, records)
 
     act = partial(_act, asked, agreement if ask else None, events)
 
@@ -174,6 +175,13 @@ def _act(
     code = for_ci.take(report) if for_ci else report.exit_code
     text = render_briefly(report) if asked.quiet else render_report(report, verbose=asked.verbose)
     return text, report.as_json(), code
+
+
+def _check_records(job: Job, records: Mapping[str, Path | None]) -> None:
+    """Raise InputError for a record that would be sent, or would replace results or another record."""
+    check_distinct({_OPTIONS[name]: path for name, path in records.items()})
+    for path in records.values():
+        check_output(job, path)
 
 
 def _open_records(junit: Path | None) -> Records | None:

@@ -15,14 +15,13 @@ from aihub_runner.cli.messages import render_event
 from aihub_runner.cli.output import say
 from aihub_runner.errors import RunnerError
 from aihub_runner.files import explain_late, read_regular, write_file
-from aihub_runner.model import Secret
+from aihub_runner.model import LAST_APPLY, Secret
 from aihub_runner.report.summary import Report, describe_error
 from aihub_runner.system import interrupt
 from aihub_runner.text.jsontext import render_json
 
 URL, TOKEN = "AIHUB_RUNNER_NOTIFY_URL", "AIHUB_RUNNER_NOTIFY_TOKEN"
 MOST = 100  # items of each list in a notification
-LAST_APPLY = "last-apply.json"
 _WARNING = "warning: "
 _SENT = ("files_sent", "bytes_sent", "runs_started", "pages", "retries", "rate_limited")
 _OF_ONE_APPLY = frozenset({"ended", *_SENT, "nothing_to_do", "seconds", "upload_seconds"})
