@@ -123,6 +123,12 @@ class ResultsError(RunnerError):
     exit_code = 3
 
 
+class StillGoing(RunnerError):
+    """Something must end first. Nothing failed."""
+
+    exit_code = 6
+
+
 class UnknownOutcome(RunnerError):
     """It is unconfirmed whether something was paid for. Nothing more is paid until it is confirmed."""
 

@@ -18,7 +18,7 @@ DOCUMENTS_NAME = "documents.jsonl"
 LAST_APPLY = "last-apply.json"
 UPSTREAM = "upstream integration"
 ALL = 1 << 62  # stands for every row of runs
-FOREIGN = "foreign"  # the kind of a kept batch that somebody else made
+OWN, FOREIGN = "own", "foreign"  # the kinds of a kept batch: we made it, or somebody else did
 LISTED = "listed:"  # how the digest of a file begins that only a batch's listing describes
 
 FINAL_STATUSES = frozenset({"COMPLETE", "FAILED", "CANCELLED"})
@@ -180,9 +180,14 @@ class Member(Struct, frozen=True, gc=False):
     is_stale: bool = False
 
     @property
+    def is_listed(self) -> bool:
+        """Whether it was no local file (see `Source.is_listed`)."""
+        return self.digest.startswith(LISTED)
+
+    @property
     def sha256(self) -> str:
-        """The SHA-256 of its bytes; empty if they were never here."""
-        return "" if self.digest.startswith(LISTED) else self.digest.removeprefix("sha256:")
+        """The SHA-256 of its bytes; empty where they were never here."""
+        return "" if self.is_listed else self.digest.removeprefix("sha256:")
 
     @property
     def identity(self) -> str:
@@ -334,7 +339,8 @@ class Goal(Struct, frozen=True):
     from before `--again`; newer runs are its work. `by_folder` says that all files of a folder are one batch. `only`
     and `limit` select pending files, or folders of them; `left` are paths of those that are not selected.
     `input` is what to run where the files are elsewhere: a folder of a drive, or the word UPSTREAM. `kept` is the kind
-    of a batch that is kept, and `batch_id` its id in the spec, or 0.
+    of a batch that is kept, and `batch_id` its id, or 0. It `follows` the files of the spec; `exact` says that it holds
+    no others, `adopts` that files under their names are ours.
     """
 
     run_key: str
@@ -354,6 +360,9 @@ class Goal(Struct, frozen=True):
     input: str = ""
     kept: str = ""
     batch_id: int = 0
+    follows: bool = False
+    exact: bool = False
+    adopts: bool = False
 
     def leaves(self, pending: Iterable[str]) -> frozenset[str]:
         """Return which of the pending files, in order, are not selected."""
@@ -389,10 +398,46 @@ class Listed(NamedTuple):
 
 
 class Look(Struct, frozen=True):
-    """What a kept batch holds, by names (NFC)."""
+    """What a kept batch holds, by names (NFC). `name` is the batch's own, if it is ours."""
 
     remote_id: int
     files: Mapping[str, Listed]
+    name: str = ""
+
+
+class Changes(Struct, frozen=True):
+    """How a kept batch must change to hold the files of the spec; `seen` is what it holds now.
+
+    `delete` and `others` are names: `others` are somebody else's, and left. `foreign` are those of somebody else that
+    are deleted or replaced on request. `doubtful` are in the way, and may be somebody else's.
+    """
+
+    remote_id: int
+    add: tuple[Member, ...] = ()
+    replace: tuple[Member, ...] = ()
+    delete: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+    doubtful: tuple[str, ...] = ()
+    seen: Mapping[str, Listed] = {}
+
+    @property
+    def sends(self) -> tuple[Member, ...]:
+        """The files to send."""
+        return self.add + self.replace
+
+    @property
+    def loses(self) -> bool:
+        """Whether anything that is in the batch goes."""
+        return bool(self.replace or self.delete)
+
+    def __bool__(self) -> bool:
+        return bool(self.add or self.replace or self.delete)
+
+    def list_lines(self) -> list[str]:
+        """List the changes, one line each."""
+        lines = [f"add {one.name}" for one in self.add] + [f"replace {one.name}" for one in self.replace]
+        return sorted([*lines, *(f"delete {name}" for name in self.delete)])
 
 
 Damage = Mapping[int, frozenset[str]]  # damaged pages: their paths, by run row

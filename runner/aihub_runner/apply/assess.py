@@ -17,17 +17,18 @@ from aihub_runner.apply.job import Job
 from aihub_runner.apply.lapsed import describe_idle, exclude_lapsed, find_lapsed
 from aihub_runner.apply.pagecount import skip_long
 from aihub_runner.errors import InputError, Interrupted, RunnerError
-from aihub_runner.model import FINAL_STATUSES, FOREIGN, Goal, Scan, Shard, SkippedFile, Source
+from aihub_runner.model import FINAL_STATUSES, FOREIGN, OWN, Changes, Goal, Scan, Shard, SkippedFile, Source
+from aihub_runner.plan.contents import Evidence, collect_known, find_changes
 from aihub_runner.plan.identity import fingerprint_members, short_identity
 from aihub_runner.plan.inputs import plan_input
-from aihub_runner.plan.kept import content_of, plan_kept, scan_listed, scan_recorded
+from aihub_runner.plan.kept import content_of, list_others, plan_kept, recorded_others, scan_listed, scan_recorded
 from aihub_runner.plan.packets import find_packets
 from aihub_runner.plan.planfile import PlanFile, bind_plan, compute_revision
-from aihub_runner.plan.planner import Plan, find_moves, make_plan, move_members
+from aihub_runner.plan.planner import PAYS, Plan, find_moves, make_plan, move_members
 from aihub_runner.report.summary import Report, describe
 from aihub_runner.results.reader import choose_runs, find_damaged
 from aihub_runner.sources.scan import Selection, scan_sources
-from aihub_runner.state.lockfile import Entry, as_remembered, load_lockfile, split_marks
+from aihub_runner.state.lockfile import Entry, as_remembered, load_lockfile, split_marks, split_places
 from aihub_runner.state.store import State
 from aihub_runner.text.shown import count
 
@@ -45,7 +46,7 @@ def scan_files(
 ) -> Scan:
     """Scan the spec's files, or those of a selection just made, which is used up. Refused files count as skipped."""
 
-    if job.goal.kept == FOREIGN:
+    if job.goal.kept == FOREIGN and not job.goal.follows:
         return _scan_batch(job, state, may_be_empty=may_be_empty)
 
     def on_progress(files: int, files_total: int, size: int, size_total: int) -> None:
@@ -70,8 +71,11 @@ def scan_files(
     scan = skip_long(job, state, _without_state(scan, job), stop)
     if job.goal.by_folder and not may_be_empty:
         _check_packets(job, scan)
+    if job.goal.follows and not may_be_empty:
+        _check_whole(job, scan)
     refused = state.load_refused() if state and not job.options.retry_failed else {}
-    return _without_refused(scan, refused) if refused else scan
+    scan = _without_refused(scan, refused) if refused else scan
+    return _with_others(job, state, scan) if job.goal.follows and job.goal.kept == FOREIGN else scan
 
 
 def _scan_batch(job: Job, state: State | None, *, may_be_empty: bool) -> Scan:
@@ -85,6 +89,39 @@ def _scan_batch(job: Job, state: State | None, *, may_be_empty: bool) -> Scan:
     if not files and not may_be_empty:
         raise InputError(f"{shown} holds no files", "add files to it, or check id in [batch]")
     return scan_listed(job.look.files)
+
+
+def _check_whole(job: Job, scan: Scan) -> None:
+    """Raise InputError where a kept batch would hold more files than one run may have."""
+    most, files = job.spec.limits.files_per_batch, len(scan.sources)
+    if files > most:
+        raise InputError(f"{job.shown}: {files} files are selected, at most {most} can be one batch", "select fewer")
+
+
+def _with_others(job: Job, state: State | None, scan: Scan) -> Scan:
+    """Add the files of others that are in the batch, and that are run with ours."""
+    shards = state.load_shards() if state else []
+    others = list_others(find_batch_changes(job, state, scan)) if job.look else recorded_others(job.goal, shards)
+    paths = {source.path for source in scan.sources} | {item.path for item in scan.skipped}
+    if twin := next((one.path for one in others if one.path in paths), ""):
+        what = f"{job.shown}: batch {job.goal.batch_id} has a file of others with the path of one of yours, {twin}"
+        raise InputError(what, "rename your file")
+    both = replace(scan, sources=tuple(sorted([*scan.sources, *others], key=lambda one: one.path)), identity="")
+    _check_whole(job, both)
+    return both
+
+
+def find_batch_changes(job: Job, state: State | None, scan: Scan) -> Changes:
+    """Return how the kept batch must change to hold the local files of a scan."""
+    members = tuple(member for member in content_of(scan) if not member.is_listed)
+    look = job.look
+    if look is None:
+        return Changes(0, add=members)
+    entries = [one for one in load_lockfile(job.lock_path) if one.kept and one.batch_id == look.remote_id]
+    locked = [pair for one in entries for pair in zip(split_places(one), split_marks(one), strict=False)]
+    placed = state.load_placed(look.remote_id) if state else {}
+    known = collect_known(state.load_shards() if state else (), look.remote_id, locked)
+    return find_changes(job.goal, members, look, Evidence(placed, known))
 
 
 def _check_packets(job: Job, scan: Scan) -> None:
@@ -127,6 +164,9 @@ def plan_job(job: Job, state: State | None, scan: Scan, held: Collection[str] = 
     """Plan what is missing by the recorded facts. `held` are paths of files to plan nothing for."""
     shards = state.load_shards() if state else []
     plan = _plan(job.goal, scan, shards, state.load_run_keys() if state else {}, held)
+    pays = any(item.action in PAYS for item in plan.work)
+    if job.goal.follows and not held and (job.look or (pays and job.goal.kept == OWN)):
+        plan = replace(plan, changes=find_batch_changes(job, state, scan))
     if parts := ", ".join(job.spec.cleanup.parts):
         note = f"[cleanup] deletes from the service, once results are on disk: {parts}"
         plan = replace(plan, notes=(*plan.notes, note))
@@ -294,6 +334,8 @@ def plan_offline(job: Job, state: State | None, scan: Scan) -> Local:
     lapsed = find_lapsed(job, state, scan)
     shards = state.load_shards() if state else []
     plan, held = exclude_lapsed(job, plan_job(job, state, left), shards, lapsed)
+    if job.goal.follows and recognised and job.look:
+        plan = replace(plan, changes=find_batch_changes(job, state, scan))
     return Local(plan, entries, recognised, lapsed, list(held))
 
 

@@ -182,6 +182,15 @@ class BatchGone(Event, frozen=True):
     batch: int
 
 
+class BatchFollowed(Event, frozen=True):
+    """A kept batch holds what was planned; `deleted` are the names of the files that were deleted from it."""
+
+    batch: int
+    added: int
+    replaced: int
+    deleted: tuple[str, ...]
+
+
 class FilesMissing(Event, frozen=True):
     """Files that were sent are not in a batch, and are sent again."""
 

@@ -71,6 +71,7 @@ class Options(Struct, frozen=True):
     no_wait: bool = False
     waiting: frozenset[str] = frozenset()
     refresh: bool = False
+    confirm_delete: int = 0
     log: RequestLog | None = None
     paces: dict[str, Pace] = {}  # of the services, as the last of several specs left them
 
@@ -180,7 +181,10 @@ class Job(Struct, frozen=True, dict=True):
             limit=self.options.limit,
             input=self.spec.input_dir or (UPSTREAM if run.manual_upstream_integration else ""),
             kept=self.spec.batch.kind,
-            batch_id=self.spec.batch.id or 0,
+            batch_id=self.spec.batch.id or (self.look.remote_id if self.look else 0),
+            follows=self.spec.batch.follows,
+            exact=self.spec.batch.sync == "exact",
+            adopts=self.options.adopt,
         )
 
     def _only(self) -> Callable[[str], bool]:

@@ -1,44 +1,185 @@
-"""A batch that is kept: what it holds now, and which shard is run on it."""
+"""A batch that is kept: what it holds now, how it must change, what stands in the way, and which shard is run on it."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from functools import partial
 
 from msgspec.structs import replace
 
-from aihub_runner.aihub.client import AIHub, or_none
+from aihub_runner.aihub.client import AIHub
 from aihub_runner.apply.background import in_thread
 from aihub_runner.apply.job import Job, OpenJob
-from aihub_runner.errors import ServiceError
-from aihub_runner.model import FOREIGN, Listed, Look
-from aihub_runner.plan.planner import PAYS, Work
+from aihub_runner.apply.lapsed import find_lapsed
+from aihub_runner.apply.tasks.content import list_batch, list_busy
+from aihub_runner.errors import InputError, ResultsError, RunnerError, ServiceError, StillGoing, UnknownOutcome
+from aihub_runner.model import FOREIGN, OWN, Look, Scan, Shard
+from aihub_runner.plan.identity import batch_name, fingerprint_home
+from aihub_runner.plan.packets import is_unread
+from aihub_runner.plan.planner import PAYS, Action, Plan, Work
+from aihub_runner.state.lockfile import load_lockfile
+from aihub_runner.state.store import State
+from aihub_runner.text.escape import clean_text
+from aihub_runner.text.shown import count
 
 
-def look_at_batch(job: Job, client: AIHub) -> Job:
-    """Return the job with what its kept batch holds now. Raises ServiceError if the batch cannot be listed."""
-    if job.goal.kept != FOREIGN:
+def look_at_batch(job: Job, state: State | None, client: AIHub) -> Job:
+    """Return the job with what its kept batch holds now. Raises ServiceError where the batch cannot be listed."""
+    if not job.goal.kept:
         return job
-    files = in_thread(partial(list_batch, client, job.goal.batch_id))
-    if files is None:
+    remote_id = job.goal.batch_id if job.goal.kept == FOREIGN else _find_own(job, state, client)
+    if not remote_id:
+        return job
+    files = in_thread(partial(list_batch, client, remote_id))
+    if files is not None:
+        return replace(job, look=Look(remote_id, files, home_name(job) if job.goal.kept == OWN else ""))
+    if job.goal.kept == FOREIGN:
         raise ServiceError(
-            f"{job.shown}: batch {job.goal.batch_id} does not exist, or this account cannot see it",
+            f"{job.shown}: batch {remote_id} does not exist, or this account cannot see it",
             "check id in [batch], and the context",
             status=404,
         )
-    return replace(job, look=Look(job.goal.batch_id, files))
+    _check_gone(job, client, remote_id)
+    for batch in (batch for shard in _load(state) for batch in shard.batches if batch.remote_id == remote_id):
+        if state and state.is_writable and not batch.is_gone:
+            state.record_batch_gone(batch.id)
+    return job
 
 
-def list_batch(client: AIHub, remote_id: int) -> dict[str, Listed] | None:
-    """List the files of a batch by their names (NFC); None if there is no such batch."""
-    found = or_none(lambda: client.list_files(remote_id))
-    if found is None:
-        return None
-    return {
-        unicodedata.normalize("NFC", name): Listed(name, file.size, file.modified_timestamp)
-        for name, file in found.items()
-    }
+def home_name(job: Job) -> str:
+    """Return the name of the one batch of a job."""
+    return batch_name(job.spec.name, fingerprint_home(job.goal.target))
+
+
+def _load(state: State | None) -> list[Shard]:
+    return state.load_shards() if state else []
+
+
+def _find_own(job: Job, state: State | None, client: AIHub) -> int:
+    """Find our own batch: in the state, in the lock file, or on the service by its name; 0 where there is none.
+
+    Where clones have several, the oldest is in use.
+    """
+    target, home = job.goal.target, fingerprint_home(job.goal.target)
+    ours = [
+        batch.remote_id
+        for shard in _load(state)
+        for batch in shard.batches
+        if batch.target == target and batch.is_verified and (batch.kept == OWN or shard.fingerprint == home)
+        if batch.remote_id and not batch.is_gone
+    ]
+    gone = {batch.remote_id for shard in _load(state) for batch in shard.batches if batch.is_gone}
+    ours = ours or [entry.batch_id for entry in load_lockfile(job.lock_path) if _is_own(job, entry)]
+    if left := [remote_id for remote_id in ours if remote_id not in gone]:
+        return min(left)
+    name = home_name(job)
+    batches = in_thread(lambda: client.list_batches(job.target.workspace))
+    return min((batch.id for batch in batches if batch.name == name and batch.id not in gone), default=0)
+
+
+def _is_own(job: Job, entry: object) -> bool:
+    return (
+        getattr(entry, "kept", "") == OWN
+        and getattr(entry, "target", "") == job.goal.target
+        and not getattr(entry, "is_deleted", True)
+    )
+
+
+def _check_gone(job: Job, client: AIHub, remote_id: int) -> None:
+    """Raise ServiceError unless batches can be listed, and this one is not among them."""
+    batches = in_thread(lambda: client.list_batches(job.target.workspace))
+    if not batches or any(batch.id == remote_id for batch in batches):
+        raise ServiceError(
+            f"{job.shown}: batch {remote_id} returned 404, which proves nothing",
+            "check the context and the workspace, or apply again in a while",
+            status=404,
+        )
+
+
+# What stands in the way
+
+
+def hold_back(opened: OpenJob, plan: Plan) -> tuple[Plan, list[RunnerError]]:
+    """Return the plan without what must not be done to a kept batch now, and why."""
+    job = opened.job
+    if not job.goal.follows or not (plan.changes or any(item.action in PAYS for item in plan.work)):
+        return plan, []
+    busy = _list_busy(opened) if plan.changes and job.look else []
+    error = find_obstacle(job, opened.state, opened.scan, plan, busy)
+    if error is None:
+        return plan, []
+    work = tuple(item for item in plan.work if item.action not in PAYS)
+    return replace(plan, work=work, changes=replace(plan.changes, add=(), replace=(), delete=())), [error]
+
+
+def _list_busy(opened: OpenJob) -> list[str]:
+    """List the runs that need the batch as it is: those that still go, and those that may have been started."""
+    job, state = opened.job, opened.state
+    assert job.look
+    remote_id = job.look.remote_id
+    started = [
+        run for shard in state.load_shards() for run in shard.runs if run.is_open and run.remote_batch == remote_id
+    ]
+    doubtful = ["a run whose start is unconfirmed"] * bool(started)
+    return doubtful + in_thread(lambda: list_busy(opened.client, remote_id))
+
+
+def find_obstacle(job: Job, state: State | None, scan: Scan, plan: Plan, busy: Iterable[str]) -> RunnerError | None:
+    """Return why a kept batch must not be changed or run now; None where it may be."""
+    changes = plan.changes
+    batch = f"{job.shown}: batch {changes.remote_id or 'of this job'}"
+    if lapsed := find_lapsed(job, state, scan):
+        what = f"{batch} is left as it is, {lapsed[0]} matched files before, and matches none now"
+        return ResultsError(what, "restore the files, or set allow_empty = true")
+    if unread := next((item.path for item in scan.skipped if is_unread(item)), ""):
+        return ResultsError(
+            f"{batch} is left as it is while {unread} cannot be read", "check that file, and apply again"
+        )
+    if changes.doubtful:
+        shown = f"{clean_text(changes.doubtful[0])}{' …' * (len(changes.doubtful) > 1)}"
+        files = count(len(changes.doubtful), "file")
+        what = f"{batch} holds {files} that this job is not known to have put there, {shown}"
+        return UnknownOutcome(what, _way_out(job))
+    number = len(changes.foreign)
+    if number != job.options.confirm_delete and job.goal.exact:
+        shown = ", ".join(map(clean_text, changes.foreign)) or "none"
+        what = f"{batch} holds {count(number, 'file')} of others to delete or replace: {shown}"
+        return InputError(what, f"if they may go, apply with --confirm-delete {number}" if number else "leave it out")
+    if first := next(iter(busy), ""):
+        return StillGoing(f"{batch} is not changed while it is in use: {first}", "apply again when that run has ended")
+    return None
+
+
+def _way_out(job: Job) -> str:
+    if job.goal.adopts:
+        return "remove them from the batch if they do not belong there, then apply again"
+    ours = "if this job did, apply with --adopt, which replaces those that it selects"
+    return f"{ours}; else rename your files, or remove those from the batch"
+
+
+# Shards on the batch
+
+
+def plan_home(opened: OpenJob, work: Iterable[Work]) -> list[Work]:
+    """Return the work that creates the one batch of a job, if it is needed and there is none."""
+    job, state = opened.job, opened.state
+    if job.goal.kept != OWN or job.look or not any(item.action in PAYS for item in work):
+        return []
+    home = fingerprint_home(job.goal.target)
+    shard = next((one for one in state.load_shards() if one.fingerprint == home), None)
+    if shard is None:
+        [shard] = state.load_shards(state.record_shard((), home))
+    return [Work(shard, 1, Action.CREATE_BATCH, "the batch of this job")]
+
+
+def look_at_home(opened: OpenJob) -> OpenJob:
+    """Return the job with its new batch, which is empty."""
+    home = fingerprint_home(opened.job.goal.target)
+    shard = next((one for one in opened.state.load_shards() if one.fingerprint == home), None)
+    batch = shard.batch_in(opened.job.goal.target) if shard else None
+    if batch is None or batch.remote_id is None or not batch.is_verified:
+        return opened
+    return replace(opened, job=replace(opened.job, look=Look(batch.remote_id, {}, batch.name)))
 
 
 def record_places(opened: OpenJob, work: Iterable[Work]) -> None:
@@ -49,14 +190,24 @@ def record_places(opened: OpenJob, work: Iterable[Work]) -> None:
     for item in work:
         if item.action not in PAYS:
             continue
+        _record_home(opened, look)
         with state.transaction():
             [shard] = state.load_shards(item.shard.id)
             batch = shard.batch_in(job.goal.target)
             if batch and not (batch.kept and batch.remote_id == look.remote_id):
                 state.record_batch_gone(batch.id)
                 batch = None
-            row = (
-                batch.id if batch else state.record_kept_batch(shard.id, job.goal.target, look.remote_id, job.goal.kept)
-            )
+            identity = (shard.id, job.goal.target, look.remote_id, job.goal.kept, look.name)
+            row = batch.id if batch else state.record_kept_batch(*identity)
             state.record_uploads(row, ((member.name, member.digest) for member in shard.members))
             state.record_modified(row, {name: file.modified_s or 0 for name, file in look.files.items()})
+
+
+def _record_home(opened: OpenJob, look: Look) -> None:
+    """Record the id of our own batch where its creation was unconfirmed, and it was found by its name."""
+    home = fingerprint_home(opened.job.goal.target)
+    shard = next((one for one in opened.state.load_shards() if one.fingerprint == home), None)
+    batch = shard.batch_in(opened.job.goal.target) if shard else None
+    if batch and batch.remote_id is None:
+        opened.state.record_batch(batch.id, look.remote_id)
+        opened.state.record_batch_verified(batch.id, 0)

@@ -23,9 +23,9 @@ from aihub_runner.model import Batch, Member, Source
 from aihub_runner.model import Listed as ListedFile
 from aihub_runner.plan.batching import hashed_name, plain_name
 from aihub_runner.plan.deletion import LOGS, OUTPUT, RUN
-from aihub_runner.plan.identity import fingerprint_members, short_identity
+from aihub_runner.plan.identity import fingerprint_members, mark_place, short_identity
 from aihub_runner.plan.packets import find_packets
-from aihub_runner.state.lockfile import GIVEN_UP, Entry, mark_place, split_marks, split_places
+from aihub_runner.state.lockfile import GIVEN_UP, Entry, split_marks, split_places
 from aihub_runner.state.store import State
 
 THREADS = 8

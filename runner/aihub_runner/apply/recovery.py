@@ -365,7 +365,7 @@ class UnknownBatches:
         )
 
     def _list(self) -> list[BatchInfo]:
-        known = _known_batches(self.state) | {entry.batch_id for entry in self._locked}
+        known = _known_batches(self.state) | {entry.batch_id for entry in self._locked} | {self.job.goal.batch_id}
         dismissed = self.state.load_dismissed()
         paid = {run.batch_id for run in self.found.runs if run.id not in dismissed}
         known |= {run.batch_id for run in self.found.runs} - paid  # the user decided about these

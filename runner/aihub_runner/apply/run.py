@@ -23,7 +23,7 @@ from aihub_runner.apply.context import Context, Ground
 from aihub_runner.apply.delivery import deliver
 from aihub_runner.apply.events import AgainResumed, Counts, RateLimited, Reporter, Retry, Stopping, UploadsLowered
 from aihub_runner.apply.job import Confirm, Held, Job, OpenJob
-from aihub_runner.apply.kept import look_at_batch, record_places
+from aihub_runner.apply.kept import hold_back, look_at_batch, look_at_home, plan_home, record_places
 from aihub_runner.apply.lapsed import exclude_lapsed, find_lapsed, record_matched
 from aihub_runner.apply.matching import find_held, recognise_stale
 from aihub_runner.apply.pagecount import count_plan, count_started
@@ -43,10 +43,20 @@ from aihub_runner.apply.recovery import (
 from aihub_runner.apply.refresh import refresh
 from aihub_runner.apply.scheduler import Scheduler
 from aihub_runner.apply.settled import record_settled
+from aihub_runner.apply.tasks.content import follow
 from aihub_runner.apply.tasks.fetch import AHEAD
 from aihub_runner.apply.tasks.upload import PARTS_AT_ONCE
-from aihub_runner.errors import InputError, RunnerError, ServiceError, Shortage, StateError, UnknownOutcome
-from aihub_runner.model import MB, Scan
+from aihub_runner.errors import (
+    InputError,
+    Interrupted,
+    RunnerError,
+    ServiceError,
+    Shortage,
+    StateError,
+    StillGoing,
+    UnknownOutcome,
+)
+from aihub_runner.model import MB, Changes, Scan
 from aihub_runner.plan.planner import PAYS, Plan, Work
 from aihub_runner.report.summary import Drift, Problem, Report, describe_error
 from aihub_runner.results.reader import carry_pages
@@ -74,7 +84,7 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
         take_over(job, state)
         _follow_results(job, state)
         job = _with_again(job, state, reporter)
-        job, blind = _look(job, client)
+        job, blind = _look(job, state, client)
         scan, problems = _scan_what_is_there(job, state, reporter, stop, held.files)
         problems += blind
         job = look_for_damage(job, state)
@@ -102,7 +112,7 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
                 retries=counts.retries,
                 rate_limited=counts.rate_limited,
                 problems=_each_once([*met, *report.problems]),
-                nothing_to_do=not prepared.plan.work and not prepared.problems,
+                nothing_to_do=prepared.plan.is_empty and not prepared.problems,
                 interrupted=stop.is_set(),
                 next=job.command("apply") if stop.is_set() else "",
                 drift=tuple(Drift(*astuple(one)) for one in counts.drift),
@@ -148,10 +158,10 @@ def _keep_digests(state: State, scan: Scan) -> Scan:
     return replace(scan, cache={}, outdated=())
 
 
-def _look(job: Job, client: AIHub) -> tuple[Job, list[RunnerError]]:
+def _look(job: Job, state: State, client: AIHub) -> tuple[Job, list[RunnerError]]:
     """Look at the batch that is kept. Where that fails, still finish the runs that were paid and not fetched yet."""
     try:
-        return look_at_batch(job, client), []
+        return look_at_batch(job, state, client), []
     except ServiceError as error:
         return job, [error]
 
@@ -165,14 +175,35 @@ def _work(opened: OpenJob, work: Sequence[Work], executor: Executor | None, prep
         context = Context(job, state, engine, reporter, prepared.ground)
         context.stopped_paying = not prepared.may_pay
         _record_again(job, state, work, is_begun=True)
-        record_places(opened, work)
         try:
+            opened, work = _change_batch(context, opened, prepared.plan.changes, work)
+            record_places(opened, work)
             Scheduler(context).run(work)
         except StateError:
             client.may_create = False  # requests that wait for their turn must not be sent
             context.report_open()
             raise
         return context
+
+
+def _change_batch(
+    context: Context, opened: OpenJob, changes: Changes, work: Sequence[Work]
+) -> tuple[OpenJob, Sequence[Work]]:
+    """Make a kept batch hold what was planned, and return the job with what it holds, and the work that can be done."""
+    if not opened.job.goal.follows or context.stopped_paying:
+        return opened, work
+    try:
+        if home := plan_home(opened, work):
+            Scheduler(context).run(home)
+            opened = look_at_home(opened)
+            changes = replace(changes, remote_id=opened.job.look.remote_id if opened.job.look else 0)
+        if changes and opened.job.look:
+            files = follow(opened, changes)
+            opened = replace(opened, job=replace(opened.job, look=replace(opened.job.look, files=files)))
+    except (ServiceError, StillGoing, Interrupted) as error:
+        context.errors += [error] * (not isinstance(error, Interrupted))
+        return opened, [item for item in work if item.action not in PAYS]
+    return opened, work if opened.job.look else [item for item in work if item.action not in PAYS]
 
 
 def _fit_limits(job: Job, work: Sequence[Work], reporter: Reporter) -> tuple[int, int]:
@@ -272,7 +303,8 @@ class Prepared(Struct, frozen=True):
 
 def _only_free(plan: Plan) -> Plan:
     """Keep only the free work of a plan: waiting for paid runs, and fetching their results."""
-    return replace(plan, work=tuple(work for work in plan.work if work.action not in PAYS))
+    work = tuple(work for work in plan.work if work.action not in PAYS)
+    return replace(plan, work=work, changes=Changes(0))
 
 
 def _prepare(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> Prepared:
@@ -300,8 +332,9 @@ def _prepare(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> 
             raise problems[0]
         plan, ground = _allow_paying(opened, plan, held)
         plan, lapsed = exclude_lapsed(job, plan, state.load_shards(), find_lapsed(job, state, scan))
-        problems = [*problems, *lapsed]
-        if plan.runs_to_confirm and not confirm(plan, scan):
+        plan, obstacles = hold_back(opened, plan)
+        problems = [*problems, *lapsed, *obstacles]
+        if (plan.runs_to_confirm or plan.changes.loses) and not confirm(plan, scan):
             raise InputError(f"{job.shown}: apply cancelled, nothing was paid")
     except (InputError, ServiceError, UnknownOutcome) as error:
         free = _only_free(plan_job(job, state, scan, held))

@@ -95,6 +95,13 @@ _OPTIONS = {"junit": "--junit", "events": "--json-into", "log_file": "--log-file
         help="Stop waiting for runs after this time, such as 90s, 10m or 2h.",
     ),
     LOCK_TIMEOUT,
+    option(
+        "--confirm-delete",
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="N",
+        help='With sync = "exact": delete or replace the N files of others in the batch.',
+    ),
     option("--max-runs", type=click.IntRange(min=0), metavar="N", help="Refuse to start more than N runs."),
     option("--json-into", "events", type=FILE, help="Write each event to this file as it happens, as lines of JSON."),
     option(

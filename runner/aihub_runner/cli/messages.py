@@ -92,6 +92,9 @@ _WORDS: dict[type[e.Event], Callable[[Any], str]] = {
     e.CloneAwaited: lambda it: f"checking whether another client runs batch {it.batch}, for {it.wait_s:g} s",
     e.BatchTakenOver: lambda it: f"batch {it.batch} has no run; started because of --adopt",
     e.BatchCreated: lambda it: f"batch {it.batch} {'found and imported' if it.is_found else 'created'}",
+    e.BatchFollowed: lambda it: (
+        f"batch {it.batch} follows: {it.added} added, {it.replaced} replaced, {len(it.deleted)} deleted"
+    ),
     e.BatchGone: lambda it: f"batch {it.batch} does not exist on the service any more; sending its files again",
     e.FilesMissing: lambda it: f"batch {it.batch}: {count(it.files, 'file')} {are(it.files)} sent again",
     e.FileChanged: lambda it: f"{it.path}: changed since the scan; the new content was sent",

@@ -25,7 +25,6 @@ from aihub_runner.cli.options import (
 )
 from aihub_runner.cli.output import say
 from aihub_runner.errors import DONE, PLAN_HAS_CHANGES, STILL_GOING
-from aihub_runner.model import FOREIGN
 from aihub_runner.outfile import write_output
 from aihub_runner.report.preview import plan_as_json, render_markdown, render_plan
 
@@ -53,9 +52,9 @@ from aihub_runner.report.preview import plan_as_json, render_markdown, render_pl
 def plan(asked: Asked, shows_changes: bool, out: Path | None, form: str) -> None:
     """Show what apply would upload, create and pay for, and why.
 
-    Sends no requests, except to list the files of a batch that the spec names.
+    Sends no requests, except to list a batch that is kept.
 
-    Signs: + new, ~ changed or to finish, = unchanged, ! not sent.
+    Signs: + new, ~ changed or to finish, - deleted, = unchanged, ! not sent.
     """
     if out:
         require_one(asked, "--out")
@@ -69,8 +68,8 @@ def plan(asked: Asked, shows_changes: bool, out: Path | None, form: str) -> None
             write_output(out, [found.bound.render()])
             if not asked.quiet:
                 say(f"plan written; to apply it: {job.command('apply')} --plan {shlex.quote(str(out))}", err=True)
-        code = STILL_GOING if found.at_work else PLAN_HAS_CHANGES if shows_changes and found.plan.work else DONE
+        code = STILL_GOING if found.at_work else PLAN_HAS_CHANGES if shows_changes and not found.plan.is_empty else DONE
         text = render_markdown(found) if form == "markdown" else render_plan(found, verbose=asked.verbose)
         return found.sum_up() if asked.quiet else text, plan_as_json(found), code
 
-    asked.each_job(act, is_online=lambda job: job.goal.kept == FOREIGN)
+    asked.each_job(act, is_online=lambda job: bool(job.goal.kept))

@@ -22,12 +22,12 @@ from aihub_runner.apply.assess import (
 from aihub_runner.apply.delivery import lacks_news
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
-from aihub_runner.apply.kept import look_at_batch
+from aihub_runner.apply.kept import find_obstacle, look_at_batch
 from aihub_runner.apply.lapsed import describe_idle
 from aihub_runner.apply.pagecount import count_plan
 from aihub_runner.cli.progress import open_progress
 from aihub_runner.errors import RunnerError
-from aihub_runner.model import FOREIGN, Scan
+from aihub_runner.model import Scan
 from aihub_runner.report.preview import Preview
 from aihub_runner.report.summary import Report, describe_error
 from aihub_runner.results.documents import find_damage, is_edited, is_missing, without_damage
@@ -49,9 +49,9 @@ def scan_quietly(
 
 def preview_in_full(job: Job, state: State | None, files: Selection | None, *, binds: bool = False) -> Preview:
     """Plan what applying would do, with the files that were just selected, if any."""
-    if job.goal.kept == FOREIGN:
+    if job.goal.kept:
         with closing(AIHub(job.connection, Event())) as client:
-            job = look_at_batch(job, client)
+            job = look_at_batch(job, state, client)
     scan = scan_quietly(job, state, selection=files)
     damaged = with_pruned(look_for_damage(job, state), state, scan).damaged if state else {}
     check_selected(job, scan)
@@ -63,7 +63,10 @@ def preview_in_full(job: Job, state: State | None, files: Selection | None, *, b
     if entries:
         notes = (_describe_import(entries, recognised), *planned.notes)
         planned = replace(planned, notes=notes, done=planned.done + recognised)
-    planned = replace(planned, notes=(*planned.notes, *(error.message for error in local.held)))
+    held = [error.message for error in local.held]
+    if job.goal.follows and not planned.is_empty and (obstacle := find_obstacle(job, state, scan, planned, ())):
+        held.append(f"{obstacle.message}; {obstacle.hint}")
+    planned = replace(planned, notes=(*planned.notes, *held))
     name = (job.shown, job.app_and_version, job.place, job.goal.target)
     idle = tuple(describe_idle(scan, local.lapsed))
     bound = bind(job, state, scan, local) if binds else None

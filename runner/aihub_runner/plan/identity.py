@@ -98,6 +98,16 @@ def stem_of_claim(name: str) -> str:
     return _NONCE.sub("", name)
 
 
+def fingerprint_home(target: str) -> str:
+    """Return the fingerprint of the shard that has the batch of a job, where that is kept."""
+    return _digest(["home", VERSION, target])
+
+
+def mark_place(name: str, size: int | None, modified_s: int | None) -> str:
+    """Return a mark of a file in a kept batch, as it is listed: what replaces the file has another one."""
+    return short_identity(f"{name}/{size}/{modified_s or None}")
+
+
 def fingerprint_input(run_key: str) -> str:
     """Return the fingerprint of a shard whose files lie elsewhere: those of all runs of a run key."""
     return _digest(["input", VERSION, run_key])

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from aihub_runner.model import LISTED, Batch, Goal, Listed, Member, Scan, Shard, Source
+from aihub_runner.model import Batch, Changes, Goal, Listed, Member, Scan, Shard, Source
 from aihub_runner.plan import planner
 from aihub_runner.plan.batching import assign_names
 from aihub_runner.plan.identity import fingerprint_members
@@ -22,10 +22,20 @@ def scan_listed(files: Mapping[str, Listed]) -> Scan:
 
 def scan_recorded(goal: Goal, shards: Iterable[Shard]) -> Scan:
     """Return the files of the newest content of a batch that was run, as a scan."""
+    return Scan(recorded_others(goal, shards), (), {})
+
+
+def recorded_others(goal: Goal, shards: Iterable[Shard]) -> tuple[Source, ...]:
+    """Return the files of others in the newest content of a batch that was run."""
     ran = [shard for shard in shards if shard.is_kept and shard.runs_of(goal.run_key)]
     members = sorted(ran[-1].members, key=lambda one: one.path) if ran else []
-    listed = [one for one in members if one.path and one.digest.startswith(LISTED)]
-    return Scan(tuple(Source(one.path, one.size, one.digest) for one in listed), (), {})
+    return tuple(Source(one.path, one.size, one.digest) for one in members if one.path and one.is_listed)
+
+
+def list_others(changes: Changes) -> tuple[Source, ...]:
+    """Return the files of others that a batch goes on holding."""
+    seen = changes.seen
+    return tuple(Source(name, seen[name].size or 0, seen[name].digest) for name in changes.others)
 
 
 def content_of(scan: Scan) -> tuple[Member, ...]:
@@ -91,7 +101,7 @@ def _repeat(current: Sequence[Shard], goal: Goal, settings_of: Mapping[str, Mapp
     runs = [run for one in current for run in one.runs_of(goal.run_key)]
     attempt = max((run.attempt for run in runs), default=0) + 1
     reason = planner.why_again(shard, shard.runs_of(goal.run_key), goal, settings_of)
-    return Work(shard, attempt, Action.CHECK, reason)
+    return Work(shard, attempt, _first_action(goal), reason)
 
 
 def _start(
@@ -104,7 +114,11 @@ def _start(
     reason = ", ".join(f"{counts[word]} {word}" for word in (NEW, CHANGED, NOT_RUN, AGAIN) if counts[word])
     batch = Batch(0, goal.target, "", 0.0, goal.batch_id or None, {}, kept=goal.kept)
     shard = begun[0] if begun else Shard(0, "", members, (batch,))
-    return Work(shard, 1, Action.CHECK, reason, words=words)
+    return Work(shard, 1, _first_action(goal), reason, words=words)
+
+
+def _first_action(goal: Goal) -> Action:
+    return Action.CHECK if goal.batch_id else Action.CREATE_BATCH
 
 
 def _word(member: Member, known: Collection[str], past: Mapping[tuple[str, str], str]) -> str:

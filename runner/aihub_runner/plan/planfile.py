@@ -24,7 +24,8 @@ class PlanFile(Struct, frozen=True):
     """What a plan binds: the account, what changes the outcome, the files, the state, and what is paid for.
 
     `files` maps the path of each file to its identity. `paid` lists the paths that runs are paid for, and `runs` how
-    many runs. `revision` identifies what the state and the lock file recorded.
+    many runs. `batch` lists how a batch that is kept changes. `revision` identifies what the state and the lock file
+    recorded.
     """
 
     spec: str
@@ -39,6 +40,7 @@ class PlanFile(Struct, frozen=True):
     paid: Sequence[str]
     runs: int
     format_version: int = FORMAT_VERSION
+    batch: Sequence[str] = []
 
     def render(self) -> bytes:
         """Render the file."""
@@ -56,12 +58,15 @@ class PlanFile(Struct, frozen=True):
             changes.append("the state or the lock file changed")
         if not changes and (self.runs, list(self.paid)) != (now.runs, list(now.paid)):
             changes.append("it would pay for other files or runs")
+        if not changes and list(self.batch) != list(now.batch):
+            changes.append("it would change the batch in another way")
         return changes
 
     def allows(self, plan: Plan) -> bool:
         """Whether a plan pays for no other files and no more runs than this one."""
         paid, runs = list_paid(plan)
-        return runs <= self.runs and set(paid) <= set(self.paid)
+        batch = plan.changes.list_lines()
+        return runs <= self.runs and set(paid) <= set(self.paid) and set(batch) <= set(self.batch)
 
 
 def _differs(path: str, before: Mapping[str, str], now: Mapping[str, str]) -> bool:
@@ -90,6 +95,7 @@ def bind_plan(name: str, goal: Goal, scan: Scan, plan: Plan, revision: str) -> P
         files={source.path: source.identity for source in scan.sources},
         paid=paid,
         runs=runs,
+        batch=plan.changes.list_lines(),
     )
 
 
@@ -119,9 +125,10 @@ def parse_plan(text: bytes, name: str) -> PlanFile:
 def _check_kinds(plan: PlanFile) -> PlanFile:
     """Return the plan. Raises ValueError for values of other kinds."""
     given: dict[str, Any] = asdict(plan)
-    kinds = {"again": bool, "retry_failed": bool, "files": dict, "paid": list, "runs": int, "format_version": int}
+    kinds = {"again": bool, "retry_failed": bool, "files": dict, "runs": int, "format_version": int}
+    kinds |= {"paid": list, "batch": list}
     if any(not isinstance(value, kinds.get(name, str)) for name, value in given.items()):
         raise ValueError
-    if not all(isinstance(one, str) for one in (*plan.files, *plan.files.values(), *plan.paid)):
+    if not all(isinstance(one, str) for one in (*plan.files, *plan.files.values(), *plan.paid, *plan.batch)):
         raise ValueError
     return plan

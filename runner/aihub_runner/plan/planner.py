@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from aihub_runner.errors import ResultsError
-from aihub_runner.model import REVIEW_STATUS, Member, Run, Scan, Shard, Source
+from aihub_runner.model import REVIEW_STATUS, Changes, Member, Run, Scan, Shard, Source
 from aihub_runner.model import Goal as Goal
 from aihub_runner.plan.batching import group_sources
 from aihub_runner.plan.packets import (
@@ -48,6 +48,7 @@ NEW, CHANGED = "new", "changed"
 NOT_RUN = "not run yet"
 RESTORE = "restore the results folder from a backup; to pay for the results again, apply with --again"
 REGROUPED = "to run again because other files in their batch changed or are gone"
+CREATES = frozenset({Action.CREATE_BATCH, Action.FIND_BATCH, Action.VERIFY})
 PAYS = frozenset({Action.CREATE_BATCH, Action.FIND_BATCH, Action.VERIFY, Action.UPLOAD, Action.CHECK, Action.START_RUN})
 
 
@@ -78,7 +79,7 @@ class Plan(Struct, frozen=True):
 
     `members` are the new members of open shards, by shard id. `dissolved` are the ids of open shards to group again.
     `failed` lists the files that are not paid for again unless you ask for it. `left` are the pending files that are
-    not selected: nothing is done about them.
+    not selected: nothing is done about them. `changes` are those of a batch that is kept.
     """
 
     moves: tuple[Move, ...]
@@ -89,6 +90,12 @@ class Plan(Struct, frozen=True):
     failed: tuple[str, ...]
     notes: tuple[str, ...]
     left: frozenset[str] = frozenset()
+    changes: Changes = Changes(0)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether applying this would do nothing."""
+        return not (self.work or self.changes)
 
     @property
     def runs_to_pay(self) -> int:
@@ -113,7 +120,7 @@ class Plan(Struct, frozen=True):
     def uploads(self, target: str) -> list[Member]:
         """Return the files that applying this would send."""
         paying = (work.shard for work in self.work if work.action in PAYS)
-        return [member for shard in paying for member in missing_uploads(shard, target)]
+        return [*self.changes.sends, *(member for shard in paying for member in missing_uploads(shard, target))]
 
 
 def missing_uploads(shard: Shard, target: str) -> list[Member]:
@@ -138,7 +145,8 @@ def next_action(shard: Shard, goal: Goal, attempt: int, *, checked: bool = False
     """
     run = find_attempt(shard, goal.run_key, attempt)
     if run is None:
-        return next_before_run(shard, goal.target, checked=checked)
+        before = next_before_run(shard, goal.target, checked=checked)
+        return Action.NOTHING if goal.kept and not shard.members and before not in CREATES else before
     if run.is_open:
         return Action.FIND_RUN
     if run.is_gone and not run.fetched:

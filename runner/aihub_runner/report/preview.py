@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Change(Struct, frozen=True):
-    """A kind of change, and its files. `symbol`: `+` new, `~` changed or to finish, `!` not sent."""
+    """A kind of change, and its files. `symbol`: `+` new, `~` changed or to finish, `-` deleted, `!` not sent."""
 
     symbol: str
     what: str
@@ -55,8 +55,11 @@ class Preview(Struct, frozen=True):
 
     def ask(self) -> str:
         """Return the question to ask before anything is paid."""
-        files = f"send {self.to_send} and " * bool(self.plan.uploads(self.target))
-        question = f"{files}start {count(self.plan.runs_to_confirm, 'run')} of {self.app}, on {self.place}?"
+        plan, changes = self.plan, self.plan.changes
+        parts = [f"send {self.to_send}"] * bool(plan.uploads(self.target))
+        parts += [f"delete {count(len(changes.delete), 'file')} from batch {changes.remote_id}"] * bool(changes.delete)
+        parts += [f"start {count(plan.runs_to_confirm, 'run')} of {self.app}"] * bool(plan.runs_to_confirm or not parts)
+        question = f"{', '.join(parts[:-1])}{' and ' * (len(parts) > 1)}{parts[-1]}, on {self.place}?"
         question = question[0].upper() + question[1:]
         again = sum(word == AGAIN for work in self.plan.work for word in work.words)
         if again:
@@ -76,13 +79,29 @@ class Preview(Struct, frozen=True):
             of_all = repeat(f"{work.reason}; next: {work.action.value}")
             for member, word in zip(work.shard.members, work.words or of_all, strict=False):
                 files.setdefault(("+" if word == NEW else "~", word), []).append(member.path or member.name)
+        self._add_changes(files)
         if self.plan.failed:
             files["!", "failed, not run again without --retry-failed"] = list(self.plan.failed)
         for reason in dict.fromkeys(item.reason for item in self.skipped):
             items = [item for item in self.skipped if item.reason == reason]
             files["!", f"skipped, {explain_skipped(items)}"] = [item.path for item in items]
         changes = [Change(symbol, what, tuple(paths)) for (symbol, what), paths in files.items()]
-        return sorted(changes, key=lambda change: "+~!".index(change.symbol))
+        return sorted(changes, key=lambda change: "+~-=!".index(change.symbol))
+
+    def _add_changes(self, files: dict[tuple[str, str], list[str]]) -> None:
+        """Add how a kept batch changes, each file by its name there."""
+        changes, foreign = self.plan.changes, {*self.plan.changes.foreign}
+        batch = f"batch {changes.remote_id}" if changes.remote_id else "a new batch"
+        for symbol, what, names in (
+            ("+", f"to upload to {batch}", [one.name for one in changes.add]),
+            ("~", f"to replace in {batch}", [one.name for one in changes.replace if one.name not in foreign]),
+            ("-", f"of others, to replace in {batch}", [one.name for one in changes.replace if one.name in foreign]),
+            ("-", f"to delete from {batch}", [name for name in changes.delete if name not in foreign]),
+            ("-", f"of others, to delete from {batch}", [name for name in changes.delete if name in foreign]),
+            ("=", f"of others in {batch}, left as they are", changes.others),
+        ):
+            if names:
+                files[symbol, what] = list(names)
 
     def list_folders(self) -> list[str]:
         """List the folders that are paid for again as a whole, each with its reason. New folders are left out."""
@@ -95,18 +114,20 @@ class Preview(Struct, frozen=True):
         to_do = [f"{self.to_send.replace(' (', ' to upload (', 1)}", count(plan.batches_to_create, "batch")]
         pages = self.pages.render()
         to_do.append(f"{count(plan.runs_to_pay, 'run')} to pay{f' for {pages}' * bool(pages)}")
+        if plan.changes.delete:
+            to_do.insert(1, f"{count(len(plan.changes.delete), 'file')} to delete")
         if plan.open_intents:
             to_do.append(f"{count(plan.open_intents, 'run')} whose start is unconfirmed")
         rest = f"{len(self.skipped)} skipped, {plan.done} unchanged" + f", {len(plan.left)} not selected" * bool(
             plan.left
         )
-        return f"Plan: {', '.join(to_do) if plan.work else 'nothing to do'}; {rest}"
+        return f"Plan: {'nothing to do' if plan.is_empty else ', '.join(to_do)}; {rest}"
 
 
 def render_plan(found: Preview, *, verbose: bool = False) -> str:
     """Render a plan as text: a line for each kind of change, the account, and a sum. `verbose` lists the files."""
     show, plan = Lines(verbose), found.plan
-    nothing = "" if plan.work else "nothing to do; "
+    nothing = "nothing to do; " if plan.is_empty else ""
     show.lines.append(f"{found.spec}: {count(found.files, 'file')}, {nothing}{plan.done} done or in progress")
     show.listed("now", [found.at_work] * bool(found.at_work))
     details = {item.path: f"{item.path}: {because(item)}" for item in found.skipped}
@@ -127,6 +148,7 @@ def render_plan(found: Preview, *, verbose: bool = False) -> str:
 
 def _render_change(change: Change, details: dict[str, str], verbose: bool) -> Iterator[str]:
     files = change.files
+    verbose = verbose or change.symbol == "-"  # nobody can agree to what is not shown
     first = "" if verbose else f" ({files[0]}{' …' * (len(files) > 1)})"
     yield escape_control_chars(f"  {change.symbol} {count(len(files), 'file')}{first}: {change.what}")
     if verbose:
@@ -177,6 +199,8 @@ def plan_as_json(found: Preview) -> dict[str, Any]:
             for work in plan.work
         ],
         "moved": [asdict(move) for move in plan.moves],
+        "delete": list(plan.changes.delete),
+        "replace": [member.name for member in plan.changes.replace],
         "failed": list(plan.failed),
         "skipped": [asdict(item) for item in found.skipped],
         "idle": list(found.idle),

@@ -180,7 +180,7 @@ def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, goal
             for work in plan.work
             if work.action in PAYS
         ),
-        batches=sum(batch.remote_id is not None and not batch.is_gone for shard in shards for batch in shard.batches),
+        batches=len({one.remote_id for shard in shards for one in shard.batches if one.remote_id and not one.is_gone}),
         runs=dict(Counter(run.status or ("REFUSED" if run.refused else "UNKNOWN") for run in latest)),
         runs_deleted=sum(run.is_gone and run.is_deleted for run in latest),
         documents=tally.documents,

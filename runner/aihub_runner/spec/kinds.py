@@ -217,6 +217,17 @@ def flag() -> Kind:
     return Kind(read, {"type": "boolean"})
 
 
+def flag_or(word: str) -> Kind:
+    """Return the kind of true, false or one word."""
+
+    def read(value: Any, at: Key, flaws: list[Flaw]) -> Any:
+        if not isinstance(value, bool) and value != word:
+            flaws.append(Flaw(at, "literal_error", value, {"expected": f"true, false or {word!r}"}))
+        return value
+
+    return Kind(read, {"enum": [True, False, word]})
+
+
 def choice(*values: str) -> Kind:
     """Return the kind of one of a few words."""
     *others, last = map(repr, values)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-from aihub_runner.model import FOREIGN
+from aihub_runner.model import FOREIGN, OWN
 from aihub_runner.spec.diagnostics import NAME_RULE
 from aihub_runner.spec.kinds import (
     Key,
     Table,
     choice,
     flag,
+    flag_or,
     integer,
     key,
     list_keys,
@@ -139,13 +140,31 @@ class Batch(Table):
         integer(1, 2**63 - 1),
         None,
         "In place of `files`: the id of a batch that exists. All its files are one run, which is repeated, and paid "
-        "again, when they change. Nothing is uploaded to the batch, or deleted from it.",
+        "again, when they change. Nothing is uploaded to the batch, or deleted from it, without `sync`.",
+    )
+    sync: bool | Literal["exact"] = key(
+        flag_or("exact"),
+        False,
+        "With `id` and `files`: upload the files to that batch, replace those that change, and delete those that this "
+        'job uploaded and that are gone. Files of others are left and run with yours; `"exact"` deletes them, too, '
+        "with `--confirm-delete`.",
+    )
+    keep: bool = key(
+        flag(),
+        False,
+        "With `files`: keep one batch for this job, which follows the files. All of them are one run, which is "
+        "repeated, and paid again, when they change.",
     )
 
     @property
     def kind(self) -> str:
-        """Whose batch is kept: `FOREIGN`, or empty if none is."""
-        return FOREIGN if self.id else ""
+        """Whose batch is kept: `OWN`, `FOREIGN`, or empty where none is."""
+        return FOREIGN if self.id else OWN * self.keep
+
+    @property
+    def follows(self) -> bool:
+        """Whether the batch holds the files of the spec."""
+        return bool(self.sync or self.keep)
 
 
 class Cleanup(Table):

@@ -112,7 +112,7 @@ def _check(view: View, targets: list[str]) -> Iterator[Mistake]:
         what = "batch.id is missing, the spec's own may be somebody else's batch in another account"
         yield Mistake((), what, f"add batch.id to [targets.{view.target}]", "missing-key")
     yield from find_not_json(_table(content, "run", "keys", "custom"), ("run", "keys", "custom"))
-    for check in (_check_input, _check_group, _check_pdf, _check_installed, _check_pages):
+    for check in (_check_input, _check_group, _check_batch, _check_pdf, _check_installed, _check_pages):
         yield from check(content)
 
 
@@ -187,7 +187,8 @@ def _check_input(content: Mapping[str, Any]) -> Iterator[Mistake]:
     run = _table(content, "run")
     upstream = bool(run.get("manual_upstream_integration"))
     given = [name for name in ("files", "input_dir") if name in content]
-    given += [_BATCH_ID] * ("id" in _table(content, "batch")) + ["manual_upstream_integration"] * upstream
+    batch = _table(content, "batch")
+    given += [_BATCH_ID] * ("id" in batch and not batch.get("sync")) + ["manual_upstream_integration"] * upstream
     if not given:
         yield Mistake(("files",), "files is missing", "add files", "missing-key")
     elif len(given) > 1:
@@ -207,6 +208,8 @@ def _check_input(content: Mapping[str, Any]) -> Iterator[Mistake]:
         ("limits", "max_pages"): limits,  # nobody knows how many pages there are
         ("limits", "unit_price"): limits,
         ("cleanup", "delete_input"): _table(content, "cleanup"),  # a drive, or another's batch, is not ours to delete
+        ("batch", "keep"): batch,
+        ("batch", "sync"): batch,
     }
     for at, holder in of_files.items() if given and "files" not in given else ():
         if holder.get(str(at[-1])) not in (None, False):
@@ -218,6 +221,25 @@ def _check_group(content: Mapping[str, Any]) -> Iterator[Mistake]:
     if decides and "files_per_batch" in _table(content, "limits"):
         what = f"files_per_batch cannot be combined with {decides[0]}, which decides what goes into a batch"
         yield Mistake(("limits", "files_per_batch"), what, "remove one of them", "clash")
+
+
+def _check_batch(content: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Find keys that make no sense for a batch that is kept."""
+    batch = _table(content, "batch")
+    if not batch:
+        return
+    kept = "keep" if batch.get("keep") else "sync" if batch.get("sync") else "id"
+    if batch.get("sync") and "id" not in batch:
+        yield Mistake(("batch", "sync"), "sync needs the id of a batch", "add id, or use keep = true", "clash")
+    if batch.get("keep") and "id" in batch:
+        yield Mistake(("batch", "keep"), "keep cannot be combined with id", "use sync = true, or remove id", "clash")
+    if kept != "id":
+        if "group_by" in content:
+            what = f"group_by cannot be combined with {kept} of [batch]: all files are one batch"
+            yield Mistake(("group_by",), what, "remove one of them", "clash")
+        if _table(content, "cleanup").get("delete_input") == "after-results":
+            what = f"delete_input cannot be combined with {kept} of [batch], which keeps the batch"
+            yield Mistake(("cleanup", "delete_input"), what, "remove one of them", "clash")
 
 
 def _check_installed(content: Mapping[str, Any]) -> Iterator[Mistake]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
+from aihub_runner.plan.contents import Placed
 from aihub_runner.state.facts import JobFacts
 
 
@@ -22,3 +25,34 @@ class Keeping(JobFacts):
     def record_kind(self, batch: int, kind: str) -> None:
         """Record that a batch is one that is kept."""
         self.write("INSERT OR REPLACE INTO kept_batches VALUES (?, ?)", batch, kind)
+
+    def load_placed(self, remote_id: int) -> dict[str, Placed]:
+        """Return what this state put into a kept batch, by name."""
+        rows = self.read("SELECT name, digest, modified_s FROM placed_files WHERE remote_id = ?", remote_id)
+        return {row["name"]: Placed(row["digest"], row["modified_s"]) for row in rows}
+
+    def record_placing(self, remote_id: int, names: Iterable[str]) -> None:
+        """Record, before the requests, which files of a kept batch are about to be sent, or deleted."""
+        with self.transaction():
+            self.check_lease()
+            self.write_all(
+                "INSERT OR REPLACE INTO placed_files (remote_id, name) VALUES (?, ?)",
+                ((remote_id, name) for name in names),
+            )
+
+    def record_placed(self, remote_id: int, name: str, digest: str) -> None:
+        """Record that a file was sent to a kept batch."""
+        where = "WHERE remote_id = ? AND name = ?"
+        self.write(f"UPDATE placed_files SET digest = ?, modified_s = 0 {where}", digest, remote_id, name)
+
+    def record_listed(self, remote_id: int, times: Mapping[str, int]) -> None:
+        """Record the time of each file that was sent, as it is listed now; forget those that are not there any more."""
+        with self.transaction():
+            gone = self.load_placed(remote_id).keys() - times.keys()
+            self.write_all(
+                "DELETE FROM placed_files WHERE remote_id = ? AND name = ?", ((remote_id, name) for name in gone)
+            )
+            self.write_all(
+                "UPDATE placed_files SET modified_s = ? WHERE remote_id = ? AND name = ? AND modified_s = 0",
+                ((seconds, remote_id, name) for name, seconds in times.items()),
+            )

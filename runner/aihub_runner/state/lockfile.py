@@ -17,7 +17,7 @@ from pathlib import Path
 from aihub_runner.errors import InputError
 from aihub_runner.files import explain_disk, read_regular, try_place, write_file
 from aihub_runner.model import Batch, Member, Run, Shard
-from aihub_runner.plan.identity import MEMBER_HEX, VERSION, run_tag, short_identity
+from aihub_runner.plan.identity import MEMBER_HEX, VERSION, mark_place, run_tag, short_identity
 from aihub_runner.spec.diagnostics import explain
 from aihub_runner.spec.kinds import Flaw, Table, integer, key, listed, string, table
 
@@ -104,11 +104,6 @@ def member_hashes(members: Iterable[Member]) -> str:
     """Join the shortened identities of a shard's members, in the order of their names in the batch."""
     ordered = sorted(members, key=lambda member: member.name)
     return "".join(one.digest if one.is_stale else short_identity(one.identity) for one in ordered)
-
-
-def mark_place(name: str, size: int | None, modified_s: int | None) -> str:
-    """Return a mark of a file in a kept batch, as it is listed: what replaces the file has another one."""
-    return short_identity(f"{name}/{size}/{modified_s or None}")
 
 
 def split_marks(entry: Entry) -> list[str]:

@@ -184,6 +184,16 @@ CREATE TABLE kept_batches (
     kind  TEXT NOT NULL
 );
 
+-- What this state put into batches that are kept. digest is empty while it is unknown which bytes lie there; modified_s
+-- is what the service listed afterwards, 0 while that is not known.
+CREATE TABLE placed_files (
+    remote_id  INTEGER NOT NULL,
+    name       TEXT NOT NULL,
+    digest     TEXT NOT NULL DEFAULT '',
+    modified_s INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (remote_id, name)
+) WITHOUT ROWID;
+
 -- Files of batches that are not ours, 8 bytes of a hash of each name and size: with so many runs, they do not change.
 CREATE TABLE foreign_batches (
     remote_id INTEGER PRIMARY KEY,

@@ -68,7 +68,7 @@ class BatchCreated(Outcome, frozen=True):
 
 def create(context: Context, shard: Shard) -> None:
     """Record the intent of a batch, and create it."""
-    if context.goal.kept:
+    if context.goal.kept and shard.members:
         what = f"{context.job.shown}: the batch that is kept is gone, or holds other files"
         context.park(shard.id, ServiceError(what, "apply again"))
         return

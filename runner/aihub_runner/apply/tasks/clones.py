@@ -88,8 +88,8 @@ def note_checked(context: Context, shard: int, found: Checked) -> None:
 def may_pay(context: Context, shard: Shard) -> bool:
     """Whether no other clone may pay for a shard; else take the step that finds out."""
     progress, batch = context.shards[shard.id], context.batch_of(shard)
-    if progress.is_settled or context.job.options.again:
-        return True
+    if progress.is_settled or context.job.options.again or context.job.is_fake:
+        return True  # nobody else can use the embedded fake at the same time
     if progress.elder:
         context.reporter.emit(events.OlderBatch(progress.elder))
         _await(context, shard, progress.elder, context.settle_s)
@@ -268,6 +268,8 @@ def _import_run(context: Context, step: AwaitTwin, seen: RunSeen) -> None:
     if elder != batch.remote_id:
         state.record_batch_gone(batch.id)
         row = state.record_imported_batch(shard.id, batch.target, elder)
+        if batch.kept:
+            state.record_kind(row, batch.kept)
         state.record_uploads(row, ((member.name, member.digest) for member in shard.members))
     fingerprint, key, attempt = parse_run_tag(step.tag) or ("", "", 0)
     state.close_shard(shard.id, fingerprint)
