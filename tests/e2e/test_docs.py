@@ -73,7 +73,7 @@ def test_every_command_and_option_of_a_page_exists(name: str) -> None:
         command: click.Command = COMMANDS[program]
         options = set()
         for word in words:
-            context = click.Context(command)
+            context = click.Context(command, help_option_names=["-h", "--help"])  # the command keeps them
             options |= {one for option in command.get_params(context) for one in option.opts + option.secondary_opts}
             if word.startswith("--"):
                 assert word.partition("=")[0] in options, f"{program} {shlex.join(words)}"

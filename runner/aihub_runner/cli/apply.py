@@ -34,7 +34,6 @@ from aihub_runner.cli.options import (
 from aihub_runner.cli.output import ask as ask_yes
 from aihub_runner.cli.output import print_problems, say
 from aihub_runner.cli.progress import open_progress
-from aihub_runner.cli.together import Agreement
 from aihub_runner.cli.types import Duration
 from aihub_runner.errors import InputError, RunnerError
 from aihub_runner.model import Scan
@@ -48,6 +47,7 @@ from aihub_runner.system import interrupt
 if TYPE_CHECKING:
     from aihub_runner.aihub.requestlog import RequestLog
     from aihub_runner.cli.records import EventFile, Records
+    from aihub_runner.cli.together import Agreement
     from aihub_runner.outfile import JsonLines
 
 _OPTIONS = {"junit": "--junit", "events": "--json-into", "log_file": "--log-file"}
@@ -137,7 +137,7 @@ def apply(
         asked = check_watch(asked, yes=yes)
     ask = not (yes or asked.as_json or plan_file) and sys.stdin.isatty() and sys.stderr.isatty()
     _check_folders(asked, may_pay=yes or ask or asked.fake)
-    log, agreement = _open_log(records["log_file"]), Agreement(verbose=asked.verbose)
+    log, agreement = _open_log(records["log_file"]), _open_agreement(verbose=asked.verbose) if ask else None
     asked = replace(asked, options=replace(asked.options, log=log))
     events = _open_events(records["events"])
 
@@ -146,7 +146,7 @@ def apply(
         claim_results(job)
         _check_records(job, records)
 
-    act = partial(_act, asked, agreement if ask else None, events)
+    act = partial(_act, asked, agreement, events)
 
     def act_in_rounds(job: Job) -> Answer:
         check(job)
@@ -159,7 +159,7 @@ def apply(
         return act(job, for_all)
 
     try:
-        asked.each_online(act_in_rounds if watches else act_once, check, agreement.ask if ask else lambda jobs: None)
+        asked.each_online(act_in_rounds if watches else act_once, check, agreement.ask if agreement else None)
     finally:
         _close("--json-into", events)
         _close("--log-file", log)
@@ -189,6 +189,12 @@ def _check_records(job: Job, records: Mapping[str, Path | None]) -> None:
     check_distinct({_OPTIONS[name]: path for name, path in records.items()})
     for path in records.values():
         check_output(job, path)
+
+
+def _open_agreement(*, verbose: bool) -> Agreement:
+    from aihub_runner.cli.together import Agreement  # needed on a terminal only
+
+    return Agreement(verbose=verbose)
 
 
 def _open_records(junit: Path | None) -> Records | None:

@@ -199,7 +199,7 @@ class Asked(Struct, frozen=True):
         self,
         act: Callable[[Job], Answer],
         check: Callable[[Job], None] = lambda job: None,
-        agree: Callable[[Sequence[Job]], None] = lambda jobs: None,
+        agree: Callable[[Sequence[Job]], None] | None = None,
     ) -> NoReturn:
         """Open and check the jobs of all specs, then call `act` for each, unless one is wrong. May send requests.
 
@@ -218,7 +218,7 @@ class Asked(Struct, frozen=True):
             with served(job) as reachable:
                 return act(reachable)
 
-        if jobs and not is_wrong:
+        if agree and jobs and not is_wrong:
             agree([job for job in jobs.values() if isinstance(job, Job)])
         self.each_spec(act_on, pays=True)
 
