@@ -22,7 +22,7 @@ def steady(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     for owner, name, waits in WAITS:
         monkeypatch.setattr(owner, name, waits)
     project.change_spec('files = "in/**/*"\n', "")
-    project.change_spec("[limits]\nsettle_s = 0.2", "[limits]\nread_timeout_s = 1\nparallel_runs = 1")
+    project.change_spec("[limits]\nsettle_s = 0.2", "[limits]\nsettle_s = 2\nread_timeout_s = 1\nparallel_runs = 1")
     (project.folder / "in").mkdir()
     project.change_spec("[limits]", f"[batch]\nid = {begin(project)}\n[limits]")
     return project
@@ -81,7 +81,6 @@ def test_interrupted_apply_is_paid_once(steady: Project, forks: Forks, part: int
 
 
 def test_clones_that_start_at_once_pay_once(steady: Project) -> None:
-    steady.change_spec("[limits]", "[limits]\nsettle_s = 2")
     processes = [steady.clone(f"c{number}").start("apply", "job.toml") for number in range(3)]
     outputs = [process.communicate(timeout=120) for process in processes]
     assert len(steady.fake.runs()) == 1, outputs

@@ -225,7 +225,7 @@ def test_plan_in_a_file_binds_the_changes(kept: Project) -> None:
     kept.apply()
     (kept.folder / "in/00000.txt").unlink()
     assert kept.run("plan", "--out", "plan.json").code == 0
-    put(kept, home(kept), "00001.txt", "changed meanwhile")
+    put(kept, home(kept), "00001.txt", "changed meanwhile, and longer")
     outcome = kept.apply("--plan", "plan.json")
     assert outcome.code == 2
     assert "the batch in another way" in outcome.err

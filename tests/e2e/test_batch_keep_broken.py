@@ -29,7 +29,7 @@ def following(request: pytest.FixtureRequest, project: Project, monkeypatch: pyt
     """Return a project whose batch holds three files that were run; with `sync`, beside a file of somebody else."""
     for owner, name, waits in WAITS:
         monkeypatch.setattr(owner, name, waits)
-    project.change_spec("[limits]\nsettle_s = 0.2", "[limits]\nread_timeout_s = 1\nparallel_uploads = 1")
+    project.change_spec("[limits]\nsettle_s = 0.2", "[limits]\nsettle_s = 2\nread_timeout_s = 1\nparallel_uploads = 1")
     mode = "keep = true"
     if request.param == "sync":
         mode = f"id = {make_batch(project, theirs='not ours')}\nsync = true"

@@ -65,6 +65,8 @@ def test_example_of_a_batch_that_exists_is_applied_and_then_done(project: Projec
     url = f"{project.fake.root}/v2/batches/{batch}/files/a.txt"
     requests.put(url, data=b"words", headers=headers, timeout=10).raise_for_status()
     project.change_spec("id = 1024", f"id = {batch}")
+    with project.spec_path.open("a") as spec:
+        spec.write("\n[limits]\nsettle_s = 0.2\n")
     check_done(project)
 
 
