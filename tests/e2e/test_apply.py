@@ -185,6 +185,7 @@ def test_apply_stops_waiting_when_told_and_goes_on_later(project: Project) -> No
     assert project.sent() == []
 
 
+@pytest.mark.slow
 def test_apply_sends_large_files_in_parts_that_arrive_whole(project: Project) -> None:
     content = bytes(range(256)) * (45 * 1024 * 1024 // 1024)
     project.write("in/large.pdf", content)

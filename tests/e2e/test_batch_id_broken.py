@@ -50,7 +50,7 @@ def check_made_good(project: Project, where: str = "") -> None:
     assert (clone.apply().code, project.sent()) == (0, []), where
 
 
-@pytest.mark.matrix
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_fault_is_made_good(steady: Project, operation: str, fault: str) -> None:
@@ -58,7 +58,7 @@ def test_fault_is_made_good(steady: Project, operation: str, fault: str) -> None
     check_made_good(steady)
 
 
-@pytest.mark.matrix
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("status", [*REFUSALS, *LOSSES])
 def test_refused_or_lost_start_is_paid_once(steady: Project, status: int, when: str) -> None:
@@ -69,6 +69,7 @@ def test_refused_or_lost_start_is_paid_once(steady: Project, status: int, when: 
 @pytest.mark.timeout(600)
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.slow
 def test_interrupted_apply_is_paid_once(steady: Project, forks: Forks, part: int) -> None:
     boundary, last = part + 1, steady.spec_path.read_text()
     while forks.run(boundary, steady.folder, steady.env, "apply", "job.toml") == CRASHED:

@@ -99,6 +99,7 @@ def test_action_uses_the_fake_without_a_token(action: Project) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in INPUTS if name not in ("extras", "fake")])
+@pytest.mark.slow
 def test_action_never_executes_an_input(action: Project, name: str) -> None:
     action.write("$(touch pwned).toml", SPEC)
     apply(action, **{name.replace("-", "_"): HOSTILE})

@@ -141,6 +141,7 @@ def test_script_gives_the_results_of_apply_for_names_that_need_quoting(project: 
     assert {path.name for path in project.folder.iterdir()} & {"x", "y"} == set()
 
 
+@pytest.mark.slow
 def test_script_sends_every_parameter_that_apply_sends(project: Project, language: str) -> None:
     project.spec_path.write_text(FULL)
     project.env |= {"AIHUB_SECRET_PDF": "pass'\"$(x)\\", "AIHUB_SECRET_HOOK": "Bearer it's"}
@@ -221,6 +222,7 @@ def put_in_drive(project: Project, name: str, body: str) -> None:
     requests.put(url, data=body.encode(), headers=headers, timeout=10).raise_for_status()
 
 
+@pytest.mark.slow
 def test_script_runs_a_folder_of_a_drive_as_apply_does(project: Project, language: str) -> None:
     project.change_spec('files = "in/**/*"', f'input_dir = "{FOLDER}/"')
     put_in_drive(project, "a 'b'.txt", "Invoice number: 1")

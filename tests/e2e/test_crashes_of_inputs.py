@@ -54,6 +54,7 @@ def test_folders_with_pdfs_are_paid_once_and_fetched_whole(steady: Project, fork
 @pytest.mark.timeout(600)
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.slow
 def test_folder_of_a_drive_is_paid_once_or_left_to_a_person(steady: Project, forks: Forks, part: int) -> None:
     steady.change_spec('files = "in/**/*"', f'input_dir = "{FOLDER}/"')
     put(steady, "a.txt", "Invoice number: 1")

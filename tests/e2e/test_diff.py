@@ -120,7 +120,7 @@ def test_diff_without_sides_compares_the_last_two_runs_of_the_same_files(two: Pr
 def test_diff_without_two_runs_of_the_same_file_lists_what_there_is(project: Project) -> None:
     project.write_files(2)
     assert "has no results yet" in project.run("diff").err
-    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1\nparallel_runs = 1")
     project.apply()
     outcome = project.run("diff")
     newest_first = ", ".join(run["id"] for run in reversed(project.fake.runs()))

@@ -140,6 +140,7 @@ def test_full_disk_ends_with_5_and_the_next_apply_is_right(
     assert len({line["path"] for line in project.documents}) == 200
 
 
+@pytest.mark.slow
 def test_full_disk_tells_of_open_intents_and_the_next_apply_finds_them(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +175,7 @@ def open_intents(project: Project) -> list[str]:
         return [tag for (tag,) in db.execute("SELECT tag FROM runs WHERE remote_id IS NULL")]
 
 
+@pytest.mark.slow
 def test_full_results_folder_ends_with_5_and_the_next_apply_fetches_the_rest(project: Project) -> None:
     project.write_files(100)
     project.change_spec("[limits]", '[results]\ninclude = ["confidence", "source", "review", "validation"]\n[limits]')

@@ -149,6 +149,7 @@ def run_in_shell(project: Project, line: str) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.slow
 def test_standard_output_by_its_name_gets_the_bytes_and_nothing_else(made: Project, writer: str) -> None:
     (made.folder / "stdout").symlink_to("/proc/self/fd/1")  # as /dev/stdout is, which a mistake must not replace
     (made.folder / "link").symlink_to("stdout")

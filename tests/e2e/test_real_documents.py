@@ -6,9 +6,12 @@ import hashlib
 import shutil
 from pathlib import Path
 
+import pytest
+
 from .conftest import Project
 
 
+@pytest.mark.slow
 def test_real_documents_arrive_whole_and_have_results_of_their_own(project: Project, documents: Path) -> None:
     shutil.copytree(documents, project.folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
     project.change_spec('files = "in/**/*"', 'files = ["**/*", "!SOURCES.md"]')

@@ -139,6 +139,7 @@ def test_watch_ends_at_once_where_all_is_done(two: Project) -> None:
     assert ages.sub("", outcome.out) == ages.sub("", two.run_alone("status", "job.toml").out)
 
 
+@pytest.mark.slow
 def test_watch_writes_a_line_for_each_change_until_all_is_done(project: Project) -> None:
     project.write("in/a.txt", "a")
     project.fake.next_run(hold=True)

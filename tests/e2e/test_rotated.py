@@ -72,6 +72,7 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize(("method", "path", "nth"), MOMENTS.values(), ids=MOMENTS)
+@pytest.mark.slow
 def test_rotated_token_is_read_again_at_any_moment(vault: Vault, method: str, path: str, nth: int) -> None:
     vault.rotate(method, path, nth=nth)
     outcome = vault.project.apply()

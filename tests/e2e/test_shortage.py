@@ -29,6 +29,7 @@ def apply_limited(project: Project, descriptors: int, *args: str) -> Outcome:
 
 @pytest.mark.matrix(most=2)
 @pytest.mark.parametrize("descriptors", [48, 64, 100])
+@pytest.mark.slow
 def test_uploads_are_lowered_to_what_may_be_open(project: Project, descriptors: int) -> None:
     project.write_files(60)
     project.change_spec("[limits]", "[limits]\nfiles_per_batch = 10\nparallel_uploads = 60\nparallel_runs = 20")
@@ -165,6 +166,7 @@ def test_file_that_its_disk_does_not_give_when_it_is_sent_is_skipped_and_with_se
     assert len({line["path"] for line in project.documents}) == 7
 
 
+@pytest.mark.slow
 def test_shortage_while_files_are_sent_is_waited_for_with_fewer_at_once(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +248,7 @@ def test_too_few_threads_end_with_5_and_the_next_apply_pays_once(
     project.check_done(3)
 
 
+@pytest.mark.slow
 def test_state_that_may_not_grow_is_called_so(project: Project) -> None:
     project.write_files(1)
     assert project.apply().code == 0

@@ -81,6 +81,7 @@ def test_product_that_cannot_be_written_is_told_by_the_exit_code(
 @pytest.mark.matrix(most=2)
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full", ">/dev/full 2>&1", "| true"])
 @pytest.mark.skipif(not FULL, reason="there is no device that is always full")
+@pytest.mark.slow
 def test_exit_code_of_what_pays_is_the_jobs_with_json_too(project: Project, redirection: str) -> None:
     project.write_files(2)
     for code in (0, 3):

@@ -192,6 +192,7 @@ def read_until(process: Any, text: str) -> str:
     raise AssertionError(f"{text} never came")
 
 
+@pytest.mark.slow
 def test_watch_applies_what_arrives_and_ends_on_sigterm(project: Project) -> None:
     project.write("in/a.txt", "a")
     process: Any = project.start("apply", "job.toml", "--watch", *LIMITS, "--json")

@@ -193,6 +193,7 @@ def test_certify_does_not_try_parts_that_are_too_large() -> None:
         "null",
     ],
 )
+@pytest.mark.slow
 def test_certify_takes_no_harm_by_hostile_answers(tmp_path: Path, body: str) -> None:
     report = tmp_path / "report.json"
     with make_fake() as fake:
@@ -311,6 +312,7 @@ def test_certify_refuses_wrong_use(tmp_path: Path, target: str, token: str, mess
 
 
 @pytest.mark.parametrize(("said", "runs"), [("n\n", 0), ("", 0), ("y\n", 1)])
+@pytest.mark.slow
 def test_certify_asks_before_runs_are_paid(tmp_path: Path, said: str, runs: int) -> None:
     with FakeAIHub(part_size=1000) as fake:
         arguments = ("--target", fake.root, "--app-name", "Invoices", "--max-runs", "1")

@@ -174,6 +174,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.slow
 def test_hostile_file_gives_documents_all_the_same(content: bytes, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "pypdf")
     text = read_text(content[: MAX_BYTES + 1])

@@ -15,7 +15,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-MOST = 3
+MOST = 2
 TWICE = 2
 
 Case = Mapping[str, object]  # the values by the names of their parameters

@@ -116,6 +116,7 @@ DRIPS = [
 
 
 @pytest.mark.parametrize("pieces", DRIPS)
+@pytest.mark.slow
 def test_answer_that_drips_is_given_up_in_the_end(pieces: list[Piece]) -> None:
     with talking(pieces, limit_s=0.3) as (client, server):
         with pytest.raises(AnswerLost):

@@ -85,6 +85,7 @@ def test_all_repetitions_for_one_shard_have_a_limit_together(
 @pytest.mark.parametrize(
     "date", ["yesterday", "Mon, 01 Jan 0001 00:00:00 +9999", "Tue, 24 Nov 2026 00:00:00 +999999999"]
 )
+@pytest.mark.slow
 def test_dates_that_are_none_are_passed_over(hub: AIHub, router: respx.MockRouter, date: str) -> None:
     wait = httpx.Response(503, headers={"Date": date, "Retry-After": date})
     router.get("/v2/apps/runs/r").side_effect = [wait, httpx.Response(200, json=RUN, headers={"Date": date})]

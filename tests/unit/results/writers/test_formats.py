@@ -117,6 +117,7 @@ def test_text_too_long_for_a_cell_is_refused_by_name_and_the_others_are_written(
     check_tables(tmp_path, {"fields.xlsx", "documents/Invoice.xlsx"})
 
 
+@pytest.mark.slow
 def test_table_of_too_many_columns_is_refused_by_name_and_the_others_are_written(tmp_path: Path) -> None:
     fields = [{"field_name": f"field_{number}", "value": "1"} for number in range(16_384 - 11 + 1)]
     with made_results(tmp_path, [page_of(*fields)]) as found:
