@@ -225,13 +225,15 @@ def covers(run: Run, goal: Goal) -> bool:
 def is_paid_elsewhere(shard: Shard, shards: Iterable[Shard], goal: Goal) -> bool:
     """Return whether a file of a shard whose run is open is paid for by another shard, or is to be by an earlier one.
 
-    Another state may have paid for it in the meantime, which was imported with a shard of its own.
+    Another state may have paid for it in the meantime, which was imported with a shard of its own. A case, and the
+    content of a kept batch, are paid for as a whole: other ones may share files with them.
     """
     files = {(path, identity) for path, identity in shard.files if path}
+    is_whole = goal.by_folder or shard.is_kept
     others = (
         other
         for other in shards
-        if other.id != shard.id and (other.files == shard.files if goal.by_folder else other.files & files)
+        if other.id != shard.id and (other.files == shard.files if is_whole else other.files & files)
     )
     return any(
         covers(run, goal) and not (run.is_open and other.id > shard.id)
