@@ -17,18 +17,14 @@ from support.proxy import (
 from support.world import check_paid_once, payments
 
 from .conftest import Project
+from .test_paid_once_decisions import leave_unknown
 
 pytestmark = pytest.mark.matrix
 
 
 def lose_a_start_on_a_batch_that_seems_gone(project: Project, proxy: Proxy) -> None:
     """The run was started, its response was lost, it is not listed, and later its batch is not listed either."""
-    project.write_files(1)
-    project.change_spec("[limits]", '[run]\non_lost = "stop"\n[limits]')
-    proxy.on("POST", RUNS, forward_and_drop)
-    proxy.always("GET", RUN_LIST, hide("runs"))
-    assert project.apply().code == 7
-    proxy.clear()
+    leave_unknown(project, proxy)
     project.change_spec('on_lost = "stop"', 'on_lost = "look"')
 
 

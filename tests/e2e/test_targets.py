@@ -14,16 +14,9 @@ from fake_aihub import FakeAIHub
 from support.contract import check_journal
 from support.world import check_paid_once
 
-from .conftest import QUICK, Outcome, Project
+from .conftest import SPEC, Outcome, Project
 
-TEXT = f"""\
-name = "job"
-files = "in/**/*"
-app_name = "Invoice Extraction"
-owner = "instabase"
-context = "acme"
-[limits]
-{QUICK}
+TEXT = f"""{SPEC}\
 [targets.test]
 context = "trial"
 [targets.eu-west]

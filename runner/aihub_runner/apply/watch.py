@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from aihub_runner.apply.assess import own_names
 from aihub_runner.apply.job import Job
-from aihub_runner.errors import InputError
+from aihub_runner.errors import STILL_GOING, InputError
 from aihub_runner.sources.scan import select_files
 
 RESCAN_S = 60.0  # network mounts tell of no changes
@@ -18,7 +18,6 @@ MOST_FAILURES = 10  # in a row; then a person must look
 LONGEST_WAIT = 16  # rescans between attempts after failures
 PASSES = frozenset({4, 5})  # the service, the network, another apply, a full disk: it is tried again
 GOES_ON = frozenset({0, 3, 6}) | PASSES  # any other exit code says that a person must decide
-STILL_GOING = 6
 
 Files = Mapping[str, object]  # what a file looks like from outside, by its path
 
