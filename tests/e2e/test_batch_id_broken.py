@@ -81,6 +81,7 @@ def test_interrupted_apply_is_paid_once(steady: Project, forks: Forks, part: int
     assert boundary > 40, "so few boundaries cannot be all"
 
 
+@pytest.mark.slow
 def test_clones_that_start_at_once_pay_once(steady: Project) -> None:
     processes = [steady.clone(f"c{number}").start("apply", "job.toml") for number in range(3)]
     outputs = [process.communicate(timeout=120) for process in processes]

@@ -26,6 +26,7 @@ def steady(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 @pytest.mark.timeout(600)
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.slow
 def test_folders_with_pdfs_are_paid_once_and_fetched_whole(steady: Project, forks: Forks, part: int) -> None:
     pdf = "[run]\ngenerate_post_process_pdf = true\n[results]\npdf = true\n[limits]"
     steady.change_spec("[limits]", pdf)

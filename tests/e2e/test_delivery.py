@@ -112,6 +112,7 @@ def apply_read_only(project: Project, *args: str) -> subprocess.CompletedProcess
 
 
 @pytest.mark.skipif(not can_mount(), reason="no folder can be mounted here")
+@pytest.mark.slow
 def test_spec_in_a_folder_that_is_always_read_only(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
     other = tmp_path_factory.mktemp("other")
     project.write_files(2)

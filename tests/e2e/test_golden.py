@@ -173,6 +173,7 @@ def show(command: str, outcome: Outcome) -> str:
 
 @pytest.mark.matrix(most=4)
 @pytest.mark.parametrize("name", SESSIONS)
+@pytest.mark.slow
 def test_commands_print_what_is_kept(project: Project, name: str) -> None:
     session = SESSIONS[name]
     project.env["COLUMNS"] = "80"

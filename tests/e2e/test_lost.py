@@ -88,6 +88,7 @@ def test_lost_starts_of_shards_with_the_same_names_and_bytes_are_told_apart(proj
     assert len(project.fake.runs()) == 2
 
 
+@pytest.mark.slow
 def test_lost_batches_of_shards_with_the_same_names_and_bytes_are_told_apart(project: Project) -> None:
     project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
     project.write("in/x/a.txt", "same")

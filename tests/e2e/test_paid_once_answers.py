@@ -291,6 +291,7 @@ def test_empty_id_that_was_recorded_counts_as_open(project: Project) -> None:
 
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("kind", ["an empty id", "only empty", "another's run"])
+@pytest.mark.slow
 def test_entry_without_an_id_in_a_listing_is_nobodys(project: Project, proxy: Proxy, kind: str) -> None:
     project.write_files(1)
     proxy.on("POST", RUNS, forward_and_drop)

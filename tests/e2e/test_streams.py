@@ -41,6 +41,7 @@ def shell(project: Project, command: str, **extra: str) -> subprocess.CompletedP
         "2</dev/null 2>&0",
     ],
 )
+@pytest.mark.slow
 def test_apply_goes_on_whatever_its_streams_are(project: Project, redirection: str) -> None:
     project.write_files(3)
     project.write("in/empty.txt", b"")

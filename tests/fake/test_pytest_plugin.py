@@ -259,6 +259,7 @@ FROZEN = """
 """
 
 
+@pytest.mark.slow
 def test_fake_goes_on_and_ends_where_a_test_freezes_the_time_of_its_process(pytester: pytest.Pytester) -> None:
     code = """
     def test_frozen(fake_aihub, monkeypatch):

@@ -122,6 +122,7 @@ DRIPS: dict[str, list[Piece]] = {
 
 
 @pytest.mark.parametrize("pieces", DRIPS.values(), ids=DRIPS)
+@pytest.mark.slow
 def test_response_that_drips_is_given_up_in_the_end(pieces: list[Piece]) -> None:
     with kept(pieces, limit_s=0.2) as (client, _), pytest.raises(ServiceError):
         client.put_file(1, "b", b"abc")

@@ -66,6 +66,7 @@ def test_interim_response_is_passed_over_however_it_is_cut_up(pieces: list[Piece
 
 
 @pytest.mark.parametrize("interim", [[PROCESSING * 1000], [Drip(PROCESSING)]])
+@pytest.mark.slow
 def test_interim_responses_without_end_are_given_up(interim: list[Piece]) -> None:
     with talking(interim, limit_s=0.5) as (client, _):
         with pytest.raises(ServiceError):

@@ -155,6 +155,7 @@ def test_signal_ends_the_watch_with_the_code_of_the_last_round() -> None:
     assert watch(script.world, PACE) == 3
 
 
+@pytest.mark.slow
 def test_thousand_rounds_look_a_few_times_each() -> None:
     script = Script([(100.0 * number, f"file {number}", 1) for number in range(1000)], end_s=200_000)
     watch(script.world, PACE)
