@@ -12,9 +12,9 @@ import pytest
 import requests
 
 from support.proxy import Answer, Call, Proxy
+from support.waiting import wait_for
 
 from .conftest import Project
-from .test_interrupted import wait_for
 
 BUSY = '{"state": "RUNNING", "message": "busy"}'
 APPLIED = {"batches": 2, "runs": 2}

@@ -17,9 +17,9 @@ import pytest
 
 import aihub_runner.state.database
 from aihub_runner.state.store import State
+from support.waiting import wait_for
 
 from .conftest import Process, Project
-from .test_interrupted import wait_for
 
 KILLS = int(os.environ.get("AIHUB_KILLS", "20"))
 RACES = 20

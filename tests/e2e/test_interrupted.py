@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
+from support.waiting import wait_for
+
 from .conftest import Project
-
-
-def wait_for(condition: object) -> None:
-    """Wait until something has happened in another process; fails after a while."""
-    assert callable(condition)
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -8,9 +8,9 @@ import pytest
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import RunInfo
+from support.waiting import wait_for
 
 from .conftest import Project
-from .test_interrupted import wait_for
 
 LOST_UNTIL_ASKED = '[run]\non_lost = "stop"\n[limits]'
 

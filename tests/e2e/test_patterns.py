@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from support.waiting import wait_for
+
 from .conftest import SPEC, Project
-from .test_interrupted import wait_for
 
 BOTH = SPEC.replace('"in/**/*"', '["in/*.txt", "more/*.txt"]')
 

@@ -14,9 +14,9 @@ import pytest
 import fake_aihub.api.batches
 from aihub_runner.files import Draft
 from fake_aihub.extraction import Extraction
+from support.waiting import wait_for
 
 from .conftest import Project
-from .test_interrupted import wait_for
 
 
 def lose_state(project: Project, *, lock_too: bool = False) -> None:

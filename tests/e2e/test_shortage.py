@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from support.waiting import wait_for
+
 from .conftest import Outcome, Project
-from .test_interrupted import wait_for
 
 
 def limited_to(descriptors: int) -> Callable[[], None]:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from support.waiting import wait_for
+
 from .conftest import Project, Terminal
-from .test_interrupted import wait_for
 
 SHOW, HIDE = "\x1b[?25h", "\x1b[?25l"
 

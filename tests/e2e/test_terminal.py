@@ -8,9 +8,9 @@ from contextlib import ExitStack
 import pytest
 
 from support.tmux import Screen
+from support.waiting import wait_for
 
 from .conftest import Project
-from .test_interrupted import wait_for
 
 pytestmark = pytest.mark.slow
 

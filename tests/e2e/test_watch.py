@@ -17,6 +17,7 @@ from aihub_runner.apply.watch import Pace, Woken, World, look_at_files, watch
 from aihub_runner.cli.options import Answer
 from aihub_runner.cli.rounds import FileEvents, Rounds
 from aihub_runner.errors import InputError
+from support.waiting import wait_for
 from support.world import check_paid_once
 
 from .conftest import Project
@@ -120,19 +121,23 @@ def test_thousand_rounds_leave_no_thread_and_no_open_file(project: Project, monk
     counts: list[tuple[int, int, int]] = []
     touched = project.write("in/touched.txt", "the same bytes each time")
 
+    def count_files() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
     def arrive() -> Iterator[list[str]]:
         for number in range(1, 1000):
+            if number == 999:  # the fake, in this process, closes its ends of connections a little later than we do
+                wait_for(lambda: count_files() <= counts[0][1])
             if number in (50, 999):
                 memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-                counts.append((threading.active_count(), len(os.listdir("/proc/self/fd")), memory))
+                counts.append((threading.active_count(), count_files(), memory))
             os.utime(touched, ns=(number, number))
             yield [f"in/{number}.txt"] if number % 50 == 0 else []
 
     code, rounds = watch_arrivals(project, arrive(), monkeypatch)
     assert (code, rounds) == (0, 1000)
-    (threads, files, memory), (threads_after, files_after, memory_after) = counts
+    (threads, _, memory), (threads_after, _, memory_after) = counts
     assert threads_after <= threads
-    assert files_after <= files
     assert memory_after < memory * 1.5
     check_paid_once(project.fake, 20)
 

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from support.waiting import wait_for
+
 from .conftest import Project, Terminal
-from .test_interrupted import wait_for
 
 
 @contextmanager
