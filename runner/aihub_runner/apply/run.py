@@ -95,7 +95,7 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
         prepared = _prepare(opened, confirm, problems)
         with ended_in_order(lambda: reporter.emit(Stopping())):
             record_matched(job, state, scan)
-            work = _record_plan(state, prepared.plan)
+            work = _record_plan(state, prepared.plan, client.server_now_s())
             done = _work(opened, work, executor, prepared)
             _record_again(job, state, work, is_begun=False)
             others = _OtherRuns(state, client, done, stop)  # found while the results are written
@@ -390,10 +390,12 @@ def check_limits(opened: OpenJob, plan: Plan) -> None:
         check(pages, limits.max_pages, f"pay for {count(pages, 'page')}", f"{see} [limits] max_pages")
 
 
-def _record_plan(state: State, plan: Plan) -> list[Work]:
+def _record_plan(state: State, plan: Plan, now_s: float) -> list[Work]:
     """Record moves and groups, and return the work with the ids of the new shards."""
     work = []
     with state.transaction():
+        if plan.work:
+            state.record_pause(now_s)
         state.record_moves(plan.moves)
         for shard_id in plan.dissolved:
             state.forget_shard(shard_id)

@@ -80,7 +80,7 @@ def write_report(job: Job, output: Path | None, threshold: float) -> tuple[Path,
         found = Facts(
             job,
             as_at_work(job, describe_job(job, state, scan, damaged)),
-            make_timeline(shards, goal.run_key, goal.include),
+            make_timeline(shards, goal.run_key, goal.include, state.load_pauses()),
             take_census(results.documents(), threshold),
         )
     write(output, render_overview(found, output, datetime.now(UTC)))

@@ -20,7 +20,7 @@ from typing import Any
 from aihub_runner.errors import Shortage, StateError
 from aihub_runner.system.shortage import describe_too_large, file_size_limit, find_shortage, probe_shortage
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 # Statements that migrate each version to the next. New columns come last, as in schema.sql.
 MIGRATIONS = {
     1: "ALTER TABLE batches ADD COLUMN sent_s REAL; ALTER TABLE fetches ADD COLUMN fetched_s REAL;",
@@ -86,6 +86,7 @@ MIGRATIONS = {
     4: "",
     5: "",
     6: "",
+    7: "",
 }
 # A schema 3 was in use before the last two of its columns.
 LATE_COLUMNS_OF_3 = """
@@ -107,6 +108,7 @@ ADDED = {
     4: ("deletions",),
     5: ("kept_batches",),
     6: ("placed_files",),
+    7: ("pauses",),
 }
 BUSY_TIMEOUT_S = 10.0
 ONE_WRITE_BYTES = 1 << 16  # the largest page of SQLite

@@ -201,6 +201,12 @@ CREATE TABLE foreign_batches (
     marks     BLOB NOT NULL
 );
 
+-- When no apply worked: from the last upload, start or fetch that was recorded until the next apply began to work.
+CREATE TABLE pauses (
+    begun_s REAL PRIMARY KEY,
+    ended_s REAL NOT NULL
+) WITHOUT ROWID;
+
 -- What a run key stands for, so that a plan can say what has changed.
 CREATE TABLE run_keys (
     run_key  TEXT PRIMARY KEY,

@@ -286,6 +286,20 @@ class State(Deletions, Keeping, Outputs, Fetches, Files):
         """Record when the last file was sent to a batch."""
         self.write("UPDATE batches SET sent_s = ? WHERE id = ?", now_s, batch)
 
+    def record_pause(self, now_s: float) -> None:
+        """Record, before an apply works, that none has since the last upload, start or fetch. It may be repeated."""
+        facts = (("intent_s", "batches"), ("sent_s", "batches"), ("intent_s", "runs"), ("fetched_s", "fetches"))
+        begun_s = max(self.read(f"SELECT max({fact}) FROM {table}")[0][0] or 0.0 for fact, table in facts)
+        if 0 < begun_s < now_s:
+            self.write(
+                "INSERT INTO pauses VALUES (?, ?) ON CONFLICT (begun_s) DO UPDATE SET ended_s = excluded.ended_s",
+                *(begun_s, now_s),
+            )
+
+    def load_pauses(self) -> list[tuple[float, float]]:
+        """Return when no apply worked, each with begin and end in Unix seconds of the service's clock."""
+        return [(row["begun_s"], row["ended_s"]) for row in self.read("SELECT * FROM pauses ORDER BY begun_s")]
+
     def forget_uploads(self, batch: int, names: Iterable[str]) -> None:
         """Forget the digests of names that the batch's listing does not confirm."""
         self._uploads_to.pop(batch, None)

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from aihub_runner.model import Batch, Member, Run, Shard
-from aihub_runner.report.timeline import make_timeline, total_s
+from aihub_runner.report.timeline import make_timeline, total_pause_s, total_s
 
 NS = 10**9
 BATCH = Batch(1, "target", "name", 100.0, 77, {}, sent_s=130.0)
@@ -45,3 +45,17 @@ def test_timeline_never_goes_back() -> None:
     early = replace(RUN, started_ns=139 * NS, finished_ns=139 * NS, fetched={"plain": 138.9})
     [bar] = make_timeline([replace(SHARD, runs=(early,))], "key", "plain")
     assert bar.durations_s() == [30.0, 9.0, 0.0, 0.0]
+
+
+def test_time_when_no_apply_worked_is_in_no_phase_but_the_run() -> None:
+    pauses = [(50.0, 105.0), (110.0, 120.0), (132.0, 136.0), (150.0, 190.0), (202.0, 9000.0)]
+    [bar] = make_timeline([SHARD], "key", "plain", pauses)
+    assert bar.spans_s() == [30.0, 12.0, 58.0, 10.0]
+    assert bar.paused_s == (15.0, 4.0, 0.0, 8.0)
+    assert bar.durations_s() == [15.0, 8.0, 58.0, 2.0]
+    assert total_pause_s([bar, bar]) == 54.0
+
+
+def test_pauses_that_overlap_are_not_longer_than_a_phase() -> None:
+    [bar] = make_timeline([SHARD], "key", "plain", [(90.0, 140.0), (100.0, 130.0)])
+    assert bar.durations_s()[0] == 0.0
