@@ -15,15 +15,17 @@ from aihub_runner.report.html import Column, Table, fitting, render_page
 from aihub_runner.report.statistics import BINS, Census, FieldCount
 from aihub_runner.report.subject import Subject
 from aihub_runner.report.summary import Report
-from aihub_runner.report.svg import MAX_BARS, Drawing, draw_histogram, draw_timeline
-from aihub_runner.report.timeline import PHASES, Bar, total_s
+from aihub_runner.report.svg import MAX_BARS, Drawing, draw_counts, draw_histogram, draw_timeline
+from aihub_runner.report.timeline import PHASES, Bar, total_pause_s, total_s
 from aihub_runner.text.escape import escape_control_chars
-from aihub_runner.text.shown import count
+from aihub_runner.text.shown import count, show_value
 
 MAX_HISTOGRAMS = 60
+CLASS_LENGTH = 40
 BATCHES_BYTES = 600_000
 PROBLEMS_BYTES = 500_000
 _PHASES = tuple(zip(PHASES, ("Upload", "Queued", "Run", "Fetch"), strict=True))
+_PAUSE = ("pause", "Between applies")
 DOCUMENT_COLUMNS = (
     Column("File", "file"),
     Column("Document", "number"),
@@ -67,7 +69,7 @@ def render_overview(found: Facts, output: Path, now: datetime) -> Iterator[bytes
         "bars_left_out": len(found.bars) - len(batches),
         "problems": len(problems),
         "problems_left_out": found.census.failed_left_out + len(problems) - len(listed),
-        "classes": _classes(found.census),
+        **_classes(found.census),
         "documents_left_out": _left_out(found.census),
     }
     return render_page("report.html", data, values | _timeline(found.bars) | _fields(found.census))
@@ -171,8 +173,8 @@ def _timeline(bars: Sequence[Bar]) -> dict[str, Any]:
     totals = total_s(bars)
     timed = [bar for bar in bars if bar.begun_s][-MAX_BARS:]
     return {
-        "spent": {f"{name}, all batches": _duration(totals[phase]) for phase, name in _PHASES},
-        "phases": _PHASES,
+        "spent": {f"{name}, all batches": _duration(totals[phase]) for phase, name in _PHASES} | _between(bars),
+        "phases": (*_PHASES, _PAUSE) if any(sum(bar.paused_s) for bar in timed) else _PHASES,
         "plot": _draw(timed) if timed else None,
         "timed": len(timed),
         "bars": len(bars),
@@ -181,12 +183,25 @@ def _timeline(bars: Sequence[Bar]) -> dict[str, Any]:
 
 def _draw(bars: Sequence[Bar]) -> Drawing:
     begun_s = min(bar.begun_s for bar in bars)
-    rows = [[bar.begun_s - begun_s, *(duration or 0.0 for duration in bar.durations_s())] for bar in bars]
+    rows = [[bar.begun_s - begun_s, *_parts_s(bar)] for bar in bars]
     longest_s = max(map(sum, rows))
     unit, seconds = ("hours", 3600) if longest_s > 7200 else ("minutes", 60) if longest_s > 120 else ("seconds", 1)
     rows = [[part / seconds for part in row] for row in rows]
     title = f"Batches, in {unit} since {_moment(begun_s):%Y-%m-%d %H:%M:%S} UTC"
-    return draw_timeline(title, [str(bar.batch or "?") for bar in bars], rows, PHASES)
+    return draw_timeline(
+        title, [str(bar.batch or "?") for bar in bars], rows, [kind for phase in PHASES for kind in (phase, _PAUSE[0])]
+    )
+
+
+def _parts_s(bar: Bar) -> Iterator[float]:
+    """Each phase, then its pauses. When in a phase they were is not shown."""
+    for duration, paused in zip(bar.durations_s(), bar.paused_s, strict=True):
+        yield from (duration or 0.0, paused)
+
+
+def _between(bars: Sequence[Bar]) -> dict[str, str]:
+    paused_s = total_pause_s(bars)
+    return {f"{_PAUSE[1]}, all batches": _duration(paused_s)} if paused_s else {}
 
 
 def _duration(seconds: float) -> str:
@@ -211,9 +226,15 @@ def _list_problems(report: Report) -> list[list[str]]:
 # Results
 
 
-def _classes(census: Census) -> list[list[Any]]:
+def _classes(census: Census) -> dict[str, Any]:
+    """Return the table of classes, the largest first, and a plot of them."""
     ordered = sorted(census.classes.items(), key=lambda item: (-item[1].documents, item[0]))
-    return [[name, counts.documents, counts.pages, counts.failed, counts.below] for name, counts in ordered]
+    drawn = [(show_value(name, CLASS_LENGTH), counts.documents) for name, counts in ordered[:MAX_BARS]]
+    return {
+        "classes": [[name, counts.documents, counts.pages, counts.failed, counts.below] for name, counts in ordered],
+        "class_plot": draw_counts("Documents of each class", drawn),
+        "drawn": len(drawn),
+    }
 
 
 def _fields(census: Census) -> dict[str, Any]:
@@ -254,6 +275,7 @@ def as_json(found: Facts, output: Path) -> Mapping[str, Any]:
         "documents": census.documents,
         "needs_review": census.needs_review,
         "phases_s": {phase: round(seconds, 1) for phase, seconds in total_s(found.bars).items()},
+        "between_applies_s": round(total_pause_s(found.bars), 1),
         "classes": {name: counts.documents for name, counts in census.classes.items()},
         "failed_fields": {name: counts.failed for name, counts in census.fields.items() if counts.failed},
     }

@@ -127,6 +127,8 @@
     const printed = make("p", "", "printed");
     const back = button("Previous", () => { page -= 1; draw(); });
     const next = button("Next", () => { page += 1; draw(); });
+    back.setAttribute("aria-label", `Previous ${place.dataset.name}`);
+    next.setAttribute("aria-label", `Next ${place.dataset.name}`);
     const scroll = make("div", "", "scroll cards");
     const body = make("tbody");
     const heads = columns.map((column, index) => {
@@ -185,6 +187,7 @@
         toggle.setAttribute("aria-expanded", String(line.nextSibling?.className === "detail"));
       });
       toggle.setAttribute("aria-expanded", "false");
+      toggle.setAttribute("aria-label", `fields of ${row[indexes[0]]}, document ${row[indexes[1]]}`);
       cell.append(toggle);
     };
     const draw = () => {
@@ -241,7 +244,8 @@
     if (table.detail !== undefined) titles.append(make("td", "", "quiet"));
     head.append(titles);
     const box = make("table");
-    box.append(head, body);
+    const caption = make("caption", place.dataset.name[0].toUpperCase() + place.dataset.name.slice(1));
+    box.append(caption, head, body);
     scroll.append(box);
     place.replaceChildren(tools, scroll, printed);
     select();

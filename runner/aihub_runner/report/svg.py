@@ -51,6 +51,19 @@ def draw_timeline(title: str, labels: Sequence[str], rows: Sequence[Sequence[flo
     return drawing
 
 
+def draw_counts(title: str, rows: Sequence[tuple[str, int]]) -> Drawing:
+    """Draw a bar for each name, with its count. There is room for about 40 characters of a name."""
+    drawing = Drawing(title, 960, 12 + 24 * len(rows))
+    left, right = 240, 880
+    most = max((number for _, number in rows), default=0) or 1
+    for index, (name, number) in enumerate(rows):
+        y, width = 6 + 24 * index, round(number / most * (right - left), 1)
+        drawing.texts.append(("end", left - 8, y + 13, name))
+        drawing.bars.append(("bar", left, y, max(width, 1), 16))
+        drawing.texts.append(("start", left + width + 6, y + 13, f"{number:,}"))
+    return drawing
+
+
 def draw_histogram(title: str, bins: Sequence[int]) -> Drawing:
     """Draw the number of confidences in each bin."""
     drawing = Drawing(title, 280, 130)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aihub_runner.report.svg import draw_histogram, draw_timeline, ticks
+from aihub_runner.report.svg import draw_counts, draw_histogram, draw_timeline, ticks
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,9 @@ def test_histogram_scales_to_the_fullest_bin() -> None:
     low, high = (bar[4] for bar in drawing.bars)
     assert high == 2 * low
     assert draw_histogram("title", [0, 0]).bars == []
+
+
+def test_counts_are_as_long_as_they_are_large() -> None:
+    drawing = draw_counts("title", [("a", 8), ("b", 2), ("c", 0)])
+    assert [bar[3] for bar in drawing.bars] == [640, 160, 1]
+    assert [text[3] for text in drawing.texts] == ["a", "8", "b", "2", "c", "0"]
