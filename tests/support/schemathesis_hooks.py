@@ -18,7 +18,10 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     parameters = case.path_parameters or {}
     if str(parameters.get("path", "")).endswith(".known"):
         parameters["path"] = DRIVE + parameters["path"]
-    if case.meta is None or not case.meta.generation.mode.is_positive:
+    if case.meta is None:
+        return
+    if not case.meta.generation.mode.is_positive:
+        _leave_out_digits(case)
         return
     if case.path.endswith("/parts/{part_num}"):
         case.body = PART
@@ -27,3 +30,14 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
             if one in case.body and other in case.body:
                 # Both ways are tried, and always the same way for the same request.
                 del case.body[one if len(str(case.body)) % 2 else other]
+
+
+def _leave_out_digits(case: Any) -> None:
+    """Replace a `batch_id` that is a string of digits: the description refuses it, the vendor's curl sample has one.
+
+    `test_fake_takes_a_batch_id_that_is_a_string_of_digits` shows that the fake takes it.
+    """
+    if case.method == "POST" and case.path.endswith("/runs") and isinstance(case.body, dict):
+        given = case.body.get("batch_id")
+        if isinstance(given, str) and given.isdecimal():
+            case.body["batch_id"] = f"{given} is no number"
