@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -24,13 +25,22 @@ from support.proof import open_sdk
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_browser]
 
-HOSTILE = "<img src=x onerror='window.acted = 1'>"
+HOSTILE = [
+    "<img src=x onerror='window.acted = 1'>",
+    "<script>window.acted = 1</script>",
+    "</script></td></table><script>window.acted = 1</script>",
+    '" onmouseover="window.acted = 1" x=\'',
+    "data: 1\u2028event: state\u2029line",
+    "\u202egpj.exe\u2066\u200f",
+    "&lt;b&gt; ${7*7} {{7*7}} \\u0041",
+]
+ACTING = "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
 API = {"Authorization": "Bearer fake-test", "IB-Context": "acme"}
 
 
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Any]:
-    with launch(chromium) as browser:
+    with launch(chromium, "--host-resolver-rules=MAP rebound.example 127.0.0.1", "--no-proxy-server") as browser:
         yield browser
 
 
@@ -65,34 +75,61 @@ def start_run(fake: FakeAIHub, name: str = "a.txt", batch: str = "b", tags: list
     return str(requests.post(f"{fake.root}/v2/apps/runs", json=body, headers=API, timeout=10).json()["id"])
 
 
-def test_runner_and_sdk_are_watched_as_they_work(page: Any, fake: FakeAIHub, tmp_path: Path) -> None:
-    (tmp_path / "one.txt").write_text("Invoice 7")
-    (tmp_path / "job.toml").write_text('files = "*.txt"\napp_name = "Invoices"\ncontext = "acme"\n')
+def start_apply(fake: FakeAIHub, folder: Path) -> subprocess.Popen[bytes]:
+    (folder / "one.txt").write_text("Invoice 7")
+    (folder / "job.toml").write_text(
+        'files = "*.txt"\napp_name = "Invoices"\ncontext = "acme"\n[limits]\nsettle_s = 1\n'
+    )
     environment = os.environ | {"AIHUB_API_ROOT": fake.root, "AIHUB_API_KEY": "fake-test"}
-    command = [sys.executable, "-m", "aihub_runner", "apply", str(tmp_path / "job.toml"), "--yes"]
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)
+    command = [sys.executable, "-m", "aihub_runner", "apply", str(folder / "job.toml"), "--yes", "--quiet"]
+    return subprocess.Popen(command, env=environment)
+
+
+def test_runner_and_sdk_are_watched_as_they_work(page: Any, fake: FakeAIHub, tmp_path: Path) -> None:
+    fake.next_run(hold=True)
+    apply = start_apply(fake, tmp_path)
+    row = wait_for(page, "#runs tbody tr", "RUNNING")  # while it works
+    wait_for(page, "#requests tbody tr", "aihub-runner")
+    row.get_by_role("button", name="complete").click()
+    assert apply.wait(timeout=60) == 0
     with open_sdk(fake.root) as sdk:
         batch = sdk.batches.create(name="from the SDK")
         sdk.batches.add_file(batch.id, file_name="two.txt", file=io.BytesIO(b"text"))
-    wait_for(page, "#requests tbody tr", "addFileToBatch")
-    wait_for(page, "#requests tbody tr", "aihub-runner")
+        run = sdk.apps.runs.create(app_name="Invoices", batch_id=batch.id)
+        sdk.apps.runs.results(run.id)
     wait_for(page, "#batches tbody tr", "from the SDK")
-    wait_for(page, "#runs tbody tr", "COMPLETE")
+    wait_for(page, f"#runs tbody tr:has-text('{run.id}')", "COMPLETE")
     expect(page.locator("#requests tbody tr")).to_have_count(len(fake.journal))
-    assert re.fullmatch(r"\d+ of 27", page.locator("#coverage .count").inner_text())
+    clients = {entry["request_headers"]["user-agent"] for entry in fake.journal}
+    assert len(clients) == 2
+    for client in clients:
+        wait_for(page, "#requests tbody tr", client)
+    called = {entry["operation"] for entry in fake.journal}
+    expect(page.locator("#coverage .count")).to_have_text(f"{len(called)} of 27")
+    rows = [row.split("\t") for row in page.locator("#coverage tbody tr").all_inner_texts()]
+    assert len(rows) == 27
+    assert {name for name, calls in rows if int(calls)} == called
 
 
-def test_hostile_names_and_bodies_are_text(page: Any, fake: FakeAIHub) -> None:
-    start_run(fake, name=quote(f"{HOSTILE}.txt"), batch=HOSTILE, tags=[HOSTILE])
-    requests.get(f"{fake.root}/v2/batches", headers={**API, "User-Agent": HOSTILE}, timeout=10)
-    wait_for(page, "#batches tbody tr", HOSTILE)
-    wait_for(page, "#runs tbody tr", HOSTILE)
-    wait_for(page, "#requests tbody tr", HOSTILE)
+def visible(text: str) -> str:
+    return re.sub(ACTING, lambda one: f"\\u{ord(one[0]):04x}", text)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_hostile_names_and_bodies_are_text(page: Any, fake: FakeAIHub, hostile: str) -> None:
+    shown = visible(hostile)
+    start_run(fake, name=quote(f"{hostile}.txt".replace("/", "")), batch=hostile, tags=[hostile])
+    requests.get(f"{fake.root}/v2/batches", headers={**API, "User-Agent": hostile.encode()}, timeout=10)
+    wait_for(page, "#batches tbody tr", shown)
+    wait_for(page, "#runs tbody tr", shown)
+    wait_for(page, "#requests tbody tr", "listBatches")
     wait_for(page, "#requests tbody tr", "createBatch").click()
-    expect(page.locator(".request_body")).to_contain_text("onerror")
+    expect(page.locator(".request_body")).to_contain_text(visible(json.dumps(hostile, ensure_ascii=False)))
     page.locator("#batches summary").first.click()
-    expect(page.locator("#batches li").first).to_contain_text(HOSTILE)
+    expect(page.locator("#batches li").first).to_contain_text(shown.replace("/", ""))
     assert page.evaluate("window.acted") is None
+    assert page.locator("main img, main script, main svg, [onmouseover], [onload], [onerror]").count() == 0
+    assert not re.search(ACTING, page.locator("body").inner_text().replace("\t", " "))
 
 
 def test_details_show_headers_and_bodies_without_the_token(page: Any, fake: FakeAIHub) -> None:
@@ -121,7 +158,8 @@ def test_duplicates_are_red_and_repeats_are_marked(page: Any, fake: FakeAIHub) -
     batch_id = requests.post(f"{fake.root}/v2/batches", json={"name": "b"}, headers=API, timeout=10).json()["id"]
     for _ in range(2):
         requests.put(f"{fake.root}/v2/batches/{batch_id}/files/a", data=b"x", headers=API | kind, timeout=10)
-    wait_for(page, "#ledger tbody tr.bad", "uploads")
+    cell = wait_for(page, "#ledger tbody tr.bad", "uploads").locator("td").first
+    assert cell.evaluate("cell => getComputedStyle(cell).color") == "rgb(176, 0, 32)"
     assert page.locator("#requests .note", has_text="repeat").count() == 1
 
 
@@ -172,6 +210,46 @@ def test_page_elsewhere_cannot_press_a_button_in_a_browser(browser: Any, fake: F
     assert answered.value.status == 403
     page.close()
     assert fake.clock.offset_s == 0
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])  # the same site, and another one
+def test_page_elsewhere_cannot_read_or_submit_a_form(browser: Any, fake: FakeAIHub, name: str) -> None:
+    place = fake.root.removesuffix("/api")
+    page = browser.new_page()
+    form = (
+        f"<form method=post action='{place}/_fake/clock' enctype=text/plain><input name='{{\"advance_s\": 5}}'></form>"
+    )
+    with Background(HTMLResponse(f"<meta name=referrer content=no-referrer>{form}")) as elsewhere:
+        page.goto(elsewhere.root.replace("127.0.0.1", name))
+        with page.expect_response(f"{place}/_fake/journal") as answered:  # no Origin, only Sec-Fetch-Site
+            page.evaluate("url => fetch(url, {mode: 'no-cors'})", f"{place}/_fake/journal")
+        assert answered.value.status == 403
+        assert "origin" not in answered.value.request.all_headers()
+        with page.expect_response(f"{place}/_fake/clock") as answered:
+            page.evaluate("document.forms[0].submit()")
+        assert answered.value.status == 403
+    page.close()
+    assert fake.clock.offset_s == 0
+
+
+def test_name_that_someone_points_at_this_machine_is_refused(browser: Any, fake: FakeAIHub) -> None:
+    page = browser.new_page()
+    answered = page.goto(f"{fake.root.removesuffix('/api').replace('127.0.0.1', 'rebound.example')}/_fake/")
+    assert answered.status == 403
+    assert "--allowed-host" in page.locator("body").inner_text()
+    page.close()
+
+
+def test_armed_fault_strikes_the_runner_and_it_recovers(page: Any, fake: FakeAIHub, tmp_path: Path) -> None:
+    page.select_option("#arm [name=operation]", "createBatch")
+    page.select_option("#arm [name=do]", "reset")
+    page.select_option("#arm [name=when]", "after")
+    page.get_by_role("button", name="Arm").click()
+    wait_for(page, "#faults tbody tr", "createBatch")
+    assert start_apply(fake, tmp_path).wait(timeout=110) == 0
+    wait_for(page, "#requests tbody tr.bad", "fault: reset")
+    expect(page.locator("#batches tbody tr")).to_have_count(1)
+    expect(page.locator("#ledger tbody tr.bad")).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -13,12 +13,12 @@ ARGUMENTS = [
 
 
 @contextmanager
-def launch(chromium: str) -> Iterator[Any]:
-    """Start the browser at this path."""
+def launch(chromium: str, *more: str) -> Iterator[Any]:
+    """Start the browser at this path, with more arguments."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        browser = engine.chromium.launch(executable_path=chromium, args=[*ARGUMENTS, *more])
         yield browser
         browser.close()
 

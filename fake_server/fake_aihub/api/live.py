@@ -17,7 +17,7 @@ from fake_aihub.api.lifecycle import render_run
 from fake_aihub.api.nearest import describe_nearest
 from fake_aihub.api.service import Service, answer
 from fake_aihub.contract.operations import OPERATIONS
-from fake_aihub.controls.fault_scripts import DOS
+from fake_aihub.controls.fault_scripts import DOS, Fault
 from fake_aihub.controls.journal import Exchange
 from fake_aihub.redact import redact_query
 from fake_aihub.world.entities import ApiError, Batch
@@ -29,6 +29,7 @@ KINDS = {
 }
 MOST_EXCHANGES, MOST_ITEMS = 500, 100  # rows on the page
 PAUSE_S = 0.25
+SHOWN_ALWAYS = {"operation", "do", "when", "calls", "used"}  # of a fault
 POLICY = (
     "default-src 'self'; script-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
@@ -119,12 +120,18 @@ def render_state(service: Service) -> dict[str, Any]:
         "batches": _newest(world.batches.values(), len(world.batches), _render_batch),
         "runs": _newest(world.runs.values(), len(world.runs), lambda run: render_run(service, run)),
         "ledger": {kind: _render_counts(counts) for kind, counts in world.ledger.items()},
-        "faults": [fault.as_dict() for fault in service.faults.scripts],
+        "faults": [_render_fault(fault) for fault in service.faults.scripts],
         "coverage": {key: coverage[key] for key in ("exercised", "of", "never", "unknown")}
         | {"calls": {name: told["calls"] for name, told in coverage["operations"].items()}},
         "operations": [operation.id for operation in OPERATIONS],
         "dos": list(DOS),
     }
+
+
+def _render_fault(fault: Fault) -> dict[str, Any]:
+    """Return a fault without the keys that have their default."""
+    usual = Fault().as_dict()
+    return {key: value for key, value in fault.as_dict().items() if key in SHOWN_ALWAYS or value != usual[key]}
 
 
 def _newest(items: Any, count: int, render: Any) -> dict[str, Any]:

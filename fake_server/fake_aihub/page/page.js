@@ -5,9 +5,13 @@ const MOST_ROWS = 500;
 const requests = new Map(); // number -> exchange
 let state = null;
 
+// Characters that are invisible, or turn the text around them, are shown as escapes.
+const ACTING = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+const visible = (text) => String(text).replace(ACTING, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
 function element(name, text = "", attributes = {}) {
   const made = document.createElement(name);
-  made.textContent = text;
+  made.textContent = visible(text);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   return made;
 }
@@ -16,7 +20,7 @@ function row(cells, kind = "") {
   const made = element("tr", "", kind ? {class: kind} : {});
   for (const cell of cells) {
     if (cell instanceof Node) made.append(element("td")), made.lastChild.append(cell);
-    else made.append(element("td", cell === null || cell === undefined ? "" : String(cell)));
+    else made.append(element("td", cell ?? ""));
   }
   return made;
 }
@@ -64,8 +68,8 @@ async function showDetails(number) {
   if (!one) return;
   const place = find("#details");
   find(".number", place).textContent = number;
-  const headers = (given) => Object.entries(given).map(([name, value]) => `${name}: ${value}`).join("\n");
-  const body = (json, bytes) => json === null ? `${bytes} bytes, not shown` : JSON.stringify(json, null, 2);
+  const headers = (given) => Object.entries(given).map(([name, value]) => visible(`${name}: ${value}`)).join("\n");
+  const body = (json, bytes) => json === null ? `${bytes} bytes, not shown` : visible(JSON.stringify(json, null, 2));
   find(".request_headers", place).textContent = headers(one.request_headers);
   find(".request_body", place).textContent = body(one.request_json, one.request_bytes);
   find(".response_headers", place).textContent = headers(one.response_headers);
@@ -101,7 +105,7 @@ function batchRow(batch) {
   const files = element("details");
   files.open = opened.has(batch.id);
   files.addEventListener("toggle", () => opened[files.open ? "add" : "delete"](batch.id));
-  files.append(element("summary", `${batch.file_count} files`));
+  files.append(element("summary", `${batch.file_count} file${batch.file_count === 1 ? "" : "s"}`));
   const list = element("ul");
   for (const file of batch.files) list.append(element("li", `${file.name} (${file.size} bytes)`));
   if (batch.file_count > batch.files.length) list.append(element("li", `and ${batch.file_count - batch.files.length} more`));
