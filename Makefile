@@ -10,7 +10,7 @@ PYTHONS = 3.11 3.12 3.13 3.14
 CASES ?= all
 PYTEST = AIHUB_OPENAPI=$(OPENAPI) $(BIN)/python -m pytest -n auto --dist worksteal --durations 15 --durations-min 1
 
-.PHONY: demo test test-all check contract docs bench torture site dist audit clean
+.PHONY: demo test test-all check contract docs bench torture site pictures dist audit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/runner apply specs/invoices.aihub.toml --fake --yes
@@ -64,6 +64,10 @@ site: $(VENV)/.installed-dev
 	cp -r specs build/site/specs && rm -rf build/site/specs/*.fake
 	cp fake_server/fake_aihub/behaviours.csv build/site/fake_server/fake_aihub/
 	printf '<!doctype html><meta charset="utf-8"><title>aihub-runner</title>\n<meta http-equiv="refresh" content="0; url=docs/index.html">\n' > build/site/index.html
+
+# Screenshots of the report and of the fake's page, and a session on a terminal, from a real run.
+pictures: $(VENV)/.installed-dev
+	PYTHONPATH=tests $(BIN)/python tests/pictures/take.py docs/pictures
 
 # Build what one publishes, install the wheel alone, and run the demo from another folder.
 dist: $(VENV)/.installed

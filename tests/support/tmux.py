@@ -71,6 +71,10 @@ class Screen:
         """Wait until a text is shown, and return all that is."""
         return self._wait(lambda shown: text in shown)
 
+    def wait_for_last(self, line: str) -> str:
+        """Wait until a line is the last one that is shown, and return all that is."""
+        return self._wait(lambda shown: shown.endswith(f"\n{line}"))
+
     def _wait(self, is_there: Callable[[str], object]) -> str:
         until_s = time.monotonic() + PATIENCE_S
         while not is_there(shown := self.read()):
