@@ -28,9 +28,9 @@ def clone(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "specs", tmp_path / "specs", ignore=unwanted)
     commands = tmp_path / ".venv" / "bin"
     commands.mkdir(parents=True)
-    runner = commands / "runner"
-    runner.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m aihub_runner "$@"\n')
-    runner.chmod(0o755)
+    for name, module in (("runner", "aihub_runner"), ("fake-aihub", "fake_aihub"), ("zensical", "zensical")):
+        (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+        (commands / name).chmod(0o755)
     return tmp_path
 
 
