@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import PurePath
@@ -20,6 +21,7 @@ UPSTREAM = "upstream integration"
 ALL = 1 << 62  # stands for every row of runs
 OWN, FOREIGN = "own", "foreign"  # the kinds of a kept batch: we made it, or somebody else did
 LISTED = "listed:"  # how the digest of a file begins that only a batch's listing describes
+UNHASHED = "unhashed:"  # how the digest of a file elsewhere begins that is only hashed as it is sent
 
 FINAL_STATUSES = frozenset({"COMPLETE", "FAILED", "CANCELLED"})
 REVIEW_STATUS = "STOPPED_AT_CHECKPOINT"
@@ -70,6 +72,11 @@ class Stat(NamedTuple):
         return max(self.mtime_ns, self.ctime_ns) <= now_ns - RACY_NS
 
 
+def defer_digest(path: str, stat: Stat) -> str:
+    """Return what stands for the digest of a file elsewhere until it is sent: it identifies this version of it."""
+    return UNHASHED + hashlib.sha256(f"{path}\0{tuple(stat)}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
 class CachedDigest(Struct, frozen=True, gc=False):
     """A digest, and the stat it was computed under. `scanned_ns` is when (Unix time in nanoseconds)."""
 
@@ -114,6 +121,11 @@ class Source(Struct, frozen=True, gc=False):
         """Whether it is no local file, but somebody else's in a batch."""
         return self.digest.startswith(LISTED)
 
+    @property
+    def is_unhashed(self) -> bool:
+        """Whether it lies elsewhere, and its bytes were not read yet."""
+        return self.digest.startswith(UNHASHED)
+
     def is_sent_as(self, member: Member) -> bool:
         """Whether a member of a shard has the same bytes and the same password."""
         return self.digest == member.digest and self.password == member.password
@@ -132,6 +144,13 @@ class SkippedFile(Struct, frozen=True):
     path: str
     reason: str
     detail: str = ""
+
+
+class Allowed(Struct, frozen=True):
+    """Where files may be: outside the work tree, and below which URLs."""
+
+    outside: bool = False
+    remote: tuple[str, ...] = ()
 
 
 class Scan(Struct, frozen=True):
@@ -183,6 +202,11 @@ class Member(Struct, frozen=True, gc=False):
     def is_listed(self) -> bool:
         """Whether it was no local file (see `Source.is_listed`)."""
         return self.digest.startswith(LISTED)
+
+    @property
+    def is_unhashed(self) -> bool:
+        """Whether it lies elsewhere, and its bytes were not read yet."""
+        return self.digest.startswith(UNHASHED)
 
     @property
     def sha256(self) -> str:

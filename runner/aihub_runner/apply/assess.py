@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -43,8 +43,12 @@ def scan_files(
     *,
     may_be_empty: bool = False,
     selection: Selection | None = None,
+    hashes_all: bool = False,
 ) -> Scan:
-    """Scan the spec's files, or those of a selection just made, which is used up. Refused files count as skipped."""
+    """Scan the spec's files, or those of a selection just made, which is used up. Refused files count as skipped.
+
+    New files elsewhere are hashed as they are sent, unless `hashes_all`, or unless a digest may decide before.
+    """
 
     if job.goal.kept == FOREIGN and not job.goal.follows:
         return _scan_batch(job, state, may_be_empty=may_be_empty)
@@ -58,11 +62,12 @@ def scan_files(
         job.spec,
         job.spec_path,
         state.load_cache() if state else (),
-        allow_outside=job.options.allow_outside,
+        allowed=job.options.allowed,
         may_be_empty=may_be_empty or job.spec.allow_empty,
         now_ns=time.time_ns(),
         on_progress=on_progress,
         selection=selection,
+        defers=_find_new(job, state) if job.is_remote and not hashes_all and _may_defer(job, state) else None,
     )
     if selection:
         selection.judged.clear()  # a quarter of a kilobyte for each file, of no further use
@@ -76,6 +81,24 @@ def scan_files(
     refused = state.load_refused() if state and not job.options.retry_failed else {}
     scan = _without_refused(scan, refused) if refused else scan
     return _with_others(job, state, scan) if job.goal.follows and job.goal.kept == FOREIGN else scan
+
+
+def _may_defer(job: Job, state: State | None) -> bool:
+    """Whether a plan may be made before the digests of new files elsewhere are known.
+
+    They decide where work was recorded elsewhere, where a plan was approved, and where files are paid for together.
+    """
+    options = job.options
+    if job.goal.kept or job.goal.by_folder or options.adopt or options.approved or options.again:
+        return False
+    return not entries_to_import(job, state)
+
+
+def _find_new(job: Job, state: State | None) -> Callable[[str], bool]:
+    """Return whether a path was never recorded with a digest."""
+    shards = state.load_shards() if state else ()
+    known = {member.path for shard in shards for member in shard.members if not member.is_unhashed}
+    return lambda path: path not in known
 
 
 def _scan_batch(job: Job, state: State | None, *, may_be_empty: bool) -> Scan:
@@ -139,7 +162,10 @@ def _check_packets(job: Job, scan: Scan) -> None:
 
 def own_names(job: Job) -> frozenset[str]:
     """Return the paths of the state file, its companions and the lock file, relative to the spec."""
-    own, lock = (Path(os.path.relpath(path, job.folder)).as_posix() for path in (job.state_path, job.lock_path))
+    if job.is_remote:
+        own, lock = (f"file://{path.absolute()}" for path in (job.state_path, job.lock_path))
+    else:
+        own, lock = (Path(os.path.relpath(path, job.folder)).as_posix() for path in (job.state_path, job.lock_path))
     return frozenset({own, f"{own}-journal", f"{own}.lock", lock})
 
 

@@ -59,7 +59,7 @@ class Context:
 
     `going` holds the runs in flight (rows), `started` those that this apply started, and `unrecorded` those of them
     that are not committed yet. `starting` holds the shards that wait for room for a run. `skipped` and `changed` say
-    what was found out about files while they were sent.
+    what was found out about files while they were sent, `hashed` has the digests of files elsewhere.
     """
 
     def __init__(self, job: Job, state: State, engine: Engine, reporter: Reporter, ground: Ground) -> None:
@@ -73,6 +73,7 @@ class Context:
         self.unrecorded: list[RunInfo] = []
         self.skipped: dict[str, SkippedFile] = {}
         self.changed: dict[str, tuple[int, str]] = {}
+        self.hashed: dict[str, str] = {}
         self.bad_disks: set[int] = set()
         self.halted = False
         self.stopped_paying = False

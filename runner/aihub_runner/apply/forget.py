@@ -58,7 +58,7 @@ def forget(job: Job, reporter: Reporter, confirm: Callable[[Forgotten], bool], s
     with hold_state(job, stop) as state:
         take_over(job, state)
         claim_results(job)
-        scan = scan_files(job, state, reporter, stop)
+        scan = scan_files(job, state, reporter, stop, hashes_all=True)
         if lapsed := find_lapsed(job, state, scan):
             raise InputError(f"{job.shown}: {lapsed[0]} matched files before, and matches none now", "look for them")
         _check_confirmed(job, state)

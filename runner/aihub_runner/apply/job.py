@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from aihub_runner.aihub.connection import Connection
 from aihub_runner.errors import InputError, SpecErrors, StateError
-from aihub_runner.model import ALL, DOCUMENTS_NAME, UPSTREAM, Damage, Goal, Look, Scan, Secret, Target, stem_of
+from aihub_runner.model import ALL, DOCUMENTS_NAME, UPSTREAM, Allowed, Damage, Goal, Look, Scan, Secret, Target, stem_of
 from aihub_runner.outfile import require_file
 from aihub_runner.plan.identity import name_include, run_key, run_settings, target_key
 from aihub_runner.settings import (
@@ -32,6 +32,7 @@ from aihub_runner.spec.kinds import Key
 from aihub_runner.spec.model import Spec
 from aihub_runner.spec.patterns import compile_globs
 from aihub_runner.spec.targets import AS_IT_IS, PLAIN, Choice, Parsed, describe_target, name_places
+from aihub_runner.spec.urls import is_url
 from aihub_runner.spec.values import name_variable
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Options(Struct, frozen=True):
     max_runs: int | None = None
     again_after: int | None = None
     allow_outside: bool = False
+    allow_remote: tuple[str, ...] = ()
     lock_file: Path | None = None
     approved: PlanFile | None = None
     only: tuple[str, ...] = ()
@@ -74,6 +76,11 @@ class Options(Struct, frozen=True):
     confirm_delete: int = 0
     log: RequestLog | None = None
     paces: dict[str, Pace] = {}  # of the services, as the last of several specs left them
+
+    @property
+    def allowed(self) -> Allowed:
+        """Where files may be."""
+        return Allowed(self.allow_outside, self.allow_remote)
 
 
 class Job(Struct, frozen=True, dict=True):
@@ -100,6 +107,15 @@ class Job(Struct, frozen=True, dict=True):
     def folder(self) -> Path:
         """The folder that the spec's paths are relative to."""
         return self.spec_path.parent
+
+    def place_of(self, path: str) -> str:
+        """Return where a file is: its path on this machine, or its URL."""
+        return path if is_url(path) else f"{self.folder}/{path}"
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether its files lie elsewhere, at URLs."""
+        return any(map(is_url, self.spec.files))
 
     @property
     def shown(self) -> str:
@@ -153,6 +169,7 @@ class Job(Struct, frozen=True, dict=True):
         places = ["--target", self.target_name] if self.target_name else []
         places += [word for key, value in self.given for word in ("--set", f"{'.'.join(map(str, key))}={value}")]
         places += [] if self.state_path == self.own_state_path else ["--state", str(self.state_path)]
+        places += [word for one in self.options.allow_remote for word in ("--allow-remote", one)]
         places += ["--lock-file", str(self.options.lock_file)] if self.options.lock_file else []
         return shlex.join(["runner", name, str(self.spec_path), *places, *(["--fake"] if self.is_fake else [])])
 

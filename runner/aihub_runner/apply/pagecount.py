@@ -14,12 +14,13 @@ from aihub_runner.plan.planfile import list_paid
 from aihub_runner.plan.planner import Plan
 from aihub_runner.report.summary import Pages, sum_pages
 from aihub_runner.sources.pages import MAX_PAGES, MAX_PAGES_POST_PROCESSED, count_pages
+from aihub_runner.spec.urls import is_url
 from aihub_runner.state.store import State
 
 
 def skip_long(job: Job, state: State | None, scan: Scan, stop: Event) -> Scan:
     """Skip new PDF files with more pages than the service takes. Files that were run are not asked."""
-    asked = [source for source in scan.sources if source.path.lower().endswith(".pdf")]
+    asked = [] if job.is_remote else [source for source in scan.sources if source.path.lower().endswith(".pdf")]
     if not asked:
         return scan
     shards = state.load_shards() if state else []
@@ -37,7 +38,7 @@ def skip_long(job: Job, state: State | None, scan: Scan, stop: Event) -> Scan:
 
 def _ask(job: Job, scan: Scan, paths: Iterable[str], stop: Event) -> None:
     """Add the pages of files to a scan, where they are not known yet."""
-    elsewhere = {source.path for source in scan.sources if source.is_listed}
+    elsewhere = {source.path for source in scan.sources if source.is_listed or is_url(source.path)}
     for path in paths:
         if stop.is_set():
             raise Interrupted("interrupted while reading files")

@@ -55,7 +55,7 @@ def prune(job: Job, keep: int, reporter: Reporter, confirm: Callable[[Pruned], b
             raise InputError(f"{job.shown}: the results are still in {state.results or 'no folder'}", "apply first")
         claim_results(job)
         job = look_for_damage(job, state)
-        scan = scan_files(job, state, reporter, stop)
+        scan = scan_files(job, state, reporter, stop, hashes_all=True)
         if lapsed := find_lapsed(job, state, scan):
             raise InputError(f"{job.shown}: {lapsed[0]} matched files before, and matches none now", "look for them")
         stale = list(_find_stale(job, state, scan, keep))

@@ -16,6 +16,7 @@ from msgspec.structs import astuple, replace
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.aihub.transport import PRESSED
+from aihub_runner.apply.ahead import Borrowed, is_unhashed
 from aihub_runner.apply.assess import check_asked, describe_job, look_for_damage, plan_job, scan_files, with_pruned
 from aihub_runner.apply.background import begin
 from aihub_runner.apply.cleanup import clean_up
@@ -94,6 +95,8 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
         opened = OpenJob(job, state, client, scan, reporter)
         prepared = _prepare(opened, confirm, problems)
         with ended_in_order(lambda: reporter.emit(Stopping())):
+            opened, prepared = _send_ahead(opened, prepared, executor, confirm)
+            scan = opened.scan
             record_matched(job, state, scan)
             work = _record_plan(state, prepared.plan, client.server_now_s())
             done = _work(opened, work, executor, prepared)
@@ -112,7 +115,7 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
                 retries=counts.retries,
                 rate_limited=counts.rate_limited,
                 problems=_each_once([*met, *report.problems]),
-                nothing_to_do=prepared.plan.is_empty and not prepared.problems,
+                nothing_to_do=prepared.plan.is_empty and not (prepared.problems or counts.files_sent),
                 interrupted=stop.is_set(),
                 next=job.command("apply") if stop.is_set() else "",
                 drift=tuple(Drift(*astuple(one)) for one in counts.drift),
@@ -166,8 +169,43 @@ def _look(job: Job, state: State, client: AIHub) -> tuple[Job, list[RunnerError]
         return job, [error]
 
 
-def _work(opened: OpenJob, work: Sequence[Work], executor: Executor | None, prepared: Prepared) -> Context:
-    """Do all work that can be done now, and return what came of it."""
+def _send_ahead(
+    opened: OpenJob, prepared: Prepared, executor: Executor | None, confirm: Confirm
+) -> tuple[OpenJob, Prepared]:
+    """Send the new files that lie elsewhere, which are hashed on the way, and plan again with their digests.
+
+    Nothing is paid meanwhile: only digests say what was paid before. A shard with a file that could not be sent waits.
+    """
+    plan, state, stop = prepared.plan, opened.state, opened.client.stop
+    ahead = replace(plan, work=tuple(item for item in plan.work if is_unhashed(item)))
+    if not ahead.work or not prepared.may_pay:
+        return opened, prepared
+    asks_once = executor and Borrowed(executor)
+    done = _work(opened, _record_plan(state, ahead), asks_once, prepared, sends_only=True)
+    job = opened.job
+    opened = replace(opened, scan=_as_sent(opened.scan, done))
+    problems = [*prepared.problems, *done.errors]
+    if stop.is_set() or done.halted or done.stopped_paying:
+        return opened, replace(prepared, plan=replace(plan, work=()), problems=problems, may_pay=False)
+
+    def confirm_more(again: Plan, scan: Scan) -> bool:
+        return again.runs_to_confirm <= plan.runs_to_confirm or confirm(again, scan)
+
+    once = replace(opened, job=replace(job, options=replace(job.options, refresh=False)))
+    found = _prepare(once, confirm_more, [])
+    rest = tuple(item for item in found.plan.work if not is_unhashed(item))
+    return opened, replace(found, plan=replace(found.plan, work=rest), problems=[*problems, *found.problems])
+
+
+def _work(
+    opened: OpenJob,
+    work: Sequence[Work],
+    executor: Executor | None,
+    prepared: Prepared,
+    *,
+    sends_only: bool = False,
+) -> Context:
+    """Do all work that can be done now, and return what came of it. With `sends_only`, only create batches and send."""
     job, state, client, reporter = opened.job, opened.state, opened.client, opened.reporter
     uploads, requests = _fit_limits(job, work, reporter)
     starts = job.spec.limits.parallel_runs  # each has a thread of its own, so that none waits after its intent
@@ -178,7 +216,7 @@ def _work(opened: OpenJob, work: Sequence[Work], executor: Executor | None, prep
         try:
             opened, work = _change_batch(context, opened, prepared.plan.changes, work)
             record_places(opened, work)
-            Scheduler(context).run(work)
+            Scheduler(context, sends_only=sends_only).run(work)
         except StateError:
             client.may_create = False  # requests that wait for their turn must not be sent
             context.report_open()
@@ -410,6 +448,8 @@ def _record_plan(state: State, plan: Plan, now_s: float) -> list[Work]:
 def _as_sent(scan: Scan, done: Context) -> Scan:
     """Return the scan, corrected by what was found while the files were sent."""
     sources = {source.path: source for source in scan.sources}
+    for path, digest in done.hashed.items():
+        sources[path] = replace(sources[path], digest=digest)
     for path in done.skipped:
         sources.pop(path, None)
     for path in done.changed.keys() & sources.keys():  # a changed file may have been skipped later

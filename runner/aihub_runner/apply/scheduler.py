@@ -49,10 +49,11 @@ RECORDERS: Mapping[type, Callable[[Context, Any, Outcome], None]] = {
 
 
 class Scheduler:
-    """Works on the shards of one plan."""
+    """Works on the shards of one plan; with `sends_only`, until their files are sent."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, sends_only: bool = False) -> None:
         self.context = context
+        self._leaves = frozenset({Action.CHECK, Action.START_RUN} if sends_only else ())
         self._waiting: deque[Work] = deque()
 
     def run(self, work: Iterable[Work]) -> None:
@@ -118,7 +119,9 @@ class Scheduler:
         action: Action | None = next_action(
             found[0], context.goal, progress.attempt, checked=progress.is_checked, fetched=fetched
         )
-        while action and action is not Action.NOTHING and not (action in PAYS and context.stopped_paying):
+        while action and action is not Action.NOTHING and action not in self._leaves:
+            if action in PAYS and context.stopped_paying:
+                return
             action = TASKS[action](context, found[0])
 
     def _record(self, step: Step, outcome: Outcome) -> None:

@@ -41,7 +41,7 @@ def find_settled(job: Job, state: State) -> tuple[Report | None, Selection | Non
     kept = KeptFiles(state, job.results_path)
     if not _are_outputs_whole(job, state, kept):
         return None, None
-    files = select_files(job.spec, job.spec_path, job.options.allow_outside, time.time_ns())
+    files = select_files(job.spec, job.spec_path, job.options.allowed, time.time_ns())
     if mark.files != files.identity:
         return None, files
     if kept.record():

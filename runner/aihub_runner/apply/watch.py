@@ -63,7 +63,7 @@ class Ready(Struct, frozen=True):
 def look_at_files(job: Job) -> Files:
     """Return the stat of each file that the spec selects, without our own files, which change with each apply."""
     try:
-        selection = select_files(job.spec, job.spec_path, job.options.allow_outside, time.time_ns())
+        selection = select_files(job.spec, job.spec_path, job.options.allowed, time.time_ns())
     except InputError:
         return {}  # there is no file yet
     own = own_names(job)

@@ -20,6 +20,7 @@ from aihub_runner.apply.places import check_distinct, check_output, check_rename
 from aihub_runner.cli.ending import Ending
 from aihub_runner.cli.options import (
     ALLOW_OUTSIDE,
+    ALLOW_REMOTE,
     FILE,
     LOCK_FILE,
     LOCK_TIMEOUT,
@@ -56,6 +57,7 @@ _OPTIONS = {"junit": "--junit", "events": "--json-into", "log_file": "--log-file
 @over_specs(
     *PLACES,
     ALLOW_OUTSIDE,
+    ALLOW_REMOTE,
     LOCK_FILE,
     VERBOSE,
     *SELECTION,

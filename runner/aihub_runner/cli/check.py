@@ -8,11 +8,11 @@ from pathlib import Path
 from msgspec.structs import asdict
 
 from aihub_runner.apply.checkup import Check, check_up
-from aihub_runner.cli.options import ALLOW_OUTSIDE, LOCK_FILE, STATE, Answer, Asked, over_specs
+from aihub_runner.cli.options import ALLOW_OUTSIDE, ALLOW_REMOTE, LOCK_FILE, STATE, Answer, Asked, over_specs
 from aihub_runner.errors import worst_code
 
 
-@over_specs(ALLOW_OUTSIDE, LOCK_FILE, STATE, here=True, example="runner check invoices.aihub.toml")
+@over_specs(ALLOW_OUTSIDE, ALLOW_REMOTE, LOCK_FILE, STATE, here=True, example="runner check invoices.aihub.toml")
 def check(asked: Asked) -> None:
     """Check what an apply needs, and pay for nothing.
 

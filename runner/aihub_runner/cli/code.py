@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_output
-from aihub_runner.cli.options import ALLOW_OUTSIDE, FILE, Answer, Asked, over_specs
+from aihub_runner.cli.options import ALLOW_OUTSIDE, ALLOW_REMOTE, FILE, Answer, Asked, over_specs
 from aihub_runner.cli.product import refuse_two_products
 from aihub_runner.codegen.script import ENDINGS, Work, render_script
 from aihub_runner.errors import InputError
@@ -24,6 +24,7 @@ from aihub_runner.text.escape import escape_control_chars
 
 @over_specs(
     ALLOW_OUTSIDE,
+    ALLOW_REMOTE,
     option(
         "--as",
         "language",
@@ -57,10 +58,12 @@ def _find_work(job: Job, language: str) -> Work:
     """Return what the script is to do, from the files as they are now. Raises InputError."""
     if job.goal.kept:
         raise InputError(f"{job.shown}: scripts for a batch that is kept are not offered", "use `runner apply`")
+    if job.is_remote:
+        raise InputError(f"{job.shown}: scripts for files elsewhere are not offered", "use `runner apply`")
     spec = job.spec
     skipped, batches = list[str](), list[tuple[Member, ...]]()
     if not job.goal.input:
-        scan = check_files(spec, job.spec_path, job.options.allow_outside)
+        scan = check_files(spec, job.spec_path, job.options.allowed)
         batches = group_sources(scan.sources, spec.limits.files_per_batch, by_folder=job.goal.by_folder)
         skipped = [f"{item.path} ({item.reason})" for item in scan.skipped]
     runs = 1 if job.goal.input else len(batches)

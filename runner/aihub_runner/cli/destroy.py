@@ -13,7 +13,17 @@ from aihub_runner.apply.destroy import Found
 from aihub_runner.apply.destroy import destroy as destroy_job
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
-from aihub_runner.cli.options import LOCK_FILE, LOCK_TIMEOUT, PLACES, VERBOSE, Answer, Asked, over_specs
+from aihub_runner.cli.options import (
+    ALLOW_OUTSIDE,
+    ALLOW_REMOTE,
+    LOCK_FILE,
+    LOCK_TIMEOUT,
+    PLACES,
+    VERBOSE,
+    Answer,
+    Asked,
+    over_specs,
+)
 from aihub_runner.cli.output import ask_to, say
 from aihub_runner.cli.progress import open_progress
 from aihub_runner.plan.deletion import BATCH, RUN, Item, Wish
@@ -24,6 +34,8 @@ from aihub_runner.text.shown import count
 
 @over_specs(
     *PLACES,
+    ALLOW_OUTSIDE,
+    ALLOW_REMOTE,
     LOCK_FILE,
     LOCK_TIMEOUT,
     VERBOSE,

@@ -14,7 +14,7 @@ from msgspec import to_builtins
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_output
 from aihub_runner.cli.inspection import opened_state
-from aihub_runner.cli.options import ALLOW_OUTSIDE, FILE, PLACES, Answer, Asked, over_specs
+from aihub_runner.cli.options import ALLOW_OUTSIDE, ALLOW_REMOTE, FILE, PLACES, Answer, Asked, over_specs
 from aihub_runner.cli.product import refuse_two_products, say_beside
 from aihub_runner.errors import InputError
 from aihub_runner.model import Run, Shard
@@ -41,6 +41,7 @@ Side = tuple[str, Candidates]
 @over_specs(
     *PLACES,
     ALLOW_OUTSIDE,
+    ALLOW_REMOTE,
     option("--run", "runs", multiple=True, metavar="RUN_ID", help="Compare two runs. Pass it twice."),
     option(
         "--app-version",

@@ -11,7 +11,18 @@ from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.forget import Forgotten, Group
 from aihub_runner.apply.forget import forget as forget_job
 from aihub_runner.apply.job import Job
-from aihub_runner.cli.options import LOCK_FILE, LOCK_TIMEOUT, ONLY, PLACES, VERBOSE, Answer, Asked, over_specs
+from aihub_runner.cli.options import (
+    ALLOW_OUTSIDE,
+    ALLOW_REMOTE,
+    LOCK_FILE,
+    LOCK_TIMEOUT,
+    ONLY,
+    PLACES,
+    VERBOSE,
+    Answer,
+    Asked,
+    over_specs,
+)
 from aihub_runner.cli.output import ask_to, print_error, say
 from aihub_runner.cli.progress import open_progress
 from aihub_runner.errors import worst_code
@@ -22,6 +33,8 @@ from aihub_runner.text.shown import count
 
 @over_specs(
     *PLACES,
+    ALLOW_OUTSIDE,
+    ALLOW_REMOTE,
     LOCK_FILE,
     LOCK_TIMEOUT,
     VERBOSE,

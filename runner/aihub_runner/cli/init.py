@@ -17,7 +17,7 @@ from aihub_runner.apply.job import find_twins
 from aihub_runner.cli.output import say, with_output_error
 from aihub_runner.errors import InputError, SpecErrors
 from aihub_runner.files import explain_disk, read_regular
-from aihub_runner.model import SPEC_ENDING
+from aihub_runner.model import SPEC_ENDING, Allowed
 from aihub_runner.settings import find_variable
 from aihub_runner.sources.scan import check_files
 from aihub_runner.sources.walk import find_files
@@ -149,7 +149,7 @@ def _list_ignores(path: Path) -> str:
 def _count(spec: Spec, spec_path: Path) -> int:
     """Count the files that can be sent."""
     with suppress(InputError):
-        return len(check_files(spec, spec_path, False).sources)
+        return len(check_files(spec, spec_path, Allowed()).sources)
     return 0
 
 

@@ -27,6 +27,7 @@ from aihub_runner.sources.exclude import is_spec
 from aihub_runner.spec.kinds import Key
 from aihub_runner.spec.patterns import expand_pattern
 from aihub_runner.spec.targets import Choice
+from aihub_runner.spec.urls import parse_prefix
 from aihub_runner.spec.variables import parse_assignment
 from aihub_runner.system.streams import find_output_error
 from aihub_runner.text.jsontext import render_json
@@ -44,8 +45,6 @@ def _set_no_color(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 
 SHOWN = 10
 FILE = click.Path(path_type=Path, dir_okay=False)
-ALLOW_OUTSIDE = option("--allow-outside", is_flag=True, help="Allow files and results outside the Git work tree.")
-VERBOSE = option("-v", "--verbose", is_flag=True, help="List all items, not only the first 10.")
 
 
 def _check_globs(ctx: click.Context, param: click.Parameter, patterns: tuple[str, ...]) -> tuple[str, ...]:
@@ -55,6 +54,16 @@ def _check_globs(ctx: click.Context, param: click.Parameter, patterns: tuple[str
         except ValueError as error:
             raise click.BadParameter(f"{pattern} {error}") from None
     return patterns
+
+
+def _parse_prefixes(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    found = []
+    for text in texts:
+        try:
+            found.append(parse_prefix(text))
+        except ValueError as error:  # the text is not shown: it may hold a password
+            raise click.BadParameter(f"one of them {error}") from None
+    return tuple(found)
 
 
 def _parse_assignments(
@@ -72,6 +81,15 @@ def _parse_assignments(
     return tuple(found.items())
 
 
+ALLOW_OUTSIDE = option("--allow-outside", is_flag=True, help="Allow files and results outside the Git work tree.")
+ALLOW_REMOTE = option(
+    "--allow-remote",
+    multiple=True,
+    metavar="URL",
+    callback=_parse_prefixes,
+    help="Allow files at or below this URL, such as s3://bucket/inbox; repeatable.",
+)
+VERBOSE = option("-v", "--verbose", is_flag=True, help="List all items, not only the first 10.")
 ONLY = option("--only", multiple=True, metavar="GLOB", callback=_check_globs, help="Only files that match; repeatable.")
 SELECTION = (
     ONLY,

@@ -13,6 +13,7 @@ from aihub_runner.apply.places import check_output
 from aihub_runner.cli.inspection import preview
 from aihub_runner.cli.options import (
     ALLOW_OUTSIDE,
+    ALLOW_REMOTE,
     FILE,
     LOCK_FILE,
     PLACES,
@@ -32,6 +33,7 @@ from aihub_runner.report.preview import plan_as_json, render_markdown, render_pl
 @over_specs(
     *PLACES,
     ALLOW_OUTSIDE,
+    ALLOW_REMOTE,
     LOCK_FILE,
     VERBOSE,
     *SELECTION,

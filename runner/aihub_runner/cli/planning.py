@@ -40,11 +40,17 @@ from aihub_runner.text.shown import count
 
 
 def scan_quietly(
-    job: Job, state: State | None, *, may_be_empty: bool = False, selection: Selection | None = None
+    job: Job,
+    state: State | None,
+    *,
+    may_be_empty: bool = False,
+    selection: Selection | None = None,
+    hashes_all: bool = False,
 ) -> Scan:
     """Scan the files, or those of a selection just made."""
     with closing(open_progress()) as progress:
-        return scan_files(job, state, Reporter(progress), Event(), may_be_empty=may_be_empty, selection=selection)
+        reporter, more = Reporter(progress), {"may_be_empty": may_be_empty, "hashes_all": hashes_all}
+        return scan_files(job, state, reporter, Event(), selection=selection, **more)
 
 
 def preview_in_full(job: Job, state: State | None, files: Selection | None, *, binds: bool = False) -> Preview:
@@ -52,7 +58,7 @@ def preview_in_full(job: Job, state: State | None, files: Selection | None, *, b
     if job.goal.kept:
         with closing(AIHub(job.connection, Event())) as client:
             job = look_at_batch(job, state, client)
-    scan = scan_quietly(job, state, selection=files)
+    scan = scan_quietly(job, state, selection=files, hashes_all=binds)
     damaged = with_pruned(look_for_damage(job, state), state, scan).damaged if state else {}
     check_selected(job, scan)
     local = plan_offline(job, state, scan)

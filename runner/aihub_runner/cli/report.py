@@ -13,7 +13,7 @@ from aihub_runner.apply.assess import describe_job
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_output
 from aihub_runner.cli.inspection import as_at_work, opened_state
-from aihub_runner.cli.options import ALLOW_OUTSIDE, FILE, PLACES, Answer, Asked, over_specs
+from aihub_runner.cli.options import ALLOW_OUTSIDE, ALLOW_REMOTE, FILE, PLACES, Answer, Asked, over_specs
 from aihub_runner.cli.planning import scan_quietly
 from aihub_runner.cli.product import refuse_two_products, say_beside
 from aihub_runner.cli.types import Share
@@ -33,6 +33,7 @@ FILE_NAME = "report.html"
 @over_specs(
     *PLACES,
     ALLOW_OUTSIDE,
+    ALLOW_REMOTE,
     option("--output", type=FILE, help="Path of the page, instead of report.html."),
     option(
         "--below-confidence",

@@ -9,12 +9,14 @@ from click import option
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.resolve import resolve_unknown
-from aihub_runner.cli.options import LOCK_FILE, PLACES, Answer, Asked, over_specs
+from aihub_runner.cli.options import ALLOW_OUTSIDE, ALLOW_REMOTE, LOCK_FILE, PLACES, Answer, Asked, over_specs
 from aihub_runner.cli.progress import open_progress
 
 
 @over_specs(
     *PLACES,
+    ALLOW_OUTSIDE,
+    ALLOW_REMOTE,
     LOCK_FILE,
     option("--adopt", "run_id", metavar="RUN_ID", help="Import this run as the one whose start is unconfirmed."),
     option("--resubmit", is_flag=True, help="Confirm that no run was started. The next apply starts one."),

@@ -14,7 +14,7 @@ from click import option
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_output
 from aihub_runner.cli.inspection import find_holder, opened_state
-from aihub_runner.cli.options import ALLOW_OUTSIDE, FILE, PLACES, Answer, Asked, over_specs
+from aihub_runner.cli.options import ALLOW_OUTSIDE, ALLOW_REMOTE, FILE, PLACES, Answer, Asked, over_specs
 from aihub_runner.cli.output import say
 from aihub_runner.cli.planning import scan_quietly
 from aihub_runner.cli.product import JsonArray, StandardOutput
@@ -37,6 +37,7 @@ _TABLES = ("nested", "fields", "documents", "cases")
 @over_specs(
     *PLACES,
     ALLOW_OUTSIDE,
+    ALLOW_REMOTE,
     option("--format", type=click.Choice(_FORMATS), help="Default: by --output, else jsonl. A terminal gets a table."),
     option(
         "--table",

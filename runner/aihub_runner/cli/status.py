@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from click import option
 
-from aihub_runner.cli.options import ALLOW_OUTSIDE, LOCK_FILE, PLACES, VERBOSE, Answer, Asked, over_specs
+from aihub_runner.cli.options import ALLOW_OUTSIDE, ALLOW_REMOTE, LOCK_FILE, PLACES, VERBOSE, Answer, Asked, over_specs
 from aihub_runner.cli.output import print_problems
 from aihub_runner.cli.watching import look, render_look, watch_status
 
@@ -15,6 +15,7 @@ from aihub_runner.cli.watching import look, render_look, watch_status
 @over_specs(
     *PLACES,
     ALLOW_OUTSIDE,
+    ALLOW_REMOTE,
     LOCK_FILE,
     VERBOSE,
     option("--refresh", is_flag=True, help="Also ask the service whether batches and runs are still as recorded."),

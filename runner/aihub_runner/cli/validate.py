@@ -11,7 +11,7 @@ from msgspec.structs import asdict, replace
 
 from aihub_runner.apply.job import load_alone
 from aihub_runner.cli.diagnostics import list_diagnostics, render_annotations
-from aihub_runner.cli.options import VERBOSE, Answer, Asked, over_specs
+from aihub_runner.cli.options import ALLOW_REMOTE, VERBOSE, Answer, Asked, over_specs
 from aihub_runner.cli.output import say
 from aihub_runner.errors import RunnerError, SpecErrors, worst_code
 from aihub_runner.settings import STDIN
@@ -24,6 +24,7 @@ from aihub_runner.settings import STDIN
         "--check-service", is_flag=True, help="Also ask the service whether it accepts the token and shows the app."
     ),
     option("--allow-outside", is_flag=True, help="Allow files outside the Git work tree."),
+    ALLOW_REMOTE,
     option(
         "--format",
         "form",
@@ -73,7 +74,7 @@ def _validate(path: Path, asked: Asked, check_files: bool) -> Answer:
     from aihub_runner.report.summary import render_files
     from aihub_runner.sources.scan import check_files as find_files
 
-    scan = find_files(spec, path, asked.options.allow_outside)
+    scan = find_files(spec, path, asked.options.allowed)
     idle = describe_idle(scan, ())
     found = {
         "files": len(scan.sources) + len(scan.skipped),

@@ -26,6 +26,7 @@ from aihub_runner.plan.packets import (
     suffix_of,
     whole_packets,
 )
+from aihub_runner.spec.urls import is_url
 from aihub_runner.text.shown import count
 
 
@@ -182,8 +183,11 @@ def next_before_run(shard: Shard, target: str, *, checked: bool) -> Action:
 def find_moves(shards: Sequence[Shard], scan: Scan, *, by_folder: bool = False) -> list[Move]:
     """Pair recorded paths that vanished with new paths of the same bytes and extension, both sorted.
 
-    With `by_folder`, folders that moved as a whole come first: a file with twins must stay in its case.
+    With `by_folder`, folders that moved as a whole come first: a file with twins must stay in its case. Of files
+    elsewhere, what was sent and not paid for counts as new: its bytes were not known before it was sent.
     """
+    if any(is_url(source.path) for source in scan.sources):
+        shards = [shard for shard in shards if shard.is_closed]
     present = {source.path for source in scan.sources} | {item.path for item in scan.skipped}
     lost = {
         (member.path, member.digest)

@@ -1,11 +1,11 @@
-"""Scan the local files that a spec selects: hash them, and skip those that cannot be sent."""
+"""Scan the files that a spec selects: hash them, and skip those that cannot be sent."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeGuard
@@ -13,22 +13,17 @@ from typing import TypeGuard
 from msgspec import Struct
 
 from aihub_runner.errors import InputError
-from aihub_runner.model import MB, CachedDigest, CacheRow, Scan, SkippedFile, Source, Stat
+from aihub_runner.model import Allowed, CachedDigest, CacheRow, Scan, SkippedFile, Source, Stat, defer_digest
 from aihub_runner.sources.digests import Progress, digest_all
 from aihub_runner.sources.disks import Disks
 from aihub_runner.sources.exclude import RESULTS_MARKER
+from aihub_runner.sources.judge import judge_name, judge_size
 from aihub_runner.sources.walk import find_files
 from aihub_runner.spec.model import Limits, Spec
 from aihub_runner.spec.patterns import Globs, anchor_names, expand_pattern, explain_pattern, find_idle_parts
-from aihub_runner.text.escape import escape_control_chars, has_control_chars
+from aihub_runner.spec.urls import is_url
 
-_SUPPORTED = """
-    .bat .bashc .c .cc .chtml .cmake .cmd .cpp .cs .css .csv .cxx .cy .dockerfile .doc .docx .eml .gdoc .go .gsheet
-    .gslides .h++ .hpp .html .java .jpeg .jpg .js .json .mht .mhtml .mkfile .msg .pdf .perl .php .plsql .png .pptx .py
-    .pxi .pyx .r .rd .rs .rtf .ruby .tif .tiff .ts .txt .xls .xlsx .xml .yaml .yml .zsh
-"""
-SUPPORTED = frozenset(_SUPPORTED.split())
-SPREADSHEETS = frozenset({".csv", ".xls", ".xlsx"})
+HERE = Allowed()
 _AT_ONCE = 1000
 # Reasons that a file is skipped for which end only with another name or stat.
 _LASTING = frozenset({"empty", "too large", "unsupported type", "name"})
@@ -41,31 +36,43 @@ def scan_sources(
     spec_path: Path,
     cache: Iterable[CacheRow],
     *,
-    allow_outside: bool = False,
+    allowed: Allowed = HERE,
     may_be_empty: bool = False,
     now_ns: int,
     on_progress: Progress | None = None,
     selection: Selection | None = None,
+    defers: Callable[[str], bool] | None = None,
 ) -> Scan:
     """Find and hash the files of a spec.
 
     `cache`, in the order of paths, avoids hashing files with an unchanged stat; `selection`, if these files were just
     selected, another walk at its time. `on_progress` receives files done, total files, bytes done and total bytes, of
-    the files to hash. Raises InputError if no file matches, unless `may_be_empty`, or if a path leads outside;
-    StateError if a disk cannot be read. Reads only; may be repeated.
+    the files to hash. `defers` says which files elsewhere are only hashed as they are sent; never those in the cache.
+    Raises InputError if no file matches, unless `may_be_empty`, or if a path leads outside; StateError if a disk cannot
+    be read, StoreError if a store cannot. Reads only; may be repeated.
     """
     if not spec.files:
         return Scan((), (), {})
-    selection = selection or select_files(spec, spec_path, allow_outside, now_ns)
+    selection = selection or select_files(spec, spec_path, allowed, now_ns)
     folder, judged, skipped = selection.folder, selection.judged, [*selection.skipped]
     now_ns, disks = selection.now_ns, selection.disks
     kept = [item for item in judged if _can_be_sent(item)]
     if not kept and not skipped and not may_be_empty:
         raise _nothing(spec, spec_path, folder, len(judged))
+    remote = _is_remote(spec)
+    cache = [*cache] if remote else cache
     known, outdated = _find_cached(kept, cache)
+    if remote and defers:
+        cached_paths = {row[0] for row in cache}
+        known = _defer(kept, known, lambda path: path not in cached_paths and defers(path))
     passwords, sources, news = _list_passwords(spec, folder), list[Source](), dict[str, CachedDigest]()
     lasts = all(item.reason in _LASTING for item in skipped)
-    digested = digest_all(partial(_judge_open, spec.limits), folder, kept, known, on_progress, disks)
+    if remote:
+        from aihub_runner.sources.remote import digest_remote
+
+        digested = digest_remote(spec.limits, kept, known, on_progress)
+    else:
+        digested = digest_all(partial(_judge_open, spec.limits), folder, kept, known, on_progress, disks)
     for (path, info), cached, found in zip(kept, known, digested, strict=True):
         if isinstance(found, SkippedFile):
             skipped.append(found)
@@ -75,7 +82,8 @@ def scan_sources(
             news[path] = CachedDigest(*found, now_ns)
         lasts = lasts and found[0] == info and info.is_older(now_ns)
         sources.append(Source(path, found[0].size, found[1], _password(path, passwords) if passwords else ""))
-    disks.check(f"{folder}/{source.path}" for source in sources)
+    if not remote:
+        disks.check(f"{folder}/{source.path}" for source in sources)
     busy, idle = find_idle_parts(spec.files, folder, (path for path, item in judged if item))
     return Scan(
         tuple(sources),
@@ -86,6 +94,18 @@ def scan_sources(
         selection.identity if lasts and len(sources) == len(kept) else "",
         tuple(outdated),
     )
+
+
+def _is_remote(spec: Spec) -> bool:
+    return is_url(spec.files[0])
+
+
+def _defer(kept: Iterable[tuple[str, Stat]], known: Iterable[str], defers: Callable[[str], bool]) -> list[str]:
+    """Return the known digests, with a placeholder for each file that is only hashed as it is sent."""
+    return [
+        digest or (defer_digest(path, found) if defers(path) else "")
+        for (path, found), digest in zip(kept, known, strict=True)
+    ]
 
 
 def _can_be_sent(item: tuple[str, Stat | SkippedFile | None]) -> TypeGuard[tuple[str, Stat]]:
@@ -142,14 +162,14 @@ def _line(item: tuple[str, Stat | SkippedFile | None]) -> str:
     return f"{path}\0{info!r}\n"
 
 
-def check_files(spec: Spec, spec_path: Path, allow_outside: bool) -> Scan:
+def check_files(spec: Spec, spec_path: Path, allowed: Allowed) -> Scan:
     """Find the files of a spec, the skipped ones, and the patterns that match none, without reading any file.
 
     Raises InputError like `scan_sources`.
     """
     if not spec.files:
         return Scan((), (), {})
-    found = select_files(spec, spec_path, allow_outside, 0)
+    found = select_files(spec, spec_path, allowed, 0)
     judged, skipped = found.judged, found.skipped
     passwords = _list_passwords(spec, found.folder)
     sources = tuple(
@@ -161,10 +181,15 @@ def check_files(spec: Spec, spec_path: Path, allow_outside: bool) -> Scan:
     return Scan(sources, _in_order(skipped), {}, tuple(busy), tuple(idle))
 
 
-def select_files(spec: Spec, spec_path: Path, allow_outside: bool, now_ns: int) -> Selection:
-    """Select the files of a spec. Raises InputError, StateError as `scan_sources` does."""
+def select_files(spec: Spec, spec_path: Path, allowed: Allowed, now_ns: int) -> Selection:
+    """Select the files of a spec. Raises InputError, StateError and StoreError as `scan_sources` does."""
     folder, disks = os.path.realpath(spec_path.parent), Disks()
-    found = find_files(spec.files, folder, spec_path, allow_outside)
+    if _is_remote(spec):
+        from aihub_runner.sources.remote import select_remote
+
+        elsewhere = select_remote(spec, spec_path, allowed.remote)
+        return Selection("", *elsewhere, disks, now_ns)
+    found = find_files(spec.files, folder, spec_path, allowed.outside)
     judged: Judged = [(path, _judge(spec.limits, folder, path, disks)) for path in sorted(found.paths)]
     skipped = [*found.skipped, *(item for _, item in judged if isinstance(item, SkippedFile))]
     return Selection(folder, judged, skipped, disks, now_ns)
@@ -176,6 +201,10 @@ def _in_order(skipped: Iterable[SkippedFile]) -> tuple[SkippedFile, ...]:
 
 def _nothing(spec: Spec, spec_path: Path, folder: str, ignored: int) -> InputError:
     left = f" except {ignored} of unsupported types, which on_unsupported ignores" if ignored else ""
+    if _is_remote(spec):
+        return InputError(
+            f"{spec_path}: no file matches {', '.join(spec.files)}{left}", "check the bucket and the folders"
+        )
     hints = (explain_pattern(pattern) for pattern in spec.files)
     hint = next(filter(None, hints), "check files in the spec, and that the documents exist")
     if Path(folder, RESULTS_MARKER).exists():
@@ -204,51 +233,17 @@ def _password(path: str, passwords: Iterable[tuple[Globs, str]]) -> str:
 
 def _judge(limits: Limits, folder: str, path: str, disks: Disks) -> Stat | SkippedFile | None:
     """Return the stat of a file, why it is skipped, or None if it is ignored."""
-    if not (path.isascii() and path.isprintable()) and (unfit := _unfit_name(path)):
-        return unfit
-    suffix = _suffix(path)
-    if suffix not in SUPPORTED and limits.on_unsupported != "send":
-        ignored = limits.on_unsupported == "ignore"
-        return None if ignored else SkippedFile(path, "unsupported type", suffix or "no extension")
+    verdict = judge_name(limits, path)
+    if verdict is not True:
+        return verdict or None
     try:
         info = os.stat(f"{folder}/{path}")
     except OSError as error:
         return disks.explain(f"{folder}/{path}", path, error)
-    return _judge_stat(limits, path, suffix, info)
-
-
-def _suffix(path: str) -> str:
-    dot, slash = path.rfind("."), path.rfind("/")
-    if dot > slash + 1 and path[slash + 1] != ".":
-        return path[dot:].lower()
-    return os.path.splitext(path[slash + 1 :])[1].lower()
-
-
-def _unfit_name(path: str) -> SkippedFile | None:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-        return SkippedFile(escape_control_chars(shown), "name", "the name is not UTF-8")
-    if has_control_chars(path):
-        return SkippedFile(escape_control_chars(path), "name", "the name contains control characters")
-    return None
+    return _judge_open(limits, path, info)
 
 
 def _judge_open(limits: Limits, path: str, info: os.stat_result) -> Stat | SkippedFile:
-    return _judge_stat(limits, path, _suffix(path), info)
-
-
-def _judge_stat(limits: Limits, path: str, suffix: str, info: os.stat_result) -> Stat | SkippedFile:
-    size = info.st_size
     if not stat.S_ISREG(info.st_mode):
         return SkippedFile(path, "unreadable", "not a regular file")
-    if size == 0:
-        return SkippedFile(path, "empty")
-    if suffix in SPREADSHEETS and size >= limits.spreadsheet_size_mb * MB:
-        return SkippedFile(
-            path, "too large", f"{size} bytes, spreadsheets must be under {limits.spreadsheet_size_mb:g} MB"
-        )
-    if size > limits.file_size_mb * MB:
-        return SkippedFile(path, "too large", f"{size} bytes, at most {limits.file_size_mb:g} MB")
-    return Stat.of(info)
+    return judge_size(limits, path, info.st_size) or Stat.of(info)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from aihub_runner.errors import Range, SpecMistake
 from aihub_runner.spec.excerpt import mask_values, render_excerpt
 from aihub_runner.spec.kinds import Flaw, Key, list_keys
+from aihub_runner.spec.urls import NO_CREDENTIALS, WRITE_SCHEME
 
 # Tables whose keys are free, and tables whose values never appear in messages.
 _FREE = (("run", "keys", "secret"), ("run", "pdf_passwords"), ("run", "webhook", "headers"))
@@ -80,11 +81,12 @@ def locate(mistakes: Iterable[Mistake], text: str, path: PurePath) -> list[SpecM
     """Return an error for each mistake, ordered by line."""
     ranges, lines = find_ranges(text), text.split("\n")
     placed = sorted(((_range_of(mistake.key, ranges), mistake) for mistake in mistakes), key=lambda pair: pair[0][:1])
+    secret = {place.line for place, mistake in placed if mistake.code == "secret"}
     found = []
     for place, mistake in placed:
         at = place if place.line else None
         shown = lines[at.line - 1] if at else ""
-        if not _is_harmless(shown, mistake):
+        if place.line in secret or not _is_harmless(shown, mistake):
             shown = mask_values(shown)
         found.append(
             SpecMistake(
@@ -167,7 +169,8 @@ def explain(flaw: Flaw, tables: Mapping[Key, Any]) -> Mistake:
     if key[:1] == ("targets",) and flaw.is_name and kind != "value_error":
         return Mistake(key, f"{key[-1]!r} cannot be the name of a target, it is not {TARGET_RULE}", _WRITE_TARGET)
     if kind == "value_error":
-        return Mistake(key, f"{dotted(key)} {context['error']}", _hint(key, str(context["error"])))
+        what = str(context["error"])
+        return Mistake(key, f"{dotted(key)} {what}", _hint(key, what), _code_of(what))
     if key == ("name",) and kind.startswith("string_") and kind != "string_type":
         return Mistake(key, f"name is not {NAME_RULE}{_show(key, flaw.value)}", "set name in the spec")
     words, hint = _WORDS[kind]
@@ -194,6 +197,8 @@ _WORDS = {
 }
 _HINTS = {
     "is blank": "fill it in, or remove the key",
+    "contains a user": NO_CREDENTIALS,
+    "contains a query": NO_CREDENTIALS,
     "contains": "remove those characters",
     "has .. after": "write the folders in full, or move the spec",
     "expands to": "use fewer braces, or use * instead",
@@ -202,9 +207,21 @@ _HINTS = {
     "must not begin": "use another prefix",
     "is reserved": _WRITE_TARGET,
     "has ": "name each once",
+    "chains": "name one place, without ::",
+    "mixes": "write a spec for each",
+    "names no files": "end it in /** for all files",
+    "names a place": WRITE_SCHEME,
+    "names a host": "write file:/// and an absolute path",
+    "names no bucket": "write it in full, as in s3://bucket/folder/*.pdf",
+    "names a folder": "write the folders in full",
     "is the folder": "use a separate folder, such as results",
     "have poll_min_s": "make poll_max_s the larger one",
 }
+
+
+def _code_of(what: str) -> str:
+    """Return the kind of a mistake; the line of a secret is not shown."""
+    return "secret" if what.startswith(("contains a user", "contains a query")) else "invalid-value"
 
 
 def _hint(key: Key, what: str) -> str:

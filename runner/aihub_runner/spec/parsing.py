@@ -32,6 +32,7 @@ from aihub_runner.spec.targets import (
     with_given,
     with_target,
 )
+from aihub_runner.spec.urls import is_url
 from aihub_runner.spec.variables import Find, fill, find_malformed, nest
 from aihub_runner.system.extras import find_missing
 
@@ -251,6 +252,11 @@ def _check_installed(content: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _check_pages(content: Mapping[str, Any]) -> Iterator[Mistake]:
+    files = content.get("files")
+    given = [files] if isinstance(files, str) else files if isinstance(files, list) else []
+    if "max_pages" in _table(content, "limits") and any(isinstance(one, str) and is_url(one) for one in given):
+        what = "max_pages needs local files: pages of files elsewhere are not counted"
+        yield Mistake(("limits", "max_pages"), what, "use max_runs, or remove max_pages", "clash")
     if "max_pages" in _table(content, "limits") and (error := find_missing("pdf")):
         yield Mistake(
             ("limits", "max_pages"), f"max_pages {error.message.removeprefix('pdf ')}", error.hint, "not-installed"

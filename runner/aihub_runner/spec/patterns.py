@@ -48,7 +48,7 @@ def _normalise(pattern: str) -> list[str]:
     names: list[str] = [""] if pattern.startswith("/") else []
     for name in pattern.split("/"):
         if name == ".." and names and names[-1] not in ("", ".."):
-            if not _is_literal(names.pop()):
+            if not is_literal(names.pop()):
                 raise ValueError("has .. after a wildcard")
         elif name not in ("", "."):
             names.append(name)
@@ -59,8 +59,8 @@ def _normalise(pattern: str) -> list[str]:
 
 def anchor_names(names: Sequence[str], folder: str) -> list[str]:
     """Return the names of a pattern with its leading literal folders normalised, relative to a folder."""
-    count = next((i for i, name in enumerate(names[:-1]) if not _is_literal(name)), len(names) - 1)
-    literal = [_plain(name) for name in names[:count]]
+    count = next((i for i, name in enumerate(names[:-1]) if not is_literal(name)), len(names) - 1)
+    literal = [plain_name(name) for name in names[:count]]
     if not set(literal) & {"", ".."}:
         return list(names)
     path = posixpath.normpath(posixpath.join(folder, "/".join(literal) or "/"))
@@ -68,11 +68,13 @@ def anchor_names(names: Sequence[str], folder: str) -> list[str]:
     return [*(_escape(name) for name in relative.split("/") if name != "."), *names[count:]]
 
 
-def _is_literal(name: str) -> bool:
+def is_literal(name: str) -> bool:
+    """Whether a name has no wildcards."""
     return not re.search(r"[*?\[]", re.sub(r"\\.", "", name))
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return a name without wildcards as it is written on disk: without the escapes."""
     return re.sub(r"\\(.)", r"\1", name)
 
 
@@ -153,8 +155,8 @@ class Globs:
     def _compile_folder(self, name: str) -> _Folder | None:
         if name == ANY_FOLDERS:
             return None
-        if _is_literal(name):
-            return _Folder(_plain(name), None)
+        if is_literal(name):
+            return _Folder(plain_name(name), None)
         return _Folder("", _compile(name, self._hidden))
 
     @property
@@ -208,7 +210,7 @@ class Globs:
         *folders, name = unicodedata.normalize("NFC", path).split("/")
         state = self.start()
         for folder in folders:
-            state = self.enter(state, folder)
+            state = self.enter(state, folder) if folder else state  # behind the scheme of a URL
         return self.takes(state, name)
 
     def _close(self, places: Iterable[tuple[int, int]]) -> State:
@@ -225,8 +227,8 @@ class Globs:
 
 def _literal_prefix(folders: Sequence[str]) -> tuple[str, ...]:
     """Return the leading literal folders. Stops at names beyond ASCII, which may have another form on disk."""
-    count = next((i for i, name in enumerate(folders) if not _is_literal(name) or not name.isascii()), len(folders))
-    return tuple(_plain(name) for name in folders[:count])
+    count = next((i for i, name in enumerate(folders) if not is_literal(name) or not name.isascii()), len(folders))
+    return tuple(plain_name(name) for name in folders[:count])
 
 
 def list_roots(patterns: Iterable[str], folder: str) -> list[str]:
@@ -254,7 +256,7 @@ def list_parts(pattern: str) -> dict[str, list[list[str]]]:
 
 def _name_part(folders: tuple[str, ...], names: Sequence[Sequence[str]]) -> str:
     last = [one[-1] for one in names]
-    return "/".join([*folders, last[0] if len(last) == 1 else f"{{{','.join(last)}}}"])
+    return "/".join([*_with_slashes(folders), last[0] if len(last) == 1 else f"{{{','.join(last)}}}"])
 
 
 def find_idle_parts(patterns: Iterable[str], folder: str, paths: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -263,7 +265,7 @@ def find_idle_parts(patterns: Iterable[str], folder: str, paths: Iterable[str]) 
     for pattern in patterns:
         if not pattern.startswith("!"):
             for label, names in list_parts(pattern).items():
-                left[label] = _Matcher(Globs([anchor_names(one, folder) for one in names]))
+                left[label] = Matcher(Globs([anchor_names(one, folder) for one in names]))
     labels = list(left)
     for path in paths:
         if not left:
@@ -273,7 +275,14 @@ def find_idle_parts(patterns: Iterable[str], folder: str, paths: Iterable[str]) 
     return [label for label in labels if label not in left], list(left)
 
 
-class _Matcher:
+def _with_slashes(folders: Sequence[str]) -> list[str]:
+    """Return folders as the URL that they may be writes them: with an empty name behind its scheme."""
+    if not folders or not folders[0].endswith(":"):
+        return list(folders)
+    return [folders[0], *[""] * (2 if folders[0] == "file:" else 1), *folders[1:]]
+
+
+class Matcher:
     """Match many paths in few folders."""
 
     def __init__(self, globs: Globs) -> None:
@@ -281,10 +290,11 @@ class _Matcher:
         self._states: dict[str, State] = {}
 
     def matches(self, path: str) -> bool:
+        """Whether a path matches, relative to the same folder as the patterns."""
         folder, _, name = (path if path.isascii() else unicodedata.normalize("NFC", path)).rpartition("/")
         if folder not in self._states:
             state = self._globs.start()
-            for step in folder.split("/") if folder else ():
+            for step in filter(None, folder.split("/")):
                 state = self._globs.enter(state, step)
             self._states[folder] = state
         return bool(self._states[folder]) and self._globs.takes(self._states[folder], name)
@@ -293,7 +303,7 @@ class _Matcher:
 def name_exactly(patterns: Iterable[str]) -> frozenset[str]:
     """List the names of files and folders that including patterns name without wildcards."""
     expanded = [names for pattern in patterns if not pattern.startswith("!") for names in expand_pattern(pattern)]
-    return frozenset(_plain(name) for names in expanded for name in names if _is_literal(name))
+    return frozenset(plain_name(name) for names in expanded for name in names if is_literal(name))
 
 
 def explain_pattern(pattern: str) -> str:
@@ -323,5 +333,5 @@ def compile_globs(patterns: Iterable[str], folder: str) -> tuple[Globs, Globs]:
             take += anchored
             continue
         leave += anchored
-        leave += [[*names, ANY_FOLDERS, "*"] for names in anchored if _is_literal(names[-1])]
+        leave += [[*names, ANY_FOLDERS, "*"] for names in anchored if is_literal(names[-1])]
     return Globs(take), Globs(leave, hidden=True)

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from aihub_runner.spec.kinds import number, string
 from aihub_runner.spec.patterns import expand_pattern
+from aihub_runner.spec.urls import check_one_place
+from aihub_runner.spec.urls import check_url as check_place
 from aihub_runner.text.escape import has_control_chars
 
 # Not only dots: the name is also the name of the results folder.
@@ -46,6 +48,7 @@ def check_text(text: str) -> str:
 
 def check_pattern(pattern: str) -> str:
     """Return the pattern. Raises ValueError if it is none."""
+    check_place(pattern.removeprefix("!"))
     expand_pattern(pattern.removeprefix("!"))
     return pattern
 
@@ -54,6 +57,7 @@ def check_files(patterns: tuple[str, ...]) -> tuple[str, ...]:
     """Return the patterns. Raises ValueError if they only exclude."""
     if all(pattern.startswith("!") for pattern in patterns):
         raise ValueError("excludes files, but includes none")
+    check_one_place(patterns)
     return patterns
 
 

@@ -179,6 +179,15 @@ class State(Deletions, Keeping, Outputs, Fetches, Files):
                 ((shard_id, m.name, m.path, m.size, m.digest, m.password, m.is_stale) for m in members),
             )
 
+    def record_digests(self, shard_id: int, digests: Iterable[tuple[str, str]]) -> None:
+        """Record the digests of members of an open shard, by name, which were only read as they were sent."""
+        self._members_of.pop(shard_id, None)
+        self.write_all(
+            "UPDATE members SET digest = ? WHERE shard = ? AND name = ? "
+            "AND EXISTS (SELECT 1 FROM shards WHERE id = shard AND fingerprint IS NULL)",
+            ((digest, shard_id, name) for name, digest in digests),
+        )
+
     def record_moves(self, moves: Iterable[Move]) -> None:
         """Update the paths of recorded files that moved."""
         pairs = [(move.new, move.old) for move in moves]

@@ -13,6 +13,11 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "parquet": ("pyarrow", "pyarrow"),
     "pdf": ("pypdf", "pypdf"),
     "watch": ("watchfiles", "watchfiles"),
+    "remote": ("fsspec", "fsspec"),
+    "s3": ("s3fs", "s3fs"),
+    "gcs": ("gcsfs", "gcsfs"),
+    "azure": ("adlfs", "adlfs"),
+    "sftp": ("sshfs", "sshfs"),
 }
 
 

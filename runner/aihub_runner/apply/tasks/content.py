@@ -94,7 +94,7 @@ def _send(opened: OpenJob, changes: Changes) -> None:
 
 def _step(job: Job, remote_id: int, member: Member) -> SendFile:
     threshold = int(job.spec.limits.part_threshold_mb * MB)
-    path = f"{job.folder}/{member.path}"
+    path = job.place_of(member.path)
     return SendFile(0, 0, remote_id, job.target.workspace, member, path, threshold, 0.0, is_older=True)
 
 

@@ -93,6 +93,11 @@ def start(context: Context, shard: Shard) -> None:
         return
     if not may_pay(context, shard):
         return
+    if unknown := [member.path for member in shard.members if member.is_unhashed]:
+        context.park(
+            shard.id, ServiceError(f"{unknown[0]}: was not read yet, so its run cannot be paid", "apply again")
+        )
+        return
     batch = context.batch_of(shard)
     if _is_blind(context, batch):
         what = f"{context.job.spec_path.name}: none of the recorded runs exists on the service any more"

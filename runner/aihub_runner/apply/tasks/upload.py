@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,12 +19,16 @@ from aihub_runner.aihub.schemas import UploadPart, UploadSession
 from aihub_runner.apply import events
 from aihub_runner.apply.steps import Failed, Gone, Outcome, Step
 from aihub_runner.apply.tasks.batch import forget_batch, is_gone
+from aihub_runner.apply.tasks.objects import PARTS_AT_ONCE as PARTS_AT_ONCE
+from aihub_runner.apply.tasks.objects import send_object
 from aihub_runner.errors import ServiceError
 from aihub_runner.files import open_regular, read_regular
-from aihub_runner.model import MB, Member, Shard, SkippedFile, Stat
+from aihub_runner.model import MB, CachedDigest, Member, Shard, SkippedFile, Stat, defer_digest
 from aihub_runner.plan.packets import is_unread
 from aihub_runner.plan.planner import missing_uploads
 from aihub_runner.sources.disks import disk_error, find_mount, is_of_disk
+from aihub_runner.sources.stores import ObjectChanged, Refused, has_folders
+from aihub_runner.spec.urls import is_url
 from aihub_runner.system.shortage import find_shortage
 from aihub_runner.text.escape import clean_text
 
@@ -31,7 +36,6 @@ if TYPE_CHECKING:
     from aihub_runner.apply.context import Context
 
 IN_MEMORY_BYTES = MB // 4  # sent as bytes, which is faster; 64 of them at once are 16 MB
-PARTS_AT_ONCE = 4  # of one file
 BUFFERS = Buffers(48 * MB)  # for the parts of all files: with the small ones, 64 MB
 TRIES = 3
 DISK = "disk"  # the reason where the disk, or the server behind a mount, cannot read a file
@@ -40,7 +44,7 @@ FILE_REFUSED = frozenset({400, 413, 415, 422})
 
 
 class SendFile(Step, frozen=True):
-    """Put a file into a batch. Until `young_until_s` (monotonic clock), retry a 404.
+    """Put a file into a batch; `path` may be a URL. Until `young_until_s` (monotonic clock), retry a 404.
 
     `is_older` says that an earlier apply created the batch: then even an empty list of batches proves that it is gone.
     For a batch of this apply it proves nothing: the account may not see what it creates.
@@ -57,10 +61,11 @@ class SendFile(Step, frozen=True):
 
 
 class Sent(Outcome, frozen=True):
-    """A batch contains the file; digest and size are those of the bytes sent."""
+    """The batch contains the file; digest and size are those of the bytes sent. `stat` is that of a file elsewhere."""
 
     digest: str
     size: int
+    stat: Stat | None = None
 
 
 class Unsendable(Outcome, frozen=True):
@@ -75,7 +80,6 @@ def upload(context: Context, shard: Shard) -> None:
     batch, remote_id = context.remote_batch_of(shard)
     missing = missing_uploads(shard, context.goal.target)
     context.state.record_uploads_begun(batch.id, [member.name for member in missing])
-    folder = context.job.folder
     for member in missing:
         context.submit(
             SendFile(
@@ -84,7 +88,7 @@ def upload(context: Context, shard: Shard) -> None:
                 remote_id,
                 context.job.target.workspace,
                 member,
-                f"{folder}/{member.path}",
+                context.job.place_of(member.path),
                 int(context.job.spec.limits.part_threshold_mb * MB),
                 context.young_until_s(batch.since),
                 not context.shards[shard.id].batches_created,
@@ -94,17 +98,16 @@ def upload(context: Context, shard: Shard) -> None:
 
 def send_file(client: AIHub, step: SendFile) -> Outcome:
     """Send a file as it is now, and return the digest of exactly the bytes that were sent."""
+    send = _send_object if is_url(step.path) else _send_local
     for _ in range(TRIES):
         try:
-            before = _identify(step.path)
-            size = before.size
-            if size == 0:
-                return Unsendable("empty", "it became empty")
-            sent = _send_whole(client, step, size) if size <= step.part_threshold else _send_parts(client, step, size)
-            if _identify(step.path) == before:
-                return sent
-        except SourceChanged:
+            return send(client, step)
+        except (SourceChanged, ObjectChanged):
             continue
+        except Refused as error:
+            if not has_folders(step.path):  # the account lacks something, rather than this file
+                raise
+            return Unsendable("unreadable", error.reason)
         except OSError as error:
             return _explain(error)
         except ServiceError as error:
@@ -114,6 +117,24 @@ def send_file(client: AIHub, step: SendFile) -> Outcome:
                 return Gone()
             raise
     return Unsendable("vanished", "it keeps changing")
+
+
+def _send_local(client: AIHub, step: SendFile) -> Outcome:
+    """Send a local file. Raises SourceChanged if it changes meanwhile."""
+    before = _identify(step.path)
+    size = before.size
+    if size == 0:
+        return Unsendable("empty", "it became empty")
+    sent = _send_whole(client, step, size) if size <= step.part_threshold else _send_parts(client, step, size)
+    if _identify(step.path) != before:
+        raise SourceChanged
+    return sent
+
+
+def _send_object(client: AIHub, step: SendFile) -> Outcome:
+    """Send a file elsewhere. Raises ObjectChanged if it changes meanwhile."""
+    sent = send_object(client, step.remote_id, step.member.name, step.path, step.part_threshold, step.shard)
+    return Sent(sent[0], sent[1].size, sent[1]) if sent else Unsendable("empty", "it became empty")
 
 
 def _explain(error: OSError) -> Unsendable:
@@ -192,15 +213,32 @@ def _put_parts(client: AIHub, step: SendFile, session: UploadSession, size: int)
 
 
 def record_all_sent(context: Context, done: Iterable[tuple[Step, Outcome]]) -> list[tuple[Step, Outcome]]:
-    """Record all files that were sent just as planned, with one statement for each batch. Return the other outcomes."""
+    """Record all files that were sent just as planned, with one statement for each batch. Return the other outcomes.
+
+    Record also the digests of files elsewhere, which are known only now, and of which version they are.
+    """
     sent, others = defaultdict[int, list[tuple[str, str]]](list), []
+    read, hashed = dict[str, CachedDigest](), defaultdict[int, list[tuple[str, str]]](list)
     for step, outcome in done:
-        if isinstance(step, SendFile) and isinstance(outcome, Sent) and outcome.digest == step.member.digest:
-            context.shards[step.shard].outstanding -= 1
-            sent[step.batch].append((step.member.name, outcome.digest))
-            context.reporter.emit(events.FileUploaded(step.member.path, outcome.size))
-        else:
+        if not isinstance(step, SendFile) or not isinstance(outcome, Sent):
             others.append((step, outcome))
+            continue
+        member, stat = step.member, outcome.stat
+        if stat:
+            read[member.path] = CachedDigest(stat, outcome.digest, time.time_ns())
+        as_planned = stat is not None and member.digest == defer_digest(member.path, stat)
+        if outcome.digest != member.digest and not as_planned:
+            others.append((step, outcome))
+            continue
+        if as_planned:
+            hashed[step.shard].append((member.name, outcome.digest))
+            context.hashed[member.path] = outcome.digest
+        context.shards[step.shard].outstanding -= 1
+        sent[step.batch].append((member.name, outcome.digest))
+        context.reporter.emit(events.FileUploaded(member.path, outcome.size))
+    context.state.record_cache(read)
+    for shard, digests in hashed.items():
+        context.state.record_digests(shard, digests)
     for batch, files in sent.items():
         context.state.record_uploads(batch, files)
         context.state.record_sent(batch, context.now_s)

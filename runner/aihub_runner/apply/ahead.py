@@ -1,0 +1,28 @@
+"""Files elsewhere are sent ahead of the plan that pays for them: their digests are known only then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
+
+from aihub_runner.plan.planner import Work
+
+
+def is_unhashed(work: Work) -> bool:
+    """Whether a file of some work was not read yet, so that nobody knows whether it was paid for."""
+    return any(member.is_unhashed for member in work.shard.members)
+
+
+class Borrowed(Executor):
+    """An executor that is used again later: it is not shut down."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Submit to the executor."""
+        return self._executor.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Leave it open."""
