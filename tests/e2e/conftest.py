@@ -26,6 +26,7 @@ from support.contract import check_journal
 from support.forks import Forks
 from support.proxy import Proxy
 from support.starts import Started, Starts
+from support.stores import S3Server
 from support.world import check_paid_once
 
 Process = subprocess.Popen[str] | Started
@@ -283,6 +284,14 @@ def forks() -> Iterator[Forks]:
     made = Forks()
     yield made
     made.stop()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """Return a server of S3 for all tests of a process, which use buckets of their own."""
+    made = S3Server()
+    yield made
+    made.close()
 
 
 @pytest.fixture

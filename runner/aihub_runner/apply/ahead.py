@@ -6,12 +6,18 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
 
+from aihub_runner.model import Scan
 from aihub_runner.plan.planner import Work
 
 
 def is_unhashed(work: Work) -> bool:
     """Whether a file of some work was not read yet, so that nobody knows whether it was paid for."""
     return any(member.is_unhashed for member in work.shard.members)
+
+
+def has_unhashed(scan: Scan) -> bool:
+    """Whether a file was not read yet."""
+    return any(source.is_unhashed for source in scan.sources)
 
 
 class Borrowed(Executor):

@@ -16,7 +16,7 @@ from msgspec.structs import astuple, replace
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.aihub.transport import PRESSED
-from aihub_runner.apply.ahead import Borrowed, is_unhashed
+from aihub_runner.apply.ahead import Borrowed, has_unhashed, is_unhashed
 from aihub_runner.apply.assess import check_asked, describe_job, look_for_damage, plan_job, scan_files, with_pruned
 from aihub_runner.apply.background import begin
 from aihub_runner.apply.cleanup import clean_up
@@ -93,7 +93,7 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
         scan = _keep_digests(state, scan)
         job = with_pruned(job, state, scan)
         opened = OpenJob(job, state, client, scan, reporter)
-        prepared = _prepare(opened, confirm, problems)
+        opened, prepared = _prepare_surely(opened, confirm, problems)
         with ended_in_order(lambda: reporter.emit(Stopping())):
             opened, prepared = _send_ahead(opened, prepared, executor, confirm)
             scan = opened.scan
@@ -181,7 +181,7 @@ def _send_ahead(
     if not ahead.work or not prepared.may_pay:
         return opened, prepared
     asks_once = executor and Borrowed(executor)
-    done = _work(opened, _record_plan(state, ahead), asks_once, prepared, sends_only=True)
+    done = _work(opened, _record_plan(state, ahead, opened.client.server_now_s()), asks_once, prepared, sends_only=True)
     job = opened.job
     opened = replace(opened, scan=_as_sent(opened.scan, done))
     problems = [*prepared.problems, *done.errors]
@@ -381,6 +381,22 @@ def _prepare(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> 
         known = [problem for problem in problems if problem is not error]
         return Prepared(free, [*known, error], Ground(held=held), may_pay=False)
     return Prepared(plan, problems, ground, may_pay=True)
+
+
+def _prepare_surely(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> tuple[OpenJob, Prepared]:
+    """Prepare; again with the digests of all files elsewhere, if they may say what was paid before."""
+    try:
+        prepared = _prepare(opened, confirm, problems)
+        is_unsure = any(isinstance(problem, UnknownOutcome) for problem in prepared.problems)
+    except UnknownOutcome:
+        if not has_unhashed(opened.scan):
+            raise
+        is_unsure = True
+    if not is_unsure or not has_unhashed(opened.scan):
+        return opened, prepared
+    scan = scan_files(opened.job, opened.state, opened.reporter, opened.client.stop, hashes_all=True)
+    opened = replace(opened, scan=_keep_digests(opened.state, scan))
+    return opened, _prepare(opened, confirm, problems)
 
 
 def _allow_paying(opened: OpenJob, plan: Plan, held: frozenset[str]) -> tuple[Plan, Ground]:

@@ -184,9 +184,9 @@ def find_moves(shards: Sequence[Shard], scan: Scan, *, by_folder: bool = False) 
     """Pair recorded paths that vanished with new paths of the same bytes and extension, both sorted.
 
     With `by_folder`, folders that moved as a whole come first: a file with twins must stay in its case. Of files
-    elsewhere, what was sent and not paid for counts as new: its bytes were not known before it was sent.
+    elsewhere, those that were not paid for are new, even if they were sent: only that told their bytes.
     """
-    if any(is_url(source.path) for source in scan.sources):
+    if scan.sources and is_url(scan.sources[0].path):
         shards = [shard for shard in shards if shard.is_closed]
     present = {source.path for source in scan.sources} | {item.path for item in scan.skipped}
     lost = {
@@ -206,8 +206,7 @@ def find_moves(shards: Sequence[Shard], scan: Scan, *, by_folder: bool = False) 
     taken = {*moves.values()}
     for source in fresh:
         if source.path not in taken:
-            paths = gone.get((source.digest, suffix_of(source.path)), ())
-            old = next((path for path in paths if path not in moves), None)
+            old = next((one for one in gone.get((source.digest, suffix_of(source.path)), ()) if one not in moves), None)
             if old is not None:
                 moves[old] = source.path
     return [Move(old, new) for old, new in moves.items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import unicodedata
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -54,7 +55,8 @@ def select_remote(spec: Spec, spec_path: Path, allowed: Collection[str]) -> tupl
     check_installed(place_of(roots[0]))
     find = _Find(spec, allowed)
     for root in roots:
-        find.look_at(root)
+        for form in dict.fromkeys((root, unicodedata.normalize("NFD", root))):  # macOS writes names so
+            find.look_at(form)
     judged = sorted(find.judged.items())
     return judged, [item for _, item in judged if isinstance(item, SkippedFile)] + find.skipped
 

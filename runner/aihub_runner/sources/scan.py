@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeGuard
@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from aihub_runner.errors import InputError
 from aihub_runner.model import Allowed, CachedDigest, CacheRow, Scan, SkippedFile, Source, Stat, defer_digest
-from aihub_runner.sources.digests import Progress, digest_all
+from aihub_runner.sources.digests import Found, Progress, digest_all
 from aihub_runner.sources.disks import Disks
 from aihub_runner.sources.exclude import RESULTS_MARKER
 from aihub_runner.sources.judge import judge_name, judge_size
@@ -54,26 +54,17 @@ def scan_sources(
     if not spec.files:
         return Scan((), (), {})
     selection = selection or select_files(spec, spec_path, allowed, now_ns)
-    folder, judged, skipped = selection.folder, selection.judged, [*selection.skipped]
-    now_ns, disks = selection.now_ns, selection.disks
+    folder, judged, now_ns = selection.folder, selection.judged, selection.now_ns
+    skipped = [*selection.skipped]
     kept = [item for item in judged if _can_be_sent(item)]
     if not kept and not skipped and not may_be_empty:
         raise _nothing(spec, spec_path, folder, len(judged))
-    remote = _is_remote(spec)
-    cache = [*cache] if remote else cache
-    known, outdated = _find_cached(kept, cache)
-    if remote and defers:
-        cached_paths = {row[0] for row in cache}
-        known = _defer(kept, known, lambda path: path not in cached_paths and defers(path))
+    known, outdated = _recall(spec, kept, cache, defers)
     passwords, sources, news = _list_passwords(spec, folder), list[Source](), dict[str, CachedDigest]()
     lasts = all(item.reason in _LASTING for item in skipped)
-    if remote:
-        from aihub_runner.sources.remote import digest_remote
-
-        digested = digest_remote(spec.limits, kept, known, on_progress)
-    else:
-        digested = digest_all(partial(_judge_open, spec.limits), folder, kept, known, on_progress, disks)
-    for (path, info), cached, found in zip(kept, known, digested, strict=True):
+    for (path, info), cached, found in zip(
+        kept, known, _digest_all(spec, selection, kept, known, on_progress), strict=True
+    ):
         if isinstance(found, SkippedFile):
             skipped.append(found)
             outdated.append(path)
@@ -82,30 +73,49 @@ def scan_sources(
             news[path] = CachedDigest(*found, now_ns)
         lasts = lasts and found[0] == info and info.is_older(now_ns)
         sources.append(Source(path, found[0].size, found[1], _password(path, passwords) if passwords else ""))
-    if not remote:
-        disks.check(f"{folder}/{source.path}" for source in sources)
+    selection.disks.check(f"{folder}/{source.path}" for source in sources)
     busy, idle = find_idle_parts(spec.files, folder, (path for path, item in judged if item))
-    return Scan(
-        tuple(sources),
-        _in_order(skipped),
-        news,
-        tuple(busy),
-        tuple(idle),
-        selection.identity if lasts and len(sources) == len(kept) else "",
-        tuple(outdated),
-    )
+    identity = selection.identity if lasts and len(sources) == len(kept) else ""
+    return Scan(tuple(sources), _in_order(skipped), news, tuple(busy), tuple(idle), identity, tuple(outdated))
 
 
 def _is_remote(spec: Spec) -> bool:
     return is_url(spec.files[0])
 
 
-def _defer(kept: Iterable[tuple[str, Stat]], known: Iterable[str], defers: Callable[[str], bool]) -> list[str]:
-    """Return the known digests, with a placeholder for each file that is only hashed as it is sent."""
+def _recall(
+    spec: Spec, kept: Sequence[tuple[str, Stat]], cache: Iterable[CacheRow], defers: Callable[[str], bool] | None
+) -> tuple[list[str], list[str]]:
+    """Return the known digest of each file, empty if it must be hashed, and the cached paths that are no file.
+
+    A file elsewhere that is only hashed as it is sent has a placeholder for a digest.
+    """
+    if not (_is_remote(spec) and defers):
+        return _find_cached(kept, cache)
+    cache = [*cache]
+    known, outdated = _find_cached(kept, cache)
+    were_hashed = {row[0] for row in cache}
+    pairs = zip(kept, known, strict=True)
+    deferred = (not digest and path not in were_hashed and defers(path) for (path, _), digest in pairs)
     return [
-        digest or (defer_digest(path, found) if defers(path) else "")
-        for (path, found), digest in zip(kept, known, strict=True)
-    ]
+        defer_digest(*item) if waits else digest for item, digest, waits in zip(kept, known, deferred, strict=True)
+    ], outdated
+
+
+def _digest_all(
+    spec: Spec,
+    selection: Selection,
+    kept: Sequence[tuple[str, Stat]],
+    known: Sequence[str],
+    on_progress: Progress | None,
+) -> Iterator[Found]:
+    """Yield stat and digest of each file, or why it is skipped."""
+    if not _is_remote(spec):
+        judge = partial(_judge_open, spec.limits)
+        return digest_all(judge, selection.folder, kept, known, on_progress, selection.disks)
+    from aihub_runner.sources.remote import digest_remote
+
+    return digest_remote(spec.limits, kept, known, on_progress)
 
 
 def _can_be_sent(item: tuple[str, Stat | SkippedFile | None]) -> TypeGuard[tuple[str, Stat]]:

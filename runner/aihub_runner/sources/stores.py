@@ -356,8 +356,6 @@ class Object:
 
     def check(self) -> None:
         """Check that the file is still as it was opened. Raises ObjectChanged, FileNotFoundError."""
-        if "IfMatch" in getattr(self._file, "read_kw", {}):
-            return  # S3 checked it at each read
         if ask(self.url, lambda store: stat_of(store.info(_inner(self.url))), self._pause) != self.stat:
             raise ObjectChanged
 

@@ -263,7 +263,8 @@ class Spec(Table):
     files: tuple[str, ...] = key(
         listed(PATTERN, check_files, or_one=True),
         (),
-        "A pattern or a list of patterns, relative to the spec; see Patterns. Required, unless `input_dir`, "
+        "A pattern or a list of patterns, relative to the spec, or URLs such as `s3://bucket/inbox/**/*.pdf`; see "
+        "Patterns. Required, unless `input_dir`, "
         "`manual_upstream_integration` or `id` in `[batch]` says what to run.",
     )
     input_dir: str | None = key(

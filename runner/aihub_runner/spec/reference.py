@@ -29,6 +29,8 @@ PATTERNS = """\
 - `validate --check-files`, `plan`, `apply` and `status` list each pattern that matches nothing. For a pattern with
   braces in its folders, they check each folder. See `allow_empty`.
 - On the command line, a folder stands for its specs: `*.aihub.toml`, and other TOML files with the keys of a spec.
+- A pattern may be a URL: `s3://bucket/inbox/**/*.pdf`, `gs://`, `az://`, `sftp://host/…` or `file:///…`, all of one
+  bucket or host. Each needs `--allow-remote`; see [Object stores](how-to/object-stores.md).
 - The keys of `run.pdf_passwords` are patterns, too. The first one that matches a file counts."""
 TARGETS = f"""\
 With `--target <name>` or AIHUB_RUNNER_TARGET, these values replace the keys above. All other keys apply to all targets.

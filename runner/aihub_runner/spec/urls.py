@@ -6,6 +6,7 @@ Where a pattern is a URL, the paths of its files are URLs, too: the scheme, `://
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from aihub_runner.spec.patterns import MAX_EXPANDED, expand_pattern, is_literal, plain_name
@@ -116,6 +117,7 @@ def parse_prefix(text: str) -> str:
     """Return a prefix to allow, without a slash at its end. Raises ValueError."""
     if not is_url(text):
         raise ValueError("is not a URL")
+    text = unicodedata.normalize("NFC", text)
     check_url(text if text.endswith("/") else f"{text}/")
     return text if text == "file:///" else text.removesuffix("/")
 

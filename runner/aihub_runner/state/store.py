@@ -182,11 +182,9 @@ class State(Deletions, Keeping, Outputs, Fetches, Files):
     def record_digests(self, shard_id: int, digests: Iterable[tuple[str, str]]) -> None:
         """Record the digests of members of an open shard, by name, which were only read as they were sent."""
         self._members_of.pop(shard_id, None)
-        self.write_all(
-            "UPDATE members SET digest = ? WHERE shard = ? AND name = ? "
-            "AND EXISTS (SELECT 1 FROM shards WHERE id = shard AND fingerprint IS NULL)",
-            ((digest, shard_id, name) for name, digest in digests),
-        )
+        of_open = "shard = (SELECT id FROM shards WHERE id = ? AND fingerprint IS NULL)"
+        rows = ((digest, name, shard_id) for name, digest in digests)
+        self.write_all(f"UPDATE members SET digest = ? WHERE name = ? AND {of_open}", rows)
 
     def record_moves(self, moves: Iterable[Move]) -> None:
         """Update the paths of recorded files that moved."""

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from aihub_runner.errors import InputError
-from aihub_runner.model import MB, CachedDigest, CacheRow, Scan
+from aihub_runner.model import MB, Allowed, CachedDigest, CacheRow, Scan
 from aihub_runner.sources.exclude import check_inside
 from aihub_runner.sources.scan import scan_sources
 from aihub_runner.sources.walk import find_files
@@ -28,9 +28,11 @@ NOBODY = 65_534
 NOW_NS = 1_800_000_000_000_000_000
 
 
-def scan(folder: Path, files: str, cache: dict[str, CachedDigest] | None = None, extra: str = "", **how: bool) -> Scan:
+def scan(
+    folder: Path, files: str, cache: dict[str, CachedDigest] | None = None, extra: str = "", *, outside: bool = False
+) -> Scan:
     spec = parse_spec(f'files = {files}\napp_name = "A"\n{extra}', Path("job.toml"))
-    return scan_sources(spec, folder / "job.toml", rows(cache or {}), now_ns=NOW_NS, **how)
+    return scan_sources(spec, folder / "job.toml", rows(cache or {}), now_ns=NOW_NS, allowed=Allowed(outside))
 
 
 def rows(cache: dict[str, CachedDigest]) -> list[CacheRow]:
@@ -219,14 +221,14 @@ def test_file_that_several_patterns_select_is_one_source(tmp_path: Path, files: 
 def test_absolute_pattern_finds_files_under_their_relative_paths(tmp_path: Path) -> None:
     write(tmp_path, "job/in/a.txt", "out/b.txt")
     files = f'["{tmp_path}/job/in/*", "{tmp_path}/out/*"]'
-    assert paths(scan(tmp_path / "job", files, allow_outside=True)) == ["../out/b.txt", "in/a.txt"]
+    assert paths(scan(tmp_path / "job", files, outside=True)) == ["../out/b.txt", "in/a.txt"]
     assert "leads outside" in told(tmp_path / "job", files).message
 
 
 def test_spec_in_a_symlinked_folder_scans_where_the_link_leads(tmp_path: Path) -> None:
     write(tmp_path, "real/deep/job/in/a.txt", "real/deep/b.txt", "b.txt")
     (tmp_path / "job").symlink_to("real/deep/job")
-    assert paths(scan(tmp_path / "job", '["in/*", "../b.txt"]', allow_outside=True)) == ["../b.txt", "in/a.txt"]
+    assert paths(scan(tmp_path / "job", '["in/*", "../b.txt"]', outside=True)) == ["../b.txt", "in/a.txt"]
 
 
 @pytest.mark.parametrize(
