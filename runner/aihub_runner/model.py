@@ -69,7 +69,7 @@ class Stat(NamedTuple):
 
     def is_older(self, now_ns: int) -> bool:
         """Whether the file was last changed so long ago that another change would show: file times are coarse."""
-        return max(self.mtime_ns, self.ctime_ns) <= now_ns - RACY_NS
+        return self.mtime_ns <= now_ns - RACY_NS >= self.ctime_ns
 
 
 def defer_digest(path: str, stat: Stat) -> str:

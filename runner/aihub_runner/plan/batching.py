@@ -22,7 +22,7 @@ def fold_name(name: str) -> str:
 
 def plain_name(path: str) -> str:
     """Return the basename of a path, in NFC."""
-    return unicodedata.normalize("NFC", PurePosixPath(path).name)
+    return unicodedata.normalize("NFC", path.rpartition("/")[2])
 
 
 def hashed_name(path: str, hex_digits: int = 8) -> str:

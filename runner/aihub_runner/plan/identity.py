@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from aihub_runner.model import Member, Shard, Target
@@ -39,7 +40,9 @@ def fingerprint_members(members: Iterable[Member]) -> str:
 
 def short_identity(identity: str) -> str:
     """Shorten an identity to 16 hex digits for the lock file: enough to recognise a file, too short to reveal it."""
-    return _digest(["member", VERSION, identity])[:MEMBER_HEX]
+    # As `_encode` renders it, which takes four times as long.
+    text = f'["member",{VERSION},{encode_basestring_ascii(identity)}]'
+    return hashlib.sha256(text.encode()).hexdigest()[:MEMBER_HEX]
 
 
 def target_key(target: Target) -> str:

@@ -7,12 +7,14 @@ another one of its shard has changed or is gone.
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from aihub_runner.errors import InputError
 from aihub_runner.files import explain_disk, read_regular, try_place, write_file
@@ -79,6 +81,8 @@ class Entry(Table):
 
 
 _ENTRIES = listed(table(Entry))
+_RUN = "\n[[run]]\n"  # what each entry begins with
+_PLAIN_LINE = re.compile(r'([a-z_]+) = (?:"([^"\\\x00-\x1f\x7f]*)"|(0|[1-9][0-9]{0,18}))')
 
 
 def as_forgotten(entry: Entry) -> Entry:
@@ -188,7 +192,7 @@ def load_lockfile(path: Path) -> list[Entry]:
 @lru_cache(maxsize=1)  # an apply reads the same text several times
 def _parse_lockfile(text: str, name: str) -> tuple[Entry, ...]:
     try:
-        content = tomllib.loads(text)
+        content = _read_plainly(text) or tomllib.loads(text)
         if content.get("format") != FORMAT:
             raise InputError(
                 f"{name}: has format {content.get('format')}, this version supports {FORMAT}",
@@ -204,13 +208,45 @@ def _parse_lockfile(text: str, name: str) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
+def _read_plainly(text: str) -> dict[str, Any] | None:
+    """Return the content of a file that looks as we write it, else None. `tomllib` takes each character by itself."""
+    head, *runs = text.removeprefix(HEADER).split(_RUN)
+    top, tables = _read_lines(head), [*map(_read_lines, runs)]
+    return top | {"run": tables} if top.keys() == {"format"} and all(tables) else None
+
+
+def _read_lines(text: str) -> dict[str, str | int]:
+    """Return the keys and values of plain lines; nothing if one is not plain, or a key is there twice."""
+    found: dict[str, str | int] = {}
+    for line in text.rstrip("\n").split("\n"):
+        plain = _PLAIN_LINE.fullmatch(line)
+        if not plain or plain[1] in found:
+            return {}
+        found[plain[1]] = plain[2] if plain[3] is None else int(plain[3])
+    return found
+
+
 def render_lockfile(entries: Sequence[Entry]) -> str:
     """Return the text of the file. It is the same for the same entries in any order."""
     ordered = sorted(entries, key=lambda entry: (entry.when, *entry.identity))
-    runs = [{key: fact for key, fact in vars(entry).items() if fact not in ("", None)} for entry in ordered]
-    import tomli_w  # reading needs nothing of it
+    runs = (
+        _render_lines({key: fact for key, fact in vars(entry).items() if fact not in ("", None)}) for entry in ordered
+    )
+    return HEADER + "".join([f"format = {FORMAT}\n", *(_RUN + lines for lines in runs)])
 
-    return HEADER + tomli_w.dumps({"format": FORMAT, "run": runs})
+
+def _render_lines(facts: Mapping[str, str | int]) -> str:
+    return "".join(_render_line(key, fact) for key, fact in facts.items())
+
+
+def _render_line(key: str, fact: str | int) -> str:
+    """Return a line as `tomli_w` writes it, which looks at each character by itself."""
+    line = f"{key} = {fact}" if isinstance(fact, int) else f'{key} = "{fact}"'
+    if _PLAIN_LINE.fullmatch(line):
+        return line + "\n"
+    import tomli_w  # few values need it
+
+    return tomli_w.dumps({key: fact})
 
 
 def try_lockfile(path: Path) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from aihub_runner.errors import InputError
 from aihub_runner.model import Batch, Member, Run, Shard
-from aihub_runner.state.lockfile import Entry, load_lockfile, render_lockfile, shard_entries, update_lockfile
+from aihub_runner.state.lockfile import HEADER, Entry, load_lockfile, render_lockfile, shard_entries, update_lockfile
+from aihub_runner.state.lockfile import _read_plainly as read_plainly
 
 FINGERPRINT, KEY = "a" * 64, "0123456789abcdef"
 STARTED = Run(1, 1, KEY, 1, "tag", 1, 5.0, "r", "", "RUNNING", "", 1, 0, {})
@@ -135,3 +140,42 @@ def test_lock_file_that_cannot_be_trusted_is_refused_and_left_alone(tmp_path: Pa
         with pytest.raises(InputError, match=says):
             act()
     assert path.read_text() == text
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('"\\\n\t\r\x7f='), max_size=8)
+
+
+@given(st.lists(st.tuples(TEXT, TEXT, st.integers(0, 2**63 - 1)), min_size=1, max_size=3))
+def test_text_is_plain_toml(facts: list[tuple[str, str, int]]) -> None:
+    entries = [entry(str(number), app=app, status=status, files=n) for number, (app, status, n) in enumerate(facts)]
+    text = render_lockfile(entries)
+    tables = [{key: fact for key, fact in vars(one).items() if fact != ""} for one in entries]
+    assert sorted(tomllib.loads(text)["run"], key=str) == sorted(tables, key=str)
+    assert text == HEADER + tomli_w.dumps(tomllib.loads(text))
+
+
+LINES = st.sampled_from(
+    [
+        'app = "a"',
+        "files = 1",
+        "files = 01",
+        "files = -1",
+        "files = 1_0",
+        "[[run]]",
+        "",
+        "# x",
+        "app = 'a'",
+        'app = """',
+        "run = 1",
+    ]
+)
+
+
+@settings(max_examples=300)
+@example([], ["[[run]]"])
+@example(["run = 1", ""], ["[[run]]", "files = 1"])
+@given(st.lists(LINES, max_size=3), st.lists(LINES, max_size=6))
+def test_text_that_anyone_edited_is_read_as_toml(top: list[str], lines: list[str]) -> None:
+    text = HEADER + "\n".join(["format = 1", *top, "", "[[run]]", 'app = "b"', *lines, ""])
+    plain = read_plainly(text)
+    assert plain is None or plain == tomllib.loads(text)
