@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 
 from msgspec import Struct
@@ -20,7 +21,7 @@ from aihub_runner.results.helper import render_many
 from aihub_runner.results.naming import Names, parse_names
 from aihub_runner.results.pieces import Forms, Pieces, Sizes, Weaver, find_new, load_pieces, spans
 from aihub_runner.results.reader import Document, Found, Located, located_reader
-from aihub_runner.results.tables import VERSION, Layout, Row, Table, case_row, form_of, survey
+from aihub_runner.results.tables import VERSION, Layout, Row, Table, case_row, field_columns, form_of, survey
 from aihub_runner.results.writers.formats import LINES, MEMORY_BYTES, TextSink, open_sink
 from aihub_runner.results.writers.sink import WAITING, Sink
 from aihub_runner.results.written import load_written, note_written
@@ -233,8 +234,11 @@ class _Writing:
 
     def _try(self, act: Callable[[], None]) -> None:
         try:
-            with explain_disk(self._path):
+            try:
                 act()
+            except OSError:
+                with explain_disk(self._path):
+                    raise
         except (ResultsError, InputError, Shortage) as error:
             self.error = error
             self.close()
@@ -364,16 +368,22 @@ class _Lines:
     def __init__(self, folder: Path, layout: Layout, targets: Sequence[Target]) -> None:
         self._layout = layout
         self._sinks = [(target.table.name, _open_lines(target)) for target in targets]
-        self._names = frozenset(name for name, _ in self._sinks)
+        names = {name for name, _ in self._sinks}
+        self._has_fields, self._names = layout.fields.name in names, names - {layout.fields.name}
         self._read = located_reader(folder, _ignore)
 
     def __call__(self, places: Sequence[Located | None]) -> list[list[bytes]]:
-        """Render files. None stands for one without rows."""
-        return [*map(self._render, places)]
-
-    def _render(self, located: Located | None) -> list[bytes]:
-        rows = _gather_rows(self._layout, self._read(located) if located else (), self._names)
-        return [sink.render(rows.get(name, ())) for name, sink in self._sinks]
+        """Render files, all of a table at once. None stands for one without rows."""
+        documents = [[*self._read(place)] if place else [] for place in places]
+        rows = [_gather_rows(self._layout, each, self._names) for each in documents]
+        columns = field_columns([*chain.from_iterable(documents)]) if self._has_fields else []
+        rendered = [
+            sink.render_fields(documents, columns)
+            if name == self._layout.fields.name
+            else sink.render_each([found.get(name, ()) for found in rows])
+            for name, sink in self._sinks
+        ]
+        return [*map(list, zip(*rendered, strict=True))]
 
 
 def _gather_rows(layout: Layout, documents: Iterable[Document], names: Collection[str]) -> dict[str, list[Row]]:

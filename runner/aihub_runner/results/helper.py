@@ -11,15 +11,14 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from itertools import islice
 from typing import Any
 
 MANY = 2000  # files; for fewer, a second process is not worth its start
-_FILES_AT_ONCE = 10
+_FILES_AT_ONCE, _DOCUMENTS_AT_ONCE = 50, 100  # most of a task, and when it is large enough
 _AHEAD = 2  # tasks for the helper, so that it need not wait for the next one
 _MOST_AHEAD = 8  # tasks whose results are in memory
 
-Located = Any  # where the results of a file are
+Located = Any  # where the results of a file are, with the number of its documents; None for a file without rows
 Render = Callable[[Sequence[Located]], list[Any]]  # returns what is rendered of each file
 
 
@@ -36,8 +35,14 @@ def render_many(make: Callable[[], Render], places: Iterable[Located], number: i
 
 
 def _split(places: Iterable[Located]) -> Iterator[list[Located]]:
-    left = iter(places)
-    while task := [*islice(left, _FILES_AT_ONCE)]:
+    task, documents = list[Located](), 0
+    for place in places:
+        task.append(place)
+        documents += place.documents if place else 0
+        if documents >= _DOCUMENTS_AT_ONCE or len(task) == _FILES_AT_ONCE:
+            yield task
+            task, documents = [], 0
+    if task:
         yield task
 
 

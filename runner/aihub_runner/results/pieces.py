@@ -27,6 +27,7 @@ from aihub_runner.results.tables import Form
 VERSION = f"2 {sys.byteorder} {array('Q').itemsize}"  # the numbers are written as this machine has them
 KEY_BYTES = 16
 _CHUNK_BYTES = 1 << 20
+_HELD_BYTES = 1 << 16
 _NEAR = 100  # files; where a file usually is, if others were added or removed before it
 _FEW = 100  # files that may be looked for in all keys, one by one
 
@@ -127,12 +128,17 @@ class Weaver:
         self.sizes = array("Q")
         self._write = write
         self._start = self._end = 0  # of what is to be copied
+        self._held, self._held_bytes = list[bytes](), 0  # small pieces to be written at once
 
     def add(self, piece: bytes) -> None:
         """Append a new piece."""
         if piece:
-            self.flush()
-            self._write(piece)
+            if self._end:
+                self.flush()
+            self._held.append(piece)
+            self._held_bytes += len(piece)
+            if self._held_bytes >= _HELD_BYTES:
+                self.flush()
         self.sizes.append(len(piece))
 
     def copy(self, position: int, number: int) -> None:
@@ -140,14 +146,17 @@ class Weaver:
         assert self.source
         start, end = self.source.ends[position], self.source.ends[position + number]
         if start < end:
-            if start != self._end:
+            if self._held or start != self._end:
                 self.flush()
                 self._start = start
             self._end = end
         self.sizes.extend(self.source.sizes[position + 1 : position + 1 + number])
 
     def flush(self) -> None:
-        """Copy what was announced."""
+        """Write what is held, or copy what was announced."""
+        if self._held:
+            self._write(b"".join(self._held))
+            self._held, self._held_bytes = [], 0
         if self.source and self._start < self._end:
             self.source.file.seek(self._start)
             while left := self._end - self._start:

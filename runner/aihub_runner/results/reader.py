@@ -98,11 +98,15 @@ def find_lost_earlier(state: State, shards: Iterable[Shard], goal: Goal, folder:
 
 
 class Located(Struct, frozen=True):
-    """Where the documents of a file are: a page and a position in it, or, without a page, the documents themselves."""
+    """Where the documents of a file are: a page and a position in it, or, without a page, the documents themselves.
+
+    `documents` is how many there are.
+    """
 
     choice: Chosen
     page: Page | None
     position: int
+    documents: int = 0
     kept: Sequence[Document] = ()
 
 
@@ -252,10 +256,10 @@ class Found(Struct, frozen=True, dict=True):
         answer = self.state.find_answer(choice.run.id, self.include, choice.member.name)
         if answer is None:
             return Located(choice, None, 0)
-        page, position = answer
+        page, position, documents = answer
         if page.path in self.damaged:
-            return Located(choice, None, 0, [*self._keep(choice)])
-        return Located(choice, page, position)
+            return Located(choice, None, 0, kept=[*self._keep(choice)])
+        return Located(choice, page, position, documents)
 
     def _keep(self, choice: Chosen) -> Iterator[Document]:
         """Return the documents of a file that were made before its page was damaged."""
@@ -308,11 +312,12 @@ def carry_pages(state: State, old: Path, new: Path) -> None:
 
 
 def _read_file(choice: Chosen, file: Mapping[str, Any]) -> Iterator[Document]:
+    sha256 = choice.member.sha256
     for index, document in enumerate(file.get("documents") or []):
         line = {
             "path": choice.path,
             "present": choice.present,
-            "sha256": choice.member.sha256,
+            "sha256": sha256,
             "file_name": choice.member.name,
             "run_id": choice.run.remote_id,
             "document_index": index,

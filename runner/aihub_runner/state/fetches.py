@@ -13,7 +13,7 @@ KEPT_RUNS = 16  # whose answers are kept in memory, of at most 1,000 files each
 class Fetches(Database):
     """The tables of fetches, pages and answers."""
 
-    _answers: dict[tuple[int, str], dict[str, tuple[Page, int]]]
+    _answers: dict[tuple[int, str], dict[str, tuple[Page, int, int]]]
     _answers_of = -1
 
     def record_fetch(
@@ -72,8 +72,8 @@ class Fetches(Database):
         rows = self.read("SELECT run, include, sum(documents) AS documents FROM answers GROUP BY run, include")
         return {row["run"]: row["documents"] for row in sorted(rows, key=lambda row: row["include"], reverse=True)}
 
-    def find_answer(self, run: int, include: str, name: str) -> tuple[Page, int] | None:
-        """Find the answer for a file, by its name in the batch (NFC): its page, and its position there.
+    def find_answer(self, run: int, include: str, name: str) -> tuple[Page, int, int] | None:
+        """Find the answer for a file, by its name in the batch (NFC): its page, its position there, and its documents.
 
         The answers of a few runs are cached until the next write: a query per file took a minute for 100,000 files.
         """
@@ -86,7 +86,10 @@ class Fetches(Database):
             self._answers[key] = self._find_answers(run, include)
         return self._answers[key].get(name)
 
-    def _find_answers(self, run: int, include: str) -> dict[str, tuple[Page, int]]:
+    def _find_answers(self, run: int, include: str) -> dict[str, tuple[Page, int, int]]:
         pages = {page.file_offset: page for page in self.load_pages(run, include)}
-        answers = self.load_answers(run, include).values()
-        return {one.name: (pages[one.file_offset], one.position) for one in answers if one.file_offset in pages}
+        sql = "SELECT name, file_offset, position, documents FROM answers WHERE run = ? AND include = ?"
+        rows = self.each_tuple(sql, run, include)
+        return {
+            name: (pages[offset], position, documents) for name, offset, position, documents in rows if offset in pages
+        }

@@ -7,14 +7,14 @@ has the type text.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, repeat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, islice, repeat
 from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
 
 from aihub_runner.files import File
-from aihub_runner.results.tables import FIELDS, OF_DOCUMENT, Kind, Row, Table
+from aihub_runner.results.tables import Document, Kind, Row, Table, document_cells
 from aihub_runner.results.writers.sink import Sink, escape_line_ends
 from aihub_runner.system.extras import find_missing
 from aihub_runner.text.jsontext import as_unicode, render_json
@@ -26,7 +26,8 @@ LINES = frozenset({"csv", "jsonl"})  # the formats with a line for each row
 # Characters that start a formula, also in full width, or that are ignored before one.
 _FORMULA = "=+@\t\r\n\0\uff1d\uff0b\uff0d\uff20-"
 _FIRST = frozenset(f"{_FORMULA}'")  # a quick check: most texts start with none of them
-_QUOTED = re.compile('[",\r\n]')
+_QUOTES = '",\r\n'
+_QUOTED = re.compile(f"[{_QUOTES}]")
 _DANGEROUS = re.compile(f"'*[{_FORMULA}]")
 _PLAIN_NUMBER = re.compile(
     r"[+\uff0b\uff0d-]?[0-9\uff10-\uff19]+([.,][0-9\uff10-\uff19]+)*([eE][+-]?[0-9]+)?[%\uff05]?"
@@ -75,10 +76,7 @@ def unguard(text: str) -> str:
 
 
 class TextSink:
-    """A format with a line for each row.
-
-    The cells that say which document a field is of repeat in all rows of the document, and are rendered once.
-    """
+    """A format with a line for each row."""
 
     empty: str  # what null is rendered as
     render_cell: Mapping[Kind, Callable[[Any], str]]
@@ -88,32 +86,50 @@ class TextSink:
         self._file = file
         self._before, self._end = before, end
         self._kinds = [column.kind for column in table.columns]
-        self._repeated = len(OF_DOCUMENT) if table.columns == FIELDS else 0
-        self._head: tuple[Row | None, str] = (None, "")
         self._numbers = _Rendered(self.render_cell["number"])
 
     def render(self, rows: Sequence[Row]) -> bytes:
-        """Render rows, column by column: a call for each cell took four times as long."""
+        """Render rows."""
+        return self.render_each([rows])[0]
+
+    def render_each(self, groups: Sequence[Sequence[Row]]) -> list[bytes]:
+        """Render each group of rows, all of them column by column: a call for each cell took four times as long."""
+        rows = [*chain.from_iterable(groups)]
         if not rows:
-            return b""
-        columns, start, text = [*zip(*rows, strict=True)], self._repeated, ""
-        pieces: list[Iterable[str]] = [self._render_heads(columns[:start])] if start else []
-        for before, kind, cells in zip(self._before[start:], self._kinds[start:], columns[start:], strict=True):
+            return [b""] * len(groups)
+        return self._render_columns([], [*zip(*rows, strict=True)], [*map(len, groups)])
+
+    def render_fields(self, groups: Sequence[Sequence[Document]], columns: Sequence[Sequence[Any]]) -> list[bytes]:
+        """Render the rows of FIELDS of each group of documents, whose `field_columns` are given.
+
+        What the rows of a document share is rendered once.
+        """
+        heads = [
+            repeat(self._render_head(document_cells(document)), len(document["fields"]))
+            for documents in groups
+            for document in documents
+        ]
+        numbers = [sum(len(document["fields"]) for document in documents) for documents in groups]
+        return self._render_columns([chain.from_iterable(heads)], columns, numbers)
+
+    def _render_head(self, cells: Row) -> str:
+        rendered = map(self._render_one, self._kinds, cells)
+        return "".join(chain.from_iterable(zip(self._before, rendered, strict=False)))
+
+    def _render_columns(
+        self, pieces: list[Iterable[str]], columns: Sequence[Sequence[Any]], groups: Sequence[int]
+    ) -> list[bytes]:
+        """Render the last columns of rows, after `pieces` of each, and return the lines of each group."""
+        start, number, text = len(self._kinds) - len(columns), sum(groups), ""
+        for before, kind, cells in zip(self._before[start:], self._kinds[start:], columns, strict=True):
             text += before
-            if cells[0] is None and cells.count(None) == len(cells):
+            if not number or (cells[0] is None and cells.count(None) == number):
                 text += self.empty
             else:
-                pieces += [repeat(text, len(rows)), self._render_column(kind, cells)]
+                pieces += [repeat(text, number), self._render_column(kind, cells)]
                 text = ""
-        pieces.append(repeat(text + self._end, len(rows)))
-        return self.encode("".join(chain.from_iterable(zip(*pieces, strict=True))))
-
-    def _render_heads(self, columns: Sequence[Sequence[Any]]) -> Iterator[str]:
-        for cells in zip(*columns, strict=True):
-            if cells != self._head[0]:
-                rendered = [*map(self._render_one, self._kinds, cells)]
-                self._head = cells, "".join(chain.from_iterable(zip(self._before, rendered, strict=False)))
-            yield self._head[1]
+        lines = zip(*pieces, repeat(text + self._end, number), strict=True)
+        return [self.encode("".join(chain.from_iterable(islice(lines, size)))) for size in groups]
 
     def _render_one(self, kind: Kind, cell: Any) -> str:
         return self.empty if cell is None else self.render_cell[kind](cell)
@@ -175,7 +191,7 @@ class JsonlSink(TextSink):
         "integer": str,
         "number": repr,  # a Numeral as its text
         "flag": lambda cell: "true" if cell else "false",
-        "integers": render_json,
+        "integers": lambda cell: f"[{', '.join(map(str, cell))}]",
         "json": render_json,
     }
 
@@ -197,7 +213,7 @@ class CsvSink(TextSink):
         "integer": str,
         "number": repr,  # a Numeral as its text
         "flag": lambda cell: "true" if cell else "false",
-        "integers": lambda cell: _quote(render_json(cell, compact=True)),
+        "integers": lambda cell: _quote(f"[{','.join(map(str, cell))}]"),
         "json": lambda cell: _quote(render_json(cell, compact=True)),
     }
 
@@ -208,7 +224,8 @@ class CsvSink(TextSink):
 
     def render_texts(self, cells: Sequence[str]) -> Sequence[str]:
         """Return texts themselves if none of them needs a quote."""
-        if _QUOTED.search("".join(cells)) or not _FIRST.isdisjoint([cell[:1] for cell in cells]):
+        text = "".join(cells)
+        if any(map(text.__contains__, _QUOTES)) or not _FIRST.isdisjoint([cell[:1] for cell in cells]):
             return [*map(self.render_cell["text"], cells)]
         return cells
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import openpyxl
 import pytest
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 
 from aihub_runner.errors import ResultsError
 from aihub_runner.results.folder import update_tables
-from aihub_runner.results.tables import FIELDS, Column, Table
-from aihub_runner.results.writers.formats import guard, open_sink, unguard
+from aihub_runner.results.tables import FIELDS, Column, Table, field_columns, field_rows
+from aihub_runner.results.writers.formats import TextSink, guard, open_sink, unguard
 from aihub_runner.text.jsontext import as_unicode
 from support.made import made_results
 from support.tables import (
@@ -65,6 +66,43 @@ def test_plain_numbers_and_harmless_texts_stay_as_they_are(text: str) -> None:
 @given(TEXT)
 def test_quote_that_is_taken_off_gives_every_text_back(text: str) -> None:
     assert unguard(guard(text)) == text
+
+
+ANY = st.sampled_from(
+    [None, "", "a", "=1", 'b,"\n', "\u2028\ud800", 7, True, 1.5, 1e309, [], {"valid": False}, [{"a": 1}]]
+)
+FIELD = st.fixed_dictionaries(
+    dict.fromkeys(["name", "value", "type", "error"], ANY),
+    optional={
+        "confidence": ANY | st.fixed_dictionaries({"model": ANY}, optional={"ocr": ANY}),
+        "validations": ANY | st.fixed_dictionaries({}, optional={"valid": ANY, "alerts": ANY}),
+        "source_coordinates": ANY,
+        "edit_history": ANY | st.lists(st.dictionaries(st.sampled_from(["user_id", "timestamp"]), ANY), max_size=2),
+    },
+)
+DOCUMENT = st.fixed_dictionaries(
+    {
+        "path": st.sampled_from("ab"),
+        "present": st.booleans(),
+        "run_id": st.just("r"),
+        "document_index": st.integers(0, 2),
+        "class": ANY,
+        "pages": st.lists(st.integers(0, 3), max_size=2),
+        "fields": st.lists(FIELD, max_size=3),
+    }
+)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+@given(files=st.lists(st.lists(DOCUMENT, max_size=3), max_size=3))
+def test_rows_that_are_rendered_together_are_those_of_each_field(form: str, files: list[list[dict[str, Any]]]) -> None:
+    sink = open_sink(form, io.BytesIO(), Table("fields", FIELDS))
+    assert isinstance(sink, TextSink)
+    rows = [[row for document in file for row in field_rows(document)] for file in files]
+    expected = [b"".join(sink.render([row]) for row in file) for file in rows]
+    assert sink.render_each(rows) == expected
+    columns = field_columns([document for file in files for document in file])
+    assert sink.render_fields(files, columns) == expected
 
 
 @given(st.lists(st.text(alphabet="aé=+-'\" ,\r\n\t1.\u2028\uff1d\ud800") | st.none(), min_size=2, max_size=4))
