@@ -97,9 +97,9 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 	$(PIP) install --quiet --upgrade 'pip>=25.1'  # the first with --group
-	$(PIP) install --quiet -e .
+	PYTHONWARNINGS=ignore $(PIP) install --quiet -e .  # else setuptools fills the screen
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install --quiet -e . --group dev
+	PYTHONWARNINGS=ignore $(PIP) install --quiet -e . --group dev
 	touch $@

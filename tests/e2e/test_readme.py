@@ -23,13 +23,14 @@ SPEC = "specs/invoices.aihub.toml"
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """Return a folder with the examples, and with this environment as its `.venv`."""
+    """Return a folder with the examples, and with this environment as its `.venv`, as after `make demo`: no extras."""
     unwanted = shutil.ignore_patterns("*.fake", "results", "*.state.db*")
     shutil.copytree(ROOT / "specs", tmp_path / "specs", ignore=unwanted)
     commands = tmp_path / ".venv" / "bin"
     commands.mkdir(parents=True)
     for name, module in (("runner", "aihub_runner"), ("fake-aihub", "fake_aihub"), ("zensical", "zensical")):
-        (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+        code = f"import runpy, sys; sys.modules['pypdf'] = None; runpy.run_module('{module}', run_name='__main__')"
+        (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{code}" "$@"\n')
         (commands / name).chmod(0o755)
     return tmp_path
 
