@@ -203,3 +203,14 @@ def test_units_of_systemd_are_valid(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
     )
     assert "aihub-runner" not in ended.stderr, ended.stderr
+
+
+def test_workflow_of_this_repository_checks_each_supported_python_with_targets_that_exist() -> None:
+    checks = yaml.safe_load((ROOT / ".github" / "workflows" / "checks.yml").read_text())
+    makefile = (ROOT / "Makefile").read_text()
+    assert checks["permissions"] == {"contents": "read"}
+    assert " ".join(checks["jobs"]["test"]["strategy"]["matrix"]["python"]) in makefile
+    for job in checks["jobs"].values():
+        for step in job["steps"]:
+            target = step.get("run", "").removeprefix("make ")
+            assert "uses" in step or re.search(rf"^{target}:", makefile, re.MULTILINE), step
