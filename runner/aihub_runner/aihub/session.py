@@ -97,6 +97,13 @@ class _Adapter(HTTPAdapter):
             super().cert_verify(conn, *args, **kwargs)  # type: ignore[no-untyped-call]
             conn.is_verifying = True
 
+    def close(self) -> None:
+        """Close all connections at once: `urllib3` leaves that to the end of its pools, and we hold ours."""
+        super().close()  # type: ignore[no-untyped-call]
+        if self.pool is not None:
+            self.pool.close()
+            self.pool = None
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         _read_final_responses(self.poolmanager)

@@ -144,6 +144,16 @@ def test_connection_that_was_closed_meanwhile_is_opened_anew() -> None:
         assert (len(server.requests), server.connections) == (2, 2)
 
 
+def test_client_that_is_closed_leaves_no_connection_open() -> None:
+    with kept() as (client, server):
+        connections = [one for one in client._session.adapter.pool.pool._items if one and one.sock]
+        assert connections
+        client.close()
+        assert not any(one.sock for one in connections)
+        client.put_file(1, "c", b"abc")  # by a thread that outlived the job: over a connection of its own
+        assert server.connections == 2
+
+
 def test_tls_connections_are_kept_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
     with closing(RawServer([[answer(b"")]], CERTIFICATE)) as server:
