@@ -177,7 +177,7 @@ def test_clock_of_our_own_that_jumps_while_the_answer_is_lost_pays_once(
     project: Project, proxy: Proxy, own_clock: OwnClock, shift: int
 ) -> None:
     project.write_files(1)
-    project.change_spec("settle_s = 0.2", "settle_s = 0.8")
+    project.change_spec("settle_s = 0.2", "settle_s = 3")
     proxy.date = lambda real: None
     proxy.on("POST", RUNS, after(lambda: own_clock.jump(shift), forward_and_drop))
     proxy.always("GET", RUN_LIST, show_after("runs", 0.3))
@@ -189,7 +189,7 @@ def test_clock_of_our_own_that_was_set_between_two_applies_pays_once(
     project: Project, proxy: Proxy, own_clock: OwnClock, shift: int
 ) -> None:
     project.write_files(1)
-    project.change_spec("settle_s = 0.2", "settle_s = 0.8")
+    project.change_spec("settle_s = 0.2", "settle_s = 3")
     proxy.date = lambda real: None
     place = project.folder / "backup"
     proxy.on("POST", RUNS, after(lambda: keep(project.folder, place, "job.state.db")))

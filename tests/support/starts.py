@@ -14,6 +14,7 @@ import sys
 import termios
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Self
 
@@ -59,7 +60,8 @@ class Started:
     def send_signal(self, number: int) -> None:
         """Send a signal if it still runs."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it ended just now, and its parent was told before we were
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Kill it if it still runs."""
