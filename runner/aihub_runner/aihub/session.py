@@ -99,7 +99,7 @@ class _Adapter(HTTPAdapter):
 
     def close(self) -> None:
         """Close all connections at once: `urllib3` leaves that to the end of its pools, and we hold ours."""
-        super().close()  # type: ignore[no-untyped-call]
+        super().close()
         if self.pool is not None:
             self.pool.close()
             self.pool = None
