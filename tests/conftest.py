@@ -70,6 +70,13 @@ def tmux() -> str:
     return selection.TMUX
 
 
+@pytest.fixture(scope="session")
+def sshd() -> str:
+    """Return the path of sshd; tests that use this are marked `needs_sshd`."""
+    assert selection.SSHD, "sshd is missing"
+    return selection.SSHD
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Report to the main process of xdist what was left out: only its workers collect tests."""
     if hasattr(session.config, "workeroutput"):

@@ -19,11 +19,13 @@ OPENAPI = Path(os.environ.get("AIHUB_OPENAPI") or SHARED / "aihub-api" / "openap
 DOCUMENTS = SHARED / "documents"
 CHROMIUM = shutil.which("chromium")
 TMUX = shutil.which("tmux")
+SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 # Each is required, not deselected, where the variable is set: `.ci/run` sets all.
 NEEDS = {
     "needs_openapi": (OPENAPI.is_file(), "AIHUB_REQUIRE_SHARED", f"needs the API description {OPENAPI}"),
     "needs_documents": (DOCUMENTS.is_dir(), "AIHUB_REQUIRE_SHARED", f"needs the documents in {DOCUMENTS}"),
+    "needs_sshd": (bool(SSHD), "AIHUB_REQUIRE_SSHD", "needs sshd, of openssh-server"),
     "needs_tmux": (bool(TMUX), "AIHUB_REQUIRE_TMUX", "needs tmux"),
     "needs_browser": (bool(CHROMIUM and find_spec("playwright")), "AIHUB_REQUIRE_BROWSER", "needs chromium"),
 }
@@ -33,6 +35,7 @@ FIXTURES = {
     "documents": "needs_documents",
     "chromium": "needs_browser",
     "tmux": "needs_tmux",
+    "sshd": "needs_sshd",
 }
 FAST, REST, ALL = "fast", "rest", "all"
 SLOW = "slow, or not in the sample of its matrix: `make test-all` runs them"

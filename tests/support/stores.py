@@ -1,11 +1,18 @@
-"""Places elsewhere for tests: a folder by `file://`, and S3 as moto's server shows it. Tests may change its answers."""
+"""Places elsewhere for tests: a folder, SFTP by Debian's `sshd`, and S3 by moto's server."""
 
 from __future__ import annotations
 
+import getpass
+import os
 import re
+import shutil
+import signal
+import socket
+import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,6 +50,79 @@ class Folder:
 
     def delete(self, key: str) -> None:
         (self.folder / key).unlink()
+
+
+class Sshd:
+    """A server of SFTP on its own port, for the user of the tests. `home` is what its clients have as HOME."""
+
+    def __init__(self, sshd: str, home: Path, folder: Path) -> None:
+        self._sshd, self._home, self.folder = sshd, home, folder
+        keys = home / ".ssh"
+        keys.mkdir(parents=True, mode=0o700)
+        for name in ("host", "id_ed25519"):
+            make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(keys / name)]
+            subprocess.run(make, check=True, stdin=subprocess.DEVNULL)
+        shutil.copy(keys / "id_ed25519.pub", keys / "authorized")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = f"sftp://{getpass.getuser()}@127.0.0.1:{self.port}{folder}"
+        self.env = {"HOME": str(home), "SSH_AUTH_SOCK": ""}
+        self.trust()
+        self.start()
+
+    def trust(self) -> None:
+        """Let the client know the server."""
+        kind, key, *_ = (self._home / ".ssh/host.pub").read_text().split()
+        (self._home / ".ssh/known_hosts").write_text(f"[127.0.0.1]:{self.port} {kind} {key}\n")
+
+    def start(self) -> None:
+        """Start the server, and wait until it listens."""
+        keys = self._home / ".ssh"
+        settings = {
+            "ListenAddress": "127.0.0.1",
+            "HostKey": keys / "host",
+            "AuthorizedKeysFile": keys / "authorized",
+            "PidFile": "none",
+            "StrictModes": "no",
+            "UsePAM": "no",
+            "PermitRootLogin": "yes",
+            "Subsystem": "sftp internal-sftp",
+        }
+        options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+        if os.getuid() == 0:
+            Path("/run/sshd").mkdir(exist_ok=True)
+        command = [self._sshd, "-D", "-e", "-f", "none", "-p", str(self.port), *options]
+        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert self._process.stderr
+        for line in self._process.stderr:
+            if "listening" in line:
+                break
+        threading.Thread(target=self._process.stderr.read, daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop the server, and break all connections."""
+        for process in [self._process.pid, *_list_children(self._process.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self._process.wait()
+
+    def put(self, key: str, data: bytes) -> None:
+        Folder(self.folder).put(key, data)
+
+    def delete(self, key: str) -> None:
+        Folder(self.folder).delete(key)
+
+
+def _list_children(parent: int) -> list[int]:
+    """List the processes below a process: each connection has its own, in a session of its own."""
+    above: dict[int, int] = {}
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with suppress(OSError):
+            above[int(status.parent.name)] = int(re.findall(r"^PPid:\s*(\d+)", status.read_text(), re.MULTILINE)[0])
+    found = [parent]
+    for process in found:
+        found += [one for one, its in above.items() if its == process]
+    return found[1:]
 
 
 class S3Server:
@@ -120,6 +200,12 @@ class Bucket:
 
     def put(self, key: str, data: bytes) -> None:
         self.client.put_object(Bucket=self.name, Key=key, Body=data)
+
+    def put_as_it_is(self, key: str, data: bytes) -> None:
+        """Write an object whose key no URL can carry to moto's server."""
+        from moto.backends import get_backend
+
+        get_backend("s3")["123456789012"]["aws"].put_object(self.name, key, data)
 
     def put_in_parts(self, key: str, data: bytes) -> None:
         """Write an object whose ETag is not that of its bytes."""

@@ -12,6 +12,7 @@ from aihub_runner.apply.assess import own_names
 from aihub_runner.apply.job import Job
 from aihub_runner.errors import STILL_GOING, InputError
 from aihub_runner.sources.scan import select_files
+from aihub_runner.sources.stores import StoreError
 
 RESCAN_S = 60.0  # network mounts tell of no changes
 MOST_FAILURES = 10  # in a row; then a person must look
@@ -64,8 +65,8 @@ def look_at_files(job: Job) -> Files:
     """Return the stat of each file that the spec selects, without our own files, which change with each apply."""
     try:
         selection = select_files(job.spec, job.spec_path, job.options.allowed, time.time_ns())
-    except InputError:
-        return {}  # there is no file yet
+    except (InputError, StoreError):
+        return {}  # there is no file yet, or a store has trouble, which may pass
     own = own_names(job)
     return {path: stat for path, stat in selection.judged if path not in own}
 

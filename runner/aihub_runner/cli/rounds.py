@@ -21,6 +21,7 @@ from aihub_runner.cli.output import print_error, say, set_quiet
 from aihub_runner.cli.progress import read_clock
 from aihub_runner.errors import InputError, Interrupted, RunnerError
 from aihub_runner.plan.packets import folder_of
+from aihub_runner.sources.scan import select_files
 from aihub_runner.spec.patterns import compile_globs, list_roots
 from aihub_runner.system import interrupt
 from aihub_runner.system.extras import find_missing
@@ -59,6 +60,8 @@ def check_limit(job: Job) -> None:
         )
     if job.goal.input or not job.spec.files:
         raise InputError(f"{job.shown}: has no files on this machine to watch", "apply it without --watch")
+    if job.is_remote:  # a place that cannot be read must not pass for an empty one
+        select_files(job.spec, job.spec_path, job.options.allowed, 0)
 
 
 class Rounds:

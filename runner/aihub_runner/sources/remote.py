@@ -187,6 +187,8 @@ def _is_in(url: str, folders: Collection[str]) -> bool:
 def _judge(limits: Limits, entry: Entry) -> Stat | SkippedFile | None:
     """Return the stat of a file, why it is skipped, or None if it is ignored."""
     verdict = judge_name(limits, entry.url)
+    if entry.detail and verdict:
+        return verdict if isinstance(verdict, SkippedFile) and verdict.reason == "name" else _unreadable(entry)
     if verdict is not True:
         return verdict or None
     names = entry.url.partition("://")[2].removeprefix("/").split("/")
@@ -194,9 +196,11 @@ def _judge(limits: Limits, entry: Entry) -> Stat | SkippedFile | None:
         return SkippedFile(entry.url, "name", "the key has an empty name, . or .. between slashes")
     if "?versionId=" in entry.url:
         return SkippedFile(entry.url, "name", "the key contains ?versionId=")
-    if entry.detail:
-        return SkippedFile(entry.url, "unreadable", entry.detail)
     return judge_size(limits, entry.url, entry.stat.size) or entry.stat
+
+
+def _unreadable(entry: Entry) -> SkippedFile:
+    return SkippedFile(entry.url, "unreadable", entry.detail)
 
 
 # Hashing

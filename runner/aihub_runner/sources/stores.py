@@ -48,7 +48,7 @@ class StoreError(ServiceError):
 class Refused(StoreError):
     """A store does not let us read something. `reason` is what it says."""
 
-    def __init__(self, message: str, hint: str, reason: str) -> None:
+    def __init__(self, message: str, hint: str = "", reason: str = "") -> None:
         super().__init__(message, hint)
         self.reason = reason
 
@@ -158,14 +158,16 @@ def ask(url: str, act: Callable[[Any], T], pause: Pause) -> T:
     """
     place = place_of(url)
     for wait_s in (*PAUSES_S, None):
+        store = None
         try:
-            return act(_find_store(place))
+            store = _find_store(place)
+            return act(store)
         except (FileNotFoundError, ObjectChanged):
             raise
         except Exception as error:  # of any library
             _raise_known(error)
             if wait_s is None or not _may_pass(error):
-                raise explain(url, error) from None
+                raise explain(url, error, is_open=store is not None) from None
             if not isinstance(error, OSError) or error.errno not in _PASSING:
                 _forget_store(place)
             pause(wait_s)
@@ -222,13 +224,16 @@ def _may_pass(error: BaseException) -> bool:
     return any(_PASSING_NAMES.search(type(one).__name__) for one in _chain(error))
 
 
-def explain(url: str, error: BaseException) -> StoreError:
-    """Return the error to report for what a store's library raised. It shows no query, which may hold a signature."""
-    text = str(error) or type(error).__name__
+def explain(url: str, error: BaseException, *, is_open: bool) -> StoreError:
+    """Return the error to report for what a store's library raised. It shows no query, which may hold a signature.
+
+    `is_open` says that the store let us in before.
+    """
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     what = clean_text(re.sub(r"\?\S*", "?…", text))
     names = [type(one).__name__ for one in _chain(error)]
     shown = clean_text(url)
-    if any(_NO_LOGIN.search(name) for name in names):
+    if any(_NO_LOGIN.search(name) for name in names) or (_is_refused(error) and not is_open):
         where = "set them in the environment or a profile, as the store's own tools expect"
         return StoreError(f"{shown}: no valid credentials for {place_of(url)}, {what}", f"{where}, {AGAIN}")
     if _is_refused(error):
