@@ -88,7 +88,10 @@ def main(
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
     shown = f"[{host}]" if ":" in host else host
-    say(f"http://{shown}:{listener.getsockname()[1]}/api")
+    place = f"http://{shown}:{listener.getsockname()[1]}"
+    say(f"{place}/api")
+    if sys.stderr.isatty() and not quiet:
+        say(f"watch it at {place}/_fake/", err=True)
     _serve(service, host, port, listener)
 
 
