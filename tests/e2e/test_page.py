@@ -120,6 +120,12 @@ def test_report_has_no_barriers(plain: Project, browser: Any, scheme: str) -> No
     page = show(browser, report(plain), bypass_csp=True, color_scheme=scheme).page
     page.locator("#documents button[aria-expanded]").first.click()
     assert find_barriers(page) == []
+    unnamed = "all => all.filter(one => !one.caption && !one.ariaLabel).length"
+    assert page.locator("table").evaluate_all(unnamed) == 0
+    names = page.locator("#documents button[aria-expanded]").evaluate_all("all => all.map(one => one.ariaLabel)")
+    assert len(set(names)) == len(names) == 25
+    tools = page.locator(".tools button").evaluate_all("all => all.map(one => one.ariaLabel)")
+    assert len(set(tools)) == len(tools)
 
 
 def test_report_is_searched_sorted_and_turned_over(plain: Project, browser: Any) -> None:

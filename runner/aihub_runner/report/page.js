@@ -74,6 +74,7 @@
 
   const fieldsTable = (fields) => {
     const box = make("table");
+    box.setAttribute("aria-label", "fields");
     for (const [name, value, confidence, error] of fields) {
       const line = make("tr");
       line.append(make("td", name, "first"));
