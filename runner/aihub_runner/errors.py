@@ -90,6 +90,10 @@ class Refused(ServiceError):
     may_pass = False  # whether it was refused for its token, and another one is there now
 
 
+class ClusterLost(ServiceError):
+    """The workers beyond this machine cannot be reached, or cannot be used. Nothing more is sent through them."""
+
+
 class ListingCut(ServiceError):
     """A list from the service ends early, so absence from it proves nothing."""
 

@@ -247,6 +247,13 @@ class Batch(Struct, frozen=True):
     kept: str = ""
 
 
+class Handed(Struct, frozen=True):
+    """What a batch was to hold when its files were handed to workers, and for how long one of them may send late."""
+
+    fingerprint: str
+    late_s: float
+
+
 class Run(Struct, frozen=True):
     """The recorded facts about one attempt to run an app on a shard's batch.
 

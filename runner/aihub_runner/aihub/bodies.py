@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from mmap import ACCESS_COPY, mmap
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from aihub_runner.errors import Interrupted
 from aihub_runner.files import open_regular
 
 PATIENCE_S = 60.0
@@ -120,6 +123,24 @@ class FileSlice:
         return "sha256:" + self._hash.hexdigest()
 
 
+class HeldBytes(FileSlice):
+    """The content of a file, which was read and checked before. Once `stop` is set, no more of it is sent."""
+
+    def __init__(self, data: bytes, stop: threading.Event) -> None:
+        super().__init__("", 0, len(data))
+        self._data, self._stop = data, stop
+
+    def __enter__(self) -> HeldBytes:
+        self._file = io.BytesIO(self._data)
+        return self
+
+    def read(self, size: int = -1) -> bytes:
+        """Read on. Raises Interrupted once it must not be sent any more."""
+        if self._stop.is_set():
+            raise Interrupted("interrupted")
+        return super().read(size)
+
+
 class Room:
     """Room in memory for bodies, in bytes, shared by threads. A body larger than all of it has it for itself."""
 
@@ -132,6 +153,15 @@ class Room:
         with self._changed:
             self._changed.wait_for(lambda: not self._used or self._used + size <= self._size, PATIENCE_S)
             self._used += size
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Take room, and give it back at the end."""
+        self.take(size)
+        try:
+            yield
+        finally:
+            self.give_back(size)
 
     def give_back(self, size: int) -> bool:
         """Return what was taken, and whether something is still in use."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -13,6 +13,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
+from urllib3.connection import HTTPConnection
 from urllib3.util import parse_url
 
 from aihub_runner.aihub import quick
@@ -184,7 +185,7 @@ class Session(requests.Session):
         return quick.put(pool, head, body, watch)
 
 
-def open_session(connection: Connection) -> Session:
+def open_session(connection: Connection, socket_options: Sequence[tuple[int, int, int]] = ()) -> Session:
     """Return a new session. The environment's proxies and CA bundle are read here, once."""
     session = Session()
     session.trust_env = False
@@ -194,7 +195,8 @@ def open_session(connection: Connection) -> Session:
     if not is_this_machine(urlsplit(connection.root).hostname or ""):
         session.proxies.update(get_environ_proxies(connection.root))
     adapter = _Adapter(pool_connections=1, pool_maxsize=connection.pool_size)
-    adapter.init_poolmanager(1, connection.pool_size, blocksize=SEND_BYTES)
+    options = [*HTTPConnection.default_socket_options, *socket_options]
+    adapter.init_poolmanager(1, connection.pool_size, blocksize=SEND_BYTES, socket_options=options)
     session.adapter = adapter
     session.mount("https://", adapter)
     session.mount("http://", adapter)

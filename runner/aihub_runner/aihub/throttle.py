@@ -32,6 +32,11 @@ class Pace:
                 self.limit = min(self.limit, earlier.limit)
             self._not_before = max(self._not_before, earlier._not_before)
 
+    @property
+    def rests(self) -> bool:
+        """Whether all wait, because the service asked for it."""
+        return self._clock() < self._not_before
+
     def __enter__(self) -> None:
         """Wait for a turn to send one request, and hold it while the request is in flight."""
         while True:

@@ -41,6 +41,7 @@ from aihub_runner.errors import AnswerLost, Interrupted, Refused, ServiceError, 
 from aihub_runner.model import Secret
 from aihub_runner.settings import read_key_again
 from aihub_runner.spec.values import name_variable
+from aihub_runner.system.moment import awake_and_asleep_s
 from aihub_runner.system.shortage import find_shortage, probe_shortage
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -71,6 +72,7 @@ class Transport:
     """Sends requests to one root with one token and context.
 
     `stop` ends waits at once and forbids further requests. Without `may_create`, creating requests are no longer sent.
+    Without `is_patient`, a request that the service refuses for now is not repeated here: another process decides when.
     `make_session` opens connections. `on_retry` is called in any thread, with what failed and how long to wait;
     `log`, too, with each request that was sent. `fastest_s` is how long the fastest request took so far.
     """
@@ -87,6 +89,7 @@ class Transport:
         self.clock_offset_s = 0.0
         self._date = ""
         self.may_create = True
+        self.is_patient = True
         self.log: Callable[[Exchange], None] = _ignore
         self.on_retry: Callable[[ServiceError | Shortage, float], None] = _ignore
         self._make_session = make_session
@@ -103,6 +106,15 @@ class Transport:
         if earlier := paces.get(self.connection.root):
             self._pace.follow(earlier)
         paces[self.connection.root] = self._pace
+
+    def slow_down(self, seconds: float | None) -> None:
+        """Slow down, since the service asked another process of this job to."""
+        self._pace.slow_down(seconds)
+
+    @property
+    def rests(self) -> bool:
+        """Whether the service asked to wait."""
+        return self._pace.rests
 
     def close(self) -> None:
         """Close all connections."""
@@ -295,6 +307,8 @@ class Transport:
         return min(MAX_WAIT_S, asked if asked is not None else grown * random.uniform(0.75, 1.25))
 
     def _tried_enough(self, error: ServiceError | Shortage, attempt: int, took_s: float) -> bool:
+        if isinstance(error, ServiceError) and error.status in PRESSED and not self.is_patient:
+            return True
         if isinstance(error, ServiceError) and error.status == 429:  # the service asks for patience, it has not failed
             return self.stop.is_set() or took_s >= MAX_PATIENCE_S
         limit = ATTEMPTS if self._reached else ATTEMPTS_UNREACHED
@@ -365,12 +379,12 @@ class Transport:
         was not sent.
         """
         what, data = f"POST {path}", json.dumps(body).encode()
-        begun_s = _awake_and_asleep_s()
+        begun_s = awake_and_asleep_s()
 
         def check() -> None:
             if not self.may_create:
                 raise ServiceError(f"{what}: not sent, because its outcome cannot be recorded", "apply again")
-            if _awake_and_asleep_s() - begun_s > SENT_WITHIN_S:
+            if awake_and_asleep_s() - begun_s > SENT_WITHIN_S:
                 raise ServiceError(f"{what}: not sent within {SENT_WITHIN_S:.0f} s", "apply again")
 
         return self.repeat(what, lambda: self._create_once(read, path, what, data, check))
@@ -397,11 +411,6 @@ class Transport:
             return answer.read(read)
         except schemas.Unreadable as error:
             raise AnswerLost(error.message, error.hint, status=answer.status) from None
-
-
-def _awake_and_asleep_s() -> float:
-    """Return seconds by a clock that cannot be set, and that also counts while the machine sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def accept(answer: Answer, what: str) -> Answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -17,8 +18,9 @@ from aihub_runner.apply.job import Job
 from aihub_runner.apply.shard_progress import ShardProgress
 from aihub_runner.apply.steps import Failed, Outcome, Step
 from aihub_runner.apply.tasks.batch import CreateBatch
+from aihub_runner.apply.tasks.late import Late
 from aihub_runner.apply.tasks.run import StartRun
-from aihub_runner.errors import RunnerError, ServiceError, StateError
+from aihub_runner.errors import ClusterLost, RunnerError, ServiceError, StateError
 from aihub_runner.model import FINAL_STATUSES, REVIEW_STATUS, Batch, Run, Shard, SkippedFile
 from aihub_runner.plan.identity import fingerprint_of, run_tag
 from aihub_runner.plan.planner import find_attempt
@@ -81,11 +83,18 @@ class Context:
         self.deadline_s = float("inf") if wait_s is None else engine.clock() + wait_s
         self.run_times_s: deque[float] = deque(maxlen=RUN_TIMES)
         self.seen: dict[int, RunInfo] = {}
+        self._begun_s = engine.clock()
         self._troubled: set[int] = set()
 
     def is_over(self, shard: int) -> bool:
         """Whether this apply does nothing more for a shard."""
         return self.shards[shard].is_parked or self.engine.client.stop.is_set() or self.halted
+
+    @cached_property
+    def late(self) -> Late:
+        """Which batches workers beyond this process may still send files to."""
+        handed = self.state.load_handed()
+        return Late(handed, {batch: self._begun_s + one.late_s for batch, one in handed.items()})
 
     @property
     def may_wait(self) -> bool:
@@ -242,6 +251,9 @@ class Context:
         creates = isinstance(step, (CreateBatch, StartRun))
         if status not in CONCERNS_ONE:  # else the same few shards would block all others for ever
             self._troubled.add(step.shard)
+        if isinstance(error, ClusterLost):
+            self.stopped_paying = True
+            self.engine.drop_uploads()
         if status == 401 or (status == 403 and not creates):
             self.halted = True
         concerns_all = creates and status not in CONCERNS_ONE

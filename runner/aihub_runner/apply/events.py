@@ -80,6 +80,22 @@ class UploadsLowered(Event, frozen=True):
     limit: int
 
 
+class WorkersJoined(Event, frozen=True):
+    """Files are sent by workers beyond this process."""
+
+    cluster: str
+    workers: int
+    threads: int
+
+
+class WorkerCannotRead(Event, frozen=True):
+    """A worker beyond this process cannot read a file as it was planned, so it is sent from here, as others may be."""
+
+    worker: str
+    path: str
+    why: str
+
+
 class AgainResumed(Event, frozen=True):
     """An interrupted `--again` is finished first."""
 
@@ -180,6 +196,19 @@ class BatchGone(Event, frozen=True):
     """A batch does not exist any more, so its files are sent again."""
 
     batch: int
+
+
+class BatchSpoilt(Event, frozen=True):
+    """A worker beyond this process may still send files to a batch that it must not hold: another one is created."""
+
+    batch: int
+
+
+class LateWorkersAwaited(Event, frozen=True):
+    """A worker beyond this process may still send files to a batch. It is not run before that is over."""
+
+    batch: int
+    wait_s: float
 
 
 class BatchFollowed(Event, frozen=True):

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from aihub_runner.aihub.requestlog import RequestLog
     from aihub_runner.aihub.throttle import Pace
     from aihub_runner.apply.events import Reporter
+    from aihub_runner.apply.executors.patience import Patience
     from aihub_runner.plan.planfile import PlanFile
     from aihub_runner.plan.planner import Plan
     from aihub_runner.sources.scan import Selection
@@ -74,6 +75,9 @@ class Options(Struct, frozen=True):
     waiting: frozenset[str] = frozenset()
     refresh: bool = False
     confirm_delete: int = 0
+    scheduler: str = ""
+    insecure_scheduler: bool = False
+    patience: Patience | None = None  # with the workers of a cluster, where the default does not suit
     log: RequestLog | None = None
     paces: dict[str, Pace] = {}  # of the services, as the last of several specs left them
 

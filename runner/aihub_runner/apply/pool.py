@@ -14,11 +14,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.factory import ClientFactory
 from aihub_runner.apply.climb import Climb, start_with
-from aihub_runner.apply.steps import Declined, Failed, Lost, Outcome, Step, Stopped
+from aihub_runner.apply.steps import Again, Declined, Failed, LeftHere, Lost, Outcome, Step, Stopped
 from aihub_runner.apply.tasks import batch, clones, fetch, run, upload
 from aihub_runner.apply.tasks.batch import CreateBatch
 from aihub_runner.apply.tasks.run import StartRun
@@ -53,6 +54,7 @@ WORKERS: dict[type, Callable[..., Outcome]] = {
     run.PollRun: run.poll_run,
     fetch.FetchResults: fetch.fetch_results,
 }
+ELSEWHERE: dict[type, Callable[..., Outcome]] = {upload.SendPlanned: upload.send_planned}
 LOOKING = (CreateBatch, batch.FindBatch, run.FindRun, clones.ClaimRun, clones.AwaitTwin)
 
 
@@ -66,6 +68,41 @@ class AllTried(Outcome, frozen=True):
     """What came of each of several files."""
 
     outcomes: tuple[Outcome, ...]
+
+
+class Fleet(Protocol):
+    """Workers beyond this process that send files. `lost` says why they cannot any more.
+
+    `limit` is how many tasks they may have at once, `wanted` how many files should wait for them. While it `rests`,
+    nothing is handed out.
+    """
+
+    @property
+    def lost(self) -> ServiceError | None: ...
+
+    @property
+    def limit(self) -> int: ...
+
+    @property
+    def wanted(self) -> int: ...
+
+    @property
+    def rests(self) -> bool: ...
+
+    def take(self, waiting: deque[SendFile]) -> tuple[SendFile, ...]:
+        """Take files for one task."""
+
+    def send(self, steps: tuple[SendFile, ...]) -> Future[Outcome]:
+        """Hand out a task. Its outcomes may also be `Again` and `LeftHere`."""
+
+    def late_s(self, sizes: Sequence[int]) -> float:
+        """Return how many seconds after they were handed out anything of these files may arrive."""
+
+    def late_until_s(self, batch: int) -> float:
+        """Return until when a worker may send late to a batch (row), by the monotonic clock; 0 where none may."""
+
+    def close(self) -> None:
+        """Leave the workers."""
 
 
 def do_step_here(open_client: Callable[[], AIHub], step: Step) -> Outcome:
@@ -100,7 +137,7 @@ def _work_on(client: AIHub, step: Step) -> Outcome:
     while True:
         try:
             with client.working_for(step.shard):
-                return WORKERS[type(step)](client, step)
+                return (WORKERS.get(type(step)) or ELSEWHERE[type(step)])(client, step)
         except ServiceError as error:
             creates = isinstance(error, Refused | AnswerLost)
             if creates or error.status != 404 or time.monotonic() >= getattr(step, "young_until_s", 0.0):
@@ -119,8 +156,10 @@ def _short(client: AIHub, step: Step, error: Shortage) -> Outcome:
 class Engine:
     """Keep steps running: uploads a few at a time, everything else at once or when it is due.
 
-    `upload_s` is the time spent on uploads so far.
+    `upload_s` is the time spent on uploads so far. With a `fleet`, files are sent by its workers.
     """
+
+    fleet: Fleet | None = None
 
     def __init__(
         self,
@@ -145,7 +184,7 @@ class Engine:
         self.upload_s = 0.0
         self._file_s = GROUP_S  # how long a small file takes
         self._in_flight = 0
-        self._done: SimpleQueue[tuple[Step, float, Future[Outcome]]] = SimpleQueue()
+        self._done: SimpleQueue[tuple[Step, float | None, Future[Outcome]]] = SimpleQueue()
         self._timers: list[tuple[float, int, Step]] = []
         self._counter = itertools.count()
         self._short = 0  # outcomes in a row that failed for a lack of resources
@@ -155,7 +194,7 @@ class Engine:
     @property
     def wants_uploads(self) -> bool:
         """Whether the upload threads will soon run out of work."""
-        return len(self._uploads) < self._climb.most
+        return len(self._uploads) < (self.fleet.wanted if self.fleet else self._climb.most)
 
     @property
     def is_idle(self) -> bool:
@@ -188,11 +227,14 @@ class Engine:
         self.drop_uploads()
         self.drop_timers()
 
-    def _start(self, step: Step) -> None:
+    def _start(self, step: Step, begun_s: float | None = None) -> None:
+        """Start a step. `begun_s` is given for those that count as uploads in flight."""
         self._in_flight += 1
-        begun_s = self.clock() if isinstance(step, SendFile | SendFiles) else 0.0
         try:
-            future = self._pool(step).submit(do_step_here, self._open_client, step)
+            if self.fleet and isinstance(step, SendFiles):
+                future = self.fleet.send(step.steps)
+            else:
+                future = self._pool(step).submit(do_step_here, self._open_client, step)
         except RuntimeError as error:  # the step may be queued all the same, and must end this apply
             raise find_shortage(error) or error from None
         future.add_done_callback(lambda done: self._done.put((step, begun_s, done)))
@@ -203,17 +245,24 @@ class Engine:
         return self._looking if isinstance(step, LOOKING) else self._executor
 
     def _start_due(self) -> None:
-        rests = self.clock() < self._resume_s
-        while self._uploads and self._uploading < self._climb.limit and not rests:
+        while self._uploads and self._may_upload():
             if not self._uploading:
                 self._uploading_since = self.clock()
             self._uploading += 1
-            self._start(self._take_uploads())
+            self._start(self._take_uploads(), self.clock())
         while self._timers and self._timers[0][0] <= self.clock():
             self._start(heapq.heappop(self._timers)[2])
 
+    def _may_upload(self) -> bool:
+        if self.fleet:
+            return not self.fleet.lost and not self.fleet.rests and self._uploading < self.fleet.limit
+        return self._uploading < self._climb.limit and self.clock() >= self._resume_s
+
     def _take_uploads(self) -> SendFile | SendFiles:
         """Take the next file to send, or several small ones, as long as no thread is left without."""
+        if self.fleet:
+            steps = self.fleet.take(self._uploads)
+            return SendFiles(steps[0].shard, steps)
         fair = len(self._uploads) // self._climb.limit
         most = min(MOST_IN_GROUP, fair, int(GROUP_S / max(self._file_s, 1e-6)))
         taken = [self._uploads.popleft()]
@@ -231,8 +280,8 @@ class Engine:
         self._start_unless_stopped()
         if self._timers and not self.client.stop.is_set():
             at_most_s = min(at_most_s, max(0.0, self._timers[0][0] - self.clock()))
-        outcomes: list[Done] = []
-        until_s = self.clock() + at_most_s
+        outcomes: list[Done] = self._fail_waiting()
+        until_s = self.clock() + (0.0 if outcomes else at_most_s)
         gathers = False
         try:
             while True:
@@ -254,9 +303,17 @@ class Engine:
         if not self.client.stop.is_set():
             self._start_due()
 
-    def _finish(self, step: Step, begun_s: float, future: Future[Outcome]) -> list[Done]:
+    def _fail_waiting(self) -> list[Done]:
+        """Fail the uploads that wait for workers that are lost."""
+        if not (self.fleet and self.fleet.lost):
+            return []
+        failed = [(step, Failed(self.fleet.lost)) for step in self._uploads]
+        self._uploads.clear()
+        return list[Done](failed)
+
+    def _finish(self, step: Step, begun_s: float | None, future: Future[Outcome]) -> list[Done]:
         self._in_flight -= 1
-        if isinstance(step, SendFile | SendFiles):
+        if begun_s is not None and isinstance(step, SendFile | SendFiles):
             self._count_uploads(step.steps if isinstance(step, SendFiles) else (step,), begun_s)
         outcome = future.result()
         if isinstance(step, SendFiles) and isinstance(outcome, AllTried):
@@ -274,13 +331,24 @@ class Engine:
             self._file_s += ((now_s - begun_s) / len(steps) - self._file_s) / 4
 
     def _keep(self, step: Step, outcome: Outcome) -> list[Done]:
-        """Return a step with its outcome, or repeat it where this machine lacked something."""
+        """Return a step with its outcome, or repeat it where this machine lacked something, or a worker elsewhere."""
+        if isinstance(outcome, Again | LeftHere) and isinstance(step, SendFile):
+            return self._repeat_elsewhere(step, outcome)
         if not (isinstance(outcome, Failed) and isinstance(outcome.error, Shortage) and outcome.error.transient):
             self._short = 0
         elif self._may_repeat(step):
             self._repeat_with_fewer(step)
             return []
         return [(step, outcome)]
+
+    def _repeat_elsewhere(self, step: SendFile, outcome: Outcome) -> list[Done]:
+        if self.client.stop.is_set():
+            return [(step, Stopped())]
+        if isinstance(outcome, LeftHere):
+            self._start(step)
+        else:
+            self._uploads.appendleft(step)
+        return []
 
     def _may_repeat(self, step: Step) -> bool:
         """Whether to retry a step that failed for a lack of resources: with fewer in flight it may work."""
@@ -298,6 +366,8 @@ class Engine:
 
     def close(self) -> None:
         """Wait for what is in flight, and end the threads."""
+        if self.fleet:
+            self.fleet.close()
         self._executor.shutdown(wait=True, cancel_futures=True)
         self._looking.shutdown(wait=True, cancel_futures=True)
         self._paying.shutdown(wait=True, cancel_futures=True)

@@ -64,3 +64,13 @@ class Failed(Outcome, frozen=True):
 
 class Stopped(Outcome, frozen=True):
     """The step was cancelled because the job is stopping."""
+
+
+class Again(Outcome, frozen=True):
+    """A worker elsewhere did not do the step, or nobody knows whether it did: do it again."""
+
+
+class LeftHere(Outcome, frozen=True):
+    """A worker elsewhere cannot read the file, or not as it was planned: do the step in this process."""
+
+    why: str

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from aihub_runner.apply.begin import apply as apply_job
 from aihub_runner.apply.events import ContextUnset, Reporter, Subscriber
+from aihub_runner.apply.executors.address import check_scheduler
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.places import check_distinct, check_output, check_renamed, claim_results
 from aihub_runner.cli.ending import Ending
@@ -105,6 +106,19 @@ _OPTIONS = {"junit": "--junit", "events": "--json-into", "log_file": "--log-file
         help='With sync = "exact": delete or replace the N files of others in the batch.',
     ),
     option("--max-runs", type=click.IntRange(min=0), metavar="N", help="Refuse to start more than N runs."),
+    option(
+        "--scheduler",
+        default="",
+        envvar="AIHUB_RUNNER_SCHEDULER",
+        metavar="ADDRESS",
+        help="Send files through the workers of a Dask cluster: tls://HOST:PORT, or local:N for N processes here. "
+        "Also AIHUB_RUNNER_SCHEDULER.",
+    ),
+    option(
+        "--insecure-scheduler",
+        is_flag=True,
+        help="Allow tcp://HOST:PORT. Whoever reaches such a scheduler can run code here, and spend your money.",
+    ),
     option("--json-into", "events", type=FILE, help="Write each event to this file as it happens, as lines of JSON."),
     option(
         "--log-file",
@@ -144,6 +158,7 @@ def apply(
     events = _open_events(records["events"])
 
     def check(job: Job) -> None:
+        check_scheduler(job)
         check_renamed(job)
         claim_results(job)
         _check_records(job, records)

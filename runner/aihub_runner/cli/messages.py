@@ -75,6 +75,12 @@ _WORDS: dict[type[e.Event], Callable[[Any], str]] = {
     e.UploadsLowered: lambda it: (
         f"parallel_uploads: {it.now} instead of {it.wanted}, because `ulimit -n` is {it.limit}"
     ),
+    e.WorkersJoined: lambda it: (
+        f"{it.cluster}: {count(it.workers, 'worker')} with {count(it.threads, 'thread')} for uploads"
+    ),
+    e.WorkerCannotRead: lambda it: (
+        f"{it.path}: sent from here; the worker {it.worker} cannot send it, {it.why} (said once for each worker)"
+    ),
     e.AgainResumed: lambda _: "finishing the interrupted --again",
     e.CheckStarted: lambda _: "checking the service for earlier work of this spec",
     e.CheckRepeated: lambda it: f"a batch for this work exists already; checking again in {it.wait_s:g} s",
@@ -96,6 +102,12 @@ _WORDS: dict[type[e.Event], Callable[[Any], str]] = {
         f"batch {it.batch} follows: {it.added} added, {it.replaced} replaced, {len(it.deleted)} deleted"
     ),
     e.BatchGone: lambda it: f"batch {it.batch} does not exist on the service any more; sending its files again",
+    e.BatchSpoilt: lambda it: (
+        f"batch {it.batch}: a lost worker may still send a file that changed; sending its files to another batch"
+    ),
+    e.LateWorkersAwaited: lambda it: (
+        f"batch {it.batch}: a lost worker may still send to it; waiting {it.wait_s:.0f} s before its run"
+    ),
     e.FilesMissing: lambda it: f"batch {it.batch}: {count(it.files, 'file')} {are(it.files)} sent again",
     e.FileChanged: lambda it: f"{it.path}: changed since the scan; the new content was sent",
     e.FileSkipped: lambda it: f"{it.path}: skipped, {it.reason}: {it.detail}",

@@ -177,6 +177,14 @@ CREATE TABLE uploads (
     PRIMARY KEY (batch, name)
 ) WITHOUT ROWID;
 
+-- Batches that workers beyond this process may still send files to: what each was to hold then, and for how many seconds
+-- such a worker may send late.
+CREATE TABLE handed_batches (
+    batch       INTEGER PRIMARY KEY REFERENCES batches (id) ON DELETE CASCADE,
+    fingerprint TEXT NOT NULL,
+    late_s      REAL NOT NULL
+);
+
 -- Batches that are kept: each content has a shard and a row of batches, all with the id of the same batch. kind says
 -- whose it is.
 CREATE TABLE kept_batches (

@@ -20,6 +20,7 @@ from aihub_runner.state.database import fits_column
 from aihub_runner.state.deletions import Deletions
 from aihub_runner.state.fetches import Fetches
 from aihub_runner.state.files import Files
+from aihub_runner.state.handing import Handing
 from aihub_runner.state.keeping import Keeping
 from aihub_runner.state.outputs import Outputs
 from aihub_runner.system.moment import Moment
@@ -38,7 +39,7 @@ _KEPT = "coalesce((SELECT kind FROM kept_batches WHERE batch = batches.id), '') 
 Uploads = tuple[dict[str, str], dict[str, int]]  # digest, and time if listed, by name in the batch
 
 
-class State(Deletions, Keeping, Outputs, Fetches, Files):
+class State(Deletions, Handing, Keeping, Outputs, Fetches, Files):
     """The state of one spec, for one thread. With `write=False` nothing is created or changed."""
 
     def __init__(self, path: Path, *, write: bool = True) -> None:

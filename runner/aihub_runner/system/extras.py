@@ -18,6 +18,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "gcs": ("gcsfs", "gcsfs"),
     "azure": ("adlfs", "adlfs"),
     "sftp": ("sshfs", "sshfs"),
+    "dask": ("distributed", "distributed"),
 }
 
 

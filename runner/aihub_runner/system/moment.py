@@ -49,3 +49,8 @@ def is_to_come(seconds: float) -> bool:
     If our own clock is wrong, a search only starts earlier than necessary.
     """
     return seconds > time.time() + DAY_S
+
+
+def awake_and_asleep_s() -> float:
+    """Return seconds by a clock that cannot be set, and that also counts while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

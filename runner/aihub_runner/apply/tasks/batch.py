@@ -16,6 +16,7 @@ from aihub_runner.aihub.schemas import BatchInfo
 from aihub_runner.apply import events
 from aihub_runner.apply.background import begin, do_both
 from aihub_runner.apply.steps import Declined, Gone, Lost, NotThere, Outcome, Step, Unsure
+from aihub_runner.apply.tasks import late
 from aihub_runner.apply.tasks.clones import Checked, note_checked
 from aihub_runner.apply.tasks.settle import is_settled
 from aihub_runner.errors import ListingCut, Refused, ServiceError
@@ -263,9 +264,11 @@ class _File(Struct, frozen=True):
 Listed = dict[str, _File]  # by names in NFC
 
 
-def check(context: Context, shard: Shard) -> None:
+def check(context: Context, shard: Shard) -> Action | None:
     """Compare a batch with what the shard holds, directly before it is run."""
     batch, remote_id = context.remote_batch_of(shard)
+    if late.is_spoilt(context, shard, batch):
+        return Action.CREATE_BATCH
     context.submit(
         CheckBatch(
             shard.id,
@@ -283,8 +286,10 @@ def check(context: Context, shard: Shard) -> None:
             not context.job.options.again,
             claim_stem(context.tag_of(shard), remote_id),
             bool(batch.kept),
-        )
+        ),
+        late.wait_s(context, batch),
     )
+    return None
 
 
 def _for_shard(client: AIHub, step: Step, ask: Callable[[], T]) -> Callable[[], T]:
@@ -412,6 +417,7 @@ def record_checked(context: Context, step: CheckBatch, outcome: Outcome) -> None
     match outcome:
         case Checked(missing, modified) if not missing:
             progress.is_checked = True
+            late.forget_handed(context, step.batch)
             context.state.record_modified(step.batch, modified)
             note_checked(context, step.shard, outcome)
         case Checked(missing):
@@ -440,7 +446,4 @@ def forget_batch(context: Context, step: SendFile | CheckBatch | VerifyBatch) ->
     """Record that a batch is gone: its files are sent again, to another one."""
     context.reporter.emit(events.BatchGone(step.remote_id))
     context.drop_uploads(step.shard)
-    context.state.record_batch_gone(step.batch)
-    progress = context.shards[step.shard]  # what is known of other clones concerned that batch
-    progress.elder, progress.claim = 0, None
-    progress.is_found = progress.is_claimed = progress.is_settled = False
+    late.leave_batch(context, step.shard, step.batch)

@@ -3,57 +3,95 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from threading import Condition
 
-from aihub_runner.aihub.bodies import FileBytes, Room
+from aihub_runner.aihub.bodies import FileBytes, HeldBytes, Room
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import UploadPart, UploadSession
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import MB, Stat
-from aihub_runner.sources.stores import Object, split_ranges
+from aihub_runner.sources.stores import Object, ObjectChanged, split_ranges
 
 PARTS_AT_ONCE = 4  # of one file
+AT_ONCE_BYTES = MB // 4  # so many leave this machine in one go
 ROOM = Room(48 * MB)  # for what was read and is not sent yet, of all files
+
+IsPlanned = Callable[[str, Stat], bool]  # by the digest and what the file is
+
+
+def _is_any(digest: str, stat: Stat) -> bool:
+    return True
 
 
 def send_object(
-    client: AIHub, remote_id: int, name: str, url: str, part_threshold: int, shard: int
+    client: AIHub,
+    remote_id: int,
+    name: str,
+    url: str,
+    part_threshold: int,
+    shard: int,
+    *,
+    is_planned: IsPlanned | None = None,
 ) -> tuple[str, Stat] | None:
     """Send a file elsewhere, and return the digest of the bytes sent and what the file was then; None if it is empty.
 
-    Raises ObjectChanged if it was replaced meanwhile, FileNotFoundError, StoreError, ServiceError.
+    If `is_planned` says that it is not, nothing gets into the batch. Raises ObjectChanged if it was replaced meanwhile,
+    FileNotFoundError, StoreError, ServiceError.
     """
     with Object(url, client.pause) as found:
         size = found.stat.size
         if size == 0:
             return None
         if size <= part_threshold:
-            digest = _send_whole(client, remote_id, name, found)
+            digest = _send_whole(client, remote_id, name, found, is_planned)
         else:
-            digest = _send_parts(client, remote_id, name, found, shard)
+            digest = _send_parts(client, remote_id, name, found, shard, is_planned)
         found.check()
         return digest, found.stat
 
 
-def _send_whole(client: AIHub, remote_id: int, name: str, found: Object) -> str:
+def _check_planned(found: Object, digest: str, is_planned: IsPlanned) -> None:
+    """Raise ObjectChanged for another version than was planned, or if it was replaced while it was read."""
+    if not is_planned(digest, found.stat):
+        raise ObjectChanged
+    found.check()
+
+
+def put_checked(client: AIHub, remote_id: int, name: str, whole: FileBytes) -> None:
+    """Put a file that was checked. Of a large one, nothing more is sent once the client stops."""
+    if len(whole) <= AT_ONCE_BYTES:
+        client.put_file(remote_id, name, whole)
+    else:
+        with HeldBytes(whole.data, client.stop) as body:
+            client.put_file(remote_id, name, body)
+
+
+def _send_whole(client: AIHub, remote_id: int, name: str, found: Object, is_planned: IsPlanned | None) -> str:
     size = found.stat.size
     ROOM.take(size)
     try:
         whole = FileBytes(found.read(0, size))
-        client.put_file(remote_id, name, whole)
+        if is_planned:
+            _check_planned(found, whole.digest, is_planned)
+            put_checked(client, remote_id, name, whole)
+        else:
+            client.put_file(remote_id, name, whole)
         return whole.digest
     finally:
         ROOM.give_back(size)
 
 
-def _send_parts(client: AIHub, remote_id: int, name: str, found: Object, shard: int) -> str:
+def _send_parts(
+    client: AIHub, remote_id: int, name: str, found: Object, shard: int, is_planned: IsPlanned | None
+) -> str:
     """Send a file in parts. It is checked before the parts become a file."""
     session = client.open_upload(remote_id, name, found.stat.size)
     try:
         parts, digest = _put_parts(client, session, found, shard)
-        found.check()
+        _check_planned(found, digest, is_planned or _is_any)
         client.close_upload(session.session_id, parts)
     except BaseException:
         with suppress(ServiceError):

@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from aihub_runner.aihub.bodies import Buffers, FileBytes, FileSlice, Loan, SourceChanged
+from aihub_runner.aihub.bodies import Buffers, FileBytes, FileSlice, Loan, Room, SourceChanged
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import UploadPart, UploadSession
 from aihub_runner.apply import events
-from aihub_runner.apply.steps import Failed, Gone, Outcome, Step
+from aihub_runner.apply.steps import Failed, Gone, LeftHere, Outcome, Step
 from aihub_runner.apply.tasks.batch import forget_batch, is_gone
+from aihub_runner.apply.tasks.late import hand_over, is_spoilt
 from aihub_runner.apply.tasks.objects import PARTS_AT_ONCE as PARTS_AT_ONCE
-from aihub_runner.apply.tasks.objects import send_object
-from aihub_runner.errors import ServiceError
+from aihub_runner.apply.tasks.objects import put_checked, send_object
+from aihub_runner.errors import InputError, ServiceError
 from aihub_runner.files import open_regular, read_regular
 from aihub_runner.model import MB, CachedDigest, Member, Shard, SkippedFile, Stat, defer_digest
 from aihub_runner.plan.packets import is_unread
-from aihub_runner.plan.planner import missing_uploads
+from aihub_runner.plan.planner import Action, missing_uploads
 from aihub_runner.sources.disks import disk_error, find_mount, is_of_disk
-from aihub_runner.sources.stores import ObjectChanged, Refused, has_folders
+from aihub_runner.sources.stores import ObjectChanged, Refused, StoreError, has_folders
 from aihub_runner.spec.urls import is_url
 from aihub_runner.system.shortage import find_shortage
 from aihub_runner.text.escape import clean_text
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 IN_MEMORY_BYTES = MB // 4  # sent as bytes, which is faster; 64 of them at once are 16 MB
 BUFFERS = Buffers(48 * MB)  # for the parts of all files: with the small ones, 64 MB
+HELD = Room(64 * MB)  # for files that a worker elsewhere reads whole before it sends them
 TRIES = 3
 DISK = "disk"  # the reason where the disk, or the server behind a mount, cannot read a file
 # Refusals that concern one file, not the batch or the account.
@@ -60,6 +62,13 @@ class SendFile(Step, frozen=True):
     is_older: bool = False
 
 
+class SendPlanned(SendFile, frozen=True):
+    """Put a file into a batch if it is exactly as planned: what a worker elsewhere may do, twice, late, or never.
+
+    Nothing but the bytes of the planned digest ever gets into the batch.
+    """
+
+
 class Sent(Outcome, frozen=True):
     """The batch contains the file; digest and size are those of the bytes sent. `stat` is that of a file elsewhere."""
 
@@ -75,11 +84,15 @@ class Unsendable(Outcome, frozen=True):
     detail: str
 
 
-def upload(context: Context, shard: Shard) -> None:
+def upload(context: Context, shard: Shard) -> Action | None:
     """Send the files that the batch lacks. Until a response confirms it, their content there is unknown."""
     batch, remote_id = context.remote_batch_of(shard)
+    if is_spoilt(context, shard, batch):
+        return Action.CREATE_BATCH
     missing = missing_uploads(shard, context.goal.target)
-    context.state.record_uploads_begun(batch.id, [member.name for member in missing])
+    with context.state.transaction():
+        context.state.record_uploads_begun(batch.id, [member.name for member in missing])
+        hand_over(context, shard, batch, missing)
     for member in missing:
         context.submit(
             SendFile(
@@ -94,6 +107,7 @@ def upload(context: Context, shard: Shard) -> None:
                 not context.shards[shard.id].batches_created,
             )
         )
+    return None
 
 
 def send_file(client: AIHub, step: SendFile) -> Outcome:
@@ -137,6 +151,54 @@ def _send_object(client: AIHub, step: SendFile) -> Outcome:
     return Sent(sent[0], sent[1].size, sent[1]) if sent else Unsendable("empty", "it became empty")
 
 
+def send_planned(client: AIHub, step: SendPlanned) -> Outcome:
+    """Send a file if its bytes are those that were planned. They are hashed before they are sent, or committed."""
+    send = _send_planned_object if is_url(step.path) else _send_planned_local
+    try:
+        return send(client, step)
+    except (SourceChanged, ObjectChanged):
+        return LeftHere("it is not as it was planned")
+    except OSError as error:
+        return LeftHere(_explain(error).detail)
+    except (StoreError, InputError) as error:
+        return LeftHere(error.message)
+    except ServiceError as error:
+        if error.status in FILE_REFUSED:
+            return Unsendable("refused", error.message)
+        if error.status == 404 and is_gone(client, step):
+            return Gone()
+        raise
+
+
+def _send_planned_local(client: AIHub, step: SendPlanned) -> Sent:
+    size = step.member.size
+    if size > step.part_threshold:
+        if _identify(step.path).size != size:
+            raise SourceChanged
+        return _send_parts(client, step, size)
+    with HELD.holding(size):
+        whole = FileBytes(read_regular(step.path, size + 1))
+        if len(whole) != size or whole.digest != step.member.digest:
+            raise SourceChanged
+        put_checked(client, step.remote_id, step.member.name, whole)
+    return Sent(whole.digest, size)
+
+
+def _send_planned_object(client: AIHub, step: SendPlanned) -> Sent:
+    """Send a file elsewhere if it is the planned version: its digest was planned, or its size and its ETag or times."""
+    member = step.member
+
+    def is_planned(digest: str, stat: Stat) -> bool:
+        return stat.size == member.size and member.digest in (digest, defer_digest(member.path, stat))
+
+    sent = send_object(
+        client, step.remote_id, member.name, step.path, step.part_threshold, step.shard, is_planned=is_planned
+    )
+    if sent is None:
+        raise ObjectChanged
+    return Sent(sent[0], sent[1].size, sent[1])
+
+
 def _explain(error: OSError) -> Unsendable:
     """Return why a file cannot be sent. Raises Shortage if the file is not at fault."""
     if shortage := find_shortage(error):
@@ -170,6 +232,8 @@ def _send_parts(client: AIHub, step: SendFile, size: int) -> Sent:
     session = client.open_upload(step.remote_id, step.member.name, size)
     try:
         parts, digest = _put_parts(client, step, session, size)
+        if isinstance(step, SendPlanned) and digest != step.member.digest:
+            raise SourceChanged
         client.close_upload(session.session_id, parts)
     except BaseException:
         with suppress(ServiceError):

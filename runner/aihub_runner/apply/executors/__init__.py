@@ -1,0 +1,1 @@
+"""Where uploads are sent from, beyond this process."""
