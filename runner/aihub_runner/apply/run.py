@@ -23,6 +23,7 @@ from aihub_runner.apply.cleanup import clean_up
 from aihub_runner.apply.context import Context, Ground
 from aihub_runner.apply.delivery import deliver
 from aihub_runner.apply.events import AgainResumed, Counts, RateLimited, Reporter, Retry, Stopping, UploadsLowered
+from aihub_runner.apply.executors.join import join_cluster
 from aihub_runner.apply.job import Confirm, Held, Job, OpenJob
 from aihub_runner.apply.kept import hold_back, look_at_batch, look_at_home, plan_home, record_places
 from aihub_runner.apply.lapsed import exclude_lapsed, find_lapsed, record_matched
@@ -58,7 +59,7 @@ from aihub_runner.errors import (
     UnknownOutcome,
 )
 from aihub_runner.model import MB, Changes, Scan
-from aihub_runner.plan.planner import PAYS, Plan, Work, missing_uploads
+from aihub_runner.plan.planner import PAYS, Plan, Work
 from aihub_runner.report.summary import Drift, Problem, Report, describe_error
 from aihub_runner.results.reader import carry_pages
 from aihub_runner.sources.scan import Selection
@@ -214,7 +215,7 @@ def _work(
         context.stopped_paying = not prepared.may_pay
         _record_again(job, state, work, is_begun=True)
         try:
-            work = _join_cluster(context, work)
+            work = join_cluster(context, work)
             opened, work = _change_batch(context, opened, prepared.plan.changes, work)
             record_places(opened, work)
             Scheduler(context, sends_only=sends_only).run(work)
@@ -223,22 +224,6 @@ def _work(
             context.report_open()
             raise
         return context
-
-
-def _join_cluster(context: Context, work: Sequence[Work]) -> Sequence[Work]:
-    """Let the workers of a cluster send files, if one is named and there are any. Without it, do only what is free."""
-    job, target = context.job, context.goal.target
-    needs_it = any(item.action in PAYS and missing_uploads(item.shard, target) for item in work)
-    if not job.options.scheduler or not needs_it or context.stopped_paying:
-        return work
-    from aihub_runner.apply.executors.connect import open_cluster  # slow to import, and an extra
-
-    try:
-        context.engine.fleet = open_cluster(job, context.engine.client, context.reporter)
-    except (InputError, ServiceError) as error:
-        context.errors.append(error)
-        return [item for item in work if item.action not in PAYS]
-    return work
 
 
 def _change_batch(

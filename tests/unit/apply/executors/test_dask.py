@@ -102,7 +102,7 @@ def outcomes(ended: Future[Outcome]) -> tuple[Outcome, ...]:
 def test_each_kind_of_answer_becomes_an_outcome(cluster: Cluster, hand: Hand) -> None:
     ended = cluster.send(tuple(map(step, range(7))))
     kinds = [
-        Tried("sent"),
+        Tried("sent", digest="sha256:0"),
         Tried("here", "x"),
         Tried("gone"),
         Tried("refused", "too large"),
