@@ -177,10 +177,10 @@ async function ask(method, path, body) {
     const answer = await fetch(path, options);
     const text = await answer.text();
     const json = text ? JSON.parse(text) : {};
-    problem.textContent = answer.ok ? "" : json.message || `status ${answer.status}`;
+    problem.textContent = answer.ok ? "" : visible(json.message || `status ${answer.status}`);
     return answer.ok ? json : null;
   } catch (error) {
-    problem.textContent = String(error);
+    problem.textContent = visible(error);
     return null;
   }
 }
