@@ -197,6 +197,19 @@ def test_hostile_texts_in_the_controls_are_text(page: Any, fake: FakeAIHub) -> N
     assert not re.search(ACTING, page.locator("body").inner_text().replace("\t", " "))
 
 
+def test_page_says_how_many_of_how_many_requests_it_shows(browser: Any, fake: FakeAIHub) -> None:
+    with requests.Session() as session:
+        for _ in range(510):
+            session.get(f"{fake.root}/v2/batches", headers=API, timeout=10)
+    page = browser.new_page()
+    page.goto(f"{fake.root.removesuffix('/api')}/_fake/")
+    expect(page.locator("#requests .count")).to_have_text("500 of 510 shown")
+    expect(page.locator("#requests tbody tr")).to_have_count(500)
+    page.fill("#filter", "runApp")
+    expect(page.locator("#requests .count")).to_have_text("0 of 510 shown")
+    page.close()
+
+
 def test_wrong_fault_is_refused_with_the_reason(page: Any, fake: FakeAIHub) -> None:
     page.fill("#arm [name=more]", '{"what": 1}')
     page.get_by_role("button", name="Arm").click()

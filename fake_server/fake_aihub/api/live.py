@@ -116,6 +116,7 @@ def render_state(service: Service) -> dict[str, Any]:
             "offset_s": service.clock.offset_s,
             "is_frozen": service.clock.is_frozen,
         },
+        "requests": len(service.journal.exchanges),
         "checkpoints": list(service.checkpoints),
         "batches": _newest(world.batches.values(), len(world.batches), _render_batch),
         "runs": _newest(world.runs.values(), len(world.runs), lambda run: render_run(service, run)),

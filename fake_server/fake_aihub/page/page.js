@@ -60,7 +60,12 @@ function fits(one, wanted) {
 function showRequests() {
   const wanted = find("#filter").value;
   const shown = [...requests.values()].filter((one) => fits(one, wanted)).sort((a, b) => b.number - a.number);
-  fill("requests", shown.slice(0, MOST_ROWS).map(requestRow), `${shown.length} of ${requests.size} shown`);
+  fill("requests", shown.slice(0, MOST_ROWS).map(requestRow), tellShown(Math.min(shown.length, MOST_ROWS)));
+}
+
+// Only the newest requests are here; the journal has them all.
+function tellShown(count) {
+  return `${count} of ${Math.max(requests.size, state?.requests ?? 0)} shown`;
 }
 
 async function showDetails(number) {
@@ -141,6 +146,7 @@ showPart.shown = {};
 function showState(given) {
   state = given;
   find("#now").textContent = `${clock(state.clock.now_s).slice(0, 19)}Z${state.clock.is_frozen ? " (frozen)" : ""}`;
+  showPart("requests", state.requests, showRequests);
   showPart("checkpoints", state.checkpoints, (names) =>
     find("#checkpoints").replaceChildren(...names.map((name) => element("option", "", {value: name}))));
   showPart("runs", state.runs, (runs) => fill("runs", runs.newest.map(runRow), cut(runs)));
