@@ -47,8 +47,9 @@ def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) 
     state.record_made_from(TABLES, "")  # after a crash, the next apply writes them again
     _sweep(folder)
     left = set() if again else set(list_edited(state, folder))
-    packets = _survey_packets(found, load_pieces(folder, TABLES).plain_runs)
-    work = _Work(found, _gather_forms(found), load_pieces(folder, TABLES))
+    old = load_pieces(folder, TABLES)
+    packets = _survey_packets(found, old.plain_runs)
+    work = _Work(found, _gather_forms(found), old)
     layout = survey(work.forms.count(), packets.cases, load_names(state))
     state.record_column_names(layout.names().as_text())
     wanted = [Target(table, format) for table in layout.tables() for format in formats]

@@ -28,6 +28,7 @@ VERSION = f"2 {sys.byteorder} {array('Q').itemsize}"  # the numbers are written 
 KEY_BYTES = 16
 _CHUNK_BYTES = 1 << 20
 _HELD_BYTES = 1 << 16
+_BEGIN = 65  # of what a record's first line is the digest of
 _NEAR = 100  # files; where a file usually is, if others were added or removed before it
 _FEW = 100  # files that may be looked for in all keys, one by one
 
@@ -85,27 +86,30 @@ class Pieces(Struct):
 def load_pieces(folder: Path, kind: str) -> Pieces:
     """Load the record of a kind of outputs; an empty one if there is none that is valid."""
     try:
-        digest, _, body = read_regular(_path(folder, kind)).partition(b"\n")
-        if digest.decode() == hashlib.sha256(body).hexdigest():
-            return _parse(body)
+        content = read_regular(_path(folder, kind))
+        if content[:_BEGIN] == hashlib.sha256(memoryview(content)[_BEGIN:]).hexdigest().encode() + b"\n":
+            return _parse(content)
     except (OSError, ValueError, RunnerError):
         pass
     return Pieces()
 
 
-def _parse(body: bytes) -> Pieces:
-    header, _, rest = body.partition(b"\n")
-    version, *facts = json.loads(header)
+def _parse(content: bytes) -> Pieces:
+    """Return a record. Views save copies, each as large as the record."""
+    end = content.index(b"\n", _BEGIN)
+    version, *facts = json.loads(content[_BEGIN:end])
     if version != VERSION:
         return Pieces()
     (size, *lengths), outputs, forms, warnings, plain = facts
-    columns, start = list[Sequence[int]](), size
+    rest, columns, start = memoryview(content)[end + 1 :], list[Sequence[int]](), size
     for length in lengths:
         end = start + length * array("Q").itemsize
-        columns.append(array("Q", rest[start:end]))
+        column = array("Q")
+        column.frombytes(rest[start:end])
+        columns.append(column)
         start = end
     sizes = {path: (digest, looks, column) for (path, digest, looks), column in zip(outputs, columns[1:], strict=True)}
-    return Pieces(rest[:size], sizes, [*map(_as_form, forms)], columns[0], dict(warnings), frozenset(plain))
+    return Pieces(bytes(rest[:size]), sizes, [*map(_as_form, forms)], columns[0], dict(warnings), frozenset(plain))
 
 
 def _as_form(found: Iterable[Any]) -> Form:

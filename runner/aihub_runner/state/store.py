@@ -115,15 +115,15 @@ class State(Deletions, Handing, Keeping, Outputs, Fetches, Files):
         """Return digest and time of each upload, with the texts of the shard's members where they are equal."""
         found = self._uploads_to.get(batch)
         if found is None:
-            texts = {text: text for member in self._load_members(shard_id) for text in (member.name, member.digest)}
+            members = {member.name: member for member in self._load_members(shard_id)}
             found = {}, {}
-            for name, digest, seconds in self.each(
-                "SELECT name, digest, modified_s FROM uploads WHERE batch = ?", batch
-            ):
-                kept = texts.get(name, name)
-                found[0][kept] = texts.get(digest, digest)
+            sql = "SELECT name, digest, modified_s FROM uploads WHERE batch = ?"
+            for name, digest, seconds in self.each_tuple(sql, batch):
+                if (member := members.get(name)) and member.digest == digest:
+                    name, digest = member.name, member.digest
+                found[0][name] = digest
                 if seconds:
-                    found[1][kept] = seconds
+                    found[1][name] = seconds
             if not self.in_transaction:
                 self._uploads_to[batch] = found
         return found
