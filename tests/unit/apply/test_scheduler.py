@@ -255,6 +255,27 @@ def test_results_are_fetched_again_on_request_once_in_each_apply(begin: Callable
     assert trial.steps == ["fetch"]
 
 
+def test_results_of_a_run_are_fetched_while_another_run_goes_on(begin: Callable[..., Trial]) -> None:
+    fetched_before_the_end = []
+
+    def poll(step: PollRun) -> Outcome:
+        steps = trial.asked.steps
+        fetched = [one.remote_id for one in steps if isinstance(one, FetchResults)]
+        polls = sum(isinstance(one, PollRun) for one in steps)
+        if step.remote_id == "r1":
+            return seen("r1")
+        is_over = bool(fetched) or polls > 20
+        fetched_before_the_end[:] = fetched
+        return seen("r2", "COMPLETE" if is_over else "RUNNING")
+
+    trial = begin({StartRun: [seen("r1", "RUNNING"), seen("r2", "RUNNING")], PollRun: [poll] * 30})
+    trial.add(A)
+    trial.add(B)
+    trial.apply()
+    assert fetched_before_the_end == ["r1"]
+    assert [shard.runs[0].status for shard in trial.state.load_shards()] == ["COMPLETE", "COMPLETE"]
+
+
 def test_failed_run_is_repeated_under_another_tag_on_the_same_batch(begin: Callable[..., Trial]) -> None:
     trial = begin({StartRun: [seen("r", "FAILED")]})
     trial.add(A, B)
