@@ -188,8 +188,7 @@ def find_moves(shards: Sequence[Shard], scan: Scan, *, by_folder: bool = False) 
     """
     if scan.sources and is_url(scan.sources[0].path):
         shards = [shard for shard in shards if shard.is_closed]
-    present = {source.path for source in scan.sources}
-    present.update(item.path for item in scan.skipped)  # another set of all files would take 50 bytes for each
+    present = {*(source.path for source in scan.sources), *(item.path for item in scan.skipped)}
     lost = {
         (member.path, member.digest)
         for shard in shards
