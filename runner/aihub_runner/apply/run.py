@@ -187,7 +187,7 @@ def _send_ahead(
     opened = replace(opened, scan=_as_sent(opened.scan, done))
     problems = [*prepared.problems, *done.errors]
     if stop.is_set() or done.halted or done.stopped_paying:
-        return opened, replace(prepared, plan=replace(plan, work=()), problems=problems, may_pay=False)
+        return opened, replace(prepared, plan=_only_free(plan), problems=problems, may_pay=False)
 
     def confirm_more(again: Plan, scan: Scan) -> bool:
         return again.runs_to_confirm <= plan.runs_to_confirm or confirm(again, scan)

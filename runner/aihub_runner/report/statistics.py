@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from aihub_runner.report.html import size_of
 from aihub_runner.results.reader import Document
+from aihub_runner.spec.urls import is_url
 from aihub_runner.text.escape import escape_control_chars
 from aihub_runner.text.jsontext import read_float
 from aihub_runner.text.shown import show_value
@@ -170,7 +171,9 @@ class Census(Struct):
 
 
 def address_of(path: str, shown: str) -> str | int:
-    """Return the path if it differs from the shown path, else 1."""
+    """Return the path if it differs from the shown path, else 1; 0 for a file that a page cannot link to."""
+    if is_url(path):
+        return 0
     return 1 if path == shown else path
 
 

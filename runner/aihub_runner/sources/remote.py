@@ -9,9 +9,10 @@ import unicodedata
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
-from aihub_runner.errors import InputError
+from aihub_runner.errors import InputError, Interrupted
 from aihub_runner.model import MB, SkippedFile, Stat
 from aihub_runner.sources import exclude
 from aihub_runner.sources.judge import judge_name, judge_size
@@ -19,6 +20,7 @@ from aihub_runner.sources.stores import (
     Entry,
     Object,
     ObjectChanged,
+    Pause,
     Refused,
     check_installed,
     has_folders,
@@ -227,16 +229,22 @@ def _hash_all(limits: Limits, wanted: Sequence[Item], on_progress: Progress | No
 
     show(0)
     ahead: deque[Future[Found]] = deque()
-    left = iter(wanted)
+    left, over = iter(wanted), Event()
+
+    def pause(seconds: float) -> None:
+        if over.wait(seconds):
+            raise Interrupted("interrupted while reading files")
+
     pool = ThreadPoolExecutor(READERS, "hash")
     try:
         for number, (_, found) in enumerate(wanted):
             while len(ahead) < 2 * READERS and (item := next(left, None)):
-                ahead.append(pool.submit(_digest, limits, item[0]))
+                ahead.append(pool.submit(_digest, limits, item[0], pause))
             yield _wait(ahead.popleft(), lambda: show(number))  # noqa: B023, called at once
             done += found.size
             show(number + 1)
     finally:
+        over.set()
         pool.shutdown(cancel_futures=True)
 
 
@@ -250,11 +258,11 @@ def _wait(task: Future[Found], look: Callable[[], None]) -> Found:
             look()
 
 
-def _digest(limits: Limits, url: str) -> Found:
+def _digest(limits: Limits, url: str, pause: Pause) -> Found:
     """Hash a file elsewhere. If it changes meanwhile, hash it again, up to `TRIES` times."""
     for _ in range(TRIES):
         try:
-            with Object(url, time.sleep) as found:
+            with Object(url, pause) as found:
                 if skipped := judge_size(limits, url, found.stat.size):
                     return skipped
                 digest = hashlib.sha256()

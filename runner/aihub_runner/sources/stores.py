@@ -28,7 +28,8 @@ from aihub_runner.text.escape import clean_text
 
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # between attempts
 CONNECTIONS = 64
-CONNECT_S, READ_S, KEEPALIVE_S = 10, 60, 15
+CONNECT_S, READ_S, KEEPALIVE_S = 10, 30, 15
+MOST_TIMEOUTS = 3  # of one request: each takes long
 _TREES = ("file", "sftp")  # have folders; the others have keys
 _RANGE_BITS = 62  # of a number in the stat cache
 _PASSING = frozenset({errno.EBUSY, errno.EAGAIN, errno.EREMOTEIO, errno.ETIMEDOUT})
@@ -131,8 +132,10 @@ def _open_store(place: str) -> Any:
         )
     if scheme == "s3":
         times = {"connect_timeout": CONNECT_S, "read_timeout": READ_S}
-        store = fsspec.filesystem("s3", config_kwargs={"max_pool_connections": CONNECTIONS, **times}, **options)
-        store.retries = 1  # ours has pauses that a signal ends
+        once = {"retries": {"total_max_attempts": 1}}  # ours have pauses that a signal ends
+        config = {"max_pool_connections": CONNECTIONS, **times, **once}
+        store = fsspec.filesystem("s3", config_kwargs=config, **options)
+        store.retries = 1
         return store
     return fsspec.filesystem(scheme, **options)
 
@@ -156,7 +159,7 @@ def ask(url: str, act: Callable[[Any], T], pause: Pause) -> T:
 
     Raises StoreError, of these Refused; InputError, FileNotFoundError, ObjectChanged; Interrupted by `pause`.
     """
-    place = place_of(url)
+    place, timeouts = place_of(url), 0
     for wait_s in (*PAUSES_S, None):
         store = None
         try:
@@ -166,7 +169,8 @@ def ask(url: str, act: Callable[[Any], T], pause: Pause) -> T:
             raise
         except Exception as error:  # of any library
             _raise_known(error)
-            if wait_s is None or not _may_pass(error):
+            timeouts += "Timeout" in type(error).__name__
+            if wait_s is None or timeouts == MOST_TIMEOUTS or not _may_pass(error):
                 raise explain(url, error, is_open=store is not None) from None
             if not isinstance(error, OSError) or error.errno not in _PASSING:
                 _forget_store(place)
@@ -241,7 +245,7 @@ def explain(url: str, error: BaseException, *, is_open: bool) -> StoreError:
         return Refused(f"{shown}: the store refuses to show it, {what}", hint, what)
     if _may_pass(error):
         hint = f"check the address and the network, {AGAIN}"
-        return StoreError(f"{shown}: cannot be read after {len(PAUSES_S) + 1} attempts, {what}", hint)
+        return StoreError(f"{shown}: cannot be read, although it was tried again, {what}", hint)
     return StoreError(f"{shown}: cannot be read, {what}", f"check that the place exists, {AGAIN}")
 
 
@@ -341,6 +345,8 @@ class Object:
                 raise FileNotFoundError(errno.ENOENT, "it is no regular file any more")
             return store, store.open(path, "rb"), stat_of(info)
         file = store.open(path, "rb", cache_type="none")
+        if file.details["type"] != "file":  # only keys below it are left
+            raise FileNotFoundError(errno.ENOENT, "no such object")
         return store, file, stat_of(file.details)
 
     def read(self, start: int, length: int) -> bytes:
