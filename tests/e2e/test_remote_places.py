@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from support.forks import Forks
 from support.stores import Folder
 from support.world import check_paid_once
 
-from .conftest import Outcome, Project
+from .conftest import Outcome, Project, apply_at_once, check_all_done
 from .test_crashes import documents_of, reset
 from .test_executor import Counting
 
@@ -55,6 +57,9 @@ def test_results_of_the_job_itself_are_never_its_sources(project: Project, tmp_p
     for _ in range(3):
         assert project.apply("--allow-remote", url, "--state", "job.txt").code == 0
     check_paid_once(project.fake, 1)
+    project.change_spec(f"{url}/**", f"{url}/results/job/tables")
+    project.write("results/job/tables/a.txt", "not a document")
+    assert project.apply("--allow-remote", url, "--state", "job.txt").code == 2
 
 
 def test_folder_that_is_reached_by_a_link_is_refused(project: Project, tmp_path: Path) -> None:
@@ -111,6 +116,16 @@ def test_file_that_cannot_be_sent_leaves_its_batch_for_the_next_apply(project: P
     assert apply(project, place).code == 0
     check_paid_once(project.fake, 3)
     assert len(project.fake.runs()) == 1
+
+
+def test_file_that_was_paid_for_is_read_where_its_digest_is_lost(project: Project, place: Folder) -> None:
+    place.put("a.txt", b"one")
+    assert apply(project, place).code == 0
+    with closing(sqlite3.connect(project.folder / "job.state.db")) as state, state:
+        state.execute("DELETE FROM scanned")
+        state.execute("DELETE FROM settled")
+    project.forget_requests()
+    assert (apply(project, place).code, project.sent()) == (0, [])
 
 
 def test_limit_of_runs_is_checked_before_anything_is_sent(project: Project, place: Folder) -> None:
@@ -170,3 +185,18 @@ def test_crash_anywhere_is_made_good(project: Project, place: Folder, forks: For
         project.forget_requests()
         assert (apply(project, place).code, project.sent()) == (0, []), boundary
         reset(project)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("time", range(3))
+def test_two_clones_that_apply_at_once_pay_once(project: Project, place: Folder, time: int) -> None:
+    for number in range(3):
+        place.put(f"{number}.txt", f"document {number}".encode())
+    (project.folder / "in").mkdir()
+    clones = [project.clone("one"), project.clone("two")]
+    allowed = ("--allow-remote", place.url)
+    ended = apply_at_once(*clones, options=(allowed, allowed))
+    assert {code for code, _ in ended} <= {0, 7}, ended
+    check_paid_once(project.fake)
+    check_all_done(*clones, options=allowed)
+    check_paid_once(project.fake, 3)

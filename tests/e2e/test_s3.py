@@ -48,7 +48,15 @@ SKIPPED_KEYS = {
     "line\nbreak.txt": "name",
     "v?versionId=1.txt": "name",
 }
-LEFT_OUT = ["folder/", ".hidden.txt", ".env.txt", "job.lock.toml", "~$draft.docx"]
+LEFT_OUT = [
+    "folder/",
+    ".hidden.txt",
+    ".env.txt",
+    "job.lock.toml",
+    "~$draft.docx",
+    "old/.aihub-results",
+    "old/raw/a.txt",
+]
 
 
 @pytest.fixture

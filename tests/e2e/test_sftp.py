@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,12 @@ def server(sshd: str, tmp_path: Path, project: Project, monkeypatch: pytest.Monk
     project.change_spec('"in/**/*"', f'"{made.url}/in/**/*"')
     yield made
     made.stop()
+
+
+@pytest.fixture
+def patient(server: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try for as long as a server takes to start."""
+    monkeypatch.setattr(stores, "PAUSES_S", (0.1,) * 100)
 
 
 def apply(project: Project, server: Sshd, *args: str) -> Outcome:
@@ -105,7 +112,7 @@ def test_server_that_goes_away_is_a_clear_error_and_nothing_is_lost(
     check_paid_once(project.fake, 4)
 
 
-def test_connection_that_breaks_is_opened_again(project: Project, server: Sshd, proxy: Proxy) -> None:
+def test_connection_that_breaks_is_opened_again(project: Project, server: Sshd, proxy: Proxy, patient: None) -> None:
     fill(server, 4)
 
     def restart(call: Call) -> Answer:
@@ -117,6 +124,25 @@ def test_connection_that_breaks_is_opened_again(project: Project, server: Sshd, 
     outcome = apply(project, server)
     assert outcome.code == 0, outcome.text
     check_paid_once(project.fake, 4)
+
+
+def test_connection_that_breaks_while_a_file_is_read_is_opened_again(
+    project: Project, server: Sshd, proxy: Proxy, patient: None
+) -> None:
+    project.change_spec("[limits]", "[limits]\npart_threshold_mb = 0.5")
+    data = bytes(range(256)) * 4 * 1024 * 24
+    server.put("in/large.txt", data)
+
+    def restart(call: Call) -> Answer:
+        server.stop()
+        server.start()
+        return call.forward()
+
+    proxy.on("PUT", "/v2/batches/multipart-upload/.*/parts/1", restart)
+    outcome = apply(project, server)
+    assert outcome.code == 0, outcome.text
+    assert [line["sha256"] for line in project.documents] == [hashlib.sha256(data).hexdigest()]
+    check_paid_once(project.fake, 1)
 
 
 def test_unknown_host_and_missing_key_and_folder_are_refused(project: Project, server: Sshd) -> None:
