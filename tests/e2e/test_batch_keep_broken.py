@@ -11,7 +11,7 @@ from support.crash import CRASHED, WAITS
 from support.forks import Forks
 
 from .conftest import Project
-from .test_batch_id import make_batch
+from .test_batch_id import TURN, deleted_files, made, make_batch
 from .test_crashes import documents_of
 from .test_faults import FAULTS
 
@@ -71,7 +71,11 @@ def check_made_good(project: Project, runs: int, where: str = "") -> None:
 
 
 def deleted(project: Project) -> set[str]:
-    return {key.partition("/")[2] for key in project.fake.ledger["deletions"]}
+    """The files that were deleted from batches. No batch was, but for those by which clients take turns."""
+    turns = {batch for batch, name in made(project).items() if name.startswith(TURN)}
+    gone = {int(key.removeprefix("batch ")) for key in project.fake.ledger["deletions"] if "/" not in key}
+    assert not gone & (made(project).keys() - turns)
+    return {key.partition("/")[2] for key in deleted_files(project)}
 
 
 @pytest.mark.matrix(most=1)

@@ -7,7 +7,7 @@ import pytest
 from support.world import lose
 
 from .conftest import Project
-from .test_batch_id import changes, make_batch, paid, paths, put
+from .test_batch_id import changes, deleted_files, make_batch, paid, paths, put
 
 NAMES = ["00000.txt", "00001.txt"]
 
@@ -52,7 +52,7 @@ def test_files_of_others_that_change_are_another_content(project: Project, batch
     assert project.apply().code == 0
     assert paid(project) == 2
     assert paths(project) == [*(f"in/{name}" for name in NAMES), "more.txt", "theirs.txt"]
-    assert project.fake.ledger["deletions"] == {}
+    assert deleted_files(project) == []
 
 
 def test_file_of_others_under_our_name_is_not_replaced(project: Project, batch: int) -> None:
@@ -107,7 +107,7 @@ def test_lost_state_deletes_nothing(project: Project, batch: int) -> None:
     assert (outcome.code, changes(project)) == (7, [])
     assert project.apply("--adopt").code == 0
     assert content(project, batch) == [*NAMES, "theirs.txt"]
-    assert project.fake.ledger["deletions"] == {}
+    assert deleted_files(project) == []
 
 
 def test_exact_deletes_others_only_by_their_number(project: Project, batch: int) -> None:

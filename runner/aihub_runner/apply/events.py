@@ -162,6 +162,13 @@ class OlderClaim(Event, frozen=True):
     batch: int
 
 
+class TurnAwaited(Event, frozen=True):
+    """A kept batch is about to be changed or run; another client may be first."""
+
+    batch: int
+    wait_s: float
+
+
 class CloneAwaited(Event, frozen=True):
     """Another client may run the same batch; its run is awaited."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 
 from msgspec.structs import replace
@@ -39,7 +39,7 @@ def look_at_batch(job: Job, state: State | None, client: AIHub) -> Job:
             "check id in [batch], and the context",
             status=404,
         )
-    _check_gone(job, client, remote_id)
+    _check_gone(job, client, remote_id, state.known_runs() if state else frozenset())
     for batch in (batch for shard in _load(state) for batch in shard.batches if batch.remote_id == remote_id):
         if state and state.is_writable and not batch.is_gone:
             state.record_batch_gone(batch.id)
@@ -56,7 +56,7 @@ def _load(state: State | None) -> list[Shard]:
 
 
 def _find_own(job: Job, state: State | None, client: AIHub) -> int:
-    """Find our own batch: in the state, in the lock file, or on the service by its name; 0 where there is none.
+    """Find our own batch: in the state or the lock file, and on the service by its name; 0 where there is none.
 
     Where clones have several, the oldest is in use.
     """
@@ -70,11 +70,13 @@ def _find_own(job: Job, state: State | None, client: AIHub) -> int:
     ]
     gone = {batch.remote_id for shard in _load(state) for batch in shard.batches if batch.is_gone}
     ours = ours or [entry.batch_id for entry in load_lockfile(job.lock_path) if _is_own(job, entry)]
-    if left := [remote_id for remote_id in ours if remote_id not in gone]:
-        return min(left)
+    return min((one for one in {*ours, *_list_named(job, client)} if one not in gone), default=0)
+
+
+def _list_named(job: Job, client: AIHub) -> list[int]:
+    """List the batches of our own name: clones that start at once create one each."""
     name = home_name(job)
-    batches = in_thread(lambda: client.list_batches(job.target.workspace))
-    return min((batch.id for batch in batches if batch.name == name and batch.id not in gone), default=0)
+    return [batch.id for batch in in_thread(lambda: client.list_batches(job.target.workspace)) if batch.name == name]
 
 
 def _is_own(job: Job, entry: object) -> bool:
@@ -85,10 +87,11 @@ def _is_own(job: Job, entry: object) -> bool:
     )
 
 
-def _check_gone(job: Job, client: AIHub, remote_id: int) -> None:
-    """Raise ServiceError unless batches can be listed, and this one is not among them."""
+def _check_gone(job: Job, client: AIHub, remote_id: int, runs: Collection[str]) -> None:
+    """Raise ServiceError unless the account sees batches, or known runs, and this batch is not listed."""
     batches = in_thread(lambda: client.list_batches(job.target.workspace))
-    if not batches or any(batch.id == remote_id for batch in batches):
+    sees = bool(batches) or any(run.id in runs for run in in_thread(lambda: client.list_runs(1)))
+    if not sees or any(batch.id == remote_id for batch in batches):
         raise ServiceError(
             f"{job.shown}: batch {remote_id} returned 404, which proves nothing",
             "check the context and the workspace, or apply again in a while",
@@ -173,13 +176,18 @@ def plan_home(opened: OpenJob, work: Iterable[Work]) -> list[Work]:
 
 
 def look_at_home(opened: OpenJob) -> OpenJob:
-    """Return the job with its new batch, which is empty."""
+    """Return the job with its new batch, which is empty, or with an older one of the same name: another clone's."""
     home = fingerprint_home(opened.job.goal.target)
     shard = next((one for one in opened.state.load_shards() if one.fingerprint == home), None)
     batch = shard.batch_in(opened.job.goal.target) if shard else None
     if batch is None or batch.remote_id is None or not batch.is_verified:
         return opened
-    return replace(opened, job=replace(opened.job, look=Look(batch.remote_id, {}, batch.name)))
+    look = Look(batch.remote_id, {}, batch.name)
+    oldest = min([batch.remote_id, *_list_named(opened.job, opened.client)])
+    if oldest != batch.remote_id:
+        files = in_thread(partial(list_batch, opened.client, oldest))
+        look = look if files is None else Look(oldest, files, batch.name)
+    return replace(opened, job=replace(opened.job, look=look))
 
 
 def record_places(opened: OpenJob, work: Iterable[Work]) -> None:

@@ -29,6 +29,7 @@ from aihub_runner.apply.matching import (
     record_imported,
     survey_entries,
 )
+from aihub_runner.apply.tasks.content import list_batch
 from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
 from aihub_runner.model import FOREIGN, Listed, Member
 from aihub_runner.plan.deletion import LOGS, OUTPUT, RUN
@@ -271,11 +272,27 @@ def _import_planned(opened: OpenJob, found: Survey, plan: Plan) -> bool:
         if entry.batch_id in members:
             kept = goal.kept if _listed(opened, entry.batch_id) is not None else ""
             found_run = Inspected(as_kept(entry, kept), {}, runs[entry.run_id])
-            record_imported(state, found_run, members[entry.batch_id], _listed(opened, entry.batch_id))
+            files = _list_as_run(opened, members[entry.batch_id], runs[entry.run_id]) if kept else None
+            record_imported(state, found_run, members[entry.batch_id], files)
             reporter.emit(events.RunImported(entry.run_id, entry.batch_id))
     for twin in twins:
         reporter.emit(events.TwinFound(twin.run_id, twin.batch_id))
     return bool(members)
+
+
+def _list_as_run(opened: OpenJob, members: Sequence[Member], run: RunInfo) -> Mapping[str, Listed]:
+    """Return the files of a kept batch if it still holds what a run got, as names, sizes and times tell; else none.
+
+    It is listed again: another client may have changed it since we looked.
+    """
+    assert run.batch_id
+    files = in_thread(partial(list_batch, opened.client, run.batch_id)) or {}
+    sizes = {name: file.size for name, file in files.items()}
+    started_s = run.start_timestamp // 1_000_000_000 if run.start_timestamp else 0
+    is_as_run = sizes == {member.name: member.size for member in members} and all(
+        (file.modified_s or 0) <= started_s for file in files.values()
+    )
+    return files if is_as_run else {}
 
 
 def _is_planned(run: RunInfo, planned: Mapping[str, object], run_key: str) -> bool:

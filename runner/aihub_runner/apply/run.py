@@ -47,6 +47,7 @@ from aihub_runner.apply.scheduler import Scheduler
 from aihub_runner.apply.settled import record_settled
 from aihub_runner.apply.tasks.content import follow
 from aihub_runner.apply.tasks.fetch import AHEAD
+from aihub_runner.apply.tasks.turn import end_turns, take_turn
 from aihub_runner.apply.tasks.upload import PARTS_AT_ONCE
 from aihub_runner.errors import (
     InputError,
@@ -237,6 +238,11 @@ def _change_batch(
             Scheduler(context).run(home)
             opened = look_at_home(opened)
             changes = replace(changes, remote_id=opened.job.look.remote_id if opened.job.look else 0)
+        paying = [item for item in work if item.action in PAYS]
+        if opened.job.look and (changes or paying):
+            take_turn(opened, opened.job.look.remote_id)
+            for item in paying:
+                context.shards[item.shard.id].has_turn = True
         if changes and opened.job.look:
             files = follow(opened, changes)
             opened = replace(opened, job=replace(opened.job, look=replace(opened.job.look, files=files)))
@@ -492,6 +498,7 @@ def _finish(opened: OpenJob, others: _OtherRuns, left: Collection[str]) -> tuple
     job, state, scan = opened.job, opened.state, opened.scan
     notes, errors = deliver(job, state, scan)
     notes = [*others.notes(), *notes]  # before a clean-up deletes runs
+    errors += end_turns(opened)
     of_pdfs, failed = fetch_pdfs(opened)
     errors += failed
     if not errors and not opened.client.stop.is_set():

@@ -42,8 +42,10 @@ class ShardProgress(Struct):
     # Other clones: `elder` is another's older batch of the same name. `is_found` says that the batch was found after a
     # lost response, so that it may be another's, `is_claimed` that another claims the run. `claim` is a claim older
     # than ours, 0 if ours is the oldest, None before we claim it. `is_settled` says that we pay.
+    # `has_turn` says that no other client may change our kept batch meanwhile.
     elder: int = 0
     is_found: bool = False
     is_claimed: bool = False
     claim: int | None = None
     is_settled: bool = False
+    has_turn: bool = False

@@ -95,6 +95,7 @@ _WORDS: dict[type[e.Event], Callable[[Any], str]] = {
     e.RunsUnlisted: lambda _: "warning: none of the recorded runs is listed any more; they may have been deleted",
     e.OlderBatch: lambda it: f"batch {it.batch} of the same name is older; waiting for its run",
     e.OlderClaim: lambda it: f"batch {it.claim} is an older claim on batch {it.batch}; waiting for its run",
+    e.TurnAwaited: lambda it: f"checking whether another client changes batch {it.batch}, for {it.wait_s:g} s",
     e.CloneAwaited: lambda it: f"checking whether another client runs batch {it.batch}, for {it.wait_s:g} s",
     e.BatchTakenOver: lambda it: f"batch {it.batch} has no run; started because of --adopt",
     e.BatchCreated: lambda it: f"batch {it.batch} {'found and imported' if it.is_found else 'created'}",

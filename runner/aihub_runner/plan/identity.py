@@ -91,13 +91,18 @@ def claim_stem(tag: str, batch_id: int) -> str:
     return f"{TAG_PREFIX}-claim-{_digest(['claim', tag, batch_id])[:32]}"
 
 
+def turn_name(batch_id: int, nonce: str) -> str:
+    """Return the name of a turn to change a kept batch; see `apply.tasks.turn`."""
+    return claim_name(f"{TAG_PREFIX}-turn-{_digest(['turn', batch_id])[:32]}", nonce)
+
+
 def claim_name(stem: str, nonce: str) -> str:
     """Return the name of a claim. `nonce` (8 hex digits) distinguishes the claims of clients."""
     return f"{stem}-{nonce}"
 
 
 def stem_of_claim(name: str) -> str:
-    """Return the name of a claim without its nonce."""
+    """Return the name of a claim, or of a turn, without its nonce."""
     return _NONCE.sub("", name)
 
 

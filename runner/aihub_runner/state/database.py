@@ -20,7 +20,7 @@ from typing import Any
 from aihub_runner.errors import Shortage, StateError
 from aihub_runner.system.shortage import describe_too_large, file_size_limit, find_shortage, probe_shortage
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 # Statements that migrate each version to the next. New columns come last, as in schema.sql.
 MIGRATIONS = {
     1: "ALTER TABLE batches ADD COLUMN sent_s REAL; ALTER TABLE fetches ADD COLUMN fetched_s REAL;",
@@ -88,6 +88,7 @@ MIGRATIONS = {
     6: "",
     7: "",
     8: "",
+    9: "",
 }
 # A schema 3 was in use before the last two of its columns.
 LATE_COLUMNS_OF_3 = """
@@ -111,6 +112,7 @@ ADDED = {
     6: ("placed_files",),
     7: ("pauses",),
     8: ("handed_batches",),
+    9: ("turns",),
 }
 BUSY_TIMEOUT_S = 10.0
 ONE_WRITE_BYTES = 1 << 16  # the largest page of SQLite

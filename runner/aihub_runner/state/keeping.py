@@ -56,3 +56,20 @@ class Keeping(JobFacts):
                 "UPDATE placed_files SET modified_s = ? WHERE remote_id = ? AND name = ? AND modified_s = 0",
                 ((seconds, remote_id, name) for name, seconds in times.items()),
             )
+
+    def record_turn(self, remote_id: int, name: str) -> None:
+        """Record, before the request, the batch by which this state says that it changes or runs one that is kept."""
+        with self.transaction():
+            self.check_lease()
+            self.write("INSERT INTO turns (remote_id, name) VALUES (?, ?)", remote_id, name)
+
+    def load_turns(self) -> dict[int, list[str]]:
+        """Return the names of such batches that may still exist, by the id of the one that is kept."""
+        found: dict[int, list[str]] = {}
+        for row in self.read("SELECT remote_id, name FROM turns ORDER BY name"):
+            found.setdefault(row["remote_id"], []).append(row["name"])
+        return found
+
+    def forget_turns(self, remote_id: int) -> None:
+        """Forget those of a batch: they are deleted."""
+        self.write("DELETE FROM turns WHERE remote_id = ?", remote_id)

@@ -202,6 +202,12 @@ CREATE TABLE placed_files (
     PRIMARY KEY (remote_id, name)
 ) WITHOUT ROWID;
 
+-- The batches by which this state says that it changes or runs one that is kept: not deleted yet.
+CREATE TABLE turns (
+    remote_id INTEGER NOT NULL,
+    name      TEXT NOT NULL PRIMARY KEY
+) WITHOUT ROWID;
+
 -- Files of batches that are not ours, 8 bytes of a hash of each name and size: with so many runs, they do not change.
 CREATE TABLE foreign_batches (
     remote_id INTEGER PRIMARY KEY,

@@ -93,6 +93,8 @@ def may_pay(context: Context, shard: Shard) -> bool:
     if progress.elder:
         context.reporter.emit(events.OlderBatch(progress.elder))
         _await(context, shard, progress.elder, context.settle_s)
+    elif progress.has_turn:  # whoever had it before us has its run in the list by now
+        _await(context, shard, context.remote_batch_of(shard)[1], 0.0, is_ours=True)
     elif progress.is_found and not progress.is_claimed:
         _await_owner(context, shard)
     elif batch.name and not batch.kept and not progress.is_claimed:

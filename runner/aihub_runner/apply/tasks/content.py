@@ -58,6 +58,10 @@ def follow(opened: OpenJob, changes: Changes) -> dict[str, Listed]:
     for name in changes.delete:
         in_thread(partial(_delete, client, remote_id, changes.seen[name].name))
     files = in_thread(partial(_wait_until_right, client, changes, job.spec.limits.settle_s))
+    touched = {*changes.delete, *(one.name for one in changes.sends)}
+    if other := [name for name in _find_differences(files, changes.seen) if name not in touched]:
+        what = f"batch {remote_id}: {clean_text(other[0])} was changed by somebody else meanwhile; no run was started"
+        raise ServiceError(what, "apply again")
     state.record_listed(remote_id, {name: file.modified_s or 0 for name, file in files.items()})
     opened.reporter.emit(events.BatchFollowed(remote_id, len(changes.add), len(changes.replace), tuple(changes.delete)))
     return files
@@ -68,12 +72,15 @@ def _check_unchanged(client: AIHub, changes: Changes) -> None:
     if busy := list_busy(client, changes.remote_id):
         raise StillGoing(f"batch {changes.remote_id} is not changed while {busy[0]}", "apply again when it has ended")
     files = list_batch(client, changes.remote_id) or {}
-    names = [*changes.delete, *(one.name for one in changes.sends)]
-    if other := [name for name in names if files.get(name) != changes.seen.get(name)]:
+    if other := _find_differences(files, changes.seen):
         raise ServiceError(
             f"batch {changes.remote_id}: {clean_text(other[0])} changed since the plan; nothing was changed",
             "apply again",
         )
+
+
+def _find_differences(files: Mapping[str, Listed], before: Mapping[str, Listed]) -> list[str]:
+    return sorted(name for name in files.keys() | before.keys() if files.get(name) != before.get(name))
 
 
 def _send(opened: OpenJob, changes: Changes) -> None:
