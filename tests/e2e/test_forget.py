@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
+from support.crash import CRASHED
+from support.forks import Forks
 from support.world import check_paid_once
 
 from .conftest import Outcome, Project
@@ -160,3 +163,47 @@ def test_one_file_of_a_forgotten_group_that_is_back_is_not_paid_for_again(projec
     assert "1 run of the lock file, with 1 of these files, is imported first" in project.run("plan").out
     assert project.apply().code == 0
     check_paid_once(project.fake, 3)
+
+
+PARTS = 4  # the boundaries are dealt out to this many tests
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("comes_back", [False, True], ids=["stays away", "comes back"])
+@pytest.mark.parametrize("part", range(PARTS))
+def test_forget_stopped_at_every_boundary_is_made_good(
+    three: Project, forks: Forks, part: int, comes_back: bool
+) -> None:
+    """Nothing is paid again, no other result is lost, and the next `state forget` forgets the rest."""
+    kept = three.folder.parent / f"{three.folder.name}-kept"
+    shutil.copytree(three.folder, kept)
+    boundary = part + 1
+    while forks.run(boundary, three.folder, three.env, "state", "forget", "job.toml", "--yes") == CRASHED:
+        where = f"boundary {boundary}"
+        assert three.fake.journal == [], where
+        if comes_back:
+            three.write("in/gone.txt", "content of in/gone.txt")
+        outcome = three.apply()
+        assert (outcome.code, three.sent()) == (0, []), f"{where}: {outcome.text}"
+        present = {line["path"] for line in three.documents if line["present"]}
+        assert present == {"in/b.txt", "in/new.txt", *["in/gone.txt"] * comes_back}, where
+        if not comes_back:
+            check_forgotten(three, where)
+        shutil.rmtree(three.folder)
+        shutil.copytree(kept, three.folder)
+        three.fake.clear_journal()
+        boundary += PARTS
+    assert boundary > 12, "so few boundaries cannot be all"
+
+
+def check_forgotten(project: Project, where: str) -> None:
+    """Forget what an interrupted `state forget` left, and check that state and lock file agree on what is gone."""
+    outcome = forget(project, "--yes")
+    assert outcome.code == 0, f"{where}: {outcome.text}"
+    assert "gone.txt" not in forget_nothing(project).out, where
+    assert [run["status"] for run in project.lock].count("FORGOTTEN COMPLETE") == 1, where
+    project.write("in/gone.txt", "content of in/gone.txt")
+    assert project.apply().code == 0, where
+    assert "in/gone.txt" in {line["path"] for line in project.documents if line["present"]}, where
+    check_paid_once(project.fake, 4)

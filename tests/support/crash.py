@@ -1,9 +1,9 @@
 """Run the real command line, and crash it at its N-th boundary.
 
-A boundary is before a request, after the server has acted, after the answer, and around each commit and each
-rename; 0 is none, and -1 freezes the process at each of them until somebody lets it go on. `os._exit` cleans nothing
-up. Exits with 137 at the boundary, and as the command line does if there are fewer. Long waits pass on the clock of
-the fake, so that `settle_s` may be what it is for people.
+A boundary is before a request, after the server has acted, after the answer, and around each commit, each rename and
+each deletion of a file; 0 is none, and -1 freezes the process at each of them until somebody lets it go on. `os._exit`
+cleans nothing up. Exits with 137 at the boundary, and as the command line does if there are fewer. Long waits pass on
+the clock of the fake, so that `settle_s` may be what it is for people.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def instrument(crash_at: int) -> None:
     requests.Session.request = after(requests.Session.request)  # the server has acted
     Transport.send = around(Transport.send)  # before the request, after the answer
     Path.replace = around(Path.replace)
+    Path.unlink = around(Path.unlink)
 
 
 def pause(client: Transport, seconds: float) -> None:
