@@ -16,6 +16,7 @@ import requests
 from aihub_runner.codegen.script import ENDINGS
 
 from .conftest import ROOT, Project
+from .test_batch_id import make_batch, put
 
 STARTS = {"python-sdk": [sys.executable], "python": [sys.executable], "curl": ["bash"], "javascript": ["node"]}
 PROGRAMS = {"curl": ("bash", "curl", "jq"), "javascript": ("node",)}
@@ -237,6 +238,32 @@ def test_script_runs_a_folder_of_a_drive_as_apply_does(project: Project, languag
     assert theirs["input_dir"] == mine["input_dir"]
     assert len(project.fake.batches()) == batches  # only apply needs an empty one, against clones
     assert {path.name for path in project.folder.iterdir()} & {"x", "y"} == set()
+
+
+@pytest.mark.slow
+def test_script_runs_a_batch_that_exists_as_apply_does(project: Project, language: str) -> None:
+    batch = make_batch(project, a="Invoice number: 1", b="Invoice number: 2")
+    put(project, batch, "it's %24(x) é {{ 1 }}.txt", "Invoice number: 3")
+    project.change_spec('files = "in/**/*"', "")
+    project.change_spec("[limits]", f'[run]\nversion = "2"\n[batch]\nid = {batch}\n[limits]')
+    assert project.apply().code == 0
+    before = project.fake.files(batch)
+    project.forget_requests()
+    assert bare(run_script(project, language)) == bare(find_raw(project))
+    assert (project.sent(), project.fake.files(batch)) == (["POST runApp"], before)
+    mine, theirs = requests_of(project, 0)
+    assert (mine, [run.request["batch_id"] for run in project.fake.world.runs.values()]) == (theirs, [batch, batch])
+
+
+@pytest.mark.parametrize("how", ["keep = true", "id = 5\nsync = true", 'id = 5\nsync = "exact"'])
+def test_script_for_a_batch_that_follows_files_is_refused(project: Project, how: str) -> None:
+    project.write_files(1)
+    project.change_spec("[limits]", f"[batch]\n{how}\n[limits]")
+    outcome = project.run("code", "--as", "curl")
+    assert (outcome.code, outcome.out) == (2, "")
+    word = "keep" if "keep" in how else "sync"
+    assert f"cannot keep a batch in step with your files ({word} of [batch])" in outcome.err
+    assert f"/job.toml`, or remove {word} from a copy of the spec" in outcome.err
 
 
 def test_script_asks_a_deployment_for_its_upstream_integration(project: Project, language: str) -> None:

@@ -56,17 +56,19 @@ def code(asked: Asked, language: str, output: Path | None) -> None:
 
 def _find_work(job: Job, language: str) -> Work:
     """Return what the script is to do, from the files as they are now. Raises InputError."""
-    if job.goal.kept:
-        raise InputError(f"{job.shown}: scripts for a batch that is kept are not offered", "use `runner apply`")
+    if job.goal.follows:
+        how = "sync" if job.goal.batch_id else "keep"
+        what = f"{job.shown}: a script runs once, so it cannot keep a batch in step with your files ({how} of [batch])"
+        raise InputError(what, f"use `{job.command('apply')}`, or remove {how} from a copy of the spec")
     if job.is_remote:
         raise InputError(f"{job.shown}: scripts for files elsewhere are not offered", "use `runner apply`")
-    spec = job.spec
+    spec, is_elsewhere = job.spec, bool(job.goal.input or job.goal.kept)
     skipped, batches = list[str](), list[tuple[Member, ...]]()
-    if not job.goal.input:
+    if not is_elsewhere:
         scan = check_files(spec, job.spec_path, job.options.allowed)
         batches = group_sources(scan.sources, spec.limits.files_per_batch, by_folder=job.goal.by_folder)
         skipped = [f"{item.path} ({item.reason})" for item in scan.skipped]
-    runs = 1 if job.goal.input else len(batches)
+    runs = 1 if is_elsewhere else len(batches)
     if not runs:
         raise InputError(f"{job.shown}: no file can be sent", f"run `{job.command('plan')}`, which says why")
     most = spec.limits.max_runs

@@ -67,8 +67,10 @@ class Work(Struct, frozen=True):
 def render_script(work: Work, language: str) -> str:
     """Render the script. It holds no secret, and reads them from the environment."""
     spec, hook = work.spec, work.spec.run.webhook
-    run = run_body(work.goal.settings, 0, list(spec.run.tags), {}, {"url": hook.url, "headers": {}} if hook else None)
-    run.pop("batch_id", None)
+    webhook = {"url": hook.url, "headers": {}} if hook else None
+    run = run_body(work.goal.settings, work.goal.batch_id, list(spec.run.tags), {}, webhook)
+    if work.batches:
+        del run["batch_id"]  # of a batch that the script creates
     deployment = quote(spec.deployment_id or "", safe="")
     batches = [_batch(work, number) for number in range(len(work.batches))]
     values = {
@@ -120,7 +122,8 @@ def _describe(work: Work, language: str) -> list[str]:
     read = [root_name, *(["AIHUB_CONTEXT"] if work.context is None else []), *work.secrets]
     files = f"{count(sum(map(len, work.batches)), 'file')} in {count(len(work.batches), 'batch')}"
     if not work.batches:
-        files = f"one run of the files in {work.place or 'the upstream integration'}"
+        batch = f"batch {work.goal.batch_id}" if work.goal.batch_id else "the upstream integration"
+        files = f"one run of the files in {work.place or batch}"
     return [
         f"Does a job once without aihub-runner: {files}.",
         f"Made by `{work.command}`.",
