@@ -11,9 +11,9 @@ import pytest
 import requests
 
 from support.crash import CRASHED, WAITS
-from support.forks import Forks
+from support.forks import OUTPUT, Forks
 
-from .conftest import Project
+from .conftest import Outcome, Project
 from .test_faults import FAULTS
 
 OPERATIONS = ["deleteBatch", "deleteRun", "jobStatus", "getBatch", "getRunStatus", "listRuns", "listBatches"]
@@ -59,11 +59,26 @@ def check_made_good(project: Project, documents: Documents, where: str = "") -> 
     assert project.apply().code == 0, where
     assert project.documents == documents, where
     for _ in range(3):
-        outcome = project.run("destroy", "--yes")
+        outcome = destroy(project)
         if outcome.code == 0:
             break
     assert outcome.code == 0, f"{where}: {outcome.text}"
     check_deleted(project, documents, where)
+
+
+def destroy(project: Project) -> Outcome:
+    """Destroy, and check that nothing was deleted but what was shown before."""
+    before = {*project.fake.ledger["deletions"].items()}
+    outcome = project.run("destroy", "--yes")
+    check_shown(project, before, outcome.err)
+    return outcome
+
+
+def check_shown(project: Project, before: set[tuple[str, int]], shown: str) -> None:
+    """Check that all that the service has deleted since then was shown, one line each."""
+    lines = {" ".join(line.replace(",", " ").split()[:2]) for line in shown.splitlines()}
+    deleted = {name for name, _ in {*project.fake.ledger["deletions"].items()} - before}
+    assert deleted <= lines, (deleted, shown)
 
 
 def check_deleted(project: Project, documents: Documents, where: str = "") -> None:
@@ -91,7 +106,7 @@ def test_fault_in_a_deletion_is_made_good(applied: Project, operation: str, faul
     if operation == "listBatches":  # needed only where there is no job
         applied.fake.faults.add(operation="jobStatus", do="status", status=404, times=4)
     applied.fake.faults.add(operation=operation, **FAULTS[fault])
-    applied.run("destroy", "--yes")
+    destroy(applied)
     check_made_good(applied, documents)
     assert applied.fake.faults.unused() == []
 
@@ -103,7 +118,7 @@ def test_fault_in_a_deletion_is_made_good(applied: Project, operation: str, faul
 def test_refused_deletion_is_made_good(applied: Project, operation: str, when: str, status: int) -> None:
     documents = applied.documents
     applied.fake.faults.add(operation=operation, do="status", status=status, when=when)
-    outcome = applied.run("destroy", "--yes")
+    outcome = destroy(applied)
     assert outcome.code in (0, 3, 4)
     check_made_good(applied, documents)
 
@@ -160,8 +175,15 @@ Crash = Callable[[int], int]
 
 @pytest.fixture
 def crash(applied: Project, forks: Forks) -> Crash:
-    """Destroy in a process that crashes at a boundary, and return its exit code."""
-    return lambda boundary: forks.run(boundary, applied.folder, applied.env, "destroy", "job.toml", "--yes")
+    """Destroy in a process that crashes at a boundary, and return its exit code. It deletes only what it has shown."""
+
+    def act(boundary: int) -> int:
+        before = {*applied.fake.ledger["deletions"].items()}
+        code = forks.run(boundary, applied.folder, applied.env, "destroy", "job.toml", "--yes")
+        check_shown(applied, before, (applied.folder / OUTPUT).read_text())
+        return code
+
+    return act
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from threading import Event
 
 from msgspec import Struct
@@ -11,15 +13,18 @@ from msgspec.structs import replace
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.apply.assess import look_for_damage, scan_files, with_pruned
+from aihub_runner.apply.background import in_thread
 from aihub_runner.apply.begin import hold_state
 from aihub_runner.apply.cleanup import delete_items, with_facts
-from aihub_runner.apply.events import Reporter
+from aihub_runner.apply.events import ExistenceChecked, Reporter
 from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.matching import Inspected
 from aihub_runner.apply.pdfs import are_fetched
-from aihub_runner.apply.places import check_lock_target
+from aihub_runner.apply.places import check_lock_target, is_on_network
 from aihub_runner.apply.recovery import import_paid
 from aihub_runner.apply.run import take_over
+from aihub_runner.apply.steps import NotThere, RunSeen, Unsure
+from aihub_runner.apply.tasks.run import find_run, find_step
 from aihub_runner.errors import InputError
 from aihub_runner.plan.deletion import Item, Wish, plan_destroy
 from aihub_runner.results.reader import find_lost_earlier
@@ -57,6 +62,7 @@ def destroy(job: Job, wish: Wish, reporter: Reporter, confirm: AskDestroy, stop:
         job = with_pruned(job, state, scan)
         opened = OpenJob(job, state, client, scan, reporter)
         unverified = import_paid(opened)
+        _find_lost(opened)
         shards = state.load_shards()
         wish = with_facts(wish, job, state)
         lost = find_lost_earlier(state, shards, job.goal, job.results_path) | job.damaged.keys()
@@ -72,3 +78,23 @@ def destroy(job: Job, wish: Wish, reporter: Reporter, confirm: AskDestroy, stop:
             raise InputError(f"{job.shown}: destroy cancelled, nothing was deleted")
         deleter = delete_items(opened, found.items)
     return replace(found, items=deleter.done, left=[*found.left, *deleter.left])
+
+
+def _find_lost(opened: OpenJob) -> None:
+    """Find out whether runs were started whose start is unconfirmed: they need their batches. May take `settle_s`."""
+    job, state, client = opened.job, opened.state, opened.client
+    may_conclude = job.spec.run.on_lost != "stop" and not (is_on_network(job) or job.goal.input)
+    for shard in state.load_shards():
+        for run in (run for run in shard.runs if run.is_open):
+            wait_s = run.since.left_s(job.spec.limits.settle_s)
+            opened.reporter.emit(ExistenceChecked("a run", wait_s))
+            step = find_step(state, job.goal.target, shard, run, time.monotonic() + wait_s)
+            match in_thread(partial(find_run, client, step)):
+                case RunSeen(info):
+                    state.record_run(run.id, *info.facts)
+                case NotThere() if may_conclude:
+                    state.record_given_up(run.id)
+                case NotThere():
+                    state.record_run_unknown(run.id, "not found")
+                case Unsure(why):
+                    state.record_run_unknown(run.id, why)

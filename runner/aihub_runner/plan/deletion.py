@@ -9,6 +9,7 @@ from msgspec import Struct
 from aihub_runner.model import FOREIGN, Batch, Goal, Run, Shard
 
 BATCH, RUN = "batch", "run"
+UNCONFIRMED = "the start of a run on it is unconfirmed"
 INPUT = frozenset({"input"})  # all that a batch has
 OUTPUT = frozenset({"db_data", "output"})
 LOGS = frozenset({"logs"})
@@ -139,7 +140,7 @@ def _run_item(shard: Shard, run: Run, parts: frozenset[str], left: str, *, loses
 def _keeps_batch(run: Run, wish: Wish) -> str:
     """Return why the batch of a run is left; empty if the run does not keep it."""
     if run.is_open:
-        return "the start of a run on it is unconfirmed"
+        return UNCONFIRMED
     why = _keeps_run(run, wish)
     return f"run {run.remote_id} {why}" if why else ""
 
