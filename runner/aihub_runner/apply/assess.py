@@ -20,7 +20,7 @@ from aihub_runner.errors import InputError, Interrupted, RunnerError
 from aihub_runner.model import FINAL_STATUSES, FOREIGN, OWN, Changes, Goal, Scan, Shard, SkippedFile, Source
 from aihub_runner.plan.contents import Evidence, collect_known, find_changes
 from aihub_runner.plan.identity import fingerprint_members, short_identity
-from aihub_runner.plan.inputs import plan_input
+from aihub_runner.plan.inputs import find_answered, plan_input
 from aihub_runner.plan.kept import content_of, list_others, plan_kept, recorded_others, scan_listed, scan_recorded
 from aihub_runner.plan.packets import find_packets
 from aihub_runner.plan.planfile import PlanFile, bind_plan, compute_revision
@@ -258,11 +258,15 @@ def describe_job(
     goal = replace(goal, only=None, limit=None, left=left)
     plan = _plan(goal, scan, shards, state.load_run_keys())
     report = describe(state, shards, scan, plan, goal)
+    answered = find_answered(shards, goal) if goal.input else ()
     return replace(
         report,
         spec=job.shown,
         name=job.spec.name,
-        files=scan.files,
+        files=len(answered) if goal.input else scan.files,
+        files_done=len(answered) if goal.input else report.files_done,
+        input=goal.input,
+        has_input_run=bool(goal.input and plan.done),
         files_unselected=len(plan.left),
         skipped=scan.skipped,
         idle=tuple(describe_idle(scan, lapsed)),

@@ -40,6 +40,12 @@ def plan_input(goal: Goal, shards: Sequence[Shard]) -> Plan:
     )
 
 
+def find_answered(shards: Sequence[Shard], goal: Goal) -> set[str]:
+    """Return the files, by their paths, that the results of the runs that count name."""
+    ours = [shard for shard in shards if any(covers(run, goal) for run in shard.runs_of(goal.run_key))]
+    return {member.path or member.name for shard in ours for member in shard.members}
+
+
 def _start(goal: Goal, ours: Sequence[Shard], fingerprint: str) -> Work:
     fresh = Shard(0, fingerprint, ())
     shard = next((one for one in ours if all(run.is_given_up for run in one.runs)), fresh)

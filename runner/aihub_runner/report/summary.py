@@ -93,7 +93,11 @@ def sum_pages(scan: Scan, paths: Iterable[str], unit_price: float | None) -> Pag
 
 
 class Report(Struct, frozen=True):
-    """The status of a job, after an apply or at any time."""
+    """The status of a job, after an apply or at any time.
+
+    `input` is what is run where the files lie elsewhere; then `files` are those that its results name, and
+    `has_input_run` says that it has a run that counts.
+    """
 
     spec: str = ""
     name: str = ""
@@ -140,6 +144,8 @@ class Report(Struct, frozen=True):
     upload_seconds: float = 0.0
     at_work: str = ""
     next: str = ""
+    input: str = ""
+    has_input_run: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -228,10 +234,10 @@ def render_report(report: Report, *, applied: bool = True, verbose: bool = False
     """Render a report as text, a line per fact. `applied` adds what this apply did, `verbose` lists all items."""
     show = Lines(verbose)
     where = " on the FAKE AI Hub" if report.fake else ""
-    done = f"{report.files_done} done or in progress"
+    what, done = _head(report)
     if report.nothing_to_do:
         done = f"nothing to do{where}; {done}"
-    show.lines.append(f"{report.spec}: {count(report.files, 'file')}, {done}{'' if report.nothing_to_do else where}")
+    show.lines.append(f"{report.spec}: {what}, {done}{'' if report.nothing_to_do else where}")
     show.listed("now", [report.at_work] * bool(report.at_work))
     _render_done(report, show, applied=applied and not report.nothing_to_do)
     _render_problems(report, show)
@@ -246,6 +252,16 @@ def render_report(report: Report, *, applied: bool = True, verbose: bool = False
     return "\n".join(show.lines)
 
 
+def _head(report: Report) -> tuple[str, str]:
+    """Return what a job is about, and how much of it is done."""
+    files = count(report.files, "file")
+    if not report.input:
+        return files, f"{report.files_done} done or in progress"
+    what = escape_control_chars(report.input) + f" ({files} in its results)" * bool(report.files)
+    failed = "failed" if report.failed else "not run yet"
+    return what, "done or in progress" if report.has_input_run else failed
+
+
 def render_briefly(report: Report) -> str:
     """Render a report as one line, with the number of files and runs that are not done."""
     numbers = {
@@ -254,7 +270,7 @@ def render_briefly(report: Report) -> str:
         "left": report.files_left,
         "without results": len(report.unanswered) + len(report.without_documents),
     }
-    parts = [count(report.files, "file"), f"{report.files_done} done or in progress"]
+    parts = [*_head(report)]
     parts += [f"{number} {what}" for what, number in numbers.items() if number]
     runs = {"unconfirmed": report.unknown_runs, "in progress": report.going, "in review": len(report.review)}
     parts += [f"{count(number, 'run')} {what}" for what, number in runs.items() if number]
