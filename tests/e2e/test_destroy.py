@@ -13,6 +13,7 @@ import requests
 
 from support.proxy import Answer, Call, Proxy
 from support.waiting import wait_for
+from support.world import check_paid_once
 
 from .conftest import Project
 
@@ -435,3 +436,40 @@ def test_cleanup_keeps_what_could_not_be_written(project: Project) -> None:
     with_cleanup(project, ALL)
     assert project.apply().code == 3
     assert on_service(project) == APPLIED
+
+
+@pytest.fixture
+def refused(project: Project) -> Project:
+    """A job of two files with a batch, whose only start was refused, perhaps by a gateway that delivered it."""
+    project.write_files(2)
+    return project
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_destroy_finds_out_whether_a_run_was_started(refused: Project, when: str) -> None:
+    refused.fake.faults.add(operation="runApp", do="status", status=400, when=when)
+    assert refused.apply().code == 4
+    outcome = refused.run("destroy", "--yes")
+    if when == "after":
+        assert (outcome.code, on_service(refused)) == (3, {"batches": 1, "runs": 1}), outcome.text
+        assert "has results that are not fetched" in outcome.out
+        assert "hint       see `runner apply " in outcome.out
+        assert refused.apply().code == 0
+        outcome = refused.run("destroy", "--yes")
+    assert (outcome.code, on_service(refused)) == (0, {"batches": 0, "runs": 0}), outcome.text
+    assert refused.apply().code == 0
+    check_paid_once(refused.fake)
+    assert sum(refused.fake.ledger["runs"].values()) == 1
+
+
+def test_destroy_leaves_the_batch_of_a_run_that_only_a_person_can_decide_about(refused: Project) -> None:
+    refused.change_spec("[limits]", '[run]\non_lost = "stop"\n[limits]')
+    refused.fake.faults.add(operation="runApp", do="reset", when="before")
+    assert refused.apply().code == 7
+    outcome = refused.run("destroy", "--yes")
+    assert (outcome.code, on_service(refused)) == (3, {"batches": 1, "runs": 0}), outcome.text
+    assert "the start of a run on it is unconfirmed" in outcome.out
+    assert "hint       see `runner resolve " in outcome.out
+    assert refused.run("resolve", "--resubmit").code == 0
+    assert refused.run("destroy", "--yes").code == 0
+    assert on_service(refused) == {"batches": 0, "runs": 0}

@@ -75,6 +75,23 @@ def test_results_of_files_that_left_the_folder_stay(drive: Project) -> None:
     assert len(drive.documents) == 3
 
 
+def test_status_counts_the_files_that_the_results_name(drive: Project) -> None:
+    drive.fake.next_run(hold=True)
+    assert drive.apply("--no-wait").code == 6
+    assert drive.run("status").out.splitlines()[0].endswith(f"job.toml: {FOLDER}/, done or in progress")
+    drive.fake.release(drive.fake.runs()[0]["id"])
+    shown = f"{FOLDER}/ (2 files in its results), done or in progress"
+    assert drive.apply().out.splitlines()[0].endswith(f"job.toml: {shown}")
+    assert drive.run("status").out.splitlines()[0].endswith(f"job.toml: {shown}")
+    assert drive.run("status", "-q").out.endswith(f"job.toml: {shown}\n")
+    told = drive.run("status", "--json").json
+    assert [told[name] for name in ("files", "files_done", "input", "has_input_run")] == [2, 2, f"{FOLDER}/", True]
+    drive.change_spec("[limits]", '[run]\nversion = "2"\n[limits]')
+    assert drive.run("status").out.splitlines()[0].endswith(f"job.toml: {FOLDER}/, not run yet")
+    drive.fake.next_run(status="FAILED", message="no")
+    assert drive.apply().out.splitlines()[0].endswith(f"job.toml: {FOLDER}/, failed")
+
+
 def test_destroy_leaves_the_folder_of_the_drive(drive: Project) -> None:
     assert drive.apply().code == 0
     tree = {path: set(files) for path, files in drive.fake.world.trees.items()}
