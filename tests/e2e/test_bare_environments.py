@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from support.commands import list_commands
+
 from .conftest import Project
 
 # What each command ends with, after an apply; `destroy` last, since it deletes.
@@ -26,6 +28,7 @@ COMMANDS = {
     "state show job.toml": 0,
     "state export job.toml": 0,
     "state verify job.toml": 0,
+    "state forget job.toml": 0,
     "results job.toml --prune 1": 0,
     "schema": 0,
     "init bills --app-name Bills": 0,
@@ -60,6 +63,12 @@ PLACES = {
     "no input": 'exec "$@" <&-',
     "dumb": 'TERM=dumb exec "$@"',
 }
+
+
+def test_each_command_is_tried() -> None:
+    """A command of click that is missing here would work nowhere but on our own machines."""
+    names = list_commands()
+    assert {name for name in names for line in COMMANDS if f"{line} ".startswith(f"{name} ")} == {*names}
 
 
 def run(project: Project, line: str, command: str) -> subprocess.CompletedProcess[str]:

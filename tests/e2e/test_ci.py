@@ -195,10 +195,12 @@ def test_line_applies_with_a_token_from_a_folder_and_almost_no_environment(proje
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 def test_units_of_systemd_are_valid(tmp_path: Path) -> None:
     install(tmp_path)
-    for name in ("aihub-runner.service", "aihub-runner.timer"):
+    names = sorted(path.name for path in CI.iterdir() if path.suffix in (".service", ".timer"))
+    assert names == ["aihub-runner-watch.service", "aihub-runner.service", "aihub-runner.timer"]
+    for name in names:
         text = (CI / name).read_text().replace("/opt/aihub-runner", str(tmp_path)).replace("User=invoices", "User=root")
         (tmp_path / name).write_text(text)
-    units = [str(tmp_path / name) for name in ("aihub-runner.service", "aihub-runner.timer")]
+    units = [str(tmp_path / name) for name in names]
     ended = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
     )

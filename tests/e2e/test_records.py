@@ -241,7 +241,13 @@ def test_full_disk_ends_only_the_record(project: Project, option: str) -> None:
 
 
 @pytest.mark.parametrize("option", ["--json-into", "--log-file", "--junit"])
-@pytest.mark.parametrize("name", ["documents.jsonl", "last-apply.json", "raw/a/plain/0.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("documents.jsonl", "last-apply.json", "raw/a/plain/0.json", ".aihub-written"),
+        *("fields.csv", "cases.xlsx", "documents/Invoice.csv"),
+    ],
+)
 def test_record_never_takes_the_place_of_results(project: Project, option: str, name: str) -> None:
     project.write_files(1)
     outcome = project.apply(option, f"results/job/{name}")
@@ -255,3 +261,40 @@ def test_records_in_one_file_are_refused(project: Project) -> None:
     outcome = project.run_alone("apply", "job.toml", "--log-file", "one.log", "--junit", "link")
     assert (outcome.code, project.sent()) == (2, [])
     assert "link: is named by --log-file and by --junit" in outcome.err
+
+
+@pytest.mark.parametrize("option", ["--json-into", "--log-file", "--junit"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "results/job/.aihub-results",
+        "job.toml",
+        "job.state.db",
+        "job.lock.toml",
+        "other.aihub.toml",
+        "job@test.state.db",
+        "job.state.db.lock",
+    ],
+)
+def test_record_never_takes_the_place_of_a_file_of_our_own(project: Project, option: str, name: str) -> None:
+    project.write("other.aihub.toml", project.spec_path.read_text())
+    project.write_files(1)
+    before = {path.name: path.read_bytes() for path in project.folder.glob("*.toml")}
+    outcome = project.apply(option, name)
+    assert (outcome.code, project.sent()) == (2, [])
+    assert f"{name}: is one of aihub-runner's own files" in outcome.err
+    assert {path.name: path.read_bytes() for path in project.folder.glob("*.toml")} == before
+
+
+@pytest.mark.parametrize("option", ["--json-into", "--log-file", "--junit"])
+def test_record_never_takes_the_place_of_a_table(project: Project, option: str) -> None:
+    project.change_spec("[limits]", '[results]\nformats = ["csv"]\n[limits]')
+    project.write_files(1)
+    assert project.apply().code == 0
+    tables = [path.relative_to(project.folder) for path in (project.folder / "results/job").rglob("*.csv")]
+    before = [path.read_bytes() for path in tables]
+    assert tables
+    for table in tables:
+        outcome = project.apply(option, str(table))
+        assert (outcome.code, "is where apply keeps results" in outcome.err) == (2, True), table
+    assert [path.read_bytes() for path in tables] == before

@@ -13,6 +13,8 @@ from aihub_runner.errors import InputError
 from aihub_runner.files import explain_disk, make_folder, read_regular, try_place, write_file
 from aihub_runner.model import DOCUMENTS_NAME, LAST_APPLY, SPEC_ENDING, stem_of
 from aihub_runner.outfile import find_place
+from aihub_runner.results.written import FILE as WRITTEN
+from aihub_runner.results.written import load_written
 from aihub_runner.sources.exclude import RESULTS_MARKER, check_inside, is_own_name, is_spec
 from aihub_runner.spec.patterns import compile_globs
 from aihub_runner.spec.targets import describe_target
@@ -20,8 +22,9 @@ from aihub_runner.state.lockfile import load_lockfile, try_lockfile
 from aihub_runner.state.store import State
 
 MARKER_BYTES = 10_000
-# What apply writes into a results folder, except for tables: those are derived, and written again.
-_OWN_RESULTS = frozenset({DOCUMENTS_NAME, "raw", "pdf", LAST_APPLY, RESULTS_MARKER})
+# What apply writes into a results folder, and the names of its tables without their formats.
+_OWN_RESULTS = frozenset({DOCUMENTS_NAME, "raw", "pdf", "documents", LAST_APPLY, RESULTS_MARKER, WRITTEN})
+_OWN_TABLES = frozenset({"fields", "cases"})
 _OF_TARGET = re.compile(r"(.*)\n@([a-z0-9-]+)", re.DOTALL)
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "ceph", "glusterfs"})
 
@@ -173,8 +176,9 @@ def _check_place(job: Job, output: Path, place: Path) -> None:
         raise InputError(f"{output}: is one of aihub-runner's own files", "choose another name")
     for folder in (job.results_path.absolute(), job.results_path.resolve()):
         if place.is_relative_to(folder):
-            first, *_ = (*place.relative_to(folder).parts, "")
-            if first in _OWN_RESULTS:
+            name = place.relative_to(folder).as_posix()
+            first = name.partition("/")[0]
+            if first in _OWN_RESULTS or Path(name).stem in _OWN_TABLES or name in load_written(folder):
                 raise InputError(f"{output}: is where apply keeps results", "choose another name")
             return
     take, leave = compile_globs(job.spec.files, str(job.folder.absolute()))
