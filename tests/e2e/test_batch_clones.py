@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
 import pytest
 
-from support.proxy import ALWAYS, BATCHES, FILE, RUNS, Call, Proxy, meet
+from support.proxy import ALWAYS, BATCHES, FILE, FILES, RUN_LIST, RUNS, Proxy, before, meet
 
 from .conftest import Project, apply_at_once
 from .test_batch_id import TURN, make_batch
@@ -19,6 +18,15 @@ pytestmark = pytest.mark.matrix
 
 MODES = ["keep", "sync"]
 LINEAGES = ["state and lock file", "two lock files", "copied state", "nothing"]
+POINTS = {
+    "look": ("GET", FILES, 1),
+    "turn": ("POST", BATCHES, 1),
+    "send": ("PUT", FILE, 1),
+    "delete": ("DELETE", FILE, 1),
+    "check": ("GET", FILES, 3),
+    "runs": ("GET", RUN_LIST, 3),
+    "start": ("POST", RUNS, 1),
+}
 MEMBERS = """
     SELECT runs.remote_id, members.name, members.digest, members.stale
     FROM runs JOIN members ON members.shard = runs.shard WHERE runs.remote_id IS NOT NULL
@@ -42,11 +50,18 @@ def prepare(project: Project, mode: str, lineage: str) -> tuple[Project, Project
     return project, other
 
 
-def change(clone: Project, text: str) -> None:
-    """Remove a file, change one, and add one."""
-    (clone.folder / "in/00000.txt").unlink()
-    clone.write("in/00001.txt", f"document number {text}")
-    clone.write("in/00003.txt", f"document {text}")
+def change(first: Project, other: Project, lineage: str, *, is_same: bool) -> None:
+    """Change the files of two clones; if it is not the same, each leaves what the other one changes as it was."""
+    if lineage == "nothing" or not is_same:
+        other.write("in/00001.txt", "document number B" if not is_same else "document number 1")
+    if lineage != "nothing" and not is_same:
+        (first.folder / "in/00000.txt").unlink()
+        first.write("in/00002.txt", "document number A")
+    if lineage != "nothing" and is_same:
+        for clone in (first, other):
+            (clone.folder / "in/00000.txt").unlink()
+            clone.write("in/00001.txt", "document number A")
+            clone.write("in/00003.txt", "document A")
 
 
 def check_truth(project: Project, *clones: Project) -> None:
@@ -95,35 +110,22 @@ def turns(project: Project) -> list[str]:
     return [one["name"] for one in project.fake.batches() if one["name"].startswith(TURN)]
 
 
-def during(nth: int, act: Callable[[], object]) -> Callable[[Call], Any]:
-    """Do something in the middle of the `nth` request, before it is passed on."""
-    seen: list[Call] = []
-
-    def wrapped(call: Call) -> Any:
-        seen.append(call)
-        if len(seen) == nth:
-            act()
-        return call.forward()
-
-    return wrapped
-
-
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("lineage", LINEAGES)
 @pytest.mark.parametrize("is_same", [True, False], ids=["same", "different"])
-@pytest.mark.parametrize("nth", [4, 8, 12, 16, 20, 24, 28])
+@pytest.mark.parametrize("point", POINTS)
 def test_clone_that_applies_in_the_middle_of_another(
-    project: Project, proxy: Proxy, mode: str, lineage: str, is_same: bool, nth: int
+    project: Project, proxy: Proxy, mode: str, lineage: str, is_same: bool, point: str
 ) -> None:
     """Whatever request of the first one is under way: the other applies from beginning to end before it arrives."""
+    if point == "delete" and (lineage == "nothing" or (mode == "sync" and lineage == "two lock files")):
+        return  # there is nothing to delete, or nothing that the first one put there
     first, other = prepare(project, mode, lineage)
-    if lineage != "nothing":
-        change(first, "A")
-        change(other, "A" if is_same else "B")
-    elif not is_same:
-        other.write("in/00001.txt", "document number B")
+    change(first, other, lineage, is_same=is_same)
     ended: list[Any] = []
-    proxy.always("*", ".*", during(nth, lambda: ended.append(other.start("apply", "job.toml").communicate(timeout=60))))
+    method, path, nth = POINTS[point]
+    meanwhile = before(lambda: ended.append(other.start("apply", "job.toml").communicate(timeout=60)))
+    proxy.on(method, path, meanwhile, nth=nth)
     outcome = first.run_alone("apply", "job.toml")
     assert ended, "so many requests are not sent"
     assert outcome.code in (0, 4, 6, 7), outcome.text
@@ -147,11 +149,7 @@ def test_clones_that_meet_at_a_request(
     """Neither is ahead of the other there."""
     project.change_spec("settle_s = 0.2", "settle_s = 1.5")
     first, other = prepare(project, mode, lineage)
-    if lineage != "nothing":
-        change(first, "A")
-        change(other, "A" if is_same else "B")
-    elif not is_same:
-        other.write("in/00001.txt", "document number B")
+    change(first, other, lineage, is_same=is_same)
     proxy.on(method, path, meet(2, timeout_s=0.7), times=ALWAYS)
     ended = apply_at_once(first, other)
     assert {code for code, _ in ended} <= {0, 4, 6, 7}, ended
