@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 
 from msgspec.structs import replace
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.apply.background import in_thread
+from aihub_runner.apply.context import Context
 from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.lapsed import find_lapsed
-from aihub_runner.apply.tasks.content import list_batch, list_busy
-from aihub_runner.errors import InputError, ResultsError, RunnerError, ServiceError, StillGoing, UnknownOutcome
-from aihub_runner.model import FOREIGN, OWN, Look, Scan, Shard
+from aihub_runner.apply.scheduler import Scheduler
+from aihub_runner.apply.tasks.content import follow, list_batch, list_busy
+from aihub_runner.apply.tasks.turn import take_turn
+from aihub_runner.errors import (
+    InputError,
+    Interrupted,
+    ResultsError,
+    RunnerError,
+    ServiceError,
+    StillGoing,
+    UnknownOutcome,
+)
+from aihub_runner.model import FOREIGN, OWN, Changes, Look, Scan, Shard
 from aihub_runner.plan.identity import batch_name, fingerprint_home
 from aihub_runner.plan.packets import is_unread
 from aihub_runner.plan.planner import PAYS, Action, Plan, Work
@@ -219,3 +230,31 @@ def _record_home(opened: OpenJob, look: Look) -> None:
     if batch and batch.remote_id is None:
         opened.state.record_batch(batch.id, look.remote_id)
         opened.state.record_batch_verified(batch.id, 0)
+
+
+# Change it
+
+
+def change_batch(
+    context: Context, opened: OpenJob, changes: Changes, work: Sequence[Work]
+) -> tuple[OpenJob, Sequence[Work]]:
+    """Make a kept batch hold what was planned, and return the job with what it holds, and the work that can be done."""
+    if not opened.job.goal.follows or context.stopped_paying:
+        return opened, work
+    try:
+        if home := plan_home(opened, work):
+            Scheduler(context).run(home)
+            opened = look_at_home(opened)
+            changes = replace(changes, remote_id=opened.job.look.remote_id if opened.job.look else 0)
+        paying = [item for item in work if item.action in PAYS]
+        if opened.job.look and (changes or paying):
+            take_turn(opened, opened.job.look.remote_id)
+            for item in paying:
+                context.shards[item.shard.id].has_turn = True
+        if changes and opened.job.look:
+            files = follow(opened, changes)
+            opened = replace(opened, job=replace(opened.job, look=replace(opened.job.look, files=files)))
+    except (ServiceError, StillGoing, Interrupted) as error:
+        context.errors += [error] * (not isinstance(error, Interrupted))
+        return opened, [item for item in work if item.action not in PAYS]
+    return opened, work if opened.job.look else [item for item in work if item.action not in PAYS]

@@ -25,7 +25,7 @@ from aihub_runner.apply.delivery import deliver
 from aihub_runner.apply.events import AgainResumed, Counts, RateLimited, Reporter, Retry, Stopping, UploadsLowered
 from aihub_runner.apply.executors.join import join_cluster
 from aihub_runner.apply.job import Confirm, Held, Job, OpenJob
-from aihub_runner.apply.kept import hold_back, look_at_batch, look_at_home, plan_home, record_places
+from aihub_runner.apply.kept import change_batch, hold_back, look_at_batch, record_places
 from aihub_runner.apply.lapsed import exclude_lapsed, find_lapsed, record_matched
 from aihub_runner.apply.matching import find_held, recognise_stale
 from aihub_runner.apply.pagecount import count_plan, count_started
@@ -45,18 +45,15 @@ from aihub_runner.apply.recovery import (
 from aihub_runner.apply.refresh import refresh
 from aihub_runner.apply.scheduler import Scheduler
 from aihub_runner.apply.settled import record_settled
-from aihub_runner.apply.tasks.content import follow
 from aihub_runner.apply.tasks.fetch import AHEAD
-from aihub_runner.apply.tasks.turn import end_turns, take_turn
+from aihub_runner.apply.tasks.turn import end_turns
 from aihub_runner.apply.tasks.upload import PARTS_AT_ONCE
 from aihub_runner.errors import (
     InputError,
-    Interrupted,
     RunnerError,
     ServiceError,
     Shortage,
     StateError,
-    StillGoing,
     UnknownOutcome,
 )
 from aihub_runner.model import MB, Changes, Scan
@@ -217,7 +214,7 @@ def _work(
         _record_again(job, state, work, is_begun=True)
         try:
             work = join_cluster(context, work)
-            opened, work = _change_batch(context, opened, prepared.plan.changes, work)
+            opened, work = change_batch(context, opened, prepared.plan.changes, work)
             record_places(opened, work)
             Scheduler(context, sends_only=sends_only).run(work)
         except StateError:
@@ -225,31 +222,6 @@ def _work(
             context.report_open()
             raise
         return context
-
-
-def _change_batch(
-    context: Context, opened: OpenJob, changes: Changes, work: Sequence[Work]
-) -> tuple[OpenJob, Sequence[Work]]:
-    """Make a kept batch hold what was planned, and return the job with what it holds, and the work that can be done."""
-    if not opened.job.goal.follows or context.stopped_paying:
-        return opened, work
-    try:
-        if home := plan_home(opened, work):
-            Scheduler(context).run(home)
-            opened = look_at_home(opened)
-            changes = replace(changes, remote_id=opened.job.look.remote_id if opened.job.look else 0)
-        paying = [item for item in work if item.action in PAYS]
-        if opened.job.look and (changes or paying):
-            take_turn(opened, opened.job.look.remote_id)
-            for item in paying:
-                context.shards[item.shard.id].has_turn = True
-        if changes and opened.job.look:
-            files = follow(opened, changes)
-            opened = replace(opened, job=replace(opened.job, look=replace(opened.job.look, files=files)))
-    except (ServiceError, StillGoing, Interrupted) as error:
-        context.errors += [error] * (not isinstance(error, Interrupted))
-        return opened, [item for item in work if item.action not in PAYS]
-    return opened, work if opened.job.look else [item for item in work if item.action not in PAYS]
 
 
 def _fit_limits(job: Job, work: Sequence[Work], reporter: Reporter) -> tuple[int, int]:
