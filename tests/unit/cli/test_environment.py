@@ -9,10 +9,24 @@ import pytest
 
 from support.commands import list_commands
 
-VARIABLES = {"--target": "AIHUB_RUNNER_TARGET", "--log-file": "AIHUB_RUNNER_LOG_FILE"}
+VARIABLES = {
+    "--target": "AIHUB_RUNNER_TARGET",
+    "--scheduler": "AIHUB_RUNNER_SCHEDULER",
+    "--log-file": "AIHUB_RUNNER_LOG_FILE",
+}
 NEVER = frozenset(
     {
-        *("--yes", "--again", "--retry-failed", "--resubmit", "--adopt", "--fake", "--allow-outside", "--max-runs"),
+        *(
+            "--yes",
+            "--again",
+            "--retry-failed",
+            "--resubmit",
+            "--adopt",
+            "--fake",
+            "--allow-outside",
+            "--allow-remote",
+            "--max-runs",
+        ),
         *("--confirm-delete", "--discard-unfetched", "--refetch", "--plan", "--prune", "--watch", "--set", "--only"),
     }
 )
