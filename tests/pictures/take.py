@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[2]
 SPECS = ROOT / "specs"
 BEGUN = "2026-03-31T09:00:00Z"
 READ = "2026-03-31 09:05:00"  # when the report is written
-WIDE, HIGH = 1280, 900
+WIDE, NARROW, HIGH = 1280, 1000, 900
 COLUMNS, LINES = 100, 40
 SPEC = """\
 name = "invoices"
@@ -87,8 +87,10 @@ def take_report(browser: Any, folder: Path, output: Path) -> None:
         call(folder, root, "apply", "invoices.aihub.toml", "--yes")
         with freeze_time(READ):
             call(folder, root, "report", "invoices.aihub.toml")
-    page = browser.new_page(viewport={"width": WIDE, "height": 1400}, color_scheme="light")
+    page = browser.new_page(viewport={"width": NARROW, "height": HIGH}, color_scheme="light")
     page.goto((folder / "results" / "invoices" / "report.html").as_uri())
+    end = page.locator("#classes").bounding_box()
+    page.set_viewport_size({"width": NARROW, "height": int(end["y"] + end["height"]) + 20})
     page.screenshot(path=output)
     page.close()
 
