@@ -166,6 +166,18 @@ def test_slow_down_is_tried_again(project: Project, bucket: Bucket) -> None:
     check_paid_once(project.fake, 3)
 
 
+@pytest.mark.parametrize("pattern", ["**/*.txt", "*.txt"])
+def test_page_of_a_long_list_that_fails_is_asked_for_again(project: Project, bucket: Bucket, pattern: str) -> None:
+    project.change_spec("/in/**/*", f"/in/{pattern}")
+    for number in range(2_100):
+        bucket.put_as_it_is(f"in/{number:05}.txt", b"some text")
+    left = iter([(503, "SlowDown")] * 2)
+    bucket.server.on("GET .*continuation-token", lambda: next(left, None))
+    outcome = project.run("plan", "--allow-remote", bucket.url, "--json")
+    assert (outcome.code, outcome.json["files"]) == (0, 2_100)
+    assert len(bucket.server.calls) == 5
+
+
 @pytest.mark.parametrize(
     ("answer", "words", "hint"),
     [

@@ -30,6 +30,7 @@ PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # between attempts
 CONNECTIONS = 64
 CONNECT_S, READ_S, KEEPALIVE_S = 10, 30, 15
 MOST_TIMEOUTS = 3  # of one request: each takes long
+_S3_FILE = {"type": "file"}
 _TREES = ("file", "sftp")  # have folders; the others have keys
 _RANGE_BITS = 62  # of a number in the stat cache
 _PASSING = frozenset({errno.EBUSY, errno.EAGAIN, errno.EREMOTEIO, errno.ETIMEDOUT})
@@ -255,16 +256,19 @@ def explain(url: str, error: BaseException, *, is_open: bool) -> StoreError:
 def list_all(root: str, pause: Pause) -> Iterator[Entry]:
     """Yield all files whose keys begin with a folder. Only for places with keys."""
     place = place_of(root)
-    try:
-        found = ask(root, lambda store: store.find(_inner(root), detail=True), pause)
-    except FileNotFoundError as error:
-        raise StoreError(f"{clean_text(place)}: does not exist", "check the name of the bucket") from error
-    for name, info in found.items():
+    if scheme_of(root) == "s3":
+        for page in _list_pages(root, pause):
+            yield from page.files
+        return
+    for name, info in _must_exist(root, lambda store: store.find(_inner(root), detail=True), pause).items():
         yield _entry(_outer(place, name), info)
 
 
 def list_folder(url: str, pause: Pause) -> Listing | None:
     """Return what is directly in a folder; None if there is no such folder."""
+    if scheme_of(url) == "s3":
+        pages = list(_list_pages(url, pause, Delimiter="/"))
+        return Listing([one for page in pages for one in page.files], [one for page in pages for one in page.folders])
     place = place_of(url)
     try:
         found = ask(url, lambda store: store.ls(_inner(url), detail=True), pause)
@@ -282,10 +286,31 @@ def list_folder(url: str, pause: Pause) -> Listing | None:
     return Listing(files, folders)
 
 
+def _must_exist(root: str, act: Callable[[Any], T], pause: Pause) -> T:
+    try:
+        return ask(root, act, pause)
+    except FileNotFoundError as error:
+        raise StoreError(f"{clean_text(place_of(root))}: does not exist", "check the name of the bucket") from error
+
+
+def _list_pages(root: str, pause: Pause, **how: str) -> Iterator[Listing]:
+    """Yield the pages of a listing of S3. Each is asked for again by itself if it fails."""
+    bucket, _, prefix = _inner(root).partition("/")
+    asked = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else "", **how}
+    while True:
+        page = _must_exist(root, lambda store: store.call_s3("list_objects_v2", **asked), pause)
+        folders = [f"s3://{bucket}/{one['Prefix'].removesuffix('/')}" for one in page.get("CommonPrefixes", ())]
+        files = [_entry(f"s3://{bucket}/{one['Key']}", _S3_FILE | one) for one in page.get("Contents", ())]
+        yield Listing(files, folders)
+        if not page.get("IsTruncated"):
+            return
+        asked["ContinuationToken"] = page["NextContinuationToken"]
+
+
 def _entry(url: str, info: Mapping[str, Any]) -> Entry:
     if info.get("islink") or info["type"] == "link":
         return Entry(url, NOTHING, "a symbolic link")
-    if info["type"] != "file" or info.get("size") is None:
+    if info["type"] != "file":
         return Entry(url, NOTHING, "not a regular file")
     return Entry(url, stat_of(info))
 
@@ -295,7 +320,7 @@ def stat_of(info: Mapping[str, Any]) -> Stat:
 
     An ETag is hashed into negative numbers. They are older than any time, so it counts at once.
     """
-    size = int(info["size"])
+    size = int(info["Size"] if "Size" in info else info["size"] or 0)
     tag = info.get("ETag") or info.get("etag") or info.get("generation")
     if tag:
         digest = hashlib.sha256(str(tag).encode()).digest()
