@@ -134,6 +134,7 @@ def test_init_of_an_empty_folder_makes_it_and_proposes_a_pattern(bills: Project)
     outcome = bills.run_alone("init", "new/ü x", "--deployment-id", "d1", "--json")
     assert outcome.code == 0
     written = json.loads(outcome.out)
+    assert written["format_version"] == 1
     assert written["files"] == 0
     spec = tomllib.loads((bills.folder / written["spec"]).read_text())
     assert spec == {"name": "x", "files": "inbox/**/*.pdf", "deployment_id": "d1"}

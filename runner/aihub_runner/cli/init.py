@@ -75,7 +75,8 @@ def init(
     found = _count(spec, spec_path)
     if as_json:
         written = [str(path) for path in (spec_path, *beside)]
-        sys.stdout.write(render_json({"spec": str(spec_path), "files": found, "written": written}, indent=2) + "\n")
+        made = {"format_version": 1, "spec": str(spec_path), "files": found, "written": written}
+        sys.stdout.write(render_json(made, indent=2) + "\n")
     else:
         text = _render_end(spec_path, found)
         say(text.partition("\n")[0] if quiet else text)
