@@ -17,7 +17,7 @@ from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.shard_progress import ShardProgress
 from aihub_runner.apply.steps import Failed, Outcome, Step
-from aihub_runner.apply.tasks.batch import CreateBatch
+from aihub_runner.apply.tasks.batch import CheckBatch, CreateBatch
 from aihub_runner.apply.tasks.late import Late
 from aihub_runner.apply.tasks.run import StartRun
 from aihub_runner.errors import ClusterLost, RunnerError, ServiceError, StateError
@@ -212,8 +212,10 @@ class Context:
     def park(self, shard: int, error: RunnerError) -> None:
         """Skip a shard for the rest of this apply, and report why."""
         self.shards[shard].is_parked = True
+        is_said = isinstance(error, ClusterLost) and any(isinstance(one, ClusterLost) for one in self.errors)
         self.errors.append(error)
-        self.reporter.emit(events.Problem(error.message))
+        if not is_said:
+            self.reporter.emit(events.Problem(error.message))
 
     def record_failed(self, step: Step, outcome: Outcome) -> None:
         """Skip a shard whose step failed, or had an outcome that no such step has."""
@@ -254,6 +256,7 @@ class Context:
         if isinstance(error, ClusterLost):
             self.stopped_paying = True
             self.engine.drop_uploads()
+            self.engine.drop_timers(CheckBatch)  # those that wait for late workers: no run follows
         if status == 401 or (status == 403 and not creates):
             self.halted = True
         concerns_all = creates and status not in CONCERNS_ONE

@@ -218,9 +218,10 @@ class Engine:
         dropped, self._uploads = len(self._uploads) - len(kept), kept
         return dropped
 
-    def drop_timers(self) -> None:
-        """Drop the steps that are due later."""
-        self._timers.clear()
+    def drop_timers(self, kind: type[Step] = Step) -> None:
+        """Drop the steps that are due later, perhaps only those of a kind."""
+        self._timers = [timer for timer in self._timers if not isinstance(timer[2], kind)]
+        heapq.heapify(self._timers)
 
     def drop_all(self) -> None:
         """Drop every step that has not started."""

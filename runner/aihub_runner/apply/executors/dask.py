@@ -71,6 +71,10 @@ class Workers(Struct):
             kept = before.get(name)
             self.seen[name] = kept if kept and kept[0] == said_s else (said_s, now_s)
 
+    def silent(self, now_s: float, silent_s: float) -> list[str]:
+        """Return the workers that were not heard of for a while."""
+        return [name for name, (_, seen_s) in self.seen.items() if now_s - seen_s >= silent_s]
+
     def healthy(self, now_s: float, silent_s: float) -> list[str]:
         """Return the workers to give tasks to, in order."""
         alive = [name for name, (_, seen_s) in sorted(self.seen.items()) if now_s - seen_s < silent_s]
@@ -362,8 +366,19 @@ class Cluster:
     def _ask_for_workers(self) -> None:
         found = self._client.scheduler_info(n_workers=-1)["workers"]
         with self._lock:
-            self._workers.update(found, time.monotonic())
             self._heard_s = time.monotonic()
+            self._workers.update(found, self._heard_s)
+            silent = self._workers.silent(self._heard_s, self.patience.silent_s)
+        if silent and self._flights:
+            self._take_from(silent)
+
+    def _take_from(self, silent: list[str]) -> None:
+        """Give up the tasks of workers that are silent: others do them."""
+        keys = {key for keys in self._client.processing(silent).values() for key in keys}
+        with self._lock:
+            flights = [flight for flight in self._flights.values() if flight.key in keys]
+        for flight in flights:
+            self._give_up(flight, Again())
 
     def _watch_flights(self) -> None:
         """End tasks whose deadline has passed, and find out whether the cluster is lost."""

@@ -47,7 +47,7 @@ class Hand:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Task, Future[Any], tuple[str, ...]]] = []
-        self.workers: dict[str, dict[str, Any]] = dict(WORKERS)
+        self.workers: dict[str, dict[str, Any]] = {name: dict(one) for name, one in WORKERS.items()}
         self.told: Any = None
 
     def subscribe_topic(self, topic: str, handler: Any) -> None:
@@ -56,11 +56,19 @@ class Hand:
     def unsubscribe_topic(self, topic: str) -> None: ...
 
     def scheduler_info(self, n_workers: int) -> dict[str, Any]:
-        return {"workers": {name: {**one, "last_seen": time.time()} for name, one in self.workers.items()}}
+        return {
+            "workers": {
+                name: one if one.get("is_silent") else {**one, "last_seen": time.time()}
+                for name, one in self.workers.items()
+            }
+        }
 
     def get_executor(self, pure: bool, retries: int, workers: Any = ()) -> Asked:
         assert not pure
         return Asked(self, tuple(workers))
+
+    def processing(self, workers: list[str]) -> dict[str, tuple[str, ...]]:
+        return {worker: tuple(key for key, *_ in self.asked[:1]) for worker in workers}
 
     def run(self, *args: Any, **how: Any) -> None: ...
 
@@ -165,6 +173,17 @@ def test_task_without_an_answer_is_given_up_after_its_deadline(hub: AIHub, hand:
     ended = cluster.send((step(1), step(2)))
     assert outcomes(ended) == (Again(), Again())
     assert cluster.late_until_s(1)
+    cluster.close()
+
+
+def test_tasks_of_a_silent_worker_are_done_by_others(hub: AIHub, hand: Hand) -> None:
+    hand.workers["tcp://a"]["is_silent"] = True
+    patience = Patience(silent_s=0.3, nobody_s=2.0)
+    cluster = Cluster(hand, "s", hub, PLACE, 64, Reporter(), patience, lambda: None)  # type: ignore[arg-type]
+    first, second = cluster.send((step(1, batch=1),)), cluster.send((step(2, batch=2),))
+    assert outcomes(first) == (Again(),)
+    assert cluster.late_until_s(1)
+    assert not second.done()
     cluster.close()
 
 
