@@ -2,7 +2,8 @@
 
 All work on the same files against the same kind of server, `small_server.py`, each time a new one in a process of its
 own. The clients take turns in each round. The table shows ratios first: those of medians, and of nothing else.
-`bench_nothing.py` has the cases with nothing to do: E, I (a million files: hours on a busy machine) and M.
+`bench_nothing.py` has the cases with nothing to do: E, I (a million files: hours on a busy machine) and M;
+`bench_cluster.py` has the case `cluster`.
 """
 
 from __future__ import annotations
@@ -182,6 +183,11 @@ def main() -> None:
     sys.stdout.write(
         f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors, {rounds} rounds, medians (spread)\n"
     )
+    if wanted[0] == "cluster":
+        import bench_cluster
+
+        bench_cluster.main(rounds)
+        return
     import bench_nothing  # which imports this module
 
     for name in wanted[0] or [*CASES, *bench_nothing.FILES]:

@@ -34,6 +34,7 @@ class Worker:
         self, cluster: DaskCluster, threads: int = 2, env: Mapping[str, str] | None = None, before: Sequence[str] = ()
     ) -> None:
         command = ["-m", "distributed.cli.dask_worker", cluster.address, "--no-nanny", "--no-dashboard"]
+        command += ["--preload", "aihub_runner.apply.executors.worker"]
         options = ["--nthreads", str(threads), "--memory-limit", "0", "--local-directory", str(cluster.folder)]
         self.log = cluster.folder / f"worker-{len(cluster.workers)}.log"
         self.process = subprocess.Popen(
