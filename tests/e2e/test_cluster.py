@@ -151,6 +151,7 @@ def test_workers_send_files_that_lie_elsewhere(
     assert outcome.code == 0, outcome.text
     assert "1 worker with 2 threads" in outcome.err
     assert "sent from here" not in outcome.err
+    assert put_count(project) == 20
     check_paid_once(project.fake, 20)
 
 

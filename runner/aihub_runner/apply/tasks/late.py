@@ -41,8 +41,12 @@ def hand_over(context: Context, shard: Shard, batch: Batch, missing: Sequence[Me
 
 def late_until_s(context: Context, batch: Batch) -> float:
     """Return until when a worker may send late to a batch, by the monotonic clock; 0 where none can."""
+    return _until_s(context, batch.id)
+
+
+def _until_s(context: Context, batch: int) -> float:
     fleet = context.engine.fleet
-    return max(context.late.before.get(batch.id, 0.0), fleet.late_until_s(batch.id) if fleet else 0.0)
+    return max(context.late.before.get(batch, 0.0), fleet.late_until_s(batch) if fleet else 0.0)
 
 
 def is_spoilt(context: Context, shard: Shard, batch: Batch) -> bool:
@@ -70,6 +74,14 @@ def wait_s(context: Context, batch: Batch) -> float:
     if left_s:
         context.reporter.emit(events.LateWorkersAwaited(batch.remote_id or 0, left_s))
     return left_s
+
+
+def forget_ended(context: Context) -> None:
+    """Record of all batches to which no worker can send any more that none can."""
+    now_s = context.engine.clock()
+    for batch in [*context.late.handed]:
+        if _until_s(context, batch) <= now_s:
+            forget_handed(context, batch)
 
 
 def forget_handed(context: Context, batch: int) -> None:
