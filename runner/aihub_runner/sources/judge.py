@@ -50,7 +50,7 @@ def judge_size(limits: Limits, path: str, size: int) -> SkippedFile | None:
     """Return why a file is skipped for its size."""
     if size == 0:
         return SkippedFile(path, "empty")
-    if _suffix(path) in SPREADSHEETS and size >= limits.spreadsheet_size_mb * MB:
+    if size >= limits.spreadsheet_size_mb * MB and _suffix(path) in SPREADSHEETS:
         return SkippedFile(
             path, "too large", f"{size} bytes, spreadsheets must be under {limits.spreadsheet_size_mb:g} MB"
         )
