@@ -206,6 +206,34 @@ def test_failing_store_is_a_clear_error_and_nothing_is_lost(
     assert len(arrived) == 6, "a file was sent twice"
 
 
+def test_paid_results_are_fetched_while_the_store_fails_and_nothing_is_paid(project: Project, bucket: Bucket) -> None:
+    project.env["AIHUB_SECRET_PDF"] = "hidden"
+    password = f'[run.pdf_passwords]\n"{bucket.url}/in/b.pdf" = {{ env = "AIHUB_SECRET_PDF" }}\n'
+    project.change_spec("[limits]", f"{password}[limits]")
+    fill(bucket, 2)
+    bucket.put("in/b.pdf", b"%PDF- with a password")
+    project.fake.next_run(after_polls=1)
+    assert apply(project, bucket, "--no-wait").code == 6
+    bucket.put("in/new.txt", b"new")
+    bucket.server.on("GET .*list-type", lambda: (503, "SlowDown"))
+    outcome = apply(project, bucket)
+    assert (outcome.code, "SlowDown" in outcome.text) == (4, True), outcome.text
+    assert [line["present"] for line in project.documents] == [True] * 3
+    check_paid_once(project.fake, 3)
+    bucket.server.clear()
+    assert apply(project, bucket).code == 0
+    check_paid_once(project.fake, 4)
+
+
+def test_check_lists_and_reads_the_store(project: Project, bucket: Bucket) -> None:
+    fill(bucket, 2)
+    outcome = project.run("check", "--allow-remote", bucket.url)
+    assert (outcome.code, f"{bucket.url}: lists 2 files, and shows them" in outcome.out) == (0, True), outcome.text
+    bucket.server.on("(GET|HEAD) .*00000", lambda: (403, "AccessDenied"))
+    refused = project.run("check", "--allow-remote", bucket.url)
+    assert (refused.code, "the store refuses to show it" in refused.text) == (4, True), refused.text
+
+
 def test_missing_bucket_wrong_port_and_missing_credentials_are_clear_errors(
     project: Project, bucket: Bucket, tmp_path: Path
 ) -> None:

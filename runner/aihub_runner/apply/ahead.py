@@ -6,8 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
 
-from aihub_runner.model import Scan
+from aihub_runner.model import Scan, Source
 from aihub_runner.plan.planner import Work
+from aihub_runner.state.store import State
 
 
 def is_unhashed(work: Work) -> bool:
@@ -18,6 +19,15 @@ def is_unhashed(work: Work) -> bool:
 def has_unhashed(scan: Scan) -> bool:
     """Whether a file was not read yet."""
     return any(source.is_unhashed for source in scan.sources)
+
+
+def recall_files(state: State) -> Scan:
+    """Return the files as the last scan found them, and as they were sent, where their store cannot be asked."""
+    digests = {row[0]: row[1] for row in state.load_cache()}
+    members = (member for shard in state.load_shards() for member in shard.members)
+    here = {one.path: one for one in members if one.path and digests.get(one.path) == one.digest}
+    sources = tuple(Source(path, one.size, one.digest, one.password) for path, one in sorted(here.items()))
+    return Scan(sources, (), {}, busy=tuple(state.load_matched()))
 
 
 class Borrowed(Executor):

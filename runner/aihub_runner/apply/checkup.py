@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from functools import partial
@@ -24,6 +25,9 @@ from aihub_runner.files import try_place
 from aihub_runner.model import MB
 from aihub_runner.settings import Settings, load_settings
 from aihub_runner.sources.exclude import check_inside
+from aihub_runner.sources.scan import check_files
+from aihub_runner.sources.stores import Object, ObjectChanged
+from aihub_runner.spec.urls import place_of
 from aihub_runner.state.lock import is_locked
 from aihub_runner.state.lockfile import load_lockfile, try_lockfile
 from aihub_runner.text.shown import count, render_size
@@ -176,11 +180,25 @@ def _check_clock(offset_s: float) -> Check:
 
 def _check_places(job: Job | None) -> Iterator[Check]:
     folder = job.folder if job else Path()
+    if job and job.is_remote:
+        yield from _try("store", partial(_check_store, job))
     if job:
         yield from _try("state", partial(_check_state, job))
         yield from _try("lock file", partial(_check_lockfile, job))
         yield from _try("results", partial(_check_results, job))
     yield from _try("disk", partial(_check_disk, folder))
+
+
+def _check_store(job: Job) -> Found:
+    """List the files elsewhere, and read the first one."""
+    sources = check_files(job.spec, job.spec_path, job.options.allowed).sources
+    for source in sources[:1]:
+        try:
+            with Object(source.path, time.sleep) as first:
+                first.read(0, 1)
+        except (FileNotFoundError, ObjectChanged):
+            pass  # just now; the store answers
+    return f"{place_of(job.spec.files[0])}: lists {count(len(sources), 'file')}, and shows them"
 
 
 def _check_state(job: Job) -> Found:

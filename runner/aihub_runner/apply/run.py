@@ -16,7 +16,7 @@ from msgspec.structs import astuple, replace
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.aihub.transport import PRESSED
-from aihub_runner.apply.ahead import Borrowed, has_unhashed, is_unhashed
+from aihub_runner.apply.ahead import Borrowed, has_unhashed, is_unhashed, recall_files
 from aihub_runner.apply.assess import check_asked, describe_job, look_for_damage, plan_job, scan_files, with_pruned
 from aihub_runner.apply.background import begin
 from aihub_runner.apply.cleanup import clean_up
@@ -62,6 +62,7 @@ from aihub_runner.plan.planner import PAYS, Plan, Work
 from aihub_runner.report.summary import Drift, Problem, Report, describe_error
 from aihub_runner.results.reader import carry_pages
 from aihub_runner.sources.scan import Selection
+from aihub_runner.sources.stores import StoreError
 from aihub_runner.state.lock import new_lease
 from aihub_runner.state.outputs import DOCUMENTS
 from aihub_runner.state.store import State
@@ -142,11 +143,12 @@ def _report_retry(reporter: Reporter, error: ServiceError | Shortage, wait_s: fl
 def _scan_what_is_there(
     job: Job, state: State, reporter: Reporter, stop: Event, selection: Selection | None
 ) -> tuple[Scan, list[RunnerError]]:
-    """Scan the files. Where there are none, still finish the runs that were paid and not fetched yet."""
+    """Scan the files. Where there are none, or a store fails, finish what was paid and not fetched yet all the same."""
     try:
         return scan_files(job, state, reporter, stop, selection=selection), []
-    except InputError as error:
-        scan = scan_files(job, state, reporter, stop, may_be_empty=True)
+    except (InputError, StoreError) as error:
+        fails = isinstance(error, StoreError)
+        scan = recall_files(state) if fails else scan_files(job, state, reporter, stop, may_be_empty=True)
         if not _only_free(plan_job(look_for_damage(job, state), state, scan)).work:
             raise
         return scan, [error]
