@@ -46,7 +46,7 @@ class Ground(Struct, frozen=True):
     `batches` maps names to the ids of existing batches. `dismissed_batches` are those that the user decided to skip.
     `held` are the paths of files that may have been paid for, which is unconfirmed. `is_lock_weak` says that another
     process may hold the state, too. `blind_since_ns` is when the newest known run started (nanoseconds, as the service
-    reports it) where no known run is listed any more, else 0.
+    reports it) where no known run is listed any more, else 0. `run_batches` are batches that had a run.
     """
 
     batches: Mapping[str, frozenset[int]] = {}
@@ -54,6 +54,7 @@ class Ground(Struct, frozen=True):
     held: frozenset[str] = frozenset()
     is_lock_weak: bool = False
     blind_since_ns: int = 0
+    run_batches: frozenset[int] = frozenset()
 
 
 class Context:

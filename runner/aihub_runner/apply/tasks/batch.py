@@ -18,12 +18,14 @@ from aihub_runner.apply.background import begin, do_both
 from aihub_runner.apply.steps import Declined, Gone, Lost, NotThere, Outcome, Step, Unsure
 from aihub_runner.apply.tasks import late
 from aihub_runner.apply.tasks.clones import Checked, note_checked
+from aihub_runner.apply.tasks.rivals import Own, Rival, describe_own, find_rival
 from aihub_runner.apply.tasks.settle import is_settled
-from aihub_runner.errors import ListingCut, Refused, ServiceError
+from aihub_runner.errors import ListingCut, Refused, ServiceError, UnknownOutcome
 from aihub_runner.model import Shard
 from aihub_runner.plan.identity import batch_name, claim_stem, fingerprint_of, stem_of_claim
 from aihub_runner.plan.planner import Action
 from aihub_runner.system.moment import is_to_come
+from aihub_runner.text.escape import clean_text
 from aihub_runner.text.shown import are, count
 
 if TYPE_CHECKING:
@@ -251,6 +253,7 @@ class CheckBatch(Step, frozen=True):
     minds_elders: bool = True
     claim: str = ""
     is_kept: bool = False
+    own: Own | None = None
 
 
 class _File(Struct, frozen=True):
@@ -286,6 +289,7 @@ def check(context: Context, shard: Shard) -> Action | None:
             not context.job.options.again,
             claim_stem(context.tag_of(shard), remote_id),
             bool(batch.kept),
+            describe_own(context, shard, batch),
         ),
         late.wait_s(context, batch),
     )
@@ -321,6 +325,8 @@ def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
     batches = ahead.result() if is_fresh else client.list_batches(step.workspace)
     if any(batch.id == step.remote_id and batch.name != step.name for batch in batches):
         return Gone()
+    if step.own and (rival := find_rival(client, step.own, batches, step.settle_s)):
+        return rival
     is_claimed = any(stem_of_claim(batch.name) == step.claim for batch in batches)
     return replace(found, elders=_elders(batches, step), is_claimed=is_claimed)
 
@@ -430,6 +436,10 @@ def record_checked(context: Context, step: CheckBatch, outcome: Outcome) -> None
                 context.reporter.emit(events.FilesMissing(step.remote_id, len(missing)))
         case Gone():
             forget_batch(context, step)
+        case Rival(remote_id, name):
+            what = f"shard {step.shard}: batch {remote_id} of another client holds {clean_text(name)}, too"
+            hint = f"apply again later; if no other client uses this spec, run `{context.job.command('apply')} --adopt`"
+            context.park(step.shard, UnknownOutcome(f"{what}; its run was not started", hint))
         case _:
             context.record_failed(step, outcome)
 
