@@ -20,7 +20,7 @@ from typing import Any
 from aihub_runner.errors import Shortage, StateError
 from aihub_runner.system.shortage import describe_too_large, file_size_limit, find_shortage, probe_shortage
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 # Statements that migrate each version to the next. New columns come last, as in schema.sql.
 MIGRATIONS = {
     1: "ALTER TABLE batches ADD COLUMN sent_s REAL; ALTER TABLE fetches ADD COLUMN fetched_s REAL;",
@@ -89,6 +89,7 @@ MIGRATIONS = {
     7: "",
     8: "",
     9: "",
+    10: "",
 }
 # A schema 3 was in use before the last two of its columns.
 LATE_COLUMNS_OF_3 = """
@@ -113,6 +114,7 @@ ADDED = {
     7: ("pauses",),
     8: ("handed_batches",),
     9: ("turns",),
+    10: ("left_batches",),
 }
 BUSY_TIMEOUT_S = 10.0
 ONE_WRITE_BYTES = 1 << 16  # the largest page of SQLite

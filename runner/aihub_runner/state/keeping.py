@@ -73,3 +73,14 @@ class Keeping(JobFacts):
     def forget_turns(self, remote_id: int) -> None:
         """Forget those of a batch: they are deleted."""
         self.write("DELETE FROM turns WHERE remote_id = ?", remote_id)
+
+    def record_left(self, shard_id: int) -> None:
+        """Record the batches of an open shard that is about to be forgotten: they are ours, and never run."""
+        self.write(
+            "INSERT OR IGNORE INTO left_batches SELECT remote_id FROM batches WHERE shard = ? AND remote_id > 0",
+            shard_id,
+        )
+
+    def load_left(self) -> frozenset[int]:
+        """Return the ids of our batches whose shards were forgotten."""
+        return frozenset(row["remote_id"] for row in self.read("SELECT remote_id FROM left_batches"))

@@ -208,6 +208,11 @@ CREATE TABLE turns (
     name      TEXT NOT NULL PRIMARY KEY
 ) WITHOUT ROWID;
 
+-- Our batches that are not used any more: their files are in other groups.
+CREATE TABLE left_batches (
+    remote_id INTEGER PRIMARY KEY
+);
+
 -- Files of batches that are not ours, 8 bytes of a hash of each name and size: with so many runs, they do not change.
 CREATE TABLE foreign_batches (
     remote_id INTEGER PRIMARY KEY,

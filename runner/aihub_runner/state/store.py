@@ -205,6 +205,7 @@ class State(Deletions, Handing, Keeping, Outputs, Fetches, Files):
         """Forget an open shard; its files are grouped again."""
         self._members_of.pop(shard_id, None)
         self._uploads_to.clear()  # those to its batches are forgotten, too
+        self.record_left(shard_id)
         self.write("DELETE FROM shards WHERE id = ? AND fingerprint IS NULL", shard_id)
 
     # Batches
@@ -347,8 +348,7 @@ class State(Deletions, Handing, Keeping, Outputs, Fetches, Files):
 
     def known_batches(self) -> frozenset[int]:
         """Return the service's ids of all batches ever recorded."""
-        rows = self.read("SELECT remote_id FROM batches WHERE remote_id IS NOT NULL")
-        return frozenset(row["remote_id"] for row in rows)
+        return frozenset(row["remote_id"] for row in self.read("SELECT remote_id FROM batches WHERE remote_id > 0"))
 
     def known_runs(self) -> frozenset[str]:
         """Return the service's ids of all runs ever recorded."""

@@ -49,7 +49,8 @@ def describe_own(context: Context, shard: Shard, batch: Batch) -> Own | None:
     job, options = context.job, context.job.options
     if batch.kept or options.again or job.is_fake or not batch.name or batch.remote_id is None or job.goal.input:
         return None
-    known = context.state.known_batches() | context.ground.dismissed_batches | context.ground.run_batches
+    state, ground = context.state, context.ground
+    known = state.known_batches() | state.load_left() | ground.dismissed_batches | ground.run_batches
     sizes = {member.name: member.size for member in shard.sendable}
     return Own(
         batch.remote_id,
