@@ -19,6 +19,7 @@ from aihub_runner.cli.main import cli
 from aihub_runner.cli.manual import render_manual
 from fake_aihub import FakeAIHub
 from fake_aihub.server.cli import main as fake_cli
+from support.commands import HELP_NAMES
 
 from .conftest import ROOT
 from .test_readme import clone as clone
@@ -116,7 +117,7 @@ def test_every_command_and_option_of_a_page_exists(name: str) -> None:
         command: click.Command = COMMANDS[program]
         options = set()
         for word in words:
-            context = click.Context(command, help_option_names=["-h", "--help"])  # the command keeps them
+            context = click.Context(command, help_option_names=HELP_NAMES)
             options |= {one for option in command.get_params(context) for one in option.opts + option.secondary_opts}
             if word.startswith("--"):
                 assert word.partition("=")[0] in options, f"{program} {shlex.join(words)}"

@@ -6,6 +6,9 @@ import click
 
 from aihub_runner.cli.main import cli
 
+# For a context of our own: a command keeps the names of its help option from the first one.
+HELP_NAMES = ["-h", "--help"]
+
 
 def list_commands() -> dict[str, click.Command]:
     """Return each command by the words that it is called with, such as `state show`."""

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import pytest
 
-from support.commands import list_commands
+from support.commands import HELP_NAMES, list_commands
 
 VARIABLES = {
     "--target": "AIHUB_RUNNER_TARGET",
@@ -39,7 +39,7 @@ def options(command: click.Command) -> list[click.Option]:
 
 def parse(name: str, words: list[str]) -> dict[str, Any]:
     command = COMMANDS[name]
-    with command.make_context(name, words, resilient_parsing=True) as context:
+    with command.make_context(name, words, resilient_parsing=True, help_option_names=HELP_NAMES) as context:
         return context.params
 
 

@@ -8,6 +8,7 @@ from click import Context
 from click.testing import CliRunner
 
 from aihub_runner.cli.main import COMMANDS, cli
+from support.commands import HELP_NAMES
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -24,5 +25,6 @@ def test_help_ends_with_an_example_that_the_command_accepts(command: str) -> Non
     name, *arguments = shlex.split(example)
     found = cli.get_command(Context(cli), name)
     assert found
-    given = found.make_context(name, arguments[: arguments.index(">")] if ">" in arguments else arguments).params
+    words = arguments[: arguments.index(">")] if ">" in arguments else arguments
+    given = found.make_context(name, words, help_option_names=HELP_NAMES).params
     assert given.get("specs", True)
