@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
 import sqlite3
@@ -371,6 +372,39 @@ def test_process_of_a_local_cluster_is_killed_and_replaced(project: Project, env
         state.execute("UPDATE handed_batches SET late_s = 0.5")
         state.commit()
     project.check_done(200)
+
+
+@pytest.mark.slow
+def test_ctrl_c_on_a_terminal_lets_the_processes_finish_their_tasks(
+    project: Project, environment: dict[str, str]
+) -> None:
+    project.write_files(200)
+    command = [sys.executable, "-m", "aihub_runner", "apply", "job.toml", "--scheduler", "local:2"]
+    process = subprocess.Popen(command, cwd=project.folder, env=environment, start_new_session=True)
+    wait_for(lambda: put_count(project) > 5, at_most_s=60)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    outcome = project.apply()
+    assert outcome.code == 0, outcome.text
+    project.check_done(200)
+
+
+@pytest.mark.slow
+def test_scheduler_elsewhere_is_used_with_certificates_only(project: Project, cluster: DaskCluster) -> None:
+    project.write_files(5)
+    cluster.stop_scheduler()
+    with cluster.encrypted() as of_client:
+        cluster.start(1)
+        project.env |= of_client
+        outcome = project.run_alone("apply", "job.toml", "--scheduler", cluster.address)
+        assert outcome.code == 0, outcome.text
+        check_paid_once(project.fake, 5)
+        project.env |= cluster.other_certificates()
+        project.write_files(1, start=5)
+        assert project.run_alone("apply", "job.toml", "--scheduler", cluster.address).code == 4
+    check_paid_once(project.fake, 5)
+    project.env |= dict.fromkeys(of_client)
+    project.check_done(6)
 
 
 @pytest.mark.parametrize(

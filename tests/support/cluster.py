@@ -7,10 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from distributed import Client
+from distributed import Client, Security
 
 from support.waiting import wait_for
 
@@ -57,6 +59,8 @@ class Worker:
 class DaskCluster:
     """A scheduler on this machine, and its workers, each a process with this environment."""
 
+    protocol = "tcp"
+
     def __init__(
         self, folder: Path, env: Mapping[str, str], host: str = "127.0.0.1", before: Sequence[str] = ()
     ) -> None:
@@ -68,15 +72,36 @@ class DaskCluster:
 
     @property
     def address(self) -> str:
-        return f"tcp://{self.host}:{self.port}"
+        return f"{self.protocol}://{self.host}:{self.port}"
 
     @property
     def options(self) -> tuple[str, ...]:
         """The options of `runner apply` that use it."""
         return ("--scheduler", self.address, "--insecure-scheduler")
 
+    @contextmanager
+    def encrypted(self) -> Iterator[dict[str, str]]:
+        """Start the scheduler with certificates, which workers have, too; yield what a client needs."""
+        self.protocol = "tls"
+        found = self.other_certificates()
+        self.env |= found
+        self.start_scheduler()
+        yield found
+
+    def other_certificates(self) -> dict[str, str]:
+        """Make an authority with a certificate for all roles, and return the variables that name their files."""
+        made, place = Security.temporary(), self.folder / f"tls-{uuid.uuid4().hex}"
+        place.mkdir()
+        for name, text in (("ca", made.tls_ca_file), ("cert", made.tls_client_cert), ("key", made.tls_client_key)):
+            (place / name).write_text(text)
+        roles = ("CLIENT", "SCHEDULER", "WORKER")
+        files = {f"{role}__{name.upper()}": place / name for role in roles for name in ("cert", "key")}
+        files["CA_FILE"] = place / "ca"
+        return {f"DASK_DISTRIBUTED__COMM__TLS__{name}": str(path) for name, path in files.items()}
+
     def start_scheduler(self) -> None:
         command = ["-m", "distributed.cli.dask_scheduler", "--host", self.host, "--port", str(self.port)]
+        command += ["--protocol", self.protocol]
         self.scheduler = subprocess.Popen(
             [*self.before, sys.executable, *command, "--no-dashboard", "--dashboard-address", f"{self.host}:0"],
             cwd=self.folder,
@@ -92,8 +117,15 @@ class DaskCluster:
         self.wait_for(workers)
         return self
 
+    @property
+    def security(self) -> Security:
+        """The certificates of this cluster."""
+        names = {"ca_file": "CA_FILE", "client_cert": "CLIENT__CERT", "client_key": "CLIENT__KEY"}
+        found = {f"tls_{key}": self.env.get(f"DASK_DISTRIBUTED__COMM__TLS__{name}") for key, name in names.items()}
+        return Security(require_encryption=self.protocol == "tls", **found)
+
     def wait_for(self, workers: int) -> None:
-        with Client(self.address, set_as_default=False, timeout=30) as client:
+        with Client(self.address, set_as_default=False, timeout=30, security=self.security) as client:
             client.wait_for_workers(workers, timeout=60)
 
     def stop_scheduler(self) -> None:

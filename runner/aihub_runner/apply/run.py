@@ -45,8 +45,8 @@ from aihub_runner.apply.recovery import (
 from aihub_runner.apply.refresh import refresh
 from aihub_runner.apply.scheduler import Scheduler
 from aihub_runner.apply.settled import record_settled
+from aihub_runner.apply.tasks import late
 from aihub_runner.apply.tasks.fetch import AHEAD
-from aihub_runner.apply.tasks.late import forget_ended
 from aihub_runner.apply.tasks.turn import end_turns
 from aihub_runner.apply.tasks.upload import PARTS_AT_ONCE
 from aihub_runner.errors import (
@@ -220,8 +220,7 @@ def _work(
             opened, work = change_batch(context, opened, prepared.plan.changes, work)
             record_places(opened, work)
             Scheduler(context, sends_only=sends_only).run(work)
-            if sends_only:
-                forget_ended(context)
+            late.release(context)
         except StateError:
             client.may_create = False  # requests that wait for their turn must not be sent
             context.report_open()

@@ -110,7 +110,7 @@ def _start(scheduler: Scheduler, job: Job, most: int) -> tuple[Client, Callable[
                     memory_limit=0,
                     local_directory=folder,
                     env=environment,
-                    preload=["aihub_runner.apply.executors.worker"],
+                    preload=["aihub_runner.apply.executors.local"],
                 )
             stack.callback(cluster.close, timeout=5)
             client = Client(cluster, timeout=CONNECT_S, set_as_default=False)

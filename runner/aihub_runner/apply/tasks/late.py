@@ -39,12 +39,8 @@ def hand_over(context: Context, shard: Shard, batch: Batch, missing: Sequence[Me
     context.late.handed[batch.id] = handed
 
 
-def late_until_s(context: Context, batch: Batch) -> float:
+def late_until_s(context: Context, batch: int) -> float:
     """Return until when a worker may send late to a batch, by the monotonic clock; 0 where none can."""
-    return _until_s(context, batch.id)
-
-
-def _until_s(context: Context, batch: int) -> float:
     fleet = context.engine.fleet
     return max(context.late.before.get(batch, 0.0), fleet.late_until_s(batch) if fleet else 0.0)
 
@@ -52,7 +48,7 @@ def _until_s(context: Context, batch: int) -> float:
 def is_spoilt(context: Context, shard: Shard, batch: Batch) -> bool:
     """Whether a worker may send late what the batch must not hold any more. Then record that another one is needed."""
     handed = context.late.handed.get(batch.id)
-    if handed is None or handed.fingerprint == fingerprint_of(shard) or not late_until_s(context, batch):
+    if handed is None or handed.fingerprint == fingerprint_of(shard) or not late_until_s(context, batch.id):
         return False
     context.reporter.emit(events.BatchSpoilt(batch.remote_id or 0))
     leave_batch(context, shard.id, batch.id)
@@ -70,18 +66,21 @@ def leave_batch(context: Context, shard: int, batch: int) -> None:
 
 def wait_s(context: Context, batch: Batch) -> float:
     """Return how long to wait until no worker can send to a batch any more, and report a wait."""
-    left_s = max(0.0, late_until_s(context, batch) - context.engine.clock())
+    left_s = max(0.0, late_until_s(context, batch.id) - context.engine.clock())
     if left_s:
         context.reporter.emit(events.LateWorkersAwaited(batch.remote_id or 0, left_s))
     return left_s
 
 
-def forget_ended(context: Context) -> None:
-    """Record of all batches to which no worker can send any more that none can."""
-    now_s = context.engine.clock()
-    for batch in [*context.late.handed]:
-        if _until_s(context, batch) <= now_s:
-            forget_handed(context, batch)
+def release(context: Context) -> None:
+    """Record, at the end of an apply, how much longer the next one has to wait: not at all where all tasks ended."""
+    with context.state.transaction():
+        for batch, handed in list(context.late.handed.items()):
+            left_s = late_until_s(context, batch) - context.engine.clock()
+            if left_s <= 0:
+                forget_handed(context, batch)
+            elif left_s < handed.late_s:
+                context.state.record_handed(batch, Handed(handed.fingerprint, left_s))
 
 
 def forget_handed(context: Context, batch: int) -> None:
