@@ -12,7 +12,7 @@ import pytest
 from support.proxy import ALWAYS, BATCHES, FILE, FILES, RUN_LIST, RUNS, Proxy, before, meet
 
 from .conftest import Project, apply_at_once
-from .test_batch_id import TURN, make_batch
+from .test_batch_id import TURN, make_batch, put
 
 pytestmark = pytest.mark.matrix
 
@@ -134,6 +134,34 @@ def test_clone_that_applies_in_the_middle_of_another(
     if is_same:
         check_settles(project, first, other)
     check_truth(project, first, other)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_file_that_changes_after_the_plan_is_not_deleted(project: Project, proxy: Proxy, mode: str) -> None:
+    first, _ = prepare(project, mode, "state and lock file")
+    (first.folder / "in/00000.txt").unlink()
+    [batch] = [one["id"] for one in project.fake.batches() if project.fake.files(one["id"])]
+    proxy.on("POST", BATCHES, before(lambda: put(project, batch, "00000.txt", "of somebody else")))
+    outcome = first.apply()
+    assert (outcome.code, len(project.fake.runs())) == (4, 1), outcome.text
+    assert f"batch {batch}: 00000.txt changed since the plan; nothing was changed" in outcome.err
+    assert "00000.txt" in project.fake.files(batch)
+    assert turns(project) == []
+
+
+def test_clones_that_both_make_the_batch_use_the_older_one(project: Project, proxy: Proxy) -> None:
+    first, other = prepare(project, "keep", "nothing")
+    ended: list[Any] = []
+    meanwhile = before(lambda: ended.append(other.start("apply", "job.toml").communicate(timeout=60)))
+    proxy.on("POST", BATCHES, meanwhile)
+    outcome = first.run_alone("apply", "job.toml")
+    assert outcome.code in (0, 4, 6, 7), outcome.text
+    assert ended
+    proxy.clear()
+    assert first.apply().code == 0
+    batches = [batch["id"] for batch in project.fake.batches()]
+    assert [batch for batch in batches if project.fake.files(batch)] == [min(batches)]
+    assert len(project.fake.runs()) == 1
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -84,9 +85,10 @@ def deleted(project: Project) -> set[str]:
 def test_fault_in_a_change_is_made_good(following: Project, operation: str, fault: str) -> None:
     assert following.apply().code == 0
     change(following)
+    shown = re.findall(r"1 file: to delete from batch \d+\n      (.*)\n", following.run("plan").out)
     following.fake.faults.add(operation=operation, **FAULTS[fault])
     check_made_good(following, 2)
-    assert deleted(following) == {"a.txt"}
+    assert deleted(following) == {*shown} == {"a.txt"}
 
 
 @pytest.mark.matrix(most=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -165,6 +166,32 @@ def test_fault_in_a_cleanup_is_made_good(applied: Project, operation: str, fault
             break
     assert outcome.code == 0, outcome.text
     check_deleted(applied, documents)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(
+    ("part", "operation"),
+    [
+        *(("input", "deleteBatch"), ("input", "jobStatus"), ("output", "deleteRun"), ("output", "jobStatus")),
+        *(("logs", "deleteRun"), ("logs", "jobStatus")),
+    ],
+)
+@pytest.mark.parametrize("fault", ["reset before", "reset after", "garbage after", "429", "gateway's 200"])
+def test_cleanup_under_a_fault_deletes_what_the_plan_says(
+    applied: Project, part: str, operation: str, fault: str
+) -> None:
+    applied.change_spec("[limits]", f'[cleanup]\ndelete_{part} = "after-results"\n[limits]')
+    assert f"deletes from the service, once results are on disk: {part}\n" in applied.run("plan").out
+    applied.fake.faults.add(operation=operation, **FAULTS[fault])
+    for _ in range(3):
+        outcome = applied.apply()
+    assert outcome.code == 0, outcome.text
+    asked = [entry for entry in applied.fake.journal if entry["method"] == "DELETE"]
+    assert {entry["operation"] for entry in asked} == {"deleteBatch" if part == "input" else "deleteRun"}
+    wanted = {"input": set(), "output": {"delete_db_data=true", "delete_output=true"}, "logs": {"delete_logs=true"}}
+    for entry in asked:
+        assert set(re.findall(r"delete_\w+=true", str(entry))) == wanted[part], entry
+    assert not any(path.startswith("batch") for path in applied.fake.ledger["deletions"] if part != "input")
 
 
 # Stopped dead

@@ -11,6 +11,7 @@ from support.tmux import Screen
 from support.waiting import wait_for
 
 from .conftest import Project
+from .test_bare_environments import COMMANDS
 
 pytestmark = pytest.mark.slow
 
@@ -120,3 +121,25 @@ def test_colours_can_be_switched_off(project: Project, screen: Open, off: str) -
     code, _ = shown.run("plan", "job.toml", *["--no-color"] * (off == "--no-color"))
     assert code == 0
     assert ("\x1b[32m  + 3 files" in shown.read(colours=True)) is (off == "")
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_each_command_on_a_terminal(project: Project, screen: Open, columns: int) -> None:
+    """It ends as it does anywhere else, asks where it must, and leaves no bars behind."""
+    project.write_files(2)
+    shown, codes = screen(columns, 24), dict[str, int]()
+    questions = {
+        "apply job.toml": (("[y/N]:", "y"),),
+        "destroy job.toml": (("[y/N]:", "n"),),
+        "init bills --app-name Bills": (("Which files?", ""), ("Whose app", ""), ("Which context", "")),
+    }
+    for line in COMMANDS:
+        shown.clear()
+        shown.start(*line.split())
+        for question, answer in questions.get(line, ()):
+            shown.wait_for(question)
+            shown.type(answer)
+        codes[line], text = shown.end()
+        assert "Traceback" not in text, text
+        assert [bar for bar in BARS if bar in text] == [], text
+    assert codes == COMMANDS

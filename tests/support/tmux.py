@@ -82,6 +82,16 @@ class Screen:
             time.sleep(LOOK_EVERY_S)
         return shown
 
+    def clear(self) -> None:
+        """Forget all that was shown."""
+        self.type("clear")
+
+        def is_empty(shown: str) -> bool:
+            self._tmux("clear-history")
+            return shown.strip() == ">"
+
+        self._wait(is_empty)
+
     def start(self, *command: str) -> None:
         """Start the command line of the runner, and afterwards tell its exit code."""
         self.type(f'{shlex.join([sys.executable, "-m", "aihub_runner", *command])}; echo "[exit $?]"')
