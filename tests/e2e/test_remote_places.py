@@ -128,6 +128,12 @@ def test_file_that_was_paid_for_is_read_where_its_digest_is_lost(project: Projec
     assert (apply(project, place).code, project.sent()) == (0, [])
 
 
+def test_time_of_the_uploads_is_told(project: Project, place: Folder) -> None:
+    place.put("a.txt", b"one")
+    project.fake.faults.add(operation="addFileToBatch", do="stall", seconds=0.2)
+    assert apply(project, place, "--json").json["upload_seconds"] > 0
+
+
 def test_limit_of_runs_is_checked_before_anything_is_sent(project: Project, place: Folder) -> None:
     place.put("a.txt", b"one")
     assert apply(project, place, "--max-runs", "0").code == 2

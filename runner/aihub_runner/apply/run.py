@@ -120,7 +120,7 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
                 interrupted=stop.is_set(),
                 next=job.command("apply") if stop.is_set() else "",
                 drift=tuple(Drift(*astuple(one)) for one in counts.drift),
-                upload_seconds=round(done.engine.upload_s, 1),
+                upload_seconds=round(prepared.ahead_s + done.engine.upload_s, 1),
             )
             record_settled(job, state, scan, report)
     return report
@@ -186,9 +186,10 @@ def _send_ahead(
     done = _work(opened, _record_plan(state, ahead, opened.client.server_now_s()), asks_once, prepared, sends_only=True)
     job = opened.job
     opened = replace(opened, scan=_as_sent(opened.scan, done))
-    problems = [*prepared.problems, *done.errors]
+    problems, ahead_s = [*prepared.problems, *done.errors], done.engine.upload_s
     if stop.is_set() or done.halted or done.stopped_paying:
-        return opened, replace(prepared, plan=_only_free(plan), problems=problems, may_pay=False)
+        free = replace(prepared, plan=_only_free(plan), may_pay=False)
+        return opened, replace(free, problems=problems, ahead_s=ahead_s)
 
     def confirm_more(again: Plan, scan: Scan) -> bool:
         return again.runs_to_confirm <= plan.runs_to_confirm or confirm(again, scan)
@@ -196,7 +197,8 @@ def _send_ahead(
     once = replace(opened, job=replace(job, options=replace(job.options, refresh=False)))
     found = _prepare(once, confirm_more, [])
     rest = tuple(item for item in found.plan.work if not is_unhashed(item))
-    return opened, replace(found, plan=replace(found.plan, work=rest), problems=[*problems, *found.problems])
+    found = replace(found, plan=replace(found.plan, work=rest), problems=[*problems, *found.problems])
+    return opened, replace(found, ahead_s=ahead_s)
 
 
 def _work(
@@ -315,12 +317,16 @@ def _follow_results(job: Job, state: State) -> None:
 
 
 class Prepared(Struct, frozen=True):
-    """The plan, the problems found so far, what is known of the service, and whether the job may pay."""
+    """The plan, the problems found so far, what is known of the service, and whether the job may pay.
+
+    `ahead_s` is the time spent on files that were sent ahead.
+    """
 
     plan: Plan
     problems: Sequence[RunnerError]
     ground: Ground
     may_pay: bool
+    ahead_s: float = 0.0
 
 
 def _only_free(plan: Plan) -> Plan:
