@@ -62,10 +62,11 @@ SIZES = [10, IN_MEMORY_BYTES + 1, THRESHOLD + 1]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_worker_sends_what_was_planned(fake: FakeAIHub, tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize("ahead_s", [5000.0, -5000.0])
+def test_worker_sends_what_was_planned(fake: FakeAIHub, tmp_path: Path, size: int, ahead_s: float) -> None:
     batch = make_batch(fake)
     step = step_for(batch, write(tmp_path, "a.txt", size))
-    assert [one.kind for one in do(fake, step, ahead_s=5000.0).tried] == ["sent"]
+    assert [one.kind for one in do(fake, step, ahead_s=ahead_s).tried] == ["sent"]
     assert fake.files(batch) == {"a.txt": step.member.digest.removeprefix("sha256:")}
 
 
@@ -82,9 +83,12 @@ def test_worker_puts_nothing_else_into_the_batch(fake: FakeAIHub, tmp_path: Path
 
 
 @pytest.mark.parametrize("left_s", [0.0, -1.0])
-def test_worker_sends_nothing_after_the_deadline(fake: FakeAIHub, tmp_path: Path, left_s: float) -> None:
+@pytest.mark.parametrize("ahead_s", [3000.0, -3000.0])
+def test_worker_sends_nothing_after_the_deadline(
+    fake: FakeAIHub, tmp_path: Path, left_s: float, ahead_s: float
+) -> None:
     batch = make_batch(fake)
-    answer = do(fake, step_for(batch, write(tmp_path, "a.txt", 10)), left_s=left_s, ahead_s=-3000.0)
+    answer = do(fake, step_for(batch, write(tmp_path, "a.txt", 10)), left_s=left_s, ahead_s=ahead_s)
     assert (answer.why, answer.tried) == ("late", ())
     assert fake.files(batch) == {}
 
