@@ -113,7 +113,7 @@ def _check_gone(job: Job, client: AIHub, remote_id: int, runs: Collection[str]) 
 # What stands in the way
 
 
-def hold_back(opened: OpenJob, plan: Plan) -> tuple[Plan, list[RunnerError]]:
+def leave_out_blocked(opened: OpenJob, plan: Plan) -> tuple[Plan, list[RunnerError]]:
     """Return the plan without what must not be done to a kept batch now, and why."""
     job = opened.job
     if not job.goal.follows or not (plan.changes or any(item.action in PAYS for item in plan.work)):

@@ -25,7 +25,7 @@ from aihub_runner.apply.delivery import deliver
 from aihub_runner.apply.events import AgainResumed, Counts, RateLimited, Reporter, Retry, Stopping, UploadsLowered
 from aihub_runner.apply.executors.join import join_cluster
 from aihub_runner.apply.job import Confirm, Held, Job, OpenJob
-from aihub_runner.apply.kept import change_batch, hold_back, look_at_batch, record_places
+from aihub_runner.apply.kept import change_batch, leave_out_blocked, look_at_batch, record_places
 from aihub_runner.apply.lapsed import exclude_lapsed, find_lapsed, record_matched
 from aihub_runner.apply.matching import find_held, recognise_stale
 from aihub_runner.apply.pagecount import count_plan, count_started
@@ -94,7 +94,7 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
         scan = _keep_digests(state, scan)
         job = with_pruned(job, state, scan)
         opened = OpenJob(job, state, client, scan, reporter)
-        opened, prepared = _prepare_surely(opened, confirm, problems)
+        opened, prepared = _prepare_with_digests(opened, confirm, problems)
         with ended_in_order(lambda: reporter.emit(Stopping())):
             opened, prepared = _send_ahead(opened, prepared, executor, confirm)
             scan = opened.scan
@@ -360,7 +360,7 @@ def _prepare(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> 
             raise problems[0]
         plan, ground = _allow_paying(opened, plan, held)
         plan, lapsed = exclude_lapsed(job, plan, state.load_shards(), find_lapsed(job, state, scan))
-        plan, obstacles = hold_back(opened, plan)
+        plan, obstacles = leave_out_blocked(opened, plan)
         problems = [*problems, *lapsed, *obstacles]
         if (plan.runs_to_confirm or plan.changes.loses) and not confirm(plan, scan):
             raise InputError(f"{job.shown}: apply cancelled, nothing was paid")
@@ -373,7 +373,7 @@ def _prepare(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> 
     return Prepared(plan, problems, ground, may_pay=True)
 
 
-def _prepare_surely(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> tuple[OpenJob, Prepared]:
+def _prepare_with_digests(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> tuple[OpenJob, Prepared]:
     """Prepare; again with the digests of all files elsewhere, if they may say what was paid before."""
     try:
         prepared = _prepare(opened, confirm, problems)
