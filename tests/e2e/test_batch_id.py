@@ -57,9 +57,16 @@ def changes(project: Project) -> list[str]:
 
 
 def made(project: Project) -> dict[int, str]:
-    """The batches that were made since the journal was cleared last: their names, by id."""
-    created = [entry for entry in project.fake.journal if entry["operation"] == "createBatch"]
-    return {entry["response_json"]["id"]: entry["request_json"]["name"] for entry in created if entry["status"] < 300}
+    """The batches that were made since the journal was cleared last: their names, by id.
+
+    A response that was spoilt tells no id: then a list does.
+    """
+    created = [one for one in project.fake.journal if one["operation"] == "createBatch" and one["status"] < 300]
+    lists = [one["response_json"] or {} for one in project.fake.journal if one["operation"] == "listBatches"]
+    names = {one["request_json"]["name"] for one in created}
+    found = {(one["response_json"] or {}).get("id", 0): one["request_json"]["name"] for one in created}
+    listed = [batch for one in lists for batch in one.get("batches", [])]
+    return found | {batch["id"]: batch["name"] for batch in listed if batch["name"] in names}
 
 
 def deleted_files(project: Project) -> list[str]:
