@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 OPENAPI ?= ../shared/aihub-api/openapi.json
 # The supported versions of Python.
 PYTHONS = 3.11 3.12 3.13 3.14
-# Which tests `make test-all` runs: all, or the rest, which `make test` leaves out.
+# Which tests `make test-all` runs: all, or the rest, which `make test` leaves out, but for what only `make torture` runs.
 CASES ?= all
 PYTEST = AIHUB_OPENAPI=$(OPENAPI) $(BIN)/python -m pytest -n auto --dist worksteal --durations 15 --durations-min 1
 
@@ -51,7 +51,11 @@ else
 	$(BIN)/python tests/bench/bench_speed.py
 endif
 
+# The matrices of which `CASES=rest` runs a sample.
+LARGE = $(addprefix tests/e2e/test_,batch_clones.py batch_id_broken.py batch_keep_broken.py destroy_broken.py)
+
 torture: $(VENV)/.installed-dev
+	$(PYTEST) --cases all $(LARGE)
 	PYTHONPATH=tests $(BIN)/python tests/torture/pairs.py
 	PYTHONPATH=tests $(BIN)/python tests/torture/stores.py
 	PYTHONPATH=tests $(BIN)/python tests/torture/cluster.py

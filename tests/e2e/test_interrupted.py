@@ -42,6 +42,7 @@ def test_second_signal_stops_at_once(project: Project) -> None:
     assert process.returncode == 130
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("moment", ["createBatch", "addFileToBatch", "runApp", "getRunStatus", "getRunResults"])
 def test_kill_at_any_moment_is_made_good_by_the_next_apply(project: Project, moment: str) -> None:
     project.write_files(30)

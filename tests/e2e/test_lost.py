@@ -39,6 +39,7 @@ def test_start_sent_long_after_its_intent_is_looked_for_as_long(project: Project
     assert len(project.fake.runs()) == 1
 
 
+@pytest.mark.slow
 def test_starts_do_not_queue_after_their_intents(project: Project) -> None:
     project.write_files(8)
     project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1\nparallel_runs = 8")

@@ -395,7 +395,7 @@ class Histories(RuleBasedStateMachine):
 
 
 MORE = int(os.environ.get("AIHUB_HISTORIES", "0"))  # and then other ones each time
-PARTS = 4
+PARTS = 8
 
 
 @pytest.mark.matrix(most=1)

@@ -64,6 +64,7 @@ def test_clones_at_once_on_a_batch_that_both_know_pay_once(
     assert len(project.fake.runs()) == paid + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["POST", "GET"])
 def test_creator_and_clone_that_meet_at_the_list_of_batches_pay_once(project: Project, proxy: Proxy, at: str) -> None:
     """The creator lists batches before it pays, the clone claims the run: whoever comes first."""
@@ -105,6 +106,7 @@ def die_before_it_pays(project: Project, proxy: Proxy) -> None:
     assert project.apply().code == 4
 
 
+@pytest.mark.slow
 def test_claim_whose_owner_does_not_pay_stops_others_until_told(project: Project, proxy: Proxy) -> None:
     share_a_batch(project, proxy, "version")
     die_before_it_pays(project.clone("dead"), proxy)

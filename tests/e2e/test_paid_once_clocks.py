@@ -172,6 +172,7 @@ def test_lost_run_under_a_wrong_clock_of_our_own_is_paid_once(
     project.check_done(1)
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("shift", [2 * HOUR, -2 * HOUR, YEAR, -YEAR])
 def test_clock_of_our_own_that_jumps_while_the_answer_is_lost_pays_once(
     project: Project, proxy: Proxy, own_clock: OwnClock, shift: int
@@ -184,6 +185,7 @@ def test_clock_of_our_own_that_jumps_while_the_answer_is_lost_pays_once(
     project.check_done(1)
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("shift", [2 * HOUR, -2 * HOUR, YEAR])
 def test_clock_of_our_own_that_was_set_between_two_applies_pays_once(
     project: Project, proxy: Proxy, own_clock: OwnClock, shift: int
@@ -346,6 +348,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_second_holder_where_locks_do_nothing_waits_for_what_the_first_may_still_send(
     project: Project, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ OTHERS_STATUS: dict[str, Change] = {
 }
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("kind", OTHERS_STATUS)
 def test_status_of_another_run_is_asked_for_again(project: Project, proxy: Proxy, kind: str, times: int) -> None:

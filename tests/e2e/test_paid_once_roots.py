@@ -35,6 +35,7 @@ ROOTS = [
 ]
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("root", ROOTS)
 @pytest.mark.parametrize("lost", [(), (STATE,), (STATE, LOCK)], ids=["nothing", "state", "state and lock"])
 def test_root_that_is_spelled_otherwise_pays_nothing_again(

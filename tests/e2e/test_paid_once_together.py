@@ -73,6 +73,7 @@ def test_two_clones_that_know_each_others_past_pay_what_is_new_once(project: Pro
     assert {code for code, _ in ended} in ({0}, {0, 7}), ended
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("in_folders", [False, True])
 def test_two_state_files_in_one_folder_pay_once(project: Project, proxy: Proxy, in_folders: bool) -> None:
     project.write_files(1)
@@ -123,6 +124,7 @@ def wait_for(happened: Callable[[], object], at_most_s: float) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_batch_that_a_twin_makes_while_our_own_is_lost_is_not_shared(project: Project, proxy: Proxy) -> None:
     """Our own creation never arrived, and the other's batch of the same name is still empty: we wait for its run."""
     project.write_files(1)

@@ -238,6 +238,7 @@ def test_run_that_does_not_show_yet_is_waited_for_by_a_fresh_clone(project: Proj
 # The state
 
 
+@pytest.mark.slow
 def test_mistyped_root_is_forgotten_with_the_first_right_one(project: Project) -> None:
     project.write_files(1)
     right = project.env["AIHUB_API_ROOT"]

@@ -51,6 +51,7 @@ def test_clone_that_applies_in_the_middle_of_another(
     check_nothing_lost(project, project, other)
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("selection", SELECTIONS)
 @pytest.mark.parametrize("point", POINTS)
 def test_clones_that_meet_at_a_request(project: Project, proxy: Proxy, selection: str, point: str) -> None:

@@ -202,6 +202,7 @@ def test_shortage_that_stays_while_files_are_sent_ends_with_5_and_the_next_apply
     assert list(project.fake.ledger["batches"].values()) == [1]
 
 
+@pytest.mark.slow
 def test_table_that_the_disk_has_no_room_for_stops_no_other(project: Project) -> None:
     project.write_files(150)
     project.change_spec("[limits]", '[results]\ninclude = ["confidence"]\nformats = ["jsonl", "csv"]\n[limits]')

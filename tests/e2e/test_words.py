@@ -150,6 +150,7 @@ def test_text_and_json_agree_on_the_number_of_files(project: Project) -> None:
     assert project.apply("--json").json["files"] == 3
 
 
+@pytest.mark.slow
 def test_time_of_sending_is_that_of_the_upload(project: Project) -> None:
     project.write_files(1)
     project.fake.service.run_seconds = 1.5

@@ -94,6 +94,7 @@ def test_certify_without_leave_starts_no_run_and_says_what_it_skips() -> None:
         assert outcomes(certificate, "broken") == {}
 
 
+@pytest.mark.slow
 def test_certify_starts_no_more_runs_than_allowed() -> None:
     with make_fake() as fake:
         certificate = certify_all(make_hub(fake, Options(app_name="Invoice Extraction", max_runs=1)))
@@ -151,6 +152,7 @@ def test_certify_interrupted_from_the_keyboard_deletes_what_it_made_and_exits_wi
     assert json.loads(report.read_text())["ended"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_certify_waits_once_for_a_run_that_does_not_end() -> None:
     with make_fake() as fake:
         fake.next_run(hold=True)
@@ -236,6 +238,7 @@ def test_certify_calls_an_answer_of_another_shape_broken() -> None:
         assert certificate.count("broken") == 1
 
 
+@pytest.mark.slow
 def test_certify_report_tells_nothing_of_others_nor_of_the_account(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     with make_fake() as fake:

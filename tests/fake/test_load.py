@@ -39,6 +39,7 @@ async def send_large_files(port: int, count: int) -> None:
             assert await client.ask("PUT", f"/api/v2/batches/{batch}/files/{number}", body) == 204
 
 
+@pytest.mark.slow
 @on_linux
 def test_fake_with_a_folder_starts_small_and_keeps_no_body_in_memory(tmp_path: Path) -> None:
     with serving("--data-dir", str(tmp_path)) as server:

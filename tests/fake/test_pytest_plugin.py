@@ -278,6 +278,7 @@ def test_fake_goes_on_and_ends_where_a_test_freezes_the_time_of_its_process(pyte
     pytester.runpytest_subprocess(*OPTIONS, timeout=60).assert_outcomes(passed=2)
 
 
+@pytest.mark.slow
 def test_fake_goes_on_and_ends_under_freezegun(pytester: pytest.Pytester) -> None:
     pytest.importorskip("freezegun")
     code = """

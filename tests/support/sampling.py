@@ -1,6 +1,7 @@
 """Which cases of a large matrix `make test` runs: chosen by their parameters, the same ones each time.
 
-`make test` runs the sample, `make test-all` runs every case. A function marked `matrix` has a sample as follows:
+`make test` runs the sample, `make test-all` runs every case. Where the mark says `gate`, `--cases rest`, which the gate
+runs, has a larger sample, of at most so many, and `make torture` has the others. A sample is made as follows:
 
 - three parameters or more: each pair of values of any two parameters occurs (pairwise);
 - two parameters: each value occurs, with two values of the other one if there are as many;

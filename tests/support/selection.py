@@ -40,6 +40,7 @@ FIXTURES = {
 FAST, REST, ALL = "fast", "rest", "all"
 SLOW = "slow, or not in the sample of its matrix: `make test-all` runs them"
 NOT_SLOW = "fast: `make test` runs them"
+BEYOND = "not in the larger sample of its matrix: `make torture` runs them"
 
 
 def select(items: list[pytest.Item], cases: str) -> tuple[list[pytest.Item], dict[str, list[pytest.Item]]]:
@@ -49,13 +50,15 @@ def select(items: list[pytest.Item], cases: str) -> tuple[list[pytest.Item], dic
             item.add_marker(FIXTURES[name])
     kept: list[pytest.Item] = []
     left: defaultdict[str, list[pytest.Item]] = defaultdict(list)
-    fast = _fast(items)
+    fast, beyond = _fast(items), _beyond(items) if cases == REST else set()
     for item in items:
         reason = _missing(item)
         if not reason and cases == FAST and item not in fast:
             reason = SLOW
         elif not reason and cases == REST and item in fast:
             reason = NOT_SLOW
+        elif not reason and item in beyond:
+            reason = BEYOND
         (left[reason] if reason else kept).append(item)
     return kept, dict(left)
 
@@ -80,19 +83,39 @@ def _missing(item: pytest.Item) -> str:
 
 def _fast(items: Iterable[pytest.Item]) -> set[pytest.Item]:
     """Return what `make test` runs: all tests that are not marked slow, and a sample of each matrix."""
-    matrices: defaultdict[str, list[pytest.Item]] = defaultdict(list)
-    fast = set()
-    for item in items:
-        if item.get_closest_marker("slow"):
-            continue
-        if item.get_closest_marker("matrix") and hasattr(item, "callspec"):
-            matrices[item.nodeid.partition("[")[0]].append(item)
-        else:
-            fast.add(item)
-    for matrix in matrices.values():
-        mark = matrix[0].get_closest_marker("matrix")
-        assert mark
-        parameters = {item.nodeid: item.callspec.indices for item in matrix}  # type: ignore[attr-defined]
-        chosen = sampling.choose(parameters, **mark.kwargs)
-        fast.update(item for item in matrix if item.nodeid in chosen)
+    quick = [item for item in items if not item.get_closest_marker("slow")]
+    matrices = _matrices(quick)
+    fast = {item for item in quick if not _matrix_of(item)}
+    for matrix in matrices:
+        fast |= _sample(matrix, matrix[0][1].get("most", sampling.MOST))
     return fast
+
+
+def _beyond(items: Iterable[pytest.Item]) -> set[pytest.Item]:
+    """Return what only `make torture` runs, and who asks for all: cases of a matrix that names a larger sample."""
+    beyond = set[pytest.Item]()
+    for matrix in _matrices(items):
+        if larger := matrix[0][1].get("gate"):
+            beyond |= {item for item, _ in matrix} - _sample(matrix, larger)
+    return beyond
+
+
+Matrix = list[tuple[pytest.Item, dict[str, int]]]  # each case, with what the mark of its function says
+
+
+def _matrices(items: Iterable[pytest.Item]) -> list[Matrix]:
+    found: defaultdict[str, Matrix] = defaultdict(list)
+    for item in items:
+        if mark := _matrix_of(item):
+            found[item.nodeid.partition("[")[0]].append((item, mark.kwargs))
+    return list(found.values())
+
+
+def _matrix_of(item: pytest.Item) -> pytest.Mark | None:
+    return item.get_closest_marker("matrix") if hasattr(item, "callspec") else None
+
+
+def _sample(matrix: Matrix, most: int) -> set[pytest.Item]:
+    parameters = {item.nodeid: item.callspec.indices for item, _ in matrix}  # type: ignore[attr-defined]
+    chosen = sampling.choose(parameters, most)
+    return {item for item, _ in matrix if item.nodeid in chosen}

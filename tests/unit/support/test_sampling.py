@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +51,13 @@ def test_sample_is_the_same_whatever_the_order_of_the_cases() -> None:
     cases = matrix(a=6, b=6)
     backwards = dict(reversed(cases.items()))
     assert choose(cases, most=100) == choose(backwards, most=100)
+
+
+def test_torture_runs_the_matrices_of_which_the_gate_runs_a_sample() -> None:
+    root = Path(__file__).parents[3]
+    marked = {
+        path.name for path in (root / "tests").rglob("test_*.py") if re.search(r"matrix\(.*gate=", path.read_text())
+    }
+    named = re.search(r"^LARGE = .*test_,(.*)\)$", (root / "Makefile").read_text(), re.MULTILINE)
+    assert named
+    assert {f"test_{name}" for name in named[1].split()} == marked - {Path(__file__).name}

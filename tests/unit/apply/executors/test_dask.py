@@ -198,6 +198,7 @@ def test_lost_scheduler_ends_all_tasks_and_says_what_to_do(cluster: Cluster, han
     assert cluster.late_until_s(1)
 
 
+@pytest.mark.slow
 def test_cluster_without_workers_is_lost_after_a_while(cluster: Cluster, hand: Hand) -> None:
     hand.workers.clear()
     ended = cluster.send((step(1),))
