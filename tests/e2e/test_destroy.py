@@ -473,3 +473,18 @@ def test_destroy_leaves_the_batch_of_a_run_that_only_a_person_can_decide_about(r
     assert refused.run("resolve", "--resubmit").code == 0
     assert refused.run("destroy", "--yes").code == 0
     assert on_service(refused) == {"batches": 0, "runs": 0}
+
+
+def test_clone_that_never_fetched_a_deleted_run_is_told_what_to_type_and_what_is_lost(applied: Project) -> None:
+    clone = applied.clone("old")
+    assert applied.run("destroy", "--yes").code == 0
+    outcome = clone.apply()
+    assert outcome.code == 4
+    assert "2 runs paid for before: status 404" in outcome.err
+    assert "`runner resolve SPEC --adopt RUN_ID`" in outcome.err
+    for entry in clone.lock:
+        clone.run("resolve", "--adopt", entry["run_id"])
+    outcome = clone.apply()
+    assert outcome.code == 3
+    assert "its results were never fetched here" in outcome.err
+    assert "restore the results folder" in outcome.err

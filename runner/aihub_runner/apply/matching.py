@@ -27,6 +27,7 @@ from aihub_runner.plan.identity import fingerprint_members, mark_place, short_id
 from aihub_runner.plan.packets import find_packets
 from aihub_runner.state.lockfile import GIVEN_UP, Entry, split_marks, split_places
 from aihub_runner.state.store import State
+from aihub_runner.text.shown import count
 
 THREADS = 8
 MARK_BYTES = 8
@@ -78,9 +79,9 @@ def _list_twice(client: AIHub, others: Collection[str], missing: Collection[str]
         reading = {run.id for run in client.list_runs(1)}
         if reading.isdisjoint(others) and reading.isdisjoint(missing):
             raise ServiceError(
-                f"{len(missing)} runs that were paid before return 404, and no known run is listed",
+                f"{count(len(missing), 'run')} paid for before: status 404, and no known run is listed",
                 "check the context, and whether the account can see its runs; "
-                "if they were deleted, run `runner resolve --adopt` to trust the lock file",
+                "if they were deleted, trust the lock file with `runner resolve SPEC --adopt RUN_ID` for each",
                 status=404,
             )
         listed |= reading

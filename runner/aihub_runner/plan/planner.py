@@ -491,9 +491,9 @@ def find_lost(shards: Iterable[Shard], goal: Goal) -> list[Run]:
 def lost_error(run: Run, goal: Goal) -> ResultsError:
     """Return the error for a run whose requested results can no longer be fetched."""
     gone = f"run {run.remote_id}: no longer exists on the server"
-    if run.is_deleted and not run.fetched:
-        what = f"run {run.remote_id}: was deleted on request, and its results cannot be fetched again"
-        return ResultsError(what, RESTORE)
+    if not run.fetched:
+        deleted = f"run {run.remote_id}: was deleted on request, and its results cannot be fetched again"
+        return ResultsError(deleted if run.is_deleted else f"{gone}, and its results were never fetched here", RESTORE)
     if run.id in goal.damaged:
         return ResultsError(f"{gone}, and its fetched results are missing or changed on disk", RESTORE)
     what = "the results that [results] include asks for were not fetched before; earlier results stay"
