@@ -16,7 +16,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-MOST = 2
+MOST = 1
 TWICE = 2
 
 Case = Mapping[str, object]  # the values by the names of their parameters
