@@ -125,12 +125,17 @@ def send_file(client: AIHub, step: SendFile) -> Outcome:
         except OSError as error:
             return _explain(error)
         except ServiceError as error:
-            if error.status in FILE_REFUSED:
-                return Unsendable("refused", error.message)
-            if error.status == 404 and is_gone(client, step):
-                return Gone()
-            raise
+            return _judge_refusal(client, step, error)
     return Unsendable("vanished", "it keeps changing")
+
+
+def _judge_refusal(client: AIHub, step: SendFile, error: ServiceError) -> Outcome:
+    """Return what the service's error says of the file or its batch. Raises the error if it is of neither."""
+    if error.status in FILE_REFUSED:
+        return Unsendable("refused", error.message)
+    if error.status == 404 and is_gone(client, step):
+        return Gone()
+    raise error
 
 
 def _send_local(client: AIHub, step: SendFile) -> Outcome:
@@ -163,11 +168,7 @@ def send_planned(client: AIHub, step: SendPlanned) -> Outcome:
     except (StoreError, InputError) as error:
         return LeftHere(error.message)
     except ServiceError as error:
-        if error.status in FILE_REFUSED:
-            return Unsendable("refused", error.message)
-        if error.status == 404 and is_gone(client, step):
-            return Gone()
-        raise
+        return _judge_refusal(client, step, error)
 
 
 def _send_planned_local(client: AIHub, step: SendPlanned) -> Sent:
