@@ -10,16 +10,19 @@ PYTHONS = 3.11 3.12 3.13 3.14
 CASES ?= all
 PYTEST = AIHUB_OPENAPI=$(OPENAPI) $(BIN)/python -m pytest -n auto --dist worksteal --durations 15 --durations-min 1
 
+# Each test process would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-all check contract docs bench torture site pictures dist audit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/runner apply specs/invoices.aihub.toml --fake --yes
 	$(BIN)/runner status specs/invoices.aihub.toml --fake
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.compiled
 	$(PYTEST) --cases fast
 
-test-all: $(VENV)/.installed-dev
+test-all: $(VENV)/.compiled
 	$(PYTEST) --cases $(CASES)
 
 check: $(VENV)/.installed-dev
@@ -109,3 +112,8 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.installed
 	PYTHONWARNINGS=ignore $(PIP) install --quiet -e . --group dev
 	touch $@
+
+# Compile all modules once. Otherwise each process that runs tests compiles all of them, at the same time.
+$(VENV)/.compiled: $(VENV)/.installed-dev
+	$(BIN)/python -m compileall -q runner fake_server
+	@for some in tests/unit "tests/e2e tests/fake"; do $(BIN)/python -m pytest --collect-only -qq $$some & done >$@ 2>&1; wait
