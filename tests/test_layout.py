@@ -64,18 +64,26 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path): path for package in SOURCES for path in paths(package)}
 
 
-def imported(path: Path, *, types: bool = True) -> Iterator[str]:
-    """The modules of this project that a file imports, also in functions, and with `types` also for types only."""
-    home = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for block in [] if types else ast.walk(tree):
+@functools.cache
+def parsed(name: str) -> ast.Module:
+    """The syntax tree of a module. No test changes it."""
+    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
+
+
+def imported(name: str, *, types: bool = True) -> Iterator[str]:
+    """The modules of this project that one imports, also in functions, and with `types` also for types only."""
+    home = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+    hidden = set[ast.AST]()
+    for block in [] if types else ast.walk(parsed(name)):
         if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING":
-            block.body = []
-    for node in ast.walk(tree):
+            hidden |= {node for one in block.body for node in ast.walk(one)}
+    for node in ast.walk(parsed(name)):
+        if node in hidden:
+            continue
         if isinstance(node, ast.ImportFrom):
             module = resolve_name("." * node.level + (node.module or ""), home)
             names = [f"{module}.{alias.name}" for alias in node.names]
-            yield from {name if name in MODULES else module for name in names} & MODULES.keys()
+            yield from {one if one in MODULES else module for one in names} & MODULES.keys()
         elif isinstance(node, ast.Import):
             yield from {alias.name for alias in node.names} & MODULES.keys()
 
@@ -83,7 +91,7 @@ def imported(path: Path, *, types: bool = True) -> Iterator[str]:
 @functools.cache
 def imports() -> dict[str, set[str]]:
     """What each module imports. Not at the start, since each process that runs tests collects this file."""
-    return {name: set(imported(path)) for name, path in MODULES.items()}
+    return {name: set(imported(name)) for name in MODULES}
 
 
 def room_of(name: str) -> tuple[str, str]:
@@ -92,19 +100,18 @@ def room_of(name: str) -> tuple[str, str]:
     return package, rest.split(".")[0] or "__init__"
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_packages_import_only_those_before_them(name: str) -> None:
-    package, room = room_of(name)
-    order = ORDER[package]
-    assert room in order, f"{name} has no place in the order of packages"
-    allowed = OUTSIDE.get(room) or {*order[: order.index(room) + 1]}
-    for other in imports()[name]:
-        if room_of(other)[0] == package:
-            assert room_of(other)[1] in allowed, f"{name} imports {other}"
+def test_packages_import_only_those_before_them() -> None:
+    for name, others in imports().items():
+        package, room = room_of(name)
+        order = ORDER[package]
+        assert room in order, f"{name} has no place in the order of packages"
+        allowed = OUTSIDE.get(room) or {*order[: order.index(room) + 1]}
+        wrong = [other for other in others if room_of(other)[0] == package and room_of(other)[1] not in allowed]
+        assert wrong == [], f"{name} imports {wrong}"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    graph = {name: set(imported(path, types=False)) for name, path in MODULES.items()}
+    graph = {name: set(imported(name, types=False)) for name in MODULES}
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
@@ -119,8 +126,8 @@ def test_every_package_that_is_imported_is_declared() -> None:
     declared = {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", one)[0]).lower() for one in asked}  # type: ignore[index]
     declared.add("pytest")  # loads the fake's plugin, and not the other way round
     owners = packages_distributions()
-    for name, path in MODULES.items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for name in MODULES:
+        for node in ast.walk(parsed(name)):
             if isinstance(node, ast.ImportFrom):
                 names = [node.module or ""]
             else:
@@ -144,19 +151,17 @@ def test_every_folder_is_a_package_and_every_other_file_is_installed_with_one() 
                 assert any(fnmatch(path.relative_to(home).as_posix(), one) for one in patterns), path
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_sizes_stay_readable(name: str) -> None:
-    text = MODULES[name].read_text(encoding="utf-8")
-    assert text.count("\n") <= MAX_FILE_LINES
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            length = (node.end_lineno or node.lineno) - node.lineno + 1
-            assert length <= MAX_FUNCTION_LINES, f"{name}: {node.name} has {length} lines"
+def test_modules_stay_readable() -> None:
+    texts = {path: path.read_text(encoding="utf-8") for path in (*MODULES.values(), *(ROOT / "tests").rglob("*.py"))}
+    assert [path for path, text in texts.items() if text.count("\n") > MAX_FILE_LINES] == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: path.name)
-def test_test_modules_stay_readable(path: Path) -> None:
-    assert path.read_text(encoding="utf-8").count("\n") <= MAX_FILE_LINES
+def test_functions_stay_readable() -> None:
+    for name in MODULES:
+        for node in ast.walk(parsed(name)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                assert length <= MAX_FUNCTION_LINES, f"{name}: {node.name} has {length} lines"
 
 
 @pytest.mark.parametrize("package", SOURCES)

@@ -80,6 +80,7 @@ def test_action_applies_a_spec(action: Project) -> None:
     assert "job.toml" in summary.read_text()
 
 
+@pytest.mark.slow
 def test_action_ends_with_the_code_of_the_apply(action: Project) -> None:
     action.write("in/song.wav", "la")
     assert apply(action).returncode == 3
@@ -91,6 +92,7 @@ def test_action_pays_for_no_more_runs_than_allowed(action: Project) -> None:
     assert action.sent() == []
 
 
+@pytest.mark.slow
 def test_action_uses_the_fake_without_a_token(action: Project) -> None:
     ended = apply(action, fake="true", api_key="", api_root="")
     assert ended.returncode == 0, ended.stderr
@@ -106,6 +108,7 @@ def test_action_never_executes_an_input(action: Project, name: str) -> None:
     assert not list(action.folder.rglob("pwned"))
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("spec", [HOSTILE, "-v"], ids=["hostile", "like an option"])
 def test_action_takes_a_spec_of_any_name(action: Project, spec: str) -> None:
     action.spec_path.rename(action.folder / spec)
@@ -172,6 +175,7 @@ def line_of_systemd() -> str:
     return f"cd {unit['Service']['WorkingDirectory']} && {unit['Service']['ExecStart']}"
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("line", [line_of_cron(), line_of_systemd()], ids=["cron", "systemd"])
 def test_line_applies_with_a_token_from_a_folder_and_almost_no_environment(project: Project, line: str) -> None:
     assert "%" not in line  # cron ends a line there

@@ -134,6 +134,7 @@ def requests_of(project: Project, since: int) -> list[dict[str, Any]]:
     return sorted(found, key=lambda request: request["batch_id"])
 
 
+@pytest.mark.matrix(most=2)
 def test_script_gives_the_results_of_apply_for_names_that_need_quoting(project: Project, language: str) -> None:
     for number, name in enumerate(NAMES):
         project.write(name, f"Invoice number: {number}")
@@ -173,6 +174,7 @@ def test_script_holds_no_secret(project: Project, language: str) -> None:
     assert not any(secret in code for secret in ("pass-word", "hook-secret", "fake-test"))
 
 
+@pytest.mark.matrix(most=1)
 def test_script_stops_where_its_run_fails(project: Project, language: str) -> None:
     project.write_files(1)
     project.fake.next_run(status="FAILED", message="the app broke")
@@ -182,6 +184,7 @@ def test_script_stops_where_its_run_fails(project: Project, language: str) -> No
     assert done.stdout == ""
 
 
+@pytest.mark.matrix(most=1)
 def test_script_stops_where_a_request_is_refused(project: Project, language: str) -> None:
     project.write_files(1)
     project.fake.faults.add(operation="addFileToBatch", do="status", status=413)
@@ -190,6 +193,7 @@ def test_script_stops_where_a_request_is_refused(project: Project, language: str
     assert project.fake.runs() == []
 
 
+@pytest.mark.matrix(most=1)
 def test_script_without_a_context_reads_the_variable(project: Project, language: str) -> None:
     project.change_spec('context = "acme"\n', "")
     project.env["AIHUB_CONTEXT"] = "other"
@@ -266,6 +270,7 @@ def test_script_for_a_batch_that_follows_files_is_refused(project: Project, how:
     assert f"/job.toml`, or remove {word} from a copy of the spec" in outcome.err
 
 
+@pytest.mark.matrix(most=1)
 def test_script_asks_a_deployment_for_its_upstream_integration(project: Project, language: str) -> None:
     project.spec_path.write_text(UPSTREAM)
     done = start(project, language)

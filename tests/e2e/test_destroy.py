@@ -62,6 +62,7 @@ def test_destroy_deletes_all_and_a_later_apply_pays_nothing(applied: Project) ->
     assert (again.code, "nothing deleted" in again.out, deletions(applied)) == (0, True, [])
 
 
+@pytest.mark.slow
 def test_destroy_shows_every_item_before_it_deletes_any(project: Project) -> None:
     project.write_files(12)
     project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
@@ -88,6 +89,7 @@ def test_destroy_keeps_a_run_of_an_earlier_version_whose_results_are_not_on_disk
     assert on_service(applied) == {"batches": 0, "runs": 0}
 
 
+@pytest.mark.slow
 def test_destroy_keeps_a_run_whose_pruned_results_count_again(applied: Project) -> None:
     first, second = (applied.folder / f"in/0000{number}.txt" for number in (0, 1))
     before = first.read_text(), second.read_text()
@@ -102,6 +104,7 @@ def test_destroy_keeps_a_run_whose_pruned_results_count_again(applied: Project) 
     assert len(applied.documents) == 4
 
 
+@pytest.mark.slow
 def test_destroy_asks_and_a_no_deletes_nothing(applied: Project) -> None:
     code, shown = applied.on_terminal("destroy", "job.toml", answer="n\r")
     assert (code, on_service(applied)) == (2, APPLIED)
@@ -227,6 +230,7 @@ def test_clone_that_knows_the_runs_learns_from_the_lock_file(applied: Project) -
     assert clone.lock == applied.lock
 
 
+@pytest.mark.slow
 def test_twins_in_two_batches_are_both_known_in_a_fresh_clone(applied: Project) -> None:
     for number in range(4):
         applied.write(f"in/{number:05}.txt", "the same")
@@ -338,6 +342,7 @@ def test_batch_with_a_run_of_somebody_else_is_left(applied: Project) -> None:
     assert list(applied.fake.world.batches) == [batch]
 
 
+@pytest.mark.slow
 def test_what_was_deleted_elsewhere_takes_one_listing_of_each_kind(applied: Project) -> None:
     applied.write_files(1, 4)
     applied.apply()
@@ -375,6 +380,7 @@ def with_cleanup(project: Project, keys: str) -> None:
     project.change_spec("[limits]", f"[cleanup]\n{keys}\n[limits]")
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("case", CLEANED)
 def test_cleanup_deletes_what_the_spec_names_once_results_are_on_disk(project: Project, case: str) -> None:
     keys, left = CLEANED[case]
@@ -445,6 +451,7 @@ def refused(project: Project) -> Project:
     return project
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_destroy_finds_out_whether_a_run_was_started(refused: Project, when: str) -> None:
     refused.fake.faults.add(operation="runApp", do="status", status=400, when=when)

@@ -244,6 +244,7 @@ def test_destroy_stopped_at_every_boundary_is_made_good(
     assert boundary > 50, "so few boundaries cannot be all"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("seed", range(SEEDS))

@@ -20,6 +20,7 @@ PATHS = sorted(path for path in (ROOT / "specs").glob("*.aihub.toml") if path.na
 EXAMPLES = [(path.name, target) for path in PATHS for target in ("", *sorted(read_targets(str(path))))]
 
 
+@pytest.mark.matrix(most=4)
 @pytest.mark.parametrize(("name", "target"), EXAMPLES)
 def test_example_is_applied_and_then_done(
     tmp_path: Path, name: str, target: str, monkeypatch: pytest.MonkeyPatch

@@ -56,6 +56,7 @@ def forget_nothing(project: Project) -> Outcome:
     return project.run_alone("state", "export", "job.toml")
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("lost", [(), ("job.state.db",)])
 def test_file_that_is_back_is_not_paid_for_again(three: Project, lost: tuple[str, ...]) -> None:
     assert forget(three, "--yes").code == 0
@@ -69,6 +70,7 @@ def test_file_that_is_back_is_not_paid_for_again(three: Project, lost: tuple[str
     assert [run["status"] for run in three.lock] == ["COMPLETE"] * 3
 
 
+@pytest.mark.slow
 def test_another_file_is_paid_for_as_usual_after_forgetting(three: Project) -> None:
     assert forget(three, "--yes").code == 0
     three.write("in/other.txt", "other")
@@ -115,6 +117,7 @@ def test_forget_leaves_the_newest_run(project: Project) -> None:
     assert "is the newest: apply trusts a list of runs only if it shows that one" in outcome.out
 
 
+@pytest.mark.slow
 def test_forget_asks_and_changes_nothing_without_an_answer(three: Project) -> None:
     before = forget_nothing(three).out
     outcome = forget(three)
@@ -130,6 +133,7 @@ def test_forget_takes_only_what_is_selected(three: Project) -> None:
     assert forget(three, "--yes", "--only", "in/x*").out == "job.toml: nothing is forgotten\n"
 
 
+@pytest.mark.slow
 def test_forget_refuses_where_a_pattern_matches_nothing_any_more(three: Project) -> None:
     three.change_spec('"in/**/*"', '["in/**/*", "more/*"]')
     three.write("more/one.txt", "one")

@@ -62,6 +62,7 @@ def test_kill_at_any_moment_is_made_good_by_the_next_apply(project: Project, mom
     assert len({line["path"] for line in project.documents}) == 30
 
 
+@pytest.mark.matrix(most=8)
 @pytest.mark.parametrize("operation", ["createBatch", "runApp"])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("do", ["reset", "truncate", "garbage", "status"])

@@ -45,6 +45,7 @@ def test_each_folder_is_one_batch_and_one_run(project: Project) -> None:
     assert project.sent() == []
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize(
     ("change", "lines", "files"),
     [
@@ -146,6 +147,7 @@ def test_fresh_clone_with_the_lock_file_pays_nothing_and_plans_whole_folders(pro
     assert runs(project)[-1] == ["a.txt", "b.txt", "c.txt"]
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("lost", [["job.state.db"], ["job.state.db", "job.lock.toml"]])
 @pytest.mark.parametrize("is_renamed", [False, True])
 def test_cases_with_a_file_in_common_are_taken_up_whole(project: Project, lost: list[str], is_renamed: bool) -> None:

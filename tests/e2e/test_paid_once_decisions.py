@@ -208,6 +208,7 @@ def test_again_that_was_interrupted_is_finished_by_the_next_one(
     assert len(project.fake.runs()) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_again_that_died_half_way_pays_only_what_is_left(project: Project, proxy: Proxy, nth: int) -> None:
     project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1\nparallel_runs = 1")

@@ -228,6 +228,7 @@ def test_files_without_an_answer_are_listed_and_not_fetched_for_ever(project: Pr
     assert project.apply("--refetch").code == 0
 
 
+@pytest.mark.slow
 def test_pages_that_shift_once_are_read_again(project: Project) -> None:
     project.write_files(120)
     project.fake.faults.add(operation="getRunResults", nth=2, do="repeat_page")

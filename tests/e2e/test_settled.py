@@ -66,6 +66,7 @@ def made_idle(project: Project) -> None:
     project.change_spec('files = "in/**/*"', 'files = ["in/**/*", "none/*"]')
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("make", [made_plain, made_skipped, made_failed, made_idle])
 def test_settled_job_reports_as_if_it_were_planned(project: Project, make: Callable[[Project], None]) -> None:
     make(project)
@@ -148,7 +149,7 @@ CHANGES: dict[str, Callable[[Project], object]] = {
 }
 
 
-@pytest.mark.matrix(most=16)
+@pytest.mark.matrix(most=6)
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_change_is_seen_by_a_settled_job(project: Project, change: Callable[[Project], object]) -> None:
     project.write_files(3)
@@ -235,6 +236,7 @@ def test_older_state_is_seen_by_a_settled_job(project: Project, kept: tuple[str,
     assert short == [seen(project, command) for command in ("plan", "status")]
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("command", ["plan", "apply"])
 def test_settled_job_answers_to_options_as_if_it_were_planned(project: Project, command: str) -> None:
     project.write_files(3)
@@ -256,6 +258,7 @@ def test_other_version_sees_no_mark(project: Project, monkeypatch: pytest.Monkey
     assert (project.folder / STATE).read_bytes() != before
 
 
+@pytest.mark.slow
 def test_clock_that_was_set_back_leaves_no_mark(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files are from the future: another change could have the same time."""
     project.write_files(3)

@@ -43,6 +43,7 @@ def test_uploads_are_lowered_to_what_may_be_open(project: Project, descriptors: 
     assert set(ledger["uploads"].values()) == {1}
 
 
+@pytest.mark.slow
 def test_few_descriptors_limit_no_runs_in_progress(project: Project) -> None:
     project.write_files(6)
     project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1\nparallel_runs = 6")
@@ -226,6 +227,7 @@ def test_table_that_the_disk_has_no_room_for_stops_no_other(project: Project) ->
     assert (folder / "fields.jsonl").exists()
 
 
+@pytest.mark.matrix(most=2)
 @pytest.mark.parametrize("name", ["look", "work", "pay"])
 @pytest.mark.parametrize("started", [0, 1])
 def test_too_few_threads_end_with_5_and_the_next_apply_pays_once(

@@ -16,6 +16,7 @@ from .conftest import Project, Terminal
 SHOW, HIDE = "\x1b[?25h", "\x1b[?25l"
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_at_the_question_ends_at_once_and_lets_go_of_the_lock(project: Project, number: signal.Signals) -> None:
     project.write_files(2)
@@ -64,6 +65,7 @@ def test_closed_terminal_ends_the_work_in_order(project: Project) -> None:
     assert "interrupted after 2 files" in out
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
 def test_signal_that_is_ignored_from_the_start_stays_so(project: Project, number: signal.Signals) -> None:
     project.write_files(2)

@@ -53,6 +53,7 @@ def test_apply_goes_on_whatever_its_streams_are(project: Project, redirection: s
     assert (project.folder / "job.state.db").read_bytes().startswith(b"SQLite format 3")
 
 
+@pytest.mark.slow
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("redirection", ["<&- >&- 2>&-", ">/dev/full", "| true"])
 @pytest.mark.skipif(not FULL, reason="there is no device that is always full")
@@ -65,7 +66,7 @@ def test_exit_code_is_the_jobs_whatever_the_streams_are(project: Project, redire
         assert b"bug" not in done.stderr
 
 
-@pytest.mark.matrix(most=3)
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
 @pytest.mark.parametrize("command", ["results job.toml", "results job.toml --json", "plan job.toml --json"])
 @pytest.mark.skipif(not FULL, reason="there is no device that is always full")
@@ -124,6 +125,7 @@ def test_terminal_that_is_gone_ends_nothing(project: Project) -> None:
     assert len(project.documents) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("locale", [LATIN, ASCII, LATIN | {"PYTHONIOENCODING": "ascii:strict"}])
 def test_files_have_the_same_names_in_every_locale(project: Project, locale: dict[str, str]) -> None:
@@ -139,7 +141,7 @@ def test_files_have_the_same_names_in_every_locale(project: Project, locale: dic
     assert json.loads(told.stdout)["exit_code"] == 0
 
 
-@pytest.mark.matrix(most=2)
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("locale", [LATIN, ASCII, {}])
 def test_whether_a_name_is_utf8_is_decided_from_its_bytes(project: Project, locale: dict[str, str]) -> None:
     project.write_files(1)
@@ -150,7 +152,7 @@ def test_whether_a_name_is_utf8_is_decided_from_its_bytes(project: Project, loca
     assert set(project.arrived()) == {"00000.txt"}
 
 
-@pytest.mark.matrix(most=2)
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("locale", [LATIN, ASCII, {}])
 def test_messages_are_written_as_far_as_the_stream_can(project: Project, locale: dict[str, str]) -> None:
     project.write("in/日本.txt", b"")

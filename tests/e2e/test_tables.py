@@ -387,6 +387,7 @@ def pipe(project: Project, command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_results_end_quietly_where_the_reader_has_seen_enough(project: Project) -> None:
     project.write_files(400)
     project.apply()
@@ -396,6 +397,7 @@ def test_results_end_quietly_where_the_reader_has_seen_enough(project: Project) 
     assert len(found.stdout.splitlines()) == 2
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("option", ["", "--json"])
 def test_exit_code_is_the_same_where_nobody_reads(project: Project, option: str) -> None:
     project.write_files(1)

@@ -105,6 +105,7 @@ def test_pages_may_not_ask_unless_told(fake: FakeAIHub) -> None:
     assert "Access-Control-Allow-Origin" not in asked.headers
 
 
+@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
 def test_address_that_is_printed_can_be_asked(host: str) -> None:
     if host == "::1" and not has_ipv6():

@@ -65,6 +65,7 @@ def test_certify_finds_all_promises_kept_by_the_fake() -> None:
         assert (fake.batches(), fake.runs(), fake.world.sessions) == ([], [], {})
 
 
+@pytest.mark.matrix(most=16)
 @pytest.mark.parametrize("planted", DIFFERENCES, ids=lambda planted: planted.name)
 def test_certify_finds_a_planted_difference(planted: Difference, monkeypatch: pytest.MonkeyPatch) -> None:
     original = fake_aihub.server.embedded.create_app
@@ -103,6 +104,7 @@ def test_certify_starts_no_more_runs_than_allowed() -> None:
         assert outcomes(certificate, "broken") == {}
 
 
+@pytest.mark.slow
 def test_certify_counts_a_run_whose_answer_was_lost_and_deletes_it() -> None:
     with make_fake() as fake:
         fake.faults.add(operation="runApp", when="after", do="reset", nth=5, times=9)
@@ -163,6 +165,7 @@ def test_certify_waits_once_for_a_run_that_does_not_end() -> None:
         assert (outcomes(certificate, "broken"), fake.runs()) == ({}, [])
 
 
+@pytest.mark.slow
 def test_certify_does_not_wait_for_a_review() -> None:
     with make_fake() as fake:
         fake.next_run(status="STOPPED_AT_CHECKPOINT")
@@ -278,6 +281,7 @@ def test_certify_redacts_people_wherever_they_stand() -> None:
         assert "fake-user" not in json.dumps(render_report(hub, certificate, redaction))
 
 
+@pytest.mark.slow
 def test_certify_exits_with_3_where_a_promise_is_broken(tmp_path: Path) -> None:
     with make_fake() as fake:
         fake.faults.add(operation="listBatches", do="status", status=200, body='{"batches": 5}', nth=2, times=9)

@@ -33,6 +33,7 @@ def made(http: requests.Session, fake: FakeAIHub) -> dict[str, Any]:
     return {"batch_id": batch_id, "run_id": run_id, "session_id": session_id, "job_id": job_id}
 
 
+@pytest.mark.matrix(most=10)
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [

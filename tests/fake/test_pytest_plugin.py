@@ -180,6 +180,7 @@ def test_mark_that_says_what_cannot_be_fails_its_test(pytester: pytest.Pytester)
     result.stdout.fnmatch_lines([f"mark fake_aihub: {message}" for message in MISTAKES.values() for _ in range(2)])
 
 
+@pytest.mark.slow
 def test_plugin_fails_a_test_whose_next_run_never_came_unless_that_is_allowed(pytester: pytest.Pytester) -> None:
     code = """
         import pytest, requests

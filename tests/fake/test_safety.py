@@ -254,6 +254,7 @@ HOSTILE: list[object] = [
 ]
 
 
+@pytest.mark.matrix(most=6)
 @pytest.mark.parametrize("value", HOSTILE, ids=lambda value: repr(value)[:20])
 def test_malformed_multipart_and_controls_are_refused_not_failed(
     http: requests.Session, fake: FakeAIHub, value: object

@@ -108,6 +108,7 @@ def given_paths(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
             yield from given_paths(inner, at)
 
 
+@pytest.mark.matrix(most=16)
 @pytest.mark.parametrize("pack", APPS)
 @pytest.mark.parametrize(
     "include",
