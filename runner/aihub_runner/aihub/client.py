@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from aihub_runner.aihub import schemas
 from aihub_runner.aihub.bodies import FileBytes, FileSlice
 from aihub_runner.aihub.listing import PAGE, read_batches, read_runs
+from aihub_runner.aihub.sharing import Sharing
 from aihub_runner.aihub.transport import FAILURES, Transport, accept
 from aihub_runner.errors import ServiceError
 from aihub_runner.plan.identity import parse_run_tag
@@ -46,6 +47,8 @@ class AIHub(Transport):
         self._glancing = threading.Lock()
         self._seen: Mapping[str, str] = {}
         self._next_glance_s = 0.0
+        self._batches = Sharing[schemas.BatchInfo]()
+        self._runs = Sharing[schemas.RunInfo]()
 
     def _compared(self, answer: R, what: str, differs: str) -> R:
         """Return a response that matches its request. Raises schemas.Unreadable for any other."""
@@ -81,7 +84,7 @@ class AIHub(Transport):
         def ask(offset: int) -> Sequence[schemas.BatchInfo]:
             return self.get(schemas.BatchList, "/v2/batches", params | {"limit": PAGE, "offset": offset}).batches
 
-        return read_batches(ask)
+        return self._batches.read(workspace, lambda: read_batches(ask))
 
     def list_files(self, batch_id: int) -> dict[str, schemas.FileMetadata]:
         """List all files in a batch by name, with their metadata. Raises ServiceError if the list never ends."""
@@ -204,7 +207,7 @@ class AIHub(Transport):
             }
             return self.get(schemas.RunList, "/v2/apps/runs", params).runs
 
-        return [self._without_secrets(run) for run in read_runs(ask, from_s)]
+        return self._runs.read(from_s, lambda: [self._without_secrets(run) for run in read_runs(ask, from_s)])
 
     def glance(self, run_id: str, from_s: float) -> str:
         """Return a run's status in a list of the newest runs, at most `GLANCE_S` old. It proves nothing.

@@ -267,15 +267,16 @@ def find_held(left: Iterable[Inspected], sources: Iterable[Source]) -> frozenset
 
 def recognise_stale(state: State, sources: Sequence[Source]) -> None:
     """Record stale files that match their paid version again."""
-    for shard in state.load_shards():
-        stale = [member for member in shard.members if member.is_stale]
+    shards = [shard for shard in state.load_shards() if any(member.is_stale for member in shard.members)]
+    marked: dict[str, list[Source]] = {}
+    for source in sources if shards else ():
+        marked.setdefault(short_identity(source.identity), []).append(source)
+    for shard in shards:
         taken = {member.path for member in shard.members}
         found = {}
-        for member in stale:
-            mark = member.digest
-            for source in sources:
-                fits_name = source.path not in taken and _is_named(source, member.name)
-                if fits_name and short_identity(source.identity) == mark:
+        for member in shard.members:
+            for source in marked.get(member.digest, ()) if member.is_stale else ():
+                if source.path not in taken and _is_named(source, member.name):
                     found[member.name] = source.as_member(member.name)
                     taken.add(source.path)
                     break
@@ -322,10 +323,9 @@ def _record_times(state: State, entry: Entry, batch: int, listed: Mapping[str, L
 
 def _ensure_shard(state: State, found: Inspected, members: tuple[Member, ...]) -> tuple[int, Batch]:
     entry = found.entry
-    for shard in state.load_shards():
-        for batch in shard.batches:
-            if shard.fingerprint == entry.fingerprint and batch.remote_id == entry.batch_id:
-                return shard.id, batch
+    for shard in state.find_shards(entry.batch_id):
+        if shard.fingerprint == entry.fingerprint:
+            return shard.id, next(batch for batch in shard.batches if batch.remote_id == entry.batch_id)
     shard_id = state.record_shard(members, entry.fingerprint)
     row = state.record_imported_batch(shard_id, entry.target, entry.batch_id)
     state.record_uploads(row, ((member.name, member.digest) for member in members))

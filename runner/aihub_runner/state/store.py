@@ -7,14 +7,13 @@ Raises StateError for every error of the file.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aihub_runner.errors import StateError
-from aihub_runner.model import Batch, Member, Run, Shard, Source
+from aihub_runner.model import Batch, Member, Run, Shard
 from aihub_runner.plan.identity import VERSION as FINGERPRINT_VERSION
 from aihub_runner.state.database import fits_column
 from aihub_runner.state.deletions import Deletions
@@ -23,32 +22,19 @@ from aihub_runner.state.files import Files
 from aihub_runner.state.handing import Handing
 from aihub_runner.state.keeping import Keeping
 from aihub_runner.state.outputs import Outputs
-from aihub_runner.system.moment import Moment
+from aihub_runner.state.shards import IS_DELETED, Shards
 from aihub_runner.system.moment import now as moment_now
 
 if TYPE_CHECKING:
     from aihub_runner.plan.planner import Move
 
-# Columns of a run that do not map to its fields one to one.
-_NOT_PLAIN = frozenset({"lost_s", "since_boot", "since_mono", "gone", "given_up", "twin", "is_deleted"})
 
-_IS_DELETED = "EXISTS (SELECT 1 FROM deletions WHERE kind = 'run' AND remote_id = runs.remote_id) AS is_deleted"
-
-_KEPT = "coalesce((SELECT kind FROM kept_batches WHERE batch = batches.id), '') AS kept"
-
-Uploads = tuple[dict[str, str], dict[str, int]]  # digest, and time if listed, by name in the batch
-
-
-class State(Deletions, Handing, Keeping, Outputs, Fetches, Files):
+class State(Shards, Deletions, Handing, Keeping, Outputs, Fetches, Files):
     """The state of one spec, for one thread. With `write=False` nothing is created or changed."""
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
         super().__init__(path, write=write)
         self.is_exclusive = True  # whether the lock beside it excludes others
-        self._all_shards: tuple[int, list[Shard]] | None = None
-        self._members_of: dict[int, tuple[Member, ...]] = {}  # by shard
-        self._uploads_to: dict[int, Uploads] = {}  # by batch
-        self._sources: dict[str, Source] = {}  # by path, while all shards are loaded
 
     @property
     def is_unused(self) -> bool:
@@ -56,110 +42,6 @@ class State(Deletions, Handing, Keeping, Outputs, Fetches, Files):
         return not self.read("SELECT 1 FROM shards LIMIT 1")
 
     # Shards
-
-    def load_shards(self, shard_id: int | None = None) -> list[Shard]:
-        """Return all shards with all facts, oldest first, or one shard.
-
-        All shards are kept until the next write, and their files until these change: they are needed often.
-        """
-        if shard_id is not None:
-            return self._load_shards(shard_id)
-        if self.in_transaction:  # what is read now may be undone
-            return self._load_shards(None)
-        if self._all_shards is None or self._all_shards[0] != self.changes:
-            self._all_shards = self.changes, self._load_shards(None)
-        return list(self._all_shards[1])
-
-    def share_texts(self, sources: Iterable[Source]) -> None:
-        """Load the files of all shards with the paths and digests of equal sources: a second copy takes 0.2 KB."""
-        self._sources = {source.path: source for source in sources}
-        self.load_shards()
-        self._sources = {}
-
-    def _load_shards(self, shard_id: int | None) -> list[Shard]:
-        where, values = ("", ()) if shard_id is None else ("WHERE shard = ?", (shard_id,))
-        batches = _by_shard(self.read(f"SELECT *, {_KEPT} FROM batches {where}", *values))
-        runs = _by_shard(self.read(f"SELECT *, {_IS_DELETED} FROM runs {where} ORDER BY id", *values))
-        where = where.replace("shard", "id")
-        return [
-            Shard(
-                row["id"],
-                row["fingerprint"] or "",
-                self._load_members(row["id"]),
-                tuple(self._batch(batch) for batch in batches.get(row["id"], ())),
-                tuple(self._run(run) for run in runs.get(row["id"], ())),
-            )
-            for row in self.read(f"SELECT * FROM shards {where} ORDER BY id", *values)
-        ]
-
-    def _load_members(self, shard_id: int) -> tuple[Member, ...]:
-        found = self._members_of.get(shard_id)
-        if found is None:
-            sql = "SELECT name, path, size, digest, password, stale FROM members WHERE shard = ? ORDER BY path, name"
-            rows = self.each_tuple(sql, shard_id)
-            found = tuple(
-                self._member(name, path, size, digest, password, bool(is_stale))
-                for name, path, size, digest, password, is_stale in rows
-            )
-            if not self.in_transaction:
-                self._members_of[shard_id] = found
-        return found
-
-    def _member(self, name: str, path: str, size: int, digest: str, password: str, is_stale: bool) -> Member:
-        source = self._sources.get(path)
-        if source and (source.digest, source.size) == (digest, size):
-            path, size, digest = source.path, source.size, source.digest
-        return Member(name, path, size, digest, password, is_stale)
-
-    def _load_uploads(self, batch: int, shard_id: int) -> Uploads:
-        """Return digest and time of each upload, with the texts of the shard's members where they are equal."""
-        found = self._uploads_to.get(batch)
-        if found is None:
-            members = {member.name: member for member in self._load_members(shard_id)}
-            found = {}, {}
-            sql = "SELECT name, digest, modified_s FROM uploads WHERE batch = ?"
-            for name, digest, seconds in self.each_tuple(sql, batch):
-                if (member := members.get(name)) and member.digest == digest:
-                    name, digest = member.name, member.digest
-                found[0][name] = digest
-                if seconds:
-                    found[1][name] = seconds
-            if not self.in_transaction:
-                self._uploads_to[batch] = found
-        return found
-
-    def _batch(self, row: sqlite3.Row) -> Batch:
-        uploads, modified = self._load_uploads(row["id"], row["shard"])
-        return Batch(
-            row["id"],
-            row["target"],
-            row["name"],
-            row["intent_s"],
-            row["remote_id"],
-            uploads,
-            row["sent_s"] or 0.0,
-            Moment(row["since_boot"], row["since_mono"]),
-            frozenset(map(int, row["before"].split())),
-            row["created_ms"],
-            bool(row["verified"]),
-            bool(row["gone"]),
-            modified,
-            row["kept"],
-        )
-
-    def _run(self, row: sqlite3.Row) -> Run:
-        fetches = self.read("SELECT include, fetched_s FROM fetches WHERE run = ?", row["id"])
-        facts = {name: row[name] for name in row.keys() if name not in _NOT_PLAIN}  # noqa: SIM118
-        fetched = {fetch["include"]: fetch["fetched_s"] or 0.0 for fetch in fetches}
-        since = Moment(row["since_boot"], row["since_mono"])
-        return Run(
-            **facts,
-            fetched=fetched,
-            since=since,
-            is_gone=bool(row["gone"]),
-            is_given_up=bool(row["given_up"]),
-            is_deleted=bool(row["is_deleted"]),
-        )
 
     def record_shard(self, members: Iterable[Member], fingerprint: str = "") -> int:
         """Record a new shard, closed if it has a fingerprint, and return its id."""
@@ -344,7 +226,7 @@ class State(Deletions, Handing, Keeping, Outputs, Fetches, Files):
         """Whether a run of a run key was gone before its results were fetched."""
         never = "id NOT IN (SELECT run FROM fetches)"
         where = f"run_key = ? AND gone AND {never} AND NOT is_deleted"
-        return bool(self.read(f"SELECT {_IS_DELETED} FROM runs WHERE {where} LIMIT 1", run_key))
+        return bool(self.read(f"SELECT {IS_DELETED} FROM runs WHERE {where} LIMIT 1", run_key))
 
     def known_batches(self) -> frozenset[int]:
         """Return the service's ids of all batches ever recorded."""
@@ -362,7 +244,7 @@ class State(Deletions, Handing, Keeping, Outputs, Fetches, Files):
     def list_visible(self, target: str, limit: int) -> list[Run]:
         """Return the newest runs of a target that any list of its runs should contain, at most `limit`."""
         rows = self.read(
-            f"SELECT runs.*, {_IS_DELETED} FROM runs JOIN batches ON batches.id = runs.batch WHERE target = ? "
+            f"SELECT runs.*, {IS_DELETED} FROM runs JOIN batches ON batches.id = runs.batch WHERE target = ? "
             "AND runs.remote_id <> '' AND NOT runs.gone AND NOT is_deleted "
             "ORDER BY started_ns DESC, runs.id DESC LIMIT ?",
             *(target, limit),
@@ -390,7 +272,7 @@ class State(Deletions, Handing, Keeping, Outputs, Fetches, Files):
     def list_runs(self) -> list[dict[str, Any]]:
         """List all batches and their runs, oldest first, as values for people. Cheap: reads no members."""
         rows = self.read(
-            f"SELECT {_IS_DELETED}, batches.remote_id AS batch, runs.remote_id AS run, runs.status, runs.refused,"
+            f"SELECT {IS_DELETED}, batches.remote_id AS batch, runs.remote_id AS run, runs.status, runs.refused,"
             " runs.given_up,"
             " batches.gone AS batch_gone, runs.gone AS run_gone, runs.started_ns, runs.intent_s,"
             " (SELECT count(*) FROM members WHERE members.shard = batches.shard) AS files"
@@ -484,13 +366,6 @@ class State(Deletions, Handing, Keeping, Outputs, Fetches, Files):
 
 def _join_ids(ids: Iterable[int]) -> str:
     return " ".join(map(str, sorted(ids)))
-
-
-def _by_shard(rows: Iterable[sqlite3.Row]) -> dict[int, list[sqlite3.Row]]:
-    grouped: dict[int, list[sqlite3.Row]] = {}
-    for row in rows:
-        grouped.setdefault(row["shard"], []).append(row)
-    return grouped
 
 
 def read_holder(path: Path) -> str:
