@@ -37,6 +37,7 @@ MAX_TROUBLED_SHARDS = 3
 CONCERNS_ONE = frozenset({400, 409, 413, 415, 422})  # refusals that concern one shard only
 NS = 1_000_000_000
 RUN_TIMES = 10  # of this app, to expect the end of the next run
+OTHERS_S = 1.0  # how long to use them
 OTHERS = 50  # known runs, to distinguish an empty listing from one that hides runs
 
 
@@ -61,8 +62,9 @@ class Context:
     """What the tasks share.
 
     `going` holds the runs in flight (rows), `started` those that this apply started, and `unrecorded` those of them
-    that are not committed yet. `starting` holds the shards that wait for room for a run. `skipped` and `changed` say
-    what was found out about files while they were sent, `hashed` has the digests of files elsewhere.
+    that are not committed yet. `names` are those of the batches that this apply created. `starting` holds the shards
+    that wait for room for a run. `skipped` and `changed` say what was found out about files while they were sent,
+    `hashed` has the digests of files elsewhere.
     """
 
     def __init__(self, job: Job, state: State, engine: Engine, reporter: Reporter, ground: Ground) -> None:
@@ -74,6 +76,7 @@ class Context:
         self.going: set[int] = set()
         self.started: set[int] = set()
         self.unrecorded: list[RunInfo] = []
+        self.names: set[str] = set()
         self.skipped: dict[str, SkippedFile] = {}
         self.changed: dict[str, tuple[int, str]] = {}
         self.hashed: dict[str, str] = {}
@@ -84,6 +87,8 @@ class Context:
         self.deadline_s = float("inf") if wait_s is None else engine.clock() + wait_s
         self.run_times_s: deque[float] = deque(maxlen=RUN_TIMES)
         self.seen: dict[int, RunInfo] = {}
+        self._others = frozenset[str]()
+        self._others_until_s = 0.0
         self._begun_s = engine.clock()
         self._troubled: set[int] = set()
 
@@ -96,6 +101,12 @@ class Context:
         """Which batches workers beyond this process may still send files to."""
         handed = self.state.load_handed()
         return Late(handed, {batch: self._begun_s + one.late_s for batch, one in handed.items()})
+
+    @cached_property
+    def compared_batches(self) -> frozenset[int]:
+        """The batches of this state at the start, and those of others whose files were compared before."""
+        state, ground = self.state, self.ground
+        return state.known_batches() | state.load_left() | ground.dismissed_batches | ground.run_batches
 
     @property
     def may_wait(self) -> bool:
@@ -155,8 +166,12 @@ class Context:
 
     def others(self, run: Run) -> frozenset[str]:
         """Return known runs, other than this one, that any list of runs of the target should contain."""
-        visible = self.state.list_visible(self.goal.target, OTHERS)
-        return frozenset(other.remote_id for other in visible if other.remote_id and other.id != run.id)
+        now_s = self.engine.clock()
+        if now_s >= self._others_until_s:  # to find them takes longer with each run
+            visible = self.state.list_visible(self.goal.target, OTHERS)
+            self._others = frozenset(other.remote_id for other in visible if other.remote_id)
+            self._others_until_s = now_s + OTHERS_S
+        return self._others - {run.remote_id}
 
     # Times
 

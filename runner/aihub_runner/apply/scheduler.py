@@ -141,6 +141,6 @@ class Scheduler:
     def _is_taken(self, step: Step, found: Outcome) -> bool:
         """Whether an id that is new to this step is already recorded for another."""
         if isinstance(found, batch.BatchCreated):
-            return found.remote_id in self.context.state.known_batches()
+            return self.context.state.knows_batch(found.remote_id)
         is_new = isinstance(step, run.StartRun | run.FindRun | clones.AwaitTwin)
-        return is_new and isinstance(found, RunSeen) and found.info.id in self.context.state.known_runs()
+        return is_new and isinstance(found, RunSeen) and self.context.state.knows_run(found.info.id)

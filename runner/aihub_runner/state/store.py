@@ -228,9 +228,19 @@ class State(Shards, Deletions, Handing, Keeping, Outputs, Fetches, Files):
         where = f"run_key = ? AND gone AND {never} AND NOT is_deleted"
         return bool(self.read(f"SELECT {IS_DELETED} FROM runs WHERE {where} LIMIT 1", run_key))
 
-    def known_batches(self) -> frozenset[int]:
-        """Return the service's ids of all batches ever recorded."""
-        return frozenset(row["remote_id"] for row in self.read("SELECT remote_id FROM batches WHERE remote_id > 0"))
+    def known_batches(self, name: str = "") -> frozenset[int]:
+        """Return the service's ids of all batches ever recorded; with a name, of those that may have it."""
+        where = "remote_id > 0 AND (? = '' OR name IN (?, ''))"  # the name of one that was imported is not recorded
+        rows = self.read(f"SELECT remote_id FROM batches WHERE {where}", name, name)
+        return frozenset(row["remote_id"] for row in rows)
+
+    def knows_batch(self, remote_id: int) -> bool:
+        """Whether a batch of this id was ever recorded."""
+        return bool(self.read("SELECT 1 FROM batches WHERE remote_id = ? LIMIT 1", remote_id))
+
+    def knows_run(self, remote_id: str) -> bool:
+        """Whether a run of this id was ever recorded."""
+        return bool(self.read("SELECT 1 FROM runs WHERE remote_id = ?", remote_id))
 
     def known_runs(self) -> frozenset[str]:
         """Return the service's ids of all runs ever recorded."""

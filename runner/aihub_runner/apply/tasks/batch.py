@@ -86,6 +86,7 @@ def create(context: Context, shard: Shard) -> None:
     name = batch_name(context.job.spec.name, fingerprint_of(shard))
     name = earlier.name if earlier and earlier.name else name
     before = context.ground.batches.get(name, frozenset()) | (earlier.before if earlier else frozenset())
+    context.names.add(name)
     context.state.record_batch_intent(shard.id, context.goal.target, name, context.now_s, before)
     batch = context.batch_of(context.load(shard.id))
     context.submit(CreateBatch(shard.id, batch.id, name, context.job.target.workspace))
@@ -284,7 +285,7 @@ def check(context: Context, shard: Shard) -> Action | None:
             frozenset(batch.uploads),
             batch.modified,
             batch.name,
-            context.state.known_batches() | context.ground.dismissed_batches,
+            context.state.known_batches(batch.name) | context.ground.dismissed_batches,
             not context.shards[shard.id].batches_created,
             not context.job.options.again,
             claim_stem(context.tag_of(shard), remote_id),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -23,8 +23,9 @@ READINGS = 2
 class Own(Struct, frozen=True):
     """Our batch: its id, its name and workspace, its files with their sizes, and the run key.
 
-    `spec_name` begins the names of all batches of the job. `known` are batches that
-    need no look: our own, and those whose files were compared before. With `takes_over`, only runs of others matter.
+    `spec_name` begins the names of all batches of the job. `known` and `names` are batches that need no look: those
+    of this state and those whose files were compared before, by id, and those created since, by name: `names` grows.
+    With `takes_over`, only runs of others matter.
     """
 
     remote_id: int
@@ -34,6 +35,7 @@ class Own(Struct, frozen=True):
     spec_name: str
     run_key: str
     known: frozenset[int]
+    names: Set[str]
     takes_over: bool = False
 
 
@@ -49,8 +51,6 @@ def describe_own(context: Context, shard: Shard, batch: Batch) -> Own | None:
     job, options = context.job, context.job.options
     if batch.kept or options.again or job.is_fake or not batch.name or batch.remote_id is None or job.goal.input:
         return None
-    state, ground = context.state, context.ground
-    known = state.known_batches() | state.load_left() | ground.dismissed_batches | ground.run_batches
     sizes = {member.name: member.size for member in shard.sendable}
     return Own(
         batch.remote_id,
@@ -59,7 +59,8 @@ def describe_own(context: Context, shard: Shard, batch: Batch) -> Own | None:
         sizes,
         job.spec.name,
         context.goal.run_key,
-        known,
+        context.compared_batches,
+        context.names,
         options.adopt,
     )
 
@@ -92,7 +93,8 @@ def _list_rivals(own: Own, batches: Iterable[BatchInfo]) -> list[BatchInfo]:
     return [
         batch
         for batch in batches
-        if of_job.fullmatch(batch.name) and batch.name != own.name and batch.id not in {*own.known, own.remote_id}
+        if batch.id not in own.known and batch.name not in own.names and of_job.fullmatch(batch.name)
+        if batch.name != own.name and batch.id != own.remote_id
     ]
 
 

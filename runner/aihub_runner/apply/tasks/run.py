@@ -132,8 +132,10 @@ def _is_blind(context: Context, batch: Batch) -> bool:
 
 def _bound_s(context: Context, batch: Batch) -> int:
     """Return a time before any run on a batch, in Unix seconds. It relies on the service's clock only."""
-    newest = next(iter(context.state.list_visible(context.goal.target, 1)), None)
-    base_s = batch.created_ms // 1000 or (newest.started_ns // 10**9 if newest else 0)
+    base_s = batch.created_ms // 1000
+    if not base_s:
+        newest = next(iter(context.state.list_visible(context.goal.target, 1)), None)
+        base_s = newest.started_ns // 10**9 if newest else 0
     return 1 if is_to_come(base_s) else max(1, base_s - DAY_S)
 
 
