@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
@@ -41,14 +43,20 @@ def describe_answer(status: int, body: bytes) -> str:
 
 
 def read_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return how many seconds the service asks us to wait, or None."""
-    text = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
-    try:
-        return min(MAX_RETRY_AFTER_S, max(0.0, float(text)))
-    except ValueError:
-        pass
+    """Return how many seconds the service asks us to wait, or None.
+
+    A date counts from the response's own `Date`: the clock that set it may differ from ours by hours.
+    """
+    named = {name.lower(): value for name, value in headers.items()}
+    text = named.get("retry-after", "")
+    with suppress(ValueError):
+        seconds = float(text)
+        return min(MAX_RETRY_AFTER_S, max(0.0, seconds)) if math.isfinite(seconds) else None
     time_s = read_date(text)
-    return None if time_s is None else min(MAX_RETRY_AFTER_S, max(0.0, time_s - time.time()))
+    if time_s is None:
+        return None
+    now_s = read_date(named.get("date", ""))
+    return min(MAX_RETRY_AFTER_S, max(0.0, time_s - (time.time() if now_s is None else now_s)))
 
 
 def read_date(text: str) -> float | None:

@@ -36,7 +36,7 @@ from aihub_runner.aihub.reasons import (
 from aihub_runner.aihub.requestlog import Exchange
 from aihub_runner.aihub.response import Answer, Watch, join, watching
 from aihub_runner.aihub.session import FILE_TYPE, Session, name_authorities, open_session
-from aihub_runner.aihub.throttle import Pace
+from aihub_runner.aihub.throttle import MAX_PAUSE_S, Pace
 from aihub_runner.errors import AnswerLost, Interrupted, Refused, ServiceError, Shortage
 from aihub_runner.model import Secret
 from aihub_runner.settings import read_key_again
@@ -302,9 +302,11 @@ class Transport:
         return hint.replace("AIHUB_API_", name_variable(settings.target, "API_")) if settings else hint
 
     def _wait_s(self, error: ServiceError | Shortage, attempt: int) -> float:
-        asked = error.retry_after_s if isinstance(error, ServiceError) else None
-        grown = self.connection.retry_wait_s * 2 ** (attempt - 1)
-        return min(MAX_WAIT_S, asked if asked is not None else grown * random.uniform(0.75, 1.25))
+        if isinstance(error, ServiceError) and error.retry_after_s is not None:
+            # As long as the pace makes all requests wait, so that what is shown is what happens.
+            return min(MAX_PAUSE_S if error.status in PRESSED else MAX_WAIT_S, error.retry_after_s)
+        grown: float = self.connection.retry_wait_s * 2 ** (attempt - 1)
+        return min(MAX_WAIT_S, grown * random.uniform(0.75, 1.25))
 
     def _tried_enough(self, error: ServiceError | Shortage, attempt: int, took_s: float) -> bool:
         if isinstance(error, ServiceError) and error.status in PRESSED and not self.is_patient:

@@ -195,3 +195,34 @@ def test_no_header_is_too_odd_for_the_clock(text: str) -> None:
     date, after_s = read_date(text), read_retry_after({"retry-after": text})
     assert date is None or date == date
     assert after_s is None or 0 <= after_s <= 3600
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "date", "expected_s"),
+    [
+        ("Thu, 01 Jan 2026 00:00:07 GMT", "Thu, 01 Jan 2026 00:00:00 GMT", 7.0),
+        ("Fri, 01 Jan 2066 00:00:07 GMT", "Fri, 01 Jan 2066 00:00:00 GMT", 7.0),
+        ("Thu, 01 Jan 2026 00:00:00 GMT", "Thu, 01 Jan 2026 00:00:07 GMT", 0.0),
+        ("Thu, 01 Jan 2026 00:00:00 GMT", "yesterday", 0.0),
+        ("inf", "", None),
+        ("nan", "", None),
+    ],
+)
+def test_date_to_wait_for_counts_from_the_clock_that_set_it(
+    retry_after: str, date: str, expected_s: float | None
+) -> None:
+    assert read_retry_after({"Retry-After": retry_after, "Date": date}) == expected_s
+
+
+def test_wait_that_is_shown_is_the_one_that_the_service_asked_all_for(hub: AIHub, router: respx.MockRouter) -> None:
+    router.get("/v2/apps/runs/r").respond(429, headers={"Retry-After": "200"})
+    shown: list[float] = []
+
+    def end(_: object, wait_s: float) -> None:
+        shown.append(wait_s)
+        hub.stop.set()
+
+    hub.on_retry = end
+    with pytest.raises((ServiceError, Interrupted)):
+        hub.get_run("r")
+    assert shown == [200.0]
