@@ -191,6 +191,7 @@ def open_session(connection: Connection, socket_options: Sequence[tuple[int, int
     session.trust_env = False
     session.identify(connection)
     session.headers["User-Agent"] = "aihub-runner"
+    session.headers["Cache-Control"] = "no-cache"  # a list that a proxy kept lacks what was paid since
     session.verify = _find_authorities() or True
     if not is_this_machine(urlsplit(connection.root).hostname or ""):
         session.proxies.update(get_environ_proxies(connection.root))

@@ -57,6 +57,7 @@ MAX_PATIENCE_S = 900.0
 SENT_WITHIN_S = 1000.0  # a creating request is sent within this time after its intent, or never
 # How long a response may take once the job stops. What is paid is worth a longer wait.
 GRACE_S, PAID_GRACE_S = 2.0, 5.0
+MAX_AGE_S = 1  # of a response that a cache has only passed on; it may round up
 FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError)  # requests lets some of urllib3's errors through
 
 T = TypeVar("T")
@@ -348,8 +349,15 @@ class Transport:
         return self.repeat(what, act)
 
     def get(self, model: type[Model], path: str, params: Mapping[str, Any] | None = None) -> Model:
-        """GET a response and return it as a model."""
-        return self.ask(lambda body: schemas.parse_answer(model, body, f"GET {path}"), path, params)
+        """GET a response and return it as a model. Refuse one that a cache kept: it proves nothing about now."""
+        what = f"GET {path}"
+
+        def act() -> Model:
+            answer = accept(self.send("GET", path, params=params), what)
+            _check_current(answer, what)
+            return answer.read(lambda body: schemas.parse_answer(model, body, what))
+
+        return self.repeat(what, act)
 
     def write(self, method: str, path: str, body: Body, read: Callable[[bytes], T], **how: Any) -> T:
         """Send a request that changes something and may be repeated, and parse the response as `ask` does.
@@ -413,6 +421,17 @@ class Transport:
             return answer.read(read)
         except schemas.Unreadable as error:
             raise AnswerLost(error.message, error.hint, status=answer.status) from None
+
+
+def _check_current(answer: Answer, what: str) -> None:
+    """Raise ServiceError for a response that a cache kept: it says for how long (RFC 9111, 5.1)."""
+    age = answer.headers.get("age", "")
+    if age.isascii() and age.isdecimal() and int(age[:20]) > MAX_AGE_S:
+        raise ServiceError(
+            f"{what}: a cache responds instead of the service, {age[:20]} s late",
+            "let the proxy or gateway pass on all requests with Cache-Control: no-cache, then apply again",
+            transient=True,
+        )
 
 
 def accept(answer: Answer, what: str) -> Answer:

@@ -226,3 +226,14 @@ def test_wait_that_is_shown_is_the_one_that_the_service_asked_all_for(hub: AIHub
     with pytest.raises((ServiceError, Interrupted)):
         hub.get_run("r")
     assert shown == [200.0]
+
+
+def test_list_that_a_cache_kept_is_asked_for_again(hub: AIHub, router: respx.MockRouter) -> None:
+    answers = [("7", 8), ("86400", 8), ("1", 9), ("0", 10), ("odd", 11)]
+    route = router.get("/v2/batches/1/files")
+    route.side_effect = [
+        httpx.Response(200, json={"nodes": [{"name": str(name)}], "has_more": False}, headers={"Age": age})
+        for age, name in answers
+    ]
+    assert [list(hub.list_files(1)) for _ in range(3)] == [["9"], ["10"], ["11"]]
+    assert {call.request.headers["Cache-Control"] for call in route.calls} == {"no-cache"}

@@ -36,6 +36,7 @@ MAX_BATCHES = 2  # per shard and apply: if new batches never show in the listing
 MAX_CHECKS = 3
 # For how long a list of batches shows what other clones do: this part of `settle_s`, and at least so many seconds
 FRESH, FRESH_S = 0.1, 1.0
+LISTED_EVERY_S = 0.5
 _FOR_NOW = frozenset({425, 429})
 
 T = TypeVar("T")
@@ -310,8 +311,22 @@ def _for_shard(client: AIHub, step: Step, ask: Callable[[], T]) -> Callable[[], 
 def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
     """List a batch, delete surplus files that this job sent, and compare names and sizes.
 
-    Meanwhile list the batches, which takes as long. If they were listed a while before the files were found right, list
-    them again: nothing but a moment may lie between that list and the run.
+    Also list the batches, for others that might be run first. A list without our own batch is an old one, which may
+    lack older batches, too: all is listed again, for at most `settle_s`.
+    """
+    until_s = time.monotonic() + step.settle_s
+    while True:
+        found = _check_once(client, step)
+        if not isinstance(found, Checked) or found.is_listed or time.monotonic() >= until_s:
+            return found
+        client.pause(LISTED_EVERY_S)
+
+
+def _check_once(client: AIHub, step: CheckBatch) -> Outcome:
+    """Check the files, and meanwhile list the batches, which takes as long.
+
+    If they were listed a while before the files were found right, list them again: nothing but a moment may lie between
+    that list and the run.
     """
     begun_s = time.monotonic()
     minds_others = bool(step.name) and step.minds_elders
@@ -324,12 +339,13 @@ def check_batch(client: AIHub, step: CheckBatch) -> Outcome:
         return found
     is_fresh = time.monotonic() - begun_s < max(FRESH_S, FRESH * step.settle_s)
     batches = ahead.result() if is_fresh else client.list_batches(step.workspace)
-    if any(batch.id == step.remote_id and batch.name != step.name for batch in batches):
+    own = next((batch for batch in batches if batch.id == step.remote_id), None)
+    if own and own.name != step.name:
         return Gone()
     if step.own and (rival := find_rival(client, step.own, batches, step.settle_s)):
         return rival
     is_claimed = any(stem_of_claim(batch.name) == step.claim for batch in batches)
-    return replace(found, elders=_elders(batches, step), is_claimed=is_claimed)
+    return replace(found, elders=_elders(batches, step), is_claimed=is_claimed, is_listed=own is not None)
 
 
 def _check_files(client: AIHub, step: CheckBatch) -> Checked | Gone:
@@ -422,6 +438,10 @@ def record_checked(context: Context, step: CheckBatch, outcome: Outcome) -> None
     """Record what a batch holds; files that are missing are sent again."""
     progress = context.shards[step.shard]
     match outcome:
+        case Checked(missing) if not (missing or outcome.is_listed or context.job.options.adopt):
+            what = f"shard {step.shard}: batch {step.remote_id} is not in the list of batches"
+            hint = f"apply later; if no other client uses this spec, run `{context.job.command('apply')} --adopt`"
+            context.park(step.shard, UnknownOutcome(f"{what}, which may lack older ones, too", hint))
         case Checked(missing, modified) if not missing:
             progress.is_checked = True
             late.forget_handed(context, step.batch)

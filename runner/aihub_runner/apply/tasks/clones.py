@@ -65,13 +65,14 @@ class Checked(Outcome, frozen=True):
     """The batch holds what the shard holds, except for the `missing` files.
 
     `modified` are the times (Unix seconds) that the service lists. `elders` are others' older batches of the
-    same name. `is_claimed` says that somebody claims the run.
+    same name. `is_claimed` says that somebody claims the run. Not `is_listed`: the list of batches lacks this one.
     """
 
     missing: tuple[str, ...]
     modified: Mapping[str, int] = {}
     elders: tuple[int, ...] = ()
     is_claimed: bool = False
+    is_listed: bool = True
 
 
 def note_checked(context: Context, shard: int, found: Checked) -> None:

@@ -255,7 +255,7 @@ def test_file_too_many_is_deleted_only_if_we_sent_it(
         pytest.param([(7, NAME), (3, "another")], (), False, id="an older one of another name"),
         pytest.param([(7, NAME), (9, claim_name(STEM, "0" * 8))], (), True, id="a claim"),
         pytest.param([(7, NAME), (9, claim_name(claim_stem("tag", 8), "0" * 8))], (), False, id="another run's claim"),
-        pytest.param([], (), False, id="ours is not listed yet"),
+        pytest.param([(3, NAME)], (3,), False, id="ours is not listed yet"),
     ],
 )
 def test_check_finds_other_clones(
@@ -263,8 +263,15 @@ def test_check_finds_other_clones(
 ) -> None:
     serve_batches(router, listed)
     serve_files(router, 7, RIGHT)
-    assert check_batch(hub, CHECK) == Checked((), {}, elders, is_claimed)
+    is_listed = (7, NAME) in listed
+    assert check_batch(hub, CHECK) == Checked((), {}, elders, is_claimed, is_listed)
     assert check_batch(hub, replace(CHECK, minds_elders=False)) == Checked(())
+
+
+def test_batches_are_listed_again_until_ours_shows(hub: AIHub, router: respx.MockRouter) -> None:
+    serve_batches(router, [], [(7, NAME), (3, NAME)])
+    serve_files(router, 7, RIGHT, RIGHT)
+    assert check_batch(hub, replace(CHECK, settle_s=5.0)) == Checked((), {}, (3,))
 
 
 def test_other_clones_are_looked_for_again_if_the_files_are_right_only_later(
