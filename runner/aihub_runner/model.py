@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from aihub_runner.system.moment import UNKNOWN, Moment
 
@@ -54,7 +55,7 @@ class Secret:
         return self._value
 
 
-class Stat(NamedTuple):
+class Stat(Struct, frozen=True, gc=False):
     """What `os.stat` reports about a file. A file with an equal stat is not hashed again. Times in nanoseconds."""
 
     size: int
@@ -74,7 +75,7 @@ class Stat(NamedTuple):
 
 def defer_digest(path: str, stat: Stat) -> str:
     """Return what stands for the digest of a file elsewhere until it is sent: it identifies this version of it."""
-    return UNHASHED + hashlib.sha256(f"{path}\0{tuple(stat)}".encode("utf-8", "surrogatepass")).hexdigest()
+    return UNHASHED + hashlib.sha256(f"{path}\0{astuple(stat)}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class CachedDigest(Struct, frozen=True, gc=False):

@@ -56,24 +56,15 @@ class _Meter:
 
 
 def digest_all(
-    judge: Judge,
-    folder: str,
-    kept: Sequence[Item],
-    known: Sequence[str],
-    on_progress: Progress | None,
-    disks: Disks,
-) -> Iterator[Found]:
-    """Yield stat and digest of each file, or why it is skipped. `known` are their digests, empty if unknown."""
-    wanted = [item for item, digest in zip(kept, known, strict=True) if not digest]
+    judge: Judge, folder: str, wanted: Sequence[Item], on_progress: Progress | None, disks: Disks
+) -> Generator[Found]:
+    """Yield stat and digest of each file, or why it is skipped."""
     meter = _Meter([info.size for _, info in wanted], on_progress)
     with closing(_hash_all(judge, folder, wanted, meter)) as hashed:
-        for (path, info), digest in zip(kept, known, strict=True):
-            if digest:
-                yield info, digest
-                continue
-            found = next(hashed)
-            yield disks.explain(f"{folder}/{path}", path, found) if isinstance(found, OSError) else found
+        for (path, info), found in zip(wanted, hashed, strict=True):
+            one = disks.explain(f"{folder}/{path}", path, found) if isinstance(found, OSError) else found
             meter.finish(info.size)
+            yield one
 
 
 def _hash_all(judge: Judge, folder: str, wanted: Sequence[Item], meter: _Meter) -> Generator[Found | OSError]:

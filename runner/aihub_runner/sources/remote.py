@@ -7,7 +7,7 @@ import os
 import time
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
@@ -208,17 +208,10 @@ def _unreadable(entry: Entry) -> SkippedFile:
 # Hashing
 
 
-def digest_remote(
-    limits: Limits, kept: Sequence[Item], known: Sequence[str], on_progress: Progress | None
-) -> Iterator[Found]:
-    """Yield stat and digest of each file, or why it is skipped. `known` are their digests, empty if unknown."""
-    wanted = [item for item, digest in zip(kept, known, strict=True) if not digest]
-    hashed = _hash_all(limits, wanted, on_progress) if wanted else iter(())
-    for (_, found), digest in zip(kept, known, strict=True):
-        yield (found, digest) if digest else next(hashed)
-
-
-def _hash_all(limits: Limits, wanted: Sequence[Item], on_progress: Progress | None) -> Iterator[Found]:
+def digest_remote(limits: Limits, wanted: Sequence[Item], on_progress: Progress | None) -> Generator[Found]:
+    """Yield stat and digest of each file, or why it is skipped."""
+    if not wanted:
+        return
     from concurrent.futures import ThreadPoolExecutor  # slow to import
 
     total, done = sum(found.size for _, found in wanted), 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeGuard
@@ -13,7 +14,7 @@ from typing import TypeGuard
 from msgspec import Struct
 
 from aihub_runner.errors import InputError
-from aihub_runner.model import Allowed, CachedDigest, CacheRow, Scan, SkippedFile, Source, Stat, defer_digest
+from aihub_runner.model import MB, Allowed, CachedDigest, CacheRow, Scan, SkippedFile, Source, Stat, defer_digest
 from aihub_runner.sources.digests import Found, Progress, digest_all
 from aihub_runner.sources.disks import Disks
 from aihub_runner.sources.exclude import RESULTS_MARKER
@@ -62,17 +63,21 @@ def scan_sources(
     known, outdated = _recall(spec, kept, cache, defers)
     passwords, sources, news = _list_passwords(spec, folder), list[Source](), dict[str, CachedDigest]()
     lasts = all(item.reason in _LASTING for item in skipped)
-    for (path, info), cached, found in zip(
-        kept, known, _digest_all(spec, selection, kept, known, on_progress), strict=True
-    ):
-        if isinstance(found, SkippedFile):
-            skipped.append(found)
-            outdated.append(path)
-            continue
-        if not cached:
-            news[path] = CachedDigest(*found, now_ns)
-        lasts = lasts and found[0] == info and info.is_older(now_ns)
-        sources.append(Source(path, found[0].size, found[1], _password(path, passwords) if passwords else ""))
+    wanted = [item for item, digest in zip(kept, known, strict=True) if not digest]
+    with closing(_digest_all(spec, selection, wanted, on_progress)) as hashed:
+        for (path, info), digest in zip(kept, known, strict=True):
+            now = info
+            if not digest:
+                found = next(hashed)
+                if isinstance(found, SkippedFile):
+                    skipped.append(found)
+                    outdated.append(path)
+                    continue
+                now, digest = found
+                news[path] = CachedDigest(now, digest, now_ns)
+                lasts = lasts and now == info
+            lasts = lasts and info.is_older(now_ns)
+            sources.append(Source(path, now.size, digest, _password(path, passwords) if passwords else ""))
     selection.disks.check(f"{folder}/{source.path}" for source in sources)
     busy, idle = find_idle_parts(spec.files, folder, (path for path, item in judged if item))
     identity = selection.identity if lasts and len(sources) == len(kept) else ""
@@ -103,19 +108,15 @@ def _recall(
 
 
 def _digest_all(
-    spec: Spec,
-    selection: Selection,
-    kept: Sequence[tuple[str, Stat]],
-    known: Sequence[str],
-    on_progress: Progress | None,
-) -> Iterator[Found]:
+    spec: Spec, selection: Selection, wanted: Sequence[tuple[str, Stat]], on_progress: Progress | None
+) -> Generator[Found]:
     """Yield stat and digest of each file, or why it is skipped."""
     if not _is_remote(spec):
         judge = partial(_judge_open, spec.limits)
-        return digest_all(judge, selection.folder, kept, known, on_progress, selection.disks)
+        return digest_all(judge, selection.folder, wanted, on_progress, selection.disks)
     from aihub_runner.sources.remote import digest_remote
 
-    return digest_remote(spec.limits, kept, known, on_progress)
+    return digest_remote(spec.limits, wanted, on_progress)
 
 
 def _can_be_sent(item: tuple[str, Stat | SkippedFile | None]) -> TypeGuard[tuple[str, Stat]]:
@@ -134,10 +135,15 @@ def _find_cached(kept: Iterable[tuple[str, Stat]], cache: Iterable[CacheRow]) ->
         while row and row[0] < path:
             outdated.append(row[0])
             row = next(rows, None)
-        is_known = row is not None and row[0] == path and row[3:] == found and found.is_older(row[2])
-        digests.append(row[1] if row and is_known else "")
-        if row and row[0] == path:
-            row = next(rows, None)
+        if not row or row[0] != path:
+            digests.append("")
+            continue
+        _, digest, scanned_ns, size, mtime_ns, ctime_ns, inode = row
+        is_same = (
+            size == found.size and mtime_ns == found.mtime_ns and ctime_ns == found.ctime_ns and inode == found.inode
+        )
+        digests.append(digest if is_same and found.is_older(scanned_ns) else "")
+        row = next(rows, None)
     if row:
         outdated += [row[0], *(row[0] for row in rows)]
     return digests, outdated
@@ -160,16 +166,15 @@ class Selection(Struct, frozen=True, dict=True):
         """The digest of all paths and stats, as in `Scan.identity`."""
         digest, judged = hashlib.sha256(), self.judged
         for start in range(0, len(judged), _AT_ONCE):
-            digest.update("".join(map(_line, judged[start : start + _AT_ONCE])).encode("utf-8", "surrogateescape"))
+            lines = [
+                f"{path}\0{info.size} {info.mtime_ns} {info.ctime_ns} {info.inode}\n"
+                if info.__class__ is Stat
+                else f"{path}\0{info!r}\n"
+                for path, info in judged[start : start + _AT_ONCE]
+            ]
+            digest.update("".join(lines).encode("utf-8", "surrogateescape"))
         digest.update("".join(f"{item!r}\n" for item in _in_order(self.skipped)).encode())
         return digest.hexdigest()
-
-
-def _line(item: tuple[str, Stat | SkippedFile | None]) -> str:
-    path, info = item
-    if isinstance(info, Stat):
-        return f"{path}\0{info.size} {info.mtime_ns} {info.ctime_ns} {info.inode}\n"
-    return f"{path}\0{info!r}\n"
 
 
 def check_files(spec: Spec, spec_path: Path, allowed: Allowed) -> Scan:
@@ -200,7 +205,7 @@ def select_files(spec: Spec, spec_path: Path, allowed: Allowed, now_ns: int) -> 
         elsewhere = select_remote(spec, spec_path, allowed.remote)
         return Selection("", *elsewhere, disks, now_ns)
     found = find_files(spec.files, folder, spec_path, allowed.outside)
-    judged: Judged = [(path, _judge(spec.limits, folder, path, disks)) for path in sorted(found.paths)]
+    judged: Judged = [*_judge_all(spec.limits, folder, sorted(found.paths), disks)]
     skipped = [*found.skipped, *(item for _, item in judged if isinstance(item, SkippedFile))]
     return Selection(folder, judged, skipped, disks, now_ns)
 
@@ -241,16 +246,23 @@ def _password(path: str, passwords: Iterable[tuple[Globs, str]]) -> str:
 # One file
 
 
-def _judge(limits: Limits, folder: str, path: str, disks: Disks) -> Stat | SkippedFile | None:
-    """Return the stat of a file, why it is skipped, or None if it is ignored."""
-    verdict = judge_name(limits, path)
-    if verdict is not True:
-        return verdict or None
-    try:
-        info = os.stat(f"{folder}/{path}")
-    except OSError as error:
-        return disks.explain(f"{folder}/{path}", path, error)
-    return _judge_open(limits, path, info)
+def _judge_all(
+    limits: Limits, folder: str, paths: Iterable[str], disks: Disks
+) -> Iterator[tuple[str, Stat | SkippedFile | None]]:
+    """Yield each path with its stat, why it is skipped, or None if it is ignored."""
+    fits_bytes = MB * min(limits.file_size_mb, limits.spreadsheet_size_mb)  # of a file with any name
+    for path in paths:
+        verdict = judge_name(limits, path)
+        if verdict is not True:
+            yield path, verdict or None
+            continue
+        try:
+            info = os.stat(f"{folder}/{path}")
+        except OSError as error:
+            yield path, disks.explain(f"{folder}/{path}", path, error)
+            continue
+        is_plain = 0 < info.st_size < fits_bytes and stat.S_ISREG(info.st_mode)
+        yield path, Stat.of(info) if is_plain else _judge_open(limits, path, info)
 
 
 def _judge_open(limits: Limits, path: str, info: os.stat_result) -> Stat | SkippedFile:

@@ -137,19 +137,25 @@ class _Walk:
             self.found.skipped.add(SkippedFile(shown, "unreadable", f"folder, {error.strerror}"))
             return []
         written, below = self._write(place.path), []
+        start = f"{written}/" if written else ""
+        takes, leaves = self.take.files_in(place.take), self.leave.files_in(place.leave)
         for entry in listed:
-            if _is_folder(entry):
-                below.append(self._enter(place, entry.name))
-            elif entry.is_symlink() and os.path.isdir(entry.path):
-                below.append(self._enter(place, entry.name, linked=True))
+            name, is_link = entry.name, entry.is_symlink()
+            if not is_link and _is_folder(entry):
+                below.append(self._enter(place, name))
+            elif is_link and os.path.isdir(entry.path):
+                below.append(self._enter(place, name, linked=True))
+            elif not is_link and name != self.own and exclude.is_plain(name):  # most files
+                if takes(name) and not leaves(name):
+                    self.found.paths.add(start + name)
             elif self._selects(place, entry):
-                self.found.paths.add(_join(written, entry.name))
+                self.found.paths.add(start + name)
         return [one for one in below if one]
 
     def _selects(self, place: _Place, entry: os.DirEntry[str]) -> bool:
         plain = exclude.is_plain(entry.name)
         name = entry.name if plain else _nfc(entry.name)
-        if not self.take.takes(place.take, name) or self.leave.takes(place.leave, name):
+        if not self.take.files_in(place.take)(name) or self.leave.files_in(place.leave)(name):
             return False
         if not plain and (exclude.is_own_name(name) or (exclude.is_litter(name) and name not in self.exact)):
             return False

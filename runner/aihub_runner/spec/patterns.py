@@ -10,7 +10,7 @@ from __future__ import annotations
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
@@ -187,13 +187,15 @@ class Globs:
 
     def takes(self, state: State, name: str) -> bool:
         """Whether a file in the current folder of a walk matches."""
-        if not state:
-            return False
+        return self.files_in(state)(name)
+
+    def files_in(self, state: State) -> Callable[[str], bool]:
+        """Return whether the name of a file in the current folder of a walk matches."""
         files = self._files.get(state)
         if files is None:
             names = (name for branch in self._ended(state) for name in branch.files)
             files = self._files[state] = _Files(names, self._hidden)
-        return files.match(name)
+        return files.match
 
     def takes_all(self, state: State) -> bool:
         """Whether everything below the current folder of a walk matches, hidden or not."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from aihub_runner.errors import InputError
 from aihub_runner.model import MB, Allowed, CachedDigest, CacheRow, Scan
@@ -37,7 +37,7 @@ def scan(
 
 def rows(cache: dict[str, CachedDigest]) -> list[CacheRow]:
     """Return a stat cache as the state would."""
-    return [(path, one.digest, one.scanned_ns, *one.stat) for path, one in sorted(cache.items())]
+    return [(path, one.digest, one.scanned_ns, *astuple(one.stat)) for path, one in sorted(cache.items())]
 
 
 def write(folder: Path, *paths: str, content: str = "x") -> None:
@@ -148,7 +148,7 @@ def test_cache_is_not_believed_after_a_change_or_right_after_a_touch(tmp_path: P
     right = "sha256:" + hashlib.sha256(b"hello").hexdigest()
     racy = replace(entry, digest="sha256:stale", scanned_ns=entry.stat.ctime_ns + 1_000_000_000)
     assert scan(tmp_path, '"*.txt"', {"a.txt": racy}).sources[0].digest == right
-    other = replace(entry, digest="sha256:stale", stat=entry.stat._replace(inode=entry.stat.inode + 1))
+    other = replace(entry, digest="sha256:stale", stat=replace(entry.stat, inode=entry.stat.inode + 1))
     assert scan(tmp_path, '"*.txt"', {"a.txt": other}).sources[0].digest == right
 
 

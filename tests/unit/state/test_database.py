@@ -157,7 +157,7 @@ def test_migrations_lead_from_every_version_to_todays() -> None:
 )
 def test_file_whose_numbers_no_column_can_hold_is_not_in_the_cache(tmp_path: Path, odd: dict[str, int]) -> None:
     plain = CachedDigest(Stat(1, -5, 1, 1), "sha256:" + "0" * 64, 3)
-    strange = replace(plain, stat=plain.stat._replace(**odd))
+    strange = replace(plain, stat=replace(plain.stat, **odd))
     with closing(State(tmp_path / "job.state.db")) as state:
         state.record_cache({"plain": plain, "strange": strange})
         assert list(state.load_cache()) == [("plain", plain.digest, 3, *plain.stat)]
