@@ -237,7 +237,7 @@ class Batch(Struct, frozen=True):
     name: str
     intent_s: float
     remote_id: int | None
-    uploads: dict[str, str]
+    uploads: Mapping[str, str]
     sent_s: float = 0.0
     since: Moment = UNKNOWN
     before: frozenset[int] = frozenset()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from aihub_runner.model import Batch, Member, Run, Shard, Source
 from aihub_runner.state.database import Database
+from aihub_runner.state.later import Later
 from aihub_runner.system.moment import Moment
 
 # Columns of a run that do not map to its fields one to one.
@@ -64,7 +66,7 @@ class Shards(Database):
                 row["id"],
                 row["fingerprint"] or "",
                 self._load_members(row["id"]),
-                tuple(self._batch(batch) for batch in batches.get(row["id"], ())),
+                tuple(self._batch(batch, is_lazy=shard_id is None) for batch in batches.get(row["id"], ())),
                 tuple(self._run(run) for run in runs.get(row["id"], ())),
             )
             for row in self.read(f"SELECT * FROM shards {where} ORDER BY id", *values)
@@ -73,21 +75,18 @@ class Shards(Database):
     def _load_members(self, shard_id: int) -> tuple[Member, ...]:
         found = self._members_of.get(shard_id)
         if found is None:
-            sql = "SELECT name, path, size, digest, password, stale FROM members WHERE shard = ? ORDER BY path, name"
-            rows = self.each_tuple(sql, shard_id)
-            found = tuple(
-                self._member(name, path, size, digest, password, bool(is_stale))
-                for name, path, size, digest, password, is_stale in rows
-            )
+            found = tuple(self._read_members(shard_id))
             if not self.in_transaction:
                 self._members_of[shard_id] = found
         return found
 
-    def _member(self, name: str, path: str, size: int, digest: str, password: str, is_stale: bool) -> Member:
-        source = self._sources.get(path)
-        if source and (source.digest, source.size) == (digest, size):
-            path, size, digest = source.path, source.size, source.digest
-        return Member(name, path, size, digest, password, is_stale)
+    def _read_members(self, shard_id: int) -> Iterator[Member]:
+        sql = "SELECT name, path, size, digest, password, stale FROM members WHERE shard = ? ORDER BY path, name"
+        for name, path, size, digest, password, is_stale in self.each_tuple(sql, shard_id):
+            source = self._sources.get(path)
+            if source and source.digest == digest and source.size == size:
+                path, size, digest = source.path, source.size, source.digest
+            yield Member(name, path, size, digest, password, bool(is_stale))
 
     def _load_uploads(self, batch: int, shard_id: int) -> Uploads:
         """Return digest and time of each upload, with the texts of the shard's members where they are equal."""
@@ -106,8 +105,10 @@ class Shards(Database):
                 self._uploads_to[batch] = found
         return found
 
-    def _batch(self, row: sqlite3.Row) -> Batch:
-        uploads, modified = self._load_uploads(row["id"], row["shard"])
+    def _batch(self, row: sqlite3.Row, *, is_lazy: bool) -> Batch:
+        """Return a batch. Of all shards, only the uploads to a few batches are ever needed."""
+        load = partial(self._load_uploads, row["id"], row["shard"])
+        uploads, modified = (Later(load, 0), Later(load, 1)) if is_lazy else load()
         return Batch(
             row["id"],
             row["target"],

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 import aihub_runner.state.database
 from aihub_runner.errors import StateError
@@ -160,7 +160,7 @@ def test_file_whose_numbers_no_column_can_hold_is_not_in_the_cache(tmp_path: Pat
     strange = replace(plain, stat=replace(plain.stat, **odd))
     with closing(State(tmp_path / "job.state.db")) as state:
         state.record_cache({"plain": plain, "strange": strange})
-        assert list(state.load_cache()) == [("plain", plain.digest, 3, *plain.stat)]
+        assert list(state.load_cache()) == [("plain", plain.digest, 3, *astuple(plain.stat))]
 
 
 def test_times_of_a_run_that_no_column_can_hold_are_unknown(tmp_path: Path) -> None:
