@@ -10,6 +10,7 @@ import pytest
 from support.world import check_paid_once
 
 from .conftest import Project
+from .test_settled import change_state
 
 TEXT = """\
 job.toml: 6 files, 1 done or in progress
@@ -194,3 +195,12 @@ def test_plan_is_not_written_where_the_next_apply_would_send_it(project: Project
     project.write_files(1)
     assert project.run("plan", "--out", "in/plan.json").code == 2
     assert not (project.folder / "in/plan.json").exists()
+
+
+def test_plan_says_what_is_sent_to_a_batch_that_is_not_verified_yet(project: Project) -> None:
+    project.write_files(2)
+    project.apply()
+    change_state(project, "UPDATE batches SET verified = 0")
+    change_state(project, "DELETE FROM uploads WHERE name = '00001.txt'")
+    project.change_spec("[limits]", "[run.keys.custom]\nyear = '2026'\n\n[limits]")
+    assert "Plan: 1 file to upload" in shown(project)

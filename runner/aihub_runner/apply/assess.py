@@ -191,6 +191,8 @@ def plan_job(job: Job, state: State | None, scan: Scan, held: Collection[str] = 
     shards = state.load_shards() if state else []
     plan = _plan(job.goal, scan, shards, state.load_run_keys() if state else {}, held)
     pays = any(item.action in PAYS for item in plan.work)
+    for batch in (batch for item in plan.work for batch in item.shard.batches):
+        len(batch.uploads)  # loads them: a plan is shown when the state is closed
     if job.goal.follows and not held and (job.look or (pays and job.goal.kept == OWN)):
         plan = replace(plan, changes=find_batch_changes(job, state, scan))
     if parts := ", ".join(job.spec.cleanup.parts):

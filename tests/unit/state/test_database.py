@@ -43,6 +43,7 @@ def test_state_of_a_release_is_migrated_and_keeps_its_facts(tmp_path: Path, rele
     shutil.copy(release / "state.db", path)
     with closing(State(path, write=False)) as state:
         before = state.load_shards()
+        assert all(batch.uploads for shard in before for batch in shard.batches)
     assert before[0].runs[0].fetched
     with closing(State(path)) as state:
         assert state.load_shards() == before
