@@ -42,9 +42,10 @@ def find_settled(job: Job, state: State) -> tuple[Report | None, Selection | Non
     if not _are_outputs_whole(job, state, kept):
         return None, None
     files = select_files(job.spec, job.spec_path, job.options.allowed, time.time_ns())
+    has_read = kept.record()  # where more is to be done, it need not read them again
     if mark.files != files.identity:
         return None, files
-    if kept.record():
+    if has_read:
         state.record_settled(mark)
     return replace(_read_report(mark.report), spec=job.shown, results=str(job.results_path)), files
 
@@ -70,10 +71,9 @@ def _record_settled(job: Job, state: State, scan: Scan, report: Report) -> None:
         return
     from aihub_runner.apply.assess import entries_to_import  # to find a mark needs nothing of it
 
-    lock_file, kept = digest_file(job.lock_path), KeptFiles(state, job.results_path)
-    if entries_to_import(job, state, scan.sources) or not _are_outputs_whole(job, state, kept):
-        return
-    kept.record()
+    lock_file = digest_file(job.lock_path)
+    if entries_to_import(job, state, scan.sources):
+        return  # whether the outputs are whole is asked whenever a mark is found
     report = replace(report, files_sent=0, bytes_sent=0, runs_started=0, pages="", retries=0, rate_limited=0)
     report = replace(report, nothing_to_do=True, upload_seconds=0.0, seconds=0.0)
     if lock_file == digest_file(job.lock_path):

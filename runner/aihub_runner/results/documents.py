@@ -17,6 +17,7 @@ from aihub_runner.files import Draft, File, digest_file, explain_disk, is_there,
 from aihub_runner.model import DOCUMENTS_NAME, Damage, Scan, Shard
 from aihub_runner.plan.planner import Goal
 from aihub_runner.results.helper import render_many
+from aihub_runner.results.kept import KeptFiles
 from aihub_runner.results.pieces import Forms, Pieces, Weaver, find_new, load_pieces, spans
 from aihub_runner.results.reader import Chosen, Document, Found, Located, choose_runs, find_damaged, located_reader
 from aihub_runner.results.tables import Form, form_of
@@ -59,7 +60,7 @@ def update_documents(found: Found) -> None:
 def _weave(found: Found, file: File) -> Pieces:
     """Write the lines: those of unchanged files are copied from the file as it was, the others are rendered."""
     old, forms, warnings = load_pieces(found.folder, DOCUMENTS), Forms(), dict[int, Sequence[str]]()
-    source = old.open_source(DOCUMENTS_NAME, _LOOKS, found.folder)
+    source = old.open_source(DOCUMENTS_NAME, _LOOKS, found.folder, KeptFiles(found.state, found.folder))
     known = old.keys if source else b""
     new = find_new(found.keys(), known)
     located = (found.locate(found.chosen[start]) for start in new)
@@ -109,8 +110,9 @@ def is_edited(state: State, folder: Path) -> bool:
 def _is_ours(state: State, folder: Path) -> bool:
     """Whether the file exists as we wrote it."""
     written = state.load_outputs().get(DOCUMENTS_NAME, _NO_OUTPUT)
-    ours = [written.digest, written.announced]
-    ours += [load_written(folder).get(DOCUMENTS_NAME, "")]  # written under a newer state file
+    if written.digest and KeptFiles(state, folder).holds(DOCUMENTS_NAME, written.digest):
+        return True
+    ours = [written.announced, load_written(folder).get(DOCUMENTS_NAME, "")]  # written under a newer state file
     return digest_file(folder / DOCUMENTS_NAME) in filter(None, ours)
 
 

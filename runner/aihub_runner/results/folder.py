@@ -18,6 +18,7 @@ from aihub_runner.errors import InputError, ResultsError, RunnerError, Shortage
 from aihub_runner.files import Draft, digest_file, explain_disk, is_there
 from aihub_runner.model import DOCUMENTS_NAME
 from aihub_runner.results.helper import render_many
+from aihub_runner.results.kept import KeptFiles
 from aihub_runner.results.naming import Names, parse_names
 from aihub_runner.results.pieces import Forms, Pieces, Sizes, Weaver, find_new, load_pieces, spans
 from aihub_runner.results.reader import Document, Found, Located, located_reader
@@ -49,7 +50,7 @@ def update_tables(found: Found, formats: Sequence[str], *, again: bool = False) 
     left = set() if again else set(list_edited(state, folder))
     old = load_pieces(folder, TABLES)
     packets = _survey_packets(found, old.plain_runs)
-    work = _Work(found, _gather_forms(found), old)
+    work = _Work(found, _gather_forms(found), old, KeptFiles(state, folder))
     layout = survey(work.forms.count(), packets.cases, load_names(state))
     state.record_column_names(layout.names().as_text())
     wanted = [Target(table, format) for table in layout.tables() for format in formats]
@@ -104,12 +105,13 @@ def _gather_forms(found: Found) -> Forms:
 class _Work(Struct, frozen=True):
     """What tables are made of: the results, the forms of all files, and the pieces of the tables as they are.
 
-    `sizes` gets those of the new tables.
+    `kept` are the files of the folder that were read before. `sizes` gets those of the new tables.
     """
 
     found: Found
     forms: Forms
     old: Pieces
+    kept: KeptFiles
     sizes: dict[str, Sizes] = {}
 
 
@@ -207,17 +209,17 @@ def _sweep(folder: Path) -> None:
 class _Writing:
     """A table that is being written. The first error ends it, and keeps the existing file."""
 
-    def __init__(self, target: Target, folder: Path, memory: int, old: Pieces) -> None:
+    def __init__(self, target: Target, work: _Work, memory: int) -> None:
         self.target = target
         self.error: RunnerError | None = None
-        self._path = folder / target.path
+        self._path = work.found.folder / target.path
         self._draft: Draft | None = None
         self._sink: Sink | None = None
         self.weaver: Weaver | None = None
         self.digest = ""
-        self._try(lambda: self._open(memory, folder, old))
+        self._try(lambda: self._open(memory, work))
 
-    def _open(self, memory: int, folder: Path, old: Pieces) -> None:
+    def _open(self, memory: int, work: _Work) -> None:
         target = self.target
         self._draft = Draft(self._path)
         if target.format not in LINES:
@@ -225,7 +227,8 @@ class _Writing:
             return
         header = BytesIO()
         self._sink = open_sink(target.format, header, target.table)
-        self.weaver = Weaver(self._draft.write, old.open_source(target.path, target.looks, folder))
+        source = work.old.open_source(target.path, target.looks, work.found.folder, work.kept)
+        self.weaver = Weaver(self._draft.write, source)
         self.weaver.add(header.getvalue())
 
     @property
@@ -323,7 +326,7 @@ def _opened(targets: Sequence[Target], work: _Work) -> Iterator[list[_Writing]]:
     with ExitStack() as stack:
         writing = []
         for target in targets:
-            writing.append(_Writing(target, work.found.folder, memory, work.old))
+            writing.append(_Writing(target, work, memory))
             stack.callback(writing[-1].close)
         yield writing
 

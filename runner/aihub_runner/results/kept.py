@@ -30,6 +30,10 @@ class KeptFiles:
             self._fresh[path] = found, digest
         return True
 
+    def knows(self, path: str, found: os.stat_result, digest: str) -> bool:
+        """Whether an open file held the bytes of a digest when it was last read, and its stat is as it was then."""
+        return self._known.get(path) == (Stat.of(found), digest)
+
     def record(self) -> bool:
         """Record the files that were read, so that they need not be read again. Return whether there were any."""
         if not self._fresh or not self._state.is_writable:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from array import array
 from collections import Counter
@@ -22,6 +23,7 @@ from msgspec import Struct
 
 from aihub_runner.errors import RunnerError
 from aihub_runner.files import open_regular, read_regular, write_file
+from aihub_runner.results.kept import KeptFiles
 from aihub_runner.results.tables import Form
 
 VERSION = f"2 {sys.byteorder} {array('Q').itemsize}"  # the numbers are written as this machine has them
@@ -68,7 +70,7 @@ class Pieces(Struct):
         with suppress(RunnerError, OSError):
             write_file(_path(folder, kind), [digest.hexdigest().encode(), b"\n", *parts])
 
-    def open_source(self, path: str, looks: str, folder: Path) -> Source | None:
+    def open_source(self, path: str, looks: str, folder: Path, kept: KeptFiles) -> Source | None:
         """Open the output whose pieces can be copied; None if it was changed, or its pieces look different."""
         digest, found, sizes = self.sizes.get(path, ("", "", ()))
         if not digest or found != looks:
@@ -77,7 +79,8 @@ class Pieces(Struct):
             file = open_regular(folder / path)
         except (OSError, RunnerError):
             return None
-        if digest == "sha256:" + hashlib.file_digest(file, "sha256").hexdigest():
+        is_known = kept.knows(path, os.fstat(file.fileno()), digest)
+        if is_known or digest == "sha256:" + hashlib.file_digest(file, "sha256").hexdigest():
             return Source(file, sizes, array("Q", accumulate(sizes)))
         file.close()
         return None
