@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -172,6 +174,9 @@ def own_names(job: Job) -> frozenset[str]:
 def _without_state(scan: Scan, job: Job) -> Scan:
     """Leave out the state file, its companions and the lock file: --state and --lock-file allow any name."""
     names = own_names(job)
+    paths = map(attrgetter("path"), chain(scan.sources, scan.skipped))
+    if names.isdisjoint(paths):
+        return scan
     return replace(
         scan,
         sources=tuple(source for source in scan.sources if source.path not in names),
@@ -245,7 +250,7 @@ def check_selected(job: Job, scan: Scan) -> None:
         raise InputError(
             f"{job.shown}: --only and --limit select files, and [batch] runs all of them", "leave them out"
         )
-    paths = (*(source.path for source in scan.sources), *(item.path for item in scan.skipped))
+    paths = map(attrgetter("path"), chain(scan.sources, scan.skipped))
     if only and not any(map(only, paths)):
         shown = ", ".join(job.options.only)
         raise InputError(f"{job.shown}: no file matches --only {shown}", "write it relative to the spec, as in files")

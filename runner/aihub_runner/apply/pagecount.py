@@ -20,7 +20,7 @@ from aihub_runner.state.store import State
 
 def skip_long(job: Job, state: State | None, scan: Scan, stop: Event) -> Scan:
     """Skip new PDF files with more pages than the service takes. Files that were run are not asked."""
-    asked = [] if job.is_remote else [source for source in scan.sources if source.path.lower().endswith(".pdf")]
+    asked = [] if job.is_remote else [source for source in scan.sources if source.path[-4:].lower() == ".pdf"]
     if not asked:
         return scan
     shards = state.load_shards() if state else []

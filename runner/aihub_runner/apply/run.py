@@ -454,6 +454,8 @@ def _record_plan(state: State, plan: Plan, now_s: float) -> list[Work]:
 
 def _as_sent(scan: Scan, done: Context) -> Scan:
     """Return the scan, corrected by what was found while the files were sent."""
+    if not (done.hashed or done.skipped or done.changed):
+        return scan
     sources = {source.path: source for source in scan.sources}
     for path, digest in done.hashed.items():
         sources[path] = replace(sources[path], digest=digest)

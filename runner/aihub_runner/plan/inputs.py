@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aihub_runner.model import Goal, Run, Shard
+from aihub_runner.plan.cover import covers
 from aihub_runner.plan.identity import fingerprint_input
-from aihub_runner.plan.planner import Action, Plan, Work, covers, describe_run, next_action
+from aihub_runner.plan.planner import Action, Plan, Work, describe_run, next_action
 
 
 def plan_input(goal: Goal, shards: Sequence[Shard]) -> Plan:

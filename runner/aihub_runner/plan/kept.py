@@ -9,6 +9,7 @@ from typing import Any
 from aihub_runner.model import Batch, Changes, Goal, Listed, Member, Scan, Shard, Source
 from aihub_runner.plan import planner
 from aihub_runner.plan.batching import assign_names
+from aihub_runner.plan.cover import cover_files
 from aihub_runner.plan.identity import fingerprint_members
 from aihub_runner.plan.planner import CHANGED, NEW, NOT_RUN, Action, Move, Plan, Work
 
@@ -59,7 +60,7 @@ def plan_kept(
     shards = [planner.move_members(shard, by_old) for shard in shards]
     current = [shard for shard in shards if shard.fingerprint == fingerprint]
     present = {source.path: source for source in scan.sources}
-    verdicts = {*planner.cover_files(current, goal, present).values()}
+    verdicts = {*cover_files(current, goal, present).values()}
     verdict = "done" if "done" in verdicts else "failed" if verdicts else ""
     work = planner.finish(shards, goal, present, {shard.id for shard in current})
     open_ones = [shard for shard in shards if not shard.is_closed]

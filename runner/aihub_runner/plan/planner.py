@@ -15,6 +15,7 @@ from aihub_runner.errors import ResultsError
 from aihub_runner.model import REVIEW_STATUS, Changes, Member, Run, Scan, Shard, Source
 from aihub_runner.model import Goal as Goal
 from aihub_runner.plan.batching import group_sources
+from aihub_runner.plan.cover import cover_files
 from aihub_runner.plan.packets import (
     describe_unread,
     explain_packet,
@@ -188,12 +189,13 @@ def find_moves(shards: Sequence[Shard], scan: Scan, *, by_folder: bool = False) 
     """
     if scan.sources and is_url(scan.sources[0].path):
         shards = [shard for shard in shards if shard.is_closed]
-    present = {*(source.path for source in scan.sources), *(item.path for item in scan.skipped)}
+    present = {source.path for source in scan.sources}
+    present.update(item.path for item in scan.skipped)
     lost = {
         (member.path, member.digest)
         for shard in shards
         for member in shard.members
-        if member.path and member.path not in present
+        if member.path not in present and member.path
     }
     if not lost:
         return []
@@ -218,56 +220,6 @@ def move_members(shard: Shard, moves: Mapping[str, str]) -> Shard:
         return shard
     members = tuple(replace(member, path=moves.get(member.path, member.path)) for member in shard.members)
     return replace(shard, members=members)
-
-
-def covers(run: Run, goal: Goal) -> bool:
-    """Whether a run pays for its files: it has not failed, and `--again` does not ask for another one."""
-    return not run.has_failed and not _is_superseded(run, goal)
-
-
-def is_paid_elsewhere(shard: Shard, shards: Iterable[Shard], goal: Goal) -> bool:
-    """Return whether a file of a shard whose run is open is paid for by another shard, or is to be by an earlier one.
-
-    Another state may have paid for it in the meantime, which was imported with a shard of its own. A case, and the
-    content of a kept batch, are paid for as a whole: other ones may share files with them.
-    """
-    files = {(path, identity) for path, identity in shard.files if path}
-    is_whole = goal.by_folder or shard.is_kept
-    others = (
-        other
-        for other in shards
-        if other.id != shard.id and (other.files == shard.files if is_whole else other.files & files)
-    )
-    return any(
-        covers(run, goal) and not (run.is_open and other.id > shard.id)
-        for other in others
-        for run in other.runs_of(goal.run_key)
-    )
-
-
-def _is_superseded(run: Run, goal: Goal) -> bool:
-    """Whether `--again` pays for this run's work once more: the run is complete and older than that request."""
-    return goal.again and run.status == "COMPLETE" and run.id <= goal.again_after
-
-
-def cover_files(shards: Iterable[Shard], goal: Goal, present: Mapping[str, Source]) -> dict[str, str]:
-    """Return for each present file, by path, that was run under today's key whether it is done or failed."""
-    cover: dict[str, str] = {}
-    for shard in shards:
-        runs = [run for run in shard.runs_of(goal.run_key) if not run.is_given_up]
-        if not runs or all(_is_superseded(run, goal) for run in runs):
-            continue
-        verdict = "done" if any(covers(run, goal) for run in runs) else "failed"
-        for member in shard.members:
-            if cover.get(member.path) != "done" and _is_present(member, present):
-                cover[member.path] = verdict
-    return cover
-
-
-def _is_present(member: Member, present: Mapping[str, Source]) -> bool:
-    """Whether a recorded file is among others, by path, with the same bytes and the same password."""
-    source = present.get(member.path)
-    return source is not None and source.is_sent_as(member)
 
 
 def make_plan(
@@ -305,13 +257,15 @@ def make_plan(
     new = group_sources(pending.values(), goal.files_per_batch, by_folder=goal.by_folder)
     start = partial(_start_packet, shards, present) if goal.by_folder else _start_new
     work += reopened + [start(group, known, past) for group in new]
+    verdicts = Counter(cover.values())
+    has_failed = verdicts["failed"] and not repeats
     return Plan(
         moves=tuple(moves),
         members=members,
         dissolved=tuple(dissolved),
         work=tuple(work),
-        done=sum(verdict == "done" for verdict in cover.values()),
-        failed=tuple(path for path in present if cover.get(path) == "failed" and not repeats),
+        done=verdicts["done"],
+        failed=tuple(path for path in present if cover.get(path) == "failed") if has_failed else (),
         notes=tuple(notes),
         left=left,
     )
@@ -368,6 +322,12 @@ def _rerun(
         reason = why_again(shard, runs, goal, settings_of)
         work.append(Work(shard, attempt, next_action(shard, goal, attempt), reason))
     return work
+
+
+def _is_present(member: Member, present: Mapping[str, Source]) -> bool:
+    """Whether a recorded file is among others, by path, with the same bytes and the same password."""
+    source = present.get(member.path)
+    return source is not None and source.is_sent_as(member)
 
 
 def _is_whole(shard: Shard, pending: Mapping[str, Source]) -> bool:
@@ -472,7 +432,7 @@ def _same_content(shards: Iterable[Shard], new: Collection[Source], known: Colle
     digests = {source.digest for source in new}
     for shard in shards:
         for member in shard.members:
-            if member.path and member.digest in digests:
+            if member.digest in digests and member.path:
                 first.setdefault(member.digest, member.path)
     notes = []
     for source in sorted(new, key=lambda source: source.path):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from aihub_runner.errors import ResultsError
 from aihub_runner.files import digest_file, read_regular, write_file
@@ -28,6 +28,7 @@ from aihub_runner.text.jsontext import Place, settle
 from aihub_runner.text.shown import show_value
 
 BYTES_IN_MEMORY = 16_000_000  # of raw pages; at least one is kept
+_AT_ONCE = 1000  # files whose inputs are rendered at once
 FETCH_AGAIN = "apply again, which fetches it again for free"
 _OWN = ("path", "present", "sha256", "file_name", "run_id", "document_index", "class", "pages", "fields")
 _KNOWN = frozenset({"class_name", "page_numbers", *_OWN})  # values of the service never replace our own
@@ -55,17 +56,21 @@ def choose_runs(shards: Iterable[Shard], scan: Scan, goal: Goal) -> list[Chosen]
     today = {source.path: source for source in scan.sources}
     skipped = {item.path for item in scan.skipped}
     chosen: dict[str, Chosen] = {}
+    is_input = bool(goal.input)
     for shard in shards:
+        is_current = shard.id in current
         for run in shard.runs_of(goal.run_key):
             if run.status != "COMPLETE" or goal.include not in run.fetched:
                 continue
             for member in shard.members:
                 path = member.path
-                source, other = today.get(path), chosen.get(path)
-                wanted = source is not None and shard.id in current and source.is_sent_as(member)
-                removed = source is None and bool(path) and path not in skipped
-                if (wanted or removed) and (other is None or other.run.id < run.id):
-                    chosen[path] = Chosen(path, member, run, bool(goal.input) or source is not None)
+                source = today.get(path)
+                if source is None:
+                    counts = path and path not in skipped  # it was removed
+                else:  # as `is_sent_as`, without a call
+                    counts = is_current and source.digest == member.digest and source.password == member.password
+                if counts and (path not in chosen or chosen[path].run.id < run.id):
+                    chosen[path] = Chosen(path, member, run, is_input or source is not None)
     return sorted(chosen.values(), key=attrgetter("path"))
 
 
@@ -222,13 +227,19 @@ class Found(Struct, frozen=True, dict=True):
             runs[run.id] = json.dumps(pages).encode()
             whole.update(runs[run.id])
             runs[run.id] = hashlib.sha256(f"{run.remote_id!a} {self.include} ".encode() + runs[run.id]).digest()
-        show = encode_basestring_ascii
-        for one in self.chosen:
-            file, present = one.member, "true" if one.present else "false"
-            ids = f"{show(file.name)}, {show(file.identity)}, {show(one.run.remote_id or '')}"
-            text = f"[{show(one.path)}, {ids}, {present}]".encode()
-            whole.update(text)
-            keys += hashlib.blake2b(text + runs[one.run.id], digest_size=KEY_BYTES).digest()
+        show, blake2b = encode_basestring_ascii, hashlib.blake2b
+        ids = {run.id: show(run.remote_id or "") for run in self._runs()}
+        for start in range(0, len(self.chosen), _AT_ONCE):
+            some = [
+                (
+                    f"[{show(path)}, {show(file.name)}, {show(file.identity if file.password else file.digest)}, "
+                    f"{ids[run.id]}, {'true' if present else 'false'}]".encode(),
+                    runs[run.id],
+                )
+                for path, file, run, present in map(astuple, self.chosen[start : start + _AT_ONCE])
+            ]
+            whole.update(b"".join([text for text, _ in some]))
+            keys += b"".join([blake2b(text + run, digest_size=KEY_BYTES).digest() for text, run in some])
         return whole.hexdigest(), bytes(keys), {run.remote_id or "": runs[run.id].hex() for run in self._runs()}
 
     def _runs(self) -> Iterable[Run]:

@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from aihub_runner.model import Batch, Member, Run, Scan, Shard, Source
+from aihub_runner.plan.cover import is_paid_elsewhere
 from aihub_runner.plan.identity import fingerprint_members
 from aihub_runner.plan.planner import (
     Action,
@@ -13,7 +14,6 @@ from aihub_runner.plan.planner import (
     Plan,
     find_lost,
     find_moves,
-    is_paid_elsewhere,
     make_plan,
     next_action,
 )

@@ -18,8 +18,9 @@ from aihub_runner.apply.tasks.clones import may_pay
 from aihub_runner.apply.tasks.settle import is_settled
 from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
 from aihub_runner.model import FINAL_STATUSES, REVIEW_STATUS, Batch, Run, Shard
+from aihub_runner.plan.cover import is_paid_elsewhere
 from aihub_runner.plan.identity import fingerprint_of
-from aihub_runner.plan.planner import Action, is_paid_elsewhere, lost_error, next_action, next_before_run
+from aihub_runner.plan.planner import Action, lost_error, next_action, next_before_run
 from aihub_runner.system.moment import DAY_S, is_to_come
 
 if TYPE_CHECKING:
