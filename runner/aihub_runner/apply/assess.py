@@ -9,7 +9,7 @@ from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -33,6 +33,9 @@ from aihub_runner.sources.scan import Selection, scan_sources
 from aihub_runner.state.lockfile import Entry, as_remembered, load_lockfile, split_marks, split_places
 from aihub_runner.state.store import State
 from aihub_runner.text.shown import count
+
+if TYPE_CHECKING:
+    from aihub_runner.results.documents import Tally
 
 UNPAID = (FINAL_STATUSES - {"COMPLETE"}) | {"GONE", "REFUSED"}  # statuses of lock file entries whose files are not done
 
@@ -257,14 +260,22 @@ def check_selected(job: Job, scan: Scan) -> None:
 
 
 def describe_job(
-    job: Job, state: State, scan: Scan, notes: Sequence[str] = (), left: Collection[str] = frozenset()
+    job: Job,
+    state: State,
+    scan: Scan,
+    notes: Sequence[str] = (),
+    left: Collection[str] = frozenset(),
+    find_tally: Callable[[Sequence[Shard]], Tally | None] = lambda _: None,
 ) -> Report:
-    """Return the report on a job, from its recorded facts and its files. `left` are files that were not selected."""
+    """Return the report on a job, from its recorded facts and its files.
+
+    `left` are files that were not selected. `find_tally` returns what is known already of what the results hold.
+    """
     lapsed = find_lapsed(job, state, scan)
     shards, goal = state.load_shards(), replace(job.goal, retry_failed=False, again=False, refetch=False)
     goal = replace(goal, only=None, limit=None, left=left)
     plan = _plan(goal, scan, shards, state.load_run_keys())
-    report = describe(state, shards, scan, plan, goal)
+    report = describe(state, shards, scan, plan, goal, find_tally(shards))
     answered = find_answered(shards, goal) if goal.input else ()
     return replace(
         report,

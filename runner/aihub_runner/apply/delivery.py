@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
+from msgspec import Struct
+
 from aihub_runner.apply.job import Job
 from aihub_runner.errors import ResultsError, RunnerError, Shortage, StateError
 from aihub_runner.files import explain_late
 from aihub_runner.model import DOCUMENTS_NAME, Scan, Shard
-from aihub_runner.results.documents import is_edited, update_documents, without_damage
+from aihub_runner.results.documents import Tally, is_edited, tally_documents, update_documents, without_damage
 from aihub_runner.results.folder import list_edited, update_tables
 from aihub_runner.results.reader import Found, find_results
 from aihub_runner.state.lockfile import as_forgotten, shard_entries, update_lockfile
@@ -20,8 +22,26 @@ from aihub_runner.state.outputs import DOCUMENTS
 from aihub_runner.state.store import State
 
 
-def deliver(job: Job, state: State, scan: Scan) -> tuple[list[str], list[RunnerError]]:
-    """Write results, lock file and cache. Return notes, and errors for what could not be written."""
+class Delivered(Struct, frozen=True):
+    """Notes, errors for what could not be written, and what the results hold, by the `facts` of that time."""
+
+    notes: list[str]
+    errors: list[RunnerError]
+    tally: Tally
+    facts: Sequence[object]
+
+    def find_tally(self, shards: Sequence[Shard]) -> Tally | None:
+        """Return what the results hold, unless other results count by now."""
+        return self.tally if self.facts == _list_facts(shards) else None
+
+
+def _list_facts(shards: Sequence[Shard]) -> list[object]:
+    """List the facts that decide which results of a scan count."""
+    return [(shard.id, shard.members, shard.runs) for shard in shards]
+
+
+def deliver(job: Job, state: State, scan: Scan) -> Delivered:
+    """Write results, lock file and cache."""
     shards, steps = state.load_shards(), _Steps()
     found = find_results(state, shards, scan, job.goal, job.results_path)
     notes = _write_results(job, without_damage(found, job.damaged) if job.damaged else found, steps)
@@ -29,7 +49,8 @@ def deliver(job: Job, state: State, scan: Scan) -> tuple[list[str], list[RunnerE
         write_lockfile(job, state, shards)
     with steps.one():
         notes += _keep_cache(state, scan)
-    return notes, steps.errors
+    tally = tally_documents(state, shards, found.chosen, job.goal.include)
+    return Delivered(notes, steps.errors, tally, _list_facts(shards))
 
 
 class _Steps:

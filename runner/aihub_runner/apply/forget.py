@@ -70,8 +70,8 @@ def forget(job: Job, reporter: Reporter, confirm: Callable[[Forgotten], bool], s
         if not confirm(found):
             raise InputError(f"{job.shown}: cancelled, nothing was forgotten")
         _forget(job, state, found.groups)
-        notes, errors = deliver(job, state, scan)
-    return Forgotten(found.groups, found.left, notes, errors)
+        done = deliver(job, state, scan)
+    return Forgotten(found.groups, found.left, done.notes, done.errors)
 
 
 def _check_confirmed(job: Job, state: State) -> None:

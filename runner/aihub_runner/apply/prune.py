@@ -66,8 +66,8 @@ def prune(job: Job, keep: int, reporter: Reporter, confirm: Callable[[Pruned], b
             raise InputError(f"{job.shown}: cancelled, nothing was removed")
         for one in found.stale:
             _remove(state, one, job.results_path)
-        notes, errors = deliver(job, state, scan)
-    return Pruned(found.stale, found.left, notes, errors)
+        done = deliver(job, state, scan)
+    return Pruned(found.stale, found.left, done.notes, done.errors)
 
 
 def _find_stale(job: Job, state: State, scan: Scan, keep: int) -> Iterator[Stale]:

@@ -481,11 +481,11 @@ def _each_once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 def _finish(opened: OpenJob, others: _OtherRuns, left: Collection[str]) -> tuple[Report, list[RunnerError]]:
     """Write results, lock file and cache, fetch PDFs, and clean up. Return the report and what failed."""
     job, state, scan = opened.job, opened.state, opened.scan
-    notes, errors = deliver(job, state, scan)
-    notes = [*others.notes(), *notes]  # before a clean-up deletes runs
+    delivered = deliver(job, state, scan)
+    notes, errors = [*others.notes(), *delivered.notes], delivered.errors  # before a clean-up deletes runs
     errors += end_turns(opened)
     of_pdfs, failed = fetch_pdfs(opened)
     errors += failed
     if not errors and not opened.client.stop.is_set():
         errors = clean_up(opened)
-    return describe_job(job, state, scan, [*notes, *of_pdfs], left), errors
+    return describe_job(job, state, scan, [*notes, *of_pdfs], left, delivered.find_tally), errors

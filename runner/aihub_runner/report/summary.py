@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, to_builtins
 from msgspec.structs import replace
@@ -25,6 +25,9 @@ from aihub_runner.plan.planner import (
 from aihub_runner.state.store import State
 from aihub_runner.text.escape import escape_control_chars
 from aihub_runner.text.shown import are, count, render_size
+
+if TYPE_CHECKING:
+    from aihub_runner.results.documents import Tally
 
 SHOWN = 10
 DETAILS = 5
@@ -168,12 +171,23 @@ class Report(Struct, frozen=True):
         return values | {"exit_code": self.exit_code}
 
 
-def describe(state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, goal: Goal) -> Report:
-    """Report runs and results from the recorded facts, and what is left from a plan made of them."""
+def _tally(state: State, shards: Sequence[Shard], scan: Scan, goal: Goal) -> Tally:
     from aihub_runner.results.documents import tally_documents  # a settled job has its report already
+    from aihub_runner.results.reader import choose_runs
+
+    return tally_documents(state, shards, choose_runs(shards, scan, goal), goal.include)
+
+
+def describe(
+    state: State, shards: Sequence[Shard], scan: Scan, plan: Plan, goal: Goal, tally: Tally | None = None
+) -> Report:
+    """Report runs and results from the recorded facts, and what is left from a plan made of them.
+
+    `tally` is what the results hold, if it is known.
+    """
 
     latest = [runs[-1] for shard in shards if (runs := shard.runs_of(goal.run_key)) and not runs[-1].is_given_up]
-    tally = tally_documents(state, shards, scan, goal)
+    tally = tally or _tally(state, shards, scan, goal)
     needs = Counter(work.action for work in plan.work)
     reviews = tuple(run.remote_id or "" for run in latest if run.status == REVIEW_STATUS)
     failed_runs = {run.remote_id or "": _describe_failed(run) for run in latest if run.has_failed}

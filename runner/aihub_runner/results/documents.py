@@ -14,12 +14,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from aihub_runner.files import Draft, File, digest_file, explain_disk, is_there, open_regular
-from aihub_runner.model import DOCUMENTS_NAME, Damage, Scan, Shard
+from aihub_runner.model import DOCUMENTS_NAME, Damage, Shard
 from aihub_runner.plan.planner import Goal
 from aihub_runner.results.helper import render_many
 from aihub_runner.results.kept import KeptFiles
 from aihub_runner.results.pieces import Forms, Pieces, Weaver, find_new, load_pieces, spans
-from aihub_runner.results.reader import Chosen, Document, Found, Located, choose_runs, find_damaged, located_reader
+from aihub_runner.results.reader import Chosen, Document, Found, Located, find_damaged, located_reader
 from aihub_runner.results.tables import Form, form_of
 from aihub_runner.results.writers.sink import as_line
 from aihub_runner.results.written import load_written, note_written
@@ -161,19 +161,24 @@ class Tally(Struct, frozen=True):
     unknown: tuple[str, ...]
 
 
-def tally_documents(state: State, shards: Iterable[Shard], scan: Scan, goal: Goal) -> Tally:
-    """Count what the newest results of each file hold, and what is wrong with them."""
+def tally_documents(state: State, shards: Iterable[Shard], chosen: Iterable[Chosen], include: str) -> Tally:
+    """Count what the newest results of each file hold, and what is wrong with them. `chosen` are those of `shards`."""
     members = {run.id: shard.members for shard in shards for run in shard.runs}
     by_run: dict[int, list[Chosen]] = {}
-    for choice in choose_runs(shards, scan, goal):
+    for choice in chosen:
         by_run.setdefault(choice.run.id, []).append(choice)
     documents, gone, errors, pruned = 0, 0, 0, state.load_pruned()
+    whole = state.sum_whole(include)
     missing: list[str] = []
     empty: list[str] = []
     unknown: list[str] = []
-    for run, chosen in by_run.items():
-        answers = {} if (run, goal.include) in pruned else state.load_counts(run, goal.include)
-        for choice in chosen:
+    for run, of_run in by_run.items():
+        if run in whole and len(of_run) == len(members[run]) and all(choice.present for choice in of_run):
+            documents += whole[run][0]
+            errors += whole[run][1]
+            continue
+        answers = {} if (run, include) in pruned else state.load_counts(run, include)
+        for choice in of_run:
             name, present = choice.member.name, choice.present
             if name not in answers:
                 missing += [choice.path] * present

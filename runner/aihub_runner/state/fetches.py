@@ -67,6 +67,24 @@ class Fetches(Database):
         sql = "SELECT name, documents, field_errors FROM answers WHERE run = ? AND include = ?"
         return {name: (documents, errors) for name, documents, errors in self.each_tuple(sql, run, include)}
 
+    def sum_whole(self, include: str) -> dict[int, tuple[int, int]]:
+        """Return the sums of `load_counts` of each run that has an answer with documents for each file, and no other.
+
+        That is one query for most runs, in place of a row for each file.
+        """
+        rows = self.read(
+            "SELECT run, documents, errors FROM (SELECT answers.run, runs.shard, count(*) AS answers, "
+            "count(members.name) AS answered, sum(documents) AS documents, sum(field_errors) AS errors, "
+            "min(documents) AS least FROM answers JOIN runs ON runs.id = answers.run "
+            "LEFT JOIN members ON members.shard = runs.shard AND members.name = answers.name "
+            "WHERE include = ? GROUP BY answers.run) AS run "
+            "WHERE answers = answered AND least > 0 "
+            "AND answers = (SELECT count(*) FROM members WHERE members.shard = run.shard) "
+            "AND EXISTS (SELECT 1 FROM pages WHERE pages.run = run.run AND pages.include = ?)",
+            *(include, include),
+        )
+        return {row["run"]: (row["documents"], row["errors"]) for row in rows}
+
     def count_documents(self) -> dict[int, int]:
         """Return the number of documents of each fetched run, by row id: those of its first kind of fetch."""
         rows = self.read("SELECT run, include, sum(documents) AS documents FROM answers GROUP BY run, include")
