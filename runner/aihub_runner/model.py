@@ -96,10 +96,6 @@ def rank_status(status: str) -> int:
     return 2 if status in FINAL_STATUSES else 1
 
 
-def _identify(digest: str, password: str) -> str:
-    return f"{digest}+{password}" if password else digest
-
-
 class Source(Struct, frozen=True, gc=False):
     """A local file that the spec selects.
 
@@ -115,7 +111,7 @@ class Source(Struct, frozen=True, gc=False):
     @property
     def identity(self) -> str:
         """What identifies the document: its bytes, and the name of its password's variable."""
-        return _identify(self.digest, self.password)
+        return f"{self.digest}+{self.password}" if self.password else self.digest
 
     @property
     def is_listed(self) -> bool:
@@ -217,7 +213,7 @@ class Member(Struct, frozen=True, gc=False):
     @property
     def identity(self) -> str:
         """What identifies the document (see `Source.identity`)."""
-        return _identify(self.digest, self.password)
+        return f"{self.digest}+{self.password}" if self.password else self.digest
 
 
 class Batch(Struct, frozen=True):

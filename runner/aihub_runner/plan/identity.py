@@ -20,6 +20,7 @@ VERSION = 1
 TAG_PREFIX = "aihub-runner"
 PLAIN = "plain"  # the name of a fetch without includes
 MEMBER_HEX = 16
+_MEMBER = f'["member",{VERSION},'
 
 _NONCE = re.compile("-[0-9a-f]{8}$")
 _TAG = re.compile(rf"{TAG_PREFIX}:([0-9a-f]{{64}}):([0-9a-f]{{16}}):([1-9][0-9]{{0,8}})")
@@ -41,7 +42,7 @@ def fingerprint_members(members: Iterable[Member]) -> str:
 def short_identity(identity: str) -> str:
     """Shorten an identity to 16 hex digits for the lock file: enough to recognise a file, too short to reveal it."""
     # As `_encode` renders it, which takes four times as long.
-    text = f'["member",{VERSION},{encode_basestring_ascii(identity)}]'
+    text = f"{_MEMBER}{encode_basestring_ascii(identity)}]"
     return hashlib.sha256(text.encode()).hexdigest()[:MEMBER_HEX]
 
 

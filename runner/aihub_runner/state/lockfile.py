@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,8 @@ def _with_status(entry: Entry, status: str) -> Entry:
 
 def member_hashes(members: Iterable[Member]) -> str:
     """Join the shortened identities of a shard's members, in the order of their names in the batch."""
-    ordered = sorted(members, key=lambda member: member.name)
-    return "".join(one.digest if one.is_stale else short_identity(one.identity) for one in ordered)
+    ordered = sorted(members, key=attrgetter("name"))
+    return "".join([one.digest if one.is_stale else short_identity(one.identity) for one in ordered])
 
 
 def split_marks(entry: Entry) -> list[str]:
