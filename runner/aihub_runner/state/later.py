@@ -20,6 +20,9 @@ class Later(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         return self._found[name]
 
+    def __repr__(self) -> str:
+        return repr(self._found)  # plans in files bind what facts look like
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._found)
 
