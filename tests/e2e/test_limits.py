@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import sqlite3
-from contextlib import closing
 
 import pypdf
 import pytest
@@ -116,8 +114,7 @@ def test_runs_of_a_day_are_limited_over_all_applies(project: Project) -> None:
     assert outcome.code == 2
     assert "would start 1 run after 2 in the last 24 hours, 2 are allowed" in outcome.err
     check_paid_once(project.fake, 2)
-    with closing(sqlite3.connect(project.folder / "job.state.db")) as state, state:
-        state.execute("UPDATE runs SET intent_s = intent_s - 86400 WHERE id = 1")
+    project.fake.clock.advance(86_401)
     assert project.apply().code == 0
     check_paid_once(project.fake, 3)
 

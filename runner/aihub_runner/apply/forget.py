@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from threading import Event
 
@@ -16,7 +15,7 @@ from aihub_runner.apply.job import Job
 from aihub_runner.apply.lapsed import find_lapsed
 from aihub_runner.apply.places import check_lock_target, claim_results
 from aihub_runner.apply.prune import list_changed, remove_pages
-from aihub_runner.apply.run import DAY_S, take_over
+from aihub_runner.apply.run import take_over
 from aihub_runner.errors import InputError, RunnerError
 from aihub_runner.model import Member, Page, Run, Scan, Shard
 from aihub_runner.plan.identity import short_identity
@@ -106,11 +105,11 @@ def _find_gone(job: Job, state: State, scan: Scan) -> Iterator[Group]:
         pages = tuple(page for run, include in fetched for page in state.load_pages(run.id, include))
         changed = list_changed(pages, job.results_path)
         left = f"{changed[0]} was changed after it was fetched" if changed else ""
-        why = (_why_needed(run, job, newest) for run in shard.runs)
+        why = (_why_needed(run, newest) for run in shard.runs)
         yield Group(shard, pages, next(filter(None, why), left))
 
 
-def _why_needed(run: Run, job: Job, newest: Collection[int]) -> str:
+def _why_needed(run: Run, newest: Collection[int]) -> str:
     """Return why a run must not be forgotten; empty if it may be."""
     if not run.is_final and not run.is_gone:
         return f"run {run.remote_id} is {run.status or 'started'}"
@@ -118,8 +117,6 @@ def _why_needed(run: Run, job: Job, newest: Collection[int]) -> str:
         return f"the results of run {run.remote_id} were not fetched"
     if run.id in newest:
         return f"run {run.remote_id} is the newest: apply trusts a list of runs only if it shows that one"
-    if job.spec.limits.max_runs_per_day is not None and run.intent_s > time.time() - DAY_S:
-        return f"run {run.remote_id} counts for max_runs_per_day"
     return ""
 
 

@@ -161,6 +161,12 @@ def look_before_paying(opened: OpenJob, plan: Plan) -> Paying:
     return Paying(_by_name(found), taken, blind_since_ns, found.runs)
 
 
+def list_existing(job: Job, client: AIHub) -> Paying:
+    """List what exists on the service, and import nothing."""
+    found = _survey(job, client)
+    return Paying(_by_name(found), runs=found.runs)
+
+
 class Survey(Struct, frozen=True):
     """What exists on the service before paying: all batches of the workspace, and all runs."""
 

@@ -27,8 +27,9 @@ from aihub_runner.apply.executors.join import join_cluster
 from aihub_runner.apply.job import Confirm, Held, Job, OpenJob
 from aihub_runner.apply.kept import change_batch, leave_out_blocked, look_at_batch, record_places
 from aihub_runner.apply.lapsed import exclude_lapsed, find_lapsed, record_matched
+from aihub_runner.apply.limits import check_day, check_limits
 from aihub_runner.apply.matching import find_held, recognise_stale
-from aihub_runner.apply.pagecount import count_plan, count_started
+from aihub_runner.apply.pagecount import count_started
 from aihub_runner.apply.pdfs import fetch_pdfs
 from aihub_runner.apply.places import (
     is_on_network,
@@ -68,10 +69,7 @@ from aihub_runner.state.outputs import DOCUMENTS
 from aihub_runner.state.store import State
 from aihub_runner.system.interrupt import ended_in_order
 from aihub_runner.system.shortage import descriptor_limit, fit_parallel, spare_descriptors
-from aihub_runner.text.shown import are, count
 from aihub_runner.version import VERSION
-
-DAY_S = 86_400.0
 
 
 def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -> Report:
@@ -395,12 +393,14 @@ def _allow_paying(opened: OpenJob, plan: Plan, held: frozenset[str]) -> tuple[Pl
     check_limits(opened, plan)
     ground = Ground(held=held, is_lock_weak=is_on_network(job) or not state.is_exclusive)
     if not plan.runs_to_pay:
+        check_day(opened, plan, None)
         return plan, ground
     try_places(job)
     found = look_before_paying(opened, plan)
     if found.has_imported:
         plan = plan_job(job, state, opened.scan, held)
         check_limits(opened, plan)  # with --limit, it may turn to other files
+    check_day(opened, plan, found)
     if job.options.again:
         plan = raise_attempts(plan, job, found.runs)
     dismissed = state.load_dismissed()
@@ -413,26 +413,6 @@ def _allow_paying(opened: OpenJob, plan: Plan, held: frozenset[str]) -> tuple[Pl
         run_batches=frozenset(run.batch_id for run in found.runs if run.batch_id),
     )
     return plan, ground
-
-
-def check_limits(opened: OpenJob, plan: Plan) -> None:
-    """Raise InputError if a plan pays for more than allowed; unconfirmed runs count."""
-    job, limits = opened.job, opened.job.spec.limits
-    see, runs = f"see `{job.command('plan')}`, then raise", plan.runs_to_confirm
-
-    def check(number: int, most: int | None, what: str, hint: str) -> None:
-        if most is not None and number > most:
-            raise InputError(f"{job.shown}: would {what}, {most} {are(most)} allowed", hint)
-
-    of_one = [limit for limit in (job.options.max_runs, limits.max_runs) if limit is not None]
-    check(runs, min(of_one, default=None), f"start {count(runs, 'run')}", f"{see} --max-runs or [limits] max_runs")
-    if limits.max_runs_per_day is not None and runs:
-        before = opened.state.count_runs_since(opened.client.server_now_s() - DAY_S)
-        what = f"start {count(runs, 'run')} after {before} in the last 24 hours"
-        check(before + runs, limits.max_runs_per_day, what, "apply later, or raise [limits] max_runs_per_day")
-    if limits.max_pages is not None:
-        pages = count_plan(job, opened.scan, plan).least
-        check(pages, limits.max_pages, f"pay for {count(pages, 'page')}", f"{see} [limits] max_pages")
 
 
 def _record_plan(state: State, plan: Plan, now_s: float) -> list[Work]:

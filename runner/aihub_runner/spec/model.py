@@ -204,7 +204,9 @@ class Limits(Table):
     )
     max_runs: int | None = key(integer(0), None, "Most runs to start in one apply. Default: no limit.")
     max_runs_per_day: int | None = key(
-        integer(0), None, "Most runs to start in 24 hours, by all applies that share the state. Default: no limit."
+        integer(0),
+        None,
+        "Most runs of this job to start in 24 hours, by all its clones. Default: no limit.",
     )
     max_pages: int | None = key(
         integer(0),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import attrgetter
@@ -30,6 +30,7 @@ MAX_NUMBER = 2**63 - 1  # what a column of the state holds
 MAX_ATTEMPT = 10**9 - 1  # what a tag holds
 FORGOTTEN = "FORGOTTEN"  # what the status of a run begins with that only the lock file is to know
 DELETED = "DELETED"  # what the status of a run begins with whose results were deleted on request
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 GIVEN_UP = "RESUBMITTED"  # the status of an entry without a run, by the user's decision
 
 
@@ -74,6 +75,13 @@ class Entry(Table):
     def last_status(self) -> str:
         """The last status of a run, whether it was deleted or not."""
         return (self.status.partition(" ")[2] or "COMPLETE") if self.is_deleted else self.status
+
+    @property
+    def when_s(self) -> float:
+        """When the run ended, or else was started, in Unix seconds; 0 where that is not known."""
+        with suppress(ValueError):
+            return datetime.strptime(self.when, _TIME).replace(tzinfo=UTC).timestamp()
+        return 0.0
 
     @property
     def identity(self) -> tuple[str, str, int, int]:
@@ -175,7 +183,7 @@ def _status(run: Run) -> str:
 def _render_time(nanoseconds: int) -> str:
     if not nanoseconds:
         return ""
-    return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC).strftime(_TIME)
 
 
 def load_lockfile(path: Path) -> list[Entry]:

@@ -290,11 +290,10 @@ class State(Shards, Deletions, Handing, Keeping, Outputs, Fetches, Files):
         )
         return [dict(row) for row in rows]
 
-    def count_runs_since(self, since_s: float) -> int:
-        """Count the runs that this state started since a time in Unix seconds."""
-        where = "intent_s > ? AND remote_id IS NOT NULL"
-        [row] = self.read(f"SELECT count(*) AS number FROM runs WHERE {where}", since_s)
-        return int(row["number"])
+    def load_run_times(self) -> dict[str, float]:
+        """Return when each run was started (Unix seconds), by the service's id, as far as it is known."""
+        rows = self.read("SELECT remote_id, max(intent_s, started_ns / 1e9) AS s FROM runs WHERE remote_id <> ''")
+        return {row["remote_id"]: row["s"] for row in rows if row["s"]}
 
     def count_started(self) -> int:
         """Count the runs that this state started, and that are confirmed."""

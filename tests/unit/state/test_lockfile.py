@@ -55,6 +55,13 @@ def test_entry_tells_the_last_word_about_a_run(run: Run, status: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("when", "seconds"), [("1970-01-02T00:00:01Z", 86_401.0), ("", 0.0), ("yesterday", 0.0), ("1970-01-02", 0.0)]
+)
+def test_entry_tells_when_its_run_ended_as_far_as_it_can_be_read(when: str, seconds: float) -> None:
+    assert entry(when=when).when_s == seconds
+
+
+@pytest.mark.parametrize(
     ("status", "is_deleted", "last"),
     [("DELETED", True, "COMPLETE"), ("DELETED FAILED", True, "FAILED"), ("FAILED", False, "FAILED"), ("", False, "")],
 )
