@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from support.world import check_paid_once
+from support.world import bring_back, check_paid_once, keep
 
 from .conftest import Project
 from .test_settled import change_state
@@ -169,6 +169,27 @@ def test_plan_that_pays_again_is_applied_once(project: Project) -> None:
     assert project.apply("--plan", "plan.json", "--again").code == 0
     assert project.apply("--plan", "plan.json", "--again").code == 2
     assert project.sent().count("POST runApp") == 2
+
+
+@pytest.mark.parametrize("option", ["--again", "--retry-failed"])
+def test_plan_that_pays_again_is_applied_once_where_an_older_state_is_back(project: Project, option: str) -> None:
+    """Neither state nor lock file knows any more that it was applied, but the service does."""
+    names = ("job.state.db", "job.lock.toml")
+    project.write_files(1)
+    if option == "--retry-failed":
+        project.fake.next_run(status="FAILED")
+        project.fake.next_run(status="FAILED")
+    project.apply()
+    make_plan(project, option)
+    keep(project.folder, project.folder / "kept", *names)
+    project.apply("--plan", "plan.json", option)
+    bring_back(project.folder, project.folder / "kept", *names)
+    outcome = project.apply("--plan", "plan.json", option)
+    assert (outcome.code, "the plan does not fit any more: run " in outcome.err) == (2, True), outcome.text
+    assert project.sent().count("POST runApp") == 2
+    assert f"run `runner apply {project.spec_path} {option}`" in outcome.err
+    assert project.apply(option).code == 0
+    assert project.sent().count("POST runApp") == 3
 
 
 def test_plan_allows_no_more_than_it_names_whatever_the_service_says(project: Project) -> None:

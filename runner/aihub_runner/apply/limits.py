@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.apply.job import Job, OpenJob
+from aihub_runner.apply.matching import survey_entries
 from aihub_runner.apply.pagecount import count_plan
 from aihub_runner.apply.recovery import Paying, list_existing
 from aihub_runner.errors import InputError
-from aihub_runner.plan.planner import Plan
+from aihub_runner.plan.identity import fingerprint_of
+from aihub_runner.plan.planner import PAYS, Plan
 from aihub_runner.state.lockfile import load_lockfile
 from aihub_runner.system.moment import DAY_S
 from aihub_runner.text.shown import are, count
@@ -39,6 +42,25 @@ def check_day(opened: OpenJob, plan: Plan, found: Paying | None) -> None:
     before = _count_day(opened, found or list_existing(job, opened.client))
     what = f"start {count(runs, 'run')} after {before} in the last 24 hours"
     _check(job, before + runs, most, what, "apply later, or raise [limits] max_runs_per_day")
+
+
+def check_unapplied(job: Job, plan: Plan, runs: Iterable[RunInfo]) -> None:
+    """Raise InputError if a saved plan that pays again was applied before, by a state that is lost or elsewhere.
+
+    Then its runs are on the service, under the attempts that it would pay for. `plan` knows none of them.
+    """
+    if not (job.options.approved and (job.options.again or job.options.retry_failed)):
+        return
+    option = "--again" if job.options.again else "--retry-failed"
+    planned = {fingerprint_of(item.shard): item.attempt for item in plan.work if item.action in PAYS}
+    for entry in survey_entries(runs, job.goal.target, without_batch=True):
+        attempt = planned.get(entry.fingerprint)
+        if entry.run_key == job.goal.run_key and attempt and entry.attempt >= attempt:
+            raise InputError(
+                f"{job.shown}: the plan does not fit any more: run {entry.run_id} on the service is not recorded here, "
+                "and may be what it paid for",
+                f"if these files are to be paid for once more all the same, run `{job.command('apply')} {option}`",
+            )
 
 
 def _check(job: Job, number: int, most: int | None, what: str, hint: str) -> None:

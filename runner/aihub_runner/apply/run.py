@@ -27,7 +27,7 @@ from aihub_runner.apply.executors.join import join_cluster
 from aihub_runner.apply.job import Confirm, Held, Job, OpenJob
 from aihub_runner.apply.kept import change_batch, leave_out_blocked, look_at_batch, record_places
 from aihub_runner.apply.lapsed import exclude_lapsed, find_lapsed, record_matched
-from aihub_runner.apply.limits import check_day, check_limits
+from aihub_runner.apply.limits import check_day, check_limits, check_unapplied
 from aihub_runner.apply.matching import find_held, recognise_stale
 from aihub_runner.apply.pagecount import count_started
 from aihub_runner.apply.pdfs import fetch_pdfs
@@ -397,6 +397,7 @@ def _allow_paying(opened: OpenJob, plan: Plan, held: frozenset[str]) -> tuple[Pl
         return plan, ground
     try_places(job)
     found = look_before_paying(opened, plan)
+    check_unapplied(job, plan, found.runs)
     if found.has_imported:
         plan = plan_job(job, state, opened.scan, held)
         check_limits(opened, plan)  # with --limit, it may turn to other files
