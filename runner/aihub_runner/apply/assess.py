@@ -18,7 +18,7 @@ from aihub_runner.apply.events import Reporter, ScanProgress
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.lapsed import describe_idle, exclude_lapsed, find_lapsed
 from aihub_runner.apply.pagecount import skip_long
-from aihub_runner.errors import InputError, Interrupted, RunnerError
+from aihub_runner.errors import InputError, Interrupted, ResultsError, RunnerError
 from aihub_runner.model import FINAL_STATUSES, FOREIGN, OWN, Changes, Goal, Scan, Shard, SkippedFile, Source
 from aihub_runner.plan.contents import Evidence, collect_known, find_changes
 from aihub_runner.plan.identity import fingerprint_members, short_identity
@@ -26,8 +26,8 @@ from aihub_runner.plan.inputs import find_answered, plan_input
 from aihub_runner.plan.kept import content_of, list_others, plan_kept, recorded_others, scan_listed, scan_recorded
 from aihub_runner.plan.packets import find_packets
 from aihub_runner.plan.planfile import PlanFile, bind_plan, compute_revision
-from aihub_runner.plan.planner import PAYS, Plan, find_moves, make_plan, move_members
-from aihub_runner.report.summary import Report, describe
+from aihub_runner.plan.planner import PAYS, Plan, find_lost, find_moves, lost_error, make_plan, move_members
+from aihub_runner.report.summary import Problem, Report, describe, describe_error
 from aihub_runner.results.reader import choose_runs, find_damaged
 from aihub_runner.sources.scan import Selection, scan_sources
 from aihub_runner.state.lockfile import Entry, as_remembered, load_lockfile, split_marks, split_places
@@ -277,8 +277,10 @@ def describe_job(
     plan = _plan(goal, scan, shards, state.load_run_keys())
     report = describe(state, shards, scan, plan, goal, find_tally(shards))
     answered = find_answered(shards, goal) if goal.input else ()
+    problems, lost = _describe_lost(job, shards, scan, goal)
     return replace(
         report,
+        problems=problems,
         spec=job.shown,
         name=job.spec.name,
         files=len(answered) if goal.input else scan.files,
@@ -289,11 +291,33 @@ def describe_job(
         skipped=scan.skipped,
         idle=tuple(describe_idle(scan, lapsed)),
         lapsed=lapsed,
-        notes=(*notes, *plan.notes),
+        notes=(*notes, *lost, *plan.notes),
         warnings=tuple(state.load_warnings()),
         fake=job.is_fake,
         results=str(job.results_path),
     )
+
+
+def _describe_lost(job: Job, shards: Sequence[Shard], scan: Scan, goal: Goal) -> tuple[tuple[Problem, ...], list[str]]:
+    """Describe the runs whose results are nowhere any more, and which a file still needs.
+
+    Those are problems. Where only removed files need one, `state forget` ends it; what a batch that is kept held before
+    cannot be forgotten, so that is a note.
+    """
+    lost = {run.id: lost_error(run, goal) for run in find_lost(shards, goal)}
+    if not lost:
+        return (), []
+    whole = {run.id for shard in shards for run in shard.runs if not shard.members}  # whose files are not known
+    chosen = choose_runs(shards, scan, goal, lost.keys())
+    present = whole | {one.run.id for one in chosen if one.present}
+    removed = {one.run.id for one in chosen} - present
+    problems = [describe_error(error) for number, error in lost.items() if number in present]
+    of_removed = [error for number, error in lost.items() if number in removed]
+    if goal.kept:
+        return tuple(problems), [f"{error.message}; its files are removed" for error in of_removed]
+    hint = f"restore the results folder from a backup; to give them up, run `{job.command('state forget')}`"
+    problems += [describe_error(ResultsError(f"{error.message}; its files are removed", hint)) for error in of_removed]
+    return tuple(problems), []
 
 
 def entries_to_import(job: Job, state: State | None, sources: Collection[Source] = ()) -> list[Entry]:

@@ -175,7 +175,9 @@ class Job(Struct, frozen=True, dict=True):
         places += [] if self.state_path == self.own_state_path else ["--state", str(self.state_path)]
         places += [word for one in self.options.allow_remote for word in ("--allow-remote", one)]
         places += ["--lock-file", str(self.options.lock_file)] if self.options.lock_file else []
-        return shlex.join(["runner", name, str(self.spec_path), *places, *(["--fake"] if self.is_fake else [])])
+        return shlex.join(
+            ["runner", *name.split(), str(self.spec_path), *places, *(["--fake"] if self.is_fake else [])]
+        )
 
     def no_results(self) -> InputError:
         """Return an error for a job without results, with the command that fetches them."""

@@ -331,7 +331,7 @@ def _ensure_shard(state: State, found: Inspected, members: tuple[Member, ...]) -
     state.record_uploads(row, ((member.name, member.digest) for member in members))
     if entry.kept:
         state.record_kind(row, entry.kept)
-    if found.files is None:
+    if found.files is None and not (entry.kept and entry.is_deleted):  # that says nothing of a batch that is kept
         state.record_batch_gone(row)
     [shard] = state.load_shards(shard_id)
     return shard_id, shard.batches[0]

@@ -18,8 +18,6 @@ from aihub_runner.plan.planner import (
     Plan,
     Work,
     find_attempt,
-    find_lost,
-    lost_error,
     missing_uploads,
 )
 from aihub_runner.state.store import State
@@ -215,7 +213,6 @@ def describe(
         review=reviews,
         going=needs[Action.POLL] - len(reviews),
         unfetched=needs[Action.FETCH],
-        problems=tuple(describe_error(lost_error(run, goal)) for run in find_lost(shards, goal)),
     )
 
 

@@ -45,11 +45,11 @@ class Chosen(Struct, frozen=True, gc=False):
     present: bool
 
 
-def choose_runs(shards: Iterable[Shard], scan: Scan, goal: Goal) -> list[Chosen]:
+def choose_runs(shards: Iterable[Shard], scan: Scan, goal: Goal, also: Collection[int] = ()) -> list[Chosen]:
     """Choose the newest complete run for each file, with today's run key and the current content.
 
     A removed file keeps its newest results. Where the spec groups by folder, only runs of the folder as it is now count
-    for the files in it. Sorted by path.
+    for the files in it. `also` are runs to choose as if they had been fetched. Sorted by path.
     """
     shards = list(shards)
     current = {shard.id for shard in (whole_packets(shards, scan.sources) if goal.by_folder else shards)}
@@ -60,7 +60,7 @@ def choose_runs(shards: Iterable[Shard], scan: Scan, goal: Goal) -> list[Chosen]
     for shard in shards:
         is_current = shard.id in current
         for run in shard.runs_of(goal.run_key):
-            if run.status != "COMPLETE" or goal.include not in run.fetched:
+            if run.status != "COMPLETE" or not (goal.include in run.fetched or run.id in also):
                 continue
             for member in shard.members:
                 path = member.path
