@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import TracebackType
 
 BRIDGE, NETWORK = "br-aihub", "10.77.0"
+FORWARD = Path(__file__).with_name("forward.py")
 
 
 def ip(*args: str, check: bool = True) -> None:
@@ -75,3 +80,19 @@ class Hosts:
             ip("netns", "del", self.name(number), check=False)
             ip("link", "del", f"aihub-n{number}", check=False)
         ip("link", "del", BRIDGE, check=False)
+
+
+@contextmanager
+def forwarded(hosts: Hosts | None, port: int) -> Iterator[None]:
+    """Let each host reach the fake under its own loopback address."""
+    with ExitStack() as stack:
+        for number in range(hosts.count if hosts else 0):
+            assert hosts
+            for before, listen, to in (
+                ([], (hosts.gateway, str(port + 1)), ("127.0.0.1", str(port))),
+                (hosts.inside(number), ("127.0.0.1", str(port)), (hosts.gateway, str(port + 1))),
+            ):
+                if before or number == 0:
+                    process = subprocess.Popen([*before, sys.executable, str(FORWARD), *listen, *to])
+                    stack.callback(process.kill)
+        yield

@@ -14,21 +14,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from collections.abc import Callable
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from fake_aihub import FakeAIHub
 from support.cluster import DaskCluster, Worker
-from support.hosts import Hosts, can_make_hosts
+from support.hosts import Hosts, can_make_hosts, forwarded
 from support.waiting import wait_for
 from support.world import check_paid_once
 
 BATCHES, FILES_PER_BATCH, WORKERS = 60, 20, 3
 FILES = BATCHES * FILES_PER_BATCH
 TOKEN = "fake-torture-0123456789"
-FORWARD = Path(__file__).parents[1] / "support" / "forward.py"
 SPEC = f"""\
 name = "job"
 files = "in/*.txt"
@@ -144,22 +143,6 @@ def check_paid_once_quietly(fake: FakeAIHub, files: int | None = None) -> None:
     """Check what was paid, and say nothing of it unless it is wrong."""
     with redirect_stdout(io.StringIO()):
         check_paid_once(fake, files)
-
-
-@contextmanager
-def forwarded(hosts: Hosts | None, port: int) -> Iterator[None]:
-    """Let each host reach the fake under its own loopback address."""
-    with ExitStack() as stack:
-        for number in range(hosts.count if hosts else 0):
-            assert hosts
-            for before, listen, to in (
-                ([], (hosts.gateway, str(port + 1)), ("127.0.0.1", str(port))),
-                (hosts.inside(number), ("127.0.0.1", str(port)), (hosts.gateway, str(port + 1))),
-            ):
-                if before or number == 0:
-                    process = subprocess.Popen([*before, sys.executable, str(FORWARD), *listen, *to])
-                    stack.callback(process.kill)
-        yield
 
 
 def main() -> int:
