@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from distributed import Client, LocalCluster
@@ -135,6 +139,39 @@ def test_workers_send_the_files_and_the_scheduler_never_sees_the_token(
     assert project.fake.token not in outcome.text
     assert b"fake-test" not in told
     assert put_count(project) == 91
+
+
+PAGES = ("info/main/workers.html", "info/main/logs.html", "json/counts.json", "metrics", "sitemap.json")
+
+
+def read_pages(place: str) -> dict[str, str]:
+    """Read what a scheduler shows, with all pages that its pages link to: of workers, call stacks and tasks."""
+    pages: dict[str, str] = {}
+    waiting = [f"{place}/{path}" for path in PAGES]
+    while waiting:
+        address = waiting.pop()
+        with suppress(urllib.error.HTTPError), urllib.request.urlopen(address) as page:
+            pages[address] = page.read().decode()
+        links = re.findall(r'href="([^"#]+\.html)"', pages.setdefault(address, ""))
+        waiting += {urljoin(address, link) for link in links} - {*pages, *waiting}
+    return pages
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fake", [100], indirect=True)
+def test_dashboard_shows_tasks_and_never_the_token(project: Project, environment: dict[str, str]) -> None:
+    project.write_files(100)
+    pages: dict[str, str] = {}
+    with LocalCluster(
+        n_workers=2, threads_per_worker=2, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0"
+    ) as workers:
+        watched = Watched(project, ("", workers.scheduler_address))
+        watched.at_file(1, lambda: pages.update(read_pages(workers.dashboard_link.removesuffix("/status"))))
+        assert watched.run().exit_code == 0
+    shown = "".join(pages.values())
+    assert "aihub-send" in shown
+    assert any("/call-stack/" in address for address in pages)
+    assert project.fake.token not in shown
 
 
 def test_workers_send_files_that_lie_elsewhere(
