@@ -107,7 +107,7 @@ class Draft:
         self._file = open(descriptor, "wb")  # noqa: PTH123, SIM115
         _keep_mode(descriptor, path)
 
-    def write(self, chunk: bytes) -> int:
+    def write(self, chunk: bytes | memoryview) -> int:
         """Append bytes."""
         self._digest.update(chunk)
         return self._file.write(chunk)
@@ -155,7 +155,7 @@ def _keep_mode(descriptor: int, path: Path) -> None:
             os.fchmod(descriptor, stat.S_IMODE(found.st_mode) & 0o777)
 
 
-def write_file(path: Path, chunks: Iterable[bytes]) -> str:
+def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> str:
     """Replace a file atomically, durable when this returns, and return its digest."""
     with explain_disk(path), closing(Draft(path)) as draft:
         for chunk in chunks:

@@ -17,7 +17,7 @@ from aihub_runner.model import DOCUMENTS_NAME, Scan, Shard
 from aihub_runner.results.documents import Tally, is_edited, tally_documents, update_documents, without_damage
 from aihub_runner.results.folder import list_edited, update_tables
 from aihub_runner.results.reader import Found, find_results
-from aihub_runner.state.lockfile import as_forgotten, shard_entries, update_lockfile
+from aihub_runner.state.lockfile import as_forgotten, forget_parsed, shard_entries, update_lockfile
 from aihub_runner.state.outputs import DOCUMENTS
 from aihub_runner.state.store import State
 
@@ -43,6 +43,7 @@ def _list_facts(shards: Sequence[Shard]) -> list[object]:
 def deliver(job: Job, state: State, scan: Scan) -> Delivered:
     """Write results, lock file and cache."""
     shards, steps = state.load_shards(), _Steps()
+    forget_parsed()
     found = find_results(state, shards, scan, job.goal, job.results_path)
     notes = _write_results(job, without_damage(found, job.damaged) if job.damaged else found, steps)
     with steps.one():

@@ -30,7 +30,7 @@ from aihub_runner.results.diff import (
     runs_of_version,
 )
 from aihub_runner.results.diffwords import render_diff
-from aihub_runner.results.reader import Chosen, Document, Found, without_pruned
+from aihub_runner.results.reader import Choices, Chosen, Document, Found, without_pruned
 from aihub_runner.state.store import State
 from aihub_runner.text.escape import escape_control_chars
 
@@ -179,5 +179,5 @@ def _load(state: State, chosen: Sequence[Chosen], wanted: str, folder: Path) -> 
     for choice in chosen:
         fetched: Mapping[str, float] = choice.run.fetched
         by_include.setdefault(wanted if wanted in fetched else min(fetched), []).append(choice)
-    loads = [Found(state, of_kind, include, folder).documents() for include, of_kind in by_include.items()]
+    loads = [Found(state, Choices.of(some), include, folder).documents() for include, some in by_include.items()]
     return merge(*loads, key=lambda document: (document["path"], document["document_index"]))

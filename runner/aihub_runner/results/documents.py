@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
@@ -19,7 +20,7 @@ from aihub_runner.plan.planner import Goal
 from aihub_runner.results.helper import render_many
 from aihub_runner.results.kept import KeptFiles
 from aihub_runner.results.pieces import Forms, Pieces, Weaver, find_new, load_pieces, spans
-from aihub_runner.results.reader import Chosen, Document, Found, Located, find_damaged, located_reader
+from aihub_runner.results.reader import Choices, Chosen, Document, Found, Located, find_damaged, located_reader
 from aihub_runner.results.tables import Form, form_of
 from aihub_runner.results.writers.sink import as_line
 from aihub_runner.results.written import load_written, note_written
@@ -161,22 +162,24 @@ class Tally(Struct, frozen=True):
     unknown: tuple[str, ...]
 
 
-def tally_documents(state: State, shards: Iterable[Shard], chosen: Iterable[Chosen], include: str) -> Tally:
+def tally_documents(state: State, shards: Iterable[Shard], chosen: Choices, include: str) -> Tally:
     """Count what the newest results of each file hold, and what is wrong with them. `chosen` are those of `shards`."""
     members = {run.id: shard.members for shard in shards for run in shard.runs}
+    files = zip(chosen.members, chosen.runs, strict=True)
+    numbers = Counter([run.id for member, run in files if member.path not in chosen.gone])  # of files that are there
+    whole = {
+        run: sums for run, sums in state.sum_whole(include).items() if 0 < numbers[run] == len(members.get(run, ()))
+    }
     by_run: dict[int, list[Chosen]] = {}
-    for choice in chosen:
-        by_run.setdefault(choice.run.id, []).append(choice)
-    documents, gone, errors, pruned = 0, 0, 0, state.load_pruned()
-    whole = state.sum_whole(include)
+    for choice in chosen if len(chosen) > sum(map(numbers.__getitem__, whole)) else ():
+        if choice.run.id not in whole:
+            by_run.setdefault(choice.run.id, []).append(choice)
+    documents, errors = (sum(sums[place] for sums in whole.values()) for place in (0, 1))
+    gone, pruned = 0, state.load_pruned()
     missing: list[str] = []
     empty: list[str] = []
     unknown: list[str] = []
     for run, of_run in by_run.items():
-        if run in whole and len(of_run) == len(members[run]) and all(choice.present for choice in of_run):
-            documents += whole[run][0]
-            errors += whole[run][1]
-            continue
         answers = {} if (run, include) in pruned else state.load_counts(run, include)
         for choice in of_run:
             name, present = choice.member.name, choice.present

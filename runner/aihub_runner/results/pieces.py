@@ -15,14 +15,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from io import BufferedReader
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
 from aihub_runner.errors import RunnerError
-from aihub_runner.files import open_regular, read_regular, write_file
+from aihub_runner.files import open_regular, write_file
 from aihub_runner.results.kept import KeptFiles
 from aihub_runner.results.tables import Form
 
@@ -60,10 +59,10 @@ class Pieces(Struct):
         """Write the record. Errors are ignored: without it, the next outputs are rendered again."""
         outputs = [(path, digest, looks) for path, (digest, looks, _) in self.sizes.items()]
         facts = [self.forms, list(self.warnings.items()), sorted(self.plain_runs)]
-        columns = [self.form_of, *(sizes for _, _, sizes in self.sizes.values())]
+        columns: list[Sequence[int]] = [self.form_of, *(sizes for _, _, sizes in self.sizes.values())]
         lengths = [len(self.keys), *map(len, columns)]
         header = json.dumps([VERSION, lengths, outputs, *facts], separators=(",", ":")).encode()
-        parts = [header, b"\n", self.keys, *(array("Q", column).tobytes() for column in columns)]
+        parts: list[bytes | memoryview] = [header, b"\n", self.keys, *map(_as_bytes, columns)]
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part)
@@ -81,50 +80,63 @@ class Pieces(Struct):
             return None
         is_known = kept.knows(path, os.fstat(file.fileno()), digest)
         if is_known or digest == "sha256:" + hashlib.file_digest(file, "sha256").hexdigest():
-            return Source(file, sizes, array("Q", accumulate(sizes)))
+            return Source(file, sizes)
         file.close()
         return None
+
+
+def _as_bytes(column: Sequence[int]) -> memoryview:
+    """Return a column as its bytes; those of an array are not copied."""
+    return memoryview(column if isinstance(column, array) else array("Q", column)).cast("B")
 
 
 def load_pieces(folder: Path, kind: str) -> Pieces:
     """Load the record of a kind of outputs; an empty one if there is none that is valid."""
     try:
-        content = read_regular(_path(folder, kind))
-        if content[:_BEGIN] == hashlib.sha256(memoryview(content)[_BEGIN:]).hexdigest().encode() + b"\n":
-            return _parse(content)
-    except (OSError, ValueError, RunnerError):
+        with open_regular(_path(folder, kind)) as file:
+            if file.read(_BEGIN) == hashlib.file_digest(file, "sha256").hexdigest().encode() + b"\n":
+                file.seek(_BEGIN)
+                return _parse(file)
+    except (OSError, ValueError, EOFError, RunnerError):
         pass
     return Pieces()
 
 
-def _parse(content: bytes) -> Pieces:
-    """Return a record. Views save copies, each as large as the record."""
-    end = content.index(b"\n", _BEGIN)
-    version, *facts = json.loads(content[_BEGIN:end])
+def _parse(file: BufferedReader) -> Pieces:
+    """Read a record that is whole, column by column: they need not be in memory twice."""
+    version, *facts = json.loads(file.readline())
     if version != VERSION:
         return Pieces()
     (size, *lengths), outputs, forms, warnings, plain = facts
-    rest, columns, start = memoryview(content)[end + 1 :], list[Sequence[int]](), size
+    keys, columns = file.read(size), list[Sequence[int]]()
     for length in lengths:
-        end = start + length * array("Q").itemsize
         column = array("Q")
-        column.frombytes(rest[start:end])
+        column.fromfile(file, length)
         columns.append(column)
-        start = end
     sizes = {path: (digest, looks, column) for (path, digest, looks), column in zip(outputs, columns[1:], strict=True)}
-    return Pieces(bytes(rest[:size]), sizes, [*map(_as_form, forms)], columns[0], dict(warnings), frozenset(plain))
+    return Pieces(keys, sizes, [*map(_as_form, forms)], columns[0], dict(warnings), frozenset(plain))
 
 
 def _as_form(found: Iterable[Any]) -> Form:
     return tuple((name, tuple(fields)) for name, fields in found)
 
 
-class Source(Struct, frozen=True):
-    """An open output, and the sizes of its pieces. The one at a position is between that one and the next of `ends`."""
+class Source(Struct):
+    """An open output, and the sizes of its pieces, after that of the header."""
 
     file: BufferedReader
     sizes: Sequence[int]
-    ends: Sequence[int]
+    _place: int = 0  # in `sizes`, and where it begins in the file: pieces are mostly copied in order
+    _begins: int = 0
+
+    def find(self, position: int) -> int:
+        """Return where the piece at a position begins."""
+        place = position + 1
+        if place < self._place:
+            self._place = self._begins = 0
+        self._begins += sum(self.sizes[self._place : place])
+        self._place = place
+        return self._begins
 
 
 class Weaver:
@@ -151,7 +163,7 @@ class Weaver:
     def copy(self, position: int, number: int) -> None:
         """Append some old pieces, from a position on."""
         assert self.source
-        start, end = self.source.ends[position], self.source.ends[position + number]
+        start, end = self.source.find(position), self.source.find(position + number)
         if start < end:
             if self._held or start != self._end:
                 self.flush()

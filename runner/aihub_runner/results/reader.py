@@ -7,12 +7,11 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from json.encoder import encode_basestring_ascii
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
 from aihub_runner.errors import ResultsError
 from aihub_runner.files import digest_file, read_regular, write_file
@@ -45,7 +44,38 @@ class Chosen(Struct, frozen=True, gc=False):
     present: bool
 
 
-def choose_runs(shards: Iterable[Shard], scan: Scan, goal: Goal, also: Collection[int] = ()) -> list[Chosen]:
+class Choices(Sequence[Chosen]):
+    """What was chosen for each file, ordered by path, in a third of the memory that its objects take.
+
+    `gone` are the paths of removed files.
+    """
+
+    def __init__(self, members: Sequence[Member], runs: Sequence[Run], gone: Collection[str]) -> None:
+        order = sorted(range(len(members)), key=[member.path for member in members].__getitem__)
+        self.members, self.runs = [members[place] for place in order], [runs[place] for place in order]
+        self.gone = gone
+
+    @classmethod
+    def of(cls, chosen: Sequence[Chosen]) -> Choices:
+        """Return the choices of some files."""
+        gone = {one.path for one in chosen if not one.present}
+        return cls([one.member for one in chosen], [one.run for one in chosen], gone)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        member = self.members[place]
+        return Chosen(member.path, member, self.runs[place], member.path not in self.gone)
+
+    def __iter__(self) -> Iterator[Chosen]:
+        for member, run in zip(self.members, self.runs, strict=True):
+            yield Chosen(member.path, member, run, member.path not in self.gone)
+
+
+def choose_runs(shards: Iterable[Shard], scan: Scan, goal: Goal, also: Collection[int] = ()) -> Choices:
     """Choose the newest complete run for each file, with today's run key and the current content.
 
     A removed file keeps its newest results. Where the spec groups by folder, only runs of the folder as it is now count
@@ -55,23 +85,27 @@ def choose_runs(shards: Iterable[Shard], scan: Scan, goal: Goal, also: Collectio
     current = {shard.id for shard in (whole_packets(shards, scan.sources) if goal.by_folder else shards)}
     today = {source.path: source for source in scan.sources}
     skipped = {item.path for item in scan.skipped}
-    chosen: dict[str, Chosen] = {}
-    is_input = bool(goal.input)
-    for shard in shards:
+    found = [(run, shard) for shard in shards for run in shard.runs_of(goal.run_key)]
+    members, runs, taken, gone = list[Member](), list[Run](), set[str](), set[str]()
+    for run, shard in sorted(found, key=lambda one: one[0].id, reverse=True):  # the newest first
+        if run.status != "COMPLETE" or not (goal.include in run.fetched or run.id in also):
+            continue
         is_current = shard.id in current
-        for run in shard.runs_of(goal.run_key):
-            if run.status != "COMPLETE" or not (goal.include in run.fetched or run.id in also):
-                continue
-            for member in shard.members:
-                path = member.path
-                source = today.get(path)
-                if source is None:
-                    counts = path and path not in skipped  # it was removed
-                else:  # as `is_sent_as`, without a call
-                    counts = is_current and source.digest == member.digest and source.password == member.password
-                if counts and (path not in chosen or chosen[path].run.id < run.id):
-                    chosen[path] = Chosen(path, member, run, is_input or source is not None)
-    return sorted(chosen.values(), key=attrgetter("path"))
+        for member in shard.members:
+            path = member.path
+            source = today.get(path)
+            if source is None:
+                counts = path and path not in skipped  # it was removed
+            else:  # as `is_sent_as`, without a call
+                counts = is_current and source.digest == member.digest and source.password == member.password
+            if counts and path not in taken:
+                taken.add(path)
+                members.append(member)
+                runs.append(run)
+                if source is None and not goal.input:
+                    gone.add(path)
+    del today, taken
+    return Choices(members, runs, gone)
 
 
 # Damage
@@ -200,7 +234,7 @@ class Found(Struct, frozen=True, dict=True):
     """
 
     state: State
-    chosen: Sequence[Chosen]
+    chosen: Choices
     include: str
     folder: Path
     damaged: frozenset[str] = frozenset()
@@ -229,21 +263,23 @@ class Found(Struct, frozen=True, dict=True):
             runs[run.id] = hashlib.sha256(f"{run.remote_id!a} {self.include} ".encode() + runs[run.id]).digest()
         show, blake2b = encode_basestring_ascii, hashlib.blake2b
         ids = {run.id: show(run.remote_id or "") for run in self._runs()}
-        for start in range(0, len(self.chosen), _AT_ONCE):
+        members, chosen_runs, gone = self.chosen.members, self.chosen.runs, self.chosen.gone
+        for start in range(0, len(members), _AT_ONCE):
+            batch = zip(members[start : start + _AT_ONCE], chosen_runs[start : start + _AT_ONCE], strict=True)
             some = [
                 (
-                    f"[{show(path)}, {show(file.name)}, {show(file.identity if file.password else file.digest)}, "
-                    f"{ids[run.id]}, {'true' if present else 'false'}]".encode(),
+                    f"[{show(file.path)}, {show(file.name)}, {show(file.identity)}, "
+                    f"{ids[run.id]}, {'false' if file.path in gone else 'true'}]".encode(),
                     runs[run.id],
                 )
-                for path, file, run, present in map(astuple, self.chosen[start : start + _AT_ONCE])
+                for file, run in batch
             ]
             whole.update(b"".join([text for text, _ in some]))
             keys += b"".join([blake2b(text + run, digest_size=KEY_BYTES).digest() for text, run in some])
         return whole.hexdigest(), bytes(keys), {run.remote_id or "": runs[run.id].hex() for run in self._runs()}
 
     def _runs(self) -> Iterable[Run]:
-        return {choice.run.id: choice.run for choice in self.chosen}.values()
+        return {run.id: run for run in self.chosen.runs}.values()
 
     def warning(self, warn: Callable[[str], None]) -> Found:
         """Return the same results. `warn` is called with a warning for invalid JSON."""

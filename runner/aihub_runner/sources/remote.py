@@ -16,6 +16,7 @@ from aihub_runner.errors import InputError, Interrupted
 from aihub_runner.model import MB, SkippedFile, Stat
 from aihub_runner.sources import exclude
 from aihub_runner.sources.judge import judge_name, judge_size
+from aihub_runner.sources.judged import Judged, Verdict
 from aihub_runner.sources.stores import (
     Entry,
     Object,
@@ -43,7 +44,6 @@ RANGE_BYTES = 4 * MB
 TRIES = 3
 LOOK_EVERY_S = 0.2
 
-Judged = list[tuple[str, Stat | SkippedFile | None]]
 Item = tuple[str, Stat]
 
 
@@ -60,7 +60,7 @@ def select_remote(spec: Spec, spec_path: Path, allowed: Collection[str]) -> tupl
         for form in dict.fromkeys((root, unicodedata.normalize("NFD", root))):  # macOS writes names so
             find.look_at(form)
     judged = sorted(find.judged.items())
-    return judged, [item for _, item in judged if isinstance(item, SkippedFile)] + find.skipped
+    return Judged(judged), [item for _, item in judged if isinstance(item, SkippedFile)] + find.skipped
 
 
 def _check_allowed(spec_path: Path, roots: Iterable[str], allowed: Collection[str]) -> None:
@@ -92,7 +92,7 @@ class _Find:
     """Finds the files below roots."""
 
     def __init__(self, spec: Spec, allowed: Collection[str]) -> None:
-        self.judged: dict[str, Stat | SkippedFile | None] = {}
+        self.judged: dict[str, Verdict] = {}
         self.skipped: list[SkippedFile] = []
         self._limits = spec.limits
         self._take, self._leave = compile_globs(spec.files, "/")

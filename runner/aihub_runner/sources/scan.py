@@ -8,17 +8,30 @@ import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeGuard
 
 from msgspec import Struct
 
 from aihub_runner.errors import InputError
-from aihub_runner.model import MB, Allowed, CachedDigest, CacheRow, Scan, SkippedFile, Source, Stat, defer_digest
+from aihub_runner.model import (
+    MB,
+    RACY_NS,
+    Allowed,
+    CachedDigest,
+    CacheRow,
+    Scan,
+    SkippedFile,
+    Source,
+    Stat,
+    defer_digest,
+)
 from aihub_runner.sources.digests import Found, Progress, digest_all
 from aihub_runner.sources.disks import Disks
 from aihub_runner.sources.exclude import RESULTS_MARKER
 from aihub_runner.sources.judge import judge_name, judge_size
+from aihub_runner.sources.judged import Judged, Verdict
 from aihub_runner.sources.walk import find_files
 from aihub_runner.spec.model import Limits, Spec
 from aihub_runner.spec.patterns import Globs, anchor_names, expand_pattern, explain_pattern, find_idle_parts
@@ -28,8 +41,6 @@ HERE = Allowed()
 _AT_ONCE = 1000
 # Reasons that a file is skipped for which end only with another name or stat.
 _LASTING = frozenset({"empty", "too large", "unsupported type", "name"})
-
-Judged = list[tuple[str, Stat | SkippedFile | None]]
 
 
 def scan_sources(
@@ -56,28 +67,28 @@ def scan_sources(
         return Scan((), (), {})
     selection = selection or select_files(spec, spec_path, allowed, now_ns)
     folder, judged, now_ns = selection.folder, selection.judged, selection.now_ns
-    skipped = [*selection.skipped]
-    kept = [item for item in judged if _can_be_sent(item)]
-    if not kept and not skipped and not may_be_empty:
+    skipped, kept = [*selection.skipped], judged.only_files()
+    if not len(kept) and not skipped and not may_be_empty:
         raise _nothing(spec, spec_path, folder, len(judged))
     known, outdated = _recall(spec, kept, cache, defers)
     passwords, sources, news = _list_passwords(spec, folder), list[Source](), dict[str, CachedDigest]()
     lasts = all(item.reason in _LASTING for item in skipped)
-    wanted = [item for item, digest in zip(kept, known, strict=True) if not digest]
+    wanted = [item for item in (kept[place] for place, digest in enumerate(known) if not digest) if _is_file(item)]
     with closing(_digest_all(spec, selection, wanted, on_progress)) as hashed:
-        for (path, info), digest in zip(kept, known, strict=True):
-            now = info
-            if not digest:
-                found = next(hashed)
+        news_of = zip(wanted, hashed, strict=True)
+        for (path, size, mtime_ns, ctime_ns, _), digest in zip(kept.rows(), known, strict=True):
+            if digest:
+                lasts = lasts and mtime_ns <= now_ns - RACY_NS >= ctime_ns  # as `Stat.is_older`
+            else:
+                (_, info), found = next(news_of)
                 if isinstance(found, SkippedFile):
                     skipped.append(found)
                     outdated.append(path)
                     continue
                 now, digest = found
                 news[path] = CachedDigest(now, digest, now_ns)
-                lasts = lasts and now == info
-            lasts = lasts and info.is_older(now_ns)
-            sources.append(Source(path, now.size, digest, _password(path, passwords) if passwords else ""))
+                size, lasts = now.size, lasts and now == info and info.is_older(now_ns)
+            sources.append(Source(path, size, digest, _password(path, passwords) if passwords else ""))
     selection.disks.check(f"{folder}/{source.path}" for source in sources)
     busy, idle = find_idle_parts(spec.files, folder, (path for path, item in judged if item))
     identity = selection.identity if lasts and len(sources) == len(kept) else ""
@@ -89,7 +100,7 @@ def _is_remote(spec: Spec) -> bool:
 
 
 def _recall(
-    spec: Spec, kept: Sequence[tuple[str, Stat]], cache: Iterable[CacheRow], defers: Callable[[str], bool] | None
+    spec: Spec, kept: Judged, cache: Iterable[CacheRow], defers: Callable[[str], bool] | None
 ) -> tuple[list[str], list[str]]:
     """Return the known digest of each file, empty if it must be hashed, and the cached paths that are no file.
 
@@ -100,11 +111,10 @@ def _recall(
     cache = [*cache]
     known, outdated = _find_cached(kept, cache)
     were_hashed = {row[0] for row in cache}
-    pairs = zip(kept, known, strict=True)
-    deferred = (not digest and path not in were_hashed and defers(path) for (path, _), digest in pairs)
-    return [
-        defer_digest(*item) if waits else digest for item, digest, waits in zip(kept, known, deferred, strict=True)
-    ], outdated
+    for place, (path, info) in enumerate(filter(_is_file, kept)):
+        if not known[place] and path not in were_hashed and defers(path):
+            known[place] = defer_digest(path, info)
+    return known, outdated
 
 
 def _digest_all(
@@ -119,11 +129,11 @@ def _digest_all(
     return digest_remote(spec.limits, wanted, on_progress)
 
 
-def _can_be_sent(item: tuple[str, Stat | SkippedFile | None]) -> TypeGuard[tuple[str, Stat]]:
+def _is_file(item: tuple[str, Verdict]) -> TypeGuard[tuple[str, Stat]]:
     return isinstance(item[1], Stat)
 
 
-def _find_cached(kept: Iterable[tuple[str, Stat]], cache: Iterable[CacheRow]) -> tuple[list[str], list[str]]:
+def _find_cached(kept: Judged, cache: Iterable[CacheRow]) -> tuple[list[str], list[str]]:
     """Return the cached digest of each file, empty if it must be hashed, and the cached paths that are no file.
 
     A file that was written shortly before it was hashed may have changed again under the same stat, since file times
@@ -131,18 +141,16 @@ def _find_cached(kept: Iterable[tuple[str, Stat]], cache: Iterable[CacheRow]) ->
     """
     digests, outdated, rows = list[str](), list[str](), iter(cache)
     row = next(rows, None)
-    for path, found in kept:
+    for path, size, mtime_ns, ctime_ns, inode in kept.rows():
         while row and row[0] < path:
             outdated.append(row[0])
             row = next(rows, None)
         if not row or row[0] != path:
             digests.append("")
             continue
-        _, digest, scanned_ns, size, mtime_ns, ctime_ns, inode = row
-        is_same = (
-            size == found.size and mtime_ns == found.mtime_ns and ctime_ns == found.ctime_ns and inode == found.inode
-        )
-        digests.append(digest if is_same and found.is_older(scanned_ns) else "")
+        is_same = row[3:] == (size, mtime_ns, ctime_ns, inode)
+        is_known = is_same and mtime_ns <= row[2] - RACY_NS >= ctime_ns  # as `Stat.is_older`
+        digests.append(row[1] if is_known else "")
         row = next(rows, None)
     if row:
         outdated += [row[0], *(row[0] for row in rows)]
@@ -164,17 +172,22 @@ class Selection(Struct, frozen=True, dict=True):
     @cached_property
     def identity(self) -> str:
         """The digest of all paths and stats, as in `Scan.identity`."""
-        digest, judged = hashlib.sha256(), self.judged
-        for start in range(0, len(judged), _AT_ONCE):
-            lines = [
-                f"{path}\0{info.size} {info.mtime_ns} {info.ctime_ns} {info.inode}\n"
-                if info.__class__ is Stat
-                else f"{path}\0{info!r}\n"
-                for path, info in judged[start : start + _AT_ONCE]
-            ]
-            digest.update("".join(lines).encode("utf-8", "surrogateescape"))
+        digest, lines = hashlib.sha256(), _render_lines(self.judged)
+        while some := "".join(islice(lines, _AT_ONCE)):
+            digest.update(some.encode("utf-8", "surrogateescape"))
         digest.update("".join(f"{item!r}\n" for item in _in_order(self.skipped)).encode())
         return digest.hexdigest()
+
+
+def _render_lines(judged: Judged) -> Iterator[str]:
+    if judged.is_plain:
+        return (f"{path}\0{size} {mtime} {ctime} {inode}\n" for path, size, mtime, ctime, inode in judged.rows())
+    return (
+        f"{path}\0{info.size} {info.mtime_ns} {info.ctime_ns} {info.inode}\n"
+        if isinstance(info, Stat)
+        else f"{path}\0{info!r}\n"
+        for path, info in judged
+    )
 
 
 def check_files(spec: Spec, spec_path: Path, allowed: Allowed) -> Scan:
@@ -202,12 +215,10 @@ def select_files(spec: Spec, spec_path: Path, allowed: Allowed, now_ns: int) -> 
     if _is_remote(spec):
         from aihub_runner.sources.remote import select_remote
 
-        elsewhere = select_remote(spec, spec_path, allowed.remote)
-        return Selection("", *elsewhere, disks, now_ns)
+        return Selection("", *select_remote(spec, spec_path, allowed.remote), disks, now_ns)
     found = find_files(spec.files, folder, spec_path, allowed.outside)
-    judged: Judged = [*_judge_all(spec.limits, folder, sorted(found.paths), disks)]
-    skipped = [*found.skipped, *(item for _, item in judged if isinstance(item, SkippedFile))]
-    return Selection(folder, judged, skipped, disks, now_ns)
+    judged, skipped = _judge_all(spec.limits, folder, sorted(found.paths), disks)
+    return Selection(folder, judged, [*found.skipped, *skipped], disks, now_ns)
 
 
 def _in_order(skipped: Iterable[SkippedFile]) -> tuple[SkippedFile, ...]:
@@ -246,23 +257,26 @@ def _password(path: str, passwords: Iterable[tuple[Globs, str]]) -> str:
 # One file
 
 
-def _judge_all(
-    limits: Limits, folder: str, paths: Iterable[str], disks: Disks
-) -> Iterator[tuple[str, Stat | SkippedFile | None]]:
-    """Yield each path with its stat, why it is skipped, or None if it is ignored."""
+def _judge_all(limits: Limits, folder: str, paths: Iterable[str], disks: Disks) -> tuple[Judged, list[SkippedFile]]:
+    """Return the files with their stats, why they are skipped, or None if they are ignored; and the skipped ones."""
+    judged, skipped = Judged(), list[SkippedFile]()
     fits_bytes = MB * min(limits.file_size_mb, limits.spreadsheet_size_mb)  # of a file with any name
     for path in paths:
-        verdict = judge_name(limits, path)
-        if verdict is not True:
-            yield path, verdict or None
-            continue
-        try:
-            info = os.stat(f"{folder}/{path}")
-        except OSError as error:
-            yield path, disks.explain(f"{folder}/{path}", path, error)
-            continue
-        is_plain = 0 < info.st_size < fits_bytes and stat.S_ISREG(info.st_mode)
-        yield path, Stat.of(info) if is_plain else _judge_open(limits, path, info)
+        named = judge_name(limits, path)
+        verdict: Verdict = named if isinstance(named, SkippedFile) else None
+        if named is True:
+            try:
+                info = os.stat(f"{folder}/{path}")
+            except OSError as error:
+                verdict = disks.explain(f"{folder}/{path}", path, error)
+            else:
+                if 0 < info.st_size < fits_bytes and stat.S_ISREG(info.st_mode):
+                    judged.add_stat(path, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+                    continue
+                verdict = _judge_open(limits, path, info)
+        judged.add(path, verdict)
+        skipped += [verdict] if isinstance(verdict, SkippedFile) else []
+    return judged, skipped
 
 
 def _judge_open(limits: Limits, path: str, info: os.stat_result) -> Stat | SkippedFile:

@@ -198,6 +198,11 @@ def load_lockfile(path: Path) -> list[Entry]:
     return list(_parse_lockfile(text, path.name))
 
 
+def forget_parsed() -> None:
+    """Forget the last lock file: it takes 33 bytes for each file, just when results need memory."""
+    _parse_lockfile.cache_clear()
+
+
 @lru_cache(maxsize=1)  # an apply reads the same text several times
 def _parse_lockfile(text: str, name: str) -> tuple[Entry, ...]:
     try:
@@ -295,3 +300,4 @@ def update_lockfile(path: Path, entries: Sequence[Entry], dismissed: Collection[
     if merged and (not path.exists() or read_regular(path) != text.encode()):
         with _elsewhere():
             write_file(path, [text.encode()])
+            forget_parsed()

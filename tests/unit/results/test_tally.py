@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from aihub_runner.results.documents import Tally, tally_documents
-from aihub_runner.results.reader import Found
+from aihub_runner.results.reader import Choices, Found
 from support.made import made_results
 
 
@@ -42,5 +42,5 @@ def test_tally_of_runs_with_and_without_an_answer_for_each_file(tmp_path: Path, 
 
 def test_tally_counts_the_documents_of_removed_files(tmp_path: Path) -> None:
     with made_results(tmp_path, [page("a.pdf", "b.pdf")]) as found:
-        [first, *others] = found.chosen
-        assert tally(replace(found, chosen=[replace(first, present=False), *others])).gone == 1
+        chosen = Choices(found.chosen.members, found.chosen.runs, {"in/a.pdf"})
+        assert tally(replace(found, chosen=chosen)).gone == 1
