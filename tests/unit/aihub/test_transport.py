@@ -50,7 +50,7 @@ def test_netrc_and_proxies_of_the_environment_do_not_take_over(monkeypatch: pyte
     assert not open_session(local).trust_env
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 507, 520, 529, 599])
 def test_reading_is_repeated_while_the_trouble_may_pass(hub: AIHub, router: respx.MockRouter, status: int) -> None:
     route = router.get("/v2/apps/runs/r")
     route.side_effect = [httpx.Response(status), httpx.ReadTimeout("slow"), httpx.Response(200, json=RUN)]
@@ -58,7 +58,7 @@ def test_reading_is_repeated_while_the_trouble_may_pass(hub: AIHub, router: resp
     assert route.call_count == 3
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 302])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 302, 501, 505, 511, 600])
 def test_reading_is_not_repeated_after_a_refusal(hub: AIHub, router: respx.MockRouter, status: int) -> None:
     route = router.get("/v2/apps/runs/r").respond(status, json={"message": "no\x1b[31m way"})
     with pytest.raises(ServiceError) as caught:
