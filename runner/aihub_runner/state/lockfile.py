@@ -207,14 +207,13 @@ def forget_parsed() -> None:
 def _parse_lockfile(text: str, name: str) -> tuple[Entry, ...]:
     try:
         content = _read_plainly(text) or tomllib.loads(text)
-        if content.get("format") != FORMAT:
-            raise InputError(
-                f"{name}: has format {content.get('format')}, this version supports {FORMAT}",
-                "upgrade aihub-runner",
-            )
+        version = content.get("format")
+        if isinstance(version, int) and version > FORMAT:
+            raise InputError(f"{name}: has format {version}, this version supports {FORMAT}", "upgrade aihub-runner")
         flaws: list[Flaw] = []
         entries = _ENTRIES.read(content.get("run", []), ("run",), flaws)
         what = explain(flaws[0], {}).what if flaws else ""
+        what = what if version == FORMAT else "format is missing or wrong"
     except tomllib.TOMLDecodeError as error:
         what = str(error)
     if what:

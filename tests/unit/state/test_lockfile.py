@@ -130,7 +130,8 @@ GOOD = render_lockfile([entry()])
     ("text", "says"),
     [
         (GOOD.replace("format = 1", "format = 2"), "has format 2"),
-        (GOOD.replace("format = 1\n", ""), "has format None"),
+        (GOOD.replace("format = 1\n", ""), "is damaged, format is missing or wrong"),
+        ("", "is damaged, format is missing or wrong"),
         ("<<<<<<< ours\n" + GOOD, "is damaged"),
         (GOOD.replace("attempt = 1", "attempt = 0"), "is damaged"),
         (GOOD.replace("batch_id = 7", "batch_id = -7"), "is damaged"),
