@@ -29,6 +29,7 @@ from aihub_runner.system.shortage import find_shortage
 
 LOOKING_THREADS = 4
 YOUNG_WAIT_S = 0.5
+AHEAD_S = 1.0  # a batch is created while files for so long wait: its requests and the commits take a while
 GATHER_S = 0.25  # outcomes of uploads that come within this time are recorded together
 WORK_BYTES = 1 << 18  # to find how many uploads at once pay, these count as much as a request
 GROUP_S, MOST_IN_GROUP = 0.004, 16  # as many small files as take this long are one task: a task costs time, too
@@ -194,7 +195,9 @@ class Engine:
     @property
     def wants_uploads(self) -> bool:
         """Whether the upload threads will soon run out of work."""
-        return len(self._uploads) < (self.fleet.wanted if self.fleet else self._climb.most)
+        if self.fleet:
+            return len(self._uploads) < self.fleet.wanted
+        return len(self._uploads) < max(self._climb.most, AHEAD_S * self._climb.limit / self._file_s)
 
     @property
     def is_idle(self) -> bool:
@@ -265,7 +268,7 @@ class Engine:
             steps = self.fleet.take(self._uploads)
             return SendFiles(steps[0].shard, steps)
         fair = len(self._uploads) // self._climb.limit
-        most = min(MOST_IN_GROUP, fair, int(GROUP_S / max(self._file_s, 1e-6)))
+        most = min(MOST_IN_GROUP, fair, int(GROUP_S / self._file_s))
         taken = [self._uploads.popleft()]
         while len(taken) < most and max(taken[-1].member.size, self._uploads[0].member.size) <= IN_MEMORY_BYTES:
             taken.append(self._uploads.popleft())
@@ -329,7 +332,7 @@ class Engine:
         self._climb.finish(len(steps) + size / WORK_BYTES, self._uploading, begun_s)
         self._uploading -= 1
         if size <= IN_MEMORY_BYTES * len(steps):
-            self._file_s += ((now_s - begun_s) / len(steps) - self._file_s) / 4
+            self._file_s += (max(1e-6, (now_s - begun_s) / len(steps)) - self._file_s) / 4
 
     def _keep(self, step: Step, outcome: Outcome) -> list[Done]:
         """Return a step with its outcome, or repeat it where this machine lacked something, or a worker elsewhere."""

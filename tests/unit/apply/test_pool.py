@@ -283,3 +283,21 @@ def test_shortage_while_the_answer_is_read_loses_what_it_was_to_create(
     asked = route(router, step).mock(side_effect=error)
     assert type(do_step(hub, step)) is expected
     assert asked.call_count == 1 or expected is Failed
+
+
+def test_files_for_a_while_wait_however_fast_they_are_sent(hub: AIHub) -> None:
+    """A batch more is created meanwhile, so that the uploads do not pause before its first file."""
+    clock = Clock()
+    engine = Engine(hub, 8, 1, Slow(lambda _: Stopped(), clock, 0.001), clock)
+
+    def put(files: int) -> None:
+        for number in range(files):
+            engine.submit(replace(SEND, member=Member(str(number), "in/a.txt", 1000, "")))
+
+    put(900)
+    while not engine.is_idle:
+        engine.wait(0.0)
+    put(600)
+    assert engine.wants_uploads
+    put(4000)
+    assert not engine.wants_uploads
