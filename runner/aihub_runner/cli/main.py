@@ -69,6 +69,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line. Only this function turns an error into an exit code."""
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")  # or pydantic reads the metadata of all that is installed
     atexit.register(gc.freeze)  # or Python looks for cycles among all modules once more: a fifth of a short command
     try:
         streams.speak_utf8()

@@ -17,3 +17,23 @@ main.main()
     command = [sys.executable, "-m", "interrupted"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (ended.returncode, ended.stderr) == (130, "")
+
+
+def test_plugins_of_pydantic_are_not_looked_for(tmp_path: Path) -> None:
+    """Another package's code would be imported, and the metadata of all packages read at each start."""
+    (tmp_path / "plug.py").write_text("")
+    info = tmp_path / "plug-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plug\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[pydantic]\nplug = plug\n")
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+sys.argv = ["runner", "--version"]
+from aihub_runner.cli.main import main
+main()
+import aihub_runner.aihub.schemas
+print("plug" in sys.modules)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "False"
