@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from support.waiting import wait_for
 from support.world import bring_back, check_paid_once, keep
 
 from .conftest import Project
@@ -190,6 +191,21 @@ def test_plan_that_pays_again_is_applied_once_where_an_older_state_is_back(proje
     assert f"run `runner apply {project.spec_path} {option}`" in outcome.err
     assert project.apply(option).code == 0
     assert project.sent().count("POST runApp") == 3
+
+
+def test_file_that_changes_after_an_approved_plan_was_checked_is_not_paid_for(project: Project) -> None:
+    project.write_files(2)
+    make_plan(project)
+    project.fake.faults.add(operation="createBatch", do="status", status=429, headers={"Retry-After": "1"})
+    process = project.start("apply", "job.toml", "--plan", "plan.json")
+    wait_for(lambda: "POST createBatch" in project.sent() or process.poll() is not None)
+    project.write("in/00000.txt", "changed meanwhile, and longer")
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 2, out + err
+    assert "in/00000.txt: changed since the plan was made" in out + err
+    assert project.fake.runs() == []
+    assert project.apply().code == 0
+    check_paid_once(project.fake, 2)
 
 
 def test_plan_allows_no_more_than_it_names_whatever_the_service_says(project: Project) -> None:

@@ -44,8 +44,8 @@ from aihub_runner.spec.values import name_variable
 from aihub_runner.system.moment import awake_and_asleep_s
 from aihub_runner.system.shortage import find_shortage, probe_shortage
 
-# The service asks to try again later after any 5xx, and gateways have some of their own, such as 520 to 530. These three
-# will not pass: not implemented, no such version of HTTP, and a network that wants a login first.
+# The service asks to try again later after any 5xx, and gateways have some of their own, such as 520 to 530. These
+# three will not pass: not implemented, no such version of HTTP, and a network that wants a login first.
 TRANSIENT = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505, 511}
 # Statuses by which a creating POST reports that it created nothing (facts of the API, and HTTP's own meaning). A 303
 # reports that something was created. Any other unreadable response reports nothing.

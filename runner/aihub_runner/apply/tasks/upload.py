@@ -337,6 +337,10 @@ def _accept_digest(context: Context, step: SendFile, digest: str, size: int) -> 
     if shard.is_closed:
         context.park(step.shard, ServiceError(f"{path}: changed while being sent again", "apply again"))
         return
+    if context.job.options.approved:  # its new bytes are not what was approved
+        hint = f"run `{context.job.command('plan')}` again, and have that approved"
+        context.park(step.shard, InputError(f"{path}: changed since the plan was made; its run was not started", hint))
+        return
     context.reporter.emit(events.FileChanged(path))
     context.changed[path] = (size, digest)
     changed = replace(step.member, digest=digest, size=size)
