@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import pickle
-import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Any
-from urllib.parse import urljoin
 
 import pytest
 from distributed import Client, LocalCluster
@@ -29,7 +25,7 @@ from aihub_runner.apply.executors.patience import Patience
 from aihub_runner.apply.job import Options, open_job
 from aihub_runner.report.summary import Report
 from fake_aihub import FakeAIHub
-from support.cluster import DaskCluster, Worker, kill_child
+from support.cluster import DaskCluster, Worker, kill_child, read_pages
 from support.contract import check_journal
 from support.waiting import wait_for
 from support.world import check_paid_once
@@ -139,22 +135,6 @@ def test_workers_send_the_files_and_the_scheduler_never_sees_the_token(
     assert project.fake.token not in outcome.text
     assert b"fake-test" not in told
     assert put_count(project) == 91
-
-
-PAGES = ("info/main/workers.html", "info/main/logs.html", "json/counts.json", "metrics", "sitemap.json")
-
-
-def read_pages(place: str) -> dict[str, str]:
-    """Read what a scheduler shows, with all pages that its pages link to: of workers, call stacks and tasks."""
-    pages: dict[str, str] = {}
-    waiting = [f"{place}/{path}" for path in PAGES]
-    while waiting:
-        address = waiting.pop()
-        with suppress(urllib.error.HTTPError), urllib.request.urlopen(address) as page:
-            pages[address] = page.read().decode()
-        links = re.findall(r'href="([^"#]+\.html)"', pages.setdefault(address, ""))
-        waiting += {urljoin(address, link) for link in links} - {*pages, *waiting}
-    return pages
 
 
 @pytest.mark.slow
@@ -396,6 +376,25 @@ def test_worker_never_sends_its_token_to_the_root_of_a_task(project: Project, cl
     assert put_count(project) == 0
 
 
+OTHER_PROGRAMS = {
+    "cannot load aihub-runner": "import sys; sys.modules['aihub_runner'] = None",
+    "a worker has 9.9": "import aihub_runner.version as it; it.VERSION = '9.9'",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("said", OTHER_PROGRAMS)
+def test_worker_without_this_program_is_refused_by_name(project: Project, cluster: DaskCluster, said: str) -> None:
+    project.write_files(2)
+    project.write("site/sitecustomize.py", OTHER_PROGRAMS[said])
+    Worker(cluster, env={"PYTHONPATH": str(project.folder / "site")}, preload=())
+    cluster.wait_for(1)
+    outcome = project.run_alone("apply", "job.toml", *cluster.options)
+    assert (outcome.code, put_count(project)) == (4, 0)
+    assert said in outcome.err
+    assert "Traceback" not in outcome.err
+
+
 @pytest.mark.slow
 def test_process_of_a_local_cluster_is_killed_and_replaced(project: Project, environment: dict[str, str]) -> None:
     project.write_files(200)
@@ -453,6 +452,7 @@ def test_scheduler_elsewhere_is_used_with_certificates_only(project: Project, cl
         (("--scheduler", "tls://user:pass@host:8786"), "not an address"),
         (("--scheduler", "tls://host"), "not an address"),
         (("--scheduler", "local:0"), "1 to 64"),
+        (("--scheduler", "local:1000"), "1 to 64"),
         (("--scheduler", "local"), "not an address"),
     ],
 )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urljoin
 
 from distributed import Client, Security
 
@@ -23,6 +27,9 @@ QUIET = {
 }
 
 
+PAGES = ("info/main/workers.html", "info/main/logs.html", "json/counts.json", "metrics", "sitemap.json")
+
+
 def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -33,11 +40,23 @@ class Worker:
     """A worker process. `before` goes before its command, to start it in a namespace for instance."""
 
     def __init__(
-        self, cluster: DaskCluster, threads: int = 2, env: Mapping[str, str] | None = None, before: Sequence[str] = ()
+        self,
+        cluster: DaskCluster,
+        threads: int = 2,
+        env: Mapping[str, str] | None = None,
+        before: Sequence[str] = (),
+        preload: Sequence[str] = ("--preload", "aihub_runner.apply.executors.worker"),
     ) -> None:
         command = ["-m", "distributed.cli.dask_worker", cluster.address, "--no-nanny", "--no-dashboard"]
-        command += ["--preload", "aihub_runner.apply.executors.worker"]
-        options = ["--nthreads", str(threads), "--memory-limit", "0", "--local-directory", str(cluster.folder)]
+        options = [
+            *preload,
+            "--nthreads",
+            str(threads),
+            "--memory-limit",
+            "0",
+            "--local-directory",
+            str(cluster.folder),
+        ]
         self.log = cluster.folder / f"worker-{len(cluster.workers)}.log"
         self.process = subprocess.Popen(
             [*before, sys.executable, *command, *options],
@@ -173,3 +192,16 @@ def _command_of(entry: Path) -> bytes:
         return (entry / "cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def read_pages(place: str) -> dict[str, str]:
+    """Read what a scheduler shows, with all pages that its pages link to: of workers, call stacks and tasks."""
+    pages: dict[str, str] = {}
+    waiting = [f"{place}/{path}" for path in PAGES]
+    while waiting:
+        address = waiting.pop()
+        with suppress(urllib.error.HTTPError), urllib.request.urlopen(address) as page:
+            pages[address] = page.read().decode()
+        links = re.findall(r'href="([^"#]+\.html)"', pages.setdefault(address, ""))
+        waiting += {urljoin(address, link) for link in links} - {*pages, *waiting}
+    return pages

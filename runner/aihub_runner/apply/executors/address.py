@@ -30,7 +30,7 @@ class Scheduler(Struct, frozen=True):
 
 def parse_scheduler(text: str, *, insecure: bool) -> Scheduler:
     """Return what `--scheduler` names. Raises InputError."""
-    if match := re.fullmatch(r"local:([0-9]{1,3})", text):
+    if match := re.fullmatch(r"local:([0-9]{1,9})", text):
         processes = int(match[1])
         if not 1 <= processes <= MOST_LOCAL:
             raise InputError(f"--scheduler {text}: 1 to {MOST_LOCAL} processes", "change the number")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Any
 
@@ -19,6 +21,7 @@ from aihub_runner.apply.executors.address import Scheduler, parse_scheduler
 from aihub_runner.apply.executors.dask import Cluster
 from aihub_runner.apply.executors.patience import Patience
 from aihub_runner.apply.executors.wire import Place
+from aihub_runner.apply.executors.worker import be_loaded
 from aihub_runner.apply.job import Job
 from aihub_runner.errors import ClusterLost, InputError
 from aihub_runner.settings import API_KEY, API_ROOT
@@ -27,13 +30,22 @@ from aihub_runner.text.escape import clean_text
 
 CONNECT_S = 10
 SILENT = logging.CRITICAL + 1  # what matters is in our own messages
+# Each has a level of its own, or gets one.
+_LOGGERS = (
+    "distributed",
+    "distributed.client",
+    "distributed.scheduler",
+    "distributed.nanny",
+    "tornado",
+    "tornado.application",
+)
 _VARIABLES = "DASK_DISTRIBUTED__COMM__TLS__"
 
 
 def open_cluster(job: Job, hub: AIHub, reporter: Reporter) -> Cluster:
     """Connect to the cluster that a job names, or start it. Raises InputError, or ClusterLost."""
     scheduler = parse_scheduler(job.options.scheduler, insecure=job.options.insecure_scheduler)
-    for name in ("distributed", "distributed.client", "distributed.scheduler", "distributed.nanny", "tornado"):
+    for name in _LOGGERS:
         logging.getLogger(name).setLevel(SILENT)
     limits = job.spec.limits
     place = Place(
@@ -57,8 +69,35 @@ def _connect(scheduler: Scheduler) -> tuple[Client, Callable[[], None]]:
         client = Client(scheduler.address, timeout=CONNECT_S, set_as_default=False, security=security)
     except Exception as error:  # Dask raises what its layers raise
         why = clean_text(str(error) or type(error).__name__).splitlines()[0]
-        raise ClusterLost(f"{scheduler.name}: cannot connect, {why}", "check that the scheduler runs") from None
+        hint = "check that a Dask scheduler runs there, and whether it expects tls:// or tcp://"
+        raise ClusterLost(f"{scheduler.name}: cannot connect, {why}", hint) from None
+    _check_workers(scheduler, client)
     return client, lambda: None
+
+
+def _check_workers(scheduler: Scheduler, client: Client) -> None:
+    """Raise ClusterLost if a worker cannot load this program: with a task that it cannot read, its process ends."""
+    asked: Future[Any] = Future()
+
+    def ask() -> None:
+        try:
+            asked.set_result(client.run(be_loaded, on_error="return"))
+        except Exception as error:  # Dask raises what its layers raise
+            asked.set_exception(error)
+
+    threading.Thread(target=ask, name="ask", daemon=True).start()
+    try:
+        answers = asked.result(CONNECT_S)
+    except Exception:  # a worker hangs, or just ends: others may do
+        return
+    for name, error in answers.items():
+        if not isinstance(error, Exception) or isinstance(error, OSError):  # an OSError says that it is gone
+            continue
+        client.close(timeout=2)
+        raise ClusterLost(
+            f"{scheduler.name}: {clean_text(str(name))}: cannot load aihub-runner, {clean_text(str(error))}",
+            "install aihub-runner[dask], the same version as here, where the workers run",
+        )
 
 
 def _load_certificates(scheduler: Scheduler) -> Security:

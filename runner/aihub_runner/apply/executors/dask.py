@@ -395,7 +395,7 @@ class Cluster:
             elif self._client.status == "connecting":
                 self._lose("lost the connection")
             elif is_alone:
-                self._lose("has no worker that answers")
+                self._lose("has no worker that answers; their logs may say why")
             self._watch_stop(flights, now_s)
             for flight in flights:
                 if awake_and_asleep_s() > flight.deadline_s + min(5.0, self.patience.late_s):

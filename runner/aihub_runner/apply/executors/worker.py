@@ -59,10 +59,14 @@ class Deadline(threading.Event):
         return self.is_set()
 
 
+def be_loaded() -> None:
+    """Do nothing. A worker that can call this has this program."""
+
+
 def rest(seconds: float) -> None:
     """Begin no file for some seconds: the service asked another worker to wait."""
     global _rest_until_s
-    _rest_until_s = time.monotonic() + seconds
+    _rest_until_s = max(_rest_until_s, time.monotonic() + seconds)
 
 
 def send_files(data: bytes) -> bytes:

@@ -123,13 +123,14 @@ def test_worker_leaves_a_refusal_for_now_to_the_coordinator(fake: FakeAIHub, tmp
     assert set(fake.files(batch)) == {"a.txt"}
 
 
-def test_worker_that_rests_begins_no_file(fake: FakeAIHub, tmp_path: Path) -> None:
+def test_worker_rests_as_long_as_any_refusal_asks_and_begins_no_file(
+    fake: FakeAIHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batch = make_batch(fake)
+    monkeypatch.setattr(worker, "_rest_until_s", 0.0)
     worker.rest(60.0)
-    try:
-        answer = do(fake, step_for(batch, write(tmp_path, "a.txt", 10)))
-    finally:
-        worker.rest(0.0)
+    worker.rest(0.0)
+    answer = do(fake, step_for(batch, write(tmp_path, "a.txt", 10)))
     assert (answer.why, answer.tried) == ("rest", ())
     assert fake.files(batch) == {}
 
