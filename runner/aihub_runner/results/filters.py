@@ -9,7 +9,8 @@ from typing import Any
 from msgspec import Struct
 
 from aihub_runner.results.naming import UNCLASSIFIED
-from aihub_runner.results.tables import Document, Row, class_of, field_rows
+from aihub_runner.results.record import Document, as_record
+from aihub_runner.results.tables import Row, class_of, field_rows
 from aihub_runner.text.jsontext import read_float
 
 
@@ -44,7 +45,7 @@ class Filter(Struct, frozen=True):
 
     def field_rows(self, document: Document) -> Sequence[Row]:
         """Return the rows of the selected fields."""
-        rows = field_rows(document)
+        rows = field_rows(as_record(document))
         return [row for row, one in zip(rows, document["fields"], strict=True) if self.takes_field(one)]
 
 

@@ -21,7 +21,8 @@ from aihub_runner.results.helper import render_many
 from aihub_runner.results.kept import KeptFiles
 from aihub_runner.results.naming import Names, parse_names
 from aihub_runner.results.pieces import Forms, Pieces, Sizes, Weaver, find_new, load_pieces, spans
-from aihub_runner.results.reader import Document, Found, Located, located_reader
+from aihub_runner.results.reader import Found, Located, record_reader
+from aihub_runner.results.record import Record
 from aihub_runner.results.tables import VERSION, Layout, Row, Table, case_row, field_columns, form_of, survey
 from aihub_runner.results.writers.formats import LINES, MEMORY_BYTES, TextSink, open_sink
 from aihub_runner.results.writers.sink import WAITING, Sink
@@ -334,7 +335,7 @@ def _opened(targets: Sequence[Target], work: _Work) -> Iterator[list[_Writing]]:
 def _fill(work: _Work, layout: Layout, by_table: Mapping[str, Sequence[_Writing]]) -> None:
     """Add the rows of all files: those of unchanged files are copied, the others are rendered."""
     keys, writing = work.found.keys(), [one for ones in by_table.values() for one in ones]
-    read, forms = work.found.reader(), [*work.forms.numbers]
+    read, forms = work.found.record_reader(), [*work.forms.numbers]
     with closing(_render_new(work, layout, writing)) as rendered:
         for start, position, number in spans(keys, work.old.keys):
             if position is not None and all(one.copies for one in writing):
@@ -374,15 +375,15 @@ class _Lines:
         self._sinks = [(target.table.name, _open_lines(target)) for target in targets]
         names = {name for name, _ in self._sinks}
         self._has_fields, self._names = layout.fields.name in names, names - {layout.fields.name}
-        self._read = located_reader(folder, _ignore)
+        self._read = record_reader(folder)
 
     def __call__(self, places: Sequence[Located | None]) -> list[list[bytes]]:
         """Render files, all of a table at once. None stands for one without rows."""
-        documents = [[*self._read(place)] if place else [] for place in places]
-        rows = [_gather_rows(self._layout, each, self._names) for each in documents]
-        columns = field_columns([*chain.from_iterable(documents)]) if self._has_fields else []
+        files = [self._read(place) if place else [] for place in places]
+        rows = [_gather_rows(self._layout, records, self._names) for records in files]
+        columns = field_columns([*chain.from_iterable(files)]) if self._has_fields else []
         rendered = [
-            sink.render_fields(documents, columns)
+            sink.render_fields(files, columns)
             if name == self._layout.fields.name
             else sink.render_each([found.get(name, ()) for found in rows])
             for name, sink in self._sinks
@@ -390,16 +391,12 @@ class _Lines:
         return [*map(list, zip(*rendered, strict=True))]
 
 
-def _gather_rows(layout: Layout, documents: Iterable[Document], names: Collection[str]) -> dict[str, list[Row]]:
+def _gather_rows(layout: Layout, records: Iterable[Record], names: Collection[str]) -> dict[str, list[Row]]:
     """Return the rows of documents in the named tables."""
     rows: dict[str, list[Row]] = {}
-    for name, some in layout.rows(documents, names) if names else ():
+    for name, some in layout.rows(records, names) if names else ():
         rows.setdefault(name, []).extend(some)
     return rows
-
-
-def _ignore(_: str) -> None:
-    """Ignore a warning: those of documents were recorded with documents.jsonl."""
 
 
 def _open_lines(target: Target) -> TextSink:

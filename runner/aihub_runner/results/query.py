@@ -13,7 +13,8 @@ from aihub_runner.results.filters import Filter
 from aihub_runner.results.folder import load_names
 from aihub_runner.results.naming import UNCLASSIFIED
 from aihub_runner.results.reader import Found
-from aihub_runner.results.tables import CASES, FIELDS, Document, Row, Shape, Table, case_row, field_names
+from aihub_runner.results.record import Document, as_record
+from aihub_runner.results.tables import CASES, FIELDS, Row, Shape, Table, case_row, field_names
 from aihub_runner.results.writers.formats import open_sink
 from aihub_runner.results.writers.sink import as_line
 
@@ -86,7 +87,7 @@ def _documents(found: Found, chosen: Filter) -> tuple[Table, _Rows]:
     for document in chosen.documents(found.documents()):
         shape.add(field_names(document))
     table = Table("documents", shape.columns(), shape.documents)
-    return table, ([shape.row(document)] for document in chosen.documents(found.documents()))
+    return table, ([shape.row(as_record(document))] for document in chosen.documents(found.documents()))
 
 
 def _cases(found: Found, chosen: Filter) -> tuple[Table, _Rows]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
 from aihub_runner.text.jsontext import QUICK_READER, READER, SKIPPER, may_be_odd
 
+_Read = TypeVar("_Read")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _NEGATIVE_ZERO = re.compile(rb"-0(?![0-9.eE])")
 
@@ -33,8 +35,11 @@ class RawPage:
 
     def __init__(self, content: bytes) -> None:
         self._content = content
-        self._files = _split(content)
         self._text: _TextPage | None = None
+
+    @cached_property
+    def _files(self) -> list[Raw] | None:
+        return _split(self._content)
 
     @property
     def is_odd(self) -> bool:
@@ -51,9 +56,16 @@ class RawPage:
                 self._files = None
         return self._as_text().file(position)
 
+    def file_as(self, reader: Decoder[_Read], position: int) -> _Read | None:
+        """Parse one of the files as values of other types; None if it may not be what they hold."""
+        try:
+            return None if self._files is None else reader.decode(self._files[position])
+        except (ValueError, RecursionError):
+            return None
+
     def member(self, name: str) -> Any:
         """Parse another member of the page; None if there is none."""
-        if self._files is not None and f'"{name}"'.encode() not in self._content:
+        if f'"{name}"'.encode() not in self._content and json.detect_encoding(self._content).startswith("utf-8"):
             return None
         return self._as_text().member(name)
 

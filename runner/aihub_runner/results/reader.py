@@ -21,6 +21,7 @@ from aihub_runner.plan.planner import RESTORE, Goal
 from aihub_runner.results.kept import KeptFiles
 from aihub_runner.results.pieces import KEY_BYTES
 from aihub_runner.results.rawpage import RawPage
+from aihub_runner.results.record import FILE_READER, Record, as_record
 from aihub_runner.state.store import State
 from aihub_runner.text.escape import escape_control_chars
 from aihub_runner.text.jsontext import Place, settle
@@ -149,6 +150,21 @@ class Located(Struct, frozen=True):
     kept: Sequence[Document] = ()
 
 
+def record_reader(folder: Path) -> Callable[[Located], list[Record]]:
+    """Return a function that loads what tables take from a file. Raises ResultsError if its page is missing.
+
+    It warns of nothing: who reads documents does.
+    """
+    pages = _Pages(folder, _ignore_warning)
+
+    def read(located: Located) -> list[Record]:
+        if located.page is None:
+            return [*map(as_record, located.kept)]
+        return pages.records(located.page, located.position, located.choice)
+
+    return read
+
+
 def located_reader(folder: Path, warn: Callable[[str], None]) -> Callable[[Located], Iterable[Document]]:
     """Return a function that loads the documents of a file. Raises ResultsError if its page is missing."""
     pages = _Pages(folder, warn)
@@ -175,6 +191,14 @@ class _Pages:
     def file(self, page: Page, position: int, choice: Chosen) -> Mapping[str, Any]:
         """Load a chosen file from a page."""
         return self._read(page, lambda raw: raw.file(position), choice.path, choice.run)  # type: ignore[no-any-return]
+
+    def records(self, page: Page, position: int, choice: Chosen) -> list[Record]:
+        """Load what tables take from a chosen file."""
+        file = self._read(page, lambda raw: raw.file_as(FILE_READER, position), choice.path, choice.run)
+        if file is None:
+            return [*map(as_record, _read_file(choice, self.file(page, position, choice)))]
+        path, present, run_id = choice.path, choice.present, choice.run.remote_id
+        return [record.place(path, present, run_id, index) for index, record in enumerate(file.documents or ())]
 
     def cases(self, page: Page, run: Run) -> list[dict[str, Any]]:
         """Load the cross-class fields of a page."""
@@ -296,6 +320,11 @@ class Found(Struct, frozen=True, dict=True):
     def reader(self) -> Callable[[Chosen], Iterable[Document]]:
         """Return a function that loads the documents of a file. Files of one page should be read in order."""
         read = located_reader(self.folder, self.warn)
+        return lambda choice: read(self.locate(choice))
+
+    def record_reader(self) -> Callable[[Chosen], list[Record]]:
+        """Return a function that loads what tables take from a file, as `reader` does."""
+        read = record_reader(self.folder)
         return lambda choice: read(self.locate(choice))
 
     def locate(self, choice: Chosen) -> Located:

@@ -13,18 +13,27 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from aihub_runner.results.naming import Names, Occurrence, name_classes, name_columns
-from aihub_runner.text.jsontext import Numeral, read_float, render_json
+from aihub_runner.results.record import (
+    LARGEST,
+    Confidence,
+    Document,
+    Record,
+    as_flag,
+    as_integer,
+    as_number,
+    as_text,
+    part,
+)
 
 VERSION = 2  # of the layout of tables: a change writes them again
 
 Kind = Literal["text", "integer", "number", "flag", "integers", "json"]
 Row = Sequence[Any]
 Rows = tuple[str, Sequence[Row]]
-Document = Mapping[str, Any]  # as in `documents.jsonl`
 Form = tuple[tuple[str | None, tuple[str, ...]], ...]  # of a file: class and field names of each document
 Case = tuple[str, Mapping[str, Any]]  # the id of a run, and a cross-class field of its packet
 
-_INT64 = range(-(2**63), 2**63)
+_TEXT_TYPES = frozenset({str, type(None)})
 
 
 class Column(Struct, frozen=True):
@@ -91,97 +100,62 @@ CASES = (
 )
 
 
-# Cells
-
-
-def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else render_json(value, compact=True)
-
-
-def _integer(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value in _INT64 else None
-
-
-def _number(value: Any) -> float | Numeral | None:
-    if value.__class__ is float and -1e308 < value < 1e308:
-        return value
-    number = read_float(value)
-    if number is None or abs(number) >= 1e308:
-        return None
-    return value if isinstance(value, Numeral) else number
-
-
-def _flag(value: Any) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _integers(value: Any) -> list[int]:
-    return [one for one in value if _integer(one) is not None] if isinstance(value, list) else []
-
-
-def _inner(value: Any, *names: str) -> Any:
-    for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
-_TEXT_TYPES = frozenset({str, type(None)})
-
-
-def _last_edit(value: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    history = value.get("edit_history")
-    last = history[-1] if isinstance(history, list) and history else None
-    return _text(_inner(last, "user_id")), _text(_inner(last, "timestamp"))
-
-
 # Rows
 
 
-def document_cells(document: Document) -> tuple[Any, ...]:
-    """Return the cells of OF_DOCUMENT."""
-    return (
-        document["path"],
-        document["present"],
-        document["run_id"],
-        document["document_index"],
-        class_of(document),
-        _integers(document["pages"]),
-    )
+def _last_edit(history: Any) -> tuple[str | None, str | None]:
+    last = history[-1] if isinstance(history, list) and history else None
+    return as_text(part(last, "user_id")), as_text(part(last, "timestamp"))
 
 
 def class_of(document: Document) -> str | None:
     """Return the class of a document; None if it is unclassified."""
-    return _text(document["class"])
+    return as_text(document["class"])
 
 
-def field_rows(document: Document) -> list[tuple[Any, ...]]:
+def field_rows(record: Record) -> list[tuple[Any, ...]]:
     """Return the rows of FIELDS for a document, in the order of its fields."""
-    cells = document_cells(document)
-    return [cells + others for others in zip(*field_columns([document]), strict=True)]
+    return [record.cells + others for others in zip(*field_columns([record]), strict=True)]
 
 
-def field_columns(documents: Collection[Document]) -> list[Sequence[Any]]:
+def field_columns(records: Collection[Record]) -> list[Sequence[Any]]:
     """Return the columns of FIELDS for documents, after those of OF_DOCUMENT.
 
     Most values have the kind of their column: one look at a whole column is less than one at each value.
     """
-    fields = [one for document in documents for one in document["fields"]]
-
-    def values(name: str) -> list[Any]:
-        return [one.get(name) for one in fields]
-
-    confidences, validations, edits = values("confidence"), values("validations"), values("edit_history")
-    edited = [[None] * len(fields)] * 2 if _is_empty(edits) else [*zip(*map(_last_edit, fields), strict=True)]
+    fields = [one for record in records for one in record.fields or ()]
+    confidences, validations = [one.confidence for one in fields], [one.validations for one in fields]
+    edits = [one.edit_history for one in fields]
+    edited = [[None] * len(fields)] * 2 if _is_empty(edits) else [*zip(*map(_last_edit, edits), strict=True)]
     return [
-        [index for document in documents for index in range(len(document["fields"]))],
-        *map(_texts, map(values, ("name", "value", "type"))),
-        *(_map(_number, _parts(confidences, name)) for name in ("model", "ocr")),
-        _map(_flag, _parts(validations, "valid")),
+        [index for record in records for index in range(len(record.fields or ()))],
+        _texts([one.name for one in fields]),
+        _texts([one.value for one in fields]),
+        _texts([one.type for one in fields]),
+        *_confidences(confidences),
+        _map(as_flag, _parts(validations, "valid")),
         _map(_or_none, _parts(validations, "alerts")),
-        _map(_or_none, _texts(values("error"))),
-        _map(_or_none, values("source_coordinates")),
+        _map(_or_none, _texts([one.error for one in fields])),
+        _map(_or_none, [one.source_coordinates for one in fields]),
         *edited,
     ]
+
+
+def _confidences(column: Sequence[Confidence | None]) -> list[Sequence[Any]]:
+    """Return the columns of the model's and the text recognition's confidences."""
+    if _is_empty(column):
+        return [column, column]
+    return [
+        _numbers([one and one.model for one in column]),
+        _numbers([one and one.ocr for one in column]),
+    ]
+
+
+def _numbers(column: Sequence[Any]) -> Sequence[Any]:
+    """Return cells of numbers. A sum is not below the limit if one of the numbers is not, or is NaN."""
+    if {*map(type, column)} == {float} and sum(map(abs, column)) < LARGEST:
+        return column
+    return _map(as_number, column)
 
 
 def _is_empty(column: Sequence[Any]) -> bool:
@@ -194,7 +168,7 @@ def _map(convert: Callable[[Any], Any], column: Sequence[Any]) -> Sequence[Any]:
 
 
 def _texts(column: Sequence[Any]) -> Sequence[str | None]:
-    return column if {*map(type, column)} <= _TEXT_TYPES else [*map(_text, column)]
+    return column if {*map(type, column)} <= _TEXT_TYPES else [*map(as_text, column)]
 
 
 def _or_none(value: Any) -> Any:
@@ -210,15 +184,15 @@ def case_row(run_id: str, case: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the row of CASES for a cross-class field of a run."""
     return (
         run_id,
-        _text(case.get("name")),
-        _text(case.get("value")),
-        _flag(_inner(case, "validations", "valid")),
-        _inner(case, "validations", "failures") or None,
-        _text(case.get("error_msg")) or None,
-        _integer(_inner(case, "chosen_field", "record_index")),
-        _text(_inner(case, "chosen_field", "refined_phrase_name")),
+        as_text(case.get("name")),
+        as_text(case.get("value")),
+        as_flag(part(case, "validations", "valid")),
+        part(case, "validations", "failures") or None,
+        as_text(case.get("error_msg")) or None,
+        as_integer(part(case, "chosen_field", "record_index")),
+        as_text(part(case, "chosen_field", "refined_phrase_name")),
         case.get("input_fields") or None,
-        *_last_edit(case),
+        *_last_edit(case.get("edit_history")),
     )
 
 
@@ -254,18 +228,18 @@ class Shape(Struct):
         self.places = {one: len(DOCUMENTS) + place for place, one in enumerate(ordered)}
         return (*DOCUMENTS, *(Column(self.labels[one], "text") for one in ordered))
 
-    def row(self, document: Document) -> list[Any]:
+    def row(self, record: Record) -> list[Any]:
         """Return the row of a document, in the order of `columns`. Call `columns` first."""
-        fields = document["fields"]
+        fields = record.fields or []
         row = [
-            *document_cells(document),
-            _number(_inner(document.get("classification_confidence"), "model")),
-            _flag(_inner(document.get("validations"), "final_result_pass")),
-            _flag(document.get("review_completed")),
-            _text(document.get("post_processed_pdf_path")),
-            sum(map(bool, [one["error"] for one in fields])),
+            *record.cells,
+            as_number(part(record.classification_confidence, "model")),
+            as_flag(part(record.validations, "final_result_pass")),
+            as_flag(record.review_completed),
+            as_text(record.post_processed_pdf_path),
+            sum(map(bool, [one.error for one in fields])),
         ]
-        names = field_names(document)
+        names = _names([one.name for one in fields])
         if names != self._last[0]:
             seen: Counter[str] = Counter()
             found = []
@@ -274,17 +248,14 @@ class Shape(Struct):
                 found.append(self.places[name, seen[name]])
             self._last = names, found
         row += [None] * len(self.places)
-        for place, value in zip(self._last[1], _texts([one["value"] for one in fields]), strict=True):
+        for place, value in zip(self._last[1], _texts([one.value for one in fields]), strict=True):
             row[place] = value
         return row
 
 
 def field_names(document: Document) -> tuple[str, ...]:
     """Return the names of a document's fields."""
-    names = tuple([one["name"] for one in document["fields"]])
-    if {*map(type, names)} <= {str} and "" not in names:
-        return names
-    return tuple(map(_name, names))
+    return _names([one["name"] for one in document["fields"]])
 
 
 def form_of(documents: Iterable[Document]) -> Form:
@@ -292,8 +263,14 @@ def form_of(documents: Iterable[Document]) -> Form:
     return tuple([(class_of(document), field_names(document)) for document in documents])
 
 
+def _names(names: Sequence[Any]) -> tuple[str, ...]:
+    if {*map(type, names)} <= {str} and "" not in names:
+        return tuple(names)
+    return tuple(map(_name, names))
+
+
 def _name(name: Any) -> str:
-    return _text(name) or "unnamed"
+    return as_text(name) or "unnamed"
 
 
 # Tables
@@ -324,14 +301,14 @@ class Layout(Struct, frozen=True):
         names = dict.fromkeys(self.classes[name].name for name, _ in form)
         return [*([self.fields.name] if form else []), *names]
 
-    def rows(self, documents: Iterable[Document], names: Collection[str]) -> Iterator[Rows]:
+    def rows(self, records: Iterable[Record], names: Collection[str]) -> Iterator[Rows]:
         """Yield the rows of documents in the named tables, with the name of the table."""
-        for document in documents:
+        for record in records:
             if self.fields.name in names:
-                yield self.fields.name, field_rows(document)
-            name = class_of(document)
+                yield self.fields.name, field_rows(record)
+            name = record.class_name
             if self.classes[name].name in names:
-                yield self.classes[name].name, [self.shapes[name].row(document)]
+                yield self.classes[name].name, [self.shapes[name].row(record)]
 
 
 def survey(forms: Mapping[Form, int], cases: int, known: Names | None = None) -> Layout:

@@ -85,19 +85,19 @@ class _Fractions(dict[str, "float | Numeral"]):
         return found
 
 
-_read_fraction = _Fractions().__getitem__
+read_fraction = _Fractions().__getitem__
 
 
 def _read_whole(text: str) -> int | Numeral:
     return int(text) if len(text) <= _WHOLE_DIGITS and text != "-0" else Numeral(text)
 
 
-READER = json.JSONDecoder(parse_float=_read_fraction, parse_int=_read_whole, parse_constant=Numeral)
+READER = json.JSONDecoder(parse_float=read_fraction, parse_int=_read_whole, parse_constant=Numeral)
 SKIPPER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)  # for values that are skipped
 
 
 # Parses twice as fast as READER, and the same, or raises ValueError or RecursionError; except for the integer -0.
-QUICK_READER = msgspec.json.Decoder(float_hook=_read_fraction)
+QUICK_READER = msgspec.json.Decoder(float_hook=read_fraction)
 
 
 def read_whole(text: str) -> int | Decimal:
@@ -107,7 +107,7 @@ def read_whole(text: str) -> int | Decimal:
 
 def read_json(body: bytes) -> Any:
     """Parse JSON, leniently. Raises ValueError, RecursionError."""
-    return json.loads(body, parse_float=_read_fraction, parse_int=_read_whole, parse_constant=Numeral)
+    return json.loads(body, parse_float=read_fraction, parse_int=_read_whole, parse_constant=Numeral)
 
 
 def may_be_odd(text: str) -> bool:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from aihub_runner.results.folder import update_tables
 from aihub_runner.results.naming import fold_name, parse_names
 from aihub_runner.results.reader import find_results
+from aihub_runner.results.record import as_record
 from aihub_runner.results.tables import Shape, field_names, form_of, survey
 from aihub_runner.state.store import State
 from aihub_runner.text.jsontext import as_unicode
@@ -40,7 +41,7 @@ def test_columns_of_fields_are_in_order_of_their_names_and_every_one_its_own() -
     shape.add(field_names(document))
     columns = [column.name for column in shape.columns()][11:]
     assert columns == ["B_4", "Path_2", "a", "b", "b_3", "b_2", "unnamed"]
-    assert dict(zip(columns, shape.row(document)[11:], strict=True)) == {
+    assert dict(zip(columns, shape.row(as_record(document))[11:], strict=True)) == {
         **{"B_4": "6", "a": "1", "b": "0", "b_3": "2", "b_2": "4", "Path_2": "3", "unnamed": "5"}
     }
 

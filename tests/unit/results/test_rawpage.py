@@ -3,15 +3,21 @@
 import gc
 import json
 import weakref
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from aihub_runner.aihub.schemas import Unreadable, parse_results
 from aihub_runner.results.rawpage import RawPage
+from aihub_runner.results.reader import find_results
+from aihub_runner.results.record import Record, as_record
 from aihub_runner.text.jsontext import read_json, render_json, render_quickly
+from support.made import goal, open_state, record_run, scan_of
 
 VALUE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -95,3 +101,38 @@ def test_page_that_is_let_go_is_gone_at_once() -> None:
         assert left() is None
     finally:
         gc.enable()
+
+
+# Members of a file with values that tables expect, or that only the slower way reads.
+MEMBERS = [
+    '"fields": null',
+    '"fields": [{}, {"field_name": null, "value": {"b": 1.10}, "type": 7, "error_msg": ""}], "class_name": 3',
+    '"fields": [{"name": "not it", "error": "nor that", "field_name": "a", "value": 1e400}]',
+    '"fields": [{"value": "1", "value": "2", "field_name": "a", "confidence": 1, "confidence": {"model": 1.50}}]',
+    '"fields": [{"confidence": {"model": 1, "model": 0.5, "ocr": 1e308}}, {"confidence": {"ocr": -0.0}}]',
+    '"fields": [{"confidence": null}, {"confidence": "high"}], "page_numbers": [1, true, 2.0, 99999999999999999999]',
+    '"fields": [{"value": -0}, {"value": 99999999999999999999999}, {"value": 0.10}]',
+    r'"fields": [{"value": "\ud800"}, {"value": NaN}], "more": "\ud800"',
+    '"fields": [{"validations": {"valid": true, "alerts": [{"a": 1E5}]}, "edit_history": [{"user_id": 1}]}]',
+    '"fields": [{"source_coordinates": [{"x": 0.10, "y": -0}]}], "path": "not ours", "cells": 1, "present": 2',
+    '"fields": [{"field_name": "a"}], "fields": [{"field_name": "b"}], "review_completed": true, "page_numbers": 5',
+    '"classification_confidence": {"model": 0.90}, "validations": {"final_result_pass": false}',
+]
+
+
+def test_tables_take_from_a_page_what_the_documents_of_it_hold(tmp_path: Path) -> None:
+    pages = [
+        f'{{"files": [{{"original_file_name": "{number}.pdf", "documents": [{{{members}}}, {{}}]}}]}}'.encode()
+        for number, members in enumerate(MEMBERS)
+    ]
+    with closing(open_state(tmp_path)) as state:
+        members = record_run(state, tmp_path, "run-1", pages)
+        found = find_results(state, state.load_shards(), scan_of(members), goal(), tmp_path)
+        read, read_records = found.reader(), found.record_reader()
+        for choice in found.chosen:
+            documents = [*map(as_record, read(choice))]
+            assert [*map(show, read_records(choice))] == [*map(show, documents)]
+
+
+def show(record: Record) -> str:
+    return repr(replace(record, fields=record.fields or [], page_numbers=None))  # they are in `cells`

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain, islice, repeat
+from itertools import accumulate, chain, islice, pairwise, repeat
 from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
 
 from aihub_runner.files import File
-from aihub_runner.results.tables import Document, Kind, Row, Table, document_cells
+from aihub_runner.results.record import Record
+from aihub_runner.results.tables import Kind, Row, Table
 from aihub_runner.results.writers.sink import Sink, escape_line_ends
 from aihub_runner.system.extras import find_missing
 from aihub_runner.text.jsontext import as_unicode, render_json
 
 MEMORY_BYTES = 16_000_000
-NUMBERS_KEPT = 20_000
+CELLS_KEPT = 20_000
+_SAMPLE = 100  # cells that show whether many repeat
+_SIMPLE = frozenset({"text", "integer", "flag"})  # kinds of cells of which many may repeat
 LINES = frozenset({"csv", "jsonl"})  # the formats with a line for each row
 
 # Characters that start a formula, also in full width, or that are ignored before one.
@@ -79,6 +82,8 @@ class TextSink:
     """A format with a line for each row."""
 
     empty: str  # what null is rendered as
+    quote: str  # around a text without special characters
+    special: str
     render_cell: Mapping[Kind, Callable[[Any], str]]
 
     def __init__(self, file: File, table: Table, before: Sequence[str], end: str) -> None:
@@ -86,7 +91,7 @@ class TextSink:
         self._file = file
         self._before, self._end = before, end
         self._kinds = [column.kind for column in table.columns]
-        self._numbers = _Rendered(self.render_cell["number"])
+        self._numbers: dict[int, _Known] = {}
 
     def render(self, rows: Sequence[Row]) -> bytes:
         """Render rows."""
@@ -94,63 +99,55 @@ class TextSink:
 
     def render_each(self, groups: Sequence[Sequence[Row]]) -> list[bytes]:
         """Render each group of rows, all of them column by column: a call for each cell took four times as long."""
-        rows = [*chain.from_iterable(groups)]
-        if not rows:
-            return [b""] * len(groups)
-        return self._render_columns([], [*zip(*rows, strict=True)], [*map(len, groups)])
+        columns = [*zip(*chain.from_iterable(groups), strict=True)]
+        return [*map(self.encode, _join(self._render_columns(0, columns, self._end), [*map(len, groups)]))]
 
-    def render_fields(self, groups: Sequence[Sequence[Document]], columns: Sequence[Sequence[Any]]) -> list[bytes]:
-        """Render the rows of FIELDS of each group of documents, whose `field_columns` are given.
+    def render_fields(self, files: Sequence[Sequence[Record]], columns: Sequence[Sequence[Any]]) -> list[bytes]:
+        """Render the rows of FIELDS of each file, whose `field_columns` are given.
 
         What the rows of a document share is rendered once.
         """
-        heads = [
-            repeat(self._render_head(document_cells(document)), len(document["fields"]))
-            for documents in groups
-            for document in documents
-        ]
-        numbers = [sum(len(document["fields"]) for document in documents) for documents in groups]
-        return self._render_columns([chain.from_iterable(heads)], columns, numbers)
+        records = [*chain.from_iterable(files)]
+        heads = self._render_columns(0, [*zip(*[record.cells for record in records], strict=True)])
+        fields = [len(record.fields or ()) for record in records]
+        shared = chain.from_iterable(map(repeat, _join(heads, [1] * len(records)), fields))
+        pieces = [shared, *self._render_columns(len(self._kinds) - len(columns), columns, self._end)]
+        numbers = iter(fields)
+        return [*map(self.encode, _join(pieces, [sum(islice(numbers, len(records))) for records in files]))]
 
-    def _render_head(self, cells: Row) -> str:
-        rendered = map(self._render_one, self._kinds, cells)
-        return "".join(chain.from_iterable(zip(self._before, rendered, strict=False)))
-
-    def _render_columns(
-        self, pieces: list[Iterable[str]], columns: Sequence[Sequence[Any]], groups: Sequence[int]
-    ) -> list[bytes]:
-        """Render the last columns of rows, after `pieces` of each, and return the lines of each group."""
-        start, number, text = len(self._kinds) - len(columns), sum(groups), ""
-        for before, kind, cells in zip(self._before[start:], self._kinds[start:], columns, strict=True):
-            text += before
-            if not number or (cells[0] is None and cells.count(None) == number):
+    def _render_columns(self, start: int, columns: Sequence[Sequence[Any]], end: str = "") -> list[Iterable[str]]:
+        """Return the pieces that each row is joined from, for some of the columns. A text is the same in all rows."""
+        pieces, text = list[Iterable[str]](), ""
+        for place, cells in enumerate(columns, start):
+            text += self._before[place]
+            if not cells or (cells[0] is None and cells.count(None) == len(cells)):
                 text += self.empty
-            else:
-                pieces += [repeat(text, number), self._render_column(kind, cells)]
-                text = ""
-        lines = zip(*pieces, repeat(text + self._end, number), strict=True)
-        return [self.encode("".join(chain.from_iterable(islice(lines, size)))) for size in groups]
+                continue
+            found, text = self._render_column(place, text, cells)
+            pieces += found
+        return [*pieces, text + end]
 
-    def _render_one(self, kind: Kind, cell: Any) -> str:
-        return self.empty if cell is None else self.render_cell[kind](cell)
+    def _render_column(self, place: int, text: str, cells: Sequence[Any]) -> tuple[list[Iterable[str]], str]:
+        """Return the pieces of a column, with the text before them, and the text after them."""
+        kind, render = self._kinds[place], self.render_cell[self._kinds[place]]
+        if kind == "number":
+            known = self._numbers.get(place)
+            if known is None or known.before != text:
+                known = self._numbers[place] = _Known(text, self.empty, render)
+            return [map(known.__getitem__, cells)], ""
+        if kind in _SIMPLE and len({*(some := cells[:_SAMPLE])}) * 4 <= len(some):
+            return [map(_Known(text, self.empty, render).__getitem__, cells)], ""
+        if kind == "text" and self.are_plain(cells):
+            return [text + self.quote, cells], self.quote
+        return [text, [self.empty if cell is None else render(cell) for cell in cells]], ""
 
-    def _render_column(self, kind: Kind, cells: Sequence[Any]) -> Iterable[str]:
-        if kind == "text":
-            try:
-                return self.render_texts(cells)
-            except TypeError:  # there are nulls among them
-                pass
-        elif kind == "number":
-            return map(self._numbers.__getitem__, cells) if None not in cells else self._render_cells(kind, cells)
-        return self._render_cells(kind, cells)
-
-    def _render_cells(self, kind: Kind, cells: Sequence[Any]) -> Iterable[str]:
-        render = self.render_cell[kind]
-        return [self.empty if cell is None else render(cell) for cell in cells]
-
-    def render_texts(self, cells: Sequence[str]) -> Sequence[str]:
-        """Render texts. Raises TypeError for null."""
-        return [*map(self.render_cell["text"], cells)]
+    def are_plain(self, cells: Sequence[str | None]) -> bool:
+        """Whether texts need only be put between `quote`. May be wrong with False only."""
+        try:
+            text = "".join(cells)  # type: ignore[arg-type]
+        except TypeError:  # there are nulls among them
+            return False
+        return not any(map(text.__contains__, self.special))
 
     def encode(self, text: str) -> bytes:
         """Encode lines."""
@@ -167,25 +164,38 @@ class TextSink:
         """Do nothing."""
 
 
-class _Rendered(dict[Any, str]):
-    """A cache of rendered numbers, of which many repeat. Zero is left out: -0.0 is equal to it."""
+class _Known(dict[Any, str]):
+    """Cells that were rendered already, after a text, since many repeat. Zero is left out: -0.0 is equal to it."""
 
-    def __init__(self, render: Callable[[Any], str]) -> None:
-        self._render = render
+    def __init__(self, before: str, empty: str, render: Callable[[Any], str]) -> None:
+        self.before, self._empty, self._render = before, empty, render
 
-    def __missing__(self, value: Any) -> str:
-        text = self._render(value)
-        if value:
-            if len(self) >= NUMBERS_KEPT:
+    def __missing__(self, cell: Any) -> str:
+        text = self.before + (self._empty if cell is None else self._render(cell))
+        if cell or cell.__class__ is not float:
+            if len(self) >= CELLS_KEPT:
                 self.clear()
-            self[value] = text
+            self[cell] = text
         return text
+
+
+def _join(pieces: Sequence[Iterable[str]], groups: Sequence[int]) -> list[str]:
+    """Return the rows of each group. All pieces of all rows are put into one list: to zip them takes twice as long."""
+    width = len(pieces)
+    rows = [piece if isinstance(piece, str) else "" for piece in pieces] * sum(groups)
+    for place, piece in enumerate(pieces):
+        if not isinstance(piece, str):
+            rows[place::width] = piece
+    ends = [*accumulate(groups, initial=0)]
+    return ["".join(rows[start * width : end * width]) for start, end in pairwise(ends)]
 
 
 class JsonlSink(TextSink):
     """JSON Lines: an object per row."""
 
     empty = "null"
+    quote = '"'
+    special = "".join(map(chr, range(32))) + '"\\'
     render_cell: Mapping[Kind, Callable[[Any], str]] = {
         "text": encode_basestring,
         "integer": str,
@@ -208,6 +218,8 @@ class CsvSink(TextSink):
     """CSV by RFC 4180: UTF-8, commas, CRLF, with a header. Null is an empty cell."""
 
     empty = ""
+    quote = ""
+    special = _QUOTES
     render_cell: Mapping[Kind, Callable[[Any], str]] = {
         "text": lambda cell: _quote(guard(as_unicode(cell))),
         "integer": str,
@@ -222,12 +234,9 @@ class CsvSink(TextSink):
         names = [self.render_cell["text"](column.name) for column in table.columns]
         file.write(self.encode(",".join(names) + "\r\n"))
 
-    def render_texts(self, cells: Sequence[str]) -> Sequence[str]:
-        """Return texts themselves if none of them needs a quote."""
-        text = "".join(cells)
-        if any(map(text.__contains__, _QUOTES)) or not _FIRST.isdisjoint([cell[:1] for cell in cells]):
-            return [*map(self.render_cell["text"], cells)]
-        return cells
+    def are_plain(self, cells: Sequence[str | None]) -> bool:
+        """Whether texts need no quotes, and look like no formula."""
+        return super().are_plain(cells) and _FIRST.isdisjoint([cell[:1] for cell in cells if cell])
 
 
 def _quote(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from aihub_runner.errors import ResultsError
 from aihub_runner.results.folder import update_tables
+from aihub_runner.results.record import as_record
 from aihub_runner.results.tables import FIELDS, Column, Table, field_columns, field_rows
 from aihub_runner.results.writers.formats import TextSink, guard, open_sink, unguard
 from aihub_runner.text.jsontext import as_unicode
@@ -98,22 +100,51 @@ DOCUMENT = st.fixed_dictionaries(
 def test_rows_that_are_rendered_together_are_those_of_each_field(form: str, files: list[list[dict[str, Any]]]) -> None:
     sink = open_sink(form, io.BytesIO(), Table("fields", FIELDS))
     assert isinstance(sink, TextSink)
-    rows = [[row for document in file for row in field_rows(document)] for file in files]
+    records = [[*map(as_record, file)] for file in files]
+    rows = [[row for record in file for row in field_rows(record)] for file in records]
     expected = [b"".join(sink.render([row]) for row in file) for file in rows]
     assert sink.render_each(rows) == expected
-    columns = field_columns([document for file in files for document in file])
-    assert sink.render_fields(files, columns) == expected
+    columns = field_columns([record for file in records for record in file])
+    assert sink.render_fields(records, columns) == expected
 
 
-@given(st.lists(st.text(alphabet="aé=+-'\" ,\r\n\t1.\u2028\uff1d\ud800") | st.none(), min_size=2, max_size=4))
-def test_line_of_a_csv_is_what_the_standard_library_writes(cells: list[str | None]) -> None:
-    ours, theirs = io.BytesIO(), io.StringIO()
-    sink = open_sink("csv", ours, Table("t", tuple(Column(f"c{n}", "text") for n in range(len(cells)))))
-    sink.write([cells])
+@given(
+    st.lists(
+        st.lists(st.text(alphabet="aé=+-'\" ,\r\n\t1.\u2028\uff1d\ud800") | st.none(), min_size=2, max_size=2),
+        min_size=1,
+    ),
+    st.sampled_from([1, 150]),  # many rows that repeat are rendered in another way
+)
+def test_lines_are_what_the_standard_library_writes(rows: list[list[str | None]], times: int) -> None:
+    rows = rows * times
+    columns = tuple(Column(f"c{n}", "text") for n in range(2))
+    ours, objects, theirs = io.BytesIO(), io.BytesIO(), io.StringIO()
+    open_sink("csv", ours, Table("t", columns)).write(rows)
+    open_sink("jsonl", objects, Table("t", columns)).write(rows)
     writer = csv.writer(theirs, lineterminator="\r\n")
-    writer.writerow([f"c{n}" for n in range(len(cells))])
-    writer.writerow([cell and guard(as_unicode(cell)) for cell in cells])
+    writer.writerows([["c0", "c1"], *([cell and guard(as_unicode(cell)) for cell in row] for row in rows)])
     assert ours.getvalue().decode() == theirs.getvalue()
+    lines = [json.loads(line) for line in objects.getvalue().splitlines()]
+    assert lines == [{f"c{n}": cell and as_unicode(cell) for n, cell in enumerate(row)} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        ("number", [(0.0, "0.0"), (-0.0, "-0.0"), (1.5, "1.5")]),
+        ("integer", [(0, "0"), (1, "1")]),
+        ("flag", [(False, "false"), (True, "true")]),
+    ],
+)
+def test_cells_that_python_takes_for_equal_stay_different(kind: Any, shown: list[tuple[Any, str]]) -> None:
+    shown = [*shown, (None, "null")] * 100
+    for form, lines in [
+        ("jsonl", [f'{{"n": {text}}}' for _, text in shown]),
+        ("csv", ["n", *(text.replace("null", "") for _, text in shown)]),
+    ]:
+        file = io.BytesIO()
+        open_sink(form, file, Table("t", (Column("n", kind),))).write([[cell] for cell, _ in shown])
+        assert file.getvalue().decode().splitlines() == lines
 
 
 def test_head_of_a_csv_is_guarded_too(tmp_path: Path) -> None:
