@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import signal
@@ -15,8 +16,11 @@ from typing import Any
 
 MANY = 2000  # files; for fewer, a second process is not worth its start
 _FILES_AT_ONCE, _DOCUMENTS_AT_ONCE = 50, 100  # most of a task, and when it is large enough
-_AHEAD = 2  # tasks for the helper, so that it need not wait for the next one
+_AHEAD = 3  # tasks for the helper, so that it need not wait for the next one
+_PIPE_BYTES = 1 << 20  # room for what a task yields, so that the helper can go on before it is read
 _MOST_AHEAD = 8  # tasks whose results are in memory
+# An answer is read at once after its size. After each read, the thread waits for the main one, which renders.
+_SIZE_BYTES = 8
 
 Located = Any  # where the results of a file are, with the number of its documents; None for a file without rows
 Render = Callable[[Sequence[Located]], list[Any]]  # returns what is rendered of each file
@@ -72,7 +76,7 @@ class _Helper:
     """A second process. It gets no secrets, and ends by itself when this one is gone."""
 
     def __init__(self, make: Callable[[], Render]) -> None:
-        self._thread = ThreadPoolExecutor(1, "helper")  # talks to the process, one task after another
+        self._thread = ThreadPoolExecutor(1, "helper")  # reads what the process renders, in order
         self._waiting: deque[Future[list[Any] | None]] = deque()
         self._process: subprocess.Popen[bytes] | None = None
         command = [sys.executable, "-P", "-m", __name__]  # -P: no modules from the current folder
@@ -82,32 +86,41 @@ class _Helper:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
             )
             self._send(make)
+            if self._process.stdout and hasattr(fcntl, "F_SETPIPE_SZ"):  # it may be refused, last as it is
+                fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def take(self, task: list[Located]) -> Future[list[Any] | None] | None:
         """Render a task in the other process, unless it has enough to do or is gone. None stands for a failure."""
         while self._waiting and self._waiting[0].done():
             self._waiting.popleft()
-        if self._process is None or len(self._waiting) >= _AHEAD:
+        if len(self._waiting) >= _AHEAD or not self._send(task):
             return None
-        self._waiting.append(self._thread.submit(self._ask, task))
+        self._waiting.append(self._thread.submit(self._receive))
         return self._waiting[-1]
 
-    def _ask(self, task: list[Located]) -> list[Any] | None:
+    def _receive(self) -> list[Any] | None:
         process = self._process
         try:
             if process and process.stdout:
-                self._send(task)
-                return pickle.load(process.stdout)  # type: ignore[no-any-return]
+                size = int.from_bytes(process.stdout.read(_SIZE_BYTES), "big")
+                return pickle.loads(process.stdout.read(size))  # type: ignore[no-any-return]
         except (OSError, ValueError, EOFError, pickle.UnpicklingError):
             self._process = None
             _end(process)
         return None
 
-    def _send(self, value: object) -> None:
-        assert self._process
-        assert self._process.stdin
-        pickle.dump(value, self._process.stdin, pickle.HIGHEST_PROTOCOL)
-        self._process.stdin.flush()
+    def _send(self, value: object) -> bool:
+        """Send something to the process, if it still runs."""
+        process = self._process
+        try:
+            if process and process.stdin:
+                pickle.dump(value, process.stdin, pickle.HIGHEST_PROTOCOL)
+                process.stdin.flush()
+                return True
+        except (OSError, ValueError):  # also closed meanwhile
+            self._process = None
+            _end(process)
+        return False
 
     def close(self) -> None:
         """End the other process."""
@@ -139,7 +152,8 @@ def main() -> None:
         found: list[Any] | None = None
         with suppress(Exception):  # the other process finds the same mistake, and reports it
             found = render(task)
-        pickle.dump(found, answers, pickle.HIGHEST_PROTOCOL)
+        answer = pickle.dumps(found, pickle.HIGHEST_PROTOCOL)
+        answers.write(len(answer).to_bytes(_SIZE_BYTES, "big") + answer)
         answers.flush()
 
 
