@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
+import pytest
+import requests
+
+from aihub_runner.plan.identity import turn_name
 from support.world import lose
 
 from .conftest import Project
-from .test_batch_id import changes, paid, paths, put, remove
+from .test_batch_id import HEADERS, changes, paid, paths, put, remove
 
 NAMES = ["00000.txt", "00001.txt", "00002.txt"]
 
@@ -232,3 +236,20 @@ def test_plan_in_a_file_binds_the_changes(kept: Project) -> None:
     assert kept.run("plan", "--out", "plan.json").code == 0
     assert kept.apply("--plan", "plan.json").code == 0
     assert content(kept) == NAMES[1:]
+
+
+@pytest.mark.parametrize("hours", [23, 25])
+def test_turn_of_a_clone_that_died_is_explained_and_counts_for_a_day(kept: Project, hours: int) -> None:
+    assert kept.apply().code == 0
+    batch, name = home(kept), turn_name(home(kept), "00000000")
+    requests.post(f"{kept.fake.root}/v2/batches", json={"name": name}, headers=HEADERS, timeout=10).raise_for_status()
+    turn = next(one["id"] for one in kept.fake.batches() if one["name"] == name)
+    kept.fake.clock.advance(hours * 3600)
+    kept.write("in/00001.txt", "changed")
+    outcome = kept.apply()
+    assert outcome.code == (6 if hours < 24 else 0), outcome.text
+    if hours < 24:
+        assert re.search(rf"its turn is batch {turn} \({name}\) since 20\d\d-.*Z, which counts for a day", outcome.err)
+        assert f"if no other client uses batch {batch}, run `runner apply {kept.spec_path} --adopt`" in outcome.err
+        assert kept.apply("--adopt").code == 0
+    assert paid(kept) == 2

@@ -123,6 +123,7 @@ def test_exact_deletes_others_only_by_their_number(project: Project, batch: int)
         assert (outcome.code, project.sent(), project.fake.files(batch)) == (2, [], before), outcome.text
         assert "holds 2 files of others to delete or replace: 00001.txt, theirs.txt" in outcome.err
         assert "apply with --confirm-delete 2" in outcome.err
+        assert "left       2 files to run\n" in outcome.out
     assert project.apply("--confirm-delete", "2").code == 0
     assert (content(project, batch), paid(project)) == (NAMES, 1)
     project.forget_requests()

@@ -138,3 +138,15 @@ def test_init_of_an_empty_folder_makes_it_and_proposes_a_pattern(bills: Project)
     assert written["files"] == 0
     spec = tomllib.loads((bills.folder / written["spec"]).read_text())
     assert spec == {"name": "x", "files": "inbox/**/*.pdf", "deployment_id": "d1"}
+
+
+def test_init_does_not_look_for_files_elsewhere_and_says_what_to_type(bills: Project) -> None:
+    place = f"file://{bills.folder}/bills"
+    options = ("--files", f"{place}/*", "--app-name", "A", "--context", "acme")
+    outcome = bills.run_alone("init", "job", *options)
+    assert (outcome.code, outcome.out.partition("\n")[0]) == (0, f"job/job.aihub.toml: written, not looked at {place}")
+    commands = [line.split("runner ")[1].split() for line in outcome.out.splitlines() if "runner " in line]
+    assert [command[0] for command in commands] == ["apply", "check", "plan", "apply"]
+    outcome = bills.run_alone(*commands[0])  # which it says to try first
+    assert (outcome.code, "FAKE" in outcome.out) in {(0, True), (3, True)}, outcome.text
+    assert json.loads(bills.run_alone("init", "more", *options, "--json").out)["files"] is None

@@ -26,6 +26,7 @@ from aihub_runner.spec.parsing import parse_as
 from aihub_runner.spec.schema import SCHEMA_NAME, render_spec_schema
 from aihub_runner.spec.targets import Choice
 from aihub_runner.spec.template import GIT_IGNORES, propose_name, propose_pattern, render_new_spec
+from aihub_runner.spec.urls import is_url, list_roots
 from aihub_runner.text.jsontext import render_json
 from aihub_runner.text.shown import count
 
@@ -78,7 +79,7 @@ def init(
         made = {"format_version": 1, "spec": str(spec_path), "files": found, "written": written}
         sys.stdout.write(render_json(made, indent=2) + "\n")
     else:
-        text = _render_end(spec_path, found)
+        text = _render_end(spec, spec_path, found)
         say(text.partition("\n")[0] if quiet else text)
     sys.exit(with_output_error(0, is_product=as_json))
 
@@ -147,21 +148,26 @@ def _list_ignores(path: Path) -> str:
     return "\n" * bool(text and not text.endswith("\n")) + "".join(f"{line}\n" for line in missing)
 
 
-def _count(spec: Spec, spec_path: Path) -> int:
-    """Count the files that can be sent."""
+def _count(spec: Spec, spec_path: Path) -> int | None:
+    """Count the files that can be sent; None where they lie elsewhere, for no request is sent."""
+    if is_url(spec.files[0]):
+        return None
     with suppress(InputError):
         return len(check_files(spec, spec_path, Allowed()).sources)
     return 0
 
 
-def _render_end(spec_path: Path, found: int) -> str:
-    spec = shlex.quote(str(spec_path))
+def _render_end(spec: Spec, spec_path: Path, found: int | None) -> str:
+    elsewhere = [] if found is not None else list_roots(spec.files)
+    allowed = [word for root in elsewhere for word in ("--allow-remote", root)]
+    looked = f"not looked at {', '.join(elsewhere)}" if found is None else f"{count(found, 'file')} to send"
+    spec_and = shlex.join([str(spec_path), *allowed])
     return f"""\
-{spec_path}: written, {count(found, "file")} to send
+{spec_path}: written, {looked}
   next       read it, and change what does not fit
-  try it     runner apply {spec} --fake
+  try it     runner apply {spec_and} --fake
   then       set AIHUB_API_KEY, in the environment or in .env
-             runner check {spec}
-             runner plan {spec}
-             runner apply {spec}
+             runner check {spec_and}
+             runner plan {spec_and}
+             runner apply {spec_and}
   commit     {spec_path.name}, and the lock file that apply writes beside it"""

@@ -196,7 +196,7 @@ def describe(
         files_uploaded=sum(
             len(work.shard.members) - len(missing_uploads(work.shard, goal.target))
             for work in plan.work
-            if work.action in PAYS
+            if work.action in PAYS and not goal.follows  # a batch that is kept is changed first
         ),
         batches=len({one.remote_id for shard in shards for one in shard.batches if one.remote_id and not one.is_gone}),
         runs=dict(Counter(run.status or ("REFUSED" if run.refused else "UNKNOWN") for run in latest)),

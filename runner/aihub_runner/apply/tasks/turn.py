@@ -10,6 +10,8 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 
 from aihub_runner.aihub.client import AIHub, or_none
@@ -49,9 +51,18 @@ def _check_oldest(opened: OpenJob, remote_id: int, own: BatchInfo) -> None:
     if elder and not opened.job.options.adopt:
         command = f"{opened.job.command('apply')} --adopt"
         raise StillGoing(
-            f"{opened.job.shown}: batch {remote_id} is in use by another client, as batch {elder.id} says",
+            f"{opened.job.shown}: batch {remote_id} is in use by another client, or by one that died: "
+            f"its turn is batch {elder.id} ({elder.name}){_render_since(elder)}, which counts for a day",
             f"apply again later; if no other client uses batch {remote_id}, run `{command}`",
         )
+
+
+def _render_since(turn: BatchInfo) -> str:
+    """Return since when it is a client's turn, as the service says."""
+    with suppress(ValueError, OverflowError, OSError):  # whatever number it is
+        if turn.created_at_ms:
+            return f"{datetime.fromtimestamp(turn.created_at_ms // 1000, UTC): since %Y-%m-%dT%H:%M:%SZ}"
+    return ""
 
 
 def _create(client: AIHub, name: str, workspace: str, settle_s: float) -> BatchInfo:
