@@ -134,6 +134,14 @@ class Paying(Struct, frozen=True):
     blind_since_ns: int = 0
     runs: tuple[RunInfo, ...] = ()
 
+    def compared(self, run_key: str) -> frozenset[int]:
+        """Return the batches with a run of today's key, whose files were compared with what is about to be paid for.
+
+        A batch that was made while the runs were listed is missing in the list of batches: it was not compared.
+        """
+        listed = frozenset[int]().union(*self.batches.values())
+        return listed & {run.batch_id for run in self.runs if any(key == run_key for _, key, _ in run.our_tags)}
+
 
 def look_before_paying(opened: OpenJob, plan: Plan) -> Paying:
     """List what exists on the service before each apply that would pay: the state may be a copy, or one of several.

@@ -411,7 +411,7 @@ def _allow_paying(opened: OpenJob, plan: Plan, held: frozenset[str]) -> tuple[Pl
         batches=found.batches,
         dismissed_batches=dismissed_batches,
         blind_since_ns=found.blind_since_ns,
-        run_batches=frozenset(run.batch_id for run in found.runs if run.batch_id),
+        run_batches=found.compared(job.goal.run_key),
     )
     return plan, ground
 
