@@ -55,7 +55,7 @@ else
 endif
 
 # The matrices of which `CASES=rest` runs a sample.
-LARGE = $(addprefix tests/e2e/test_,batch_clones.py batch_id_broken.py batch_keep_broken.py destroy_broken.py)
+LARGE = $(addprefix tests/e2e/test_,batch_clones.py batch_id_broken.py batch_keep_broken.py clones_meanwhile.py destroy_broken.py)
 
 torture: $(VENV)/.installed-dev
 	$(PYTEST) --cases all $(LARGE)

@@ -5,31 +5,34 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
-from html.parser import HTMLParser
+import tomllib
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import click
 import msgspec
 import pytest
+import tomli_w
 
 from aihub_runner.apply import events
 from aihub_runner.cli.main import cli
 from aihub_runner.cli.manual import render_manual
+from aihub_runner.spec.parsing import parse_as
+from aihub_runner.spec.targets import Choice
 from fake_aihub import FakeAIHub
+from fake_aihub.controls.fault_scripts import load_faults
 from fake_aihub.server.cli import main as fake_cli
 from support.commands import HELP_NAMES
+from support.pages import PAGES, TEXTS, all_blocks, blocks, recipe_of, write_script
+from support.stores import Bucket, S3Server
 
 from .conftest import ROOT
 from .test_readme import clone as clone
-from .test_readme import recipe_of, run
+from .test_readme import run
 
-PAGES = {
-    path.relative_to(ROOT).as_posix(): path for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-}
-TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
-SESSIONS = [name for name, text in TEXTS.items() if "```console\n$ " in text and name != "README.md"]
+SESSIONS = [
+    name for name, text in TEXTS.items() if blocks(text, "console") and name != "README.md"
+]  # test_readme.py runs that
 COMMANDS = {"runner": cli, "fake-aihub": fake_cli}
 
 
@@ -40,7 +43,7 @@ def test_manual_is_up_to_date() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SESSIONS)
 def test_sessions_print_what_they_show(clone: Path, name: str) -> None:
-    for session in re.findall(r"```console\n(.*?)```", TEXTS[name], re.DOTALL):
+    for session in blocks(TEXTS[name], "console"):
         for part in session.removeprefix("$ ").split("\n$ "):
             command, *shown = part.strip("\n").splitlines()
             command = {"make demo": recipe_of("demo"), "source .venv/bin/activate": ":"}.get(command, command)
@@ -51,12 +54,7 @@ def test_sessions_print_what_they_show(clone: Path, name: str) -> None:
                 printed = printed[printed.index(line) + 1 :]
 
 
-# Lines that start a fake: one is there already. Everything else is run.
-STARTS = re.compile(r"^(fake-aihub(?! certify)|docker run) .*$", re.MULTILINE)
-OF_DEVELOPERS = ("README.md", "docs/CONTRIBUTING.md")  # they call `make` and pytest
-# A bucket, and the tools of AWS: test_s3.py reads from one. A cluster with certificates: test_cluster.py has one.
-NEED_MORE = ("docs/how-to/object-stores.md", "docs/scale.md")
-SCRIPTS = [name for name, text in TEXTS.items() if "```sh\n" in text and name not in (*OF_DEVELOPERS, *NEED_MORE)]
+SCRIPTS = [name for name, text in TEXTS.items() if blocks(text, "sh")]
 SPEC = """\
 files = "specs/invoices/*"
 app_name = "Invoice Extraction"
@@ -66,36 +64,80 @@ include = ["confidence"]
 [targets.test]
 context = "acme-trial"
 """
+PART = SPEC.replace("files =", 'name = "invoices-@PART@"\nfiles =').replace("specs/invoices/*", "inbox/@PART@/*")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_commands_of_a_page_run(clone: Path, name: str) -> None:
-    (clone / "inbox").mkdir()
-    (clone / "inbox" / "one.txt").write_text("Invoice 7")
-    for spec in ("invoices.aihub.toml", "letters.aihub.toml", "inbox/inbox.aihub.toml"):
-        (clone / spec).write_text(
-            SPEC.replace("specs/invoices/*", "*.txt" if spec.startswith("inbox") else "specs/invoices/*")
-        )
+def test_commands_of_a_page_run(clone: Path, name: str, s3: S3Server) -> None:
+    script = "\n".join(blocks(TEXTS[name], "sh")).replace("tls://scheduler.example:8786", "local:2")
+    for place in ("one.txt", *(f"0{number}/{number}.txt" for number in range(4))):
+        (clone / "inbox" / place).parent.mkdir(parents=True, exist_ok=True)
+        (clone / "inbox" / place).write_text(f"Invoice {place}")
+    (clone / "inbox" / "inbox.aihub.toml").write_text(SPEC.replace("specs/invoices/*", "*.txt"))
+    (clone / "parts.template").write_text(PART)
+    (clone / "letters.aihub.toml").write_text(SPEC)
+    own = next((block for block in blocks(TEXTS[name], "toml") if "\nfiles = " in f"\n{block}"), None)
+    (clone / "invoices.aihub.toml").write_text(own or SPEC)
+    if not own and "specs/invoices" not in script:
+        script = f"runner apply invoices.aihub.toml --quiet\n{script}"
+    with (clone / "specs" / "invoices.aihub.toml").open("a") as spec:
+        spec.write("\n[limits]\nsettle_s = 0.2\n")  # else it waits for a minute after a lost response
     (clone / "home" / ".config" / "fish" / "completions").mkdir(parents=True)
-    script = "\n".join(re.findall(r"```sh\n(.*?)```", TEXTS[name], re.DOTALL))
+    environment = {}
+    if "s3://acme-inbox" in script:
+        bucket = Bucket(s3, "acme-inbox")
+        bucket.put("2026/one.pdf", b"Invoice 7")
+        environment = bucket.env
     with FakeAIHub() as fake:
-        place = fake.root.removesuffix("/api")
-        script = STARTS.sub(":", script).replace("http://127.0.0.1:8800", place)
-        script = script.replace("https://aihub.instabase.com/api", fake.root).replace("…", "fake-me")
-        (clone / "script.sh").write_text(f"""\
-set -euo pipefail
-export HOME=$PWD/home PATH=$PWD/.venv/bin:$PATH AIHUB_API_ROOT={fake.root} AIHUB_API_KEY=fake-me root={place}
-curl() {{ command curl --silent --show-error --fail-with-body "$@"; }}
-runner apply invoices.aihub.toml --quiet
-{script}""")
-        run("echo secret | bash script.sh", clone)
+        path = write_script(clone, script, fake.root)
+        run(f"echo secret | bash {path}", clone, environment)
+        assert "--faults" not in script or fake.faults.unused() == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_block_of_a_page_is_run_or_checked(name: str) -> None:
+    text = TEXTS[name]
+    assert text.count("```") == 2 * len(all_blocks(text))
+    assert {language for language, _ in all_blocks(text)} <= {"sh", "console", "toml", "json", "python", "text"}
+    for session in blocks(text, "console"):
+        assert session.startswith("$ ")
+    for block in blocks(text, "json"):
+        json.loads(block)
+    # test_pytest_plugin.py runs those of the one page, and test_readme.py that of the other one.
+    assert not blocks(text, "python") or name in ("docs/pytest.md", "docs/apply.md")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in PAGES if name != "docs/scenarios.md"]
+)  # test_scenarios.py has its pack
+def test_toml_of_a_page_is_a_spec_or_a_fault_script(name: str, tmp_path: Path) -> None:
+    for block in blocks(TEXTS[name], "toml"):
+        found = tomllib.loads(block)
+        if "fault" in found:
+            (tmp_path / "faults.toml").write_text(block)
+            assert load_faults(tmp_path / "faults.toml")
+            continue
+        needed = {"files": "inbox/*", "app_name": "Invoice Extraction"}
+        parse_as(tomli_w.dumps(needed | found), tmp_path / "a.toml", Choice(find=lambda name: "acme"))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_extras_and_targets_of_a_page_exist(name: str) -> None:
+    code = "\n".join(lines_of_code(TEXTS[name]))
+    extras = re.findall(r"(?:aihub-runner|'\.)\[([a-z0-9,-]+)\]", TEXTS[name])
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {one for some in extras for one in some.split(",")} <= project["optional-dependencies"].keys()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"(?:^|\$ |&& )make ([a-z-]+)", code, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
 def lines_of_code(text: str) -> list[str]:
-    blocks = re.findall(r"```(?:sh|console|)\n(.*?)```", text, re.DOTALL)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return lines + re.findall(r"(?<!`)`((?:runner|fake-aihub) [^`]+)`", text)
+    found = [body for language, body in all_blocks(text) if language in ("sh", "console", "text")]
+    lines = [line for block in found for line in block.replace("\\\n", " ").splitlines()]
+    return lines + re.findall(r"(?<!`)`((?:runner|fake-aihub|make) [^`]+)`", text)
 
 
 def called(text: str) -> set[tuple[str, tuple[str, ...]]]:
@@ -158,41 +200,3 @@ def test_every_link_of_a_page_leads_somewhere(name: str) -> None:
         assert target.exists(), link
         if parts.fragment:
             assert parts.fragment in anchors_of(target.read_text(encoding="utf-8")), link
-
-
-class Links(HTMLParser):
-    """Everything that a page links to, and everything that it loads."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linked: set[str] = set()
-        self.loaded: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        for name, value in attrs:
-            if value and name in ("href", "src"):
-                (self.linked if tag == "a" else self.loaded).add(value)
-
-
-@pytest.mark.slow
-def test_site_is_complete_and_loads_nothing_from_elsewhere(clone: Path) -> None:
-    shutil.copytree(ROOT / "docs", clone / "docs")
-    shutil.copy(ROOT / "zensical.toml", clone)
-    (clone / "fake_server" / "fake_aihub").mkdir(parents=True)
-    shutil.copy(ROOT / "fake_server" / "fake_aihub" / "behaviours.csv", clone / "fake_server" / "fake_aihub")
-    run(recipe_of("site"), clone)
-    site = clone / "build" / "site" / "docs"
-    pages = {path: path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
-    assert {path.relative_to(site).with_suffix(".md").as_posix() for path in pages} >= {
-        name.removeprefix("docs/") for name in PAGES if name != "README.md"
-    }
-    pages.pop(site / "404.html")  # its links are those of a site at the top of a host
-    for path, text in pages.items():
-        links = Links()
-        links.feed(text)
-        assert [url for url in links.loaded if urlsplit(url).netloc and urlsplit(url).scheme != "data"] == [], path
-        for url in links.linked:
-            parts = urlsplit(url)
-            target = (path.parent / unquote(parts.path)).resolve()
-            if not parts.scheme and parts.path:
-                assert target.is_file() or target == site, f"{path.name}: {url}"

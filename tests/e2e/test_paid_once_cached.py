@@ -14,7 +14,7 @@ from support.world import bring_back, check_paid_once, keep
 
 from .conftest import Project, apply_at_once, check_all_done, end
 
-pytestmark = pytest.mark.matrix(most=2)
+pytestmark = pytest.mark.matrix
 
 STATE, LOCK = "job.state.db", "job.lock.toml"
 

@@ -182,10 +182,10 @@ class S3Server:
 class Bucket:
     """A new bucket of a server."""
 
-    def __init__(self, server: S3Server) -> None:
+    def __init__(self, server: S3Server, name: str = "") -> None:
         import boto3
 
-        self.server, self.name = server, f"b-{uuid.uuid4().hex[:12]}"
+        self.server, self.name = server, name or f"b-{uuid.uuid4().hex[:12]}"
         self.url = f"s3://{self.name}"
         self.env = {
             "AWS_ENDPOINT_URL": server.root,
