@@ -260,8 +260,8 @@ def test_destroy_stopped_twice_is_made_good(
         again()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_cleanup_stopped_at_every_boundary_is_made_good(
     applied: Project, forks: Forks, again: Callable[[], None], part: int
