@@ -329,7 +329,7 @@ class Engine:
         self.upload_s += now_s - self._uploading_since
         self._uploading_since = now_s
         size = sum(step.member.size for step in steps)
-        self._climb.finish(len(steps) + size / WORK_BYTES, self._uploading, begun_s)
+        self._climb.finish(len(steps) + size / WORK_BYTES, self._uploading)
         self._uploading -= 1
         if size <= IN_MEMORY_BYTES * len(steps):
             self._file_s += (max(1e-6, (now_s - begun_s) / len(steps)) - self._file_s) / 4

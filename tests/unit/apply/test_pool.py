@@ -211,7 +211,7 @@ class Slow(AtOnce):
     ("seconds", "size", "largest"),
     [
         pytest.param(0.0001, 1000, 16, id="small and fast"),
-        pytest.param(0.0015, 1000, 2, id="fewer if they take longer"),
+        pytest.param(0.001, 1000, 2, id="fewer if they take longer"),
         pytest.param(0.05, 1000, 1, id="slow"),
         pytest.param(0.0001, IN_MEMORY_BYTES + 1, 1, id="large"),
     ],
@@ -221,7 +221,7 @@ def test_small_files_that_take_a_moment_are_sent_several_in_one_task(
 ) -> None:
     clock = Clock()
     executor = Slow(lambda _: Stopped(), clock, seconds)
-    engine = Engine(hub, 1, 1, executor, clock)
+    engine = Engine(hub, 2, 1, executor, clock)
     steps = [replace(SEND, member=Member(str(number), "in/a.txt", size, "")) for number in range(200)]
     for step in steps:
         engine.submit(step)
