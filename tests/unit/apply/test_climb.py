@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import random
 from collections.abc import Callable
 from math import inf
 
@@ -39,6 +40,13 @@ def test_climb_settles_near_the_best_where_a_service_slows_down_under_load(capac
     climb, rate = send(6000, lambda busy: 0.05 * max(1.0, busy / capacity) ** 2)
     assert rate > 0.9 * capacity / 0.05
     assert climb.limit <= 1.3 * capacity
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_climb_is_not_stopped_by_times_that_vary_at_random(seed: int) -> None:
+    vary = random.Random(seed)
+    _, rate = send(3000, lambda _: vary.expovariate(20))
+    assert rate > 0.6 * 64 / 0.05
 
 
 def test_climb_uses_fewer_where_more_are_no_faster() -> None:
