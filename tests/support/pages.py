@@ -26,8 +26,8 @@ STAND_INS = {
     "pip": '[ "$1" = install ]',
     # It is not installed, and has no bucket to write to. The folder must be there.
     "aws": '[ "$1 $2" = "s3 sync" ] && [ -d "$3" ]',
-    # It would stay, and needs a scheduler. Its options and the module that it loads first must exist.
-    "dask": 'python -m dask "$@" --help >help.txt && python -c "import ${@: -1}"',
+    # It would stay. Its options and the module that it loads first must exist.
+    "dask": 'python -m dask "$@" --help >help.txt; case "$*" in *--preload*) python -c "import ${@: -1}";; esac',
     # There is no repository. A clone is this folder by another name.
     "git": 'case "$1" in clone) ln -s . "$3";; diff) [ -e "$REPOSITORY/$2" ];; clean) [ -e "$3" ];; *) false;; esac',
     # It would install. Its other commands are run.
