@@ -39,8 +39,8 @@ class Vault:
         """Accept another token from this request on, and write it into the file."""
 
         def act(call: Call) -> Answer | None:
+            self.write(NEW)  # first, for other requests are under way
             self.accepted = NEW
-            self.write(NEW)
             if delivers:
                 call.forward()
             return self.guard(call)

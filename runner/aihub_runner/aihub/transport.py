@@ -281,8 +281,9 @@ class Transport:
                 token = read_key_again(connection.settings)
                 if token and token != refused:
                     self.secrets = (token, *self.secrets)
-                    self.connection = structs.replace(connection, token=token)
-                    self._session.identify(self.connection)
+                    connection = structs.replace(connection, token=token)
+                    self._session.identify(connection)  # first: who sees the new token must not have sent the old one
+                    self.connection = connection
             return self.connection.token != refused
 
     def _explain(self, what: str, act: Callable[[], T]) -> T:
