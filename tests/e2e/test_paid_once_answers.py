@@ -22,6 +22,7 @@ from support.proxy import (
     answer_instead,
     drop,
     forward_and_drop,
+    hide,
     rewrite,
     rewrite_each,
 )
@@ -328,3 +329,56 @@ def test_batch_of_a_twin_is_not_taken_for_ours(project: Project, proxy: Proxy, c
     assert project.fake.ledger["deletions"] == {}
     assert project.fake.files(theirs) == before
     check_paid_once(project.fake)
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_start_answered_with_an_id_that_does_not_exist_is_made_good(project: Project, proxy: Proxy, files: int) -> None:
+    """The list shows the run under its own id, by its tag: what is printed imports it, and pays nothing."""
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
+    project.write_files(files)
+    proxy.on("POST", RUNS, rewrite(lambda answer: answer | {"id": "no-such-run"}))
+    outcome = project.apply()
+    assert (outcome.code, "to run them again, which is paid, pass --retry-failed" in outcome.out) == (3, True)
+    assert "is not recorded here and was paid for too" in outcome.out
+    outcome = project.apply("--retry-failed")
+    assert "matches this work; imported" in outcome.err
+    assert project.apply().code == 0
+    check_paid_once(project.fake, files)
+    assert len(project.documents) == files
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_start_answered_for_nothing_can_be_paid_for_by_command(project: Project, proxy: Proxy, is_listed: bool) -> None:
+    """No run was started. Where the list shows no other run either, it proves nothing, so that a person decides."""
+    project.write_files(1)
+    if is_listed:
+        assert project.apply().code == 0
+        project.write_files(1, start=1)
+    proxy.on("POST", RUNS, answer_instead(200, {"id": "no-such-run", "status": "RUNNING"}))
+    outcome = project.apply()
+    assert outcome.code == (3 if is_listed else 4), outcome.text
+    if not is_listed:
+        assert "decide with `runner resolve`" in outcome.err
+        asked = project.run("resolve")
+        assert (asked.code, "run no-such-run on batch 1001: returned 404" in asked.out) == (7, True)
+        told = project.run("resolve", "--resubmit")
+        assert (told.code, "will be paid for with --retry-failed" in told.out) == (0, True)
+        assert project.run("resolve").out == "nothing is unconfirmed\n"
+        outcome = project.apply()
+    assert (outcome.code, "pass --retry-failed" in outcome.out) == (3, True), outcome.text
+    assert project.apply("--retry-failed").code == 0
+    assert project.apply().code == 0
+    check_paid_once(project.fake, 1 + is_listed)
+
+
+def test_run_of_a_wrong_id_that_shows_meanwhile_is_not_given_up(project: Project, proxy: Proxy) -> None:
+    project.write_files(1)
+    proxy.on("POST", RUNS, rewrite(lambda answer: answer | {"id": "no-such-run"}))
+    proxy.always("GET", RUN_LIST, hide("runs"))
+    assert project.apply().code == 4
+    proxy.clear()
+    told = project.run("resolve", "--resubmit")
+    assert (told.code, "a run with the tag of run no-such-run exists" in told.err) == (2, True), told.text
+    assert project.apply().code == 3
+    assert project.apply("--retry-failed").code == 0
+    check_paid_once(project.fake, 1)

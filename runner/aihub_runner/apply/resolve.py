@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -20,7 +21,7 @@ from aihub_runner.apply.begin import hold_state
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.matching import Finder, Inspected, record_imported, result_names
-from aihub_runner.apply.recovery import import_paid
+from aihub_runner.apply.recovery import find_info, import_paid
 from aihub_runner.apply.run import take_over
 from aihub_runner.apply.steps import RunSeen
 from aihub_runner.apply.tasks.run import find_run, find_step
@@ -32,11 +33,15 @@ from aihub_runner.text.shown import count
 
 
 class Undecided(Struct, frozen=True):
-    """What waits for a decision: unconfirmed runs with their shards, and entries that cannot be verified."""
+    """What waits for a decision: unconfirmed runs with their shards, and entries that cannot be verified.
+
+    `missing` are runs that returned 404 and were never fetched: the start may have been answered with a wrong id.
+    """
 
     unknown: Sequence[tuple[Shard, Run]]
     left: Sequence[Inspected]
     finder: Finder | None
+    missing: Sequence[Run] = ()
 
 
 def resolve_unknown(job: Job, adopt: str | None, resubmit: bool, reporter: Reporter) -> tuple[str, dict[str, Any], int]:
@@ -51,11 +56,13 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool, reporter: Repor
         found = _find_open(job, state, client, reporter)
         lines = [_describe_unknown(shard, run) for shard, run in found.unknown]
         lines += [_describe_left(item) for item in found.left]
+        lines += [f"run {run.remote_id} on batch {run.remote_batch}: returned 404" for run in found.missing]
         if adopt:
             adopt_run(state, client, found, adopt)
         if resubmit:
             resubmit_runs(job, state, client, found)
-    decided = "imported" if adopt else "will be paid for at the next apply" if resubmit else ""
+    when = "with --retry-failed" if found.missing else "at the next apply"
+    decided = "imported" if adopt else f"will be paid for {when}" if resubmit else ""
     resolve = job.command("resolve")
     ways = [
         f"if a run is among these: {resolve} --adopt RUN_ID",
@@ -79,7 +86,14 @@ def _find_open(job: Job, state: State, client: AIHub, reporter: Reporter) -> Und
             if error.status != 404:
                 raise
             left = [Inspected(entry, None, None, error.message, is_gone=True) for entry in entries]
-    return Undecided(find_unconfirmed(state), left, finder)
+    return Undecided(find_unconfirmed(state), left, finder, _find_missing(job, state, client))
+
+
+def _find_missing(job: Job, state: State, client: AIHub) -> list[Run]:
+    """Find the runs that were never fetched and that return 404, where no list proves that they are gone."""
+    runs = [run for shard in state.load_shards() for run in shard.runs_of(job.goal.run_key) if run.remote_id]
+    unfetched = [run for run in runs if not (run.fetched or run.has_failed or run.is_gone)]
+    return [run for run in unfetched if in_thread(partial(find_info, client, run.remote_id or "")) is None]
 
 
 def find_unconfirmed(state: State) -> list[tuple[Shard, Run]]:
@@ -104,7 +118,7 @@ def _describe_unknown(shard: Shard, run: Run) -> str:
 def resubmit_runs(job: Job, state: State, client: AIHub, found: Undecided) -> None:
     """Allow unconfirmed runs to be paid for, after one more check. Raises InputError if one exists."""
     given_up = [(shard, run) for shard, run in found.unknown if run.unknown]
-    if not given_up and not found.left:
+    if not given_up and not found.left and not found.missing:
         raise InputError(
             "resolve: apply has not checked any unconfirmed run yet",
             f"run `{job.command('apply')}` first to check what exists",
@@ -120,6 +134,13 @@ def resubmit_runs(job: Job, state: State, client: AIHub, found: Undecided) -> No
                 f"run `{job.command('apply')}` to fetch its results",
             )
         state.record_given_up(run.id)
+    if found.missing:
+        tags = {tag for run in in_thread(lambda: client.list_runs(1)) for tag in run.tags or ()}
+        for run in found.missing:
+            if run.tag in tags:
+                what = f"resolve: a run with the tag of run {run.remote_id} exists"
+                raise InputError(what, f"run `{job.command('apply')}`, which finds it")
+            state.record_run_gone(run.id)
     state.record_dismissed(item.entry for item in found.left)
 
 

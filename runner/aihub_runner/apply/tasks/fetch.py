@@ -46,6 +46,7 @@ class FetchResults(Step, frozen=True):
     remote_batch: int = 0
     was_fetched: bool = False
     kept: frozenset[str] = frozenset()
+    tag: str = ""
 
 
 class Fewer(Outcome, frozen=True):
@@ -81,6 +82,7 @@ def fetch(context: Context, shard: Shard) -> None:
             run.remote_batch,
             bool(run.fetched),
             names & context.state.load_answers(run.id, context.goal.include).keys(),
+            run.tag,
         )
     )
 
@@ -93,7 +95,7 @@ def fetch_results(client: AIHub, step: FetchResults) -> Fetched | Fewer | Gone:
     except ServiceError as error:
         if error.status != 404 or time.monotonic() < step.young_until_s:
             raise
-        check_gone(client, step.remote_id, step.from_s, None if step.was_fetched else step.others)
+        check_gone(client, step.remote_id, step.from_s, None if step.was_fetched else step.others, step.tag)
         return Gone()
 
 

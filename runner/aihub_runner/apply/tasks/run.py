@@ -323,24 +323,26 @@ def poll_run(client: AIHub, step: PollRun) -> Outcome:
     except ServiceError as error:
         if error.status != 404 or time.monotonic() < step.young_until_s:
             raise
-        check_gone(client, step.remote_id, step.from_s, step.others)
+        check_gone(client, step.remote_id, step.from_s, step.others, step.tag)
         return Gone()
 
 
-def check_gone(client: AIHub, run_id: str, from_s: float, others: Collection[str] | None) -> None:
+def check_gone(client: AIHub, run_id: str, from_s: float, others: Collection[str] | None, tag: str) -> None:
     """Check that a run which returned 404 does not exist any more.
 
     Two listings must agree, and each must hold another known run: an account that may not see runs gets empty listings,
-    too. None for `others` says that nothing depends on the answer. Raises ServiceError if the check fails.
+    too. A run with our `tag` is one: its start was answered with a wrong id. None for `others` says that nothing
+    depends on the answer. Raises ServiceError if the check fails.
     """
     for _ in range(2):
-        listed = {run.id for run in client.list_runs(from_s)}
+        runs = client.list_runs(from_s)
+        listed, tagged = {run.id for run in runs}, any(tag in (run.tags or ()) for run in runs)
         if run_id in listed:
             raise ServiceError(f"run {run_id}: returned 404, but is listed", "apply again in a while", status=404)
-        if others is not None and listed.isdisjoint(others):
+        if others is not None and listed.isdisjoint(others) and not tagged:
             raise ServiceError(
                 f"run {run_id}: returned 404, and no other known run is listed either",
-                "check the context, and whether the account can see its runs",
+                "check the context, and whether the account can see its runs; if it can, decide with `runner resolve`",
                 status=404,
             )
 
