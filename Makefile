@@ -92,7 +92,7 @@ dist: $(VENV)/.installed
 # Report known vulnerabilities of what is installed. Not a gate: most need an update elsewhere.
 audit: $(VENV)/.installed
 	$(PIP) install --quiet --group audit
-	-$(BIN)/python -m pip_audit --skip-editable
+	-$(BIN)/python .ci/audit.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info specs/*.fake
