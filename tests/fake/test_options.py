@@ -47,7 +47,7 @@ WRONG: dict[str, list[Any]] = {
 def test_every_option_has_values_that_are_refused() -> None:
     assert WRONG.keys() == RANGES.keys()
     options = {parameter.name for parameter in main.params if isinstance(parameter, click.Option)}
-    assert options - {"faults", "help", "quiet", "log_format"} <= RANGES.keys()
+    assert options - {"faults", "help", "quiet", "log_format", "version"} <= RANGES.keys()
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])

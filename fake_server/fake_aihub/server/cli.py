@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     type=click.Choice(["text", "json"]),
     help="Print a line for each request to standard error. Default: text on a terminal, else none.",
 )
+@click.version_option(package_name="aihub-runner", prog_name="fake-aihub")
 @click.pass_context
 def main(
     context: click.Context, /, host: str, port: int, quiet: bool, log_format: Format | None, **options: Any
