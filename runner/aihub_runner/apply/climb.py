@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 START, LEAST = 8, 2
 SPACING_S = 0.003  # between the first uploads: one that is answered within 6 ms gains nothing from many at once
-GAIN = 1.1  # a step up must pay at least this much
+GAIN, GAIN_OF_TWICE = 1.1, 1.2  # a step up, and twice as many, must pay at least this much
 CLEAR = 1.5  # twice as many that pay less than this are measured for longer
 SAME = 0.97
-STAY = 8  # windows between two tries
+STAY, LONGEST_STAY = 8, 32  # windows between two tries: more after each one that does not pay
 
 # A window to compare ends after so many rounds of uploads, each as many as are in flight, and so many seconds. At
 # first it is short; if a short one shows no clear gain, it goes on, because new connections take a while.
@@ -28,7 +28,8 @@ class Climb:
     It doubles the number while that helps, then tries others.
 
     It compares the work done in windows of time: `work` is in files, and a large file counts as several. A try that
-    does not pay is taken back.
+    does not pay is taken back. If doubling does not pay, the number before may only have had a lucky short window: it
+    is measured again, for longer, before that is believed.
     """
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic, start: int = START) -> None:
@@ -36,12 +37,13 @@ class Climb:
         self._clock = clock
         self._factor = 2.0
         self._base, self._base_rate = self.limit, 0.0
-        self._wait = 0
+        self._wait, self._stay = 0, STAY
+        self._doubted: tuple[int, float] | None = None  # twice as many, and their rate
         self._restart()
 
     def _restart(self) -> None:
         self._begun_s, self._count, self._work = self._clock(), 0, 0.0
-        self._window = FIRST if self._factor == 2 else LATER
+        self._window = LATER if self._factor != 2 else LONGER if self._doubted else FIRST
 
     def lower(self, most: int) -> None:
         """Allow no more than this from now on."""
@@ -61,7 +63,9 @@ class Climb:
 
     def _decide(self, rate: float) -> None:
         """Go on, measure longer, take the try back, or try the other direction."""
-        if self.limit == self._base:
+        if self._doubted:
+            self._compare_again(self._doubted, rate)
+        elif self.limit == self._base:
             self._base_rate = (self._base_rate + rate) / 2 if self._base_rate else rate  # one window says little
             self._wait -= 1
             if self._wait <= 0:
@@ -69,18 +73,36 @@ class Climb:
         elif self._window == FIRST and rate < CLEAR * self._base_rate:
             self._window = LONGER
             return
-        elif rate >= self._base_rate * (GAIN if self.limit > self._base else SAME):
-            self._base, self._base_rate = self.limit, rate
-            self._try()
+        elif rate >= self._base_rate * self._least_gain():
+            self._keep(self.limit, rate)
+        elif self._factor == 2:
+            self._doubted, self.limit = (self.limit, rate), self._base
         else:
-            was_doubling, went_up = self._factor == 2, self.limit > self._base
-            self.limit, self._wait = self._base, 0 if was_doubling else STAY
-            self._factor = 1.25 if was_doubling or not went_up else 0.8
+            self._factor = 0.8 if self.limit > self._base else 1.25
+            self.limit, self._wait, self._stay = self._base, self._stay, min(2 * self._stay, LONGEST_STAY)
         self._restart()
+
+    def _compare_again(self, doubted: tuple[int, float], rate: float) -> None:
+        limit, their_rate = doubted
+        self._doubted, self._base_rate = None, rate
+        if their_rate >= rate * GAIN_OF_TWICE and limit <= self.most:
+            self._keep(limit, their_rate)
+        else:
+            self._factor = 1.25
+            self._try()
+
+    def _least_gain(self) -> float:
+        if self.limit < self._base:
+            return SAME
+        return GAIN_OF_TWICE if self._factor == 2 else GAIN
+
+    def _keep(self, limit: int, rate: float) -> None:
+        self._base, self._base_rate, self._stay = limit, rate, STAY
+        self._try()
 
     def _try(self) -> None:
         step = round(self._base * self._factor)
         step = max(step, self._base + 1) if self._factor > 1 else min(step, self._base - 1)
         self.limit = max(1, min(self.most, step))
         if self.limit == self._base:
-            self._factor, self._wait = 0.8 if self._factor > 1 else 1.25, STAY
+            self._factor, self._wait = 0.8 if self._factor > 1 else 1.25, self._stay

@@ -42,11 +42,18 @@ def test_climb_settles_near_the_best_where_a_service_slows_down_under_load(capac
     assert climb.limit <= 1.3 * capacity
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(30))
 def test_climb_is_not_stopped_by_times_that_vary_at_random(seed: int) -> None:
     vary = random.Random(seed)
     _, rate = send(3000, lambda _: vary.expovariate(20))
     assert rate > 0.6 * 64 / 0.05
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_climb_settles_where_a_service_slows_down_and_times_vary(seed: int) -> None:
+    vary = random.Random(seed)
+    _, rate = send(2000, lambda busy: 0.05 * max(1.0, busy / 20) ** 2 * vary.lognormvariate(0, 0.3))
+    assert rate > 0.85 * 20 / 0.05
 
 
 def test_climb_uses_fewer_where_more_are_no_faster() -> None:
