@@ -54,6 +54,10 @@ CASES = {
     ),
     "B": Case("10,000 x 20 KB in 10 batches, 50 ms, runs of 10 s", 10_000, 20_000, 0.05, 10),
     "C": Case("8 x 48 MB, 0 ms", 8, 48 << 20, others=("sdk 8", "bare 8", "hash 8")),
+    "P": Case("32 x 48 MB, 0 ms", 32, 48 << 20),
+    "Q": Case(
+        "8 x 48 MB over a line of 1 Gbit/s", 8, 48 << 20, others=("sdk 8", "bare 8"), limits=("--bytes-per-s", "125e6"),
+    ),
     "D": Case(
         "uploads alone, 1,000 x 100 KB, 0 ms", 1000, 100_000, others=("sdk 1", "sdk 8", "sdk 32", "bare 8"),
         only="uploads",

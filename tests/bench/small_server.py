@@ -33,6 +33,7 @@ class Hub:
         self.counts: dict[str, int] = defaultdict(int)
         self.sent: deque[float] = deque()
         self.busy = self.most = 0
+        self.line_free_s = 0.0
 
     def note(self, what: str) -> None:
         now = time.monotonic()
@@ -53,6 +54,13 @@ class Hub:
         """Return how long a request takes: longer than the latency where more are in flight than can be served."""
         waits: float = self.options.latency_s
         return waits * max(1.0, self.busy / self.options.capacity) ** 2 if self.options.capacity else waits
+
+    async def receive(self, size: int) -> None:
+        """Take as long as the line needs for so many bytes, beside what others send over it."""
+        if self.options.bytes_per_s:
+            now = time.monotonic()
+            self.line_free_s = max(now, self.line_free_s) + size / self.options.bytes_per_s
+            await asyncio.sleep(self.line_free_s - now)
 
     def run_of(self, run: dict[str, Any]) -> dict[str, Any]:
         ends = run["_ends"]
@@ -159,14 +167,14 @@ async def serve(hub: Hub, reader: asyncio.StreamReader, writer: asyncio.StreamWr
             method, target, _ = head.split("\r\n", 1)[0].split(" ")
             _, has_length, after = head.lower().partition("content-length:")
             size = int(after.split("\r\n", 1)[0]) if has_length else 0
-            body = await read_body(reader, size, keep=method == "POST")
+            body = await read_body(hub, reader, size, keep=method == "POST")
             writer.write(await respond(hub, method, target, size, body))
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
         writer.close()
 
 
-async def read_body(reader: asyncio.StreamReader, size: int, *, keep: bool) -> bytes:
+async def read_body(hub: Hub, reader: asyncio.StreamReader, size: int, *, keep: bool) -> bytes:
     """Read a body, and discard that of a file."""
     if keep:
         return await reader.readexactly(size)
@@ -175,6 +183,7 @@ async def read_body(reader: asyncio.StreamReader, size: int, *, keep: bool) -> b
         if not chunk:
             raise ConnectionError
         size -= len(chunk)
+        await hub.receive(len(chunk))
     return b""
 
 
@@ -202,6 +211,7 @@ async def main() -> None:
     parser.add_argument("--run-s", type=float, default=0.0)
     parser.add_argument("--per-second", type=int, default=0, help="refuse more requests than this with a 429")
     parser.add_argument("--capacity", type=int, default=0, help="more requests in flight than this take longer")
+    parser.add_argument("--bytes-per-s", type=float, default=0, help="of the line, for all uploads together")
     hub = Hub(parser.parse_args())
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
