@@ -79,7 +79,7 @@ def deleted(project: Project) -> set[str]:
     return {key.partition("/")[2] for key in deleted_files(project)}
 
 
-@pytest.mark.matrix(most=1, gate=24)
+@pytest.mark.matrix(most=1, gate=12)
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("fault", FEW)
 def test_fault_in_a_change_is_made_good(following: Project, operation: str, fault: str) -> None:
@@ -91,7 +91,7 @@ def test_fault_in_a_change_is_made_good(following: Project, operation: str, faul
     assert deleted(following) == {*shown} == {"a.txt"}
 
 
-@pytest.mark.matrix(most=1, gate=24)
+@pytest.mark.matrix(most=1, gate=12)
 @pytest.mark.parametrize("operation", ["createBatch", "getBatch", "listBatches", "listFiles", "addFileToBatch"])
 @pytest.mark.parametrize("fault", FEW)
 def test_fault_in_the_first_apply_is_made_good(following: Project, operation: str, fault: str) -> None:
@@ -102,7 +102,7 @@ def test_fault_in_the_first_apply_is_made_good(following: Project, operation: st
     assert deleted(following) == set()
 
 
-@pytest.mark.matrix(most=1, gate=24)
+@pytest.mark.matrix(most=1, gate=12)
 @pytest.mark.parametrize("operation", ["addFileToBatch", "deleteFileFromBatch", "runApp"])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("status", STATUSES)
@@ -119,7 +119,7 @@ def test_refused_or_lost_request_is_made_good(following: Project, operation: str
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.matrix(most=1, gate=24)
+@pytest.mark.matrix(most=1, gate=12)
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.slow
 def test_interrupted_change_is_paid_once(following: Project, forks: Forks, tmp_path: Path, part: int) -> None:
@@ -138,7 +138,7 @@ def test_interrupted_change_is_paid_once(following: Project, forks: Forks, tmp_p
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.matrix(most=1, gate=24)
+@pytest.mark.matrix(most=1, gate=12)
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.slow
 def test_interrupted_first_apply_is_paid_once(following: Project, forks: Forks, tmp_path: Path, part: int) -> None:

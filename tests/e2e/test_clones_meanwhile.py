@@ -34,7 +34,7 @@ def prepare(project: Project, lineage: str) -> tuple[Project, Project]:
     return project, other
 
 
-@pytest.mark.matrix(gate=24)
+@pytest.mark.matrix(gate=12)
 @pytest.mark.parametrize("lineage", LINEAGES)
 @pytest.mark.parametrize(("method", "nth"), REQUESTS)
 def test_clone_that_applies_in_the_middle_of_another_pays_once(

@@ -99,7 +99,7 @@ def check_deleted(project: Project, documents: Documents, where: str = "") -> No
 # Faults
 
 
-@pytest.mark.matrix(gate=24)
+@pytest.mark.matrix(gate=12)
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_fault_in_a_deletion_is_made_good(applied: Project, operation: str, fault: str) -> None:
@@ -112,7 +112,7 @@ def test_fault_in_a_deletion_is_made_good(applied: Project, operation: str, faul
     assert applied.fake.faults.unused() == []
 
 
-@pytest.mark.matrix(gate=24)
+@pytest.mark.matrix(gate=12)
 @pytest.mark.parametrize("operation", [name for name in OPERATIONS if not name.startswith("list")])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("status", STATUSES)
@@ -154,7 +154,7 @@ def test_deletion_without_a_job_that_is_not_seen_is_not_confirmed(applied: Proje
     check_made_good(applied, documents)
 
 
-@pytest.mark.matrix(gate=24)
+@pytest.mark.matrix(gate=12)
 @pytest.mark.parametrize("operation", OPERATIONS[:-1])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_fault_in_a_cleanup_is_made_good(applied: Project, operation: str, fault: str) -> None:
@@ -169,7 +169,7 @@ def test_fault_in_a_cleanup_is_made_good(applied: Project, operation: str, fault
     check_deleted(applied, documents)
 
 
-@pytest.mark.matrix(gate=24)
+@pytest.mark.matrix(gate=12)
 @pytest.mark.parametrize(
     ("part", "operation"),
     [

@@ -6,7 +6,7 @@ import pytest
 
 from .conftest import Project
 
-pytestmark = pytest.mark.matrix
+pytestmark = pytest.mark.matrix(gate=64)
 
 OPERATIONS = [
     "listBatches",

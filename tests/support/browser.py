@@ -23,9 +23,13 @@ def launch(chromium: str, *more: str) -> Iterator[Any]:
         browser.close()
 
 
-def find_barriers(page: Any) -> list[str]:
-    """Return what axe-core finds on a page that keeps people out: the rule, and the first place that breaks it."""
+def find_barriers(page: Any, *rules: str) -> list[str]:
+    """Return what axe-core finds on a page that keeps people out: the rule, and the first place that breaks it.
+
+    `rules` are those of interest, if not all are.
+    """
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page).response["violations"]
+    options = {"runOnly": list(rules)} if rules else None
+    found = Axe().run(page, options=options).response["violations"]
     return [f"{one['id']}: {one['help']}: {one['nodes'][0]['html'][:200]}" for one in found]

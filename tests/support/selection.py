@@ -40,7 +40,7 @@ FIXTURES = {
 FAST, REST, ALL = "fast", "rest", "all"
 SLOW = "slow, or not in the sample of its matrix: `make test-all` runs them"
 NOT_SLOW = "fast: `make test` runs them"
-BEYOND = "not in the larger sample of its matrix: `make torture` runs them"
+BEYOND = "marked torture, or not in the larger sample of its matrix: `make torture` runs them"
 
 
 def select(items: list[pytest.Item], cases: str) -> tuple[list[pytest.Item], dict[str, list[pytest.Item]]]:
@@ -83,7 +83,7 @@ def _missing(item: pytest.Item) -> str:
 
 def _fast(items: Iterable[pytest.Item]) -> set[pytest.Item]:
     """Return what `make test` runs: all tests that are not marked slow, and a sample of each matrix."""
-    quick = [item for item in items if not item.get_closest_marker("slow")]
+    quick = [item for item in items if not item.get_closest_marker("slow") and not item.get_closest_marker("torture")]
     matrices = _matrices(quick)
     fast = {item for item in quick if not _matrix_of(item)}
     for matrix in matrices:
@@ -92,8 +92,8 @@ def _fast(items: Iterable[pytest.Item]) -> set[pytest.Item]:
 
 
 def _beyond(items: Iterable[pytest.Item]) -> set[pytest.Item]:
-    """Return what only `make torture` runs, and who asks for all: cases of a matrix that names a larger sample."""
-    beyond = set[pytest.Item]()
+    """Return what only `make torture` runs, and who asks for all."""
+    beyond = {item for item in items if item.get_closest_marker("torture")}
     for matrix in _matrices(items):
         if larger := matrix[0][1].get("gate"):
             beyond |= {item for item, _ in matrix} - _sample(matrix, larger)
