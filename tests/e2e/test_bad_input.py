@@ -50,6 +50,7 @@ def test_no_units_ends_with_4_and_the_uploads_are_kept(filled: Project) -> None:
     assert filled.sent() == ["POST runApp"]
 
 
+@pytest.mark.slow
 def test_host_that_cannot_be_reached_ends_with_4(filled: Project) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -137,6 +137,7 @@ def test_clone_that_applies_in_the_middle_of_another(
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.slow
 def test_file_that_changes_after_the_plan_is_not_deleted(project: Project, proxy: Proxy, mode: str) -> None:
     first, _ = prepare(project, mode, "state and lock file")
     (first.folder / "in/00000.txt").unlink()
@@ -149,6 +150,7 @@ def test_file_that_changes_after_the_plan_is_not_deleted(project: Project, proxy
     assert turns(project) == []
 
 
+@pytest.mark.slow
 def test_clones_that_both_make_the_batch_use_the_older_one(project: Project, proxy: Proxy) -> None:
     first, other = prepare(project, "keep", "nothing")
     ended: list[Any] = []

@@ -97,6 +97,7 @@ def test_batch_is_run_as_it_is_and_once(project: Project, batch: int) -> None:
     assert project.run("status").code == 0
 
 
+@pytest.mark.slow
 def test_changed_content_is_paid_for_as_a_whole_and_earlier_content_is_not(project: Project, batch: int) -> None:
     assert project.apply().code == 0
     put(project, batch, "c.txt", "Invoice number: 3")
@@ -134,6 +135,7 @@ def test_question_says_what_is_paid_for_again(project: Project, batch: int) -> N
     assert paid(project) == 1
 
 
+@pytest.mark.slow
 def test_fresh_clone_with_the_lock_file_pays_nothing(project: Project, batch: int) -> None:
     assert project.apply().code == 0
     put(project, batch, "c.txt", "Invoice number: 3")
@@ -184,6 +186,7 @@ def test_batch_that_changes_before_its_run_is_not_paid_for(project: Project, bat
     assert f"batch {batch}: changed since it was listed, 'late.txt'; its run was not started" in outcome.err
 
 
+@pytest.mark.slow
 def test_failed_run_is_repeated_on_request_only(project: Project, batch: int) -> None:
     project.fake.next_run(status="FAILED", message="no")
     assert project.apply().code == 3
@@ -198,6 +201,7 @@ def test_failed_run_is_repeated_on_request_only(project: Project, batch: int) ->
     assert (project.apply().code, project.sent()) == (0, [])
 
 
+@pytest.mark.slow
 def test_other_batch_and_other_settings_are_other_work(project: Project, batch: int) -> None:
     assert project.apply().code == 0
     other = make_batch(project, x="Invoice number: 5")

@@ -34,6 +34,7 @@ def content(project: Project) -> list[str]:
     return sorted(project.fake.files(home(project)))
 
 
+@pytest.mark.slow
 def test_one_batch_follows_the_files_and_is_run_as_a_whole(kept: Project) -> None:
     plan = kept.run("plan")
     assert "+ 3 files (00000.txt …): to upload to a new batch" in plan.out
@@ -67,6 +68,7 @@ def test_one_batch_follows_the_files_and_is_run_as_a_whole(kept: Project) -> Non
     assert (kept.apply().code, kept.sent()) == (0, [])
 
 
+@pytest.mark.slow
 def test_changed_file_of_the_same_size_is_sent_again(kept: Project) -> None:
     kept.apply()
     kept.write("in/00001.txt", "document number X")
@@ -75,6 +77,7 @@ def test_changed_file_of_the_same_size_is_sent_again(kept: Project) -> None:
     assert (paid(kept), changes(kept)) == (2, ["PUT addFileToBatch"])
 
 
+@pytest.mark.slow
 def test_content_that_was_run_before_follows_and_costs_nothing(kept: Project) -> None:
     kept.apply()
     kept.write("in/new.txt", "a new one")
@@ -97,6 +100,7 @@ def test_moved_files_cost_nothing(kept: Project) -> None:
     assert paths(kept) == [f"later/{name}" for name in NAMES]
 
 
+@pytest.mark.slow
 def test_fresh_clone_with_the_lock_file_pays_and_sends_nothing(kept: Project) -> None:
     kept.apply()
     kept.fake.clock.advance(5)
@@ -135,6 +139,7 @@ def test_lost_state_and_lock_file(kept: Project) -> None:
     assert (home(kept), paid(kept), content(kept)) == (batch, 2, NAMES)
 
 
+@pytest.mark.slow
 def test_files_of_others_in_our_batch_stop_a_change(kept: Project) -> None:
     kept.apply()
     put(kept, home(kept), "theirs.txt", "not ours")
@@ -177,6 +182,7 @@ def test_folder_that_is_gone_empties_nothing(kept: Project) -> None:
     assert (kept.apply().code, kept.sent()) == (0, [])
 
 
+@pytest.mark.slow
 def test_destroyed_batch_is_not_made_again_for_what_was_paid(kept: Project) -> None:
     kept.apply()
     first = home(kept)
@@ -225,6 +231,7 @@ def test_question_names_what_is_deleted(kept: Project) -> None:
     assert content(kept) == NAMES
 
 
+@pytest.mark.slow
 def test_plan_in_a_file_binds_the_changes(kept: Project) -> None:
     kept.apply()
     (kept.folder / "in/00000.txt").unlink()
@@ -239,6 +246,7 @@ def test_plan_in_a_file_binds_the_changes(kept: Project) -> None:
 
 
 @pytest.mark.parametrize("hours", [23, 25])
+@pytest.mark.slow
 def test_turn_of_a_clone_that_died_is_explained_and_counts_for_a_day(kept: Project, hours: int) -> None:
     assert kept.apply().code == 0
     batch, name = home(kept), turn_name(home(kept), "00000000")

@@ -106,6 +106,7 @@ def test_fault_in_the_first_apply_is_made_good(following: Project, operation: st
 @pytest.mark.parametrize("operation", ["addFileToBatch", "deleteFileFromBatch", "runApp"])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.slow
 def test_refused_or_lost_request_is_made_good(following: Project, operation: str, when: str, status: int) -> None:
     assert following.apply().code == 0
     change(following)

@@ -26,6 +26,7 @@ def content(project: Project, batch: int) -> list[str]:
     return sorted(project.fake.files(batch))
 
 
+@pytest.mark.slow
 def test_files_are_added_replaced_and_deleted_and_those_of_others_stay(project: Project, batch: int) -> None:
     plan = project.run("plan")
     assert f"+ 2 files (00000.txt …): to upload to batch {batch}" in plan.out
@@ -68,6 +69,7 @@ def test_file_of_others_under_our_name_is_not_replaced(project: Project, batch: 
     assert (project.apply().code, paid(project)) == (0, 1)
 
 
+@pytest.mark.slow
 def test_file_that_others_replaced_is_replaced_again_or_left(project: Project, batch: int) -> None:
     project.apply()
     project.fake.clock.advance(5)
@@ -81,6 +83,7 @@ def test_file_that_others_replaced_is_replaced_again_or_left(project: Project, b
     assert paths(project) == ["00001.txt", "in/00000.txt", "theirs.txt"]
 
 
+@pytest.mark.slow
 def test_fresh_clone_with_the_lock_file(project: Project, batch: int) -> None:
     project.apply()
     project.forget_requests()
@@ -110,6 +113,7 @@ def test_lost_state_deletes_nothing(project: Project, batch: int) -> None:
     assert deleted_files(project) == []
 
 
+@pytest.mark.slow
 def test_exact_deletes_others_only_by_their_number(project: Project, batch: int) -> None:
     project.change_spec("sync = true", 'sync = "exact"')
     put(project, batch, "00001.txt", "this is somebody else's")

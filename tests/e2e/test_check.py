@@ -52,6 +52,7 @@ def test_check_sees_the_app_once_it_has_run(project: Project) -> None:
         ({"REQUESTS_CA_BUNDLE": "/not/there"}, 2, "failed   CA         REQUESTS_CA_BUNDLE: no such file"),
     ],
 )
+@pytest.mark.slow
 def test_check_tells_what_is_wrong_and_goes_on(
     project: Project, variables: dict[str, str | None], code: int, shown: str
 ) -> None:
@@ -81,6 +82,7 @@ def test_check_tells_of_secrets_that_are_not_set_and_of_a_folder_that_cannot_be_
     assert wrong["secrets"] == "AIHUB_SECRET_A: not set"
 
 
+@pytest.mark.slow
 def test_check_names_a_proxy_without_its_password(project: Project) -> None:
     project.env |= {"AIHUB_API_ROOT": "https://hub.invalid/api", "HTTPS_PROXY": "http://me:hidden@127.0.0.1:9"}
     outcome = project.run("check")

@@ -70,6 +70,7 @@ def apply(project: Project, spec: str = "job.toml", **given: str) -> subprocess.
     return run_steps(project, "Apply", spec=spec, **given)
 
 
+@pytest.mark.slow
 def test_action_applies_a_spec(action: Project) -> None:
     summary = action.write("summary.md", "")
     action.env |= {"AIHUB_API_KEY": None, "GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
@@ -177,6 +178,7 @@ def line_of_systemd() -> str:
 
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("line", [line_of_cron(), line_of_systemd()], ids=["cron", "systemd"])
+@pytest.mark.slow
 def test_line_applies_with_a_token_from_a_folder_and_almost_no_environment(project: Project, line: str) -> None:
     assert "%" not in line  # cron ends a line there
     project.spec_name = "invoices.aihub.toml"

@@ -37,6 +37,7 @@ def prepare(project: Project, lineage: str) -> tuple[Project, Project]:
 @pytest.mark.matrix(gate=12)
 @pytest.mark.parametrize("lineage", LINEAGES)
 @pytest.mark.parametrize(("method", "nth"), REQUESTS)
+@pytest.mark.slow
 def test_clone_that_applies_in_the_middle_of_another_pays_once(
     project: Project, proxy: Proxy, lineage: str, method: str, nth: int
 ) -> None:
@@ -56,6 +57,7 @@ def test_clone_that_applies_in_the_middle_of_another_pays_once(
         assert outcome.code == 0 or (outcome.code == 7 and may_ask), outcome.text
 
 
+@pytest.mark.slow
 def test_batch_that_is_made_and_run_while_runs_are_listed_is_no_batch_that_was_compared(
     project: Project, proxy: Proxy
 ) -> None:

@@ -173,6 +173,7 @@ def test_workers_send_files_that_lie_elsewhere(
     check_paid_once(project.fake, 20)
 
 
+@pytest.mark.slow
 def test_without_scheduler_nothing_of_dask_is_imported(project: Project) -> None:
     project.write_files(1)
     project.write("run.py", IMPORTS)

@@ -135,6 +135,7 @@ def requests_of(project: Project, since: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.matrix(most=2)
+@pytest.mark.slow
 def test_script_gives_the_results_of_apply_for_names_that_need_quoting(project: Project, language: str) -> None:
     for number, name in enumerate(NAMES):
         project.write(name, f"Invoice number: {number}")
@@ -175,6 +176,7 @@ def test_script_holds_no_secret(project: Project, language: str) -> None:
 
 
 @pytest.mark.matrix(most=1)
+@pytest.mark.slow
 def test_script_stops_where_its_run_fails(project: Project, language: str) -> None:
     project.write_files(1)
     project.fake.next_run(status="FAILED", message="the app broke")
@@ -185,6 +187,7 @@ def test_script_stops_where_its_run_fails(project: Project, language: str) -> No
 
 
 @pytest.mark.matrix(most=1)
+@pytest.mark.slow
 def test_script_stops_where_a_request_is_refused(project: Project, language: str) -> None:
     project.write_files(1)
     project.fake.faults.add(operation="addFileToBatch", do="status", status=413)
@@ -194,6 +197,7 @@ def test_script_stops_where_a_request_is_refused(project: Project, language: str
 
 
 @pytest.mark.matrix(most=1)
+@pytest.mark.slow
 def test_script_without_a_context_reads_the_variable(project: Project, language: str) -> None:
     project.change_spec('context = "acme"\n', "")
     project.env["AIHUB_CONTEXT"] = "other"
@@ -271,6 +275,7 @@ def test_script_for_a_batch_that_follows_files_is_refused(project: Project, how:
 
 
 @pytest.mark.matrix(most=1)
+@pytest.mark.slow
 def test_script_asks_a_deployment_for_its_upstream_integration(project: Project, language: str) -> None:
     project.spec_path.write_text(UPSTREAM)
     done = start(project, language)

@@ -288,6 +288,7 @@ def test_deleted_results_that_were_never_fetched_are_lost_and_not_failed(project
     assert "was deleted on request, and its results cannot be fetched again" in outcome.err
 
 
+@pytest.mark.slow
 def test_run_whose_pdfs_are_not_fetched_is_left(applied: Project) -> None:
     applied.change_spec("[limits]", "[results]\npdf = true\n[run]\ngenerate_post_process_pdf = true\n[limits]")
     applied.fake.faults.add(operation="readFile", do="status", status=400, times=2)

@@ -102,6 +102,7 @@ def check_deleted(project: Project, documents: Documents, where: str = "") -> No
 @pytest.mark.matrix(gate=12)
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.slow
 def test_fault_in_a_deletion_is_made_good(applied: Project, operation: str, fault: str) -> None:
     documents = applied.documents
     if operation == "listBatches":  # needed only where there is no job
@@ -116,6 +117,7 @@ def test_fault_in_a_deletion_is_made_good(applied: Project, operation: str, faul
 @pytest.mark.parametrize("operation", [name for name in OPERATIONS if not name.startswith("list")])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.slow
 def test_refused_deletion_is_made_good(applied: Project, operation: str, when: str, status: int) -> None:
     documents = applied.documents
     applied.fake.faults.add(operation=operation, do="status", status=status, when=when)
@@ -125,6 +127,7 @@ def test_refused_deletion_is_made_good(applied: Project, operation: str, when: s
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELLED"])
+@pytest.mark.slow
 def test_deletion_whose_job_fails_is_not_confirmed_and_asked_for_again(applied: Project, state: str) -> None:
     documents, batches = applied.documents, applied.fake.world.batches
     batch = min(one.id for one in batches.values() if one.owner != "somebody")
@@ -157,6 +160,7 @@ def test_deletion_without_a_job_that_is_not_seen_is_not_confirmed(applied: Proje
 @pytest.mark.matrix(gate=12)
 @pytest.mark.parametrize("operation", OPERATIONS[:-1])
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.slow
 def test_fault_in_a_cleanup_is_made_good(applied: Project, operation: str, fault: str) -> None:
     documents = applied.documents
     applied.change_spec("[limits]", f"{CLEANUP}[limits]")
@@ -233,6 +237,7 @@ def again(applied: Project) -> Callable[[], None]:
 @pytest.mark.timeout(600)
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.slow
 def test_destroy_stopped_at_every_boundary_is_made_good(
     applied: Project, crash: Crash, again: Callable[[], None], part: int
 ) -> None:

@@ -38,6 +38,7 @@ class Counting(Executor):
         self.pool.shutdown(wait, cancel_futures=cancel_futures)
 
 
+@pytest.mark.slow
 def test_job_is_done_where_another_process_sends_files_and_fetches_results(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

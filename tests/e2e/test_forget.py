@@ -36,6 +36,7 @@ def three(project: Project) -> Project:
     return project
 
 
+@pytest.mark.slow
 def test_forget_removes_what_is_gone_and_nothing_else(three: Project) -> None:
     raw = list_raw(three)
     assert "gone.txt" in json.dumps(forget_nothing(three).json)
@@ -58,6 +59,7 @@ def forget_nothing(project: Project) -> Outcome:
 
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("lost", [(), ("job.state.db",)])
+@pytest.mark.slow
 def test_file_that_is_back_is_not_paid_for_again(three: Project, lost: tuple[str, ...]) -> None:
     assert forget(three, "--yes").code == 0
     for name in lost:

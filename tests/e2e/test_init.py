@@ -57,6 +57,7 @@ def bills(project: Project) -> Project:
     return project
 
 
+@pytest.mark.slow
 def test_init_by_options_writes_a_spec_that_applies(bills: Project) -> None:
     outcome = bills.run_alone("init", "bills", "--app-name", "Invoice Extraction", "--owner", "instabase")
     assert (outcome.code, outcome.out, outcome.err) == (0, SAID, "")
@@ -140,6 +141,7 @@ def test_init_of_an_empty_folder_makes_it_and_proposes_a_pattern(bills: Project)
     assert spec == {"name": "x", "files": "inbox/**/*.pdf", "deployment_id": "d1"}
 
 
+@pytest.mark.slow
 def test_init_does_not_look_for_files_elsewhere_and_says_what_to_type(bills: Project) -> None:
     place = f"file://{bills.folder}/bills"
     options = ("--files", f"{place}/*", "--app-name", "A", "--context", "acme")

@@ -82,6 +82,7 @@ def test_limit_of_pages_needs_the_extra(project: Project, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("pages", "post_process", "most"), [(801, "", 800), (101, "generate_post_process_pdf = true", 100)]
 )
+@pytest.mark.slow
 def test_file_with_too_many_pages_is_skipped_before_anything_is_paid(
     project: Project, pages: int, post_process: str, most: int
 ) -> None:

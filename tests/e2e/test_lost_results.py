@@ -53,6 +53,7 @@ def test_file_that_has_changed_needs_only_its_new_results(cleaned: Project) -> N
     assert cleaned.sent().count("POST runApp") == 2
 
 
+@pytest.mark.slow
 def test_group_with_one_file_that_has_changed_is_paid_for_again_once(cleaned: Project) -> None:
     cleaned.write("in/00000.txt", "changed")
     end_by(cleaned, "apply with --again", "--again", "--only", "in/00001.txt")
@@ -76,6 +77,7 @@ def test_restored_state_forgets_what_only_removed_files_would_need(project: Proj
     assert project.sent().count("POST runApp") == 3
 
 
+@pytest.mark.slow
 def test_kept_batch_is_run_on_where_a_deleted_run_was_imported(kept: Project) -> None:
     end_by(kept, "apply with --again", "--again")
     kept.write("in/00002.txt", "new")
@@ -90,6 +92,7 @@ def test_earlier_content_of_a_kept_batch_needs_no_results(kept: Project) -> None
     assert outcome.code == 0, outcome.text
 
 
+@pytest.mark.slow
 def test_older_state_of_a_kept_batch_goes_on(project: Project) -> None:
     project.change_spec("[limits]", KEPT)
     project.write_files(2)

@@ -400,6 +400,7 @@ PARTS = 8
 
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.slow
 def test_histories_are_paid_as_the_model_says(forks: Forks, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
     if part % 2 == 0:  # no file is young, so that jobs with nothing to do are recognised without planning
         now_ns = time.time_ns

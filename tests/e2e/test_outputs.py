@@ -170,6 +170,7 @@ def test_name_of_standard_output_stands_for_it(tmp_path: Path) -> None:
     assert not is_standard_output(tmp_path / "stdout")
 
 
+@pytest.mark.slow
 def test_another_open_file_by_its_number_is_written_where_it_stands(made: Project, writer: str) -> None:
     command, *options = WRITERS[writer]
     program = f'"$1" -m aihub_runner {command} job.toml --fake'

@@ -348,6 +348,7 @@ def test_start_answered_with_an_id_that_does_not_exist_is_made_good(project: Pro
 
 
 @pytest.mark.parametrize("is_listed", [True, False])
+@pytest.mark.slow
 def test_start_answered_for_nothing_can_be_paid_for_by_command(project: Project, proxy: Proxy, is_listed: bool) -> None:
     """No run was started. Where the list shows no other run either, it proves nothing, so that a person decides."""
     project.write_files(1)

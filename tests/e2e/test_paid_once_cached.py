@@ -97,6 +97,7 @@ def test_clones_that_see_kept_lists_pay_nothing_until_they_see_new_ones(project:
     check_paid_once(project.fake, 1)
 
 
+@pytest.mark.slow
 def test_list_that_shows_our_batch_later_is_waited_for(project: Project, proxy: Proxy) -> None:
     """As it shows our batch, it shows the older one of a clone, too."""
     project.write_files(1)

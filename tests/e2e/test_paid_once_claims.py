@@ -132,6 +132,7 @@ def test_claim_of_yesterday_stops_nobody(project: Project, proxy: Proxy) -> None
     assert len(project.fake.runs()) == 2
 
 
+@pytest.mark.slow
 def test_claim_of_our_own_is_used_again(project: Project, proxy: Proxy) -> None:
     share_a_batch(project, proxy, "version")
     clone = project.clone("clone")

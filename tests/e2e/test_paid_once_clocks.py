@@ -174,6 +174,7 @@ def test_lost_run_under_a_wrong_clock_of_our_own_is_paid_once(
 
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("shift", [2 * HOUR, -2 * HOUR, YEAR, -YEAR])
+@pytest.mark.slow
 def test_clock_of_our_own_that_jumps_while_the_answer_is_lost_pays_once(
     project: Project, proxy: Proxy, own_clock: OwnClock, shift: int
 ) -> None:
@@ -187,6 +188,7 @@ def test_clock_of_our_own_that_jumps_while_the_answer_is_lost_pays_once(
 
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("shift", [2 * HOUR, -2 * HOUR, YEAR])
+@pytest.mark.slow
 def test_clock_of_our_own_that_was_set_between_two_applies_pays_once(
     project: Project, proxy: Proxy, own_clock: OwnClock, shift: int
 ) -> None:
@@ -270,6 +272,7 @@ def test_batch_that_does_not_tell_when_it_was_made_pays_once(
     project.check_done(1)
 
 
+@pytest.mark.slow
 def test_later_runs_do_not_raise_the_beginning_of_a_search(project: Project, proxy: Proxy) -> None:
     """A run is lost and not listed, others start and finish much later, then it is listed."""
     project.write_files(1)

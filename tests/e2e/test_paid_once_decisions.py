@@ -91,6 +91,7 @@ def test_adopting_pays_nothing_for_files_that_fit_a_strangers_batch(project: Pro
     assert outcome.code in (0, 7), outcome.text
 
 
+@pytest.mark.slow
 def test_adopting_pays_for_files_of_batches_that_carry_no_run(project: Project, proxy: Proxy) -> None:
     """Another client sent them and never started a run, and the service shows that."""
     project.write_files(1)

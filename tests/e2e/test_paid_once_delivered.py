@@ -193,6 +193,7 @@ def send_old_then_new(project: Project, proxy: Proxy) -> str:
     return f"/v2/batches/{batch}/files/a.txt"
 
 
+@pytest.mark.slow
 def test_late_duplicate_of_older_bytes_is_noticed_before_it_is_paid(project: Project, proxy: Proxy) -> None:
     path = send_old_then_new(project, proxy)
     assert proxy.send("PUT", path, b"one").status == 204

@@ -88,6 +88,7 @@ def test_run_that_seems_gone_is_not_retried_while_nothing_is_seen(
     assert outcome.code == (0 if seen_again == "before" else 4), outcome.text
 
 
+@pytest.mark.slow
 def test_run_that_is_confirmed_gone_has_failed_and_may_be_retried(project: Project, proxy: Proxy) -> None:
     project.write_files(1, start=7)
     assert project.apply().code == 0

@@ -115,6 +115,7 @@ def test_interim_answers_are_no_answers(project: Project, proxy: Proxy, statuses
     assert len(project.fake.runs()) == 1
 
 
+@pytest.mark.slow
 def test_files_of_another_batch_are_not_taken_for_those_of_ours(project: Project, proxy: Proxy) -> None:
     theirs = colleagues_batch(proxy)
     project.write_files(1)

@@ -102,6 +102,7 @@ def second_fake() -> Iterator[FakeAIHub]:
         yield server
 
 
+@pytest.mark.slow
 def test_batches_of_other_targets_in_the_lock_are_not_known_here(project: Project, second_fake: FakeAIHub) -> None:
     """Both services number their batches alike."""
     project.write_files(1)

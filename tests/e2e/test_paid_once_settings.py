@@ -29,6 +29,7 @@ def lose_a_start_on_a_batch_that_seems_gone(project: Project, proxy: Proxy) -> N
 
 
 @pytest.mark.parametrize("is_deleted", [False, True])
+@pytest.mark.slow
 def test_open_run_is_found_after_its_batch_was_made_anew_for_other_settings(
     project: Project, proxy: Proxy, is_deleted: bool
 ) -> None:
@@ -72,6 +73,7 @@ def test_exact_tag_on_whatever_batch_is_never_absent(project: Project, proxy: Pr
     project.check_done(1)
 
 
+@pytest.mark.slow
 def test_settings_go_back_and_forth_while_two_runs_are_open(project: Project, proxy: Proxy) -> None:
     lose_a_start_on_a_batch_that_seems_gone(project, proxy)
     project.change_spec("[run]", '[run]\nversion = "2"')

@@ -177,6 +177,7 @@ def test_clone_that_did_not_pull_pays_nothing_again(project: Project, also: tupl
     finish(other, project)
 
 
+@pytest.mark.slow
 def test_two_clones_with_states_of_their_own_take_turns_and_pay_once(project: Project) -> None:
     project.write_files(1)
     assert project.apply().code == 0

@@ -50,6 +50,7 @@ def test_two_fresh_clones_at_once_pay_once(project: Project, proxy: Proxy, metho
     check_paid_once(project.fake, 1)
 
 
+@pytest.mark.slow
 def test_three_fresh_clones_at_once_pay_once(project: Project, proxy: Proxy) -> None:
     project.write_files(2)
     project.change_spec("settle_s = 0.2", "settle_s = 2")
@@ -75,6 +76,7 @@ def test_two_clones_that_know_each_others_past_pay_what_is_new_once(project: Pro
 
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("in_folders", [False, True])
+@pytest.mark.slow
 def test_two_state_files_in_one_folder_pay_once(project: Project, proxy: Proxy, in_folders: bool) -> None:
     project.write_files(1)
     names = ["one.db", "two.db"]

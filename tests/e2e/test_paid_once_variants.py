@@ -122,6 +122,7 @@ ALTERED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", ALTERED)
+@pytest.mark.slow
 def test_restored_state_beside_runs_that_say_nothing_pays_once(project: Project, proxy: Proxy, kind: str) -> None:
     project.write_files(1)
     assert project.apply().code == 0
@@ -146,6 +147,7 @@ def test_restored_state_beside_runs_that_say_nothing_pays_once(project: Project,
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("status", [403, 409, 429])
 @pytest.mark.parametrize("grouping", ["the same", "another"])
+@pytest.mark.slow
 def test_refused_start_that_a_colleague_paid_for_by_now_is_not_paid_again(
     project: Project, proxy: Proxy, status: int, grouping: str
 ) -> None:

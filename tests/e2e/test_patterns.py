@@ -80,6 +80,7 @@ def test_part_of_a_pattern_in_braces_is_a_pattern_of_its_own(project: Project) -
     assert "more/{*.txt,*.pdf} matched files before" in outcome.out
 
 
+@pytest.mark.slow
 def test_nothing_is_deleted_from_a_batch_for_a_folder_that_is_not_there(pair: Project) -> None:
     die_before_the_run(pair)
     lose(pair, "more")
@@ -95,6 +96,7 @@ def test_nothing_is_deleted_from_a_batch_for_a_folder_that_is_not_there(pair: Pr
     assert set(pair.fake.ledger["runs"].values()) == {1}
 
 
+@pytest.mark.slow
 def test_whole_batch_waits_for_the_folder_that_is_not_there(pair: Project) -> None:
     pair.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
     die_before_the_run(pair)

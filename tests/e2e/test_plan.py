@@ -193,6 +193,7 @@ def test_plan_that_pays_again_is_applied_once_where_an_older_state_is_back(proje
     assert project.sent().count("POST runApp") == 3
 
 
+@pytest.mark.slow
 def test_file_that_changes_after_an_approved_plan_was_checked_is_not_paid_for(project: Project) -> None:
     project.write_files(2)
     make_plan(project)

@@ -114,6 +114,7 @@ def test_run_with_a_file_that_still_counts_is_kept_whole(project: Project) -> No
     assert paths(project) == ["in/00000.txt", "in/00001.txt"]
 
 
+@pytest.mark.slow
 def test_nothing_is_removed_without_a_yes(changed: Project) -> None:
     outcome = prune(changed, 1, "--json")
     assert (outcome.code, len(raw(changed))) == (2, 3)

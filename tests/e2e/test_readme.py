@@ -89,6 +89,7 @@ def test_page_of_the_examples_lists_each() -> None:
     assert "(specs/README.md)" in README
 
 
+@pytest.mark.slow
 def test_python_example_reads_documents(clone: Path) -> None:
     run(recipe_of("demo"), clone)
     text = (ROOT / "docs" / "apply.md").read_text(encoding="utf-8")

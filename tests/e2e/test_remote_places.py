@@ -80,6 +80,7 @@ def test_prefix_from_the_environment_allows_nothing(project: Project, place: Fol
     assert (wrong.code, "hidden" in wrong.text) == (2, False)
 
 
+@pytest.mark.slow
 def test_local_specs_import_nothing_of_it(project: Project) -> None:
     project.write_files(1)
     (project.folder / "local.py").write_text(
@@ -151,6 +152,7 @@ def test_approved_plan_is_applied_and_one_that_does_not_fit_is_refused(project: 
     check_paid_once(project.fake, 1)
 
 
+@pytest.mark.slow
 def test_files_elsewhere_are_sent_by_another_process(
     project: Project, place: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -245,6 +245,7 @@ def test_results_are_read_as_dictionaries_from_python(project: Project) -> None:
     assert len({document["path"] for document in documents(project.spec_path)}) == 2
 
 
+@pytest.mark.slow
 def test_run_that_is_gone_before_its_results_were_fetched_has_failed(project: Project) -> None:
     project.write_files(1, start=1)
     assert project.apply().code == 0  # another run, which shows that the account sees its runs
@@ -378,6 +379,7 @@ def test_results_on_a_terminal_are_lines_of_json_if_asked_for(project: Project) 
         assert without_progress(shown).startswith('{"')
 
 
+@pytest.mark.slow
 def test_long_table_on_a_terminal_says_how_many_rows_are_left(project: Project) -> None:
     project.write_files(130)
     project.apply()

@@ -67,6 +67,7 @@ def test_closed_terminal_ends_the_work_in_order(project: Project) -> None:
 
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+@pytest.mark.slow
 def test_signal_that_is_ignored_from_the_start_stays_so(project: Project, number: signal.Signals) -> None:
     project.write_files(2)
     project.fake.next_run(hold=True)

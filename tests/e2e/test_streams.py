@@ -102,6 +102,7 @@ def test_help_fails_with_no_stream(project: Project, command: str, redirection: 
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.slow
 def test_terminal_that_is_gone_ends_nothing(project: Project) -> None:
     project.write_files(3)
     project.fake.next_run(hold=True)
@@ -143,6 +144,7 @@ def test_files_have_the_same_names_in_every_locale(project: Project, locale: dic
 
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("locale", [LATIN, ASCII, {}])
+@pytest.mark.slow
 def test_whether_a_name_is_utf8_is_decided_from_its_bytes(project: Project, locale: dict[str, str]) -> None:
     project.write_files(1)
     Path(os.fsdecode(os.fsencode(project.folder) + b"/in/caf\xe9.txt")).write_text("words")
@@ -154,6 +156,7 @@ def test_whether_a_name_is_utf8_is_decided_from_its_bytes(project: Project, loca
 
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("locale", [LATIN, ASCII, {}])
+@pytest.mark.slow
 def test_messages_are_written_as_far_as_the_stream_can(project: Project, locale: dict[str, str]) -> None:
     project.write("in/日本.txt", b"")
     done = shell(project, "runner plan job.toml", **locale)

@@ -212,6 +212,7 @@ def test_format_whose_extra_is_missing_is_refused_by_validate_with_its_line(proj
     )
 
 
+@pytest.mark.slow
 def test_packets_have_a_table_of_their_cross_class_fields(project: Project) -> None:
     project.change_spec('"Invoice Extraction"', '"Loan packet"')
     ask_for(project, ALL, 'include = ["review", "validation"]')
@@ -399,6 +400,7 @@ def test_results_end_quietly_where_the_reader_has_seen_enough(project: Project) 
 
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("option", ["", "--json"])
+@pytest.mark.slow
 def test_exit_code_is_the_same_where_nobody_reads(project: Project, option: str) -> None:
     project.write_files(1)
     project.write("in/empty.txt", b"")
@@ -408,6 +410,7 @@ def test_exit_code_is_the_same_where_nobody_reads(project: Project, option: str)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.slow
 def test_results_that_cannot_be_printed_are_told_of_once(project: Project) -> None:
     project.write_files(1)
     project.apply()

@@ -79,6 +79,7 @@ def test_variable_names_the_target_and_the_option_beats_it(targets: Project) -> 
     expect(targets.run("status", "--target", "eu-west"), 6, "nothing has been applied yet")
 
 
+@pytest.mark.slow
 def test_commands_follow_the_target(targets: Project) -> None:
     assert targets.apply("--target", "test").code == 0
     for command in ("results", "status", "report", "plan"):

@@ -80,6 +80,7 @@ def test_script_takes_a_failed_run_for_finished_and_apply_reports_it(project: Pr
     assert "the app broke" in outcome.text
 
 
+@pytest.mark.slow
 def test_script_reads_one_page_of_results_and_apply_all(project: Project) -> None:
     project.write_files(120)
     with open_sdk(project.fake.root) as client:

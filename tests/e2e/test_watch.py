@@ -229,6 +229,7 @@ def test_signal_during_a_round_finishes_it_in_order(project: Project) -> None:
     project.check_done(1)
 
 
+@pytest.mark.slow
 def test_events_tell_of_files_and_not_of_our_own(project: Project) -> None:
     project.write("in/a.txt", "a")
     (project.folder / "results/job").mkdir(parents=True)

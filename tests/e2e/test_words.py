@@ -28,6 +28,7 @@ def at_work(project: Project) -> Iterator[int]:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_status_while_an_apply_is_at_work_names_it_and_calls_nothing_unknown(project: Project) -> None:
     with at_work(project) as pid:
         for command in ("status", "plan"):

@@ -53,6 +53,7 @@ def bytes_in(hub: FakeAIHub, batch: int) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("count", [50, pytest.param(1000, marks=pytest.mark.torture)])
+@pytest.mark.slow
 def test_fake_gives_back_every_binary_file_with_the_same_digest(hub: FakeAIHub, count: int) -> None:
     files = make_files(count)
     wanted = {name: hashlib.sha256(body).hexdigest() for name, body in files.items()}

@@ -86,6 +86,7 @@ def test_certify_names_operations_that_are_described(openapi: Path) -> None:
     assert named <= load_operations(openapi).keys()
 
 
+@pytest.mark.slow
 def test_certify_without_leave_starts_no_run_and_says_what_it_skips() -> None:
     with make_fake() as fake:
         certificate = certify_all(make_hub(fake, Options(app_name="Invoice Extraction")))
@@ -136,6 +137,7 @@ def test_certify_lists_what_it_could_not_delete() -> None:
         assert certificate.left_behind == [f"batch {fake.batches()[0]['id']}: the service returned 503"]
 
 
+@pytest.mark.slow
 def test_certify_interrupted_from_the_keyboard_deletes_what_it_made_and_exits_with_130(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     command = [sys.executable, "-m", "fake_aihub", "certify", "--report", str(report), "--settle-seconds", "600"]
@@ -180,6 +182,7 @@ def test_certify_deletes_a_secret_whose_answer_was_lost() -> None:
         assert (certificate.count("broken"), fake.world.secrets) == (1, {})
 
 
+@pytest.mark.slow
 def test_certify_does_not_try_parts_that_are_too_large() -> None:
     with FakeAIHub(part_size=1 << 40) as fake:
         skipped = outcomes(certify_all(make_hub(fake, Options())), "skipped")

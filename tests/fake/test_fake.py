@@ -303,6 +303,7 @@ def test_fake_journal_has_no_token(http: requests.Session, fake: FakeAIHub) -> N
     assert "fake-test" not in entries
 
 
+@pytest.mark.slow
 def test_fake_takes_uploads_from_many_at_once(fake: FakeAIHub) -> None:
     with requests.Session() as session:
         session.headers["Authorization"] = "Bearer fake-test"

@@ -19,6 +19,7 @@ HEAVY = ("pydantic", "rich", "requests", "pypdf", "aihub_runner", "httpx")
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
 
+@pytest.mark.slow
 def test_fake_loses_nothing_of_32_clients_at_once(tmp_path: Path) -> None:
     with FakeAIHub(tmp_path) as fake:
         tally = asyncio.run(hammer(int(fake.root.split(":")[2].split("/")[0]), CLIENTS, lambda done: done < ROUNDS))

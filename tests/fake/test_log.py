@@ -48,11 +48,13 @@ def test_lines_of_json_have_all_facts_and_no_secret() -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--quiet"], ["--quiet", "--log-format", "text"]])
+@pytest.mark.slow
 def test_nothing_is_printed_off_a_terminal_or_if_quiet(options: list[str]) -> None:
     assert printed(options) == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.slow
 def test_a_terminal_gets_a_line_for_each_request() -> None:
     leader, follower = os.openpty()
     try:

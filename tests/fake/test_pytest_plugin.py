@@ -33,6 +33,7 @@ def blocks(text: str) -> dict[str, str]:
     return dict(re.findall(r"```python\n# (\S+)\n(.*?)```", text, re.DOTALL))
 
 
+@pytest.mark.slow
 def test_plugin_does_what_its_documentation_shows(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     # Where this package is installed, pytest finds the plugin by itself.
@@ -56,6 +57,7 @@ def test_plugin_imports_nothing_of_the_fake_until_it_is_used() -> None:
     assert out.strip() == f"['fake_aihub', '{PLUGIN}']"
 
 
+@pytest.mark.slow
 def test_plugin_gives_each_test_a_world_of_its_own(pytester: pytest.Pytester) -> None:
     code = """
         import pytest, requests
@@ -93,6 +95,7 @@ def test_plugin_gives_each_test_a_world_of_its_own(pytester: pytest.Pytester) ->
     run(pytester, code).assert_outcomes(passed=6)
 
 
+@pytest.mark.slow
 def test_plugin_controls_the_fake_of_the_token_by_requests_too(pytester: pytest.Pytester) -> None:
     code = """
         import requests
@@ -213,6 +216,7 @@ def test_plugin_fails_a_test_whose_next_run_never_came_unless_that_is_allowed(py
     result.stdout.fnmatch_lines(["*unused faults: *'next_run': {'status': 'FAILED'}*"])
 
 
+@pytest.mark.slow
 def test_fakes_of_modules_and_of_the_session_are_shared_and_fail_for_unused_faults(pytester: pytest.Pytester) -> None:
     code = """
         import pytest
@@ -314,6 +318,7 @@ def test_plugin_is_safe_in_parallel(pytester: pytest.Pytester) -> None:
     run(pytester, code, "-p", "xdist", "-n", "8").assert_outcomes(passed=40)
 
 
+@pytest.mark.slow
 def test_plugin_leaves_modules_of_a_user_alone_that_have_the_names_of_our_folders(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         runner="MINE = 'runner'",

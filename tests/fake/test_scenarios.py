@@ -211,6 +211,7 @@ def test_run_that_a_person_released_is_reviewed_with_all_its_documents() -> None
 
 
 @given_any(st.text() | st.binary())
+@pytest.mark.slow
 def test_pack_of_anything_is_refused_in_words(content: str | bytes) -> None:
     with pytest.raises(ScenarioError):
         parse_pack(content.encode() if isinstance(content, str) else content, "my.toml")
@@ -349,6 +350,7 @@ def test_folder_without_packs_is_told(tmp_path: Path, folder: str, message: str)
 
 
 @pytest.mark.parametrize(("option", "name"), [("--scenarios", "x.toml"), ("--fixtures", "a.pdf.json")])
+@pytest.mark.slow
 def test_command_with_a_mistake_in_a_pack_or_fixture_tells_it_and_ends(tmp_path: Path, option: str, name: str) -> None:
     (tmp_path / name).write_text("x")
     command = [sys.executable, "-m", "fake_aihub", "--port", "0", option, str(tmp_path)]

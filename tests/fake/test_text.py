@@ -207,6 +207,7 @@ def test_results_of_hostile_files_are_answered(tmp_path: Path, on_disk: bool) ->
     assert values(page["files"][-1]["documents"][0])["total"] in ("5.50", "ERROR")
 
 
+@pytest.mark.slow
 def test_text_takes_so_much_work_and_no_more() -> None:
     assert read_text(HOSTILE["pdf of many operators"]) == Text()
     assert read_text(make_pdf(b"BT /F1 12 Tf " + b"(a) Tj " * 100)).pages == 1
@@ -236,6 +237,7 @@ PIECES = st.sampled_from(
 
 
 @given(STARTS, st.lists(PIECES | st.binary(max_size=20), max_size=40))
+@pytest.mark.slow
 def test_text_never_raises_and_is_bounded_and_can_be_sent(start: bytes, pieces: list[bytes]) -> None:
     content = start + b"".join(pieces)
     text = read_text(content)
@@ -248,6 +250,7 @@ def test_text_never_raises_and_is_bounded_and_can_be_sent(start: bytes, pieces: 
 
 
 @given(st.binary(max_size=300), st.integers(0, 700))
+@pytest.mark.slow
 def test_damaged_pdf_never_raises(noise: bytes, place: int) -> None:
     content = bytearray((INVOICES / "northwind-2041.pdf").read_bytes())
     content[place : place + len(noise)] = noise

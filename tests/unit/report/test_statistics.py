@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from aihub_runner.report.html import Table, size_of
 from aihub_runner.report.statistics import DOCUMENTS_BYTES, OTHERS, ROWS_BYTES, take_census
 
@@ -55,6 +57,7 @@ def test_census_leaves_out_fields_where_a_page_would_grow_too_large() -> None:
     assert DOCUMENTS_BYTES * 0.95 < size_of(census.rows) < DOCUMENTS_BYTES
 
 
+@pytest.mark.slow
 def test_census_keeps_all_fields_where_all_have_room() -> None:
     shown = [field("total", 0.9, value="x" * 140)] * 5
     census = take_census([document(*shown, path=f"in/{number}.txt") for number in range(10_000)], 0.8)
@@ -63,6 +66,7 @@ def test_census_keeps_all_fields_where_all_have_room() -> None:
     assert size_of(census.rows) > 8_000_000
 
 
+@pytest.mark.slow
 def test_census_counts_names_that_no_two_documents_share() -> None:
     odd = [document(path=f"in/{number}.txt", kind=f"{number}" + "<" * 95) for number in range(30_000)]
     census = take_census(odd, 0.8)

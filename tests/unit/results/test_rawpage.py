@@ -28,6 +28,7 @@ PAGE = st.dictionaries(st.sampled_from(["id", "keys", "case_info", "more"]) | st
 
 
 @given(PAGE, st.lists(VALUE, max_size=4), st.sampled_from([None, 0, 2]), st.booleans(), st.randoms())
+@pytest.mark.slow
 def test_file_of_a_page_is_what_the_whole_page_has(
     page: dict[str, Any], files: list[Any], indent: int | None, ascii_only: bool, chance: Any
 ) -> None:

@@ -132,6 +132,7 @@ def run_pages(draw: st.DrawFn) -> list[Any]:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(run_pages(), min_size=1, max_size=2))
+@pytest.mark.slow
 def test_every_format_holds_whatever_the_description_allows(
     tmp_path_factory: pytest.TempPathFactory, runs: list[list[Any]]
 ) -> None:

@@ -294,6 +294,7 @@ def test_any_text_is_a_spec_or_is_refused_in_plain_words(text: str) -> None:
         assert spec.files
 
 
+@pytest.mark.slow
 def test_schema_for_editors_agrees_with_the_parser() -> None:
     schema = render_schema(Spec)
     jsonschema.Draft202012Validator.check_schema(schema)

@@ -100,6 +100,7 @@ def test_process_whose_clock_is_not_known_sends_nothing(fake: FakeAIHub, tmp_pat
     assert fake.files(batch) == {}
 
 
+@pytest.mark.slow
 def test_deadline_ends_a_body_in_the_middle(fake: FakeAIHub, tmp_path: Path) -> None:
     batch = make_batch(fake)
     fake.faults.add(operation="addFileToBatch", do="stall", seconds=1.5)

@@ -97,6 +97,7 @@ DOCUMENT = st.fixed_dictionaries(
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 @given(files=st.lists(st.lists(DOCUMENT, max_size=3), max_size=3))
+@pytest.mark.slow
 def test_rows_that_are_rendered_together_are_those_of_each_field(form: str, files: list[list[dict[str, Any]]]) -> None:
     sink = open_sink(form, io.BytesIO(), Table("fields", FIELDS))
     assert isinstance(sink, TextSink)
@@ -115,6 +116,7 @@ def test_rows_that_are_rendered_together_are_those_of_each_field(form: str, file
     ),
     st.sampled_from([1, 150]),  # many rows that repeat are rendered in another way
 )
+@pytest.mark.slow
 def test_lines_are_what_the_standard_library_writes(rows: list[list[str | None]], times: int) -> None:
     rows = rows * times
     columns = tuple(Column(f"c{n}", "text") for n in range(2))
