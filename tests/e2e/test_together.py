@@ -18,7 +18,7 @@ from .conftest import SPEC, Project, Terminal
 
 @pytest.fixture
 def two(project: Project) -> Project:
-    """Give two specs, a.aihub.toml with two files and b.aihub.toml with one."""
+    """Make two specs, a.aihub.toml with two files and b.aihub.toml with one."""
     (project.folder / "job.toml").unlink()
     for name, count in (("a", 2), ("b", 1)):
         text = SPEC.replace('name = "job"', f'name = "{name}"').replace("in/**/*", f"{name}/*")

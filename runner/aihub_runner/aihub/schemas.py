@@ -33,7 +33,7 @@ _INCLUDES = {
     "source": "include_source_info",
     "validation": "include_validation_results",
 }
-_INPUTS = ("input_dir", "manual_upstream_integration", "from_timestamp", "to_timestamp")  # in place of a batch
+_INPUTS = ("input_dir", "manual_upstream_integration", "from_timestamp", "to_timestamp")  # instead of a batch
 _WHO_ANSWERS = "check AIHUB_API_ROOT, and whether a proxy or gateway answers instead of the service"
 
 

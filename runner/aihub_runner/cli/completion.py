@@ -45,6 +45,6 @@ def needs_options() -> bool:
 
 
 def make_stub(name: str) -> click.Command:
-    """Return a command that takes any specs, in place of one that takes long to import."""
+    """Return a command that takes any specs, instead of one that takes long to import."""
     specs = click.Argument(["specs"], nargs=-1, shell_complete=complete_specs)
     return click.Command(name, params=[specs], context_settings={"ignore_unknown_options": True})

@@ -1,4 +1,4 @@
-"""Tell which files are paid for. Pure: no disk, no network, no clock."""
+"""Which files are paid for. Pure: no disk, no network, no clock."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Run(Table):
     output_workspace: str | None = key(TEXT, None, "Workspace for the output of runs.")
     output_dir: str | None = key(TEXT, None, "Folder of a connected drive for the output of runs.")
     manual_upstream_integration: bool = key(
-        flag(), False, "In place of `files`: run the deployment on what its upstream integration finds."
+        flag(), False, "Instead of `files`: run the deployment on what its upstream integration finds."
     )
     from_timestamp: int | None = key(
         integer(0), None, "With a mailbox as upstream integration: the earliest date, in Unix milliseconds."
@@ -139,7 +139,7 @@ class Batch(Table):
     id: int | None = key(
         integer(1, 2**63 - 1),
         None,
-        "In place of `files`: the id of a batch that exists. All its files are one run, which is repeated, and paid "
+        "Instead of `files`: the id of a batch that exists. All its files are one run, which is repeated, and paid "
         "again, when they change. Nothing is uploaded to the batch, or deleted from it, without `sync`.",
     )
     sync: bool | Literal["exact"] = key(
@@ -272,7 +272,7 @@ class Spec(Table):
     input_dir: str | None = key(
         string(check_text, check_input_dir),
         None,
-        "In place of `files`: a folder of a drive, `/<organization>/<workspace>/fs/<drive>/<folder>/`. It runs once "
+        "Instead of `files`: a folder of a drive, `/<organization>/<workspace>/fs/<drive>/<folder>/`. It runs once "
         "for each version and settings, and again only with `--again`.",
     )
     group_by: Literal["folder"] | None = key(

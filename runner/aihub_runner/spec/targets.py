@@ -113,12 +113,12 @@ def view_as(content: Mapping[str, Any], target: str) -> View:
 
 
 def with_given(view: View, given: Mapping[Key, str]) -> View:
-    """Return a view with values from the command line in place of its own."""
+    """Return a view with values from the command line instead of its own."""
     return View(view.target, _lay_over(view.content, nest(given)), view.own, given)
 
 
 def _lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return content with other values in place of its own. An app replaces all of the other app."""
+    """Return content with other values instead of its own. An app replaces all of the other app."""
     if any(name in above for name in APP_KEYS):
         below = {name: value for name, value in below.items() if name not in (*APP_KEYS, "owner")}
     return _merge(below, above)

@@ -70,7 +70,7 @@ class Fetches(Database):
     def sum_whole(self, include: str) -> dict[int, tuple[int, int]]:
         """Return the sums of `load_counts` of each run that has an answer with documents for each file, and no other.
 
-        That is one query for most runs, in place of a row for each file.
+        That is one query for most runs, instead of a row for each file.
         """
         rows = self.read(
             "SELECT run, documents, errors FROM (SELECT answers.run, runs.shard, count(*) AS answers, "

@@ -233,7 +233,7 @@ CREATE TABLE run_keys (
 ) WITHOUT ROWID;
 
 -- A row is an intent to pay; remote_id is the answer. unknown says why it could not be found out, refused what the
--- service answered in place of a run: a gateway may have said so after the service had started it. remote_batch is the
+-- service answered instead of a run: a gateway may have said so after the service had started it. remote_batch is the
 -- batch that it was sent with, bound_s where a search for it begins (from an answer's body, or 1), gone whether the
 -- service does not have it any more, twin another run that carries the same tag (0 for the first). given_up says that a
 -- person decided that no run was started.
