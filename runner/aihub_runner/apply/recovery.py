@@ -29,6 +29,7 @@ from aihub_runner.apply.matching import (
     record_imported,
     survey_entries,
 )
+from aihub_runner.apply.reused import check_reused
 from aihub_runner.apply.tasks.content import list_batch
 from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
 from aihub_runner.model import FOREIGN, Listed, Member
@@ -273,7 +274,9 @@ def _import_planned(opened: OpenJob, found: Survey, plan: Plan) -> bool:
         if work.action in PAYS:
             planned.setdefault(fingerprint_of(work.shard), []).append(work)
     known = state.known_runs() | state.load_dismissed()
-    runs = {run.id: run for run in found.runs if run.id not in known and _is_planned(run, planned, goal.run_key)}
+    tagged = [run for run in found.runs if _is_planned(run, planned, goal.run_key)]
+    check_reused(opened.job, state, tagged)
+    runs = {run.id: run for run in tagged if run.id not in known}
     runs = {run_id: _with_batch(opened.job, opened.client, run, found.batches) for run_id, run in runs.items()}
     entries, twins = choose_twins(survey_entries(runs.values(), goal.target, without_batch=bool(goal.input)))
     members: dict[

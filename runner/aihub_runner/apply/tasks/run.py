@@ -12,6 +12,7 @@ from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import RunInfo, run_body
 from aihub_runner.apply import events
 from aihub_runner.apply.polling import poll_delay_s
+from aihub_runner.apply.reused import describe_reused
 from aihub_runner.apply.steps import Declined, Gone, Lost, NotThere, Outcome, RunSeen, Step, Unsure
 from aihub_runner.apply.tasks.batch import is_refused_for_now
 from aihub_runner.apply.tasks.clones import may_pay
@@ -216,7 +217,10 @@ def find_run(client: AIHub, step: FindRun) -> Outcome:
         return RunSeen(found[0], tuple(run.id for run in found[1:]))
     if step.newest and step.newest not in seen:
         return Unsure(f"known run {step.newest} is missing from the list of runs")
-    doubts = (_doubt(run, step) for run in seen.values() if run.id not in step.known)
+    doubts = (
+        describe_reused(run, step.tag, step.remote_batch) if run.id in step.known else _doubt(run, step)
+        for run in seen.values()
+    )
     why = next(filter(None, doubts), "")
     return Unsure(why) if why else NotThere()
 
