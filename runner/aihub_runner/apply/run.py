@@ -36,6 +36,7 @@ from aihub_runner.apply.places import (
     try_places,
 )
 from aihub_runner.apply.pool import Engine
+from aihub_runner.apply.reclaim import reclaim_results
 from aihub_runner.apply.recovery import (
     ask_for_gone,
     import_paid,
@@ -352,6 +353,7 @@ def _prepare(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> 
         if left:
             held = find_held(left, scan.sources)
             problems = [*problems, unverified_error(job, left)]
+        reclaim_results(job, state)
         recognise_stale(state, scan.sources)
         plan = plan_job(job, state, scan, held)
         if problems and not left:  # without files nothing can be paid

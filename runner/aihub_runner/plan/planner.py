@@ -48,10 +48,7 @@ class Action(Enum):
 
 NEW, CHANGED = "new", "changed"
 NOT_RUN = "not run yet"
-RESTORE = (
-    "restore the results folder from a backup, and the state file if it was lost; "
-    "to pay for the results again, apply with --again"
-)
+RESTORE = "restore the results folder from a backup; to pay for the results again, apply with --again"
 REGROUPED = "to run again because other files in their batch changed or are gone"
 CREATES = frozenset({Action.CREATE_BATCH, Action.FIND_BATCH, Action.VERIFY})
 PAYS = frozenset({Action.CREATE_BATCH, Action.FIND_BATCH, Action.VERIFY, Action.UPLOAD, Action.CHECK, Action.START_RUN})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import unicodedata
+from collections.abc import Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -196,10 +197,10 @@ def _follow_pages(read: _Pages, step: FetchResults, *, writes: bool) -> Fetched:
     while True:
         body, content = read.get(offset)
         files = content.files
-        path = f"raw/{safe_segment(step.remote_id)}/{step.include}/{offset}.json"
+        path = page_path(step.remote_id, step.include, offset)
         with explain_late():
             pages.append(Page(offset, path, write_file(step.folder / path, [body]) if writes else ""))
-        answers += [_answer(file, offset, position) for position, file in enumerate(files)]
+        answers += [answer_of(file, offset, position) for position, file in enumerate(files)]
         if not content.has_more:
             return Fetched(tuple(pages), tuple(answers))
         if not files:
@@ -211,11 +212,23 @@ def _follow_pages(read: _Pages, step: FetchResults, *, writes: bool) -> Fetched:
         offset += len(files)
 
 
-def _answer(file: ResultFile, offset: int, position: int) -> Answer:
+def page_path(run: str, include: str, offset: int) -> str:
+    """Return where a page of results lies, relative to the results folder."""
+    return f"raw/{safe_segment(run)}/{include}/{offset}.json"
+
+
+def answer_of(file: ResultFile, offset: int, position: int) -> Answer:
+    """Return what is recorded of one file in a page of results."""
     documents = file.documents or []
     errors = sum(bool(field.error_msg) for document in documents for field in document.fields or [])
     name = unicodedata.normalize("NFC", as_unicode(file.original_file_name))
     return Answer(name, offset, position, len(documents), errors)
+
+
+def members_elsewhere(folder: str, names: Iterable[str]) -> tuple[Member, ...]:
+    """Return the files of a run on a folder of a drive, or on an upstream integration, by the names in its results."""
+    place = "" if folder == UPSTREAM else folder.rstrip("/") + "/"
+    return tuple(Member(name, place + name, 0, "") for name in sorted(set(names)))
 
 
 def record_fetched(context: Context, step: FetchResults, outcome: Outcome) -> None:
@@ -224,9 +237,8 @@ def record_fetched(context: Context, step: FetchResults, outcome: Outcome) -> No
         case Fetched(pages, answers):
             context.state.record_fetch(step.run, step.include, pages, answers, context.now_s)
             if folder := context.goal.input:
-                names = sorted({answer.name for answer in answers})
-                place = "" if folder == UPSTREAM else folder.rstrip("/") + "/"
-                context.state.record_members(step.shard, [Member(name, place + name, 0, "") for name in names])
+                members = members_elsewhere(folder, (answer.name for answer in answers))
+                context.state.record_members(step.shard, members)
             context.reporter.emit(events.ResultsFetched(step.remote_id, len(answers)))
         case Fewer(names):
             more = f" and {len(names) - 1} more" * (len(names) > 1)
