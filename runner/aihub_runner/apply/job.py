@@ -27,7 +27,7 @@ from aihub_runner.settings import (
     load_spec,
     read_secrets,
 )
-from aihub_runner.sources.exclude import is_spec, read_targets
+from aihub_runner.sources.exclude import find_work_tree, is_spec, read_targets
 from aihub_runner.spec.kinds import Key
 from aihub_runner.spec.model import Spec
 from aihub_runner.spec.patterns import compile_globs
@@ -115,6 +115,11 @@ class Job(Struct, frozen=True, dict=True):
     def place_of(self, path: str) -> str:
         """Return where a file is: its path on this machine, or its URL."""
         return path if is_url(path) else f"{self.folder}/{path}"
+
+    @cached_property
+    def tree(self) -> str:
+        """The work tree that its files must not leave; empty if they may."""
+        return "" if self.options.allow_outside else str(find_work_tree(self.folder))
 
     @property
     def is_remote(self) -> bool:

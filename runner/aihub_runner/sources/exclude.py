@@ -28,9 +28,10 @@ def find_work_tree(folder: Path) -> Path:
     return next((place for place in [resolved, *resolved.parents] if (place / ".git").exists()), resolved)
 
 
-def is_outside(path: Path, tree: Path) -> bool:
+def is_outside(path: Path | str, tree: Path | str) -> bool:
     """Whether a path is outside of a work tree, after resolving symlinks. It need not exist."""
-    return not Path(os.path.realpath(path)).is_relative_to(tree)
+    real = os.path.realpath(path)
+    return real != str(tree) and not real.startswith(f"{tree}".rstrip("/") + "/")
 
 
 def check_inside(path: Path, spec_path: Path, what: str, allow_outside: bool) -> None:

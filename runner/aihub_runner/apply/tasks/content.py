@@ -102,7 +102,7 @@ def _send(opened: OpenJob, changes: Changes) -> None:
 def _step(job: Job, remote_id: int, member: Member) -> SendFile:
     threshold = int(job.spec.limits.part_threshold_mb * MB)
     path = job.place_of(member.path)
-    return SendFile(0, 0, remote_id, job.target.workspace, member, path, threshold, 0.0, is_older=True)
+    return SendFile(0, 0, remote_id, job.target.workspace, member, path, threshold, 0.0, is_older=True, tree=job.tree)
 
 
 def _record(opened: OpenJob, remote_id: int, member: Member, outcome: object) -> None:

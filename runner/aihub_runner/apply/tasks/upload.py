@@ -28,6 +28,7 @@ from aihub_runner.model import MB, CachedDigest, Member, Shard, SkippedFile, Sta
 from aihub_runner.plan.packets import is_unread
 from aihub_runner.plan.planner import Action, missing_uploads
 from aihub_runner.sources.disks import disk_error, find_mount, is_of_disk
+from aihub_runner.sources.exclude import is_outside
 from aihub_runner.sources.stores import ObjectChanged, Refused, StoreError, has_folders
 from aihub_runner.spec.urls import is_url
 from aihub_runner.system.shortage import find_shortage
@@ -48,6 +49,8 @@ FILE_REFUSED = frozenset({400, 413, 415, 422})
 class SendFile(Step, frozen=True):
     """Put a file into a batch; `path` may be a URL. Until `young_until_s` (monotonic clock), retry a 404.
 
+    `tree` is the work tree that a file on this machine must not leave; empty if it may.
+
     `is_older` says that an earlier apply created the batch: then even an empty list of batches proves that it is gone.
     For a batch of this apply it proves nothing: the account may not see what it creates.
     """
@@ -60,6 +63,7 @@ class SendFile(Step, frozen=True):
     part_threshold: int
     young_until_s: float
     is_older: bool = False
+    tree: str = ""
 
 
 class SendPlanned(SendFile, frozen=True):
@@ -105,6 +109,7 @@ def upload(context: Context, shard: Shard) -> Action | None:
                 int(context.job.spec.limits.part_threshold_mb * MB),
                 context.young_until_s(batch.since),
                 not context.shards[shard.id].batches_created,
+                context.job.tree,
             )
         )
     return None
@@ -140,6 +145,8 @@ def _judge_refusal(client: AIHub, step: SendFile, error: ServiceError) -> Outcom
 
 def _send_local(client: AIHub, step: SendFile) -> Outcome:
     """Send a local file. Raises SourceChanged if it changes meanwhile."""
+    if step.tree and is_outside(step.path, step.tree):  # it became a link since the scan
+        return Unsendable("unreadable", "it leads outside by now")
     before = _identify(step.path)
     size = before.size
     if size == 0:

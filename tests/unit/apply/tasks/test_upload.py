@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 import respx
+from msgspec.structs import replace
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.apply.context import Context
@@ -46,6 +47,25 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "a.txt"
     path.write_bytes(b"as it was")
     return path
+
+
+@pytest.mark.parametrize("part", ["a.txt", "in"], ids=["file", "folder"])
+def test_file_that_became_a_link_to_the_outside_is_not_sent(
+    hub: AIHub, router: respx.MockRouter, tmp_path: Path, part: str
+) -> None:
+    for name in ("tree/in", "outside/in"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "a.txt").write_text(name)
+    put = router.put(PUT).respond(200)
+    tree, path = tmp_path / "tree", tmp_path / "tree/in/a.txt"
+    step = replace(step_for(path), tree=str(tree))
+    assert isinstance(send_file(hub, step), Sent)
+    linked = path if part == "a.txt" else path.parent
+    linked.rename(tmp_path / "away")
+    linked.symlink_to(tmp_path / "outside" / linked.relative_to(tree))
+    assert send_file(hub, step) == Unsendable("unreadable", "it leads outside by now")
+    assert put.call_count == 1
+    assert isinstance(send_file(hub, replace(step, tree="")), Sent)
 
 
 SIZES = [1, IN_MEMORY_BYTES, IN_MEMORY_BYTES + 1]
