@@ -221,7 +221,7 @@ class Loan:
             self._buffers.take_back(self.buffer, is_free=True)
 
     def abandon(self) -> None:
-        """Give the room back, where it is unknown whether the other uses the buffer: nobody else may."""
+        """Return the room, but never use this buffer again: another thread may still be sending it."""
         with self._lock:
             is_left, self._users = self._users > 0, -1
         if is_left:

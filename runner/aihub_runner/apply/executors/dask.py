@@ -373,7 +373,7 @@ class Cluster:
             self._take_from(silent)
 
     def _take_from(self, silent: list[str]) -> None:
-        """Give up the tasks of workers that are silent: others do them."""
+        """Abandon the tasks of silent workers. Others do them."""
         keys = {key for keys in self._client.processing(silent).values() for key in keys}
         with self._lock:
             flights = [flight for flight in self._flights.values() if flight.key in keys]
