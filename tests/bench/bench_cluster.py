@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.cluster import DaskCluster, Worker
 from support.hosts import Hosts, can_make_hosts, forwarded
 
-CONNECTIONS = 3
+CONNECTIONS = 2
 WORKERS = (1, 2, 4)
 LATENCY_MS = 50
 LATENT = Case(f"1,000 x 20 KB, {LATENCY_MS} ms", 1000, 20_000)

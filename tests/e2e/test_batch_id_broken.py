@@ -67,7 +67,7 @@ def test_refused_or_lost_start_is_paid_once(steady: Project, status: int, when: 
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.matrix(most=1, gate=12)
+@pytest.mark.matrix(most=1, gate=5)
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.slow
 def test_interrupted_apply_is_paid_once(steady: Project, forks: Forks, part: int) -> None:

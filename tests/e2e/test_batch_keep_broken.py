@@ -120,7 +120,7 @@ def test_refused_or_lost_request_is_made_good(following: Project, operation: str
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.matrix(most=1, gate=12)
+@pytest.mark.matrix(most=1, gate=5)
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.slow
 def test_interrupted_change_is_paid_once(following: Project, forks: Forks, tmp_path: Path, part: int) -> None:
@@ -139,7 +139,7 @@ def test_interrupted_change_is_paid_once(following: Project, forks: Forks, tmp_p
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.matrix(most=1, gate=12)
+@pytest.mark.matrix(most=1, gate=5)
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.slow
 def test_interrupted_first_apply_is_paid_once(following: Project, forks: Forks, tmp_path: Path, part: int) -> None:

@@ -82,7 +82,7 @@ def check_made_good(project: Project, undisturbed: Documents, where: str) -> Non
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.matrix(most=1, gate=12)
+@pytest.mark.matrix(most=1, gate=8)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_crash_at_every_boundary_is_made_good(
     two_shards: Project, undisturbed: Documents, crash: Crash, part: int

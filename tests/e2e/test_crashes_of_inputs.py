@@ -24,7 +24,7 @@ def steady(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.matrix(most=1, gate=6)
+@pytest.mark.matrix(most=1, gate=3)
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.slow
 def test_folders_with_pdfs_are_paid_once_and_fetched_whole(steady: Project, forks: Forks, part: int) -> None:
@@ -53,7 +53,7 @@ def test_folders_with_pdfs_are_paid_once_and_fetched_whole(steady: Project, fork
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.matrix(most=1, gate=6)
+@pytest.mark.matrix(most=1, gate=3)
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.slow
 def test_folder_of_a_drive_is_paid_once_or_left_to_a_person(steady: Project, forks: Forks, part: int) -> None:

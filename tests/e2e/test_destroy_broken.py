@@ -235,7 +235,7 @@ def again(applied: Project) -> Callable[[], None]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.matrix(most=1)
+@pytest.mark.matrix(most=1, gate=5)
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.slow
 def test_destroy_stopped_at_every_boundary_is_made_good(
@@ -268,6 +268,7 @@ def test_destroy_stopped_twice_is_made_good(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.matrix(gate=5)
 def test_cleanup_stopped_at_every_boundary_is_made_good(
     applied: Project, forks: Forks, again: Callable[[], None], part: int
 ) -> None:

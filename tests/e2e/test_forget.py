@@ -175,7 +175,7 @@ PARTS = 4  # the boundaries are dealt out to this many tests
 
 
 @pytest.mark.slow
-@pytest.mark.matrix(gate=4)
+@pytest.mark.matrix(gate=2)
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("comes_back", [False, True], ids=["stays away", "comes back"])
 @pytest.mark.parametrize("part", range(PARTS))
