@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
+import requests
 
 from .conftest import Project
 
+DRIVE = "/acme/docs/fs/drive"
 CLEANUP = '[cleanup]\ndelete_input = "after-results"\ndelete_output = "after-results"\n[limits]'
 
 
@@ -26,6 +30,13 @@ def lose_state(project: Project) -> list[dict[str, object]]:
     documents = project.documents
     (project.folder / "job.state.db").unlink()
     return documents
+
+
+def put(project: Project, folder: str) -> None:
+    """Put a file into a folder of a drive."""
+    headers = {"Authorization": "Bearer fake-test", "IB-Context": "acme", "Content-Type": "application/octet-stream"}
+    url = f"{project.fake.root}/v2/files{DRIVE}/{folder}/a.txt"
+    requests.put(url, data=f"Invoice number: {folder}", headers=headers, timeout=10).raise_for_status()
 
 
 def pages_of(project: Project) -> list[Path]:
@@ -61,6 +72,18 @@ def test_files_of_one_name_keep_their_own_results(project: Project) -> None:
     assert project.documents == documents
 
 
+def test_names_that_do_not_give_the_fingerprint_are_not_those_of_the_run(project: Project) -> None:
+    for folder in ("a", "b"):
+        project.write(f"in/{folder}/same.txt", f"Invoice number: {folder}")
+    apply_and_delete(project, "destroy")
+    lose_state(project)
+    [page] = pages_of(project)
+    content = json.loads(page.read_text())
+    content["files"][0]["original_file_name"] = "same.txt"
+    page.write_text(json.dumps(content))
+    check_lost(project)
+
+
 def test_others_keep_their_results_where_a_file_was_removed(project: Project) -> None:
     project.write_files(3)
     apply_and_delete(project, "destroy")
@@ -90,6 +113,35 @@ def test_pages_of_several_kinds_of_results_are_found(project: Project) -> None:
     documents = lose_state(project)
     assert project.apply().code == 0
     assert project.documents == documents
+
+
+def test_folders_that_are_no_kinds_of_results_are_passed_over(project: Project) -> None:
+    project.write_files(2)
+    apply_and_delete(project, "destroy")
+    documents = lose_state(project)
+    [page] = pages_of(project)
+    for name in (b"\xff", b"plain+", b"\n"):
+        shutil.copytree(os.fsencode(page.parent), os.fsencode(page.parent.parent) + b"/" + name)
+    outcome = project.apply()
+    assert (outcome.code, project.documents) == (0, documents), outcome.text
+
+
+def test_results_of_a_folder_of_a_drive_are_found_as_long_as_the_spec_names_it(project: Project) -> None:
+    for folder in ("first", "second"):
+        put(project, folder)
+    project.change_spec('files = "in/**/*"', f'input_dir = "{DRIVE}/first/"')
+    apply_and_delete(project, "destroy")
+    documents = lose_state(project)
+    assert project.apply().code == 0
+    assert project.documents == documents
+    (project.folder / "job.state.db").unlink()
+    project.change_spec("/first/", "/second/")
+    assert project.apply().code == 0
+    assert {line["path"] for line in project.documents} == {f"{DRIVE}/second/a.txt"}
+    project.change_spec("/second/", "/first/")
+    assert project.apply().code == 0
+    assert [line for line in project.documents if line["present"]] == documents
+    assert project.sent().count("POST runApp") == 2
 
 
 @pytest.mark.parametrize("harm", ["removed", "emptied", "of another batch", "of other files", "of twice as many files"])

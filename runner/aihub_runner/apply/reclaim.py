@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from aihub_runner.aihub.schemas import parse_results
+from aihub_runner.aihub.schemas import include_parameters, parse_results
 from aihub_runner.apply.job import Job
-from aihub_runner.apply.tasks.fetch import answer_of, members_elsewhere, page_path
+from aihub_runner.apply.tasks.fetch import Fetched, answer_of, members_elsewhere, page_path
 from aihub_runner.errors import RunnerError
 from aihub_runner.files import read_regular, safe_segment
 from aihub_runner.model import Answer, Member, Page, Run, Shard
 from aihub_runner.plan.batching import hashed_name, plain_name
-from aihub_runner.plan.identity import fingerprint_members
+from aihub_runner.plan.identity import fingerprint_input, fingerprint_members
 from aihub_runner.state.store import State
-
-
-class _Pages(Struct):
-    """All pages of one fetch, as they are on disk."""
-
-    pages: list[Page]
-    answers: list[Answer]
 
 
 def reclaim_results(job: Job, state: State) -> None:
@@ -38,7 +30,7 @@ def reclaim_results(job: Job, state: State) -> None:
         run = next(run for run in shard.runs if run.id == row)
         for include in _list_includes(job.results_path, run):
             found = _read_pages(job.results_path, run, include)
-            members = _name_members(job, shard, found.answers) if found else None
+            members = _name_members(job, shard, run, found.answers) if found else None
             if found and members is not None:
                 with state.transaction():
                     if members != shard.members:
@@ -47,18 +39,29 @@ def reclaim_results(job: Job, state: State) -> None:
                     state.record_run_gone(run.id)
 
 
-def _list_includes(folder: Path, run: Run) -> Iterator[str]:
+def _list_includes(folder: Path, run: Run) -> list[str]:
+    """List the kinds of fetches of a run that have a folder on disk."""
     try:
-        yield from sorted(os.listdir(folder / "raw" / safe_segment(run.remote_id or "")))
+        return [
+            name for name in sorted(os.listdir(folder / "raw" / safe_segment(run.remote_id or ""))) if _is_kind(name)
+        ]
     except OSError:
-        return
+        return []
 
 
-def _read_pages(folder: Path, run: Run, include: str) -> _Pages | None:
+def _is_kind(name: str) -> bool:
+    try:
+        include_parameters(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _read_pages(folder: Path, run: Run, include: str) -> Fetched | None:
     """Read the pages of a fetch; None if one is missing, cannot be read, or is about something else."""
-    found = _Pages([], [])
+    pages, answers = list[Page](), list[Answer]()
     while True:
-        offset = len(found.answers)
+        offset = len(answers)
         path = page_path(run.remote_id or "", include, offset)
         try:
             body = read_regular(folder / path)
@@ -69,15 +72,15 @@ def _read_pages(folder: Path, run: Run, include: str) -> _Pages | None:
             return None
         if content.id not in (None, run.remote_id):
             return None
-        found.pages.append(Page(offset, path, f"sha256:{hashlib.sha256(body).hexdigest()}"))
-        found.answers += [answer_of(file, offset, position) for position, file in enumerate(content.files)]
+        pages.append(Page(offset, path, f"sha256:{hashlib.sha256(body).hexdigest()}"))
+        answers += [answer_of(file, offset, position) for position, file in enumerate(content.files)]
         if not content.has_more:
-            return found
+            return Fetched(tuple(pages), tuple(answers))
         if not content.files:
             return None
 
 
-def _name_members(job: Job, shard: Shard, answers: list[Answer]) -> tuple[Member, ...] | None:
+def _name_members(job: Job, shard: Shard, run: Run, answers: Sequence[Answer]) -> tuple[Member, ...] | None:
     """Return the files of a shard under the names that they had in the batch; None if the answers are of others.
 
     Where the batch is gone, too, the names of an imported shard are guesses. The fingerprint confirms these.
@@ -85,22 +88,24 @@ def _name_members(job: Job, shard: Shard, answers: list[Answer]) -> tuple[Member
     names = {answer.name for answer in answers}
     if len(names) != len(answers):
         return None
-    if job.goal.input and not shard.members:
-        return members_elsewhere(job.goal.input, names)
-    if names == {member.name for member in shard.members}:
+    if shard.fingerprint == fingerprint_input(run.run_key):  # an earlier `input_dir` is not recorded
+        return members_elsewhere(job.goal.input, names) if run.run_key == job.goal.run_key else None
+    if names == {member.name for member in shard.members} and (shard.is_kept or _fits(shard, shard.members)):
         return shard.members
     if len(names) != len(shard.members) or shard.is_kept:
         return None
     return _rename(shard, names)
 
 
+def _fits(shard: Shard, members: Sequence[Member]) -> bool:
+    """Whether files can be those of a shard: the fingerprint decides, unless some have changed since."""
+    return any(member.is_stale for member in members) or fingerprint_members(members) == shard.fingerprint
+
+
 def _rename(shard: Shard, names: set[str]) -> tuple[Member, ...] | None:
     renamed = [member if member.is_stale else _named(member, names) for member in shard.members]
     left = sorted(names - {member.name for member in renamed if not member.is_stale})
-    stale = [member for member in renamed if member.is_stale]
-    if len(left) != len(stale):
-        return None
-    if not stale and fingerprint_members(renamed) != shard.fingerprint:
+    if len(left) != sum(member.is_stale for member in renamed) or not _fits(shard, renamed):
         return None
     rest = iter(left)
     return tuple(replace(member, name=next(rest)) if member.is_stale else member for member in renamed)
