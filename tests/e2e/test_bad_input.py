@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import socket
 import sqlite3
 import sys
 
 import pytest
+
+from support.proxy import BATCHES, Proxy, after
 
 from .conftest import Project
 
@@ -188,6 +191,27 @@ def test_symlink_that_leads_outside_is_refused(filled: Project, tmp_path_factory
     assert outcome.code == 2
     assert "leads outside" in outcome.err
     assert filled.apply("--allow-outside").code == 0
+
+
+@pytest.mark.parametrize("options", ["", "[batch]\nkeep = true\n"], ids=["a new batch", "a batch that is kept"])
+def test_file_that_becomes_a_link_to_the_outside_while_apply_works_is_not_sent(
+    filled: Project, proxy: Proxy, tmp_path_factory: pytest.TempPathFactory, options: str
+) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "passwd.txt"
+    outside.write_text("secret")
+    path = filled.folder / "in/00000.txt"
+
+    def swap() -> None:
+        path.unlink()
+        path.symlink_to(outside)
+
+    filled.change_spec("[limits]", f"{options}[limits]")
+    proxy.on("POST", BATCHES, after(swap))
+    outcome = filled.apply()
+    assert outcome.code != 0, outcome.text
+    held = {digest for batch in filled.fake.batches() for digest in filled.fake.files(batch["id"]).values()}
+    assert hashlib.sha256(b"secret").hexdigest() not in held
+    assert "it leads outside by now" in outcome.text
 
 
 def test_names_that_are_no_utf8_or_hold_control_characters_are_skipped(filled: Project) -> None:
