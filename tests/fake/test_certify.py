@@ -25,7 +25,7 @@ from fake_aihub.server.cli import main
 from support.contract import load_operations
 from support.differences import DIFFERENCES, Difference
 
-FOLDER = "/acme/work/fs/drive/in"
+FOLDER = "/acme/docs/fs/drive/in"
 EVERYTHING = Options(max_runs=4, app_name="Invoice Extraction", deployment="d-1", folder=FOLDER, settle_s=5)
 MARK = "0123456789"
 

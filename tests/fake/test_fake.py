@@ -379,7 +379,7 @@ def test_fake_gives_page_tokens_that_say_nothing_and_refuses_others(http: reques
 
 
 def test_fake_writes_header_names_as_the_service_does(http: requests.Session, fake: FakeAIHub) -> None:
-    url = f"{fake.root}/v2/files/org/work/fs/drive/a.txt"
+    url = f"{fake.root}/v2/files/org/docs/fs/drive/a.txt"
     http.put(url, data=b"abc", headers={"Content-Type": "application/octet-stream"})
     sent = [name for name, _ in http.head(url).raw.headers.items()]
     assert {"Content-Type", "Content-Length", "last-modified", "Date", "X-Fake-AIHub"} <= set(sent)
