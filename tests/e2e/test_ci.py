@@ -87,6 +87,17 @@ def test_action_ends_with_the_code_of_the_apply(action: Project) -> None:
     assert apply(action).returncode == 3
 
 
+@pytest.mark.slow
+def test_action_applies_files_at_urls_that_it_was_allowed(action: Project) -> None:
+    url = (action.folder / "in").as_uri()
+    action.change_spec('files = "in/**/*"', f'files = "{url}/*"')
+    refused = apply(action)
+    assert (refused.returncode, url in refused.stderr) == (2, True), refused.stderr
+    ended = apply(action, allow_remote=f"{url}\n")
+    assert ended.returncode == 0, ended.stderr
+    assert len(action.documents) == 2
+
+
 def test_action_pays_for_no_more_runs_than_allowed(action: Project) -> None:
     assert apply(action, max_runs="0").returncode == 2
     assert apply(action, max_runs="").returncode == 2

@@ -130,8 +130,8 @@ def render_proof(journal: list[dict[str, Any]]) -> str:
     by_requests = count_proven(journal, REQUESTS_AGENT) - by_sdk
     total = len(load_operations(OPENAPI))
     return (
-        f"{len(by_sdk | by_requests)} of {total} operations are proven by a client that we did not write: "
-        f"{len(by_sdk)} by the vendor's SDK, {len(by_requests)} by plain `requests`, where the SDK has no method."
+        f"Other clients prove {len(by_sdk | by_requests)} of {total} operations: the vendor's SDK {len(by_sdk)}, "
+        f"and plain `requests` {len(by_requests)}, where the SDK has no method."
     )
 
 

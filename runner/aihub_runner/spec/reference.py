@@ -37,8 +37,8 @@ With `--target <name>` or AIHUB_RUNNER_TARGET, these values replace the keys abo
 A name is {TARGET_RULE}.
 Token and root come from `AIHUB_<NAME>_API_KEY` and `AIHUB_<NAME>_API_ROOT`; see Variables."""
 VARIABLES = {
-    "AIHUB_API_KEY": "The API token. Required by `apply` and `resolve`. If the service refuses it, apply reads it "
-    "again from the same file: replace a token in `.env` or in the secrets folder while apply works.",
+    "AIHUB_API_KEY": "The API token. Required by each command that talks to the service. If the service refuses it, "
+    "apply reads it again from the same file: replace a token in `.env` or in the secrets folder while apply works.",
     "AIHUB_API_ROOT": "The URL of the API: `https://<org>.instabase.com/api` for an organisation with its own "
     "domain. It must come from the same source as the key, or from one with a higher priority.",
     "AIHUB_CONTEXT": "The IB-Context for specs that set none. It does not apply with `--target`.",
