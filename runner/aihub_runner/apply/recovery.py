@@ -29,7 +29,7 @@ from aihub_runner.apply.matching import (
     record_imported,
     survey_entries,
 )
-from aihub_runner.apply.reused import check_reused
+from aihub_runner.apply.reused import Doubts, find_reused
 from aihub_runner.apply.tasks.content import list_batch
 from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
 from aihub_runner.model import FOREIGN, Listed, Member
@@ -125,7 +125,7 @@ def find_info(client: AIHub, run_id: str) -> RunInfo | None:
 
 
 class Paying(Struct, frozen=True):
-    """What was found before paying: the existing batches, by name, and whether anything was imported.
+    """What was found before paying: the existing batches, by name, whether anything was imported, and what is in doubt.
 
     `blind_since_ns` is when the newest known run started (nanoseconds) where no known run is listed any more, else 0.
     """
@@ -134,6 +134,7 @@ class Paying(Struct, frozen=True):
     has_imported: bool = False
     blind_since_ns: int = 0
     runs: tuple[RunInfo, ...] = ()
+    doubts: Doubts = Doubts()
 
     def compared(self, run_key: str) -> frozenset[int]:
         """Return the batches with a run of today's key, whose files were compared with what is about to be paid for.
@@ -162,12 +163,15 @@ def look_before_paying(opened: OpenJob, plan: Plan) -> Paying:
         opened.reporter.emit(events.CheckRepeated(settle_s))
         client.pause(settle_s)
         found = _survey(job, client)
+    doubts = find_reused(job, state, found.runs, plan)
+    if doubts.paths:
+        plan = plan_job(job, state, opened.scan, doubts.paths)
     taken = _import_planned(opened, found, plan)
     if taken:
-        plan = plan_job(job, state, opened.scan)
+        plan = plan_job(job, state, opened.scan, doubts.paths)
     if job.goal.kept != FOREIGN:  # what is in that batch is paid for by its tag only
         taken = UnknownBatches(opened, found, is_new=is_new).resolve(plan) or taken
-    return Paying(_by_name(found), taken, blind_since_ns, found.runs)
+    return Paying(_by_name(found), taken, blind_since_ns, found.runs, doubts)
 
 
 def list_existing(job: Job, client: AIHub) -> Paying:
@@ -274,9 +278,7 @@ def _import_planned(opened: OpenJob, found: Survey, plan: Plan) -> bool:
         if work.action in PAYS:
             planned.setdefault(fingerprint_of(work.shard), []).append(work)
     known = state.known_runs() | state.load_dismissed()
-    tagged = [run for run in found.runs if _is_planned(run, planned, goal.run_key)]
-    check_reused(opened.job, state, tagged)
-    runs = {run.id: run for run in tagged if run.id not in known}
+    runs = {run.id: run for run in found.runs if run.id not in known and _is_planned(run, planned, goal.run_key)}
     runs = {run_id: _with_batch(opened.job, opened.client, run, found.batches) for run_id, run in runs.items()}
     entries, twins = choose_twins(survey_entries(runs.values(), goal.target, without_batch=bool(goal.input)))
     members: dict[

@@ -358,10 +358,10 @@ def _prepare(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> 
         plan = plan_job(job, state, scan, held)
         if problems and not left:  # without files nothing can be paid
             raise problems[0]
-        plan, ground = _allow_paying(opened, plan, held)
+        plan, ground, doubts = _allow_paying(opened, plan, held)
         plan, lapsed = exclude_lapsed(job, plan, state.load_shards(), find_lapsed(job, state, scan))
         plan, obstacles = leave_out_blocked(opened, plan)
-        problems = [*problems, *lapsed, *obstacles]
+        problems = [*problems, *doubts, *lapsed, *obstacles]
         if (plan.runs_to_confirm or plan.changes.loses) and not confirm(plan, scan):
             raise InputError(f"{job.shown}: apply cancelled, nothing was paid")
     except (InputError, ServiceError, UnknownOutcome) as error:
@@ -389,18 +389,19 @@ def _prepare_with_digests(opened: OpenJob, confirm: Confirm, problems: list[Runn
     return opened, _prepare(opened, confirm, problems)
 
 
-def _allow_paying(opened: OpenJob, plan: Plan, held: frozenset[str]) -> tuple[Plan, Ground]:
-    """Check whether the job may pay, and plan again where earlier work was imported."""
+def _allow_paying(opened: OpenJob, plan: Plan, held: frozenset[str]) -> tuple[Plan, Ground, Sequence[UnknownOutcome]]:
+    """Check whether the job may pay, and plan again where earlier work was imported or is in doubt."""
     job, state = opened.job, opened.state
     check_limits(opened, plan)
     ground = Ground(held=held, is_lock_weak=is_on_network(job) or not state.is_exclusive)
     if not plan.runs_to_pay:
         check_day(opened, plan, None)
-        return plan, ground
+        return plan, ground, ()
     try_places(job)
     found = look_before_paying(opened, plan)
     check_unapplied(job, plan, found.runs)
-    if found.has_imported:
+    held |= found.doubts.paths
+    if found.has_imported or found.doubts.paths:
         plan = plan_job(job, state, opened.scan, held)
         check_limits(opened, plan)  # with --limit, it may turn to other files
     check_day(opened, plan, found)
@@ -410,12 +411,13 @@ def _allow_paying(opened: OpenJob, plan: Plan, held: frozenset[str]) -> tuple[Pl
     dismissed_batches = frozenset(run.batch_id for run in found.runs if run.id in dismissed and run.batch_id)
     ground = replace(
         ground,
+        held=held,
         batches=found.batches,
         dismissed_batches=dismissed_batches,
         blind_since_ns=found.blind_since_ns,
         run_batches=found.compared(job.goal.run_key),
     )
-    return plan, ground
+    return plan, ground, found.doubts.errors
 
 
 def _record_plan(state: State, plan: Plan, now_s: float) -> list[Work]:

@@ -249,7 +249,8 @@ def make_plan(
         del pending[path]
     work = finish(shards, goal, present, {shard.id for shard in current})
     work += _rerun(current, goal, pending, settings_of or {})
-    members, dissolved, reopened = _reopen([shard for shard in shards if not _waits(shard, left)], goal, pending)
+    waits = {*left, *held}
+    members, dissolved, reopened = _reopen([one for one in shards if not _waits(one, waits)], goal, pending)
     past = describe_past(shards, pending) if pending else {}
     known = {path for path, _ in past}
     notes = _same_content(shards, pending.values(), known) if pending else []
@@ -350,7 +351,7 @@ def why_again(shard: Shard, runs: Sequence[Run], goal: Goal, settings_of: Mappin
 
 
 def _waits(shard: Shard, left: Collection[str]) -> bool:
-    """Whether an open shard has a batch with files that are not selected. It stays as it is."""
+    """Whether an open shard has a batch with files for which nothing is planned. It stays as it is."""
     return bool(shard.batches) and not shard.is_closed and any(member.path in left for member in shard.members)
 
 

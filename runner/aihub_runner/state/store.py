@@ -246,7 +246,16 @@ class State(Shards, Deletions, Handing, Keeping, Outputs, Fetches, Files):
         """Return the service's ids of all runs ever recorded."""
         return frozenset(row["remote_id"] for row in self.read("SELECT remote_id FROM runs WHERE remote_id <> ''"))
 
-    def batches_of_tag(self, tag: str, but_run: int) -> frozenset[int]:
+    def runs_of_tag(self, tag: str) -> frozenset[str]:
+        """Return the service's ids of the runs with a tag."""
+        rows = self.read("SELECT remote_id FROM runs WHERE tag = ? AND remote_id <> ''", tag)
+        return frozenset(row["remote_id"] for row in rows)
+
+    def has_intent(self, tag: str) -> bool:
+        """Whether an intent with a tag has no run: it is open, or given up."""
+        return bool(self.read("SELECT 1 FROM runs WHERE tag = ? AND coalesce(remote_id, '') = ''", tag))
+
+    def batches_of_tag(self, tag: str, but_run: int = 0) -> frozenset[int]:
         """Return the service's batch ids of all other runs with a tag: shards with the same names and bytes."""
         rows = self.read("SELECT remote_batch FROM runs WHERE tag = ? AND id <> ?", tag, but_run)
         return frozenset(row["remote_batch"] for row in rows)

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import BatchInfo, RunInfo
 from aihub_runner.apply import events
+from aihub_runner.apply.reused import describe_reused, is_reused
 from aihub_runner.apply.steps import NotThere, Outcome, RunSeen, Step, Unsure
 from aihub_runner.apply.tasks.settle import LOOK_EVERY_S, READINGS
 from aihub_runner.errors import AnswerLost, ListingCut, Refused, ServiceError, UnknownOutcome
@@ -48,7 +49,8 @@ class AwaitTwin(Step, frozen=True):
     """Wait for the run of another clone, which has an older batch of the same name, or an older claim on ours.
 
     `elder` is the id of that batch. `may_take_over` says that we may pay where no such run shows. `known` are the runs
-    that the state has, `newest` is the newest of them (or empty): a listing without it proves no absence.
+    that the state has, `newest` is the newest of them (or empty): a listing without it proves no absence. `same_tag`
+    are those of `known` with this tag, `siblings` their batches.
     """
 
     batch: int
@@ -59,6 +61,8 @@ class AwaitTwin(Step, frozen=True):
     may_take_over: bool = False
     known: frozenset[str] = frozenset()
     newest: str = ""
+    same_tag: frozenset[str] = frozenset()
+    siblings: frozenset[int] = frozenset()
 
 
 class Checked(Outcome, frozen=True):
@@ -148,7 +152,8 @@ def _await(context: Context, shard: Shard, elder: int, wait_s: float, *, is_ours
     newest = next((run.remote_id or "" for run in context.state.list_visible(context.goal.target, 1)), "")
     may_take_over = is_ours or context.job.options.adopt
     row, tag = context.batch_of(shard).id, context.tag_of(shard)
-    step = AwaitTwin(shard.id, row, tag, elder, 1, until_s, may_take_over, known, newest)
+    same_tag, siblings = context.state.runs_of_tag(tag), context.state.batches_of_tag(tag)
+    step = AwaitTwin(shard.id, row, tag, elder, 1, until_s, may_take_over, known, newest, same_tag, siblings)
     context.submit(step, wait_s if is_ours else 0.0)
 
 
@@ -217,6 +222,8 @@ def await_twin(client: AIHub, step: AwaitTwin) -> Outcome:
         found = sorted((run for run in runs if _is_twins(run, step)), key=RunInfo.rank)
         if found:
             return RunSeen(found[0], tuple(run.id for run in found[1:]))
+        if reused := next((run.id for run in runs if run.id in step.known and _is_reused(run, step)), ""):
+            return Unsure(describe_reused(reused))
         listed = {run.id for run in runs}
         if before is not None and listed >= before:
             is_blind = bool(step.newest) and step.newest not in listed
@@ -239,6 +246,10 @@ def _list_until_twin(client: AIHub, step: AwaitTwin) -> list[RunInfo]:
 
 def _is_twins(run: RunInfo, step: AwaitTwin) -> bool:
     return step.tag in (run.tags or ()) and run.batch_id in (None, step.elder) and run.id not in step.known
+
+
+def _is_reused(run: RunInfo, step: AwaitTwin) -> bool:
+    return is_reused(run, step.tag, step.same_tag, step.siblings)
 
 
 def record_twin(context: Context, step: AwaitTwin, outcome: Outcome) -> None:

@@ -12,7 +12,7 @@ from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import RunInfo, run_body
 from aihub_runner.apply import events
 from aihub_runner.apply.polling import poll_delay_s
-from aihub_runner.apply.reused import describe_reused
+from aihub_runner.apply.reused import describe_reused, is_reused
 from aihub_runner.apply.steps import Declined, Gone, Lost, NotThere, Outcome, RunSeen, Step, Unsure
 from aihub_runner.apply.tasks.batch import is_refused_for_now
 from aihub_runner.apply.tasks.clones import may_pay
@@ -51,8 +51,9 @@ class FindRun(Step, frozen=True):
     """Check whether a run exists after its start was unconfirmed, among all runs since `from_s`.
 
     `known` are the ids in the state, `newest` is the newest of them (or empty): a listing without it cannot be trusted.
-    `siblings` are the batches of our other open intents with the same tag. `created_ms` is when the batch was created
-    (0 where unknown). A listing shows the run by `settled_at_s` (monotonic clock of this process).
+    `same_tag` are those of `known` with this tag, `siblings` the batches of all other runs and intents with it.
+    `created_ms` is when the batch was created (0 where unknown). A listing shows the run by `settled_at_s` (monotonic
+    clock of this process).
     """
 
     run: int
@@ -64,6 +65,7 @@ class FindRun(Step, frozen=True):
     settled_at_s: float
     siblings: frozenset[int] = frozenset()
     created_ms: int = 0
+    same_tag: frozenset[str] = frozenset()
 
 
 class PollRun(Step, frozen=True):
@@ -189,6 +191,7 @@ def find_step(state: State, target: str, shard: Shard, run: Run, settled_at_s: f
         settled_at_s,
         state.batches_of_tag(run.tag, run.id),
         next((batch.created_ms for batch in shard.batches if batch.id == run.batch), 0),
+        state.runs_of_tag(run.tag),
     )
 
 
@@ -217,16 +220,14 @@ def find_run(client: AIHub, step: FindRun) -> Outcome:
         return RunSeen(found[0], tuple(run.id for run in found[1:]))
     if step.newest and step.newest not in seen:
         return Unsure(f"known run {step.newest} is missing from the list of runs")
-    doubts = (
-        describe_reused(run, step.tag, step.remote_batch) if run.id in step.known else _doubt(run, step)
-        for run in seen.values()
-    )
-    why = next(filter(None, doubts), "")
+    why = next(filter(None, (_doubt(run, step) for run in seen.values())), "")
     return Unsure(why) if why else NotThere()
 
 
 def _doubt(run: RunInfo, step: FindRun) -> str:
-    """Return why an unrecorded run may be the wanted one although tag or batch differ; empty if it cannot be."""
+    """Return why a run may be the wanted one although its id, tag or batch says otherwise; empty if it cannot be."""
+    if run.id in step.known:
+        return describe_reused(run.id) if is_reused(run, step.tag, step.same_tag, step.siblings) else ""
     if step.tag in (run.tags or ()):
         is_siblings = run.batch_id in step.siblings
         return "" if is_siblings else f"run {run.id} has the same tag, but is on batch {run.batch_id}"

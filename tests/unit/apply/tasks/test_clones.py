@@ -73,8 +73,15 @@ def test_run_of_a_clone_is_absent_only_by_two_trusted_listings(
     monkeypatch.setattr(clones, "LOOK_EVERY_S", 0.0)
     left = [{"runs": listing} for listing in listings for _ in range(2 if listing else 1)]
     router.get("/v2/apps/runs").mock(side_effect=[httpx.Response(200, json=page) for page in left])
-    step = AwaitTwin(1, 1, TAG, 7, 1, 0.0, may_take_over=True, known=frozenset({"known"}), newest=newest)
+    known = frozenset({"known"})
+    step = AwaitTwin(1, 1, TAG, 7, 1, 0.0, True, known, newest, same_tag=known, siblings=frozenset({7}))
     assert isinstance(await_twin(hub, step), outcome)
+
+
+def test_run_of_a_clone_under_an_id_that_is_known_here_is_not_absent(hub: AIHub, router: respx.MockRouter) -> None:
+    router.get("/v2/apps/runs").respond(json={"runs": [KNOWN | {"tags": [TAG], "batch_id": 7}]})
+    step = AwaitTwin(1, 1, TAG, 7, 1, 0.0, may_take_over=True, known=frozenset({"known"}))
+    assert isinstance(await_twin(hub, step), Unsure)
 
 
 STEM = claim_stem(TAG, 7)
