@@ -133,6 +133,17 @@ def _read_text(path: str) -> str:
         return ""
 
 
+def explain_link(path: str, tree: str) -> str:
+    """Say why a file that was selected must not be sent: since then, it or its folder became a link. Else return "".
+
+    On another machine, the work tree itself may be reached by a link.
+    """
+    target = os.path.realpath(path)
+    if is_outside(target, tree) and is_outside(target, os.path.realpath(tree)):
+        return "it now leads outside"
+    return "it now leads to a file that is never sent" if target != path and leads_to_own(target, Path(tree)) else ""
+
+
 def leads_to_own(target: str, tree: Path) -> bool:
     """Whether the target of a symlink is never a source. The link is not one either."""
     if is_own_name(os.path.basename(target)) or (target.endswith(".toml") and is_spec(target)):

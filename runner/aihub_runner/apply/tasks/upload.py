@@ -28,7 +28,7 @@ from aihub_runner.model import MB, CachedDigest, Member, Shard, SkippedFile, Sta
 from aihub_runner.plan.packets import is_unread
 from aihub_runner.plan.planner import Action, missing_uploads
 from aihub_runner.sources.disks import disk_error, find_mount, is_of_disk
-from aihub_runner.sources.exclude import is_outside
+from aihub_runner.sources.exclude import explain_link
 from aihub_runner.sources.stores import ObjectChanged, Refused, StoreError, has_folders
 from aihub_runner.spec.urls import is_url
 from aihub_runner.system.shortage import find_shortage
@@ -145,8 +145,8 @@ def _judge_refusal(client: AIHub, step: SendFile, error: ServiceError) -> Outcom
 
 def _send_local(client: AIHub, step: SendFile) -> Outcome:
     """Send a local file. Raises SourceChanged if it changes meanwhile."""
-    if step.tree and is_outside(step.path, step.tree):  # it became a link since the scan
-        return Unsendable("unreadable", "it leads outside by now")
+    if why := step.tree and explain_link(step.path, step.tree):
+        return Unsendable("unreadable", why)
     before = _identify(step.path)
     size = before.size
     if size == 0:
@@ -178,7 +178,9 @@ def send_planned(client: AIHub, step: SendPlanned) -> Outcome:
         return _judge_refusal(client, step, error)
 
 
-def _send_planned_local(client: AIHub, step: SendPlanned) -> Sent:
+def _send_planned_local(client: AIHub, step: SendPlanned) -> Sent | LeftHere:
+    if why := step.tree and explain_link(step.path, step.tree):
+        return LeftHere(why)
     size = step.member.size
     if size > step.part_threshold:
         if _identify(step.path).size != size:

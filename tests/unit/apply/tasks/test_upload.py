@@ -9,25 +9,28 @@ from pathlib import Path
 import httpx
 import pytest
 import respx
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.apply.context import Context
-from aihub_runner.apply.steps import Failed, Gone, Outcome
+from aihub_runner.apply.steps import Failed, Gone, LeftHere, Outcome
 from aihub_runner.apply.tasks.upload import (
     DISK,
     IN_MEMORY_BYTES,
     TRIES,
     SendFile,
+    SendPlanned,
     Sent,
     Unsendable,
     record_all_sent,
     record_sent,
     send_file,
+    send_planned,
 )
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Member, Shard
 from aihub_runner.plan.planner import Action, missing_uploads, next_action
+from aihub_runner.sources.exclude import RESULTS_MARKER
 from support.scripted import Trial, member
 
 PUT = "/v2/batches/7/files/a.txt"
@@ -63,9 +66,40 @@ def test_file_that_became_a_link_to_the_outside_is_not_sent(
     linked = path if part == "a.txt" else path.parent
     linked.rename(tmp_path / "away")
     linked.symlink_to(tmp_path / "outside" / linked.relative_to(tree))
-    assert send_file(hub, step) == Unsendable("unreadable", "it leads outside by now")
+    assert send_file(hub, step) == Unsendable("unreadable", "it now leads outside")
     assert put.call_count == 1
     assert isinstance(send_file(hub, replace(step, tree="")), Sent)
+
+
+@pytest.mark.parametrize("target", [".env", ".git/config", "results/raw/a.json"])
+def test_file_that_became_a_link_to_what_is_never_a_source_is_not_sent(
+    hub: AIHub, router: respx.MockRouter, tmp_path: Path, target: str
+) -> None:
+    for name in (target, f"results/{RESULTS_MARKER}", "in/b.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_text("AIHUB_API_KEY=secret")
+    (tmp_path / "in/a.txt").symlink_to(tmp_path / target)
+    put = router.put(PUT).respond(200)
+    step = replace(step_for(tmp_path / "in/a.txt"), tree=str(tmp_path))
+    assert send_file(hub, step) == Unsendable("unreadable", "it now leads to a file that is never sent")
+    assert put.call_count == 0
+    (tmp_path / "in/a.txt").unlink()
+    (tmp_path / "in/a.txt").symlink_to(tmp_path / "in/b.txt")
+    assert isinstance(send_file(hub, step), Sent)
+
+
+@pytest.mark.parametrize("threshold", [4, 100], ids=["in parts", "whole"])
+def test_worker_sends_nothing_of_a_file_that_became_a_link_to_the_outside(
+    hub: AIHub, router: respx.MockRouter, tmp_path: Path, threshold: int
+) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "secret").write_text("secret!!")
+    (tmp_path / "tree/a.txt").symlink_to(tmp_path / "secret")
+    planned = Member("a.txt", "a.txt", 8, digest(b"secret!!"))
+    step = replace(step_for(tmp_path / "tree/a.txt"), tree=str(tmp_path / "tree"), member=planned)
+    found = send_planned(hub, SendPlanned(**asdict(replace(step, part_threshold=threshold))))
+    assert found == LeftHere("it now leads outside")
+    assert not router.calls
 
 
 SIZES = [1, IN_MEMORY_BYTES, IN_MEMORY_BYTES + 1]
