@@ -25,6 +25,7 @@ from aihub_runner.plan.batching import hashed_name, plain_name
 from aihub_runner.plan.deletion import LOGS, OUTPUT, RUN
 from aihub_runner.plan.identity import fingerprint_members, mark_place, short_identity
 from aihub_runner.plan.packets import find_packets
+from aihub_runner.plan.placeholders import is_placeholder, placeholder
 from aihub_runner.state.lockfile import GIVEN_UP, Entry, split_marks, split_places
 from aihub_runner.state.store import State
 from aihub_runner.text.shown import count
@@ -180,15 +181,14 @@ class Finder:
         return tuple(members)
 
     def _trust(self, found: Inspected) -> tuple[Member, ...]:
-        members: list[Member] = []
-        for mark in split_marks(found.entry):
-            here = {member.path for member in members}
-            free = [source for source in self._marked(mark) if source.path not in here]
-            source = min(free, key=lambda source: source.path in self._found, default=None)
-            name = plain_name(source.path) if source else mark
-            taken = {member.name for member in members}
-            name = hashed_name(source.path) if source and name in taken else name
-            members.append(source.as_member(name) if source else _stale(name, 0, mark))
+        """Trust the marks. Where nothing lists the names any more, placeholders keep their order."""
+        marks = split_marks(found.entry)
+        names = found.names or sorted(found.files or ())
+        if len(names) == len(marks):
+            listed = sorted((unicodedata.normalize("NFC", name), (found.files or {}).get(name)) for name in names)
+        else:
+            listed = [(placeholder(at, mark), None) for at, mark in enumerate(marks)]
+        members = self._recognise(listed, marks)
         self._found |= {member.path for member in members}
         return tuple(members)
 
@@ -276,7 +276,7 @@ def recognise_stale(state: State, sources: Sequence[Source]) -> None:
         found = {}
         for member in shard.members:
             for source in marked.get(member.digest, ()) if member.is_stale else ():
-                if source.path not in taken and _is_named(source, member.name):
+                if source.path not in taken and (is_placeholder(member) or _is_named(source, member.name)):
                     found[member.name] = source.as_member(member.name)
                     taken.add(source.path)
                     break

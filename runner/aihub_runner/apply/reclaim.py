@@ -7,27 +7,30 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from msgspec.structs import replace
-
+from aihub_runner.aihub.response import MAX_ANSWER_BYTES
 from aihub_runner.aihub.schemas import include_parameters, parse_results
 from aihub_runner.apply.job import Job
 from aihub_runner.apply.tasks.fetch import Fetched, answer_of, members_elsewhere, page_path
-from aihub_runner.errors import RunnerError
+from aihub_runner.errors import RunnerError, Shortage
 from aihub_runner.files import read_regular, safe_segment
 from aihub_runner.model import Answer, Member, Page, Run, Shard
-from aihub_runner.plan.batching import hashed_name, plain_name
 from aihub_runner.plan.identity import fingerprint_input, fingerprint_members
+from aihub_runner.plan.placeholders import name_members
 from aihub_runner.state.store import State
+from aihub_runner.system.shortage import explain_shortage
 
 
 def reclaim_results(job: Job, state: State) -> None:
     """Record the raw pages of runs that the service does not have any more. Nothing else has their results.
 
-    They count only if they are complete, of the run's batch, and of exactly its files. May be repeated.
+    They count only if they are complete, of the run's batch, and of exactly its files. May be repeated. Raises
+    Shortage.
     """
-    for row, shard_id in state.list_unfetched_gone():
+    for row, shard_id in state.list_unfetched_gone(job.goal.include):
         [shard] = state.load_shards(shard_id)
         run = next(run for run in shard.runs if run.id == row)
+        if run.is_final and run.status != "COMPLETE":
+            continue
         for include in _list_includes(job.results_path, run):
             found = _read_pages(job.results_path, run, include)
             members = _name_members(job, shard, run, found.answers) if found else None
@@ -36,17 +39,19 @@ def reclaim_results(job: Job, state: State) -> None:
                     if members != shard.members:
                         state.record_members(shard.id, members)
                     state.record_fetch(run.id, include, found.pages, found.answers, 0.0)
+                    state.record_status(run.id, "COMPLETE")  # only such a run has results
                     state.record_run_gone(run.id)
+                [shard] = state.load_shards(shard_id)
 
 
 def _list_includes(folder: Path, run: Run) -> list[str]:
-    """List the kinds of fetches of a run that have a folder on disk."""
+    """List the kinds of fetches of a run that have a folder on disk, and are not recorded."""
     try:
-        return [
-            name for name in sorted(os.listdir(folder / "raw" / safe_segment(run.remote_id or ""))) if _is_kind(name)
-        ]
+        with explain_shortage():
+            names = sorted(os.listdir(folder / "raw" / safe_segment(run.remote_id or "")))
     except OSError:
         return []
+    return [name for name in names if name not in run.fetched and _is_kind(name)]
 
 
 def _is_kind(name: str) -> bool:
@@ -54,7 +59,7 @@ def _is_kind(name: str) -> bool:
         include_parameters(name)
     except KeyError:
         return False
-    return True
+    return name == "+".join(sorted({*name.split("+")}))  # as `name_include` makes them
 
 
 def _read_pages(folder: Path, run: Run, include: str) -> Fetched | None:
@@ -64,9 +69,14 @@ def _read_pages(folder: Path, run: Run, include: str) -> Fetched | None:
         offset = len(answers)
         path = page_path(run.remote_id or "", include, offset)
         try:
-            body = read_regular(folder / path)
+            with explain_shortage():
+                body = read_regular(folder / path, MAX_ANSWER_BYTES + 1)
             content = parse_results(body, path)
+        except Shortage:
+            raise
         except (OSError, RunnerError):
+            return None
+        if len(body) > MAX_ANSWER_BYTES:
             return None
         if run.remote_batch and content.batch_id not in (None, run.remote_batch):
             return None
@@ -83,34 +93,16 @@ def _read_pages(folder: Path, run: Run, include: str) -> Fetched | None:
 def _name_members(job: Job, shard: Shard, run: Run, answers: Sequence[Answer]) -> tuple[Member, ...] | None:
     """Return the files of a shard under the names that they had in the batch; None if the answers are of others.
 
-    Where the batch is gone, too, the names of an imported shard are guesses. The fingerprint confirms these.
+    Where the batch is gone, too, the names of an imported shard are placeholders. The fingerprint confirms the names,
+    unless the lock file alone knows some of the files.
     """
     names = {answer.name for answer in answers}
     if len(names) != len(answers):
         return None
     if shard.fingerprint == fingerprint_input(run.run_key):  # an earlier `input_dir` is not recorded
         return members_elsewhere(job.goal.input, names) if run.run_key == job.goal.run_key else None
-    if names == {member.name for member in shard.members} and (shard.is_kept or _fits(shard, shard.members)):
-        return shard.members
-    if len(names) != len(shard.members) or shard.is_kept:
-        return None
-    return _rename(shard, names)
-
-
-def _fits(shard: Shard, members: Sequence[Member]) -> bool:
-    """Whether files can be those of a shard: the fingerprint decides, unless some have changed since."""
-    return any(member.is_stale for member in members) or fingerprint_members(members) == shard.fingerprint
-
-
-def _rename(shard: Shard, names: set[str]) -> tuple[Member, ...] | None:
-    renamed = [member if member.is_stale else _named(member, names) for member in shard.members]
-    left = sorted(names - {member.name for member in renamed if not member.is_stale})
-    if len(left) != sum(member.is_stale for member in renamed) or not _fits(shard, renamed):
-        return None
-    rest = iter(left)
-    return tuple(replace(member, name=next(rest)) if member.is_stale else member for member in renamed)
-
-
-def _named(member: Member, names: set[str]) -> Member:
-    fitting = (name for name in (hashed_name(member.path), plain_name(member.path)) if name in names)
-    return replace(member, name=next(fitting, member.name))
+    is_known = names == {member.name for member in shard.members}
+    members = shard.members if is_known else name_members(shard.members, names)
+    has_stale = any(member.is_stale for member in members)
+    is_confirmed = shard.is_kept or has_stale or fingerprint_members(members) == shard.fingerprint
+    return members if members and is_confirmed else None

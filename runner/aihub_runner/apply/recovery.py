@@ -59,21 +59,22 @@ def import_paid(opened: OpenJob) -> list[Inspected]:
 
 
 def learn_deleted(job: Job, state: State) -> None:
-    """Record that known runs were deleted elsewhere on request, as the lock file says."""
-    known = {run.remote_id for shard in state.load_shards() for run in shard.runs if run.is_final and not run.is_gone}
+    """Record that known runs ended and were deleted elsewhere on request, as the lock file says."""
+    known = {run.remote_id: run for shard in state.load_shards() for run in shard.runs if not run.is_gone}
     for entry in load_lockfile(job.lock_path):
-        if entry.is_deleted and entry.run_id in known:
-            state.record_deleted(RUN, entry.run_id, OUTPUT | LOGS)
+        if entry.is_deleted and (run := known.get(entry.run_id)):
+            with state.transaction():
+                if not run.is_final:
+                    state.record_status(run.id, entry.last_status)
+                state.record_deleted(RUN, entry.run_id, OUTPUT | LOGS)
 
 
 def import_entries(opened: OpenJob, inspected: Iterable[Inspected]) -> list[Inspected]:
     """Record the entries that match the local files, and return those of today's run key that do not."""
     left, today, state = [], opened.job.goal.run_key, opened.state
     content = content_of(opened.scan)
-    finder, shards = (
-        Finder(opened.scan.sources, by_folder=opened.job.goal.by_folder),
-        dict[tuple[str, int], tuple[Member, ...]](),
-    )
+    finder = Finder(opened.scan.sources, by_folder=opened.job.goal.by_folder)
+    shards: dict[tuple[str, int], tuple[Member, ...]] = {}
     for found in sorted(inspected, key=lambda found: found.entry.is_deleted):  # the others know the names
         shard = found.entry.fingerprint, found.entry.batch_id  # several runs of one shard have the same members
         if not shards.get(shard):
@@ -281,9 +282,7 @@ def _import_planned(opened: OpenJob, found: Survey, plan: Plan) -> bool:
     runs = {run.id: run for run in found.runs if run.id not in known and _is_planned(run, planned, goal.run_key)}
     runs = {run_id: _with_batch(opened.job, opened.client, run, found.batches) for run_id, run in runs.items()}
     entries, twins = choose_twins(survey_entries(runs.values(), goal.target, without_batch=bool(goal.input)))
-    members: dict[
-        int, tuple[Member, ...]
-    ] = {}  # by batch: all attempts on one have the same shard; twins have their own
+    members: dict[int, tuple[Member, ...]] = {}  # by batch: all attempts on one have the same shard; twins their own
     for entry in entries:
         works = planned[entry.fingerprint]
         if entry.batch_id not in members and works:

@@ -466,6 +466,7 @@ def _each_once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 def _finish(opened: OpenJob, others: _OtherRuns, left: Collection[str]) -> tuple[Report, list[RunnerError]]:
     """Write results, lock file and cache, fetch PDFs, and clean up. Return the report and what failed."""
     job, state, scan = opened.job, opened.state, opened.scan
+    reclaim_results(job, state)  # of runs that are gone, as was found just now
     delivered = deliver(job, state, scan)
     notes, errors = [*others.notes(), *delivered.notes], delivered.errors  # before a clean-up deletes runs
     errors += end_turns(opened)

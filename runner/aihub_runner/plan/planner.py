@@ -27,6 +27,7 @@ from aihub_runner.plan.packets import (
     suffix_of,
     whole_packets,
 )
+from aihub_runner.plan.placeholders import have_placeholders
 from aihub_runner.spec.urls import is_url
 from aihub_runner.text.shown import count
 
@@ -316,6 +317,8 @@ def _rerun(
     for shard in shards:
         if not shard.is_closed or not shard.members or shard.is_kept or not _is_whole(shard, pending):
             continue  # the content of a kept batch may be another one by now
+        if have_placeholders(shard.members):
+            continue  # to be sent, they need names
         for member in shard.members:
             del pending[member.path]
         runs = shard.runs_of(goal.run_key)

@@ -44,10 +44,11 @@ class Fetches(Database):
         rows = self.read("SELECT run, include FROM fetches EXCEPT SELECT run, include FROM pages")
         return frozenset((row["run"], row["include"]) for row in rows)
 
-    def list_unfetched_gone(self) -> list[tuple[int, int]]:
-        """Return the row and the shard of each complete run that is gone, and whose results were never fetched."""
-        where = "gone AND status = 'COMPLETE' AND remote_id <> '' AND id NOT IN (SELECT run FROM fetches)"
-        return [(row["id"], row["shard"]) for row in self.read(f"SELECT id, shard FROM runs WHERE {where} ORDER BY id")]
+    def list_unfetched_gone(self, include: str) -> list[tuple[int, int]]:
+        """Return the row and the shard of each run that is gone, and whose results were not fetched in this form."""
+        where = "gone AND remote_id <> '' AND id NOT IN (SELECT run FROM fetches WHERE include = ?)"
+        rows = self.read(f"SELECT id, shard FROM runs WHERE {where} ORDER BY id", include)
+        return [(row["id"], row["shard"]) for row in rows]
 
     def load_pages(self, run: int, include: str) -> list[Page]:
         """Return the raw pages of a fetch, in order."""

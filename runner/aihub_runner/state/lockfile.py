@@ -20,7 +20,8 @@ from typing import Any
 from aihub_runner.errors import InputError
 from aihub_runner.files import explain_disk, read_regular, try_place, write_file
 from aihub_runner.model import Batch, Member, Run, Shard
-from aihub_runner.plan.identity import MEMBER_HEX, VERSION, mark_place, run_tag, short_identity
+from aihub_runner.plan.identity import MEMBER_HEX, VERSION, mark_place, run_tag
+from aihub_runner.plan.placeholders import mark_of
 from aihub_runner.spec.diagnostics import explain
 from aihub_runner.spec.kinds import Flaw, Table, integer, key, listed, string, table
 
@@ -116,7 +117,7 @@ def _with_status(entry: Entry, status: str) -> Entry:
 def member_hashes(members: Iterable[Member]) -> str:
     """Join the shortened identities of a shard's members, in the order of their names in the batch."""
     ordered = sorted(members, key=attrgetter("name"))
-    return "".join([one.digest if one.is_stale else short_identity(one.identity) for one in ordered])
+    return "".join(map(mark_of, ordered))
 
 
 def split_marks(entry: Entry) -> list[str]:

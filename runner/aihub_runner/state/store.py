@@ -53,7 +53,7 @@ class State(Shards, Deletions, Handing, Keeping, Outputs, Fetches, Files):
         return shard_id
 
     def record_members(self, shard_id: int, members: Iterable[Member]) -> None:
-        """Replace the members of an open shard. On a closed one only the paths may change."""
+        """Replace the members of an open shard. On a closed one only paths and unknown names may change."""
         self._members_of.pop(shard_id, None)
         with self.transaction():
             self.write("DELETE FROM members WHERE shard = ?", shard_id)
@@ -356,6 +356,10 @@ class State(Shards, Deletions, Handing, Keeping, Outputs, Fetches, Files):
             "refused = '', gone = 0, given_up = 0 WHERE id = ? AND coalesce(remote_id, '') IN ('', ?)",
             *(remote_id, status, message, started_ns, finished_ns, run, remote_id),
         )
+
+    def record_status(self, run: int, status: str) -> None:
+        """Record the status of a run that the service cannot be asked about any more."""
+        self._set("runs", run, status=status)
 
     def record_run_lost(self, run: int, now_s: float) -> None:
         """Record when the response to a run's start was lost."""

@@ -17,6 +17,7 @@ from aihub_runner.apply.tasks.run import check_gone, record_gone
 from aihub_runner.errors import ResultsError, ServiceError, Shortage
 from aihub_runner.files import explain_late, safe_segment, write_file
 from aihub_runner.model import MB, UPSTREAM, Answer, Member, Page, Shard
+from aihub_runner.plan.placeholders import name_members
 from aihub_runner.text.jsontext import as_unicode
 
 if TYPE_CHECKING:
@@ -236,8 +237,9 @@ def record_fetched(context: Context, step: FetchResults, outcome: Outcome) -> No
     match outcome:
         case Fetched(pages, answers):
             context.state.record_fetch(step.run, step.include, pages, answers, context.now_s)
-            if folder := context.goal.input:
-                members = members_elsewhere(folder, (answer.name for answer in answers))
+            names, folder = {answer.name for answer in answers}, context.goal.input
+            shard = context.load(step.shard)
+            if members := members_elsewhere(folder, names) if folder else name_members(shard.members, names):
                 context.state.record_members(step.shard, members)
             context.reporter.emit(events.ResultsFetched(step.remote_id, len(answers)))
         case Fewer(names):
