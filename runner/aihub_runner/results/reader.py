@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from aihub_runner.errors import ResultsError
 from aihub_runner.files import digest_file, read_regular, write_file
-from aihub_runner.model import Damage, Member, Page, Run, Scan, Shard
+from aihub_runner.model import Damage, Member, Page, Run, Scan, Shard, Source
 from aihub_runner.plan.packets import whole_packets
 from aihub_runner.plan.planner import RESTORE, Goal
 from aihub_runner.results.kept import KeptFiles
@@ -84,29 +84,30 @@ def choose_runs(shards: Iterable[Shard], scan: Scan, goal: Goal, also: Collectio
     """
     shards = list(shards)
     current = {shard.id for shard in (whole_packets(shards, scan.sources) if goal.by_folder else shards)}
-    today = {source.path: source for source in scan.sources}
+    today: dict[str, Source | None] = {source.path: source for source in scan.sources}  # None once it has results
     skipped = {item.path for item in scan.skipped}
     found = [(run, shard) for shard in shards for run in shard.runs_of(goal.run_key)]
-    members, runs, taken, gone = list[Member](), list[Run](), set[str](), set[str]()
+    members, runs, removed = list[Member](), list[Run](), set[str]()
     for run, shard in sorted(found, key=lambda one: one[0].id, reverse=True):  # the newest first
         if run.status != "COMPLETE" or not (goal.include in run.fetched or run.id in also):
             continue
         is_current = shard.id in current
         for member in shard.members:
             path = member.path
-            source = today.get(path)
-            if source is None:
-                counts = path and path not in skipped  # it was removed
+            if path not in today:
+                counts = path and path not in skipped and path not in removed
+                removed.update([path] if counts else ())
+            elif (source := today[path]) is None:
+                continue
             else:  # as `is_sent_as`, without a call
                 counts = is_current and source.digest == member.digest and source.password == member.password
-            if counts and path not in taken:
-                taken.add(path)
+                if counts:
+                    today[path] = None
+            if counts:
                 members.append(member)
                 runs.append(run)
-                if source is None and not goal.input:
-                    gone.add(path)
-    del today, taken
-    return Choices(members, runs, gone)
+    del today
+    return Choices(members, runs, set() if goal.input else removed)
 
 
 # Damage
