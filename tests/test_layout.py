@@ -100,6 +100,7 @@ def room_of(name: str) -> tuple[str, str]:
     return package, rest.split(".")[0] or "__init__"
 
 
+@pytest.mark.slow  # `make check` runs it
 def test_packages_import_only_those_before_them() -> None:
     for name, others in imports().items():
         package, room = room_of(name)
@@ -120,6 +121,7 @@ def test_packages_import_each_other_only_where_the_fake_is_embedded() -> None:
     assert {pair for pair in pairs if room_of(pair[0])[0] != room_of(pair[1])[0]} == CROSSING
 
 
+@pytest.mark.slow  # `make check` runs it
 def test_every_package_that_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]

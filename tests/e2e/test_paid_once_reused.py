@@ -168,6 +168,7 @@ def test_restored_state_that_lacks_a_run_under_an_earlier_id_pays_nothing(
     check_paid_once(project.fake, 3)
 
 
+@pytest.mark.slow
 def test_files_beside_a_run_under_an_earlier_id_are_paid(project: Project, proxy: Proxy, tmp_path: Path) -> None:
     test_restored_state_that_lacks_a_run_under_an_earlier_id_pays_nothing(project, proxy, tmp_path)
     project.write_files(2, start=3)
@@ -182,6 +183,7 @@ def test_files_beside_a_run_under_an_earlier_id_are_paid(project: Project, proxy
     assert {line["path"] for line in project.documents} == {f"in/{number:05}.txt" for number in range(5)}
 
 
+@pytest.mark.slow
 def test_run_of_a_twin_under_an_earlier_id_is_paid_once(project: Project, proxy: Proxy, tmp_path: Path) -> None:
     """Two files of one name and content have runs with one tag."""
     backup = tmp_path / "backup.db"

@@ -17,6 +17,8 @@ from support.proxy import RUN_LIST, Proxy, answer_instead, hide
 from .conftest import Project
 from .test_reclaim import apply_and_delete, check_lost, lose_state, pages_of
 
+pytestmark = pytest.mark.matrix
+
 STATE = "job.state.db"
 
 
@@ -94,6 +96,7 @@ def test_clone_pays_for_no_file_that_comes_back_and_keeps_the_lock_file(project:
     assert [entry["members"] for entry in clone.lock] == members
 
 
+@pytest.mark.slow
 def test_files_whose_names_in_the_batch_are_lost_are_sent_under_their_own_names_again(project: Project) -> None:
     write(project, "a.txt", "b.txt")
     apply_and_delete(project, "destroy")
@@ -114,6 +117,7 @@ def include_source(project: Project) -> list[dict[str, Any]]:
     return lose_state(project)
 
 
+@pytest.mark.slow
 def test_pages_of_one_kind_that_are_restored_later_count(project: Project) -> None:
     documents = include_source(project)
     page = next(page for page in pages_of(project) if page.parent.name == "source")
@@ -184,6 +188,7 @@ def test_shortage_does_not_make_results_count_as_lost(project: Project, monkeypa
     assert (project.apply().code, project.documents) == (0, documents)
 
 
+@pytest.mark.slow
 def test_page_that_no_service_can_have_sent_is_not_read(project: Project) -> None:
     write(project, "a.txt")
     apply_and_delete(project, "destroy")
