@@ -54,6 +54,7 @@ def run(command: str, folder: Path, more: Mapping[str, str] | None = None) -> st
     return result.stdout
 
 
+@pytest.mark.slow
 def test_readme_commands_print_what_it_shows(clone: Path) -> None:
     [session] = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
     for part in session.removeprefix("$ ").split("\n$ "):

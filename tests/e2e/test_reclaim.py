@@ -144,6 +144,7 @@ def test_results_of_a_folder_of_a_drive_are_found_as_long_as_the_spec_names_it(p
     assert project.sent().count("POST runApp") == 2
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("harm", ["removed", "emptied", "of another batch", "of other files", "of twice as many files"])
 def test_pages_that_are_not_the_whole_result_of_the_run_do_not_count(project: Project, harm: str) -> None:
     project.write_files(3)

@@ -149,6 +149,7 @@ CHANGES: dict[str, Callable[[Project], object]] = {
 }
 
 
+@pytest.mark.matrix
 @pytest.mark.matrix(most=6)
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_change_is_seen_by_a_settled_job(project: Project, change: Callable[[Project], object]) -> None:

@@ -258,6 +258,7 @@ def test_damaged_pdf_never_raises(noise: bytes, place: int) -> None:
     assert text.pages is None or 1 <= text.pages <= 800
 
 
+@pytest.mark.slow
 @given(st.text(), st.text())
 def test_any_text_can_be_the_value_of_a_field(label: str, value: str) -> None:
     content = json.dumps({"total": value, label: value}).encode()

@@ -44,6 +44,7 @@ def test_census_of_names_without_end_counts_the_rest_together() -> None:
     assert sum(counts.documents for counts in census.fields.values()) == 2000
 
 
+@pytest.mark.slow
 def test_census_leaves_out_fields_where_a_page_would_grow_too_large() -> None:
     names = [field(f"{n}" + "<" * 500, 0.9, value="&" * 1_000_000) for n in range(200)]
     look = [field("total", 0.1), *names]
