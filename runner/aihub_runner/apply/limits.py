@@ -9,7 +9,7 @@ from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.matching import survey_entries
 from aihub_runner.apply.pagecount import count_plan
-from aihub_runner.apply.recovery import Paying, list_existing
+from aihub_runner.apply.survey import Paying, list_existing
 from aihub_runner.errors import InputError
 from aihub_runner.plan.identity import fingerprint_of
 from aihub_runner.plan.planner import PAYS, Plan

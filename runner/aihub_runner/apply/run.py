@@ -37,16 +37,11 @@ from aihub_runner.apply.places import (
 )
 from aihub_runner.apply.pool import Engine
 from aihub_runner.apply.reclaim import reclaim_results
-from aihub_runner.apply.recovery import (
-    ask_for_gone,
-    import_paid,
-    look_before_paying,
-    raise_attempts,
-    unverified_error,
-)
+from aihub_runner.apply.recovery import ask_for_gone, import_paid, unverified_error
 from aihub_runner.apply.refresh import refresh
 from aihub_runner.apply.scheduler import Scheduler
 from aihub_runner.apply.settled import record_settled
+from aihub_runner.apply.survey import look_before_paying, raise_attempts
 from aihub_runner.apply.tasks import late
 from aihub_runner.apply.tasks.fetch import AHEAD
 from aihub_runner.apply.tasks.turn import end_turns

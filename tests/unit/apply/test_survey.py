@@ -11,7 +11,7 @@ import respx
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import RunInfo
-from aihub_runner.apply.recovery import find_batch_of, raise_attempts
+from aihub_runner.apply.survey import find_batch_of, raise_attempts
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Member, Shard
 from aihub_runner.plan.identity import fingerprint_members, run_tag
