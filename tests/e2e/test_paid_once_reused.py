@@ -205,3 +205,30 @@ def test_run_of_a_twin_under_an_earlier_id_is_paid_once(project: Project, proxy:
     outcome = project.apply()
     assert (outcome.code, "this id is already recorded" in outcome.text) == (7, True), outcome.text
     assert len(project.fake.runs()) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--only", "in/00002.txt"]], ids=["another group", "--only"])
+def test_other_grouping_does_not_hide_a_run_under_an_earlier_id(
+    project: Project, proxy: Proxy, tmp_path: Path, options: list[str]
+) -> None:
+    """Then no fingerprint is that of the run, and the batch is one that the state does not know."""
+    for number in range(2):
+        project.write_files(1, start=number)
+        assert project.apply().code == 0
+    shutil.copy(project.folder / STATE, tmp_path / "backup.db")
+    project.write_files(2 if options else 1, start=2)
+    assert project.apply().code == 0
+    project.write_files(4)
+    gone = str(project.fake.runs()[1]["id"])
+
+    def show(run: dict[str, Any]) -> dict[str, Any] | None:
+        at = [one["id"] for one in project.fake.runs()].index(run["id"])
+        return None if at == 1 else run | {"id": gone} if at == 2 else run
+
+    shutil.copy(tmp_path / "backup.db", project.folder / STATE)
+    (project.folder / "job.lock.toml").unlink()
+    proxy.always("GET", f"/v2/apps/runs/{gone}(/results)?", answer_instead(404))
+    proxy.always("GET", RUN_LIST, rewrite_each("runs", show))
+    assert project.apply(*options).code == 7
+    assert len(project.fake.runs()) == 3

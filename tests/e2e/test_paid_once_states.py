@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.proxy import RUNS, Proxy, after, before
+from support.proxy import RUNS, Answer, Call, Proxy, after, answer_instead, before
 from support.world import bring_back, check_paid_once, keep, lose, payments
 
 from .conftest import Project
@@ -309,3 +309,27 @@ def test_batch_of_another_name_with_other_files_is_no_stranger(project: Project)
     outcome = other.apply()
     assert outcome.code == 0, outcome.text
     check_paid_once(project.fake, 3)
+
+
+@pytest.mark.slow
+def test_limit_turns_to_no_file_that_a_restored_state_does_not_know_as_paid(
+    project: Project, proxy: Proxy, tmp_path: Path
+) -> None:
+    """Two batches are filled in that state, and not run. Once the run of the first is found, the second is next."""
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
+    project.write_files(2)
+
+    def act(call: Call) -> Answer | None:
+        batch = int(call.path.split("/")[3])
+        return answer_instead(500)(call) if project.fake.files(batch) else call.forward()
+
+    proxy.always("GET", "/v2/batches/[0-9]+/files", act)
+    project.apply()
+    proxy.clear()
+    shutil.copy(project.folder / "job.state.db", tmp_path / "old.db")
+    assert project.apply().code == 0
+    shutil.copy(tmp_path / "old.db", project.folder / "job.state.db")
+    (project.folder / "job.lock.toml").unlink()
+    for _ in range(2):
+        project.apply("--limit", "1")
+    assert len(project.fake.runs()) == 2

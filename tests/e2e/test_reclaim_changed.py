@@ -101,7 +101,6 @@ def test_files_whose_names_in_the_batch_are_lost_are_sent_under_their_own_names_
     write(project, "a.txt", "b.txt")
     apply_and_delete(project, "destroy")
     clone = project.clone("one")
-    assert clone.apply().code == 3
     assert clone.apply("--again").code == 0
     [batch] = project.fake.batches()
     assert {*project.fake.files(batch["id"])} == {"a.txt", "b.txt"}
@@ -186,6 +185,29 @@ def test_shortage_does_not_make_results_count_as_lost(project: Project, monkeypa
         outcome = project.apply()
     assert (outcome.code, "too many open files" in outcome.err) == (5, True), outcome.text
     assert (project.apply().code, project.documents) == (0, documents)
+
+
+@pytest.mark.slow
+def test_shortage_after_paying_stops_no_delivery(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(project, "a.txt")
+    apply_and_delete(project, "destroy")
+    lose_state(project)
+    shutil.rmtree(project.folder / "results/job/raw")
+    assert project.apply().code == 3
+    write(project, "b.txt")
+    list_folder, asked = os.listdir, []
+
+    def fail(path: Any = ".") -> list[str]:
+        asked.extend([path] if "raw" in str(path) else [])
+        if len(asked) > 1 and path == asked[-1]:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return list_folder(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listdir", fail)
+        assert project.apply().code == 5
+    assert len(project.lock) == 2
+    assert {line["path"] for line in project.documents} == {"in/b.txt"}
 
 
 @pytest.mark.slow

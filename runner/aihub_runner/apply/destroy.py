@@ -17,8 +17,8 @@ from aihub_runner.apply.background import in_thread
 from aihub_runner.apply.begin import hold_state
 from aihub_runner.apply.cleanup import delete_items, with_facts
 from aihub_runner.apply.events import ExistenceChecked, Reporter
+from aihub_runner.apply.finder import Inspected
 from aihub_runner.apply.job import Job, OpenJob
-from aihub_runner.apply.matching import Inspected
 from aihub_runner.apply.pdfs import are_fetched
 from aihub_runner.apply.places import check_lock_target, is_on_network
 from aihub_runner.apply.recovery import import_paid

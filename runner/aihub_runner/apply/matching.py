@@ -8,48 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import chain, islice, product
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from aihub_runner.aihub.client import AIHub, or_none
 from aihub_runner.aihub.schemas import RunInfo
+from aihub_runner.apply.finder import Inspected
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Batch, Member, Source
 from aihub_runner.model import Listed as ListedFile
 from aihub_runner.plan.batching import hashed_name, plain_name
 from aihub_runner.plan.deletion import LOGS, OUTPUT, RUN
-from aihub_runner.plan.identity import fingerprint_members, mark_place, short_identity
-from aihub_runner.plan.packets import find_packets
-from aihub_runner.plan.placeholders import is_placeholder, placeholder
+from aihub_runner.plan.identity import mark_place, short_identity
 from aihub_runner.state.lockfile import GIVEN_UP, Entry, split_marks, split_places
 from aihub_runner.state.store import State
 from aihub_runner.text.shown import count
 
 THREADS = 8
 MARK_BYTES = 8
-MAX_TRIES = 1000  # combinations of files that fit by name and size; a lock file needs none
-
-Listed = Sequence[tuple[str, int | None]]  # the names (NFC) and sizes in a batch
-
-
-class Inspected(Struct, frozen=True):
-    """What the service reports about an entry, and `why` it cannot be verified.
-
-    `files` are the names and sizes in its batch, None if the batch is gone. Then `names` are those in the results of
-    its run, if available. `is_gone` says that its run is gone.
-    """
-
-    entry: Entry
-    files: Mapping[str, int | None] | None
-    run: RunInfo | None
-    why: str = ""
-    names: tuple[str, ...] = ()
-    is_gone: bool = False
 
 
 def inspect_entries(client: AIHub, entries: Sequence[Entry], known: Collection[str] = ()) -> list[Inspected]:
@@ -123,174 +102,12 @@ def result_names(client: AIHub, run: RunInfo) -> tuple[str, ...]:
     return ()
 
 
-class Finder:
-    """Finds local files for those in batches. Of twins, it prefers the one of the same name, then an unused one.
-
-    With `by_folder`, all files of a batch are those of one folder, where there is one that fits.
-    """
-
-    def __init__(self, sources: Sequence[Source], *, by_folder: bool = False) -> None:
-        self._by_size: dict[int, list[Source]] = {}
-        self._by_mark: dict[str, list[Source]] = {}
-        self._found: set[str] = set()
-        for source in sources:
-            self._by_size.setdefault(source.size, []).append(source)
-        self._packets: dict[tuple[int | str, ...], list[list[Source]]] = {}  # by marks and by sizes
-        for packet in find_packets(sources).values() if by_folder else ():
-            for facts in ([short_identity(one.identity) for one in packet], [one.size for one in packet]):
-                self._packets.setdefault(tuple(sorted(facts)), []).append(packet)
-
-    def match(self, found: Inspected) -> tuple[Member, ...]:
-        """Find all files of a batch. Empty if fingerprint and files do not match."""
-        return self._find(Finder._match, found)
-
-    def trust(self, found: Inspected) -> tuple[Member, ...]:
-        """Trust an entry's marks for its files. Files that are missing or changed locally are stale."""
-        return self._find(Finder._trust, found)
-
-    def _find(self, find: Callable[[Finder, Inspected], tuple[Member, ...]], found: Inspected) -> tuple[Member, ...]:
-        sizes = [size for size in (found.files or {}).values() if size is not None]
-        packets = self._packets.get(tuple(sorted(split_marks(found.entry) or sizes)), ())
-        for packet in sorted(packets, key=lambda packet: packet[0].path in self._found):
-            if members := find(Finder(packet), found):
-                self._found |= {member.path for member in members}
-                return members
-        return find(self, found)
-
-    def _match(self, found: Inspected) -> tuple[Member, ...]:
-        """Find the files of a batch, in whatever folders.
-
-        With the entry's `members`, files that are missing or changed locally become stale members. Without a batch, the
-        entry's `members`, the names in the run's results, or the fingerprint say which files it held.
-        """
-        entry = found.entry
-        if entry.is_deleted:  # the service has nothing to compare with
-            return self._trust(found)
-        if found.files is None and not found.names:
-            return self._match_marks(entry)
-        files = dict.fromkeys(found.names) if found.files is None else found.files
-        listed = sorted((unicodedata.normalize("NFC", name), size) for name, size in files.items())
-        if entry.files and len(listed) != entry.files:
-            return ()
-        marks = split_marks(entry)
-        members = self._recognise(listed, marks) if len(marks) == len(listed) else self._try(listed, entry.fingerprint)
-        whole = all(member.path for member in members)
-        if not members or (whole and fingerprint_members(members) != entry.fingerprint):
-            return ()
-        self._found |= {member.path for member in members}
-        return tuple(members)
-
-    def _trust(self, found: Inspected) -> tuple[Member, ...]:
-        """Trust the marks. Where nothing lists the names any more, placeholders keep their order."""
-        marks = split_marks(found.entry)
-        names = found.names or sorted(found.files or ())
-        if len(names) == len(marks):
-            listed = sorted((unicodedata.normalize("NFC", name), (found.files or {}).get(name)) for name in names)
-        else:
-            listed = [(placeholder(at, mark), None) for at, mark in enumerate(marks)]
-        members = self._recognise(listed, marks)
-        self._found |= {member.path for member in members}
-        return tuple(members)
-
-    def _match_marks(self, entry: Entry) -> tuple[Member, ...]:
-        """Find the files of an entry by its marks alone; the fingerprint confirms their names."""
-        chosen: list[Source] = []
-        for mark in split_marks(entry):
-            source = next((source for source in self._marked(mark) if source not in chosen), None)
-            if source is None:
-                return ()
-            chosen.append(source)
-        names = [tuple(dict.fromkeys((plain_name(s.path), hashed_name(s.path)))) for s in chosen]
-        for chosen_names in islice(product(*names), MAX_TRIES):
-            members = tuple(map(Source.as_member, chosen, chosen_names))
-            if members and fingerprint_members(members) == entry.fingerprint:
-                self._found |= {member.path for member in members}
-                return members
-        return ()
-
-    def _marked(self, mark: str) -> list[Source]:
-        if not self._by_mark:
-            for sources in self._by_size.values():
-                for source in sources:
-                    self._by_mark.setdefault(short_identity(source.identity), []).append(source)
-        return self._by_mark.get(mark, [])
-
-    def _recognise(self, listed: Listed, marks: Iterable[str]) -> list[Member]:
-        """Find the files that the marks identify. Files that are missing or changed locally become stale."""
-        members: list[Member] = []
-        for (name, size), mark in zip(listed, marks, strict=True):
-            here = {member.path for member in members}
-            marked = [source for source in self._marked(mark) if size in (source.size, None)]
-            found = next((source for source in self._likeliest(marked, name) if source.path not in here), None)
-            members.append(found.as_member(name) if found else _stale(name, size or 0, mark))
-        return members
-
-    def _try(self, listed: Listed, fingerprint: str) -> list[Member]:
-        """Find the files by name and size alone. Where several fit, try them until the fingerprint matches."""
-        choices = [
-            [source.as_member(name) for source in self._fitting(name, size, partial(_is_named, name=name))]
-            for name, size in listed
-        ]
-        for members in islice(product(*choices), MAX_TRIES):
-            if len({member.path for member in members}) == len(members) and fingerprint_members(members) == fingerprint:
-                return list(members)
-        return []
-
-    def _fitting(self, name: str, size: int | None, fits: Callable[[Source], bool]) -> list[Source]:
-        """List the files of a size that fit, the most likely first."""
-        sized = chain.from_iterable(self._by_size.values()) if size is None else self._by_size.get(size, ())
-        return self._likeliest(filter(fits, sized), name)
-
-    def _likeliest(self, sources: Iterable[Source], name: str) -> list[Source]:
-        return sorted(sources, key=lambda source: (not _is_named(source, name), source.path in self._found))
-
-
-def match_kept(entry: Entry, content: Sequence[Member]) -> tuple[Member, ...]:
-    """Return the files of a kept batch at an entry's run. If it held other files than today, all of them are stale.
-
-    The fingerprint says which it is. Another content pays for nothing of today's, so its marks are enough; they become
-    the names, in the same order.
-    """
-    if fingerprint_members(content) == entry.fingerprint:
-        return tuple(content)
-    marks = zip(split_places(entry), split_marks(entry), strict=False)
-    return tuple(_stale(f"{at:05}-{place}", 0, mark) for at, (place, mark) in enumerate(marks))
-
-
 def find_held(left: Iterable[Inspected], sources: Iterable[Source]) -> frozenset[str]:
     """List the paths of files that unverified entries may have paid for; all, where an entry lists no files."""
     entries = [found.entry for found in left]
     marks = {mark for entry in entries for mark in split_marks(entry)}
     knows_all = all(entry.members for entry in entries)
     return frozenset(s.path for s in sources if not knows_all or short_identity(s.identity) in marks)
-
-
-def recognise_stale(state: State, sources: Sequence[Source]) -> None:
-    """Record stale files that match their paid version again."""
-    shards = [shard for shard in state.load_shards() if any(member.is_stale for member in shard.members)]
-    marked: dict[str, list[Source]] = {}
-    for source in sources if shards else ():
-        marked.setdefault(short_identity(source.identity), []).append(source)
-    for shard in shards:
-        taken = {member.path for member in shard.members}
-        found = {}
-        for member in shard.members:
-            for source in marked.get(member.digest, ()) if member.is_stale else ():
-                if source.path not in taken and (is_placeholder(member) or _is_named(source, member.name)):
-                    found[member.name] = source.as_member(member.name)
-                    taken.add(source.path)
-                    break
-        if found:
-            state.record_members(shard.id, [found.get(member.name, member) for member in shard.members])
-
-
-def _stale(name: str, size: int, mark: str) -> Member:
-    """Return a member of which only the lock file's mark is known."""
-    return Member(name, "", size, mark, is_stale=True)
-
-
-def _is_named(source: Source, name: str) -> bool:
-    return name in (plain_name(source.path), hashed_name(source.path))
 
 
 def record_imported(

@@ -12,20 +12,15 @@ from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.apply import events
 from aihub_runner.apply.assess import entries_to_import
 from aihub_runner.apply.background import in_thread
+from aihub_runner.apply.finder import Finder, Inspected, match_kept
 from aihub_runner.apply.job import Job, OpenJob
-from aihub_runner.apply.matching import (
-    Finder,
-    Inspected,
-    inspect_entries,
-    match_kept,
-    record_imported,
-)
+from aihub_runner.apply.matching import inspect_entries, record_imported
 from aihub_runner.errors import UnknownOutcome
 from aihub_runner.model import Listed, Member
 from aihub_runner.plan.deletion import LOGS, OUTPUT, RUN
 from aihub_runner.plan.identity import fingerprint_input
 from aihub_runner.plan.kept import content_of
-from aihub_runner.state.lockfile import GIVEN_UP, load_lockfile
+from aihub_runner.state.lockfile import GIVEN_UP, Entry, load_lockfile
 from aihub_runner.state.store import State
 from aihub_runner.text.shown import count
 
@@ -34,7 +29,7 @@ NEVER_PAID = frozenset({GIVEN_UP, "REFUSED"})  # statuses of entries without a k
 
 def import_paid(opened: OpenJob) -> list[Inspected]:
     """Import what can be verified, free of charge. Return today's other entries, which must not be paid for again."""
-    learn_deleted(opened.job, opened.state)
+    learn_deleted(opened)
     entries = entries_to_import(opened.job, opened.state, opened.scan.sources)
     if not entries:
         return []
@@ -43,29 +38,44 @@ def import_paid(opened: OpenJob) -> list[Inspected]:
     return import_entries(opened, in_thread(lambda: inspect_entries(opened.client, entries, known)))
 
 
-def learn_deleted(job: Job, state: State) -> None:
-    """Record that known runs ended and were deleted elsewhere on request, as the lock file says."""
-    known = {run.remote_id: run for shard in state.load_shards() for run in shard.runs if not run.is_gone}
-    for entry in load_lockfile(job.lock_path):
-        if entry.is_deleted and (run := known.get(entry.run_id)):
-            with state.transaction():
-                if not run.is_final:
-                    state.record_status(run.id, entry.last_status)
-                state.record_deleted(RUN, entry.run_id, OUTPUT | LOGS)
+def learn_deleted(opened: OpenJob) -> None:
+    """Record that known runs ended and were deleted elsewhere on request, as the lock file says.
+
+    Before a run whose results are not here counts as deleted, the service is asked.
+    """
+    job, state = opened.job, opened.state
+    deleted = {(entry.run_id, entry.tag): entry for entry in load_lockfile(job.lock_path) if _tells_end(entry, job)}
+    for run in [run for shard in state.load_shards() for run in shard.runs] if deleted else ():
+        entry = deleted.get((run.remote_id or "", run.tag))
+        if entry is None or run.is_gone or run.remote_batch not in (0, entry.batch_id):
+            continue
+        if not run.fetched and in_thread(partial(find_info, opened.client, entry.run_id)) is not None:
+            continue
+        with state.transaction():
+            if not run.is_final:
+                state.record_status(run.id, entry.last_status)
+            state.record_deleted(RUN, entry.run_id, OUTPUT | LOGS)
+
+
+def _tells_end(entry: Entry, job: Job) -> bool:
+    return entry.is_deleted and entry.target == job.goal.target
 
 
 def import_entries(opened: OpenJob, inspected: Iterable[Inspected]) -> list[Inspected]:
     """Record the entries that match the local files, and return those of today's run key that do not."""
     left, today, state = [], opened.job.goal.run_key, opened.state
     content = content_of(opened.scan)
-    finder = Finder(opened.scan.sources, by_folder=opened.job.goal.by_folder)
+    inspected, finder = list(inspected), Finder(opened.scan.sources, by_folder=opened.job.goal.by_folder)
+    finder.reserve(found for found in inspected if not found.why)
     shards: dict[tuple[str, int], tuple[Member, ...]] = {}
-    for found in sorted(inspected, key=lambda found: found.entry.is_deleted):  # the others know the names
+    # Those that are not deleted know the names. The newest come first: each file stands for one run of a key.
+    for found in sorted(inspected, key=lambda found: (found.entry.is_deleted, -found.entry.when_s)):
         shard = found.entry.fingerprint, found.entry.batch_id  # several runs of one shard have the same members
         if not shards.get(shard):
             match = partial(match_kept, found.entry, content) if found.entry.kept else partial(finder.match, found)
             shards[shard] = () if found.why else match()
         members = () if found.why else shards[shard]
+        finder.use(found.entry, members)
         is_input = found.entry.fingerprint == fingerprint_input(found.entry.run_key) and not found.why
         if members or is_input:
             record_imported(state, found, members, listed_in(opened, found.entry.batch_id))

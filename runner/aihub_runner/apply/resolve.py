@@ -19,8 +19,9 @@ from aihub_runner.apply.assess import entries_to_import, scan_files
 from aihub_runner.apply.background import in_thread
 from aihub_runner.apply.begin import hold_state
 from aihub_runner.apply.events import Reporter
+from aihub_runner.apply.finder import Finder, Inspected, match_kept
 from aihub_runner.apply.job import Job, OpenJob
-from aihub_runner.apply.matching import Finder, Inspected, record_imported, result_names
+from aihub_runner.apply.matching import record_imported, result_names
 from aihub_runner.apply.recovery import find_info, import_paid
 from aihub_runner.apply.run import take_over
 from aihub_runner.apply.steps import RunSeen
@@ -169,7 +170,7 @@ def adopt_run(state: State, client: AIHub, found: Undecided, run_id: str) -> Non
 
 def _adopt_left(state: State, left: Inspected, finder: Finder) -> None:
     """Trust the lock file for a run that can no longer be verified."""
-    members = finder.trust(left)
+    members = match_kept(left.entry, ()) if left.entry.kept else finder.trust(left)
     if not members:
         raise InputError(f"run {left.entry.run_id}: the lock file does not list its files", "restore the state file")
     record_imported(state, left, members)

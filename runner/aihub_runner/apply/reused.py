@@ -73,9 +73,10 @@ def _is_undecided(state: State, run: RunInfo, tag: str) -> bool:
 
 def _error(job: Job, run: RunInfo) -> UnknownOutcome:
     place = f" on batch {run.batch_id}" if run.batch_id else ""
+    only = "" if job.goal.input or job.goal.kept else " --only FILES"
     return UnknownOutcome(
         f"{job.spec_path.name}: run {run.id}{place} has the tag of work about to be paid, "
         "but this id is already recorded for another run",
         "the service gave an id twice, as after a restored backup; to pay for these files again, use "
-        f"`{job.command('apply')} --again --only FILES`",
+        f"`{job.command('apply')} --again{only}`",
     )

@@ -24,11 +24,12 @@ from aihub_runner.apply.context import Context, Ground
 from aihub_runner.apply.delivery import deliver
 from aihub_runner.apply.events import AgainResumed, Counts, RateLimited, Reporter, Retry, Stopping, UploadsLowered
 from aihub_runner.apply.executors.join import join_cluster
+from aihub_runner.apply.finder import recognise_stale
 from aihub_runner.apply.job import Confirm, Held, Job, OpenJob
 from aihub_runner.apply.kept import change_batch, leave_out_blocked, look_at_batch, record_places
 from aihub_runner.apply.lapsed import exclude_lapsed, find_lapsed, record_matched
 from aihub_runner.apply.limits import check_day, check_limits, check_unapplied
-from aihub_runner.apply.matching import find_held, recognise_stale
+from aihub_runner.apply.matching import find_held
 from aihub_runner.apply.pagecount import count_started
 from aihub_runner.apply.pdfs import fetch_pdfs
 from aihub_runner.apply.places import (
@@ -91,7 +92,7 @@ def do_missing(held: Held, confirm: Confirm, executor: Executor | None = None) -
         opened, prepared = _prepare_with_digests(opened, confirm, problems)
         with ended_in_order(lambda: reporter.emit(Stopping())):
             opened, prepared = _send_ahead(opened, prepared, executor, confirm)
-            scan = opened.scan
+            job, scan = opened.job, opened.scan
             record_matched(job, state, scan)
             work = _record_plan(state, prepared.plan, client.server_now_s())
             done = _work(opened, work, executor, prepared)
@@ -281,6 +282,14 @@ def _with_again(job: Job, state: State, reporter: Reporter) -> Job:
     return replace(job, options=replace(job.options, again_after=after))
 
 
+def _with_imported(job: Job, state: State) -> Job:
+    """Return the job whose --again pays again for what was just imported, too, unless it goes on with earlier work."""
+    goal = job.goal
+    if not job.options.again or state.find_again(goal.target, goal.run_key) is not None:
+        return job
+    return replace(job, options=replace(job.options, again_after=state.newest_run_row()))
+
+
 def _record_again(job: Job, state: State, work: Sequence[Work], *, is_begun: bool) -> None:
     """Record --again before it pays, and forget it once every shard has a new run."""
     after = job.options.again_after
@@ -313,6 +322,7 @@ def _follow_results(job: Job, state: State) -> None:
 class Prepared(Struct, frozen=True):
     """The plan, the problems found so far, what is known of the service, and whether the job may pay.
 
+    `again_after` is the newest run that --again pays for again: what was imported for this plan is older than it.
     `ahead_s` is the time spent on files that were sent ahead.
     """
 
@@ -320,6 +330,7 @@ class Prepared(Struct, frozen=True):
     problems: Sequence[RunnerError]
     ground: Ground
     may_pay: bool
+    again_after: int | None = None
     ahead_s: float = 0.0
 
 
@@ -345,11 +356,13 @@ def _prepare(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> 
         if job.options.refresh:
             refresh(opened)
         left = import_paid(opened)
+        job = _with_imported(job, state)
+        opened = replace(opened, job=job)
         if left:
             held = find_held(left, scan.sources)
             problems = [*problems, unverified_error(job, left)]
         reclaim_results(job, state)
-        recognise_stale(state, scan.sources)
+        recognise_stale(state, scan.sources, by_folder=job.goal.by_folder)
         plan = plan_job(job, state, scan, held)
         if problems and not left:  # without files nothing can be paid
             raise problems[0]
@@ -364,8 +377,8 @@ def _prepare(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> 
         if not free.work and not problems:
             raise
         known = [problem for problem in problems if problem is not error]
-        return Prepared(free, [*known, error], Ground(held=held), may_pay=False)
-    return Prepared(plan, problems, ground, may_pay=True)
+        return Prepared(free, [*known, error], Ground(held=held), False, job.options.again_after)
+    return Prepared(plan, problems, ground, True, job.options.again_after)
 
 
 def _prepare_with_digests(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> tuple[OpenJob, Prepared]:
@@ -377,11 +390,12 @@ def _prepare_with_digests(opened: OpenJob, confirm: Confirm, problems: list[Runn
         if not has_unhashed(opened.scan):
             raise
         is_unsure = True
-    if not is_unsure or not has_unhashed(opened.scan):
-        return opened, prepared
-    scan = scan_files(opened.job, opened.state, opened.reporter, opened.client.stop, hashes_all=True)
-    opened = replace(opened, scan=_keep_digests(opened.state, scan))
-    return opened, _prepare(opened, confirm, problems)
+    if is_unsure and has_unhashed(opened.scan):
+        scan = scan_files(opened.job, opened.state, opened.reporter, opened.client.stop, hashes_all=True)
+        opened = replace(opened, scan=_keep_digests(opened.state, scan))
+        prepared = _prepare(opened, confirm, problems)
+    options = replace(opened.job.options, again_after=prepared.again_after)
+    return replace(opened, job=replace(opened.job, options=options)), prepared
 
 
 def _allow_paying(opened: OpenJob, plan: Plan, held: frozenset[str]) -> tuple[Plan, Ground, Sequence[UnknownOutcome]]:
@@ -393,7 +407,7 @@ def _allow_paying(opened: OpenJob, plan: Plan, held: frozenset[str]) -> tuple[Pl
         check_day(opened, plan, None)
         return plan, ground, ()
     try_places(job)
-    found = look_before_paying(opened, plan)
+    found = look_before_paying(opened, plan, held)
     check_unapplied(job, plan, found.runs)
     held |= found.doubts.paths
     if found.has_imported or found.doubts.paths:
@@ -450,6 +464,15 @@ def _as_sent(scan: Scan, done: Context) -> Scan:
     return replace(scan, sources=tuple(sources.values()), skipped=ordered, identity=identity)
 
 
+def _reclaim(job: Job, state: State) -> list[RunnerError]:
+    """Find results on disk. An error must not stop what was paid from being delivered."""
+    try:
+        reclaim_results(job, state)
+    except RunnerError as error:
+        return [error]
+    return []
+
+
 def _each_once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Return the problems without duplicates, in order."""
     first: dict[str, Problem] = {}
@@ -461,9 +484,9 @@ def _each_once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 def _finish(opened: OpenJob, others: _OtherRuns, left: Collection[str]) -> tuple[Report, list[RunnerError]]:
     """Write results, lock file and cache, fetch PDFs, and clean up. Return the report and what failed."""
     job, state, scan = opened.job, opened.state, opened.scan
-    reclaim_results(job, state)  # of runs that are gone, as was found just now
+    failed = _reclaim(job, state)  # results of runs that are gone, as was found just now
     delivered = deliver(job, state, scan)
-    notes, errors = [*others.notes(), *delivered.notes], delivered.errors  # before a clean-up deletes runs
+    notes, errors = [*others.notes(), *delivered.notes], [*failed, *delivered.errors]  # before a clean-up deletes runs
     errors += end_turns(opened)
     of_pdfs, failed = fetch_pdfs(opened)
     errors += failed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -16,10 +16,10 @@ from aihub_runner.aihub.schemas import BatchInfo, RunInfo
 from aihub_runner.apply import events
 from aihub_runner.apply.assess import plan_job
 from aihub_runner.apply.background import do_both, in_thread
+from aihub_runner.apply.finder import Inspected
 from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.matching import (
     MARK_BYTES,
-    Inspected,
     choose_twins,
     inspect_entries,
     mark_files,
@@ -64,11 +64,12 @@ class Paying(Struct, frozen=True):
         return listed & {run.batch_id for run in self.runs if any(key == run_key for _, key, _ in run.our_tags)}
 
 
-def look_before_paying(opened: OpenJob, plan: Plan) -> Paying:
+def look_before_paying(opened: OpenJob, plan: Plan, held: Collection[str] = ()) -> Paying:
     """List what exists on the service before each apply that would pay: the state may be a copy, or one of several.
 
-    Runs with the tags about to be paid are imported. Raises UnknownOutcome if batches that neither state nor lock
-    file knows hold files about to be paid for, or if the listing cannot be trusted.
+    Runs with the tags about to be paid are imported. `held` are files that the plan leaves out. Raises UnknownOutcome
+    if batches that neither state nor lock file knows hold files about to be paid for, or if the listing cannot be
+    trusted.
     """
     job, state, client = opened.job, opened.state, opened.client
     opened.reporter.emit(events.CheckStarted())
@@ -82,12 +83,7 @@ def look_before_paying(opened: OpenJob, plan: Plan) -> Paying:
         opened.reporter.emit(events.CheckRepeated(settle_s))
         client.pause(settle_s)
         found = _survey(job, client)
-    doubts = find_reused(job, state, found.runs, plan)
-    if doubts.paths:
-        plan = plan_job(job, state, opened.scan, doubts.paths)
-    taken = _import_planned(opened, found, plan)
-    if taken:
-        plan = plan_job(job, state, opened.scan, doubts.paths)
+    plan, taken, doubts = _import_all(opened, found, plan, held)
     if job.goal.kept != FOREIGN:  # what is in that batch is paid for by its tag only
         taken = UnknownBatches(opened, found, is_new=is_new).resolve(plan) or taken
     return Paying(_by_name(found), taken, blind_since_ns, found.runs, doubts)
@@ -187,6 +183,21 @@ def _known_batches(state: State) -> set[int | str | None]:
     """Return the ids of our batches. Where an id is unknown, no run can be on the batch: return its name."""
     ours = [batch for shard in state.load_shards() for batch in shard.batches]
     return {batch.remote_id for batch in ours} | {batch.name for batch in ours if batch.remote_id is None}
+
+
+def _import_all(opened: OpenJob, found: Survey, plan: Plan, held: Collection[str]) -> tuple[Plan, bool, Doubts]:
+    """Import runs until no file about to be paid for has one. With `--limit`, a new plan may turn to other files."""
+    taken, doubts = False, Doubts()
+    while True:
+        more = find_reused(opened.job, opened.state, found.runs, plan)
+        doubts = Doubts(doubts.paths | more.paths, doubts.errors + more.errors)
+        if more.paths:
+            plan = plan_job(opened.job, opened.state, opened.scan, {*held, *doubts.paths})
+        has_imported = _import_planned(opened, found, plan)
+        if not (has_imported or more.paths):
+            return plan, taken, doubts
+        taken = taken or has_imported
+        plan = plan_job(opened.job, opened.state, opened.scan, {*held, *doubts.paths})
 
 
 def _import_planned(opened: OpenJob, found: Survey, plan: Plan) -> bool:
@@ -323,8 +334,9 @@ class UnknownBatches:
         paid = {run.batch_id for run in self.found.runs if run.id not in dismissed}
         known |= {run.batch_id for run in self.found.runs} - paid  # the user decided about these
         unknown_batches = [b for b in self.found.batches if self._may_be_ours(b) and not known & {b.id, b.name}]
-        decided = dismissed | self.state.known_runs()
-        doubtful = {run.batch_id for run in self.found.runs if run.id not in decided and self._may_be_paid(run)}
+        recorded = self.state.batches_of_runs()
+        new = [run for run in self.found.runs if run.id not in dismissed and not _is_recorded(run, recorded)]
+        doubtful = {run.batch_id for run in new if self._may_be_paid(run)}
         if None in doubtful or (self._is_new and not self._locked):  # a run that names no batch may be on any
             return unknown_batches
         return [batch for batch in unknown_batches if batch.id in doubtful]
@@ -395,6 +407,11 @@ class UnknownBatches:
             if run.batch_id is None and find_batch_of(self.client, run.id) in (0, batch.id):
                 return run
         return None
+
+
+def _is_recorded(run: RunInfo, recorded: Mapping[str, int]) -> bool:
+    """Whether a run is the one that is recorded under its id: a restored service may give an id to another one."""
+    return run.id in recorded and (not run.batch_id or recorded[run.id] in (0, run.batch_id))
 
 
 def _split_marks(marks: bytes) -> frozenset[bytes]:

@@ -12,7 +12,7 @@ from aihub_runner.plan.identity import short_identity
 
 def placeholder(at: int, mark: str) -> str:
     """Return what stands for the name of a file: its place in the order of names, and its mark."""
-    return f"{at:05}-{mark}"
+    return f"{at:06}-{mark}"
 
 
 def mark_of(member: Member) -> str:
@@ -22,7 +22,7 @@ def mark_of(member: Member) -> str:
 
 def is_placeholder(member: Member) -> bool:
     """Whether a name stands for that of a file with this mark."""
-    return member.name[6:] == mark_of(member)
+    return member.name[7:] == mark_of(member)
 
 
 def have_placeholders(members: Iterable[Member]) -> bool:

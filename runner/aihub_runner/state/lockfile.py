@@ -19,7 +19,7 @@ from typing import Any
 
 from aihub_runner.errors import InputError
 from aihub_runner.files import explain_disk, read_regular, try_place, write_file
-from aihub_runner.model import Batch, Member, Run, Shard
+from aihub_runner.model import FINAL_STATUSES, Batch, Member, Run, Shard
 from aihub_runner.plan.identity import MEMBER_HEX, VERSION, mark_place, run_tag
 from aihub_runner.plan.placeholders import mark_of
 from aihub_runner.spec.diagnostics import explain
@@ -70,7 +70,7 @@ class Entry(Table):
     @property
     def is_deleted(self) -> bool:
         """Whether the results of the run were deleted on request."""
-        return self.status.partition(" ")[0] == DELETED
+        return bool(self.run_id) and self.status.partition(" ")[0] == DELETED
 
     @property
     def last_status(self) -> str:
@@ -91,6 +91,7 @@ class Entry(Table):
 
 
 _ENTRIES = listed(table(Entry))
+_MARKS = re.compile(rf"(?:[0-9a-f]{{{MEMBER_HEX}}})*")
 _RUN = "\n[[run]]\n"  # what each entry begins with
 _PLAIN_LINE = re.compile(r'([a-z_]+) = (?:"([^"\\\x00-\x1f\x7f]*)"|(0|[1-9][0-9]{0,18}))')
 
@@ -214,12 +215,21 @@ def _parse_lockfile(text: str, name: str) -> tuple[Entry, ...]:
         flaws: list[Flaw] = []
         entries = _ENTRIES.read(content.get("run", []), ("run",), flaws)
         what = explain(flaws[0], {}).what if flaws else ""
+        what = what or next(filter(None, map(_find_damage, entries)), "")
         what = what if version == FORMAT else "format is missing or wrong"
     except tomllib.TOMLDecodeError as error:
         what = str(error)
     if what:
         raise InputError(f"{name}: is damaged, {what}", "resolve the merge conflict, or restore it from Git")
     return tuple(entries)
+
+
+def _find_damage(entry: Entry) -> str:
+    """Return what is wrong with an entry as a whole; empty if nothing is."""
+    if not _MARKS.fullmatch(entry.members) or len(split_marks(entry)) not in (0, entry.files):
+        return f"members of run {entry.run_id} are not those of {entry.files} files"
+    is_wrong = entry.status.partition(" ")[0] == DELETED and entry.last_status not in FINAL_STATUSES
+    return f"status {entry.status!r} of run {entry.run_id} is invalid" if is_wrong else ""
 
 
 def _read_plainly(text: str) -> dict[str, Any] | None:

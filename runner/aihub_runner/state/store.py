@@ -255,6 +255,11 @@ class State(Shards, Deletions, Handing, Keeping, Outputs, Fetches, Files):
         """Whether an intent with a tag has no run: it is open, or given up."""
         return bool(self.read("SELECT 1 FROM runs WHERE tag = ? AND coalesce(remote_id, '') = ''", tag))
 
+    def batches_of_runs(self) -> dict[str, int]:
+        """Return the batch of each recorded run, 0 where it is unknown, by the service's ids."""
+        rows = self.read("SELECT remote_id, remote_batch FROM runs WHERE remote_id <> ''")
+        return {row["remote_id"]: row["remote_batch"] for row in rows}
+
     def batches_of_tag(self, tag: str, but_run: int = 0) -> frozenset[int]:
         """Return the service's batch ids of all other runs with a tag: shards with the same names and bytes."""
         rows = self.read("SELECT remote_batch FROM runs WHERE tag = ? AND id <> ?", tag, but_run)

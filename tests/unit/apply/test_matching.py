@@ -9,9 +9,8 @@ import respx
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import RunInfo
+from aihub_runner.apply.finder import Finder, Inspected
 from aihub_runner.apply.matching import (
-    Finder,
-    Inspected,
     choose_twins,
     find_held,
     inspect_entries,

@@ -10,7 +10,7 @@ import pytest
 import respx
 
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.apply.matching import Finder, Inspected
+from aihub_runner.apply.finder import Finder, Inspected
 from aihub_runner.apply.resolve import Undecided, adopt_run, find_unconfirmed, resubmit_runs
 from aihub_runner.apply.steps import Failed, Lost, Unsure
 from aihub_runner.apply.tasks.run import FindRun, StartRun

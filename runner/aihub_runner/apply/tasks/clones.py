@@ -268,8 +268,10 @@ def record_twin(context: Context, step: AwaitTwin, outcome: Outcome) -> None:
             if progress.claim:
                 why = f"another client claimed its run (batch {progress.claim}); that run is not listed"
             message = f"shard {step.shard}: {why}{f', {outcome.why}' if isinstance(outcome, Unsure) else ''}"
-            command = f"{context.job.command('apply')} --adopt"
-            hint = f"apply later; if no other client uses this spec, run `{command}`"
+            command = context.job.command("apply")
+            hint = f"apply later; if no other client uses this spec, run `{command} --adopt`"
+            if isinstance(outcome, Unsure):
+                hint = f"apply later; to pay again all the same, run `{command} --again --only FILES`"
             context.park(step.shard, UnknownOutcome(message, hint))
         case _:
             context.record_failed(step, outcome)
