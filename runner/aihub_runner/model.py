@@ -424,6 +424,12 @@ class Listed(NamedTuple):
         """What is known of its bytes."""
         return f"{LISTED}{self.size}:{self.modified_s}"
 
+    def may_be(self, digest: str) -> bool:
+        """Whether what is listed is the same as in an earlier list, as far as both know."""
+        size, _, modified_s = digest.removeprefix(LISTED).partition(":")
+        pairs = (size, self.size), (modified_s, self.modified_s)
+        return digest.startswith(LISTED) and all(now is None or old in ("None", str(now)) for old, now in pairs)
+
 
 class Look(Struct, frozen=True):
     """What a kept batch holds, by names (NFC). `name` is the batch's own, if it is ours."""

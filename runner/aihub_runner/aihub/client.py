@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from aihub_runner.aihub import schemas
 from aihub_runner.aihub.bodies import FileBytes, FileSlice
-from aihub_runner.aihub.listing import PAGE, read_batches, read_runs
+from aihub_runner.aihub.listing import MAX_IDLE_PAGES, PAGE, read_batches, read_runs
 from aihub_runner.aihub.sharing import Sharing
 from aihub_runner.aihub.transport import FAILURES, Transport, accept
 from aihub_runner.errors import ServiceError
@@ -91,19 +91,22 @@ class AIHub(Transport):
         files: dict[str, schemas.FileMetadata] = {}
         token: str | None = None
         seen: set[str | None] = set()
+        idle = 0  # pages in a row without a new name
         path = f"/v2/batches/{batch_id}/files"
-        while token not in seen:
+        while token not in seen and idle < MAX_IDLE_PAGES:
             seen.add(token)
+            known = len(files)
             page = self.get(
                 schemas.FileList, path, {"page_size": PAGE * 10} | ({"start_token": token} if token else {})
             )
             files.update({node.name: node.metadata for node in page.nodes})
-            token = page.next_page_token
+            token, idle = page.next_page_token, idle + 1 if len(files) == known else 0
             if page.has_more and not token:
                 raise ServiceError(f"GET {path}: reports more files, but no link to them", "apply again")
             if page.has_more is False or not token:
                 return files
-        raise ServiceError(f"GET {path}: returned a page twice", "apply again", transient=True)
+        what = "returned a page twice" if token in seen else f"returned {idle} pages without a new file"
+        raise ServiceError(f"GET {path}: {what}", "apply again", transient=True)
 
     def put_file(self, batch_id: int, name: str, body: bytes | FileBytes | FileSlice) -> None:
         """Put a file into a batch, and replace one of the same name."""

@@ -10,6 +10,7 @@ from aihub_runner.aihub.schemas import BatchInfo, RunInfo
 from aihub_runner.errors import ListingCut, ServiceError
 
 PAGE = 100
+MAX_IDLE_PAGES = 10  # in a row without anything new: such a list never ends
 REPEATS = 10  # pages in a row without anything new; a list that changes while being read has fewer
 READINGS = 3  # from the start, if a list is cut, or entries were deleted while it was read
 NS = 1_000_000_000

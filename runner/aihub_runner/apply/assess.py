@@ -116,7 +116,7 @@ def _scan_batch(job: Job, state: State | None, *, may_be_empty: bool) -> Scan:
         raise InputError(f"{shown} holds {files} files, at most {most} can be one run", "split it into several batches")
     if not files and not may_be_empty:
         raise InputError(f"{shown} holds no files", "add files to it, or check id in [batch]")
-    return scan_listed(job.look.files)
+    return scan_listed(job.look.files, recorded_others(job.goal, state.load_shards()) if state else ())
 
 
 def _check_whole(job: Job, scan: Scan) -> None:
@@ -129,7 +129,8 @@ def _check_whole(job: Job, scan: Scan) -> None:
 def _with_others(job: Job, state: State | None, scan: Scan) -> Scan:
     """Add the files of others that are in the batch, and that are run with ours."""
     shards = state.load_shards() if state else []
-    others = list_others(find_batch_changes(job, state, scan)) if job.look else recorded_others(job.goal, shards)
+    recorded = recorded_others(job.goal, shards)
+    others = list_others(find_batch_changes(job, state, scan), recorded) if job.look else recorded
     paths = {source.path for source in scan.sources} | {item.path for item in scan.skipped}
     if twin := next((one.path for one in others if one.path in paths), ""):
         what = f"{job.shown}: batch {job.goal.batch_id} has a file of others with the path of one of yours, {twin}"

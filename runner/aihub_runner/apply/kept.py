@@ -7,13 +7,13 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from aihub_runner.aihub.client import AIHub
+from aihub_runner.aihub.client import AIHub, or_none
 from aihub_runner.apply.background import in_thread
 from aihub_runner.apply.context import Context
 from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.lapsed import find_lapsed
 from aihub_runner.apply.scheduler import Scheduler
-from aihub_runner.apply.tasks.content import follow, list_batch, list_busy
+from aihub_runner.apply.tasks.content import follow, list_batch, list_busy, list_going
 from aihub_runner.apply.tasks.turn import take_turn
 from aihub_runner.errors import (
     InputError,
@@ -21,6 +21,7 @@ from aihub_runner.errors import (
     ResultsError,
     RunnerError,
     ServiceError,
+    Shortage,
     StillGoing,
     UnknownOutcome,
 )
@@ -41,20 +42,32 @@ def look_at_batch(job: Job, state: State | None, client: AIHub) -> Job:
     remote_id = job.goal.batch_id if job.goal.kept == FOREIGN else _find_own(job, state, client)
     if not remote_id:
         return job
+    name = home_name(job) if job.goal.kept == OWN else ""
     files = in_thread(partial(list_batch, client, remote_id))
+    if files is not None and name and _is_named_otherwise(client, remote_id, name):
+        files = None  # a service that was restored has given the id to somebody else's batch
     if files is not None:
-        return replace(job, look=Look(remote_id, files, home_name(job) if job.goal.kept == OWN else ""))
+        return replace(job, look=Look(remote_id, files, name))
     if job.goal.kept == FOREIGN:
         raise ServiceError(
             f"{job.shown}: batch {remote_id} does not exist, or this account cannot see it",
             "check id in [batch], and the context",
             status=404,
         )
-    _check_gone(job, client, remote_id, state.known_runs() if state else frozenset())
+    if not name or not _is_named_otherwise(client, remote_id, name):
+        for _ in range(2 if state and state.is_writable else 1):  # a list may lack it for a while
+            _check_gone(job, client, remote_id, state.known_runs() if state else frozenset())
+            client.pause(job.spec.limits.settle_s if state and state.is_writable else 0)
     for batch in (batch for shard in _load(state) for batch in shard.batches if batch.remote_id == remote_id):
         if state and state.is_writable and not batch.is_gone:
             state.record_batch_gone(batch.id)
     return job
+
+
+def _is_named_otherwise(client: AIHub, remote_id: int, name: str) -> bool:
+    """Whether the batch of an id is another one by now."""
+    info = in_thread(lambda: or_none(lambda: client.get_batch(remote_id)))
+    return info is not None and info.name != name
 
 
 def home_name(job: Job) -> str:
@@ -135,7 +148,8 @@ def _list_busy(opened: OpenJob) -> list[str]:
         run for shard in state.load_shards() for run in shard.runs if run.is_open and run.remote_batch == remote_id
     ]
     doubtful = ["a run whose start is unconfirmed"] * bool(started)
-    return doubtful + in_thread(lambda: list_busy(opened.client, remote_id))
+    going = list_going(state, remote_id)
+    return doubtful + in_thread(lambda: list_busy(opened.client, remote_id, going))
 
 
 def find_obstacle(job: Job, state: State | None, scan: Scan, plan: Plan, busy: Iterable[str]) -> RunnerError | None:
@@ -254,7 +268,7 @@ def change_batch(
         if changes and opened.job.look:
             files = follow(opened, changes)
             opened = replace(opened, job=replace(opened.job, look=replace(opened.job.look, files=files)))
-    except (ServiceError, StillGoing, Interrupted) as error:
+    except (ServiceError, StillGoing, Interrupted, Shortage) as error:
         context.errors += [error] * (not isinstance(error, Interrupted))
         return opened, [item for item in work if item.action not in PAYS]
     return opened, work if opened.job.look else [item for item in work if item.action not in PAYS]

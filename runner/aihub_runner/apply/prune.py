@@ -95,7 +95,7 @@ def _list_kept(fetched: Iterable[tuple[Shard, Run]], scan: Scan, goal: Goal, kee
         for member in shard.members:
             if not member.path:
                 kept.add(run.id)
-            elif goal.input or not member.digest or member.path in present:
+            elif goal.input or not member.digest or member.is_listed or member.path in present:
                 runs.setdefault(member.path, []).append(run.id)
     return kept.union(*(sorted(ids)[-keep:] for ids in runs.values()))
 

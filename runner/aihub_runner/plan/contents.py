@@ -90,8 +90,12 @@ def find_changes(goal: Goal, members: Sequence[Member], look: Look, evidence: Ev
 
 
 def _is_ours(name: str, file: Listed, evidence: Evidence) -> bool:
-    """Whether this job put a file there: by this state's own record, or by the mark of its place."""
-    return name in evidence.placed or _place(name, file) in evidence.known
+    """Whether this job put a file there: by this state's own record, or by the mark of its place.
+
+    A run may also have had it as somebody else's: then that is what its mark says.
+    """
+    known = evidence.known.get(_place(name, file), "")
+    return name in evidence.placed or known not in ("", short_identity(file.digest))
 
 
 def _holds(member: Member, file: Listed, evidence: Evidence) -> bool:
@@ -99,14 +103,14 @@ def _holds(member: Member, file: Listed, evidence: Evidence) -> bool:
     placed = evidence.placed.get(member.name)
     if file.size not in (member.size, None):
         return False
-    if placed is not None and _is_as_placed(placed, file):
+    if placed is not None and placed.modified_s == (file.modified_s or 0):
         return placed.digest == member.digest
     return evidence.known.get(_place(member.name, file)) == short_identity(member.identity)
 
 
 def _is_as_placed(placed: Placed, file: Listed) -> bool:
     """Whether nobody replaced what this state put there, as far as times tell."""
-    return placed.modified_s in (0, file.modified_s) or file.modified_s is None
+    return placed.modified_s in (0, file.modified_s)
 
 
 def _may_delete(goal: Goal, name: str, file: Listed, evidence: Evidence) -> bool:

@@ -16,9 +16,17 @@ from aihub_runner.plan.planner import CHANGED, NEW, NOT_RUN, Action, Move, Plan,
 AGAIN = "unchanged, to pay for again because other files of the batch changed or are gone"
 
 
-def scan_listed(files: Mapping[str, Listed]) -> Scan:
-    """Return the files of somebody else's batch as a scan."""
-    return Scan(tuple(Source(name, file.size or 0, file.digest) for name, file in sorted(files.items())), (), {})
+def scan_listed(files: Mapping[str, Listed], before: Iterable[Source] = ()) -> Scan:
+    """Return the files of somebody else's batch as a scan. `before` are those of the newest content that was run."""
+    known = {source.path: source for source in before}
+    return Scan(tuple(_as_source(name, file, known.get(name)) for name, file in sorted(files.items())), (), {})
+
+
+def _as_source(name: str, file: Listed, before: Source | None) -> Source:
+    """Return a file as it is listed. A list that leaves out its size or time does not make it another one."""
+    if before and None in (file.size, file.modified_s) and file.may_be(before.digest):
+        return before
+    return Source(name, file.size or 0, file.digest)
 
 
 def scan_recorded(goal: Goal, shards: Iterable[Shard]) -> Scan:
@@ -33,10 +41,9 @@ def recorded_others(goal: Goal, shards: Iterable[Shard]) -> tuple[Source, ...]:
     return tuple(Source(one.path, one.size, one.digest) for one in members if one.path and one.is_listed)
 
 
-def list_others(changes: Changes) -> tuple[Source, ...]:
-    """Return the files of others that a batch goes on holding."""
-    seen = changes.seen
-    return tuple(Source(name, seen[name].size or 0, seen[name].digest) for name in changes.others)
+def list_others(changes: Changes, before: Iterable[Source] = ()) -> tuple[Source, ...]:
+    """Return the files of others that a batch goes on holding; `before` as for `scan_listed`."""
+    return scan_listed({name: changes.seen[name] for name in changes.others}, before).sources
 
 
 def content_of(scan: Scan) -> tuple[Member, ...]:

@@ -32,7 +32,7 @@ class Keeping(JobFacts):
         return {row["name"]: Placed(row["digest"], row["modified_s"]) for row in rows}
 
     def record_placing(self, remote_id: int, names: Iterable[str]) -> None:
-        """Record, before the requests, which files of a kept batch are about to be sent, or deleted."""
+        """Record, before the requests, which files of a kept batch are about to be sent."""
         with self.transaction():
             self.check_lease()
             self.write_all(

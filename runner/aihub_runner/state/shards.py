@@ -15,7 +15,11 @@ from aihub_runner.system.moment import Moment
 # Columns of a run that do not map to its fields one to one.
 _NOT_PLAIN = frozenset({"lost_s", "since_boot", "since_mono", "gone", "given_up", "twin", "is_deleted"})
 
-IS_DELETED = "EXISTS (SELECT 1 FROM deletions WHERE kind = 'run' AND remote_id = runs.remote_id) AS is_deleted"
+# Results that we asked the service to delete: not logs alone, and not a request that may have been refused.
+IS_DELETED = (
+    "EXISTS (SELECT 1 FROM deletions WHERE kind = 'run' AND remote_id = runs.remote_id "
+    "AND ' ' || parts || ' ' LIKE '% output %' AND (done OR jobs <> '')) AS is_deleted"
+)
 
 _KEPT = "coalesce((SELECT kind FROM kept_batches WHERE batch = batches.id), '') AS kept"
 

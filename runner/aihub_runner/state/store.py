@@ -255,6 +255,15 @@ class State(Shards, Deletions, Handing, Keeping, Outputs, Fetches, Files):
         """Whether an intent with a tag has no run: it is open, or given up."""
         return bool(self.read("SELECT 1 FROM runs WHERE tag = ? AND coalesce(remote_id, '') = ''", tag))
 
+    def names_in(self, remote_id: int) -> frozenset[str]:
+        """Return the names of all files that were ever sent to a batch."""
+        rows = self.read(
+            "SELECT uploads.name FROM uploads JOIN batches ON batches.id = uploads.batch WHERE remote_id = ? "
+            "UNION SELECT name FROM placed_files WHERE remote_id = ?",
+            *(remote_id, remote_id),
+        )
+        return frozenset(row["name"] for row in rows)
+
     def batches_of_runs(self) -> dict[str, int]:
         """Return the batch of each recorded run, 0 where it is unknown, by the service's ids."""
         rows = self.read("SELECT remote_id, remote_batch FROM runs WHERE remote_id <> ''")

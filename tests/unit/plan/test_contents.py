@@ -36,8 +36,9 @@ def decide(
         (None, None, "", A, "add"),
         (None, Placed("sha256:a", 100), "", A, "add"),
         (HERE, Placed("sha256:a", 100), "", A, ""),
-        (HERE, Placed("sha256:a", 0), "", A, ""),
-        (TIMELESS, Placed("sha256:a", 100), "", A, ""),
+        (HERE, Placed("sha256:a", 0), "", A, "replace"),  # nobody saw it arrive: it may be another one
+        (TIMELESS, Placed("sha256:a", 0), "", A, ""),  # a service that lists no times
+        (TIMELESS, Placed("sha256:a", 100), "", A, "replace"),
         (HERE, Placed("sha256:x", 100), "", A, "replace"),
         (HERE, Placed("", 0), "", A, "replace"),
         (OTHER_SIZE, Placed("sha256:a", 100), "", A, "replace"),
@@ -65,6 +66,7 @@ def test_file_in_a_batch(
         (HERE, None, "", "doubtful", "others"),
         (HERE, None, "sha256:a", "delete", "others"),
         (LATER, Placed("sha256:a", 100), "", "doubtful", "others"),
+        (TIMELESS, Placed("sha256:a", 100), "", "doubtful", "others"),
     ],
 )
 def test_file_that_is_not_selected(found: Listed, placed: Placed | None, proof: str, own: str, foreign: str) -> None:

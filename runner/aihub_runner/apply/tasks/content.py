@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 
@@ -15,6 +15,7 @@ from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.tasks.upload import SendFile, Sent, Unsendable, send_file
 from aihub_runner.errors import ServiceError, StillGoing
 from aihub_runner.model import FINAL_STATUSES, MB, Changes, Listed, Member
+from aihub_runner.state.store import State
 from aihub_runner.text.escape import clean_text
 from aihub_runner.text.shown import count
 
@@ -27,19 +28,31 @@ def list_batch(client: AIHub, remote_id: int) -> dict[str, Listed] | None:
     found = or_none(lambda: client.list_files(remote_id))
     if found is None:
         return None
-    return {
-        unicodedata.normalize("NFC", name): Listed(name, file.size, file.modified_timestamp)
-        for name, file in found.items()
-    }
+    files: dict[str, Listed] = {}
+    for name, file in found.items():
+        here = files.setdefault(unicodedata.normalize("NFC", name), Listed(name, file.size, file.modified_timestamp))
+        if here.name != name:
+            what = f"batch {remote_id}: two of its files differ only in how Unicode writes {clean_text(name)}"
+            raise ServiceError(what, "rename one of them: their results could not be told apart")
+    return files
 
 
-def list_busy(client: AIHub, remote_id: int) -> list[str]:
-    """List the runs on a batch that are not final, whoever started them. A run without a batch may be on it."""
-    return [
-        f"run {clean_text(run.id)} is {clean_text(run.status)}"
-        for run in client.list_runs(1)
-        if run.status not in FINAL_STATUSES and run.batch_id in (None, remote_id)
-    ]
+def list_busy(client: AIHub, remote_id: int, going: Iterable[str]) -> list[str]:
+    """List the runs on a batch that are not final, whoever started them. A run without a batch may be on it.
+
+    `going` are the recorded ones: a list may lack them.
+    """
+    listed = [run for run in client.list_runs(1) if run.batch_id in (None, remote_id)]
+    hidden = (run_id for run_id in going if run_id not in {run.id for run in listed})
+    asked = (or_none(partial(client.get_run, run_id)) for run_id in hidden)
+    runs = [*listed, *filter(None, asked)]
+    return [f"run {clean_text(one.id)} is {clean_text(one.status)}" for one in runs if one.status not in FINAL_STATUSES]
+
+
+def list_going(state: State, remote_id: int) -> list[str]:
+    """List the recorded runs on a batch that have not ended as far as the state knows."""
+    runs = (run for shard in state.load_shards() for run in shard.runs if run.remote_batch == remote_id)
+    return [run.remote_id for run in runs if run.remote_id and not (run.is_final or run.is_gone)]
 
 
 def follow(opened: OpenJob, changes: Changes) -> dict[str, Listed]:
@@ -50,11 +63,10 @@ def follow(opened: OpenJob, changes: Changes) -> dict[str, Listed]:
     """
     job, state, client = opened.job, opened.state, opened.client
     remote_id = changes.remote_id
-    in_thread(partial(_check_unchanged, client, changes))
-    foreign = {*changes.foreign}
-    placing = [one.name for one in changes.sends] + [name for name in changes.delete if name not in foreign]
-    state.record_placing(remote_id, placing)
+    in_thread(partial(_check_unchanged, client, changes, list_going(state, remote_id)))
+    state.record_placing(remote_id, [one.name for one in changes.sends])
     _send(opened, changes)
+    in_thread(partial(_check_deletions, client, changes))
     for name in changes.delete:
         in_thread(partial(_delete, client, remote_id, changes.seen[name].name))
     files = in_thread(partial(_wait_until_right, client, changes, job.spec.limits.settle_s))
@@ -67,9 +79,9 @@ def follow(opened: OpenJob, changes: Changes) -> dict[str, Listed]:
     return files
 
 
-def _check_unchanged(client: AIHub, changes: Changes) -> None:
+def _check_unchanged(client: AIHub, changes: Changes, going: Sequence[str]) -> None:
     """Check that what goes is as it was when the plan was shown, and that no run needs it."""
-    if busy := list_busy(client, changes.remote_id):
+    if busy := list_busy(client, changes.remote_id, going):
         raise StillGoing(f"batch {changes.remote_id} is not changed while {busy[0]}", "apply again when it has ended")
     files = list_batch(client, changes.remote_id) or {}
     if other := _find_differences(files, changes.seen):
@@ -77,6 +89,14 @@ def _check_unchanged(client: AIHub, changes: Changes) -> None:
             f"batch {changes.remote_id}: {clean_text(other[0])} changed since the plan; nothing was changed",
             "apply again",
         )
+
+
+def _check_deletions(client: AIHub, changes: Changes) -> None:
+    """Check that what is deleted is still as it was when the plan was shown: sending may have taken long."""
+    files = list_batch(client, changes.remote_id) or {} if changes.delete else {}
+    if other := [name for name in changes.delete if files.get(name, changes.seen[name]) != changes.seen[name]]:
+        what = f"batch {changes.remote_id}: {clean_text(other[0])} was replaced meanwhile; nothing was deleted"
+        raise ServiceError(what, "apply again")
 
 
 def _find_differences(files: Mapping[str, Listed], before: Mapping[str, Listed]) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -17,6 +18,7 @@ from aihub_runner.model import FINAL_STATUSES
 from aihub_runner.plan.deletion import BATCH, Item
 from aihub_runner.state.store import State
 from aihub_runner.text.escape import clean_text
+from aihub_runner.text.shown import count
 
 JOB_WAIT_S = 600.0  # longest wait for jobs of the service while none of them ends
 LOOK_EVERY_S = 1.0
@@ -79,7 +81,15 @@ class Deleter:
         self._has_seen = any(run.id in known for run in listed)
         for run in listed:
             if run.id not in known:
-                self._runs_on.setdefault(str(run.batch_id), set()).add(run.id)
+                batch_id = run.batch_id
+                if batch_id is None and run.status not in FINAL_STATUSES:
+                    batch_id = self._find_batch(run)
+                self._runs_on.setdefault(str(batch_id), set()).add(run.id)
+
+    def _find_batch(self, run: RunInfo) -> int | None:
+        """Ask a run for its batch, which a list may omit. Returns None where it is gone, or has none."""
+        info = in_thread(lambda: or_none(lambda: self._client.get_run(run.id)))
+        return info.batch_id if info else None
 
     def _leave(self, item: Item, why: str) -> None:
         self.left.append(replace(item, left=why))
@@ -90,8 +100,9 @@ class Deleter:
         if begun and not begun.is_done and begun.jobs and item.parts <= begun.parts:
             return begun.jobs
         try:
-            why = in_thread(lambda: self._check(item))
-            if why == GONE and not begun:
+            names = self._state.names_in(int(item.remote_id)) if item.kind == BATCH else frozenset[str]()
+            why = in_thread(lambda: self._check(item, names))
+            if why == GONE and not (begun and begun.jobs):
                 gone.append(item)
                 return None
             if why not in ("", GONE):
@@ -112,12 +123,12 @@ class Deleter:
         self._state.record_deletion_jobs(*item.key, known)
         return known
 
-    def _check(self, item: Item) -> str:
+    def _check(self, item: Item, names: Container[str]) -> str:
         """Return why an item must not be deleted, `GONE` for a 404, else nothing."""
         if item.kind == BATCH:
             if others := self._runs_on.get(item.remote_id):
                 return f"run {min(others)} on it is not recorded here"
-            return check_batch(self._client, item, self._job.spec.name)
+            return check_batch(self._client, item, self._job.spec.name) or check_files(self._client, item, names)
         return check_run(self._client, item)
 
     def _finish(self, item: Item, jobs: tuple[str, ...], listing: Listing) -> None:
@@ -152,6 +163,13 @@ def check_batch(client: AIHub, item: Item, spec_name: str) -> str:
         not item.name and re.fullmatch(re.escape(spec_name) + "-[0-9a-f]{64}", info.name)
     )
     return "" if is_ours else f"is named {clean_text(info.name)}, which is not a name of this job"
+
+
+def check_files(client: AIHub, item: Item, names: Container[str]) -> str:
+    """Return why a batch must not be deleted: it holds a file that was not sent by this job."""
+    files = or_none(lambda: client.list_files(int(item.remote_id))) or {}
+    others = sorted(name for name in files if unicodedata.normalize("NFC", name) not in names)
+    return f"holds {count(len(others), 'file')} of others, {clean_text(others[0])}" if others else ""
 
 
 def check_run(client: AIHub, item: Item) -> str:
