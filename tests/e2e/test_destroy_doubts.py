@@ -1,0 +1,114 @@
+"""What must not be deleted: batches with files or runs of others, and pages that nothing can replace."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+
+from support.proxy import BATCH, BATCHES, RUN, RUN_LIST, Proxy, answer_instead, hide, rewrite
+
+from .conftest import Project
+from .test_batch_doubts import home, kept, synced
+from .test_batch_id import HEADERS, make_batch, put
+
+pytestmark = [pytest.mark.matrix, pytest.mark.slow]
+
+
+def raw(project: Project) -> list[str]:
+    return sorted(str(p.relative_to(project.folder)) for p in (project.folder / "results/job/raw").rglob("*.json"))
+
+
+def test_batch_with_a_run_of_others_whose_batch_the_list_leaves_out_is_not_destroyed(
+    project: Project, proxy: Proxy
+) -> None:
+    project.write_files(2)
+    assert project.apply().code == 0
+    batch = min(project.fake.world.batches)
+    project.fake.next_run(hold=True)
+    body = {"app_name": "Other", "batch_id": batch}
+    requests.post(f"{project.fake.root}/v2/apps/runs", json=body, headers=HEADERS, timeout=10).raise_for_status()
+    proxy.always(
+        "GET",
+        RUN_LIST,
+        rewrite(lambda v: v | {"runs": [{k: x for k, x in r.items() if k != "batch_id"} for r in v["runs"]]}),
+    )
+    project.run("destroy", "--yes")
+    assert batch in project.fake.world.batches
+
+
+def test_deletion_is_not_recorded_where_the_account_sees_nothing(project: Project, proxy: Proxy) -> None:
+    project.write_files(2)
+    assert project.apply().code == 0
+    for operation in ("deleteBatch", "deleteRun"):
+        project.fake.faults.add(operation=operation, do="status", status=403, when="before")
+    project.run("destroy", "--yes")
+    proxy.always("GET", RUN, answer_instead(404, {"message": "no"}))
+    proxy.always("GET", BATCH, answer_instead(404, {"message": "no"}))
+    proxy.always("GET", RUN_LIST, hide("runs"))
+    proxy.always("GET", BATCHES, hide("batches"))
+    project.run("destroy", "--yes")
+    proxy.clear()
+    outcome = project.clone("one").apply()
+    assert outcome.code == 0
+
+
+def test_batch_of_another_job_under_an_imported_id_is_not_destroyed(project: Project) -> None:
+    project.write_files(2)
+    assert project.apply().code == 0
+    clone = project.clone("one")
+    assert clone.apply().code == 0
+    [batch] = project.fake.world.batches.values()
+    batch.name = f"job-{'f' * 64}"
+    batch.files.clear()
+    put(project, batch.id, "their.txt", "of another job that is named job, too")
+    clone.run("destroy", "--yes")
+    assert batch.id in project.fake.world.batches
+
+
+@pytest.mark.parametrize("mode", ["id", "sync", "keep", "plain"])
+def test_prune_keeps_pages_after_a_setting_changed(project: Project, mode: str) -> None:
+    if mode == "id":
+        made = make_batch(project, a="Invoice number: 1", b="Invoice number: 2")
+        project.change_spec('files = "in/**/*"\n', "")
+        project.change_spec("[limits]", f"[batch]\nid = {made}\n[limits]")
+    elif mode == "sync":
+        synced(project)
+    elif mode == "keep":
+        kept(project)
+    else:
+        project.write_files(2)
+    assert project.apply().code == 0
+    held, _lines = raw(project), project.documents
+    project.change_spec("[limits]", '[run]\nversion = "2"\n[limits]')
+    project.run("results", "--prune", "1", "--yes")
+    assert raw(project) == held
+
+
+@pytest.mark.parametrize("how", ["keep, destroy", "plain, destroy", "plain, cleanup"])
+def test_batch_with_a_file_of_others_is_not_destroyed(project: Project, how: str) -> None:
+    if how.startswith("keep"):
+        kept(project)
+    else:
+        project.write_files(2)
+    assert project.apply().code == 0
+    batch = home(project)
+    put(project, batch, "theirs.txt", "of somebody else")
+    if how.endswith("destroy"):
+        project.run("destroy", "--yes")
+    else:
+        project.change_spec("[limits]", '[cleanup]\ndelete_input = "after-results"\n[limits]')
+        project.apply()
+    assert batch in project.fake.world.batches
+
+
+def test_pages_of_a_deleted_run_are_not_pruned(project: Project) -> None:
+    made = make_batch(project, a="Invoice number: 1", b="Invoice number: 2")
+    project.change_spec('files = "in/**/*"\n', "")
+    project.change_spec("[limits]", f'[batch]\nid = {made}\n[cleanup]\ndelete_output = "after-results"\n[limits]')
+    assert project.apply().code == 0
+    project.change_spec("[limits]", '[run]\nversion = "2"\n[limits]')
+    project.run("results", "--prune", "1", "--yes")
+    project.change_spec('[run]\nversion = "2"\n', "")
+    outcome = project.apply()
+    assert outcome.code == 0
+    assert len(project.documents) == 2
