@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import requests
 
-from support.proxy import BATCH, BATCHES, RUN, RUN_LIST, Proxy, answer_instead, hide, rewrite
+from support.proxy import BATCH, BATCHES, RUN, RUN_LIST, Proxy, answer_instead, hide, rewrite_each
 
 from .conftest import Project
 from .test_batch_doubts import home, kept, synced
@@ -27,11 +27,8 @@ def test_batch_with_a_run_of_others_whose_batch_the_list_leaves_out_is_not_destr
     project.fake.next_run(hold=True)
     body = {"app_name": "Other", "batch_id": batch}
     requests.post(f"{project.fake.root}/v2/apps/runs", json=body, headers=HEADERS, timeout=10).raise_for_status()
-    proxy.always(
-        "GET",
-        RUN_LIST,
-        rewrite(lambda v: v | {"runs": [{k: x for k, x in r.items() if k != "batch_id"} for r in v["runs"]]}),
-    )
+    leave_out = rewrite_each("runs", lambda run: {key: run[key] for key in run if key != "batch_id"})
+    proxy.always("GET", RUN_LIST, leave_out)
     project.run("destroy", "--yes")
     assert batch in project.fake.world.batches
 

@@ -175,6 +175,7 @@ class Histories(RuleBasedStateMachine):
         shutil.rmtree(self.folder / "results")
 
     @precondition(lambda self: (self.folder / "job.state.db").exists() and self.nothing_changed() and self.are_named())
+    @precondition(lambda self: self.contents_are_told_apart())
     @rule()
     def lose_state_and_lock_file(self) -> None:
         """Nothing is left here: what is grouped as before is recognised, for the rest apply stops and asks."""
