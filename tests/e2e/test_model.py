@@ -175,7 +175,7 @@ class Histories(RuleBasedStateMachine):
         shutil.rmtree(self.folder / "results")
 
     @precondition(lambda self: (self.folder / "job.state.db").exists() and self.nothing_changed() and self.are_named())
-    @precondition(lambda self: self.contents_are_told_apart())
+    @precondition(lambda self: self.fates_are_told_apart())
     @rule()
     def lose_state_and_lock_file(self) -> None:
         """Nothing is left here: what is grouped as before is recognised, for the rest apply stops and asks."""
@@ -203,6 +203,10 @@ class Histories(RuleBasedStateMachine):
             {(plain_name(f"in/{path}"), content), (hashed_name(f"in/{path}"), content)} & sent
             for path, content in self.files.items()
         )
+
+    def fates_are_told_apart(self) -> bool:
+        """Whether equal files have the same fate: of two with one name, nothing tells any more which one failed."""
+        return not {content for _, content, _ in self.paid} & {content for _, content, _ in self.failed}
 
     def contents_are_told_apart(self) -> bool:
         pairs = {(path, content) for path, content, _ in self.paid | self.failed} | set(self.files.items())

@@ -55,9 +55,11 @@ def look_at_batch(job: Job, state: State | None, client: AIHub) -> Job:
             status=404,
         )
     if not name or not _is_named_otherwise(client, remote_id, name):
-        for _ in range(2 if state and state.is_writable else 1):  # a list may lack it for a while
-            _check_gone(job, client, remote_id, state.known_runs() if state else frozenset())
-            client.pause(job.spec.limits.settle_s if state and state.is_writable else 0)
+        known = state.known_runs() if state else frozenset[str]()
+        _check_gone(job, client, remote_id, known)
+        if state and state.is_writable:  # before it is given up: a list may lack it for a while
+            client.pause(job.spec.limits.settle_s)
+            _check_gone(job, client, remote_id, known)
     for batch in (batch for shard in _load(state) for batch in shard.batches if batch.remote_id == remote_id):
         if state and state.is_writable and not batch.is_gone:
             state.record_batch_gone(batch.id)
