@@ -109,3 +109,16 @@ def test_pages_of_a_deleted_run_are_not_pruned(project: Project) -> None:
     outcome = project.apply()
     assert outcome.code == 0
     assert len(project.documents) == 2
+
+
+def test_kept_batch_that_the_service_refused_to_delete_stays_the_one_in_use(project: Project) -> None:
+    kept(project)
+    assert project.apply().code == 0
+    batch = home(project)
+    for operation in ("deleteBatch", "deleteRun"):
+        project.fake.faults.add(operation=operation, do="status", status=403, when="before")
+    assert project.run("destroy", "--yes").code == 3
+    project.write("in/new.txt", "a new one")
+    outcome = project.apply()
+    assert (outcome.code, home(project)) == (0, batch), outcome.text
+    assert "new.txt" in project.fake.files(batch)

@@ -26,6 +26,7 @@ from aihub_runner.errors import (
     UnknownOutcome,
 )
 from aihub_runner.model import FOREIGN, OWN, Changes, Look, Scan, Shard
+from aihub_runner.plan.deletion import BATCH
 from aihub_runner.plan.identity import batch_name, fingerprint_home
 from aihub_runner.plan.packets import is_unread
 from aihub_runner.plan.planner import PAYS, Action, Plan, Work
@@ -95,8 +96,15 @@ def _find_own(job: Job, state: State | None, client: AIHub) -> int:
         if batch.remote_id and not batch.is_gone
     ]
     gone = {batch.remote_id for shard in _load(state) for batch in shard.batches if batch.is_gone}
+    gone -= _list_undeleted(state)
     ours = ours or [entry.batch_id for entry in load_lockfile(job.lock_path) if _is_own(job, entry)]
     return min((one for one in {*ours, *_list_named(job, client)} if one not in gone), default=0)
+
+
+def _list_undeleted(state: State | None) -> set[int]:
+    """List the batches that were to be deleted, which the service did not begin: one that is still listed is in use."""
+    deletions = state.load_deletions() if state else {}
+    return {int(one) for (kind, one), found in deletions.items() if kind == BATCH and not (found.jobs or found.is_done)}
 
 
 def _list_named(job: Job, client: AIHub) -> list[int]:
