@@ -122,3 +122,20 @@ def test_kept_batch_that_the_service_refused_to_delete_stays_the_one_in_use(proj
     outcome = project.apply()
     assert (outcome.code, home(project)) == (0, batch), outcome.text
     assert "new.txt" in project.fake.files(batch)
+
+
+def test_deletion_whose_job_is_forgotten_is_asked_for_again(project: Project) -> None:
+    project.write_files(2)
+    assert project.apply().code == 0
+    project.fake.faults.add(operation="deleteBatch", do="status", status=202, body='{"job_id": "j"}', when="before")
+    assert project.run("destroy", "--yes").code == 3
+    assert project.run("destroy", "--yes").code == 0
+    assert not project.fake.world.batches
+
+
+def test_deletion_of_logs_whose_job_is_forgotten_is_asked_for_again(project: Project) -> None:
+    project.write_files(1)
+    project.change_spec("[limits]", '[cleanup]\ndelete_logs = "after-results"\n[limits]')
+    project.fake.faults.add(operation="jobStatus", do="status", status=404, when="before", times=1)
+    assert project.apply().code == 3
+    assert project.apply().code == 0

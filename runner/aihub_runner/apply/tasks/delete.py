@@ -139,7 +139,7 @@ class Deleter:
             why = in_thread(lambda: wait_for_jobs(self._client, jobs, pauses_s, self._for_jobs)) if jobs else GONE
             if why == GONE:
                 why = in_thread(lambda: wait_until_gone(self._client, item, listing, self._for_lists))
-            elif why:
+            if why and jobs:  # it failed, or the service forgot it
                 self._state.record_deletion_jobs(*item.key, ())
         except ServiceError as error:
             if error.status == 401:
