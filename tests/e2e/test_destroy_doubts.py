@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import requests
 
-from support.proxy import BATCH, BATCHES, RUN, RUN_LIST, Proxy, answer_instead, hide, rewrite_each
+from support.proxy import RUN_LIST, Proxy, rewrite_each
 
 from .conftest import Project
 from .test_batch_doubts import home, kept, synced
@@ -31,22 +31,6 @@ def test_batch_with_a_run_of_others_whose_batch_the_list_leaves_out_is_not_destr
     proxy.always("GET", RUN_LIST, leave_out)
     project.run("destroy", "--yes")
     assert batch in project.fake.world.batches
-
-
-def test_deletion_is_not_recorded_where_the_account_sees_nothing(project: Project, proxy: Proxy) -> None:
-    project.write_files(2)
-    assert project.apply().code == 0
-    for operation in ("deleteBatch", "deleteRun"):
-        project.fake.faults.add(operation=operation, do="status", status=403, when="before")
-    project.run("destroy", "--yes")
-    proxy.always("GET", RUN, answer_instead(404, {"message": "no"}))
-    proxy.always("GET", BATCH, answer_instead(404, {"message": "no"}))
-    proxy.always("GET", RUN_LIST, hide("runs"))
-    proxy.always("GET", BATCHES, hide("batches"))
-    project.run("destroy", "--yes")
-    proxy.clear()
-    outcome = project.clone("one").apply()
-    assert outcome.code == 0
 
 
 def test_batch_of_another_job_under_an_imported_id_is_not_destroyed(project: Project) -> None:
@@ -139,3 +123,11 @@ def test_deletion_of_logs_whose_job_is_forgotten_is_asked_for_again(project: Pro
     project.fake.faults.add(operation="jobStatus", do="status", status=404, when="before", times=1)
     assert project.apply().code == 3
     assert project.apply().code == 0
+
+
+def test_clone_that_does_not_know_the_names_in_a_batch_destroys_it(project: Project) -> None:
+    project.write_files(2)
+    project.change_spec("[limits]", '[cleanup]\ndelete_output = "after-results"\n[limits]')
+    assert project.apply().code == 0
+    project.clone("one").run("destroy", "--yes")
+    assert not project.fake.world.batches

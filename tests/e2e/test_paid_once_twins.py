@@ -106,6 +106,29 @@ def test_twins_that_were_paid_under_two_versions_are_not_paid_again(project: Pro
     assert runs(project) == paid
 
 
+@pytest.mark.parametrize("is_deleted", [False, True], ids=["there", "deleted"])
+@pytest.mark.parametrize("how", ["refused", "failed"])
+def test_run_that_has_no_results_takes_no_file_from_one_that_has(project: Project, how: str, is_deleted: bool) -> None:
+    """Both were paid for together. One changed, and both were to be run again, in vain. Then it changed once more."""
+    project.write_files(2)
+    if is_deleted:
+        project.change_spec("[limits]", '[cleanup]\ndelete_output = "after-results"\n[limits]')
+    assert project.apply().code == 0
+    project.fake.clock.advance(5)
+    if how == "refused":
+        project.fake.faults.add(operation="runApp", do="status", status=422, when="before", times=1)
+    else:
+        project.fake.next_run(status="FAILED")
+    project.write("in/00001.txt", "changed")
+    project.apply("--again")
+    project.write("in/00001.txt", "changed once more")
+    clone, made = project.clone("one"), len(project.fake.batches())
+    for _ in range(2):
+        clone.apply("--retry-failed")
+    names = [{*project.fake.files(batch["id"])} for batch in project.fake.batches()[made:]]
+    assert names == [{"00001.txt"}]
+
+
 def start(project: Project) -> str:
     """Start a run that goes on, and return its id."""
     project.write_files(1)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from aihub_runner.aihub.client import AIHub, or_none
 from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.apply import events
-from aihub_runner.apply.assess import entries_to_import
+from aihub_runner.apply.assess import UNPAID, entries_to_import
 from aihub_runner.apply.background import in_thread
 from aihub_runner.apply.finder import Finder, Inspected, match_kept
 from aihub_runner.apply.job import Job, OpenJob
@@ -66,10 +66,16 @@ def import_entries(opened: OpenJob, inspected: Iterable[Inspected]) -> list[Insp
     left, today, state = [], opened.job.goal.run_key, opened.state
     content = content_of(opened.scan)
     inspected, finder = list(inspected), Finder(opened.scan.sources, by_folder=opened.job.goal.by_folder)
-    finder.reserve(found for found in inspected if not found.why)
     shards: dict[tuple[str, int], tuple[Member, ...]] = {}
     # Those that are not deleted know the names. The newest come first: each file stands for one run of a key.
-    for found in sorted(inspected, key=lambda found: (found.entry.is_deleted, -found.entry.when_s)):
+    # Shards whose runs all failed come last: a file in one of them may have results of an older run.
+    good = {_shard_of(found) for found in inspected if not _has_failed(found)}
+    finder.reserve(found for found in inspected if not found.why and _shard_of(found) in good)
+
+    def rank(found: Inspected) -> tuple[bool, bool, float]:
+        return _shard_of(found) not in good, found.entry.is_deleted, -found.entry.when_s
+
+    for found in sorted(inspected, key=rank):
         shard = found.entry.fingerprint, found.entry.batch_id  # several runs of one shard have the same members
         if not shards.get(shard):
             match = partial(match_kept, found.entry, content) if found.entry.kept else partial(finder.match, found)
@@ -84,6 +90,16 @@ def import_entries(opened: OpenJob, inspected: Iterable[Inspected]) -> list[Insp
     taken = [found.entry.identity for found in left]
     state.record_pending([entry for entry in state.load_pending() if entry.identity in taken])
     return left
+
+
+def _shard_of(found: Inspected) -> tuple[str, str, int]:
+    return found.entry.fingerprint, found.entry.run_key, found.entry.batch_id
+
+
+def _has_failed(found: Inspected) -> bool:
+    """Whether a run has no results, or is not known: its files may have those of an older one."""
+    status = found.run.status if found.run else found.entry.last_status
+    return not found.entry.run_id or status in UNPAID
 
 
 def listed_in(opened: OpenJob, batch_id: int) -> Mapping[str, Listed] | None:

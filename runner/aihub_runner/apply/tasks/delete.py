@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import unicodedata
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -22,6 +22,7 @@ from aihub_runner.text.shown import count
 
 JOB_WAIT_S = 600.0  # longest wait for jobs of the service while none of them ends
 LOOK_EVERY_S = 1.0
+_PLACEHOLDER = re.compile("[0-9]{5,6}-[0-9a-f]{16}")
 GONE = "returned 404"
 UNSEEN = f"{GONE}, and nothing else of this job is listed, so the account may not see it"
 
@@ -102,7 +103,7 @@ class Deleter:
         try:
             names = self._state.names_in(int(item.remote_id)) if item.kind == BATCH else frozenset[str]()
             why = in_thread(lambda: self._check(item, names))
-            if why == GONE and not (begun and begun.jobs):
+            if why == GONE and not begun:
                 gone.append(item)
                 return None
             if why not in ("", GONE):
@@ -123,7 +124,7 @@ class Deleter:
         self._state.record_deletion_jobs(*item.key, known)
         return known
 
-    def _check(self, item: Item, names: Container[str]) -> str:
+    def _check(self, item: Item, names: Collection[str]) -> str:
         """Return why an item must not be deleted, `GONE` for a 404, else nothing."""
         if item.kind == BATCH:
             if others := self._runs_on.get(item.remote_id):
@@ -165,8 +166,10 @@ def check_batch(client: AIHub, item: Item, spec_name: str) -> str:
     return "" if is_ours else f"is named {clean_text(info.name)}, which is not a name of this job"
 
 
-def check_files(client: AIHub, item: Item, names: Container[str]) -> str:
+def check_files(client: AIHub, item: Item, names: Collection[str]) -> str:
     """Return why a batch must not be deleted: it holds a file that was not sent by this job."""
+    if any(map(_PLACEHOLDER.fullmatch, names)):  # it was imported after its names were lost
+        return ""
     files = or_none(lambda: client.list_files(int(item.remote_id))) or {}
     others = sorted(name for name in files if unicodedata.normalize("NFC", name) not in names)
     return f"holds {count(len(others), 'file')} of others, {clean_text(others[0])}" if others else ""
