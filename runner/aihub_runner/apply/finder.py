@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, product
 
 from msgspec import Struct
@@ -77,18 +77,20 @@ class Finder:
 
     def _find(self, find: Callable[[Finder, Inspected], tuple[Member, ...]], found: Inspected) -> tuple[Member, ...]:
         sizes, marks = [size for size in (found.files or {}).values() if size is not None], split_marks(found.entry)
-        for packet in self._packets.get(tuple(sorted(marks or sizes)), ()):
+        whole = self._packets.get(tuple(sorted(marks or sizes)), ())
+        for packet in whole:
             is_used = any((found.entry.run_key, source.path) in self._used for source in packet)
             if members := () if is_used else find(Finder(packet), found):
                 self.use(found.entry, members)
                 return members
-        return find(Finder(self._list_likely(marks)) if self._folders and marks else self, found)
+        likely = self._list_likely(marks, {folder_of(packet[0].path) for packet in whole})
+        return find(Finder(likely) if self._folders and marks else self, found)
 
-    def _list_likely(self, marks: Sequence[str]) -> list[Source]:
-        """List the files of the folder with most of some files. One with all of them is another batch's: it is used."""
-        sources = (source for mark in marks for source in self._marked(mark))
+    def _list_likely(self, marks: Iterable[str], used: Collection[str]) -> list[Source]:
+        """List the files of the folder with most of some files, except for used folders, which are whole."""
+        sources = (source for mark in marks for source in self._marked(mark)) if self._folders else ()
         folders = Counter(folder_of(source.path) for source in sources).most_common()
-        return next((self._folders[folder] for folder, files in folders if files < len(marks)), [])
+        return next((self._folders[folder] for folder, _ in folders if folder not in used), [])
 
     def use(self, entry: Entry, members: Sequence[Member]) -> None:
         """Note that files stand for those of an entry. Part of a folder may be in several batches."""
@@ -220,7 +222,7 @@ def match_kept(entry: Entry, content: Sequence[Member]) -> tuple[Member, ...]:
     if fingerprint_members(content) == entry.fingerprint:
         return tuple(content)
     marks = zip(split_places(entry), split_marks(entry), strict=False)
-    return tuple(_stale(f"{at:05}-{place}", 0, mark) for at, (place, mark) in enumerate(marks))
+    return tuple(_stale(placeholder(at, place), 0, mark) for at, (place, mark) in enumerate(marks))
 
 
 def recognise_stale(state: State, sources: Sequence[Source], *, by_folder: bool = False) -> None:

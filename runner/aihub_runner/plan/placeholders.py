@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
 from aihub_runner.model import Member
 from aihub_runner.plan.identity import short_identity
+
+_PLACEHOLDER = re.compile("[0-9]{5,6}-[0-9a-f]{16}")
 
 
 def placeholder(at: int, mark: str) -> str:
@@ -23,6 +26,11 @@ def mark_of(member: Member) -> str:
 def is_placeholder(member: Member) -> bool:
     """Whether a name stands for that of a file with this mark."""
     return member.name[7:] == mark_of(member)
+
+
+def has_placeholder(names: Iterable[str]) -> bool:
+    """Whether a name may stand for one that is not known."""
+    return any(map(_PLACEHOLDER.fullmatch, names))
 
 
 def have_placeholders(members: Iterable[Member]) -> bool:

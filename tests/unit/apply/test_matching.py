@@ -219,3 +219,11 @@ def test_paid_run_is_not_called_gone_where_no_known_run_is_listed(
 ) -> None:
     with pytest.raises(ServiceError, match="no known run is listed"):
         inspect(hub, router, None, listed)
+
+
+def test_folder_with_one_more_file_than_a_batch_had_is_still_that_of_the_batch() -> None:
+    """It is not the one of the same size, and files of another folder stand for none of its."""
+    sent = (source("a/1.txt", "1").as_member("1.txt"), source("a/terms.txt", "same").as_member("terms.txt"))
+    here = (source("a/1.txt", "1"), source("a/2.txt", "2"), source("a/terms.txt", "same"), source("b/t.txt", "same"))
+    found = Finder(here, by_folder=True).match(Inspected(paid(*sent), {"1.txt": 1, "terms.txt": 1}, None))
+    assert [member.path for member in found] == ["a/1.txt", "a/terms.txt"]

@@ -16,13 +16,13 @@ from aihub_runner.apply.job import Job
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import FINAL_STATUSES
 from aihub_runner.plan.deletion import BATCH, Item
+from aihub_runner.plan.placeholders import has_placeholder
 from aihub_runner.state.store import State
 from aihub_runner.text.escape import clean_text
 from aihub_runner.text.shown import count
 
 JOB_WAIT_S = 600.0  # longest wait for jobs of the service while none of them ends
 LOOK_EVERY_S = 1.0
-_PLACEHOLDER = re.compile("[0-9]{5,6}-[0-9a-f]{16}")
 GONE = "returned 404"
 UNSEEN = f"{GONE}, and nothing else of this job is listed, so the account may not see it"
 
@@ -168,7 +168,7 @@ def check_batch(client: AIHub, item: Item, spec_name: str) -> str:
 
 def check_files(client: AIHub, item: Item, names: Collection[str]) -> str:
     """Return why a batch must not be deleted: it holds a file that was not sent by this job."""
-    if any(map(_PLACEHOLDER.fullmatch, names)):  # it was imported after its names were lost
+    if has_placeholder(names):  # it was imported after its names were lost
         return ""
     files = or_none(lambda: client.list_files(int(item.remote_id))) or {}
     others = sorted(name for name in files if unicodedata.normalize("NFC", name) not in names)
