@@ -44,9 +44,8 @@ def look_at_batch(job: Job, state: State | None, client: AIHub) -> Job:
     if not remote_id:
         return job
     name = home_name(job) if job.goal.kept == OWN else ""
-    files = in_thread(partial(list_batch, client, remote_id))
-    if files is not None and name and _is_named_otherwise(client, remote_id, name):
-        files = None  # a service that was restored has given the id to somebody else's batch
+    is_others = bool(name) and _is_named_otherwise(client, remote_id, name)  # a restored service gave its id again
+    files = None if is_others else in_thread(partial(list_batch, client, remote_id))
     if files is not None:
         return replace(job, look=Look(remote_id, files, name))
     if job.goal.kept == FOREIGN:
@@ -55,7 +54,7 @@ def look_at_batch(job: Job, state: State | None, client: AIHub) -> Job:
             "check id in [batch], and the context",
             status=404,
         )
-    if not name or not _is_named_otherwise(client, remote_id, name):
+    if not is_others:
         known = state.known_runs() if state else frozenset[str]()
         _check_gone(job, client, remote_id, known)
         if state and state.is_writable:  # before it is given up: a list may lack it for a while
