@@ -12,14 +12,19 @@ from .test_batch_id import changes, deleted_files, make_batch, paid, paths, put
 NAMES = ["00000.txt", "00001.txt"]
 
 
-@pytest.fixture
-def batch(project: Project) -> int:
+def synced(project: Project) -> int:
     """Return a batch with a file of somebody else, which the two files of the project are to be in."""
     made = make_batch(project, theirs="Invoice number: 7")
     project.change_spec("[limits]", f"[batch]\nid = {made}\nsync = true\n[limits]")
     project.write_files(2)
     project.forget_requests()
     return made
+
+
+@pytest.fixture
+def batch(project: Project) -> int:
+    """Return such a batch."""
+    return synced(project)
 
 
 def content(project: Project, batch: int) -> list[str]:
