@@ -129,6 +129,23 @@ def test_run_that_has_no_results_takes_no_file_from_one_that_has(project: Projec
     assert names == [{"00001.txt"}]
 
 
+def test_failed_run_takes_no_file_that_comes_back_from_a_run_of_another_clone(project: Project) -> None:
+    project.write_files(1)
+    project.fake.next_run(status="FAILED")
+    assert project.apply().code == 3
+    clone = project.clone("one")
+    (clone.folder / "job.lock.toml").unlink()
+    clone.write_files(2)
+    assert clone.apply("--again").code == 0
+    shutil.copy(clone.folder / "job.lock.toml", project.folder / "job.lock.toml")
+    away = (project.folder / "in/00000.txt").rename(project.folder / "away")
+    project.write_files(1, start=1)
+    assert project.apply().code == 0
+    away.rename(project.folder / "in/00000.txt")
+    outcome = project.apply("--retry-failed")
+    assert (outcome.code, runs(project), len(project.documents)) == (0, 2, 2), outcome.text
+
+
 def start(project: Project) -> str:
     """Start a run that goes on, and return its id."""
     project.write_files(1)

@@ -229,10 +229,16 @@ def recognise_stale(state: State, sources: Sequence[Source], *, by_folder: bool 
     """Record stale files that match their paid version again; with `by_folder`, once all of their folder does."""
     shards = state.load_shards()
     stale = [shard for shard in shards if any(member.is_stale for member in shard.members)]
+    stale.sort(key=lambda shard: not _paid_keys(shard))  # one without results takes no file from one that has some
     if stale and by_folder:
         _recognise_folders(state, shards, stale, sources)
     elif stale:
         _recognise_files(state, shards, stale, sources)
+
+
+def _paid_keys(shard: Shard) -> set[str]:
+    """Return the run keys of a shard's runs, without those that failed: their files may have other results."""
+    return {run.run_key for run in shard.runs if not run.has_failed}
 
 
 def _recognise_files(state: State, shards: Sequence[Shard], stale: Sequence[Shard], sources: Sequence[Source]) -> None:
@@ -241,9 +247,9 @@ def _recognise_files(state: State, shards: Sequence[Shard], stale: Sequence[Shar
     for source in sources:
         marked.setdefault(short_identity(source.identity), []).append(source)
     taken = {
-        (run.run_key, member.path, member.identity)
+        (key, member.path, member.identity)
         for shard in shards
-        for run in shard.runs
+        for key in _paid_keys(shard)
         for member in shard.members
         if not member.is_stale
     }
@@ -267,7 +273,7 @@ def _recognise_folders(
     packets: dict[tuple[str, ...], list[list[Source]]] = {}
     for packet in find_packets(sources).values():
         packets.setdefault(tuple(sorted(short_identity(one.identity) for one in packet)), []).append(packet)
-    taken = {(run.run_key, shard.files) for shard in shards for run in shard.runs}
+    taken = {(key, shard.files) for shard in shards for key in _paid_keys(shard)}
     for shard in stale:
         for packet in packets.get(tuple(sorted(map(mark_of, shard.members))), ()):
             places = {(run.run_key, frozenset((one.path, one.identity) for one in packet)) for run in shard.runs}
