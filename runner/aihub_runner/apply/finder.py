@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.model import Member, Shard, Source
-from aihub_runner.plan.batching import hashed_name, plain_name
+from aihub_runner.plan.batching import assign_names, hashed_name, plain_name
 from aihub_runner.plan.identity import fingerprint_members, short_identity
 from aihub_runner.plan.packets import find_packets, folder_of
 from aihub_runner.plan.placeholders import is_placeholder, mark_of, placeholder
@@ -142,7 +142,8 @@ class Finder:
             if source is None:
                 return ()
             chosen[source.path] = source
-        names = [tuple(dict.fromkeys((plain_name(path), hashed_name(path)))) for path in chosen]
+        usual = assign_names([*chosen])  # as long as no file moved; of others, there may be too many to try all
+        names = [tuple(dict.fromkeys((usual[path], plain_name(path), hashed_name(path)))) for path in chosen]
         for chosen_names in islice(product(*names), MAX_TRIES):
             members = tuple(map(Source.as_member, chosen.values(), chosen_names))
             if members and fingerprint_members(members) == entry.fingerprint:

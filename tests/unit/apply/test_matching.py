@@ -20,7 +20,7 @@ from aihub_runner.apply.matching import (
 )
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Member, Source
-from aihub_runner.plan.batching import hashed_name
+from aihub_runner.plan.batching import assign_names, hashed_name
 from aihub_runner.plan.identity import fingerprint_members, run_tag
 from aihub_runner.state.lockfile import Entry, member_hashes
 
@@ -102,6 +102,13 @@ def test_files_of_a_batch_that_is_gone_are_found_by_marks_or_results(
     entry: Entry, names: tuple[str, ...], found: int
 ) -> None:
     assert len(Finder((A, B)).match(Inspected(entry, None, None, names=names))) == found
+
+
+def test_files_of_a_batch_that_is_gone_are_found_however_many_of_them_have_twins() -> None:
+    here = [source(f"{folder}/{number}.txt") for number in range(20) for folder in "xy"]
+    names = assign_names([one.path for one in here])
+    sent = [one.as_member(names[one.path]) for one in here]
+    assert {*Finder(here).match(Inspected(paid(*sent), None, None))} == {*sent}
 
 
 COPIES = source("in/a.txt", "same"), source("in/b.txt", "same")
