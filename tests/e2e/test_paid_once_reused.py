@@ -141,6 +141,8 @@ def test_clone_that_waits_sees_the_run_of_another_under_an_earlier_id(project: P
 
 def test_run_under_an_id_of_an_earlier_run_is_paid_again_on_request(project: Project, proxy: Proxy) -> None:
     test_run_under_an_id_of_an_earlier_run_is_paid_once(project, proxy, is_answered=False)
+    outcome = project.run("resolve")
+    assert (outcome.code, "--adopt" in outcome.text) == (7, False), outcome.text
     assert project.run("resolve", "--resubmit").code == 0
     assert project.apply().code == 0
     assert len(project.fake.runs()) == 4

@@ -23,6 +23,7 @@ from aihub_runner.apply.finder import Finder, Inspected, match_kept
 from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.matching import record_imported, result_names
 from aihub_runner.apply.recovery import find_info, import_paid
+from aihub_runner.apply.reused import tells_reused
 from aihub_runner.apply.run import take_over
 from aihub_runner.apply.steps import RunSeen
 from aihub_runner.apply.tasks.run import find_run, find_step
@@ -64,14 +65,21 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool, reporter: Repor
             resubmit_runs(job, state, client, found)
     when = "with --retry-failed" if found.missing else "at the next apply"
     decided = "imported" if adopt else f"will be paid for {when}" if resubmit else ""
-    resolve = job.command("resolve")
-    ways = [
+    ways = [decided] if decided else _list_ways(job, found)
+    text = "\n".join([*lines, *ways]) if lines else "nothing is unconfirmed"
+    data = {"spec": job.spec_path.name, "unknown": lines, "decided": decided}
+    return text, data, 7 if lines and not decided else 0
+
+
+def _list_ways(job: Job, found: Undecided) -> list[str]:
+    """List how to decide. A run under the id of another one cannot be imported."""
+    resolve, reused = job.command("resolve"), [run for _, run in found.unknown if tells_reused(run.unknown)]
+    if len(reused) == len(found.unknown) and not (found.left or found.missing):
+        return [f"an id stands for one run, so none can be imported; to pay again: {resolve} --resubmit"]
+    return [
         f"if a run is among these: {resolve} --adopt RUN_ID",
         f"if none was started: {resolve} --resubmit",
     ]
-    text = "\n".join([*lines, *([decided] if decided else ways)]) if lines else "nothing is unconfirmed"
-    data = {"spec": job.spec_path.name, "unknown": lines, "decided": decided}
-    return text, data, 7 if lines and not decided else 0
 
 
 def _find_open(job: Job, state: State, client: AIHub, reporter: Reporter) -> Undecided:

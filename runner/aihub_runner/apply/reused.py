@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # a worker in another process loads no state
     from aihub_runner.plan.planner import Plan
     from aihub_runner.state.store import State
 
+REUSED = "this id is already recorded for another run"
+
 
 def is_reused(run: RunInfo, tag: str, ids: Collection[str], batches: Collection[int]) -> bool:
     """Whether a run under a recorded id is not the recorded one, but another with this tag.
@@ -35,7 +37,12 @@ def is_reused(run: RunInfo, tag: str, ids: Collection[str], batches: Collection[
 
 def describe_reused(run_id: str) -> str:
     """Say that a run under a recorded id is the wanted one."""
-    return f"run {run_id} carries the tag, but this id is already recorded for another run"
+    return f"run {run_id} carries the tag, but {REUSED}"
+
+
+def tells_reused(why: str) -> bool:
+    """Whether this is why a run is unconfirmed."""
+    return why.endswith(REUSED)
 
 
 class Doubts(Struct, frozen=True):
@@ -75,8 +82,7 @@ def _error(job: Job, run: RunInfo) -> UnknownOutcome:
     place = f" on batch {run.batch_id}" if run.batch_id else ""
     only = "" if job.goal.input or job.goal.kept else " --only FILES"
     return UnknownOutcome(
-        f"{job.spec_path.name}: run {run.id}{place} has the tag of work about to be paid, "
-        "but this id is already recorded for another run",
+        f"{job.spec_path.name}: run {run.id}{place} has the tag of work about to be paid, but {REUSED}",
         "the service gave an id twice, as after a restored backup; to pay for these files again, use "
         f"`{job.command('apply')} --again{only}`",
     )
