@@ -72,6 +72,26 @@ def test_files_of_one_name_keep_their_own_results(project: Project) -> None:
     assert project.documents == documents
 
 
+@pytest.mark.parametrize("how", ["run deleted by others", "destroy"])
+def test_results_that_lack_a_file_are_kept(project: Project, how: str) -> None:
+    """The service had none of it, either."""
+    project.write("in/first.txt", "Invoice number: first")
+    assert project.apply().code == 0
+    for path in ("in/a/same.txt", "in/b/same.txt", "in/c.txt", "in/d.txt"):
+        project.write(path, f"Invoice number: {path}")
+    project.fake.faults.add(operation="getRunResults", times=99, do="drop_answer", name="c.txt")
+    assert project.apply().code == 3
+    if how == "destroy":
+        assert project.run("destroy", "--yes").code == 0
+    else:
+        project.fake.world.runs.pop(str(project.fake.runs()[1]["id"]))
+    documents = lose_state(project)
+    outcome = project.apply()
+    assert (outcome.code, len(documents), project.documents) == (3, 4, documents), outcome.text
+    assert "unanswered in/c.txt" in outcome.out
+    assert project.sent().count("POST runApp") == 2
+
+
 def test_names_that_do_not_give_the_fingerprint_are_not_those_of_the_run(project: Project) -> None:
     for folder in ("a", "b"):
         project.write(f"in/{folder}/same.txt", f"Invoice number: {folder}")

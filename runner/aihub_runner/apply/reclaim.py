@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from aihub_runner.aihub.response import MAX_ANSWER_BYTES
 from aihub_runner.aihub.schemas import include_parameters, parse_results
@@ -14,6 +16,7 @@ from aihub_runner.apply.tasks.fetch import Fetched, answer_of, members_elsewhere
 from aihub_runner.errors import RunnerError, Shortage
 from aihub_runner.files import read_regular, safe_segment
 from aihub_runner.model import Answer, Member, Page, Run, Shard
+from aihub_runner.plan.batching import assign_names
 from aihub_runner.plan.identity import fingerprint_input, fingerprint_members
 from aihub_runner.plan.placeholders import name_members
 from aihub_runner.state.store import State
@@ -23,7 +26,7 @@ from aihub_runner.system.shortage import explain_shortage
 def reclaim_results(job: Job, state: State) -> None:
     """Record the raw pages of runs that the service does not have any more. Nothing else has their results.
 
-    They count only if they are complete, of the run's batch, and of exactly its files. May be repeated. Raises
+    They count only if they are complete, of the run's batch, and of none but its files. May be repeated. Raises
     Shortage.
     """
     for row, shard_id in state.list_unfetched_gone(job.goal.include):
@@ -94,15 +97,24 @@ def _name_members(job: Job, shard: Shard, run: Run, answers: Sequence[Answer]) -
     """Return the files of a shard under the names that they had in the batch; None if the answers are of others.
 
     Where the batch is gone, too, the names of an imported shard are placeholders. The fingerprint confirms the names,
-    unless the lock file alone knows some of the files.
+    unless the lock file alone knows some of the files. Files without an answer had none on the service, either.
     """
     names = {answer.name for answer in answers}
     if len(names) != len(answers):
         return None
     if shard.fingerprint == fingerprint_input(run.run_key):  # an earlier `input_dir` is not recorded
         return members_elsewhere(job.goal.input, names) if run.run_key == job.goal.run_key else None
-    is_known = names == {member.name for member in shard.members}
-    members = shard.members if is_known else name_members(shard.members, names)
-    has_stale = any(member.is_stale for member in members)
-    is_confirmed = shard.is_kept or has_stale or fingerprint_members(members) == shard.fingerprint
-    return members if members and is_confirmed else None
+    ways = (shard.members, name_members(shard.members, names), _name_as_usual(shard.members))
+    return next((members for members in ways if names and _fits(shard, members, names)), None)
+
+
+def _name_as_usual(members: Sequence[Member]) -> tuple[Member, ...]:
+    """Return files under the names that they would get in a batch today; empty if one is not here."""
+    names = assign_names([member.path for member in members if member.path])
+    return tuple(replace(one, name=names[one.path]) for one in members) if len(names) == len(members) else ()
+
+
+def _fits(shard: Shard, members: Sequence[Member], names: Collection[str]) -> bool:
+    if not {*names} <= {member.name for member in members}:
+        return False
+    return shard.is_kept or any(one.is_stale for one in members) or fingerprint_members(members) == shard.fingerprint
