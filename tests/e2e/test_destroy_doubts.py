@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import requests
 
-from support.proxy import RUN_LIST, Proxy, rewrite_each
+from support.proxy import RUN_LIST, Proxy, answer_instead, rewrite_each
 
 from .conftest import Project
 from .test_batch_doubts import home, kept, synced
@@ -106,6 +106,22 @@ def test_kept_batch_that_the_service_refused_to_delete_stays_the_one_in_use(proj
     outcome = project.apply()
     assert (outcome.code, home(project)) == (0, batch), outcome.text
     assert "new.txt" in project.fake.files(batch)
+
+
+def test_kept_batch_whose_deletion_may_still_go_on_is_not_used(project: Project, proxy: Proxy) -> None:
+    """The answer was lost, and the request was repeated."""
+    kept(project)
+    assert project.apply().code == 0
+    batch = home(project)
+    proxy.always("DELETE", "/v2/batches/[0-9]+", answer_instead(409))
+    assert project.run("destroy", "--yes", "--keep-results").code == 3
+    proxy.clear()
+    project.write("in/new.txt", "a new one")
+    assert project.apply().code == 0
+    assert "new.txt" not in project.fake.files(batch)
+    assert "new.txt" in {name for one in project.fake.batches() for name in project.fake.files(one["id"])}
+    assert project.run("destroy", "--yes").code == 0
+    assert not project.fake.world.batches
 
 
 def test_deletion_whose_job_is_forgotten_is_asked_for_again(project: Project) -> None:

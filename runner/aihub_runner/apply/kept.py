@@ -94,16 +94,15 @@ def _find_own(job: Job, state: State | None, client: AIHub) -> int:
         if batch.target == target and batch.is_verified and (batch.kept == OWN or shard.fingerprint == home)
         if batch.remote_id and not batch.is_gone
     ]
-    gone = {batch.remote_id for shard in _load(state) for batch in shard.batches if batch.is_gone}
-    gone -= _list_undeleted(state)
     ours = ours or [entry.batch_id for entry in load_lockfile(job.lock_path) if _is_own(job, entry)]
-    return min((one for one in {*ours, *_list_named(job, client)} if one not in gone), default=0)
+    return min({*ours, *_list_named(job, client)} - _list_gone(state), default=0)
 
 
-def _list_undeleted(state: State | None) -> set[int]:
-    """List the batches that were to be deleted, which the service did not begin: one that is still listed is in use."""
+def _list_gone(state: State | None) -> set[int]:
+    """List the batches that are not used any more: those that are gone, or that the service may still delete."""
+    gone = {batch.remote_id or 0 for shard in _load(state) for batch in shard.batches if batch.is_gone}
     deletions = state.load_deletions() if state else {}
-    return {int(one) for (kind, one), found in deletions.items() if kind == BATCH and not (found.jobs or found.is_done)}
+    return gone - {int(one) for (kind, one), found in deletions.items() if kind == BATCH and not found.parts}
 
 
 def _list_named(job: Job, client: AIHub) -> list[int]:
@@ -217,8 +216,8 @@ def look_at_home(opened: OpenJob) -> OpenJob:
     if batch is None or batch.remote_id is None or not batch.is_verified:
         return opened
     look = Look(batch.remote_id, {}, batch.name)
-    oldest = min([batch.remote_id, *_list_named(opened.job, opened.client)])
-    if oldest != batch.remote_id:
+    oldest = min({batch.remote_id, *_list_named(opened.job, opened.client)} - _list_gone(opened.state), default=0)
+    if oldest not in (0, batch.remote_id):
         files = in_thread(partial(list_batch, opened.client, oldest))
         look = look if files is None else Look(oldest, files, batch.name)
     return replace(opened, job=replace(opened.job, look=look))

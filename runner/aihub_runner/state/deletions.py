@@ -10,7 +10,10 @@ from aihub_runner.state.facts import JobFacts
 
 
 class Deletion(Struct, frozen=True):
-    """A deletion of parts of a batch or a run. `jobs` are the service's jobs for it, `is_done` says it is confirmed."""
+    """A deletion of parts of a batch or a run, of none if it was refused.
+
+    `jobs` are the service's jobs for it, `is_done` says that it is confirmed.
+    """
 
     parts: frozenset[str]
     jobs: tuple[str, ...]

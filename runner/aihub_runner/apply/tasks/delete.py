@@ -112,7 +112,7 @@ class Deleter:
             self._has_seen = self._has_seen or not why
             parts = item.parts | (begun.parts if begun else frozenset())
             self._state.record_deletion(*item.key, parts)
-            jobs = None if why else in_thread(lambda: or_none(lambda: request_deletion(self._client, item)))
+            jobs = None if why else self._request(item)
         except ServiceError as error:
             if error.status == 401:
                 raise
@@ -123,6 +123,15 @@ class Deleter:
             return ()
         self._state.record_deletion_jobs(*item.key, known)
         return known
+
+    def _request(self, item: Item) -> tuple[str | None, ...] | None:
+        """Ask for a deletion. A batch that the account must not delete stays in use; after other errors, it may go."""
+        try:
+            return in_thread(lambda: or_none(lambda: request_deletion(self._client, item)))
+        except ServiceError as error:
+            if item.kind == BATCH and error.status in (401, 403):
+                self._state.record_deletion(*item.key, ())
+            raise
 
     def _check(self, item: Item, names: Collection[str]) -> str:
         """Return why an item must not be deleted, `GONE` for a 404, else nothing."""
