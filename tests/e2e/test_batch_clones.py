@@ -188,3 +188,27 @@ def test_clones_that_meet_at_a_request(
     if is_same:
         check_settles(project, first, other)
     check_truth(project, first, other)
+
+
+@pytest.mark.parametrize("first", ["apply", "destroy"])
+def test_batch_is_not_destroyed_while_another_clone_runs_it(project: Project, proxy: Proxy, first: str) -> None:
+    project, other = prepare(project, "keep", "state and lock file")
+    other.write("in/new.txt", "document new")
+    codes: list[int] = []
+
+    def act() -> None:
+        ended = project.run_alone("destroy", "job.toml", "--yes") if first == "apply" else other.run_alone("apply", "job.toml")
+        codes.append(ended.code)
+
+    if first == "apply":
+        proxy.on("POST", RUNS, before(act))
+        assert other.run_alone("apply", "job.toml").code == 0
+        assert codes == [6]
+    else:
+        proxy.on("DELETE", "/v2/batches/[0-9]+", before(act))
+        assert project.run_alone("destroy", "job.toml", "--yes").code == 0
+        assert codes == [6]
+    assert [file.name for run in project.fake.world.runs.values() for file in run.files].count("new.txt") == (
+        first == "apply"
+    )
+    assert not [one["name"] for one in project.fake.batches() if one["name"].startswith(TURN)]

@@ -19,12 +19,14 @@ from aihub_runner.apply.cleanup import delete_items, with_facts
 from aihub_runner.apply.events import ExistenceChecked, Reporter
 from aihub_runner.apply.finder import Inspected
 from aihub_runner.apply.job import Job, OpenJob
+from aihub_runner.apply.kept import take_turns
 from aihub_runner.apply.pdfs import are_fetched
 from aihub_runner.apply.places import check_lock_target, is_on_network
 from aihub_runner.apply.recovery import import_paid
 from aihub_runner.apply.run import take_over
 from aihub_runner.apply.steps import NotThere, RunSeen, Unsure
 from aihub_runner.apply.tasks.run import find_run, find_step
+from aihub_runner.apply.tasks.turn import end_turns
 from aihub_runner.errors import InputError
 from aihub_runner.plan.deletion import Item, Wish, plan_destroy
 from aihub_runner.results.reader import find_lost_earlier
@@ -61,22 +63,32 @@ def destroy(job: Job, wish: Wish, reporter: Reporter, confirm: AskDestroy, stop:
         scan = scan_files(job, state, reporter, stop, may_be_empty=True)
         job = with_pruned(job, state, scan)
         opened = OpenJob(job, state, client, scan, reporter)
-        unverified = import_paid(opened)
-        _find_lost(opened)
-        shards = state.load_shards()
-        wish = with_facts(wish, job, state)
-        lost = find_lost_earlier(state, shards, job.goal, job.results_path) | job.damaged.keys()
-        if not are_fetched(job, state, scan):  # deleting the results would lose the PDFs
-            lost |= {run.id for shard in shards for run in shard.runs_of(job.goal.run_key)}
-        wish = replace(wish, goal=replace(wish.goal, damaged=lost))
-        planned = plan_destroy(shards, wish)
-        found = Found([item for item in planned if not item.left], [item for item in planned if item.left], unverified)
-        if not found.items:
-            return found
-        try_lockfile(job.lock_path)
-        if not confirm(found):
-            raise InputError(f"{job.shown}: destroy cancelled, nothing was deleted")
-        deleter = delete_items(opened, found.items)
+        try:
+            return _destroy(opened, wish, confirm)
+        finally:
+            end_turns(opened)  # one that cannot be deleted now is deleted next time
+
+
+def _destroy(opened: OpenJob, wish: Wish, confirm: AskDestroy) -> Found:
+    """Find everything, ask, and delete it."""
+    job, state = opened.job, opened.state
+    unverified = import_paid(opened)
+    _find_lost(opened)
+    shards = state.load_shards()
+    wish = with_facts(wish, job, state)
+    lost = find_lost_earlier(state, shards, job.goal, job.results_path) | job.damaged.keys()
+    if not are_fetched(job, state, opened.scan):  # deleting the results would lose the PDFs
+        lost |= {run.id for shard in shards for run in shard.runs_of(job.goal.run_key)}
+    wish = replace(wish, goal=replace(wish.goal, damaged=lost))
+    planned = plan_destroy(shards, wish)
+    found = Found([item for item in planned if not item.left], [item for item in planned if item.left], unverified)
+    if not found.items:
+        return found
+    try_lockfile(job.lock_path)
+    if not confirm(found):
+        raise InputError(f"{job.shown}: destroy cancelled, nothing was deleted")
+    take_turns(opened, found.items)
+    deleter = delete_items(opened, found.items)
     return replace(found, items=deleter.done, left=[*found.left, *deleter.left])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 
 from msgspec.structs import replace
@@ -25,8 +25,8 @@ from aihub_runner.errors import (
     StillGoing,
     UnknownOutcome,
 )
-from aihub_runner.model import FOREIGN, OWN, Changes, Look, Scan, Shard
-from aihub_runner.plan.deletion import BATCH
+from aihub_runner.model import FOREIGN, OWN, Batch, Changes, Look, Scan, Shard
+from aihub_runner.plan.deletion import BATCH, Item
 from aihub_runner.plan.identity import batch_name, fingerprint_home
 from aihub_runner.plan.packets import is_unread
 from aihub_runner.plan.planner import PAYS, Action, Plan, Work
@@ -86,16 +86,18 @@ def _find_own(job: Job, state: State | None, client: AIHub) -> int:
 
     Where clones have several, the oldest is in use.
     """
-    target, home = job.goal.target, fingerprint_home(job.goal.target)
-    ours = [
-        batch.remote_id
-        for shard in _load(state)
-        for batch in shard.batches
-        if batch.target == target and batch.is_verified and (batch.kept == OWN or shard.fingerprint == home)
-        if batch.remote_id and not batch.is_gone
-    ]
+    ours = [batch.remote_id for batch in _own_batches(job, state) if batch.is_verified and not batch.is_gone]
     ours = ours or [entry.batch_id for entry in load_lockfile(job.lock_path) if _is_own(job, entry)]
-    return min({*ours, *_list_named(job, client)} - _list_gone(state), default=0)
+    return min({*filter(None, ours), *_list_named(job, client)} - _list_gone(state), default=0)
+
+
+def _own_batches(job: Job, state: State | None) -> Iterator[Batch]:
+    """Yield what is recorded of our own batches that are kept."""
+    home = fingerprint_home(job.goal.target)
+    for shard in _load(state):
+        for batch in shard.batches:
+            if batch.target == job.goal.target and (batch.kept == OWN or shard.fingerprint == home):
+                yield batch
 
 
 def _list_gone(state: State | None) -> set[int]:
@@ -280,3 +282,11 @@ def change_batch(
         context.errors += [error] * (not isinstance(error, Interrupted))
         return opened, [item for item in work if item.action not in PAYS]
     return opened, work if opened.job.look else [item for item in work if item.action not in PAYS]
+
+
+def take_turns(opened: OpenJob, items: Iterable[Item]) -> None:
+    """Wait for our turn on the kept batches among what is to be deleted: another clone may be about to run one."""
+    own = {str(batch.remote_id) for batch in _own_batches(opened.job, opened.state)}
+    for item in items:
+        if item.kind == BATCH and item.remote_id in own and not item.was_gone:
+            take_turn(opened, int(item.remote_id), "destroy again later")

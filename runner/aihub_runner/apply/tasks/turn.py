@@ -26,8 +26,11 @@ from aihub_runner.plan.identity import stem_of_claim, turn_name
 from aihub_runner.system.moment import DAY_S
 
 
-def take_turn(opened: OpenJob, remote_id: int) -> None:
-    """Wait until it is confirmed that no other client changes or runs a kept batch. Raises StillGoing if one does."""
+def take_turn(opened: OpenJob, remote_id: int, hint: str = "") -> None:
+    """Wait until it is confirmed that no other client changes or runs a kept batch.
+
+    Raises StillGoing if one does, with a hint if it is not about apply.
+    """
     job, state, client = opened.job, opened.state, opened.client
     if job.is_fake:
         return  # nobody else can use the embedded fake at the same time
@@ -35,13 +38,13 @@ def take_turn(opened: OpenJob, remote_id: int) -> None:
     state.record_turn(remote_id, name)
     workspace, settle_s = job.target.workspace, job.spec.limits.settle_s
     own = in_thread(partial(_create, client, name, workspace, settle_s))
-    _check_oldest(opened, remote_id, own)
+    _check_oldest(opened, remote_id, own, hint)
     opened.reporter.emit(events.TurnAwaited(remote_id, settle_s))
     in_thread(partial(client.pause, settle_s))  # an older one may show as late as that
-    _check_oldest(opened, remote_id, own)
+    _check_oldest(opened, remote_id, own, hint)
 
 
-def _check_oldest(opened: OpenJob, remote_id: int, own: BatchInfo) -> None:
+def _check_oldest(opened: OpenJob, remote_id: int, own: BatchInfo, hint: str) -> None:
     turns = in_thread(partial(_list_turns, opened.client, own.name, opened.job.target.workspace))
     if own.id not in {turn.id for turn in turns}:
         raise ServiceError(f"batch {own.id} ({own.name}): created, but not listed", "apply again in a while")
@@ -53,7 +56,7 @@ def _check_oldest(opened: OpenJob, remote_id: int, own: BatchInfo) -> None:
         raise StillGoing(
             f"{opened.job.shown}: batch {remote_id} is in use by another client, or by one that died: "
             f"its turn is batch {elder.id} ({elder.name}){_render_since(elder)}, which counts for a day",
-            f"apply again later; if no other client uses batch {remote_id}, run `{command}`",
+            hint or f"apply again later; if no other client uses batch {remote_id}, run `{command}`",
         )
 
 
