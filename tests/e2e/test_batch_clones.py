@@ -196,18 +196,19 @@ def test_batch_is_not_destroyed_while_another_clone_runs_it(project: Project, pr
     other.write("in/new.txt", "document new")
     codes: list[int] = []
 
-    def act() -> None:
-        ended = project.run_alone("destroy", "job.toml", "--yes") if first == "apply" else other.run_alone("apply", "job.toml")
-        codes.append(ended.code)
+    def destroy() -> None:
+        codes.append(project.run_alone("destroy", "job.toml", "--yes").code)
+
+    def apply() -> None:
+        codes.append(other.run_alone("apply", "job.toml").code)
 
     if first == "apply":
-        proxy.on("POST", RUNS, before(act))
-        assert other.run_alone("apply", "job.toml").code == 0
-        assert codes == [6]
+        proxy.on("POST", RUNS, before(destroy))
+        apply()
     else:
-        proxy.on("DELETE", "/v2/batches/[0-9]+", before(act))
-        assert project.run_alone("destroy", "job.toml", "--yes").code == 0
-        assert codes == [6]
+        proxy.on("DELETE", "/v2/batches/[0-9]+", before(apply))
+        destroy()
+    assert codes == [6, 0]  # the one in between ends first
     assert [file.name for run in project.fake.world.runs.values() for file in run.files].count("new.txt") == (
         first == "apply"
     )
