@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice, product
+from itertools import islice, product
 
 from msgspec import Struct
 
@@ -45,14 +45,13 @@ class Finder:
     """
 
     def __init__(self, sources: Sequence[Source], *, by_folder: bool = False) -> None:
-        self._by_size: dict[int, list[Source]] = {}
+        self._sources = sources
+        self._by_name: dict[str, list[Source]] = {}
         self._by_mark: dict[str, list[Source]] = {}
         self._used: set[tuple[str, str]] = set()  # run keys and paths
         self._reserved: set[tuple[str, str]] = set()
         self._names: dict[str, dict[str, list[Source]]] = {}  # by mark and name
         self._start: dict[tuple[str, str], int] = {}  # by run key and mark: the files before it are used
-        for source in sources:
-            self._by_size.setdefault(source.size, []).append(source)
         self._folders = find_packets(sources) if by_folder else {}
         self._packets: dict[tuple[int | str, ...], list[list[Source]]] = {}  # by marks and by sizes
         for packet in self._folders.values():
@@ -153,9 +152,8 @@ class Finder:
 
     def _marked(self, mark: str) -> list[Source]:
         if not self._by_mark:
-            for sources in self._by_size.values():
-                for source in sources:
-                    self._by_mark.setdefault(short_identity(source.identity), []).append(source)
+            for source in self._sources:
+                self._by_mark.setdefault(short_identity(source.identity), []).append(source)
         return self._by_mark.get(mark, [])
 
     def _recognise(self, listed: Listed, entry: Entry) -> list[Member]:
@@ -178,10 +176,7 @@ class Finder:
 
     def _find_named(self, mark: str, name: str, key: str) -> Iterator[Source]:
         if mark not in self._names:
-            names = self._names[mark] = {}
-            for source in self._marked(mark):
-                for own in {plain_name(source.path), hashed_name(source.path)}:
-                    names.setdefault(own, []).append(source)
+            self._names[mark] = _group_by_name(self._marked(mark))
         return (one for one in self._names[mark].get(name, ()) if (key, one.path) not in self._used)
 
     def _find_free(self, mark: str, key: str) -> Iterator[Source]:
@@ -204,9 +199,18 @@ class Finder:
 
     def _fitting(self, name: str, size: int | None, entry: Entry) -> list[Source]:
         """List the files of a name and a size, unused ones first."""
-        sized = chain.from_iterable(self._by_size.values()) if size is None else self._by_size.get(size, ())
-        named = (source for source in sized if _is_named(source, name))
-        return sorted(named, key=lambda source: (entry.run_key, source.path) in self._used)
+        self._by_name = self._by_name or _group_by_name(self._sources)
+        fitting = (source for source in self._by_name.get(name, ()) if size in (None, source.size))
+        return sorted(fitting, key=lambda source: (entry.run_key, source.path) in self._used)
+
+
+def _group_by_name(sources: Iterable[Source]) -> dict[str, list[Source]]:
+    """Return files by the names that they may have in a batch."""
+    names: dict[str, list[Source]] = {}
+    for source in sources:
+        for name in {plain_name(source.path), hashed_name(source.path)}:
+            names.setdefault(name, []).append(source)
+    return names
 
 
 def _list_names(found: Inspected) -> list[str]:

@@ -9,6 +9,7 @@ import respx
 
 from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import RunInfo
+from aihub_runner.apply import finder
 from aihub_runner.apply.finder import Finder, Inspected
 from aihub_runner.apply.matching import (
     choose_twins,
@@ -20,7 +21,7 @@ from aihub_runner.apply.matching import (
 )
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Member, Source
-from aihub_runner.plan.batching import assign_names, hashed_name
+from aihub_runner.plan.batching import assign_names, group_sources, hashed_name, plain_name
 from aihub_runner.plan.identity import fingerprint_members, run_tag
 from aihub_runner.state.lockfile import Entry, member_hashes
 
@@ -109,6 +110,22 @@ def test_files_of_a_batch_that_is_gone_are_found_however_many_of_them_have_twins
     names = assign_names([one.path for one in here])
     sent = [one.as_member(names[one.path]) for one in here]
     assert {*Finder(here).match(Inspected(paid(*sent), None, None))} == {*sent}
+
+
+def test_files_of_one_size_are_found_without_a_look_at_all_of_them_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As scans without compression have it, where neither state nor lock file is left."""
+    here, named = [source(f"{number % 7}/{number}.tif") for number in range(500)], list[str]()
+
+    def name(path: str) -> str:
+        named.append(path)
+        return plain_name(path)
+
+    monkeypatch.setattr(finder, "plain_name", name)
+    matching = Finder(here)
+    for group in group_sources(here, 100):
+        listed: dict[str, int | None] = {member.name: 1 for member in group}
+        assert {*matching.match(Inspected(paid(*group, marks=False), listed, None))} == {*group}
+    assert len(named) <= 2 * len(here)
 
 
 COPIES = source("in/a.txt", "same"), source("in/b.txt", "same")
