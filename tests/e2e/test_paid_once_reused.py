@@ -234,3 +234,63 @@ def test_other_grouping_does_not_hide_a_run_under_an_earlier_id(
     proxy.always("GET", RUN_LIST, rewrite_each("runs", show))
     assert project.apply(*options).code == 7
     assert len(project.fake.runs()) == 3
+
+
+@pytest.mark.parametrize("is_grouped", [False, True], ids=["alone", "another group"])
+def test_run_of_another_clone_under_an_earlier_id_in_the_lock_file_is_paid_once(
+    project: Project, proxy: Proxy, tmp_path: Path, is_grouped: bool
+) -> None:
+    """Only the lock file tells which files it has, where a new one is grouped with them."""
+    for number in range(2):
+        project.write_files(1, start=number)
+        assert project.apply().code == 0
+    shutil.copy(project.folder / STATE, tmp_path / "backup.db")
+    project.write_files(1, start=2)
+    assert project.apply().code == 0
+    ids = [str(run["id"]) for run in project.fake.runs()]
+    lock = project.folder / "job.lock.toml"
+    head, *entries = lock.read_text().split("\n[[run]]\n")
+    entries = [entry.replace(ids[2], ids[1]) for entry in entries]
+    lock.write_text("\n[[run]]\n".join([head, *entries]))
+    shutil.copy(tmp_path / "backup.db", project.folder / STATE)
+
+    def show(run: dict[str, Any]) -> dict[str, Any] | None:
+        at = [one["id"] for one in project.fake.runs()].index(run["id"])
+        return None if at == 1 else run | {"id": ids[1]} if at == 2 else run
+
+    proxy.always("GET", f"/v2/apps/runs/{ids[1]}(/results)?", answer_instead(404))
+    proxy.always("GET", RUN_LIST, rewrite_each("runs", show))
+    if is_grouped:
+        project.write_files(1, start=3)
+    for _ in range(2):
+        outcome = project.apply()
+        assert (outcome.code, "this id is already recorded" in outcome.text) == (7, True), outcome.text
+    check_paid_once(project.fake, 3 + is_grouped)
+    outcome = project.run("resolve")
+    assert (outcome.code, "--adopt" in outcome.text) == (7, False), outcome.text
+    assert project.run("resolve", "--adopt", ids[1]).code == 2
+    assert project.run("resolve", "--resubmit").code == 0
+    project.apply("--again", "--only", "in/00002.txt")
+    assert project.apply().code == 0
+    assert len(project.documents) == 3 + is_grouped
+    assert len(project.fake.runs()) == 4 + is_grouped
+
+
+@pytest.mark.parametrize("status", ["COMPLETE", "DELETED"])
+def test_clone_with_two_runs_under_one_id_in_its_lock_file_pays_nothing(
+    project: Project, proxy: Proxy, status: str
+) -> None:
+    """The service has neither of them any more."""
+    for number in range(3):
+        project.write_files(1, start=number)
+        assert project.apply().code == 0
+    ids = [str(run["id"]) for run in project.fake.runs()]
+    lock = project.folder / "job.lock.toml"
+    lock.write_text(lock.read_text().replace(ids[2], ids[1]).replace('"COMPLETE"', f'"{status}"'))
+    proxy.always("GET", f"/v2/apps/runs/{ids[1]}(/results)?", answer_instead(404))
+    proxy.always("GET", RUN_LIST, rewrite_each("runs", lambda run: None if run["id"] in ids[1:] else run))
+    clone = project.clone("one")
+    for _ in range(2):
+        outcome = clone.apply()
+        assert (outcome.code, "this id is already recorded" in outcome.text) == (7, True), outcome.text
+    assert len(project.fake.runs()) == 3

@@ -353,12 +353,13 @@ def _remember(entries: Sequence[Entry], sources: Collection[Source]) -> Iterator
 def _new_entries(state: State, entries: Iterable[Entry], target: str) -> list[Entry]:
     """List the entries of this target that the state lacks."""
     shards = state.load_shards()
-    runs = {run.remote_id for shard in shards for run in shard.runs if run.remote_id}
+    runs = {run.remote_id: run for shard in shards for run in shard.runs if run.remote_id}
     open_tags = {run.tag for shard in shards for run in shard.runs}
     return [
         entry
         for entry in entries
-        if entry.target == target and entry.run_id not in runs and (entry.run_id or entry.tag not in open_tags)
+        if entry.target == target and (entry.run_id or entry.tag not in open_tags)
+        if not ((run := runs.get(entry.run_id)) and entry.is_run(run.tag, run.remote_batch))
     ]
 
 

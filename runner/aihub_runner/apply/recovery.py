@@ -15,6 +15,7 @@ from aihub_runner.apply.background import in_thread
 from aihub_runner.apply.finder import Finder, Inspected, match_kept
 from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.matching import inspect_entries, record_imported
+from aihub_runner.apply.reused import describe_locked
 from aihub_runner.errors import UnknownOutcome
 from aihub_runner.model import Listed, Member
 from aihub_runner.plan.deletion import LOGS, OUTPUT, RUN
@@ -75,7 +76,10 @@ def import_entries(opened: OpenJob, inspected: Iterable[Inspected]) -> list[Insp
     def rank(found: Inspected) -> tuple[bool, bool, float]:
         return _shard_of(found) not in good, found.entry.is_deleted, -found.entry.when_s
 
+    known = state.known_runs()
     for found in sorted(inspected, key=rank):
+        if found.entry.run_id in known:
+            found = replace(found, why=describe_locked(found.entry.run_id))
         shard = found.entry.fingerprint, found.entry.batch_id  # several runs of one shard have the same members
         if not shards.get(shard):
             match = partial(match_kept, found.entry, content) if found.entry.kept else partial(finder.match, found)
@@ -85,6 +89,7 @@ def import_entries(opened: OpenJob, inspected: Iterable[Inspected]) -> list[Insp
         is_input = found.entry.fingerprint == fingerprint_input(found.entry.run_key) and not found.why
         if members or is_input:
             record_imported(state, found, members, listed_in(opened, found.entry.batch_id))
+            known |= {found.entry.run_id} - {""}
         elif found.entry.run_key == today and found.entry.status not in NEVER_PAID:
             left.append(found if found.why else replace(found, why="its files differ from the local files"))
     taken = [found.entry.identity for found in left]

@@ -73,8 +73,11 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool, reporter: Repor
 
 def _list_ways(job: Job, found: Undecided) -> list[str]:
     """List how to decide. A run under the id of another one cannot be imported."""
-    resolve, reused = job.command("resolve"), [run for _, run in found.unknown if tells_reused(run.unknown)]
-    if len(reused) == len(found.unknown) and not (found.left or found.missing):
+    resolve, whys = (
+        job.command("resolve"),
+        [*(run.unknown for _, run in found.unknown), *(one.why for one in found.left)],
+    )
+    if all(map(tells_reused, whys)) and not found.missing:
         return [f"an id stands for one run, so none can be imported; to pay again: {resolve} --resubmit"]
     return [
         f"if a run is among these: {resolve} --adopt RUN_ID",
@@ -155,13 +158,13 @@ def resubmit_runs(job: Job, state: State, client: AIHub, found: Undecided) -> No
 
 def adopt_run(state: State, client: AIHub, found: Undecided, run_id: str) -> None:
     """Record that an unconfirmed run is this one. Raises InputError if it is another."""
+    if run_id in state.known_runs():
+        raise InputError(f"run {run_id}: belongs to other work already", "choose another run")
     left = next((item for item in found.left if item.entry.run_id == run_id), None)
     if left is not None and found.finder is not None:
         _adopt_left(state, left, found.finder)
         return
     info = in_thread(lambda: client.get_run(run_id))
-    if run_id in state.known_runs():
-        raise InputError(f"run {run_id}: belongs to other work already", "choose another run")
     fitting = [(shard, run) for shard, run in found.unknown if not _misfit(info, run)]
     if len(fitting) != 1:
         known = ", ".join(f"{run.remote_batch} (tag {run.tag})" for _, run in found.unknown) or "none"

@@ -84,6 +84,10 @@ class Entry(Table):
             return datetime.strptime(self.when, _TIME).replace(tzinfo=UTC).timestamp()
         return 0.0
 
+    def is_run(self, tag: str, batch_id: int) -> bool:
+        """Whether it is the run that is recorded under its id: a restored service may give an id a second time."""
+        return tag == self.tag or batch_id in (0, self.batch_id) or not self.batch_id
+
     @property
     def identity(self) -> tuple[str, str, int, int]:
         """What identifies an entry while its run id is unknown."""
@@ -295,13 +299,13 @@ def update_lockfile(path: Path, entries: Sequence[Entry], dismissed: Collection[
     Entries that the user `dismissed`, by run id or tag, are removed, so that a fresh clone does not ask about them
     again. A complete run stays, even if another run with its tag is known here.
     """
-    runs = {entry.run_id for entry in entries if entry.run_id}
+    runs = {entry.run_id: entry for entry in entries if entry.run_id}
     complete = {entry.identity for entry in entries if entry.last_status == "COMPLETE"}
     ours = {entry.identity for entry in entries}
     kept = [
         entry
         for entry in load_lockfile(path)
-        if entry.run_id not in runs
+        if not ((one := runs.get(entry.run_id)) and entry.is_run(one.tag, one.batch_id))
         and (entry.run_id or entry.tag) not in dismissed
         and (entry.identity not in ours or (entry.last_status == "COMPLETE" and entry.identity not in complete))
     ]
