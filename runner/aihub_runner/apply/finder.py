@@ -59,8 +59,11 @@ class Finder:
                 self._packets.setdefault(tuple(sorted(facts)), []).append(packet)
 
     def reserve(self, inspected: Iterable[Inspected]) -> None:
-        """Keep the files that are named as those in batches from standing for others, of the same bytes."""
-        for found in inspected:
+        """Keep the files that are named as those in batches from standing for others, of the same bytes.
+
+        With `by_folder`, files stand for others of their own folder only.
+        """
+        for found in () if self._folders else inspected:
             names, marks, key = _list_names(found), split_marks(found.entry), found.entry.run_key
             for name, mark in zip(names, marks, strict=True) if len(names) == len(marks) else ():
                 places = ((key, source.path) for source in self._find_named(mark, name, key))
