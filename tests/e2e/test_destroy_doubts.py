@@ -82,6 +82,30 @@ def test_batch_with_a_file_of_others_is_not_destroyed(project: Project, how: str
     assert batch in project.fake.world.batches
 
 
+@pytest.mark.parametrize("lacks", ["earlier names", "all names"])
+def test_kept_batch_with_a_file_of_others_is_not_destroyed_by_a_clone_that_lacks_names(
+    project: Project, lacks: str
+) -> None:
+    kept(project)
+    assert project.apply().code == 0
+    project.fake.clock.advance(5)
+    project.write("in/00001.txt", "changed")
+    assert project.apply().code == 0
+    clone = project.clone("one")
+    if lacks == "all names":
+        clone.write("in/00002.txt", "changed here")
+    else:
+        assert clone.apply().code == 0
+    batch = home(project)
+    put(project, batch, "theirs.txt", "of somebody else")
+    outcome = clone.run("destroy", "--yes", "--discard-unfetched")
+    assert batch in project.fake.world.batches, outcome.text
+    assert "holds 1 file of others, theirs.txt" in outcome.text
+    del project.fake.world.batches[batch].files["theirs.txt"]
+    assert clone.run("destroy", "--yes", "--discard-unfetched").code == 0
+    assert not project.fake.world.batches
+
+
 def test_pages_of_a_deleted_run_are_not_pruned(project: Project) -> None:
     made = make_batch(project, a="Invoice number: 1", b="Invoice number: 2")
     project.change_spec('files = "in/**/*"\n', "")

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from aihub_runner.model import Member
 from aihub_runner.plan.identity import short_identity
 
-_PLACEHOLDER = re.compile("[0-9]{5,6}-[0-9a-f]{16}")
+_PLACEHOLDER = re.compile("[0-9]{5,6}-([0-9a-f]{16})")
 
 
 def placeholder(at: int, mark: str) -> str:
@@ -28,9 +28,9 @@ def is_placeholder(member: Member) -> bool:
     return member.name[7:] == mark_of(member)
 
 
-def has_placeholder(names: Iterable[str]) -> bool:
-    """Whether a name may stand for one that is not known."""
-    return any(map(_PLACEHOLDER.fullmatch, names))
+def mark_in(name: str) -> str:
+    """Return the mark in what may stand for a name that is not known; else nothing."""
+    return found[1] if (found := _PLACEHOLDER.fullmatch(name)) else ""
 
 
 def have_placeholders(members: Iterable[Member]) -> bool:

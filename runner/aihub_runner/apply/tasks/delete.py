@@ -16,7 +16,8 @@ from aihub_runner.apply.job import Job
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import FINAL_STATUSES
 from aihub_runner.plan.deletion import BATCH, Item
-from aihub_runner.plan.placeholders import has_placeholder
+from aihub_runner.plan.identity import mark_place
+from aihub_runner.plan.placeholders import mark_in
 from aihub_runner.state.store import State
 from aihub_runner.text.escape import clean_text
 from aihub_runner.text.shown import count
@@ -54,6 +55,8 @@ class Deleter:
         self._job, self._state, self._client = job, state, client
         self._runs_on: dict[str, set[str]] = {}
         self._begun = state.load_deletions()
+        batches = (batch for shard in state.load_shards() for batch in shard.batches)
+        self._kept = {str(batch.remote_id) for batch in batches if batch.kept}
         self._has_seen = False
         self.done: list[Item] = []
         self.left: list[Item] = []
@@ -138,7 +141,9 @@ class Deleter:
         if item.kind == BATCH:
             if others := self._runs_on.get(item.remote_id):
                 return f"run {min(others)} on it is not recorded here"
-            return check_batch(self._client, item, self._job.spec.name) or check_files(self._client, item, names)
+            return check_batch(self._client, item, self._job.spec.name) or check_files(
+                self._client, item, names, is_kept=item.remote_id in self._kept
+            )
         return check_run(self._client, item)
 
     def _finish(self, item: Item, jobs: tuple[str, ...], listing: Listing) -> None:
@@ -175,12 +180,21 @@ def check_batch(client: AIHub, item: Item, spec_name: str) -> str:
     return "" if is_ours else f"is named {clean_text(info.name)}, which is not a name of this job"
 
 
-def check_files(client: AIHub, item: Item, names: Collection[str]) -> str:
-    """Return why a batch must not be deleted: it holds a file that was not sent by this job."""
-    if has_placeholder(names):  # it was imported after its names were lost
-        return ""
+def check_files(client: AIHub, item: Item, names: Collection[str], *, is_kept: bool = False) -> str:
+    """Return why a batch must not be deleted: it holds a file that was not sent by this job.
+
+    Names that were lost are placeholders. Those of a batch that is kept have marks of the places of files; of another
+    batch, only the number of files is known.
+    """
+    lost = {mark for name in names if (mark := mark_in(name))}
     files = or_none(lambda: client.list_files(int(item.remote_id))) or {}
-    others = sorted(name for name in files if unicodedata.normalize("NFC", name) not in names)
+    others = []
+    for name, file in sorted(files.items()):
+        own = unicodedata.normalize("NFC", name)
+        if own not in names and not (is_kept and mark_place(own, file.size, file.modified_timestamp) in lost):
+            others.append(name)
+    if not is_kept and len(others) <= sum(bool(mark_in(name)) for name in names):
+        return ""
     return f"holds {count(len(others), 'file')} of others, {clean_text(others[0])}" if others else ""
 
 
