@@ -73,10 +73,8 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool, reporter: Repor
 
 def _list_ways(job: Job, found: Undecided) -> list[str]:
     """List how to decide. A run under the id of another one cannot be imported."""
-    resolve, whys = (
-        job.command("resolve"),
-        [*(run.unknown for _, run in found.unknown), *(one.why for one in found.left)],
-    )
+    resolve = job.command("resolve")
+    whys = [run.unknown for _, run in found.unknown] + [item.why for item in found.left]
     if all(map(tells_reused, whys)) and not found.missing:
         return [f"an id stands for one run, so none can be imported; to pay again: {resolve} --resubmit"]
     return [
