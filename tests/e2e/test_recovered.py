@@ -77,6 +77,37 @@ def test_listing_without_sizes_is_verified_by_digests(project: Project, monkeypa
     assert project.sent() == []
 
 
+def test_runs_whose_batches_were_deleted_are_recognised_without_state_and_lock(project: Project) -> None:
+    """All files would be one batch now, so no tag tells: the names in the results and the bytes here do."""
+    project.change_spec("[limits]", '[cleanup]\ndelete_input = "after-results"\n[limits]')
+    for start in (0, 2):
+        project.write_files(2, start=start)
+        assert project.apply().code == 0
+    assert project.fake.batches() == []
+    lose_state(project, lock_too=True)
+    outcome = project.apply()
+    assert outcome.code == 7, outcome.text
+    assert "--adopt" in outcome.err
+    assert len(project.fake.runs()) == 2
+    assert project.apply("--adopt").code == 0
+    assert len(paths(project)) == 4
+    assert len(project.fake.runs()) == 2
+
+
+def test_run_of_another_job_whose_batch_was_deleted_stops_nobody(project: Project) -> None:
+    """It has the same settings and names, and other bytes."""
+    project.change_spec("[limits]", '[cleanup]\ndelete_input = "after-results"\n[limits]')
+    (project.folder / "in").mkdir()
+    other = project.clone("other")
+    for job, content in ((other, "theirs"), (project, "ours")):
+        for number in range(2):
+            job.write(f"in/{number}.txt", f"{content} {number}")
+        assert job.apply().code == 0
+    assert len(project.fake.runs()) == 2
+    project.write("in/1.txt", "another version of ours")
+    assert project.apply().code == 0
+
+
 def test_files_of_one_name_and_size_are_told_apart_without_state_and_lock(project: Project) -> None:
     """Each is in its own shard under its plain name: only the fingerprint distinguishes them."""
     for folder in ("y", "x", "z"):

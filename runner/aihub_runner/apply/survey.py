@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,7 +17,7 @@ from aihub_runner.aihub.schemas import BatchInfo, RunInfo
 from aihub_runner.apply import events
 from aihub_runner.apply.assess import plan_job
 from aihub_runner.apply.background import do_both, in_thread
-from aihub_runner.apply.finder import Inspected
+from aihub_runner.apply.finder import Finder, Inspected
 from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.matching import (
     MARK_BYTES,
@@ -25,6 +26,7 @@ from aihub_runner.apply.matching import (
     mark_files,
     mark_sources,
     record_imported,
+    result_names,
     survey_entries,
 )
 from aihub_runner.apply.recovery import find_info, import_entries, listed_in, unverified_error
@@ -301,13 +303,15 @@ class UnknownBatches:
         target, today = self.job.goal.target, self.job.goal.run_key
         self._of_today = {entry.batch_id for entry in survey_entries(found.runs, target) if entry.run_key == today}
         self._locked = [entry for entry in load_lockfile(self.job.lock_path) if entry.target == target]
+        self._deleted: dict[int, list[RunInfo]] = {}  # complete runs of today's key, by their batch
 
     def resolve(self, plan: Plan) -> bool:
         """Resolve them, and return whether something was imported. Raises UnknownOutcome."""
         unknown_batches = self._list()
+        deleted = [found for found in self._fitting(self._list_deleted(), plan) if self._has_paid(found[0])]
         if self.job.options.adopt:
-            return self._adopt(unknown_batches)
-        for batch, fitting in self._fitting(unknown_batches, plan):
+            return self._adopt([*unknown_batches, *(batch for batch, _ in deleted)])
+        for batch, fitting in chain(deleted, self._fitting(unknown_batches, plan)):
             raise self._fits_error(batch, fitting)
         for batch in unknown_batches if self._is_new else ():
             self.reporter.emit(events.ForeignBatch(batch.id, clean_text(batch.name)))
@@ -317,6 +321,12 @@ class UnknownBatches:
         """Return the error for a batch that may be of an earlier apply, or of another spec."""
         files = f"{count(len(fitting), 'file')} that {are(len(fitting))} also in this spec, {fitting[0]}"
         ours = "if it is this spec's, apply with --adopt to import what was paid, or with --again to pay again"
+        if batch.id in self._deleted:
+            return UnknownOutcome(
+                f"{self.job.shown}: run {self._deleted[batch.id][0].id} paid for {files}, as their content proves, but "
+                "neither the state nor the lock file lists it",
+                "apply with --adopt to import what was paid, or with --again to pay again",
+            )
         if batch.id in self._of_today:  # it was found by its settings, whatever its name is
             other = "another spec with the same settings may have paid for them"
         else:
@@ -340,6 +350,25 @@ class UnknownBatches:
         if None in doubtful or (self._is_new and not self._locked):  # a run that names no batch may be on any
             return unknown_batches
         return [batch for batch in unknown_batches if batch.id in doubtful]
+
+    def _list_deleted(self) -> list[BatchInfo]:
+        """List the batches of runs of today's key that do not exist any more. The results of these have their files."""
+        known = self.state.known_batches() | {entry.batch_id for entry in self._locked} | {self.job.goal.batch_id}
+        known |= {batch.id for batch in self.found.batches}
+        dismissed, recorded = self.state.load_dismissed(), self.state.batches_of_runs()
+        for run in self.found.runs:
+            is_new = run.id not in dismissed and not _is_recorded(run, recorded)
+            if is_new and run.status == "COMPLETE" and run.batch_id in self._of_today - known:
+                self._deleted.setdefault(run.batch_id, []).append(run)
+        return [BatchInfo(id=batch_id, name="") for batch_id in self._deleted]
+
+    def _has_paid(self, batch: BatchInfo) -> bool:
+        """Whether a run on a batch that was deleted had these local files: names alone prove nothing."""
+        entries = survey_entries(self._deleted[batch.id], self.job.goal.target)
+        finder = Finder(self.opened.scan.sources, by_folder=self.job.goal.by_folder)
+        known_runs = self.state.known_runs()
+        inspected = in_thread(lambda: inspect_entries(self.client, entries, known_runs))
+        return any(not found.why and finder.match(found) for found in inspected)
 
     def _may_be_paid(self, run: RunInfo) -> bool:
         """Whether a run may be today's work: yes, unless its tag says that its settings differ."""
@@ -367,6 +396,8 @@ class UnknownBatches:
         unknown = [batch for batch in unknown_batches if known[batch.id] is None or not runs[batch.id]]
 
         def ask(batch: BatchInfo) -> frozenset[bytes]:
+            if runs_on := self._deleted.get(batch.id):
+                return mark_files(dict.fromkeys(chain(*(result_names(self.client, run) for run in runs_on))))
             return mark_files({name: file.size for name, file in self.client.list_files(batch.id).items()})
 
         with ThreadPoolExecutor(LOOKS) as pool, self.state.transaction():
