@@ -106,6 +106,24 @@ def test_clone_whose_twin_died_before_it_paid_says_so_and_pays_when_told(project
     check_paid_once(project.fake, 1)
 
 
+def test_batch_that_its_owner_ran_with_other_content_keeps_nobody_waiting(project: Project, proxy: Proxy) -> None:
+    """Its name tells what was planned. The other was interrupted, then changed its file, sent it again, and ran it."""
+    project.write_files(1)
+    other = project.clone("other")
+    proxy.on("GET", FILES, answer_instead(400))
+    assert other.apply().code == 4
+    other.write("in/00000.txt", "another version")
+    assert other.apply().code == 0
+    check_paid_once(project.fake, 1)
+    outcome = project.apply()
+    assert outcome.code == 0, outcome.text
+    check_paid_once(project.fake, 2)
+    for clone in (other, project):
+        clone.forget_requests()
+        assert clone.apply().code == 0
+        assert clone.sent() == []
+
+
 @pytest.mark.parametrize("listings", [1, 2, 3, 4, ALWAYS])
 def test_batch_of_our_own_that_was_left_behind_keeps_nobody_waiting(
     project: Project, proxy: Proxy, listings: int

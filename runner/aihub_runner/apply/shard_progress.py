@@ -39,11 +39,13 @@ class ShardProgress(Struct):
     first_refused_s: float = 0.0
     not_before_s: float = 0.0
 
-    # Other clones: `elder` is another's older batch of the same name. `is_found` says that the batch was found after a
-    # lost response, so that it may be another's, `is_claimed` that another claims the run. `claim` is a claim older
-    # than ours, 0 if ours is the oldest, None before we claim it. `is_settled` says that we pay.
+    # Other clones: `elder` is another's older batch of the same name, `others` are those that were run with other
+    # content. `is_found` says that the batch was found after a lost response, so that it may be another's, `is_claimed`
+    # that another claims the run. `claim` is a claim older than ours, 0 if ours is the oldest, None before we claim it.
+    # `is_settled` says that we pay.
     # `has_turn` says that no other client may change our kept batch meanwhile.
     elder: int = 0
+    others: frozenset[int] = frozenset()
     is_found: bool = False
     is_claimed: bool = False
     claim: int | None = None

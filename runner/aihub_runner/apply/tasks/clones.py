@@ -50,7 +50,8 @@ class AwaitTwin(Step, frozen=True):
 
     `elder` is the id of that batch. `may_take_over` says that we may pay where no such run shows. `known` are the runs
     that the state has, `newest` is the newest of them (or empty): a listing without it proves no absence. `same_tag`
-    are those of `known` with this tag, `siblings` their batches.
+    are those of `known` with this tag, `siblings` their batches. `is_fixed` says that the content of that batch never
+    changes again once it was run.
     """
 
     batch: int
@@ -63,6 +64,11 @@ class AwaitTwin(Step, frozen=True):
     newest: str = ""
     same_tag: frozenset[str] = frozenset()
     siblings: frozenset[int] = frozenset()
+    is_fixed: bool = False
+
+
+class RanOther(Outcome, frozen=True):
+    """The older batch was run, and with other content than ours: nobody pays for ours in it."""
 
 
 class Checked(Outcome, frozen=True):
@@ -83,7 +89,7 @@ def note_checked(context: Context, shard: int, found: Checked) -> None:
     """Note what a check of a batch found about others. Shards of the same names and bytes have one elder each."""
     progress = context.shards[shard]
     progress.is_claimed = progress.is_claimed or found.is_claimed
-    taken = {other.elder for number, other in context.shards.items() if number != shard}
+    taken = {other.elder for number, other in context.shards.items() if number != shard} | progress.others
     elder = next((elder for elder in found.elders if elder not in taken), progress.elder)
     if elder != progress.elder:
         progress.is_settled = False  # what was settled concerned another one
@@ -97,7 +103,7 @@ def may_pay(context: Context, shard: Shard) -> bool:
         return True  # nobody else can use the embedded fake at the same time
     if progress.elder:
         context.reporter.emit(events.OlderBatch(progress.elder))
-        _await(context, shard, progress.elder, context.settle_s)
+        _await(context, shard, progress.elder, context.settle_s, is_fixed=not batch.kept)
     elif progress.has_turn:  # whoever had it before us has its run in the list by now
         _await(context, shard, context.remote_batch_of(shard)[1], 0.0, is_ours=True)
     elif progress.is_found and not progress.is_claimed:
@@ -146,14 +152,16 @@ def _await_owner(context: Context, shard: Shard) -> None:
     _await(context, shard, remote_id, context.settle_s, is_ours=True)
 
 
-def _await(context: Context, shard: Shard, elder: int, wait_s: float, *, is_ours: bool = False) -> None:
+def _await(
+    context: Context, shard: Shard, elder: int, wait_s: float, *, is_ours: bool = False, is_fixed: bool = False
+) -> None:
     """Wait for a run on another's batch. If it is our turn to pay, a check at the end is enough."""
     until_s, known = context.engine.clock() + wait_s, context.state.known_runs()
     newest = next((run.remote_id or "" for run in context.state.list_visible(context.goal.target, 1)), "")
     may_take_over = is_ours or context.job.options.adopt
     row, tag = context.batch_of(shard).id, context.tag_of(shard)
     same_tag, siblings = context.state.runs_of_tag(tag), context.state.batches_of_tag(tag)
-    step = AwaitTwin(shard.id, row, tag, elder, 1, until_s, may_take_over, known, newest, same_tag, siblings)
+    step = AwaitTwin(shard.id, row, tag, elder, 1, until_s, may_take_over, known, newest, same_tag, siblings, is_fixed)
     context.submit(step, wait_s if is_ours else 0.0)
 
 
@@ -222,6 +230,8 @@ def await_twin(client: AIHub, step: AwaitTwin) -> Outcome:
         found = sorted((run for run in runs if _is_twins(run, step)), key=RunInfo.rank)
         if found:
             return RunSeen(found[0], tuple(run.id for run in found[1:]))
+        if _ran_other(runs, step):
+            return RanOther()
         if reused := next((run.id for run in runs if run.id in step.known and _is_reused(run, step)), ""):
             return Unsure(describe_reused(reused))
         listed = {run.id for run in runs}
@@ -239,13 +249,21 @@ def _list_until_twin(client: AIHub, step: AwaitTwin) -> list[RunInfo]:
     while True:
         runs = client.list_runs(step.from_s)
         left_s = step.settled_at_s - time.monotonic()
-        if left_s <= 0 or any(_is_twins(run, step) for run in runs):
+        if left_s <= 0 or any(_is_twins(run, step) for run in runs) or _ran_other(runs, step):
             return runs
         client.pause(min(LOOK_EVERY_S, left_s))
 
 
 def _is_twins(run: RunInfo, step: AwaitTwin) -> bool:
     return step.tag in (run.tags or ()) and run.batch_id in (None, step.elder) and run.id not in step.known
+
+
+def _ran_other(runs: list[RunInfo], step: AwaitTwin) -> bool:
+    """Whether all runs on the older batch had other content than ours, as their tags say."""
+    ours, _, _ = parse_run_tag(step.tag) or ("", "", 0)
+    runs_on = [run for run in runs if run.batch_id == step.elder]
+    others = (bool(run.our_tags) and all(fingerprint != ours for fingerprint, _, _ in run.our_tags) for run in runs_on)
+    return step.is_fixed and bool(runs_on) and all(others)
 
 
 def _is_reused(run: RunInfo, step: AwaitTwin) -> bool:
@@ -258,6 +276,10 @@ def record_twin(context: Context, step: AwaitTwin, outcome: Outcome) -> None:
     match outcome:
         case RunSeen():
             _import_run(context, step, outcome)
+        case RanOther():
+            progress.others |= {step.elder}
+            progress.elder = 0
+            progress.is_checked = False  # there may be another older one
         case NotThere() if step.may_take_over:
             progress.is_settled = True
             progress.is_checked = False  # the batch may have changed meanwhile
