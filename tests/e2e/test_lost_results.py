@@ -43,6 +43,19 @@ def end_by(project: Project, command: str, *args: str) -> None:
     assert project.apply().code == 0
 
 
+def test_refetch_of_a_deleted_run_says_that_this_is_impossible_and_keeps_the_results(project: Project) -> None:
+    project.change_spec("[limits]", CLEANUP)
+    project.write_files(2)
+    assert project.apply().code == 0
+    before = project.documents
+    outcome = project.apply("--refetch")
+    assert "cannot be fetched again; earlier results stay" in outcome.err
+    assert "include" not in outcome.err
+    assert project.documents == before
+    assert project.apply().code == 0
+    assert project.sent().count("POST runApp") == 1
+
+
 def test_files_that_are_there_need_their_results(cleaned: Project) -> None:
     end_by(cleaned, "apply with --again", "--again")
     assert cleaned.sent().count("POST runApp") == 2

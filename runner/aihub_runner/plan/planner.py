@@ -460,5 +460,7 @@ def lost_error(run: Run, goal: Goal) -> ResultsError:
         return ResultsError(deleted if run.is_deleted else f"{gone}, and its results were never fetched here", RESTORE)
     if run.id in goal.damaged:
         return ResultsError(f"{gone}, and its fetched results are missing or changed on disk", RESTORE)
+    if not goal.lacks(run):
+        return ResultsError(f"{gone}, and its results cannot be fetched again; earlier results stay", "omit --refetch")
     what = "the results that [results] include asks for were not fetched before; earlier results stay"
     return ResultsError(f"{gone}; {what}", "undo the change to [results] include")
