@@ -46,6 +46,21 @@ def test_state_export_prints_every_table_and_no_secret(project: Project) -> None
     assert "fake-test" not in outcome.out
 
 
+def test_state_export_prints_digests_of_files_in_batches_of_others(project: Project) -> None:
+    project.write_files(1)
+    other = project.clone("other")
+    assert project.apply().code == 0
+    (other.folder / "in/00000.txt").unlink()
+    other.write_files(1, start=7)
+    assert other.apply().code == 0
+    project.write_files(1, start=3)
+    assert project.apply().code == 0
+    outcome = state(project, "export")
+    assert outcome.code == 0, outcome.text
+    (foreign,) = outcome.json["tables"]["foreign_batches"]
+    assert bytes.fromhex(foreign["marks"])
+
+
 def test_state_verify_finds_damage_and_what_apply_repairs(project: Project) -> None:
     project.write_files(2)
     project.apply()

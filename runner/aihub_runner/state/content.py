@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from typing import Any
 
@@ -12,8 +13,13 @@ from aihub_runner.state.store import State
 def export_state(state: State) -> dict[str, Any]:
     """Return all rows of all tables. A state holds no secrets, but names of files."""
     names = [row["name"] for row in state.read("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
-    tables = {name: [dict(row) for row in state.read(f'SELECT * FROM "{name}"')] for name in names}
+    tables = {name: [_show(row) for row in state.read(f'SELECT * FROM "{name}"')] for name in names}
     return {"schema": SCHEMA_VERSION, "tables": tables}
+
+
+def _show(row: sqlite3.Row) -> dict[str, Any]:
+    """Return a row for JSON, which has no bytes: as hexadecimal digits."""
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in dict(row).items()}
 
 
 def find_flaws(state: State) -> list[str]:
