@@ -105,10 +105,10 @@ def test_without_a_spec_that_of_the_current_folder_is_meant(project: Project, co
     assert project.run_alone(command).out.startswith("job.toml: ")
 
 
-@pytest.mark.parametrize("command", ["apply", "resolve", "results", "report", "diff", "destroy"])
+@pytest.mark.parametrize("command", ["apply", "resolve", "results", "report", "diff", "destroy", "state verify"])
 def test_a_spec_must_be_named_where_something_may_be_paid_or_written(project: Project, command: str) -> None:
     project.write("a b.aihub.toml", SPEC)
-    outcome = project.run_alone(command)
+    outcome = project.run_alone(*command.split())
     assert outcome.code == 2
     assert outcome.err == (
         f"error: {command}: no spec given; in this folder: a b.aihub.toml, job.toml\n"

@@ -275,7 +275,7 @@ def over_specs(
         @wraps(function)
         def call(specs: Any, **given: Any) -> None:
             if not specs and not here:
-                raise _no_spec(function.__name__)
+                raise _no_spec(click.get_current_context().command_path.partition(" ")[2])
             of_job, shared = _take(given, Options), _take(given, Asked)
             asked = Asked((specs or (Path(),)) if many else (specs,), Options(**of_job), **shared)
             for name, place in (("--state", asked.state), ("--lock-file", asked.options.lock_file)):
