@@ -49,7 +49,7 @@ def load_spec(path: Path, choice: Choice = AS_IT_IS) -> Parsed:
     """Load a spec as a target sees it. Raises InputError (SpecErrors: all mistakes at once)."""
     if path.name.endswith(".lock.toml"):
         raise InputError(f"{path}: is a lock file, not a spec", "name the spec")
-    if path.is_dir():
+    if os.path.isdir(path):
         folder = "" if path == Path() else f" {shlex.quote(str(path))}"
         hint = f"write one with `runner init{folder}`"
         raise InputError(f"{path}: no specs in this folder; a spec is a file named *{SPEC_ENDING}", hint)

@@ -111,10 +111,44 @@ def test_results_folder_that_cannot_be_written_ends_with_2(filled: Project) -> N
 
 
 def _obey_permissions() -> None:
-    """Drop the capability that lets root write everywhere, from the next program on. Linux only."""
+    """Drop the capabilities that let root read and write everywhere, from the next program on. Linux only."""
     if sys.platform == "linux":
-        drop_capability, may_write_everywhere = 24, 1  # PR_CAPBSET_DROP and CAP_DAC_OVERRIDE of the kernel
-        ctypes.CDLL(None).prctl(drop_capability, may_write_everywhere)
+        drop_capability = 24  # PR_CAPBSET_DROP of the kernel
+        for may_write_or_read_everywhere in (1, 2):  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
+            ctypes.CDLL(None).prctl(drop_capability, may_write_or_read_everywhere)
+
+
+@pytest.mark.parametrize("command", [("apply", "--yes"), ("status",), ("validate",), ("destroy", "--yes")])
+def test_spec_in_a_folder_that_may_not_be_entered_ends_with_2(filled: Project, command: tuple[str, ...]) -> None:
+    filled.write("closed/job.toml", filled.spec_path.read_bytes())
+    (filled.folder / "closed").chmod(0o400)
+    with filled.start(command[0], "closed/job.toml", *command[1:], prepare=_obey_permissions) as process:
+        _, err = process.communicate(timeout=60)
+    (filled.folder / "closed").chmod(0o700)
+    assert (process.returncode, err.splitlines()[0]) == (2, "error: closed/job.toml: cannot be read, Permission denied")
+
+
+def test_folder_of_the_spec_that_may_not_be_entered_ends_with_2(filled: Project) -> None:
+    filled.folder.chmod(0o400)
+    with filled.start("apply", "job.toml", "--yes", prepare=_obey_permissions) as process:
+        _, err = process.communicate(timeout=60)
+    filled.folder.chmod(0o700)
+    assert process.returncode == 2, err
+    assert "job.toml: cannot be read, Permission denied" in err
+
+
+@pytest.mark.parametrize("command", ["apply", "validate", "status", "check", "destroy"])
+def test_spec_whose_name_is_too_long_ends_with_2(project: Project, command: str) -> None:
+    outcome = project.run_alone(command, "x" * 300)
+    assert outcome.code == 2, outcome.text
+    assert "cannot be read, File name too long" in outcome.text
+
+
+def test_pattern_with_a_name_that_is_too_long_matches_nothing(filled: Project) -> None:
+    filled.change_spec('"in/**/*"', f'"{"x" * 300}"')
+    outcome = filled.run("plan")
+    assert outcome.code == 2
+    assert f"no file matches {'x' * 300} in {filled.folder}" in outcome.err
 
 
 def test_results_folder_that_is_a_file_ends_with_2(filled: Project) -> None:

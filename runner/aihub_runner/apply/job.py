@@ -279,7 +279,7 @@ def find_twins(spec_path: Path, target: str = PLAIN) -> Iterator[InputError]:
 
 def _list_specs(spec_path: Path, stem: str) -> Iterator[Path]:
     """List the other specs beside a spec that have a stem."""
-    for other in spec_path.parent.glob(f"{glob.escape(stem)}.*"):
+    for other in (spec_path.parent / name for name in glob.glob(f"{glob.escape(stem)}.*", root_dir=spec_path.parent)):
         is_other = other.name != spec_path.name and stem_of(other) == stem
         if is_other and is_spec(str(other)) and not (spec_path.exists() and other.samefile(spec_path)):
             yield other

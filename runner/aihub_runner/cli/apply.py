@@ -249,7 +249,7 @@ def _close(option: str, file: JsonLines | None) -> None:
 
 def _check_folders(asked: Asked, *, may_pay: bool) -> None:
     """Raise InputError for a folder whose specs would be paid for although nobody named them or can be asked."""
-    folders = [path for path in asked.specs if path.is_dir()]
+    folders = [path for path in asked.specs if os.path.isdir(path)]
     if folders and not may_pay:
         raise InputError(
             f"{folders[0]}: is a folder, and nobody can be asked here whether to pay for each spec in it",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def check(asked: Asked) -> None:
     """
 
     def act(path: Path) -> Answer:
-        open_it = None if path.is_dir() else lambda offline: asked.open(path, offline=offline)
+        open_it = None if os.path.isdir(path) else lambda offline: asked.open(path, offline=offline)
         checks = list(check_up(open_it, asked.target))
         shown = "settings" if open_it is None else str(path)
         data = {"spec": str(path) if open_it else None, "checks": [asdict(one) for one in checks]}

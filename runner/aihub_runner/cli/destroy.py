@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from contextlib import closing
 from typing import Any
@@ -51,7 +52,7 @@ def destroy(asked: Asked, yes: bool, keep_results: bool, discard_unfetched: bool
     Lists them and asks before it deletes. Files and results on this machine stay, and nothing is paid for again without
     `apply --again`.
     """
-    if asked.specs[0].is_dir():
+    if os.path.isdir(asked.specs[0]):
         raise click.UsageError("destroy needs the path of a spec, not of a folder")
 
     def act(job: Job) -> Answer:

@@ -316,7 +316,7 @@ def _take(given: dict[str, Any], kind: type[Asked] | type[Options]) -> dict[str,
 
 def find_specs(given: tuple[Path, ...]) -> list[Path]:
     """List the specs that the arguments name: files as given, and all specs of folders. Lock files are ignored."""
-    found = [spec for path in given for spec in (_specs_of(path) if path.is_dir() else [path])]
+    found = [spec for path in given for spec in (_specs_of(path) if os.path.isdir(path) else [path])]
     specs = [path for path in found if not path.name.endswith(".lock.toml")]
     return list(dict.fromkeys(specs or given))  # loading reports a lock file or an empty folder that stands alone
 

@@ -122,7 +122,7 @@ class FileEvents:
         folder = os.path.realpath(job.folder)
         self._stop = stop
         self._takes = _make_filter(job, folder)
-        self._places = [root for root in list_roots(job.spec.files, folder) if Path(root).is_dir()]
+        self._places = [root for root in list_roots(job.spec.files, folder) if os.path.isdir(root)]
         self._changes = self._open() if self._places else None
 
     def _open(self) -> Iterator[set[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def _rows(job: Subject, diff: Diff) -> Iterator[list[Any]]:
     for change in every:
         path = escape_control_chars(change.path)
         if change.path not in present:
-            present[change.path] = (job.folder / change.path).is_file()
+            present[change.path] = os.path.isfile(job.folder / change.path)
         address = address_of(change.path, path) if present[change.path] else 0
         yield [path, address, change.document_index, *_cells(change, names)]
 

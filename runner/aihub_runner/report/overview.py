@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from glob import glob
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -92,8 +93,8 @@ def _tables(census: Census, batches: Sequence[Sequence[Any]], problems: Sequence
 
 def _diff_pages(output: Path) -> list[tuple[str, str]]:
     """List the pages of `runner diff --html diff….html` in the folder of the report, with their addresses."""
-    pages = sorted(output.absolute().parent.glob("diff*.html"))
-    return [(path.stem, f"./{quote(os.fsencode(path.name))}") for path in pages]
+    pages = sorted(glob("diff*.html", root_dir=output.absolute().parent))
+    return [(Path(name).stem, f"./{quote(os.fsencode(name))}") for name in pages]
 
 
 def _describe_state(report: Report) -> tuple[str, str]:

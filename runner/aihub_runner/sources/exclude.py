@@ -25,7 +25,7 @@ MAX_LISTED = 5
 def find_work_tree(folder: Path) -> Path:
     """Return the Git work tree that contains a folder; the folder itself if there is none."""
     resolved = Path(os.path.realpath(folder))
-    return next((place for place in [resolved, *resolved.parents] if (place / ".git").exists()), resolved)
+    return next((place for place in [resolved, *resolved.parents] if os.path.exists(place / ".git")), resolved)
 
 
 def is_outside(path: Path | str, tree: Path | str) -> bool:

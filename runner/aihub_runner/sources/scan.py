@@ -233,10 +233,10 @@ def _nothing(spec: Spec, spec_path: Path, folder: str, ignored: int) -> InputErr
         )
     hints = (explain_pattern(pattern) for pattern in spec.files)
     hint = next(filter(None, hints), "check files in the spec, and that the documents exist")
-    if Path(folder, RESULTS_MARKER).exists():
+    if os.path.exists(f"{folder}/{RESULTS_MARKER}"):
         hint = f"move the spec out of the results folder, which {RESULTS_MARKER} marks"
     for pattern in spec.files:
-        if not pattern.startswith("!") and Path(folder, pattern).is_dir():
+        if not pattern.startswith("!") and os.path.isdir(os.path.join(folder, pattern)):
             hint = f'set files = "{pattern.rstrip("/")}/**" to match the files in that folder'
     return InputError(f"{spec_path}: no file matches {', '.join(spec.files)} in {folder}{left}", hint)
 
