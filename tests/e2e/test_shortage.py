@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from aihub_runner.system.shortage import find_shortage
 from support.waiting import wait_for
 
 from .conftest import Outcome, Project
@@ -250,6 +251,22 @@ def test_too_few_threads_end_with_5_and_the_next_apply_pays_once(
     assert outcome.code == 5 or (outcome.code == 0 and started), outcome.text  # idle threads take more than one step
     assert "too many threads" in outcome.err or outcome.code == 0
     project.check_done(3)
+
+
+def test_too_little_memory_for_a_lock_is_a_shortage_and_the_next_apply_pays_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write_files(1)
+
+    def failing(*_: object, **__: object) -> None:
+        raise RuntimeError("can't allocate read lock")  # as `ulimit -v` makes it
+
+    with monkeypatch.context() as patched:
+        patched.setattr("aihub_runner.aihub.response.FinalResponse.__init__", failing)
+        with pytest.raises(RuntimeError) as raised:
+            project.apply()
+    assert "this machine: not enough memory" in str(find_shortage(raised.value))
+    project.check_done(1)
 
 
 @pytest.mark.slow

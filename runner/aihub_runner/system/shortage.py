@@ -16,6 +16,7 @@ _LACKING = _DESCRIPTORS | {errno.ENOMEM}
 _MOUNT_ERRORS = "EIO ESTALE ENODEV ENOTCONN EREMOTEIO EHOSTDOWN EHOSTUNREACH ETIMEDOUT"
 DISK_ERRORS = frozenset(getattr(errno, name) for name in _MOUNT_ERRORS.split() if hasattr(errno, name))
 NO_THREAD = "can't start new thread"  # how Python reports that a process may have no more threads
+NO_LOCK = "can't allocate"  # how Python reports that there is no memory for a lock
 RESERVE = 24  # descriptors for the state, its journal, the tables, DNS lookups, and files that libraries open
 PLENTY = 1 << 20  # descriptors to assume if there is no limit
 
@@ -28,7 +29,7 @@ def find_shortage(error: BaseException) -> Shortage | None:
         seen.add(id(cause))
         if isinstance(cause, Shortage):
             return cause
-        if isinstance(cause, MemoryError):
+        if isinstance(cause, MemoryError) or (isinstance(cause, RuntimeError) and NO_LOCK in str(cause)):
             return _describe(errno.ENOMEM)
         if isinstance(cause, RuntimeError) and NO_THREAD in str(cause):
             return _describe(errno.EAGAIN)
