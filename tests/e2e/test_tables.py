@@ -169,6 +169,22 @@ def test_table_that_cannot_be_written_is_told_of_with_exit_3_and_the_others_are_
     assert len(fields(project)) > 2
 
 
+def test_table_whose_extra_cannot_be_loaded_is_told_of_with_exit_3_and_the_others_are_written(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write_files(2)
+    ask_for(project, ALL)
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "aihub_runner.results.writers.parquet", None)  # importing it fails
+        outcome = project.apply()
+    assert outcome.code == 3, outcome.text
+    assert "error: parquet needs pyarrow, which cannot be loaded: " in outcome.err
+    assert {"fields.jsonl", "fields.csv", "fields.xlsx", "documents.jsonl"} < set(tables(project))
+    assert project.apply().code == 0
+    assert "fields.parquet" in tables(project)
+    assert len(project.fake.runs()) == 1
+
+
 def test_workbook_that_cannot_hold_the_table_is_refused_by_every_apply_and_status(project: Project) -> None:
     project.write_files(1)
     ask_for(project, ALL)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from aihub_runner.errors import InputError
 
@@ -29,3 +30,16 @@ def find_missing(format: str) -> InputError | None:
         return None
     how = f"run pip install 'aihub-runner[{format}]'"
     return InputError(f"{format} needs {package}, which is not installed", how)
+
+
+@contextmanager
+def explain_broken(format: str) -> Iterator[None]:
+    """Raise InputError if the installed package of an extra cannot be imported.
+
+    That is known only once it is imported: a shared library is missing, or `ulimit -v` leaves no room for it.
+    """
+    try:
+        yield
+    except ImportError as error:
+        how = f"allow more memory, if `ulimit -v` limits it, or run pip install --force-reinstall {EXTRAS[format][1]}"
+        raise InputError(f"{format} needs {EXTRAS[format][1]}, which cannot be loaded: {error}", how) from error

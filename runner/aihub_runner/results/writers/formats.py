@@ -17,7 +17,7 @@ from aihub_runner.files import File
 from aihub_runner.results.record import Record
 from aihub_runner.results.tables import Kind, Row, Table
 from aihub_runner.results.writers.sink import Sink, escape_line_ends
-from aihub_runner.system.extras import find_missing
+from aihub_runner.system.extras import explain_broken, find_missing
 from aihub_runner.text.jsontext import as_unicode, render_json
 
 MEMORY_BYTES = 16_000_000
@@ -40,21 +40,22 @@ _PLAIN_NUMBER = re.compile(
 def open_sink(format: str, file: File, table: Table, memory: int = MEMORY_BYTES, folder: Path | None = None) -> Sink:
     """Open a table for writing. It keeps up to `memory` bytes of values in memory, or temporary files in `folder`.
 
-    Raises ResultsError if the format cannot hold the table, InputError if its extra is not installed, OSError.
+    Raises ResultsError if the format cannot hold the table, InputError if its extra is not installed or cannot be
+    loaded, OSError.
     """
     if missing := find_missing(format):
         raise missing
-    if format == "csv":
-        return CsvSink(file, table)
     if format == "xlsx":
-        from aihub_runner.results.writers.xlsx import XlsxSink
+        with explain_broken(format):
+            from aihub_runner.results.writers.xlsx import XlsxSink
 
         return XlsxSink(file, table, folder)
     if format == "parquet":
-        from aihub_runner.results.writers.parquet import ParquetSink
+        with explain_broken(format):
+            from aihub_runner.results.writers.parquet import ParquetSink
 
         return ParquetSink(file, table, memory)
-    return JsonlSink(file, table)
+    return CsvSink(file, table) if format == "csv" else JsonlSink(file, table)
 
 
 # Texts
