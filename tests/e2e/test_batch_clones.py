@@ -14,7 +14,7 @@ from support.proxy import ALWAYS, BATCHES, FILE, FILES, RUN_LIST, RUNS, Proxy, b
 from .conftest import Project, apply_at_once
 from .test_batch_id import TURN, make_batch, put
 
-pytestmark = pytest.mark.matrix(gate=12)
+pytestmark = pytest.mark.matrix(gate=8)
 
 MODES = ["keep", "sync"]
 LINEAGES = ["state and lock file", "two lock files", "copied state", "nothing"]

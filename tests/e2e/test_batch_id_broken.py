@@ -50,7 +50,7 @@ def check_made_good(project: Project, where: str = "") -> None:
     assert (clone.apply().code, project.sent()) == (0, []), where
 
 
-@pytest.mark.matrix(most=1, gate=12)
+@pytest.mark.matrix(most=1, gate=6)
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_fault_is_made_good(steady: Project, operation: str, fault: str) -> None:
@@ -58,7 +58,7 @@ def test_fault_is_made_good(steady: Project, operation: str, fault: str) -> None
     check_made_good(steady)
 
 
-@pytest.mark.matrix(most=1, gate=12)
+@pytest.mark.matrix(most=1, gate=6)
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("status", [301, 400, 404, 413, 429, 500, 503])
 def test_refused_or_lost_start_is_paid_once(steady: Project, status: int, when: str) -> None:

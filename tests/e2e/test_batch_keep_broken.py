@@ -79,7 +79,7 @@ def deleted(project: Project) -> set[str]:
     return {key.partition("/")[2] for key in deleted_files(project)}
 
 
-@pytest.mark.matrix(most=1, gate=8)
+@pytest.mark.matrix(most=1, gate=5)
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("fault", FEW)
 def test_fault_in_a_change_is_made_good(following: Project, operation: str, fault: str) -> None:
@@ -91,7 +91,7 @@ def test_fault_in_a_change_is_made_good(following: Project, operation: str, faul
     assert deleted(following) == {*shown} == {"a.txt"}
 
 
-@pytest.mark.matrix(most=1, gate=8)
+@pytest.mark.matrix(most=1, gate=5)
 @pytest.mark.parametrize("operation", ["createBatch", "getBatch", "listBatches", "listFiles", "addFileToBatch"])
 @pytest.mark.parametrize("fault", FEW)
 def test_fault_in_the_first_apply_is_made_good(following: Project, operation: str, fault: str) -> None:
@@ -102,7 +102,7 @@ def test_fault_in_the_first_apply_is_made_good(following: Project, operation: st
     assert deleted(following) == set()
 
 
-@pytest.mark.matrix(most=1, gate=8)
+@pytest.mark.matrix(most=1, gate=5)
 @pytest.mark.parametrize("operation", ["addFileToBatch", "deleteFileFromBatch", "runApp"])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("status", STATUSES)

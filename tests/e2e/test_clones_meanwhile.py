@@ -34,7 +34,7 @@ def prepare(project: Project, lineage: str) -> tuple[Project, Project]:
     return project, other
 
 
-@pytest.mark.matrix(gate=12)
+@pytest.mark.matrix(gate=8)
 @pytest.mark.parametrize("lineage", LINEAGES)
 @pytest.mark.parametrize(("method", "nth"), REQUESTS)
 @pytest.mark.slow

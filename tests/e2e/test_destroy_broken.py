@@ -99,7 +99,7 @@ def check_deleted(project: Project, documents: Documents, where: str = "") -> No
 # Faults
 
 
-@pytest.mark.matrix(gate=12)
+@pytest.mark.matrix(gate=6)
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.slow
@@ -113,7 +113,7 @@ def test_fault_in_a_deletion_is_made_good(applied: Project, operation: str, faul
     assert applied.fake.faults.unused() == []
 
 
-@pytest.mark.matrix(gate=12)
+@pytest.mark.matrix(gate=6)
 @pytest.mark.parametrize("operation", [name for name in OPERATIONS if not name.startswith("list")])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("status", STATUSES)
@@ -157,7 +157,7 @@ def test_deletion_without_a_job_that_is_not_seen_is_not_confirmed(applied: Proje
     check_made_good(applied, documents)
 
 
-@pytest.mark.matrix(gate=12)
+@pytest.mark.matrix(gate=6)
 @pytest.mark.parametrize("operation", OPERATIONS[:-1])
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.slow
@@ -173,7 +173,7 @@ def test_fault_in_a_cleanup_is_made_good(applied: Project, operation: str, fault
     check_deleted(applied, documents)
 
 
-@pytest.mark.matrix(gate=12)
+@pytest.mark.matrix(gate=6)
 @pytest.mark.parametrize(
     ("part", "operation"),
     [

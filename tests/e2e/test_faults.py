@@ -6,7 +6,7 @@ import pytest
 
 from .conftest import Project
 
-pytestmark = pytest.mark.matrix(gate=64)
+pytestmark = pytest.mark.matrix(gate=32)
 
 OPERATIONS = [
     "listBatches",

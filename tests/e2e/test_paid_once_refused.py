@@ -21,7 +21,7 @@ from support.world import check_paid_once, lose, payments
 
 from .conftest import Project
 
-pytestmark = pytest.mark.matrix(gate=48)
+pytestmark = pytest.mark.matrix(gate=32)
 
 STATUSES = [
     *(300, 301, 302, 303, 304, 305, 307, 308),
