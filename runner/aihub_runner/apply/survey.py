@@ -304,11 +304,12 @@ class UnknownBatches:
         self._of_today = {entry.batch_id for entry in survey_entries(found.runs, target) if entry.run_key == today}
         self._locked = [entry for entry in load_lockfile(self.job.lock_path) if entry.target == target]
         self._deleted: dict[int, list[RunInfo]] = {}  # complete runs of today's key, by their batch
+        self._paid: dict[int, str] = {}  # runs that surely had files about to be paid for, by their deleted batch
 
     def resolve(self, plan: Plan) -> bool:
         """Resolve them, and return whether something was imported. Raises UnknownOutcome."""
         unknown_batches = self._list()
-        deleted = [found for found in self._fitting(self._list_deleted(), plan) if self._has_paid(found[0])]
+        deleted = self._find_paid(list(self._fitting(self._list_deleted(), plan)))
         if self.job.options.adopt:
             return self._adopt([*unknown_batches, *(batch for batch, _ in deleted)])
         for batch, fitting in chain(deleted, self._fitting(unknown_batches, plan)):
@@ -321,9 +322,9 @@ class UnknownBatches:
         """Return the error for a batch that may be of an earlier apply, or of another spec."""
         files = f"{count(len(fitting), 'file')} that {are(len(fitting))} also in this spec, {fitting[0]}"
         ours = "if it is this spec's, apply with --adopt to import what was paid, or with --again to pay again"
-        if batch.id in self._deleted:
+        if batch.id in self._paid:
             return UnknownOutcome(
-                f"{self.job.shown}: run {self._deleted[batch.id][0].id} paid for {files}, as their content proves, but "
+                f"{self.job.shown}: run {self._paid[batch.id]} paid for {files}, as their content proves, but "
                 "neither the state nor the lock file lists it",
                 "apply with --adopt to import what was paid, or with --again to pay again",
             )
@@ -362,13 +363,16 @@ class UnknownBatches:
                 self._deleted.setdefault(run.batch_id, []).append(run)
         return [BatchInfo(id=batch_id, name="") for batch_id in self._deleted]
 
-    def _has_paid(self, batch: BatchInfo) -> bool:
-        """Whether a run on a batch that was deleted had these local files: names alone prove nothing."""
-        entries = survey_entries(self._deleted[batch.id], self.job.goal.target)
-        finder = Finder(self.opened.scan.sources, by_folder=self.job.goal.by_folder)
-        known_runs = self.state.known_runs()
+    def _find_paid(self, fitting: list[tuple[BatchInfo, list[str]]]) -> list[tuple[BatchInfo, list[str]]]:
+        """Choose the deleted batches with a run that had these local files: names alone prove nothing."""
+        runs = [run for batch, _ in fitting for run in self._deleted[batch.id]]
+        entries, known_runs = survey_entries(runs, self.job.goal.target), self.state.known_runs()
         inspected = in_thread(lambda: inspect_entries(self.client, entries, known_runs))
-        return any(not found.why and finder.match(found) for found in inspected)
+        finder = Finder(self.opened.scan.sources, by_folder=self.job.goal.by_folder)
+        for found in inspected:
+            if not found.why and finder.match(found):
+                self._paid.setdefault(found.entry.batch_id, found.entry.run_id)
+        return [(batch, paths) for batch, paths in fitting if batch.id in self._paid]
 
     def _may_be_paid(self, run: RunInfo) -> bool:
         """Whether a run may be today's work: yes, unless its tag says that its settings differ."""
