@@ -6,6 +6,8 @@ import shutil
 
 import pytest
 
+from support.proxy import Proxy, answer_instead
+
 from .conftest import Project
 
 KEPT = "[batch]\nkeep = true\n"
@@ -45,3 +47,30 @@ def test_run_that_paid_is_named_among_those_of_a_batch(project: Project, at: int
     assert outcome.code == 7, outcome.text
     assert f"run {ids[at]} paid for 2 files" in outcome.err
     assert len(project.fake.runs()) == 2
+
+
+def test_results_that_are_not_there_yet_are_asked_for_again(project: Project, proxy: Proxy) -> None:
+    project.change_spec("[limits]", '[cleanup]\ndelete_input = "after-results"\n[limits]')
+    for start in STARTS:
+        project.write_files(2, start=start)
+        assert project.apply().code == 0
+    lose_records(project)
+    for run in project.fake.runs():
+        proxy.always("GET", f"/v2/apps/runs/{run['id']}/results", answer_instead(404))
+    project.write_files(1, start=8)
+    assert project.apply("--only", "in/00008.txt").code == 0
+    proxy.clear()
+    assert project.apply().code == 7
+    assert len(project.fake.runs()) == 3
+
+
+def test_results_of_a_run_that_ends_later_are_read_too(project: Project) -> None:
+    _, second = run_twice_and_delete(project)
+    project.fake.set_run(second, status="RUNNING")
+    project.write_files(1, start=8)
+    assert project.apply().code == 0
+    project.fake.set_run(second, status="COMPLETE")
+    project.write_files(2, start=STARTS[1])
+    project.write_files(1, start=9)
+    assert project.apply().code == 7
+    assert len(project.fake.runs()) == 3

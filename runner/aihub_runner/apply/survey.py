@@ -305,6 +305,7 @@ class UnknownBatches:
         self._locked = [entry for entry in load_lockfile(self.job.lock_path) if entry.target == target]
         self._deleted: dict[int, list[RunInfo]] = {}  # complete runs of today's key, by their batch
         self._paid: dict[int, str] = {}  # runs that surely had files about to be paid for, by their deleted batch
+        self._unread = set[int | None]()  # deleted batches with a run whose results could not be read
 
     def resolve(self, plan: Plan) -> bool:
         """Resolve them, and return whether something was imported. Raises UnknownOutcome."""
@@ -394,21 +395,34 @@ class UnknownBatches:
                 yield batch, [member.path for member in members if mark_sources([member]) & common]
 
     def _load_marks(self, unknown_batches: Sequence[BatchInfo]) -> dict[int, frozenset[bytes]]:
-        """Return the files of batches, as marks. Each batch is listed once, until another run starts on it."""
+        """Return the files of batches, as marks. Each batch is listed once, until another run starts on it.
+
+        Of a batch that was deleted, the results are read once, until another run on it is complete.
+        """
         runs = Counter(run.batch_id for run in self.found.runs)
+        for batch_id, ended in self._deleted.items():
+            runs[batch_id] = -len(ended)  # never equal to the number for a list of its files
         known = {batch.id: self.state.load_foreign(batch.id, runs[batch.id]) for batch in unknown_batches}
         unknown = [batch for batch in unknown_batches if known[batch.id] is None or not runs[batch.id]]
 
         def ask(batch: BatchInfo) -> frozenset[bytes]:
             if runs_on := self._deleted.get(batch.id):
-                return mark_files(dict.fromkeys(chain(*(result_names(self.client, run) for run in runs_on))))
+                return mark_files(dict.fromkeys(chain(*map(self._read_names, runs_on))))
             return mark_files({name: file.size for name, file in self.client.list_files(batch.id).items()})
 
         with ThreadPoolExecutor(LOOKS) as pool, self.state.transaction():
             for batch, marks in zip(unknown, pool.map(ask, unknown), strict=True):
                 known[batch.id] = b"".join(sorted(marks))
-                self.state.record_foreign(batch.id, runs[batch.id], known[batch.id] or b"")
+                if batch.id not in self._unread:  # what cannot be read now may be there later
+                    self.state.record_foreign(batch.id, runs[batch.id], known[batch.id] or b"")
         return {batch: _split_marks(marks or b"") for batch, marks in known.items()}
+
+    def _read_names(self, run: RunInfo) -> tuple[str, ...]:
+        """Return the names of files in the results of a run on a deleted batch; empty if they cannot be read."""
+        names = result_names(self.client, run)
+        if not names:
+            self._unread.add(run.batch_id)
+        return names
 
     def _adopt(self, unknown_batches: Sequence[BatchInfo]) -> bool:
         """Import what their runs paid for. Raises UnknownOutcome if files fit but the run is unconfirmed."""

@@ -295,7 +295,10 @@ class State(Shards, Deletions, Handing, Keeping, Outputs, Fetches, Files):
         return bytes(rows[0]["marks"]) if rows else None
 
     def record_foreign(self, batch: int, runs: int, marks: bytes) -> None:
-        """Record the listing of somebody else's batch, so that later applies need not list it again."""
+        """Record the listing of somebody else's batch, so that later applies need not list it again.
+
+        Of a batch that was deleted, `runs` is the number of those whose results were read, as less than 0.
+        """
         self.write("INSERT OR REPLACE INTO foreign_batches VALUES (?, ?, ?)", batch, runs, marks)
 
     def newest_run_row(self) -> int:
