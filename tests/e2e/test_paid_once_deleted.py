@@ -74,3 +74,40 @@ def test_results_of_a_run_that_ends_later_are_read_too(project: Project) -> None
     project.write_files(1, start=9)
     assert project.apply().code == 7
     assert len(project.fake.runs()) == 3
+
+
+@pytest.mark.parametrize("status", [400, 403, 410])
+def test_run_whose_results_are_kept_back_is_left_to_decide(project: Project, proxy: Proxy, status: int) -> None:
+    """It may be another job's with the same settings, and may be ours."""
+    (project.folder / "in").mkdir()
+    other = project.clone("other")
+    for job in (other, project):
+        job.change_spec("[limits]", '[cleanup]\ndelete_input = "after-results"\n[limits]')
+    other.write_files(2, start=5)
+    assert other.apply().code == 0
+    [run] = project.fake.runs()
+    proxy.always("GET", f"/v2/apps/runs/{run['id']}/results", answer_instead(status))
+    project.write_files(1)
+    outcome = project.apply()
+    assert outcome.code == 7
+    assert f"run {run['id']} may have paid" in outcome.err
+    assert len(project.fake.runs()) == 1
+    assert project.apply("--adopt").code == 7
+    assert project.apply().code == 7
+    assert project.run("resolve").code == 7
+    assert project.run("resolve", "--resubmit").code == 0
+    for _ in range(2):
+        assert project.apply().code == 0
+    project.write_files(1, start=1)
+    assert project.apply().code == 0
+    assert len(project.fake.runs()) == 3
+
+
+def test_kept_back_results_of_others_do_not_hide_a_run_that_paid(project: Project, proxy: Proxy) -> None:
+    ids = run_twice_and_delete(project)
+    proxy.always("GET", f"/v2/apps/runs/{ids[0]}/results", answer_instead(403))
+    project.write_files(2, start=STARTS[1])
+    project.write_files(1, start=8)
+    outcome = project.apply()
+    assert (outcome.code, f"run {ids[1]} paid for 2 files" in outcome.err) == (7, True), outcome.text
+    assert len(project.fake.runs()) == 2

@@ -29,6 +29,7 @@ from aihub_runner.text.shown import count
 
 THREADS = 8
 MARK_BYTES = 8
+_OF_ALL = frozenset({401, 404, 408, 425, 429})  # statuses that concern all requests or pass, and "not there"
 
 
 def inspect_entries(client: AIHub, entries: Sequence[Entry], known: Collection[str] = ()) -> list[Inspected]:
@@ -79,8 +80,20 @@ def _inspect(client: AIHub, entry: Entry) -> Inspected:
     if run is None:
         return Inspected(entry, files, None, is_gone=True)
     why = "" if _fits_entry(run, entry) else f"run {entry.run_id} has another tag or another batch"
-    names = result_names(client, run) if files is None and not why else ()
+    names: tuple[str, ...] = ()
+    if files is None and not why:
+        try:
+            names = result_names(client, run)
+        except ServiceError as error:
+            if entry.members or not is_kept_back(error):
+                raise
+            why = f"its batch was deleted, and its results cannot be read, {error.message}"
     return Inspected(entry, files, run, why, names)
+
+
+def is_kept_back(error: ServiceError) -> bool:
+    """Whether the service keeps back something that exists, such as others' results, while it answers otherwise."""
+    return 400 <= error.status < 500 and error.status not in _OF_ALL
 
 
 def _fits_entry(run: RunInfo, entry: Entry) -> bool:

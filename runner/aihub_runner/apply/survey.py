@@ -23,6 +23,7 @@ from aihub_runner.apply.matching import (
     MARK_BYTES,
     choose_twins,
     inspect_entries,
+    is_kept_back,
     mark_files,
     mark_sources,
     record_imported,
@@ -305,6 +306,7 @@ class UnknownBatches:
         self._locked = [entry for entry in load_lockfile(self.job.lock_path) if entry.target == target]
         self._deleted: dict[int, list[RunInfo]] = {}  # complete runs of today's key, by their batch
         self._paid: dict[int, str] = {}  # runs that surely had files about to be paid for, by their deleted batch
+        self._refused: dict[str, str] = {}  # why the results of runs on deleted batches are kept back
         self._unread = set[int | None]()  # deleted batches with a run whose results could not be read
 
     def resolve(self, plan: Plan) -> bool:
@@ -312,9 +314,17 @@ class UnknownBatches:
         unknown_batches = self._list()
         deleted = self._find_paid(list(self._fitting(self._list_deleted(), plan)))
         if self.job.options.adopt:
-            return self._adopt([*unknown_batches, *(batch for batch, _ in deleted)])
+            refused = {run.batch_id for runs in self._deleted.values() for run in runs if run.id in self._refused}
+            refused |= {batch.id for batch, _ in deleted}
+            return self._adopt([*unknown_batches, *(BatchInfo(id=batch_id or 0, name="") for batch_id in refused)])
         for batch, fitting in chain(deleted, self._fitting(unknown_batches, plan)):
             raise self._fits_error(batch, fitting)
+        for run_id, why in sorted(self._refused.items()):
+            raise UnknownOutcome(
+                f"{self.job.shown}: run {run_id} may have paid for files about to be paid for, but its batch was "
+                f"deleted, and its results cannot be read: {why}",
+                f"apply later; to decide, apply with --adopt, then run `{self.job.command('resolve')}`",
+            )
         for batch in unknown_batches if self._is_new else ():
             self.reporter.emit(events.ForeignBatch(batch.id, clean_text(batch.name)))
         return False
@@ -419,7 +429,13 @@ class UnknownBatches:
 
     def _read_names(self, run: RunInfo) -> tuple[str, ...]:
         """Return the names of files in the results of a run on a deleted batch; empty if they cannot be read."""
-        names = result_names(self.client, run)
+        names: tuple[str, ...] = ()
+        try:
+            names = result_names(self.client, run)
+        except ServiceError as error:
+            if not is_kept_back(error):
+                raise
+            self._refused[run.id] = error.message
         if not names:
             self._unread.add(run.batch_id)
         return names
