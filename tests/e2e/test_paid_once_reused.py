@@ -270,7 +270,6 @@ def test_run_of_another_clone_under_an_earlier_id_in_the_lock_file_is_paid_once(
     assert (outcome.code, "--adopt" in outcome.text) == (7, False), outcome.text
     assert project.run("resolve", "--adopt", ids[1]).code == 2
     assert project.run("resolve", "--resubmit").code == 0
-    project.apply("--again", "--only", "in/00002.txt")
     assert project.apply().code == 0
     assert len(project.documents) == 3 + is_grouped
     assert len(project.fake.runs()) == 4 + is_grouped

@@ -79,7 +79,7 @@ def find_reused(job: Job, state: State, runs: Iterable[RunInfo], plan: Plan) -> 
 
 def _is_undecided(state: State, run: RunInfo, tag: str) -> bool:
     """Whether a run is another one than the recorded one, and neither a check nor a person has decided about it."""
-    decided = state.has_intent(tag) or tag in state.load_dismissed()
+    decided = state.has_intent(tag) or not {tag, run.id}.isdisjoint(state.load_dismissed())
     return not decided and is_reused(run, tag, state.runs_of_tag(tag), state.batches_of_tag(tag))
 
 
