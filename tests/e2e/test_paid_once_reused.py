@@ -234,6 +234,9 @@ def test_other_grouping_does_not_hide_a_run_under_an_earlier_id(
     proxy.always("GET", RUN_LIST, rewrite_each("runs", show))
     assert project.apply(*options).code == 7
     assert len(project.fake.runs()) == 3
+    outcome = project.apply(*options, "--adopt")
+    assert (outcome.code, "this id is already recorded" in outcome.err) == (7, True), outcome.text
+    assert "in the lock file" not in outcome.err  # there is none
 
 
 @pytest.mark.parametrize("is_grouped", [False, True], ids=["alone", "another group"])

@@ -15,7 +15,7 @@ from aihub_runner.apply.background import in_thread
 from aihub_runner.apply.finder import Finder, Inspected, match_kept
 from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.matching import inspect_entries, record_imported
-from aihub_runner.apply.reused import describe_locked
+from aihub_runner.apply.reused import REUSED
 from aihub_runner.errors import UnknownOutcome
 from aihub_runner.model import Listed, Member
 from aihub_runner.plan.deletion import LOGS, OUTPUT, RUN
@@ -79,7 +79,7 @@ def import_entries(opened: OpenJob, inspected: Iterable[Inspected]) -> list[Insp
     known = state.known_runs()
     for found in sorted(inspected, key=rank):
         if found.entry.run_id in known:
-            found = replace(found, why=describe_locked(found.entry.run_id))
+            found = replace(found, why=REUSED)
         shard = found.entry.fingerprint, found.entry.batch_id  # several runs of one shard have the same members
         if not shards.get(shard):
             match = partial(match_kept, found.entry, content) if found.entry.kept else partial(finder.match, found)

@@ -40,11 +40,6 @@ def describe_reused(run_id: str) -> str:
     return f"run {run_id} carries the tag, but {REUSED}"
 
 
-def describe_locked(run_id: str) -> str:
-    """Say that the lock file has another run under a recorded id."""
-    return f"run {run_id} is in the lock file, but {REUSED}"
-
-
 def tells_reused(why: str) -> bool:
     """Whether this is why a run is unconfirmed."""
     return why.endswith(REUSED)
