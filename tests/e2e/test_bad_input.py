@@ -210,6 +210,8 @@ def test_file_refused_by_the_service_is_skipped_and_not_sent_again(filled: Proje
     outcome = filled.apply()
     assert outcome.code == 3
     assert "in/00001.txt: refused" in outcome.out
+    assert "--retry-failed; or exclude them" in outcome.out
+    assert "--retry-failed; or exclude them" in filled.run("plan").out
     filled.forget_requests()
     assert filled.apply().code == 3
     assert filled.fake.journal == []

@@ -14,7 +14,7 @@ from aihub_runner.model import SkippedFile
 from aihub_runner.plan.kept import AGAIN
 from aihub_runner.plan.packets import FOLDER
 from aihub_runner.plan.planner import NEW, Plan
-from aihub_runner.report.summary import HOW_TO_LEAVE_OUT, WHEN_LAPSED, Lines, Pages, because, explain_skipped
+from aihub_runner.report.summary import WHEN_LAPSED, Lines, Pages, because, explain_skipped, hint_skipped
 from aihub_runner.text.escape import escape_control_chars
 from aihub_runner.text.shown import are, count, render_size
 from aihub_runner.text.sinks import escape_markdown
@@ -135,7 +135,7 @@ def render_plan(found: Preview, *, verbose: bool = False) -> str:
         show.lines += _render_change(change, details, verbose)
     show.listed("folder", found.list_folders())
     show.lines += [f"  = {count(plan.done, 'file')}: unchanged"] * bool(plan.done)
-    show.listed("hint", [HOW_TO_LEAVE_OUT] * bool(found.skipped))
+    show.listed("hint", [hint_skipped(found.skipped)] * bool(found.skipped))
     show.listed("moved", [f"{move.old} is now {move.new}" for move in plan.moves])
     show.listed("pattern", found.idle, WHEN_LAPSED * bool(found.lapsed))
     show.listed("note", plan.notes)

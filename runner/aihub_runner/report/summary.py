@@ -32,7 +32,8 @@ DETAILS = 5
 _HOW_TO_FETCH = "to fetch these results again, for free, pass --refetch"
 _WHEN_REVIEWED = "apply again after the review, or pass --wait-for-review"
 WHEN_LAPSED = "check that the folder exists; if it may be empty, set allow_empty = true in the spec"
-HOW_TO_LEAVE_OUT = 'exclude them with "!…" in files, or file types with [limits] on_unsupported = "ignore"'
+_HOW_TO_LEAVE_OUT = 'exclude them with "!…" in files, or file types with [limits] on_unsupported = "ignore"'
+_HOW_TO_RETRY = "to send refused files again, pass --retry-failed"
 
 
 class Problem(Struct, frozen=True):
@@ -315,7 +316,13 @@ class Lines:
                 lines += [f"{item.path}: {because(item)}" for item in of_reason]
             else:
                 lines.append(_sum_up(of_reason))
-        self.listed("skipped", lines, HOW_TO_LEAVE_OUT)
+        self.listed("skipped", lines, hint_skipped(items))
+
+
+def hint_skipped(items: Sequence[SkippedFile]) -> str:
+    """Return what to do about skipped files."""
+    reasons = {item.reason for item in items}
+    return "; or ".join([_HOW_TO_RETRY] * ("refused" in reasons) + [_HOW_TO_LEAVE_OUT] * bool(reasons))
 
 
 def because(item: SkippedFile) -> str:
