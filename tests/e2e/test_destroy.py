@@ -489,7 +489,7 @@ def test_clone_that_never_fetched_a_deleted_run_is_told_what_to_type_and_what_is
     outcome = clone.apply()
     assert outcome.code == 4
     assert "2 runs paid for before: status 404" in outcome.err
-    assert "`runner resolve SPEC --adopt RUN_ID`" in outcome.err
+    assert f"`runner resolve {clone.spec_path} --adopt RUN_ID`" in outcome.err
     for entry in clone.lock:
         clone.run("resolve", "--adopt", entry["run_id"])
     outcome = clone.apply()

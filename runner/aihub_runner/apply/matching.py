@@ -32,10 +32,11 @@ MARK_BYTES = 8
 _OF_ALL = frozenset({401, 404, 408, 425, 429})  # statuses that concern all requests or pass, and "not there"
 
 
-def inspect_entries(client: AIHub, entries: Sequence[Entry], known: Collection[str] = ()) -> list[Inspected]:
+def inspect_entries(client: AIHub, entries: Sequence[Entry], known: Collection[str], resolve: str) -> list[Inspected]:
     """Ask the service about entries, several at once; `known` are other runs that this state knows.
 
-    Raises ServiceError if the service cannot be asked, or lists nothing that is known.
+    Raises ServiceError if the service cannot be asked, or lists nothing that is known: then the command `resolve` may
+    trust the lock file.
     """
     with ThreadPoolExecutor(THREADS) as pool:
         inspected = list(pool.map(lambda entry: _inspect(client, entry), entries))
@@ -45,7 +46,7 @@ def inspect_entries(client: AIHub, entries: Sequence[Entry], known: Collection[s
     others = {entry.run_id for entry in entries if entry.run_id} | set(known)
     for run_id in missing:
         others.discard(run_id)
-    listed = _list_twice(client, others, missing)
+    listed = _list_twice(client, others, missing, resolve)
     return [_hidden(found) if found.is_gone and found.entry.run_id in listed else found for found in inspected]
 
 
@@ -53,7 +54,7 @@ def _hidden(found: Inspected) -> Inspected:
     return replace(found, is_gone=False, why=f"run {found.entry.run_id} returned 404, but is listed")
 
 
-def _list_twice(client: AIHub, others: Collection[str], missing: Collection[str]) -> set[str]:
+def _list_twice(client: AIHub, others: Collection[str], missing: Collection[str], resolve: str) -> set[str]:
     """List runs twice, and return those in either listing. Raises ServiceError if one lists no known run."""
     listed: set[str] = set()
     for _ in range(2):
@@ -62,7 +63,7 @@ def _list_twice(client: AIHub, others: Collection[str], missing: Collection[str]
             raise ServiceError(
                 f"{count(len(missing), 'run')} paid for before: status 404, and no known run is listed",
                 "check the context, and whether the account can see its runs; "
-                "if they were deleted, trust the lock file with `runner resolve SPEC --adopt RUN_ID` for each",
+                f"if they were deleted, trust the lock file with `{resolve} --adopt RUN_ID` for each",
                 status=404,
             )
         listed |= reading

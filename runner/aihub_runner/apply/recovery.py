@@ -35,8 +35,8 @@ def import_paid(opened: OpenJob) -> list[Inspected]:
     if not entries:
         return []
     opened.reporter.emit(events.ImportStarted(len(entries), opened.job.lock_path.name))
-    known = opened.state.known_runs()
-    return import_entries(opened, in_thread(lambda: inspect_entries(opened.client, entries, known)))
+    known, resolve = opened.state.known_runs(), opened.job.command("resolve")
+    return import_entries(opened, in_thread(lambda: inspect_entries(opened.client, entries, known, resolve)))
 
 
 def learn_deleted(opened: OpenJob) -> None:

@@ -37,7 +37,7 @@ from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
 from aihub_runner.model import FOREIGN, Listed, Member
 from aihub_runner.plan.identity import batch_name, fingerprint_input, fingerprint_of
 from aihub_runner.plan.planner import PAYS, Plan, Work
-from aihub_runner.state.lockfile import as_kept, load_lockfile
+from aihub_runner.state.lockfile import Entry, as_kept, load_lockfile
 from aihub_runner.state.store import State
 from aihub_runner.text.escape import clean_text
 from aihub_runner.text.shown import are, count
@@ -377,13 +377,16 @@ class UnknownBatches:
     def _find_paid(self, fitting: list[tuple[BatchInfo, list[str]]]) -> list[tuple[BatchInfo, list[str]]]:
         """Choose the deleted batches with a run that had these local files: names alone prove nothing."""
         runs = [run for batch, _ in fitting for run in self._deleted[batch.id]]
-        entries, known_runs = survey_entries(runs, self.job.goal.target), self.state.known_runs()
-        inspected = in_thread(lambda: inspect_entries(self.client, entries, known_runs))
+        inspected = self._inspect(survey_entries(runs, self.job.goal.target))
         finder = Finder(self.opened.scan.sources, by_folder=self.job.goal.by_folder)
         for found in inspected:
             if not found.why and finder.match(found):
                 self._paid.setdefault(found.entry.batch_id, found.entry.run_id)
         return [(batch, paths) for batch, paths in fitting if batch.id in self._paid]
+
+    def _inspect(self, entries: Sequence[Entry]) -> list[Inspected]:
+        known, resolve = self.state.known_runs(), self.job.command("resolve")
+        return in_thread(lambda: inspect_entries(self.client, entries, known, resolve))
 
     def _may_be_paid(self, run: RunInfo) -> bool:
         """Whether a run may be today's work: yes, unless its tag says that its settings differ."""
@@ -446,9 +449,7 @@ class UnknownBatches:
         runs = [run for run in self.found.runs if run.batch_id in batches]
         entries, twins = choose_twins(survey_entries(runs, self.job.goal.target))
         self.state.record_pending(entries)
-        known_runs = self.state.known_runs()
-        inspected = in_thread(lambda: inspect_entries(self.client, entries, known_runs))
-        left = import_entries(self.opened, inspected)
+        left = import_entries(self.opened, self._inspect(entries))
         for twin in twins:
             self.reporter.emit(events.TwinFound(twin.run_id, twin.batch_id))
         if left:

@@ -214,7 +214,7 @@ def inspect(hub: AIHub, router: respx.MockRouter, told: dict[str, Any] | None, l
     router.get("/v2/apps/runs/r/results").respond(404)
     router.get("/v2/apps/runs/r").respond(404 if told is None else 200, json=told)
     router.get("/v2/apps/runs").respond(json={"runs": listed})
-    [found] = inspect_entries(hub, [paid(*SENT)], {"other"})
+    [found] = inspect_entries(hub, [paid(*SENT)], {"other"}, "runner resolve job.toml")
     return found
 
 
