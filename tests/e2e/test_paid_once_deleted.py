@@ -92,8 +92,10 @@ def test_run_whose_results_are_kept_back_is_left_to_decide(project: Project, pro
     assert outcome.code == 7
     assert f"run {run['id']} may have paid" in outcome.err
     assert len(project.fake.runs()) == 1
-    assert project.apply("--adopt").code == 7
-    assert project.apply().code == 7
+    for options in (["--adopt"], []):
+        outcome = project.apply(*options)
+        assert outcome.code == 7
+        assert f"nothing is paid for, as nothing tells which files run {run['id']} had" in outcome.err
     assert project.run("resolve").code == 7
     assert project.run("resolve", "--resubmit").code == 0
     for _ in range(2):

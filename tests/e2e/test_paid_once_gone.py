@@ -193,6 +193,7 @@ def test_entry_that_cannot_be_verified_blocks_only_its_own_files(project: Projec
     outcome = project.apply()
     check_paid_once(project.fake, 3)
     assert outcome.code == 7, outcome.text
+    assert "until then 1 file (in/00000.txt) is not paid for again" in outcome.err
     assert {f"in/{number:05}.txt" for number in (1, 10)} <= {line["path"] for line in project.documents}
     proxy.clear()
     assert project.apply().code == 0

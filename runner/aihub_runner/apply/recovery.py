@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 from msgspec.structs import replace
@@ -23,8 +23,9 @@ from aihub_runner.plan.identity import fingerprint_input
 from aihub_runner.plan.kept import content_of
 from aihub_runner.state.lockfile import GIVEN_UP, Entry, load_lockfile
 from aihub_runner.state.store import State
-from aihub_runner.text.shown import count
+from aihub_runner.text.shown import are, count
 
+SHOWN = 5  # runs that a message names
 NEVER_PAID = frozenset({GIVEN_UP, "REFUSED"})  # statuses of entries without a known run
 
 
@@ -113,13 +114,20 @@ def listed_in(opened: OpenJob, batch_id: int) -> Mapping[str, Listed] | None:
     return look.files if look and look.remote_id == batch_id else None
 
 
-def unverified_error(job: Job, left: Sequence[Inspected]) -> UnknownOutcome:
-    """Return an error that lists the unverified runs. Their files are not paid for until the user decides."""
-    shown = "; ".join(f"run {item.entry.run_id or 'of unknown id'}: {item.why}" for item in left[:5])
-    return UnknownOutcome(
-        f"{job.shown}: cannot verify {count(len(left), 'run')} paid before, {shown}",
-        f"run `{job.command('resolve')}` to decide; until then these files are not paid for again",
-    )
+def unverified_error(job: Job, left: Sequence[Inspected], held: Collection[str] = ()) -> UnknownOutcome:
+    """Return an error that lists the unverified runs, and the `held` files, which wait for a decision.
+
+    Where an entry lists no files, all wait.
+    """
+    shown = "; ".join(f"run {item.entry.run_id or 'of unknown id'}: {item.why}" for item in left[:SHOWN])
+    hint = f"run `{job.command('resolve')}` to decide"
+    if blind := [item.entry.run_id for item in left if not item.entry.members]:
+        runs = ", ".join(filter(None, blind[:SHOWN])) or "of unknown id"
+        hint += f"; until then nothing is paid for, as nothing tells which files run {runs} had"
+    elif held:
+        more = " …" * (len(held) > 1)
+        hint += f"; until then {count(len(held), 'file')} ({min(held)}{more}) {are(len(held))} not paid for again"
+    return UnknownOutcome(f"{job.shown}: cannot verify {count(len(left), 'run')} paid before, {shown}", hint)
 
 
 def ask_for_gone(job: Job, state: State, client: AIHub) -> None:

@@ -360,7 +360,7 @@ def _prepare(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> 
         opened = replace(opened, job=job)
         if left:
             held = find_held(left, scan.sources)
-            problems = [*problems, unverified_error(job, left)]
+            problems = [*problems, unverified_error(job, left, held)]
         reclaim_results(job, state)
         recognise_stale(state, scan.sources, by_folder=job.goal.by_folder)
         plan = plan_job(job, state, scan, held)
