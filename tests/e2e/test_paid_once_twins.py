@@ -146,6 +146,36 @@ def test_failed_run_takes_no_file_that_comes_back_from_a_run_of_another_clone(pr
     assert (outcome.code, runs(project), len(project.documents)) == (0, 2, 2), outcome.text
 
 
+@pytest.mark.parametrize("is_failed", [True, False], ids=["failed", "paid twice"])
+@pytest.mark.parametrize("is_folder", [False, True], ids=["file", "folder"])
+def test_run_of_an_earlier_version_takes_no_file_that_comes_back_from_a_later_one(
+    project: Project, is_folder: bool, is_failed: bool
+) -> None:
+    """Two clones ran it with one version, and one of them also with the next, in a batch of its own."""
+    if is_folder:
+        project.change_spec("app_name", 'group_by = "folder"\napp_name')
+    project.write_files(2)
+    if is_failed:
+        project.fake.next_run(status="FAILED")
+    project.apply()
+    clone = project.clone("one")
+    (clone.folder / "job.lock.toml").unlink()
+    if not is_folder:
+        (clone.folder / "in/00001.txt").unlink()
+    project.change_spec("[limits]", '[run]\nversion = "2.0"\n[limits]')
+    assert project.apply().code == 0
+    project.fake.clock.advance(5)
+    assert clone.apply("--again").code == 0
+    shutil.copy(clone.folder / "job.lock.toml", project.folder / "job.lock.toml")
+    assert project.apply().code == 0
+    other = project.clone("two")
+    away = (other.folder / "in/00000.txt").rename(other.folder / "away")
+    other.apply("--max-runs", "0")
+    away.rename(other.folder / "in/00000.txt")
+    outcome = other.apply()
+    assert (outcome.code, runs(project)) == (0, 3), outcome.text
+
+
 def start(project: Project) -> str:
     """Start a run that goes on, and return its id."""
     project.write_files(1)

@@ -237,7 +237,8 @@ def recognise_stale(state: State, sources: Sequence[Source], *, by_folder: bool 
     """Record stale files that match their paid version again; with `by_folder`, once all of their folder does."""
     shards = state.load_shards()
     stale = [shard for shard in shards if any(member.is_stale for member in shard.members)]
-    stale.sort(key=lambda shard: not _paid_keys(shard))  # one without results takes no file from one that has some
+    # One without results takes no file from one that has some, nor one with those of few versions from one with more.
+    stale.sort(key=lambda shard: -len(_paid_keys(shard)))
     if stale and by_folder:
         _recognise_folders(state, shards, stale, sources)
     elif stale:
@@ -247,6 +248,11 @@ def recognise_stale(state: State, sources: Sequence[Source], *, by_folder: bool 
 def _paid_keys(shard: Shard) -> set[str]:
     """Return the run keys of a shard's runs, without those that failed: their files may have other results."""
     return {run.run_key for run in shard.runs if not run.has_failed}
+
+
+def _wanted_keys(shard: Shard) -> set[str]:
+    """Return the run keys that a shard needs its files for: those with results, or all if it has none."""
+    return _paid_keys(shard) or {run.run_key for run in shard.runs}
 
 
 def _recognise_files(state: State, shards: Sequence[Shard], stale: Sequence[Shard], sources: Sequence[Source]) -> None:
@@ -262,10 +268,10 @@ def _recognise_files(state: State, shards: Sequence[Shard], stale: Sequence[Shar
         if not member.is_stale
     }
     for shard in stale:
-        found: dict[str, Member] = {}
+        keys, found = _wanted_keys(shard), dict[str, Member]()
         for member in filter(lambda member: member.is_stale, shard.members):
             for source in marked.get(member.digest, ()):
-                places = {(run.run_key, source.path, source.identity) for run in shard.runs}
+                places = {(key, source.path, source.identity) for key in keys}
                 if (is_placeholder(member) or _is_named(source, member.name)) and taken.isdisjoint(places):
                     found[member.name] = source.as_member(member.name)
                     taken |= places
@@ -284,7 +290,7 @@ def _recognise_folders(
     taken = {(key, shard.files) for shard in shards for key in _paid_keys(shard)}
     for shard in stale:
         for packet in packets.get(tuple(sorted(map(mark_of, shard.members))), ()):
-            places = {(run.run_key, frozenset((one.path, one.identity) for one in packet)) for run in shard.runs}
+            places = {(key, frozenset((one.path, one.identity) for one in packet)) for key in _wanted_keys(shard)}
             if taken.isdisjoint(places):
                 taken |= places
                 state.record_members(shard.id, _pair(shard.members, packet))
