@@ -14,6 +14,7 @@ from support.proxy import (
     FILES,
     RUN_LIST,
     RUNS,
+    Answer,
     Call,
     Proxy,
     answer_instead,
@@ -122,6 +123,28 @@ def test_batch_that_its_owner_ran_with_other_content_keeps_nobody_waiting(projec
         clone.forget_requests()
         assert clone.apply().code == 0
         assert clone.sent() == []
+
+
+def test_file_that_is_also_in_the_other_content_of_an_older_batch_is_paid_once(project: Project, proxy: Proxy) -> None:
+    """The other is done while this one sends its files: one of two files changed."""
+    project.write_files(1, start=9)
+    assert project.apply().code == 0
+    other = project.clone("other", STATE)
+    for each in (project, other):
+        each.write_files(2)
+    proxy.on("GET", FILES, answer_instead(400))
+    assert other.apply().code == 4
+    other.write("in/00001.txt", "another version")
+    ended: list[int] = []
+
+    def act(call: Call) -> Answer:
+        ended.append(other.run_alone("apply", "job.toml").code)
+        return call.forward()
+
+    proxy.on("PUT", ".*", act)
+    outcome = project.run_alone("apply", "job.toml")
+    assert (ended, outcome.code) == ([0], 7), outcome.text
+    check_paid_once(project.fake, 3)
 
 
 @pytest.mark.parametrize("listings", [1, 2, 3, 4, ALWAYS])

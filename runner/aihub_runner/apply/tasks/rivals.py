@@ -25,6 +25,7 @@ class Own(Struct, frozen=True):
 
     `spec_name` begins the names of all batches of the job. `known` and `names` are batches that need no look: those
     of this state and those whose files were compared before, by id, and those created since, by name: `names` grows.
+    `others` need a look although they have our name: they were run with other content, which may share files with ours.
     With `takes_over`, only runs of others matter.
     """
 
@@ -37,6 +38,7 @@ class Own(Struct, frozen=True):
     known: frozenset[int]
     names: Set[str]
     takes_over: bool = False
+    others: frozenset[int] = frozenset()
 
 
 class Rival(Outcome, frozen=True):
@@ -62,6 +64,7 @@ def describe_own(context: Context, shard: Shard, batch: Batch) -> Own | None:
         context.compared_batches,
         context.names,
         options.adopt,
+        context.shards[shard.id].others,
     )
 
 
@@ -93,8 +96,8 @@ def _list_rivals(own: Own, batches: Iterable[BatchInfo]) -> list[BatchInfo]:
     return [
         batch
         for batch in batches
-        if batch.id not in own.known and batch.name not in own.names and of_job.fullmatch(batch.name)
-        if batch.name != own.name and batch.id != own.remote_id
+        if batch.id not in own.known and batch.id != own.remote_id and of_job.fullmatch(batch.name)
+        if batch.id in own.others or (batch.name != own.name and batch.name not in own.names)
     ]
 
 
