@@ -296,3 +296,36 @@ def test_clone_with_two_runs_under_one_id_in_its_lock_file_pays_nothing(
         outcome = clone.apply()
         assert (outcome.code, "this id is already recorded" in outcome.text) == (7, True), outcome.text
     assert len(project.fake.runs()) == 3
+
+
+@pytest.mark.parametrize("options", ["", "[batch]\nkeep = true\n"], ids=["a new version", "a batch that is kept"])
+def test_later_run_on_one_batch_under_an_earlier_id_in_the_lock_file_is_paid_once(
+    project: Project, proxy: Proxy, tmp_path: Path, options: str
+) -> None:
+    """Another clone started it, and deleted it: only the lock file knows it."""
+    project.change_spec("[limits]", f"{options}[limits]")
+    for number in range(2):
+        project.write_files(1, start=number)
+        assert project.apply().code == 0
+    shutil.copy(project.folder / STATE, tmp_path / "backup.db")
+    if options:
+        project.write_files(1, start=2)
+    else:
+        project.change_spec("[limits]", '[run]\nversion = "2.0"\n[limits]')
+    assert project.apply().code == 0
+    _, first, *_, second = (str(run["id"]) for run in project.fake.runs())
+    made = len(project.fake.runs())
+    lock = project.folder / "job.lock.toml"
+    head, *entries = lock.read_text().split("\n[[run]]\n")
+    entries = [
+        entry.replace(second, first).replace('"COMPLETE"', '"DELETED"') if second in entry else entry
+        for entry in entries
+    ]
+    lock.write_text("\n[[run]]\n".join([head, *entries]))
+    shutil.copy(tmp_path / "backup.db", project.folder / STATE)
+    proxy.always("GET", f"/v2/apps/runs/{first}(/results)?", answer_instead(404))
+    proxy.always("GET", RUN_LIST, rewrite_each("runs", lambda run: None if run["id"] in (first, second) else run))
+    for _ in range(2):
+        outcome = project.apply()
+        assert (outcome.code, "this id is already recorded" in outcome.text) == (7, True), outcome.text
+    assert len(project.fake.runs()) == made

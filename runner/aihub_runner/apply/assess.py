@@ -359,7 +359,7 @@ def _new_entries(state: State, entries: Iterable[Entry], target: str) -> list[En
         entry
         for entry in entries
         if entry.target == target and (entry.run_id or entry.tag not in open_tags)
-        if not ((run := runs.get(entry.run_id)) and entry.is_run(run.tag, run.remote_batch))
+        if not ((run := runs.get(entry.run_id)) and entry.is_run(run.tag))
     ]
 
 

@@ -84,9 +84,12 @@ class Entry(Table):
             return datetime.strptime(self.when, _TIME).replace(tzinfo=UTC).timestamp()
         return 0.0
 
-    def is_run(self, tag: str, batch_id: int) -> bool:
-        """Whether it is the run that is recorded under its id: a restored service may give an id a second time."""
-        return tag == self.tag or batch_id in (0, self.batch_id) or not self.batch_id
+    def is_run(self, tag: str) -> bool:
+        """Whether it is the run that is recorded under its id: a restored service may give an id a second time.
+
+        Its batch would not tell: another version, or other content of a batch that is kept, is run on the same one.
+        """
+        return tag == self.tag
 
     @property
     def identity(self) -> tuple[str, str, int, int]:
@@ -305,7 +308,7 @@ def update_lockfile(path: Path, entries: Sequence[Entry], dismissed: Collection[
     kept = [
         entry
         for entry in load_lockfile(path)
-        if not ((one := runs.get(entry.run_id)) and entry.is_run(one.tag, one.batch_id))
+        if not ((one := runs.get(entry.run_id)) and entry.is_run(one.tag))
         and (entry.run_id or entry.tag) not in dismissed
         and (entry.identity not in ours or (entry.last_status == "COMPLETE" and entry.identity not in complete))
     ]
