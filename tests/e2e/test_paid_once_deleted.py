@@ -113,3 +113,24 @@ def test_kept_back_results_of_others_do_not_hide_a_run_that_paid(project: Projec
     outcome = project.apply()
     assert (outcome.code, f"run {ids[1]} paid for 2 files" in outcome.err) == (7, True), outcome.text
     assert len(project.fake.runs()) == 2
+
+
+def test_files_of_equal_names_in_several_folders_are_told_apart(project: Project) -> None:
+    """Each folder came by itself, and the state is from after the first of them.
+
+    There are too many ways to take one file of each name to try all of them.
+    """
+    project.change_spec("[limits]", '[cleanup]\ndelete_input = "after-results"\n[limits]')
+    state, backup = project.folder / "job.state.db", project.folder / "backup"
+    for folder in "abc":
+        for number in range(8):
+            project.write(f"in/{folder}/{number}.txt", f"{folder} {number}")
+        assert project.apply().code == 0
+        if folder == "a":
+            shutil.copy(state, backup)
+    lose_records(project)
+    backup.rename(state)
+    assert project.apply().code == 7
+    outcome = project.apply("--adopt")
+    assert (outcome.code, len({line["path"] for line in project.documents})) == (0, 24), outcome.text
+    assert len(project.fake.runs()) == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice, product
+from itertools import chain, islice, product
 
 from msgspec import Struct
 
@@ -194,7 +194,7 @@ class Finder:
     def _try(self, listed: Listed, entry: Entry) -> list[Member]:
         """Find the files by name and size alone. Where several fit, try them until the fingerprint matches."""
         choices = [[source.as_member(name) for source in self._fitting(name, size, entry)] for name, size in listed]
-        for members in islice(product(*choices), MAX_TRIES):
+        for members in chain(_choose_by_folder(choices), islice(product(*choices), MAX_TRIES)):
             is_each_once = len({member.path for member in members}) == len(members)
             if is_each_once and fingerprint_members(members) == entry.fingerprint:
                 return list(members)
@@ -205,6 +205,15 @@ class Finder:
         self._by_name = self._by_name or _group_by_name(self._sources)
         fitting = (source for source in self._by_name.get(name, ()) if size in (None, source.size))
         return sorted(fitting, key=lambda source: (entry.run_key, source.path) in self._used)
+
+
+def _choose_by_folder(choices: Sequence[Sequence[Member]]) -> Iterator[tuple[Member, ...]]:
+    """Choose a file for each name, from one folder as far as it can: many folders may have files of the same names."""
+    if not all(choices):
+        return
+    by_folder = [{folder_of(member.path): member for member in reversed(choice)} for choice in choices]
+    for folder in islice(dict.fromkeys(folder_of(member.path) for choice in choices for member in choice), MAX_TRIES):
+        yield tuple(found.get(folder, choice[0]) for found, choice in zip(by_folder, choices, strict=True))
 
 
 def _group_by_name(sources: Iterable[Source]) -> dict[str, list[Source]]:
