@@ -96,7 +96,9 @@ def test_run_whose_results_are_kept_back_is_left_to_decide(project: Project, pro
         outcome = project.apply(*options)
         assert outcome.code == 7
         assert f"nothing is paid for, as nothing tells which files run {run['id']} had" in outcome.err
-    assert project.run("resolve").code == 7
+    outcome = project.run("resolve")
+    assert (outcome.code, "--adopt" in outcome.text) == (7, False), outcome.text
+    assert project.run("resolve", "--adopt", str(run["id"])).code == 2
     assert project.run("resolve", "--resubmit").code == 0
     for _ in range(2):
         assert project.apply().code == 0

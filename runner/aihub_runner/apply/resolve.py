@@ -72,15 +72,17 @@ def resolve_unknown(job: Job, adopt: str | None, resubmit: bool, reporter: Repor
 
 
 def _list_ways(job: Job, found: Undecided) -> list[str]:
-    """List how to decide. A run under the id of another one cannot be imported."""
-    resolve = job.command("resolve")
-    whys = [run.unknown for _, run in found.unknown] + [item.why for item in found.left]
-    if all(map(tells_reused, whys)) and not found.missing:
-        return [f"an id stands for one run, so none can be imported; to pay again: {resolve} --resubmit"]
-    return [
-        f"if a run is among these: {resolve} --adopt RUN_ID",
-        f"if none was started: {resolve} --resubmit",
-    ]
+    """List how to decide. A run under the id of another one cannot be imported, nor one whose files nothing tells."""
+    resolve, whys = job.command("resolve"), [run.unknown for _, run in found.unknown]
+    whys += [item.why for item in found.left if item.entry.members]
+    if found.missing or not all(map(tells_reused, whys)):
+        return [
+            f"if a run is among these: {resolve} --adopt RUN_ID",
+            f"if none was started: {resolve} --resubmit",
+        ]
+    blind = [item for item in found.left if not (item.entry.members or tells_reused(item.why))]
+    why = "nothing tells which files a run had" if blind else "an id stands for one run"
+    return [f"{why}, so none can be imported; to pay again: {resolve} --resubmit"]
 
 
 def _find_open(job: Job, state: State, client: AIHub, reporter: Reporter) -> Undecided:
