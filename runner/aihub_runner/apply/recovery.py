@@ -21,12 +21,27 @@ from aihub_runner.model import Listed, Member
 from aihub_runner.plan.deletion import LOGS, OUTPUT, RUN
 from aihub_runner.plan.identity import fingerprint_input
 from aihub_runner.plan.kept import content_of
+from aihub_runner.plan.planner import Move, find_moves
 from aihub_runner.state.lockfile import GIVEN_UP, Entry, load_lockfile
 from aihub_runner.state.store import State
 from aihub_runner.text.shown import are, count
 
 SHOWN = 5  # runs that a message names
 NEVER_PAID = frozenset({GIVEN_UP, "REFUSED"})  # statuses of entries without a known run
+
+
+def record_moved(opened: OpenJob) -> Sequence[Move]:
+    """Record which files moved since the last apply, and return them.
+
+    Before anything is imported, which makes new paths known, and even if nothing may be paid now: at the next apply,
+    another file may be at an old path. The content of a batch that is kept moves as a whole.
+    """
+    state, goal = opened.state, opened.job.goal
+    moves = [] if goal.kept else find_moves(state.load_shards(), opened.scan, by_folder=goal.by_folder)
+    if moves:
+        with state.transaction():
+            state.record_moves(moves)
+    return moves
 
 
 def import_paid(opened: OpenJob) -> list[Inspected]:

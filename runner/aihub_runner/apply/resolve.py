@@ -22,7 +22,7 @@ from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.finder import Finder, Inspected, match_kept
 from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.matching import record_imported, result_names
-from aihub_runner.apply.recovery import find_info, import_paid
+from aihub_runner.apply.recovery import find_info, import_paid, record_moved
 from aihub_runner.apply.reused import tells_reused
 from aihub_runner.apply.run import take_over
 from aihub_runner.apply.steps import RunSeen
@@ -92,8 +92,10 @@ def _find_open(job: Job, state: State, client: AIHub, reporter: Reporter) -> Und
     if entries := entries_to_import(job, state):
         scan = scan_files(job, state, reporter, Event())
         finder = Finder(scan.sources, by_folder=job.goal.by_folder)
+        opened = OpenJob(job, state, client, scan, reporter)
+        record_moved(opened)
         try:
-            left = import_paid(OpenJob(job, state, client, scan, reporter))
+            left = import_paid(opened)
         except ServiceError as error:
             if error.status != 404:
                 raise

@@ -38,7 +38,7 @@ from aihub_runner.apply.places import (
 )
 from aihub_runner.apply.pool import Engine
 from aihub_runner.apply.reclaim import reclaim_results
-from aihub_runner.apply.recovery import ask_for_gone, import_paid, unverified_error
+from aihub_runner.apply.recovery import ask_for_gone, import_paid, record_moved, unverified_error
 from aihub_runner.apply.refresh import refresh
 from aihub_runner.apply.scheduler import Scheduler
 from aihub_runner.apply.settled import record_settled
@@ -351,6 +351,7 @@ def _prepare(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> 
     if job.options.refetch:
         state.record_made_from(DOCUMENTS, "")
     held: frozenset[str] = frozenset()
+    moves = record_moved(opened)
     try:
         ask_for_gone(job, state, opened.client)
         if job.options.refresh:
@@ -367,6 +368,7 @@ def _prepare(opened: OpenJob, confirm: Confirm, problems: list[RunnerError]) -> 
         if problems and not left:  # without files nothing can be paid
             raise problems[0]
         plan, ground, doubts = _allow_paying(opened, plan, held)
+        plan = replace(plan, moves=(*moves, *plan.moves))
         plan, lapsed = exclude_lapsed(job, plan, state.load_shards(), find_lapsed(job, state, scan))
         plan, obstacles = leave_out_blocked(opened, plan)
         problems = [*problems, *doubts, *lapsed, *obstacles]
