@@ -64,8 +64,8 @@ torture: $(VENV)/.installed-dev
 	PYTHONPATH=tests $(BIN)/python tests/torture/pairs.py
 	PYTHONPATH=tests $(BIN)/python tests/torture/stores.py
 	PYTHONPATH=tests $(BIN)/python tests/torture/cluster.py
-	AIHUB_KILLS=200 AIHUB_HISTORIES=200 $(PYTEST) tests/e2e/test_model.py tests/e2e/test_hard_times.py \
-	  -k 'histories or random_moments'
+	AIHUB_KILLS=200 AIHUB_HISTORIES=200 $(PYTEST) tests/e2e/test_model.py tests/e2e/test_model_deleted.py \
+	  tests/e2e/test_hard_times.py -k 'histories or random_moments'
 
 # Build the documentation site, build/site, with the files that its pages link to.
 site: $(VENV)/.installed-dev
