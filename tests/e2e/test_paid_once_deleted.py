@@ -136,3 +136,22 @@ def test_files_of_equal_names_in_several_folders_are_told_apart(project: Project
     outcome = project.apply("--adopt")
     assert (outcome.code, len({line["path"] for line in project.documents})) == (0, 24), outcome.text
     assert len(project.fake.runs()) == 3
+
+
+@pytest.mark.parametrize("moved", ["y", "xy"])
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_file_of_an_equal_name_is_recognised_in_another_folder(project: Project, is_deleted: bool, moved: str) -> None:
+    """Its name in the batch has a mark of the path that it had."""
+    for folder in "xy":
+        project.write(f"in/{folder}/bill.txt", f"bill {folder}")
+    assert project.apply().code == 0
+    if is_deleted:
+        project.fake.world.batches.clear()
+    lose_records(project)
+    for folder in moved:
+        (project.folder / "in" / folder).rename(project.folder / "in" / f"{folder}{folder}")
+    assert project.apply().code == 7
+    assert project.apply("--adopt").code == 0
+    texts = {path.parent.name: path.read_text() for path in project.folder.glob("in/*/bill.txt")}
+    assert {line["path"] for line in project.documents} == {f"in/{folder}/bill.txt" for folder in texts}
+    assert len(project.fake.runs()) == 1

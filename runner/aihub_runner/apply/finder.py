@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from aihub_runner.aihub.schemas import RunInfo
 from aihub_runner.model import Member, Shard, Source
-from aihub_runner.plan.batching import assign_names, hashed_name, plain_name
+from aihub_runner.plan.batching import assign_names, hashed_name, plain_name, unhashed_name
 from aihub_runner.plan.identity import fingerprint_members, short_identity
 from aihub_runner.plan.packets import find_packets, folder_of
 from aihub_runner.plan.placeholders import is_placeholder, mark_of, placeholder
@@ -201,9 +201,10 @@ class Finder:
         return []
 
     def _fitting(self, name: str, size: int | None, entry: Entry) -> list[Source]:
-        """List the files of a name and a size, unused ones first."""
+        """List the files of a name and a size, unused ones first. A hash in a name may be of a path before a move."""
         self._by_name = self._by_name or _group_by_name(self._sources)
-        fitting = (source for source in self._by_name.get(name, ()) if size in (None, source.size))
+        named = self._by_name.get(name) or self._by_name.get(unhashed_name(name)) or []
+        fitting = (source for source in named if size in (None, source.size))
         return sorted(fitting, key=lambda source: (entry.run_key, source.path) in self._used)
 
 

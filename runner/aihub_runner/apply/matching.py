@@ -20,7 +20,7 @@ from aihub_runner.apply.finder import Inspected
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Batch, Member, Source
 from aihub_runner.model import Listed as ListedFile
-from aihub_runner.plan.batching import hashed_name, plain_name
+from aihub_runner.plan.batching import hashed_name, plain_name, unhashed_name
 from aihub_runner.plan.deletion import LOGS, OUTPUT, RUN
 from aihub_runner.plan.identity import mark_place, short_identity
 from aihub_runner.state.lockfile import GIVEN_UP, Entry, split_marks, split_places
@@ -201,8 +201,12 @@ def choose_twins(entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
 
 
 def mark_files(files: Mapping[str, int | None]) -> frozenset[bytes]:
-    """Return a mark for each file of a batch, by name (NFC) and size (None if it is not listed)."""
-    return frozenset(_mark_file(unicodedata.normalize("NFC", name), size) for name, size in files.items())
+    """Return marks for the files of a batch, by name (NFC) and size (None if it is not listed).
+
+    A name with a hash of a path also counts without it: the file may have moved.
+    """
+    named = ((unicodedata.normalize("NFC", name), size) for name, size in files.items())
+    return frozenset(_mark_file(one, size) for name, size in named for one in {name, unhashed_name(name)})
 
 
 def mark_sources(sources: Iterable[Source | Member]) -> frozenset[bytes]:

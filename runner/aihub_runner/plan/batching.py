@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from aihub_runner.model import Member, Source
 from aihub_runner.plan.packets import find_packets
 
 MAX_NAME = 255
+_HASH = re.compile(r"~(?:[0-9a-f]{8}){1,8}(?=(?:\.[^.]+)?$)")
 
 
 def fold_name(name: str) -> str:
@@ -33,6 +35,11 @@ def hashed_name(path: str, hex_digits: int = 8) -> str:
     if room < 1:  # an overlong extension is cut, too
         return _cut(pure.name, MAX_NAME - len(mark)) + mark
     return _cut(pure.stem, room) + mark + pure.suffix
+
+
+def unhashed_name(name: str) -> str:
+    """Return the basename of the file that a name in a batch was made for, unless it was cut; see `hashed_name`."""
+    return _HASH.sub("", name)
 
 
 def _cut(text: str, size_bytes: int) -> str:
