@@ -342,14 +342,19 @@ class Histories(RuleBasedStateMachine):
 
     def list_unproved(self, runs: list[Run], known: set[str]) -> set[str]:
         """List the runs of which nothing is left that proves that they paid: see "What it cannot promise"."""
-        here = Counter((plain_name(path), content) for path, content in self.site.files.items())
-        batches = self.fake.world.batches
+        files = self.site.files
+        here = Counter((plain_name(path), content) for path, content in files.items())
+        taken = {hashed_name(f"in/{path}"): content for path, content in files.items()}  # a path that another file had
         return {
             run.id
             for run in runs
-            if run.id not in known
-            and run.batch_id not in batches
-            and (run.script or Counter(self.files_of(run)) - here)
+            if run.id not in known and run.batch_id not in self.fake.world.batches
+            if run.script
+            or Counter(self.files_of(run)) - here
+            or any(
+                taken.get(file.name, text) != text
+                for file, (_, text) in zip(run.files, self.files_of(run), strict=True)
+            )
         }
 
     def check_payments(self, paid: list[Run], new: list[Run], known: set[str], text: str) -> None:
