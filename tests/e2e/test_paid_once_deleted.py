@@ -155,3 +155,15 @@ def test_file_of_an_equal_name_is_recognised_in_another_folder(project: Project,
     texts = {path.parent.name: path.read_text() for path in project.folder.glob("in/*/bill.txt")}
     assert {line["path"] for line in project.documents} == {f"in/{folder}/bill.txt" for folder in texts}
     assert len(project.fake.runs()) == 1
+
+
+def test_clean_up_does_not_fail_for_ever_over_a_batch_that_is_gone(project: Project) -> None:
+    """A run of another version on it is not recorded any more."""
+    project.write_files(1)
+    assert project.apply().code == 0
+    project.change_spec("[limits]", '[cleanup]\ndelete_input = "after-results"\n[run]\nversion = "2"\n[limits]')
+    assert project.apply().code == 0
+    assert project.fake.world.batches == {}
+    lose_records(project)
+    assert [project.apply().code for _ in range(2)] == [0, 0]
+    assert len(project.fake.runs()) == 2

@@ -139,11 +139,11 @@ class Deleter:
     def _check(self, item: Item, names: Collection[str]) -> str:
         """Return why an item must not be deleted, `GONE` for a 404, else nothing."""
         if item.kind == BATCH:
-            if others := self._runs_on.get(item.remote_id):
+            why = check_batch(self._client, item, self._job.spec.name)
+            others = self._runs_on.get(item.remote_id)
+            if others and why != GONE:  # of a batch that is gone, no run needs anything
                 return f"run {min(others)} on it is not recorded here"
-            return check_batch(self._client, item, self._job.spec.name) or check_files(
-                self._client, item, names, is_kept=item.remote_id in self._kept
-            )
+            return why or check_files(self._client, item, names, is_kept=item.remote_id in self._kept)
         return check_run(self._client, item)
 
     def _finish(self, item: Item, jobs: tuple[str, ...], listing: Listing) -> None:
