@@ -387,7 +387,8 @@ class Histories(RuleBasedStateMachine):
             assert line["sha256"].endswith(hashlib.sha256(content.encode()).hexdigest())
             assert (content, self.version) in {(one, self.version_of(run)) for _, one in self.files_of(run)}
         missing = self.site.files.keys() - lines.keys()
-        assert outcome.code == (3 if missing else 0), outcome.text
+        is_left = "on it is not recorded here" in outcome.err  # a batch, for a run that only the lost state knew
+        assert outcome.code == (3 if missing or is_left else 0), outcome.text
         for path in missing:
             assert f"in/{path}" in outcome.text
             fates = {bool(run.script) for run in self.runs_of(self.site.files[path], plain_name(path))}
