@@ -208,6 +208,43 @@ def test_batch_that_somebody_deleted_is_made_again(kept: Project) -> None:
     assert (paid(kept), len(content(kept))) == (2, 4)
 
 
+@pytest.mark.parametrize("cloned", [False, True])
+def test_only_batch_that_somebody_deleted_before_its_first_run_is_made_again(kept: Project, cloned: bool) -> None:
+    """The account shows nothing at all then, and no list has to show anything either: that ends by itself."""
+    kept.fake.faults.add(operation="runApp", do="status", status=401)
+    assert kept.apply().code == 4
+    for batch in kept.fake.batches():
+        kept.fake.world._remove_batch(batch["id"])
+    here = kept.clone("one") if cloned else kept
+    assert here.run("plan").code == 0
+    codes = [here.apply().code for _ in range(2)]
+    assert codes[1] == 0
+    assert (paid(kept), content(kept), paths(here)) == (1, NAMES, [f"in/{name}" for name in NAMES])
+
+
+def test_batch_that_somebody_deleted_with_a_run_that_nobody_fetched_has_a_way_out(kept: Project) -> None:
+    kept.fake.next_run(hold=True)
+    assert kept.apply("--no-wait").code == 6
+    forget_all(kept)
+    for command in ("plan", "apply"):
+        outcome = kept.run(command)
+        assert outcome.code == 4
+        assert f"if it was deleted with its runs, decide with `runner resolve {kept.spec_path}`" in outcome.err
+    assert kept.run("resolve", "--resubmit").code == 0
+    assert kept.apply().code == 3
+    outcome = kept.apply("--retry-failed")
+    assert outcome.code == 0, outcome.text
+    assert (paid(kept), content(kept)) == (1, NAMES)
+
+
+def forget_all(kept: Project, but_batch: int = 0) -> None:
+    """Delete all that the account has, as somebody else does who tidies up."""
+    for batch in kept.fake.batches():
+        if batch["id"] != but_batch:
+            kept.fake.world._remove_batch(batch["id"])
+    kept.fake.world.runs.clear()
+
+
 def test_spec_without_keep_groups_anew_and_leaves_the_batch(kept: Project) -> None:
     kept.apply()
     before = kept.fake.files(home(kept))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from msgspec.structs import replace
@@ -13,6 +13,7 @@ from aihub_runner.apply.context import Context
 from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.lapsed import find_lapsed
 from aihub_runner.apply.scheduler import Scheduler
+from aihub_runner.apply.survey import VISIBLE
 from aihub_runner.apply.tasks.content import follow, list_batch, list_busy, list_going
 from aihub_runner.apply.tasks.turn import take_turn
 from aihub_runner.errors import (
@@ -55,11 +56,10 @@ def look_at_batch(job: Job, state: State | None, client: AIHub) -> Job:
             status=404,
         )
     if not is_others:
-        known = state.known_runs() if state else frozenset[str]()
-        _check_gone(job, client, remote_id, known)
+        _check_gone(job, state, client, remote_id)
         if state and state.is_writable:  # before it is given up: a list may lack it for a while
             client.pause(job.spec.limits.settle_s)
-            _check_gone(job, client, remote_id, known)
+            _check_gone(job, state, client, remote_id)
     for batch in (batch for shard in _load(state) for batch in shard.batches if batch.remote_id == remote_id):
         if state and state.is_writable and not batch.is_gone:
             state.record_batch_gone(batch.id)
@@ -121,16 +121,29 @@ def _is_own(job: Job, entry: object) -> bool:
     )
 
 
-def _check_gone(job: Job, client: AIHub, remote_id: int, runs: Collection[str]) -> None:
-    """Raise ServiceError unless the account sees batches, or known runs, and this batch is not listed."""
+def _check_gone(job: Job, state: State | None, client: AIHub, remote_id: int) -> None:
+    """Raise ServiceError unless this batch is not listed, and the account sees what else there should be to see.
+
+    Where no list has to show anything of this job, the batch may have been all that there was: an account that shows
+    nothing at all is then as good as one that shows others. Else this would never end.
+    """
     batches = in_thread(lambda: client.list_batches(job.target.workspace))
-    sees = bool(batches) or any(run.id in runs for run in in_thread(lambda: client.list_runs(1)))
-    if not sees or any(batch.id == remote_id for batch in batches):
+    is_listed = any(batch.id == remote_id for batch in batches)
+    known = state.known_runs() if state else frozenset[str]()
+    sees = bool(batches) or any(run.id in known for run in in_thread(lambda: client.list_runs(1)))
+    if is_listed or not (sees or _expects_nothing(job, state)):
+        way_out = "" if is_listed else f"; if it was deleted with its runs, decide with `{job.command('resolve')}`"
         raise ServiceError(
             f"{job.shown}: batch {remote_id} returned 404, which proves nothing",
-            "check the context and the workspace, or apply again in a while",
+            f"check the context and the workspace, or apply again in a while{way_out}",
             status=404,
         )
+
+
+def _expects_nothing(job: Job, state: State | None) -> bool:
+    """Whether all runs that a list should show are of no further use: they may have been deleted with their batch."""
+    visible = state.list_visible(job.goal.target, VISIBLE) if state else []
+    return all(run.fetched or run.has_failed for run in visible)
 
 
 # What stands in the way
