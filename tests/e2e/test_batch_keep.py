@@ -237,6 +237,23 @@ def test_batch_that_somebody_deleted_with_a_run_that_nobody_fetched_has_a_way_ou
     assert (paid(kept), content(kept)) == (1, NAMES)
 
 
+@pytest.mark.parametrize("is_batch_left", [False, True])
+def test_batch_whose_runs_were_all_deleted_says_how_to_go_on(kept: Project, is_batch_left: bool) -> None:
+    """Without a known run in the list, nobody can tell whether a clone ran the new content: you decide."""
+    assert kept.apply().code == 0
+    forget_all(kept, but_batch=home(kept) if is_batch_left else 0)
+    kept.write("in/new.txt", "a new one")
+    for _ in range(2):
+        outcome = kept.apply()
+        assert (outcome.code, paid(kept)) == (7, 0), outcome.text
+        assert f"whether another client has run batch {home(kept)} is not confirmed" in outcome.err
+    assert f"to pay again all the same, run `runner apply {kept.spec_path} --again`" in outcome.err
+    outcome = kept.apply("--again")
+    assert outcome.code == 0, outcome.text
+    kept.forget_requests()
+    assert (kept.apply().code, kept.sent(), paid(kept), len(content(kept))) == (0, [], 1, 4)
+
+
 def forget_all(kept: Project, but_batch: int = 0) -> None:
     """Delete all that the account has, as somebody else does who tidies up."""
     for batch in kept.fake.batches():

@@ -286,17 +286,25 @@ def record_twin(context: Context, step: AwaitTwin, outcome: Outcome) -> None:
             if context.job.options.adopt:
                 context.reporter.emit(events.BatchTakenOver(step.elder))
         case NotThere() | Unsure():
-            why = f"batch {step.elder} of the same name is older than ours and has no run"
-            if progress.claim:
-                why = f"another client claimed its run (batch {progress.claim}); that run is not listed"
+            why = _describe_wait(context, step)
             message = f"shard {step.shard}: {why}{f', {outcome.why}' if isinstance(outcome, Unsure) else ''}"
             command = context.job.command("apply")
             hint = f"apply later; if no other client uses this spec, run `{command} --adopt`"
             if isinstance(outcome, Unsure):
-                hint = f"apply later; to pay again all the same, run `{command} --again --only FILES`"
+                only = "" if context.goal.kept else " --only FILES"  # a batch that is kept is run as a whole
+                hint = f"apply later; to pay again all the same, run `{command} --again{only}`"
             context.park(step.shard, UnknownOutcome(message, hint))
         case _:
             context.record_failed(step, outcome)
+
+
+def _describe_wait(context: Context, step: AwaitTwin) -> str:
+    """Return whose run was waited for in vain, in words."""
+    if claim := context.shards[step.shard].claim:
+        return f"another client claimed its run (batch {claim}); that run is not listed"
+    if step.elder == context.remote_batch_of(context.load(step.shard))[1]:
+        return f"whether another client has run batch {step.elder} is not confirmed"
+    return f"batch {step.elder} of the same name is older than ours and has no run"
 
 
 def _import_run(context: Context, step: AwaitTwin, seen: RunSeen) -> None:
