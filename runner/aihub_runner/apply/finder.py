@@ -19,6 +19,7 @@ from aihub_runner.state.lockfile import Entry, split_marks, split_places
 from aihub_runner.state.store import State
 
 MAX_TRIES = 1000  # combinations of files that fit by name and size; a lock file needs none
+FEW_TRIES = 10  # where the files have most likely changed
 
 Listed = Sequence[tuple[str, int | None]]  # the names (NFC) and sizes in a batch
 
@@ -54,6 +55,7 @@ class Finder:
         self._start: dict[tuple[str, str], int] = {}  # by run key and mark: the files before it are used
         self._folders = find_packets(sources) if by_folder else {}
         self._packets: dict[tuple[int | str, ...], list[list[Source]]] = {}  # by marks and by sizes
+        self._proofs: dict[str, tuple[Member, ...]] = {}  # folders by their fingerprint
         for packet in self._folders.values():
             for facts in ([short_identity(one.identity) for one in packet], [one.size for one in packet]):
                 self._packets.setdefault(tuple(sorted(facts)), []).append(packet)
@@ -71,7 +73,10 @@ class Finder:
 
     def match(self, found: Inspected) -> tuple[Member, ...]:
         """Find all files of a batch. Empty if fingerprint and files do not match."""
-        return self._find(Finder._match, found)
+        members = self._find(Finder._match, found)
+        if self._folders and not _is_proven(members, found.entry):
+            members = self._prove_folder(found) or members
+        return members
 
     def trust(self, found: Inspected) -> tuple[Member, ...]:
         """Trust an entry's marks for its files. Files that are missing or changed locally are stale."""
@@ -114,13 +119,34 @@ class Finder:
         listed = sorted((unicodedata.normalize("NFC", name), size) for name, size in files.items())
         if entry.files and len(listed) != entry.files:
             return ()
-        marks = split_marks(entry)
-        members = self._recognise(listed, entry) if len(marks) == len(listed) else self._try(listed, entry)
-        whole = all(member.path for member in members)
-        if not members or (whole and fingerprint_members(members) != entry.fingerprint):
-            return ()
+        members = self._recognise(listed, entry) if len(split_marks(entry)) == len(listed) else []
+        if not _is_proven(members, entry):
+            stale = members if any(member.is_stale for member in members) else []
+            members = self._prove(listed, entry, is_likely=not stale) or stale
         self.use(entry, members)
         return tuple(members)
+
+    def _prove_folder(self, found: Inspected) -> tuple[Member, ...]:
+        """Find the folder of an entry by its fingerprint, as `_prove` does."""
+        if not self._proofs:
+            for packet in self._folders.values():
+                names = assign_names([source.path for source in packet])
+                whole = tuple(source.as_member(names[source.path]) for source in packet)
+                self._proofs[fingerprint_members(whole)] = whole
+        members = self._proofs.get(found.entry.fingerprint, ())
+        if any((found.entry.run_key, member.path) in self._used for member in members):
+            return ()
+        self.use(found.entry, members)
+        return members
+
+    def _prove(self, listed: Listed, entry: Entry, *, is_likely: bool) -> list[Member]:
+        """Find the files by the fingerprint: a merge may have given an entry the marks of another one.
+
+        Unless that `is_likely`, a few tries must do, and none may stand for them that stands for others already.
+        """
+        members = self._try(listed, entry, MAX_TRIES if is_likely else FEW_TRIES)
+        is_used = any((entry.run_key, member.path) in self._used for member in members)
+        return members if is_likely or not is_used else []
 
     def _trust(self, found: Inspected) -> tuple[Member, ...]:
         """Trust the marks. Where nothing lists the names any more, placeholders keep their order."""
@@ -191,10 +217,11 @@ class Finder:
         free = islice(marked, start, None)
         return (one for one in free if (key, one.path) not in self._used and (key, one.path) not in self._reserved)
 
-    def _try(self, listed: Listed, entry: Entry) -> list[Member]:
+    def _try(self, listed: Listed, entry: Entry, tries: int) -> list[Member]:
         """Find the files by name and size alone. Where several fit, try them until the fingerprint matches."""
         choices = [[source.as_member(name) for source in self._fitting(name, size, entry)] for name, size in listed]
-        for members in chain(_choose_by_folder(choices), islice(product(*choices), MAX_TRIES)):
+        by_folder = islice(_choose_by_folder(choices), tries)
+        for members in chain(by_folder, islice(product(*choices), tries)):
             is_each_once = len({member.path for member in members}) == len(members)
             if is_each_once and fingerprint_members(members) == entry.fingerprint:
                 return list(members)
@@ -213,8 +240,13 @@ def _choose_by_folder(choices: Sequence[Sequence[Member]]) -> Iterator[tuple[Mem
     if not all(choices):
         return
     by_folder = [{folder_of(member.path): member for member in reversed(choice)} for choice in choices]
-    for folder in islice(dict.fromkeys(folder_of(member.path) for choice in choices for member in choice), MAX_TRIES):
+    for folder in dict.fromkeys(folder_of(member.path) for choice in choices for member in choice):
         yield tuple(found.get(folder, choice[0]) for found, choice in zip(by_folder, choices, strict=True))
+
+
+def _is_proven(members: Sequence[Member], entry: Entry) -> bool:
+    """Whether these are exactly the files of an entry, as its fingerprint says."""
+    return all(member.path for member in members) and fingerprint_members(members) == entry.fingerprint
 
 
 def _group_by_name(sources: Iterable[Source]) -> dict[str, list[Source]]:
@@ -279,15 +311,20 @@ def _recognise_files(state: State, shards: Sequence[Shard], stale: Sequence[Shar
     }
     for shard in stale:
         keys, found = _wanted_keys(shard), dict[str, Member]()
+        used = set[tuple[str, str, str]]()
         for member in filter(lambda member: member.is_stale, shard.members):
             for source in marked.get(member.digest, ()):
                 places = {(key, source.path, source.identity) for key in keys}
                 if (is_placeholder(member) or _is_named(source, member.name)) and taken.isdisjoint(places):
                     found[member.name] = source.as_member(member.name)
+                    used |= places
                     taken |= places
                     break
-        if found:
-            state.record_members(shard.id, [found.get(member.name, member) for member in shard.members])
+        members = [found.get(member.name, member) for member in shard.members]
+        if _is_disproven(members, shard):
+            taken -= used
+        elif found:
+            state.record_members(shard.id, members)
 
 
 def _recognise_folders(
@@ -301,10 +338,17 @@ def _recognise_folders(
     for shard in stale:
         for packet in packets.get(tuple(sorted(map(mark_of, shard.members))), ()):
             places = {(key, frozenset((one.path, one.identity) for one in packet)) for key in _wanted_keys(shard)}
-            if taken.isdisjoint(places):
+            members = list(_pair(shard.members, packet))
+            if taken.isdisjoint(places) and not _is_disproven(members, shard):
                 taken |= places
-                state.record_members(shard.id, _pair(shard.members, packet))
+                state.record_members(shard.id, members)
                 break
+
+
+def _is_disproven(members: Sequence[Member], shard: Shard) -> bool:
+    """Whether the fingerprint of a run says that these are not its files: a merge may have mixed up their marks."""
+    has_names = not any(member.is_stale or is_placeholder(member) for member in members)
+    return has_names and fingerprint_members(members) != shard.fingerprint
 
 
 def _pair(members: Iterable[Member], packet: Iterable[Source]) -> Iterator[Member]:
