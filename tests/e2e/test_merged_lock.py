@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from aihub_runner.state.lockfile import Entry, render_lockfile
-from support.world import lose
+from support.world import check_paid_once, lose
 
 from .conftest import Project
 
 LOCK, STATE = "job.lock.toml", "job.state.db"
 KEYS = ("fingerprint", "batch_id", "run_id", "members")  # what differs from entry to entry
+MIXES = [mix for mix in itertools.product((0, 1), repeat=len(KEYS)) if len({*mix}) == 2]
 
 
 def mix_up(project: Project, mix: tuple[int, ...], *, whole: bool) -> None:
@@ -28,6 +31,33 @@ def mix_up(project: Project, mix: tuple[int, ...], *, whole: bool) -> None:
 
 def runs_of(project: Project) -> dict[str, str]:
     return {line["path"]: line["run_id"] for line in project.documents if line["present"]}
+
+
+@pytest.fixture
+def paid(project: Project) -> Project:
+    """Return a project with two files, which two runs paid for."""
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
+    project.write("in/a.txt", "document a")
+    project.write("in/b.txt", "document b, longer")
+    assert project.apply().code == 0
+    return project
+
+
+@pytest.mark.matrix(most=4, gate=1)
+@pytest.mark.parametrize("options", [(), ("--adopt",)])
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("mix", MIXES)
+def test_mixed_entries_pay_nothing_and_do_no_lasting_harm(
+    paid: Project, mix: tuple[int, ...], whole: bool, options: tuple[str, ...]
+) -> None:
+    right, good = runs_of(paid), (paid.folder / LOCK).read_text()
+    mix_up(paid, mix, whole=whole)
+    assert paid.apply(*options).code in (0, 7)
+    check_paid_once(paid.fake, 2)
+    (paid.folder / LOCK).write_text(good)  # restored from Git
+    outcome = paid.apply()
+    assert outcome.code == 0, outcome.text
+    assert (runs_of(paid), len(paid.fake.runs())) == (right, 2)
 
 
 @pytest.mark.parametrize("by_folder", [False, True])
@@ -49,3 +79,19 @@ def test_entry_with_the_members_of_another_is_recognised_by_its_fingerprint(
         outcome = project.apply(*options)
     assert outcome.code == 0, outcome.text
     assert (runs_of(project), len(project.fake.runs())) == (right, 2)
+
+
+def test_run_that_contradicts_its_entry_is_not_adopted(paid: Project) -> None:
+    good, first = (paid.folder / LOCK).read_text(), paid.lock[0]["run_id"]
+    mix_up(paid, (0, 1, 0, 0), whole=True)
+    outcome = paid.apply()
+    assert outcome.code == 7
+    assert f"run {first} has another tag or another batch" in outcome.err
+    assert f"if {LOCK} was merged wrongly, restore it from Git" in outcome.err
+    assert f"if a merge mixed up the lines of {LOCK}: restore it from Git, then apply" in paid.run("resolve").out
+    outcome = paid.run("resolve", "--adopt", first)
+    assert outcome.code == 2
+    assert "than the lock file says" in outcome.err
+    (paid.folder / LOCK).write_text(good)
+    assert paid.apply().code == 0
+    check_paid_once(paid.fake, 2)

@@ -30,6 +30,7 @@ from aihub_runner.text.shown import count
 THREADS = 8
 MARK_BYTES = 8
 _OF_ALL = frozenset({401, 404, 408, 425, 429})  # statuses that concern all requests or pass, and "not there"
+MISFIT = "has another tag or another batch"
 
 
 def inspect_entries(client: AIHub, entries: Sequence[Entry], known: Collection[str], resolve: str) -> list[Inspected]:
@@ -80,7 +81,7 @@ def _inspect(client: AIHub, entry: Entry) -> Inspected:
     run = or_none(lambda: client.get_run(entry.run_id))
     if run is None:
         return Inspected(entry, files, None, is_gone=True)
-    why = "" if _fits_entry(run, entry) else f"run {entry.run_id} has another tag or another batch"
+    why = "" if _fits_entry(run, entry) else f"run {entry.run_id} {MISFIT}"
     names: tuple[str, ...] = ()
     if files is None and not why:
         try:
@@ -98,8 +99,18 @@ def is_kept_back(error: ServiceError) -> bool:
 
 
 def _fits_entry(run: RunInfo, entry: Entry) -> bool:
-    """Whether a run belongs to an entry: by its tag, or by its batch where it carries no tag of ours."""
-    return entry.tag in (run.tags or ()) or (run.batch_id == entry.batch_id and not run.our_tags)
+    """Whether a run belongs to an entry: by its tag, or by its batch where it carries no tag of ours.
+
+    A tag alone is not enough: a merge may have given the entry the batch of another one.
+    """
+    if entry.tag in (run.tags or ()):
+        return not (run.batch_id and entry.batch_id) or run.batch_id == entry.batch_id
+    return run.batch_id == entry.batch_id and not run.our_tags
+
+
+def is_contradicted(found: Inspected) -> bool:
+    """Whether a run is there, and is not the one of its entry: a merge may have mixed up the lines of several."""
+    return found.why.endswith(MISFIT)
 
 
 def result_names(client: AIHub, run: RunInfo) -> tuple[str, ...]:

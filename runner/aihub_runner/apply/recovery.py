@@ -14,7 +14,7 @@ from aihub_runner.apply.assess import UNPAID, entries_to_import
 from aihub_runner.apply.background import in_thread
 from aihub_runner.apply.finder import Finder, Inspected, match_kept
 from aihub_runner.apply.job import Job, OpenJob
-from aihub_runner.apply.matching import inspect_entries, record_imported
+from aihub_runner.apply.matching import inspect_entries, is_contradicted, record_imported
 from aihub_runner.apply.reused import REUSED
 from aihub_runner.errors import UnknownOutcome
 from aihub_runner.model import Listed, Member
@@ -135,7 +135,8 @@ def unverified_error(job: Job, left: Sequence[Inspected], held: Collection[str] 
     Where an entry lists no files, all wait.
     """
     shown = "; ".join(f"run {item.entry.run_id or 'of unknown id'}: {item.why}" for item in left[:SHOWN])
-    hint = f"run `{job.command('resolve')}` to decide"
+    merged = f"if {job.lock_path.name} was merged wrongly, restore it from Git; else " * any(map(is_contradicted, left))
+    hint = f"{merged}run `{job.command('resolve')}` to decide"
     if blind := [item.entry.run_id for item in left if not item.entry.members]:
         runs = ", ".join(filter(None, blind[:SHOWN])) or "of unknown id"
         hint += f"; until then nothing is paid for, as nothing tells which files run {runs} had"

@@ -21,7 +21,7 @@ from aihub_runner.apply.begin import hold_state
 from aihub_runner.apply.events import Reporter
 from aihub_runner.apply.finder import Finder, Inspected, match_kept
 from aihub_runner.apply.job import Job, OpenJob
-from aihub_runner.apply.matching import record_imported, result_names
+from aihub_runner.apply.matching import is_contradicted, record_imported, result_names
 from aihub_runner.apply.recovery import find_info, import_paid, record_moved
 from aihub_runner.apply.reused import tells_reused
 from aihub_runner.apply.run import take_over
@@ -76,7 +76,9 @@ def _list_ways(job: Job, found: Undecided) -> list[str]:
     resolve, whys = job.command("resolve"), [run.unknown for _, run in found.unknown]
     whys += [item.why for item in found.left if item.entry.members]
     if found.missing or not all(map(tells_reused, whys)):
+        merged = f"if a merge mixed up the lines of {job.lock_path.name}: restore it from Git, then apply"
         return [
+            *[merged] * any(map(is_contradicted, found.left)),
             f"if a run is among these: {resolve} --adopt RUN_ID",
             f"if none was started: {resolve} --resubmit",
         ]
@@ -182,7 +184,10 @@ def adopt_run(state: State, client: AIHub, found: Undecided, run_id: str) -> Non
 
 
 def _adopt_left(state: State, left: Inspected, finder: Finder) -> None:
-    """Trust the lock file for a run that can no longer be verified."""
+    """Trust the lock file for a run that can no longer be verified. Raises InputError for one that contradicts it."""
+    if is_contradicted(left):
+        what = f"{left.why} than the lock file says"
+        raise InputError(what, "restore the lock file from Git if it was merged wrongly, else use --resubmit")
     members = match_kept(left.entry, ()) if left.entry.kept else finder.trust(left)
     if not members:
         raise InputError(f"run {left.entry.run_id}: the lock file does not list its files", "restore the state file")
