@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -95,3 +97,47 @@ def test_run_that_contradicts_its_entry_is_not_adopted(paid: Project) -> None:
     (paid.folder / LOCK).write_text(good)
     assert paid.apply().code == 0
     check_paid_once(paid.fake, 2)
+
+
+def git(folder: Path, *args: str, check: bool = True) -> str:
+    whole = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@localhost", *args]
+    return subprocess.run(whole, check=check, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs", "both", "union"])
+@pytest.mark.parametrize("has_state", [False, True])
+def test_conflict_of_two_branches_that_both_applied(project: Project, side: str, has_state: bool) -> None:
+    project.write(".gitignore", "*.state.db*\nresults/\nclones/\n")
+    project.write(".gitattributes", "*.lock.toml merge=union\n" if side == "union" else "")
+    project.write_files(2)
+    assert project.apply().code == 0
+    git(project.folder, "init", "-q")
+    commit(project)
+    other = project.folder / "clones/other"
+    git(project.folder, "clone", "-q", ".", str(other))
+    project.fake.clock.advance(5)  # both append to the lock file, which is in the order of time
+    for each in (project, theirs := Project(other, project.fake, project.env)):
+        each.write(f"in/{each.folder.name}.txt", f"added in {each.folder.name}")
+        assert each.apply().code == 0
+        commit(each)
+    git(project.folder, "pull", "-q", "--no-rebase", str(other), check=False)
+    if not has_state:
+        lose(project.folder, STATE)
+    for command in ("plan", "apply", "resolve", "destroy"):
+        outcome = project.run(command)
+        assert outcome.code == 2
+        assert f"{LOCK}: is damaged" in outcome.err
+    if side in ("both", "union"):
+        mine = git(project.folder, "show", f"HEAD{'^' * (side == 'union')}:{LOCK}")
+        project.write(LOCK, f"{mine}\n[[run]]{(other / LOCK).read_text().rpartition('[[run]]')[2]}")
+    else:
+        git(project.folder, "checkout", f"--{side}", LOCK)
+    outcome = project.apply()
+    assert outcome.code == 0, outcome.text
+    check_paid_once(project.fake, 4)
+    assert runs_of(theirs).items() < runs_of(project).items()
+
+
+def commit(project: Project) -> None:
+    git(project.folder, "add", "-A")
+    git(project.folder, "commit", "-qm", "applied")
