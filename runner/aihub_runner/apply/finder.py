@@ -20,6 +20,7 @@ from aihub_runner.state.store import State
 
 MAX_TRIES = 1000  # combinations of files that fit by name and size; a lock file needs none
 FEW_TRIES = 10  # where the files have most likely changed
+MAX_MOVED = 100  # files that a name may stand for if its hash is of another path
 
 Listed = Sequence[tuple[str, int | None]]  # the names (NFC) and sizes in a batch
 
@@ -48,6 +49,7 @@ class Finder:
     def __init__(self, sources: Sequence[Source], *, by_folder: bool = False) -> None:
         self._sources = sources
         self._by_name: dict[str, list[Source]] = {}
+        self._by_size: dict[tuple[str, int | None], list[Source]] = {}  # by name and size, or only by name
         self._by_mark: dict[str, list[Source]] = {}
         self._used: set[tuple[str, str]] = set()  # run keys and paths
         self._reserved: set[tuple[str, str]] = set()
@@ -230,9 +232,17 @@ class Finder:
     def _fitting(self, name: str, size: int | None, entry: Entry) -> list[Source]:
         """List the files of a name and a size, unused ones first. A hash in a name may be of a path before a move."""
         self._by_name = self._by_name or _group_by_name(self._sources)
-        named = self._by_name.get(name) or self._by_name.get(unhashed_name(name)) or []
+        named = self._by_name.get(name) or self._list_moved(unhashed_name(name), size)
         fitting = (source for source in named if size in (None, source.size))
         return sorted(fitting, key=lambda source: (entry.run_key, source.path) in self._used)
+
+    def _list_moved(self, name: str, size: int | None) -> Sequence[Source]:
+        """List files of a basename and a size, at most MAX_MOVED: many names may have the same ones to choose from."""
+        if not self._by_size:
+            for source in self._sources:
+                for facts in ((plain_name(source.path), source.size), (plain_name(source.path), None)):
+                    self._by_size.setdefault(facts, []).append(source)
+        return self._by_size.get((name, size), ())[:MAX_MOVED]
 
 
 def _choose_by_folder(choices: Sequence[Sequence[Member]]) -> Iterator[tuple[Member, ...]]:

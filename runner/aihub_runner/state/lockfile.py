@@ -227,7 +227,8 @@ def _parse_lockfile(text: str, name: str) -> tuple[Entry, ...]:
     except tomllib.TOMLDecodeError as error:
         what = str(error)
     if what:
-        raise InputError(f"{name}: is damaged, {what}", "resolve the merge conflict, and keep each whole entry of both sides; or restore it from Git")
+        hint = "resolve the merge conflict, and keep each whole entry of both sides; or restore it from Git"
+        raise InputError(f"{name}: is damaged, {what}", hint)
     return tuple(entries)
 
 

@@ -128,6 +128,26 @@ def test_files_of_one_size_are_found_without_a_look_at_all_of_them_for_each(monk
     assert len(named) <= 2 * len(here)
 
 
+@pytest.mark.parametrize("size", [1, None], ids=["sizes are listed", "only names"])
+def test_moved_files_of_one_name_are_not_all_tried_for_each_name(size: int | None) -> None:
+    made = list[str]()
+
+    class Counted(Source):
+        def as_member(self, name: str) -> Member:
+            made.append(name)
+            return super().as_member(name)
+
+    here = [Counted(f"new/{number}/scan.pdf", 1, f"sha256:{number}") for number in range(1000)]
+    names = [hashed_name(f"old/{number}/scan.pdf") for number in range(100)]
+    members = [one.as_member(name) for one, name in zip(here, names, strict=False)]
+    found = Inspected(paid(*members, marks=False), None, None, names=tuple(names))
+    if size:
+        found = Inspected(paid(*members, marks=False), dict.fromkeys(names, size), None)
+    made.clear()
+    assert Finder(here).match(found) == ()  # too many fit
+    assert len(made) <= finder.MAX_MOVED * len(names)
+
+
 COPIES = source("in/a.txt", "same"), source("in/b.txt", "same")
 COPIES_SENT = tuple(copy.as_member(name) for copy, name in zip(COPIES, LISTED, strict=True))
 MOVED = source("in/c.txt", "same"), source("in/d.txt", "same")
