@@ -111,11 +111,13 @@ def test_packages_import_only_those_before_them() -> None:
         assert wrong == [], f"{name} imports {wrong}"
 
 
+@pytest.mark.slow
 def test_no_modules_import_each_other_in_a_circle() -> None:
     graph = {name: set(imported(name, types=False)) for name in MODULES}
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
+@pytest.mark.slow
 def test_packages_import_each_other_only_where_the_fake_is_embedded() -> None:
     pairs = {(name, other) for name, others in imports().items() for other in others}
     assert {pair for pair in pairs if room_of(pair[0])[0] != room_of(pair[1])[0]} == CROSSING

@@ -8,11 +8,8 @@ import json
 import shutil
 
 import pytest
-from starlette.requests import Request
 
 from fake_aihub import FakeAIHub
-from fake_aihub.api import runs as runs_api
-from fake_aihub.world.entities import Run
 
 from .conftest import SPEC, Project
 
@@ -426,6 +423,7 @@ def test_apply_against_a_server_that_allows_few_requests_sends_everything(projec
     assert set(project.fake.ledger["runs"].values()) == {1}
 
 
+@pytest.mark.slow
 def test_apply_uploads_one_shard_while_another_runs(project: Project) -> None:
     project.write_files(4)
     project.change_spec("[limits]", "[limits]\nfiles_per_batch = 2")
@@ -469,32 +467,3 @@ def test_apply_without_state_and_lock_stops_even_where_a_part_is_recognised(proj
     assert project.apply("--adopt").code == 0
     assert project.sent() == ["POST createBatch", "PUT addFileToBatch", "POST runApp"]
     assert len({line["path"] for line in project.documents}) == 4
-
-
-MANY = "[limits]\nfiles_per_batch = 1\nparallel_runs = 12"
-
-
-def test_many_open_runs_are_watched_through_the_list_of_runs(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    project.fake.next_run(hold=True, times=0)
-    project.change_spec("[limits]", MANY)
-    project.write_files(12)
-
-    def see(run: Run, request: Request) -> bool:
-        """End all runs once the list is asked for while all are open."""
-        if len(runs := project.fake.runs()) == 12:
-            for each in runs:
-                project.fake.set_run(each["id"], "COMPLETE")
-        return matches(run, request)
-
-    matches = runs_api._matches
-    monkeypatch.setattr(runs_api, "_matches", see)
-    assert project.apply("--wait-timeout", "20").code == 0
-    project.check_done(12)
-
-
-def test_many_open_runs_are_asked_for_although_the_list_shows_no_change(project: Project) -> None:
-    project.fake.next_run(after_polls=2, times=12)
-    project.change_spec("[limits]", MANY)
-    project.write_files(12)
-    assert project.apply().code == 0
-    project.check_done(12)

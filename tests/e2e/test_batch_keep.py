@@ -122,6 +122,7 @@ def test_fresh_clone_with_the_lock_file_pays_and_sends_nothing(kept: Project) ->
     assert sorted(changes(kept)) == ["DELETE deleteFileFromBatch", "PUT addFileToBatch"]
 
 
+@pytest.mark.slow
 def test_lost_state_and_lock_file(kept: Project) -> None:
     kept.apply()
     batch = home(kept)
@@ -154,6 +155,7 @@ def test_files_of_others_in_our_batch_stop_a_change(kept: Project) -> None:
     assert paid(kept) == 2
 
 
+@pytest.mark.slow
 def test_nothing_changes_while_a_run_needs_the_batch(kept: Project) -> None:
     kept.fake.next_run(hold=True)
     assert kept.apply("--no-wait").code == 6
@@ -199,6 +201,7 @@ def test_destroyed_batch_is_not_made_again_for_what_was_paid(kept: Project) -> N
     assert len(content(kept)) == 4
 
 
+@pytest.mark.slow
 def test_batch_that_somebody_deleted_is_made_again(kept: Project) -> None:
     kept.apply()
     kept.fake.world._remove_batch(home(kept))

@@ -312,6 +312,7 @@ def test_run_whose_pdfs_are_not_on_disk_any_more_is_left(project: Project) -> No
     assert on_service(project) == {"batches": 0, "runs": 0}
 
 
+@pytest.mark.slow
 def test_run_in_progress_is_left_and_named(project: Project) -> None:
     project.write_files(1)
     project.fake.service.run_seconds = 3600

@@ -81,6 +81,7 @@ def test_another_file_is_paid_for_as_usual_after_forgetting(three: Project) -> N
     assert "FORGOTTEN COMPLETE" in [run["status"] for run in three.lock]
 
 
+@pytest.mark.slow
 def test_forget_refuses_while_a_run_is_unconfirmed(three: Project) -> None:
     three.change_spec("[limits]", '[run]\non_lost = "stop"\n[limits]')
     three.write("in/late.txt", "late")

@@ -12,6 +12,7 @@ from support.waiting import wait_for
 from .conftest import Project
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_in_order_and_the_next_apply_goes_on(project: Project, number: signal.Signals) -> None:
     project.write_files(200)
@@ -133,6 +134,7 @@ def test_batch_that_is_gone_is_made_again_and_its_files_are_sent_again(project: 
     assert len(project.fake.runs()) == 1
 
 
+@pytest.mark.slow
 def test_file_that_changes_between_scan_and_upload_is_sent_as_it_is(project: Project) -> None:
     project.write_files(1)
     project.fake.faults.add(operation="createBatch", do="status", status=429, headers={"Retry-After": "1"})
@@ -147,6 +149,7 @@ def test_file_that_changes_between_scan_and_upload_is_sent_as_it_is(project: Pro
     assert project.fake.journal == []
 
 
+@pytest.mark.slow
 def test_file_that_vanishes_between_scan_and_upload_is_skipped(project: Project) -> None:
     project.write_files(2)
     project.fake.faults.add(operation="createBatch", do="status", status=429, headers={"Retry-After": "1"})

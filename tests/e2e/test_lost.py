@@ -65,6 +65,7 @@ def test_lost_start_of_files_that_changed_is_not_paid(project: Project) -> None:
     assert len({line["path"] for line in project.documents if line["present"]}) == 2
 
 
+@pytest.mark.slow
 def test_lost_start_whose_password_has_another_variable_is_not_paid(project: Project) -> None:
     project.write("in/a.pdf", "pdf")
     project.env |= {"AIHUB_SECRET_A": "one", "AIHUB_SECRET_B": "two"}

@@ -77,6 +77,7 @@ def test_listing_without_sizes_is_verified_by_digests(project: Project, monkeypa
     assert project.sent() == []
 
 
+@pytest.mark.slow
 def test_runs_whose_batches_were_deleted_are_recognised_without_state_and_lock(project: Project) -> None:
     """All files would be one batch now, so no tag tells: the names in the results and the bytes here do."""
     project.change_spec("[limits]", '[cleanup]\ndelete_input = "after-results"\n[limits]')
@@ -94,6 +95,7 @@ def test_runs_whose_batches_were_deleted_are_recognised_without_state_and_lock(p
     assert len(project.fake.runs()) == 2
 
 
+@pytest.mark.slow
 def test_run_of_another_job_whose_batch_was_deleted_stops_nobody(project: Project) -> None:
     """It has the same settings and names, and other bytes."""
     project.change_spec("[limits]", '[cleanup]\ndelete_input = "after-results"\n[limits]')

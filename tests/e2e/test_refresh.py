@@ -132,6 +132,7 @@ def test_gone_run_whose_results_were_not_fetched_is_paid_again_only_on_request(p
     assert project.apply("--retry-failed").code == 0
 
 
+@pytest.mark.slow
 def test_watch_ends_at_once_where_all_is_done(two: Project) -> None:
     outcome = two.run_alone("status", "job.toml", "--watch")
     assert outcome.code == 0

@@ -59,6 +59,7 @@ def test_few_descriptors_limit_no_runs_in_progress(project: Project) -> None:
     assert "parallel_runs" not in err
 
 
+@pytest.mark.slow
 def test_files_in_parts_are_sent_with_few_descriptors(project: Project) -> None:
     for number in range(12):
         project.write(f"in/{number}.txt", bytes([65 + number]) * 60_000)

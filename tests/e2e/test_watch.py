@@ -217,6 +217,7 @@ def test_watch_applies_what_arrives_and_ends_on_sigterm(project: Project) -> Non
     check_paid_once(project.fake, 2)
 
 
+@pytest.mark.slow
 def test_signal_during_a_round_finishes_it_in_order(project: Project) -> None:
     project.write("in/a.txt", "a")
     project.fake.next_run(hold=True)

@@ -56,6 +56,7 @@ def run_certify(*arguments: str, report: Path, token: str = "fake-secret-token",
     return CliRunner().invoke(main, ["certify", "--report", str(report), *arguments], env=environment, **options)
 
 
+@pytest.mark.slow
 def test_certify_finds_all_promises_kept_by_the_fake() -> None:
     with make_fake() as fake:
         certificate = certify_all(make_hub(fake))

@@ -127,6 +127,7 @@ def test_plugin_fails_a_test_whose_faults_were_never_used_unless_that_is_allowed
     result.stdout.fnmatch_lines(["*unused faults*runApp*"])
 
 
+@pytest.mark.slow
 def test_plugin_takes_options_from_marks_the_nearest_first(pytester: pytest.Pytester) -> None:
     code = """
         import pytest
