@@ -34,6 +34,7 @@ from .conftest import Project
 
 PUT = "addFileToBatch"
 SHORT = Patience(life_s=1.5, late_s=0.5, silent_s=2.0, nobody_s=8.0, stop_s=1.0)
+LONG = Patience(life_s=1.5, late_s=4.0, silent_s=2.0, nobody_s=8.0, stop_s=1.0)  # a busy machine still has to wait
 
 
 @pytest.fixture
@@ -200,7 +201,7 @@ def test_cluster_of_two_processes_on_this_machine_sends_the_files(
 def test_worker_is_killed_while_it_sends_and_another_one_goes_on(project: Project, cluster: DaskCluster) -> None:
     project.write_files(120)
     cluster.start(2)
-    watched = Watched(project, cluster.options)
+    watched = Watched(project, cluster.options, LONG)
     watched.at_file(1, cluster.workers[0].kill)
     report = watched.run()
     assert report.exit_code == 0, report.problems
@@ -233,7 +234,7 @@ def test_worker_hangs_and_what_it_had_is_sent_by_another(project: Project, clust
     project.write_files(120)
     cluster.start(2)
     hung = cluster.workers[0]
-    watched = Watched(project, cluster.options)
+    watched = Watched(project, cluster.options, LONG)
     watched.at_file(1, lambda: hung.signal(signal.SIGSTOP))
     report = watched.run()
     assert report.exit_code == 0, report.problems
