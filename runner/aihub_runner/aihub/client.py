@@ -110,12 +110,12 @@ class AIHub(Transport):
 
     def put_file(self, batch_id: int, name: str, body: bytes | FileBytes | FileSlice) -> None:
         """Put a file into a batch, and replace one of the same name."""
-        path = f"/v2/batches/{batch_id}/files/{quote(name, safe='')}"
+        path = f"/v2/batches/{batch_id}/files/{_segment(name)}"
         self.write("PUT", path, body, _read_nothing(f"PUT {path}"))
 
     def delete_file(self, batch_id: int, name: str) -> None:
         """Request the deletion of a file from a batch. The service deletes it later."""
-        path = f"/v2/batches/{batch_id}/files/{quote(name, safe='')}"
+        path = f"/v2/batches/{batch_id}/files/{_segment(name)}"
         self.write("DELETE", path, None, _read_nothing(f"DELETE {path}"))
 
     def open_upload(self, batch_id: int, name: str, size: int) -> schemas.UploadSession:
@@ -127,7 +127,7 @@ class AIHub(Transport):
 
     def put_part(self, session_id: str, number: int, body: bytes | memoryview) -> schemas.UploadPart:
         """Send a part, numbered from 1."""
-        path = f"/v2/batches/multipart-upload/sessions/{quote(session_id, safe='')}/parts/{number}"
+        path = f"/v2/batches/multipart-upload/sessions/{_segment(session_id)}/parts/{number}"
 
         def read(answer: bytes) -> schemas.UploadPart:
             part = schemas.parse_answer(schemas.UploadPart, answer, f"PUT {path}")
@@ -140,7 +140,7 @@ class AIHub(Transport):
         action: dict[str, Any] = {"action": "abort"}
         if parts is not None:
             action = {"action": "commit", "parts": [part.model_dump() for part in parts]}
-        path = f"/v2/batches/multipart-upload/sessions/{quote(session_id, safe='')}"
+        path = f"/v2/batches/multipart-upload/sessions/{_segment(session_id)}"
         read = _read_nothing(f"POST {path}")
         self.write("POST", path, json.dumps(action).encode(), read, content_type="application/json")
 
@@ -157,7 +157,7 @@ class AIHub(Transport):
 
         All parts are named in the request, since the service deletes those that are not. It never includes the input.
         """
-        path = f"/v2/apps/runs/{quote(run_id, safe='')}"
+        path = f"/v2/apps/runs/{_segment_of_id(run_id)}"
         flags = {f"delete_{part}": str(part in parts).lower() for part in ("db_data", "output", "logs")}
         params = {"delete_input": "false", **flags}
         jobs = self.write("DELETE", path, None, _reader(schemas.RunDeletion, f"DELETE {path}"), params=params)
@@ -166,7 +166,7 @@ class AIHub(Transport):
 
     def get_job(self, job_id: str) -> schemas.JobInfo:
         """Return the state of a deletion."""
-        return self.get(schemas.JobInfo, f"/v2/jobs/{quote(job_id, safe='')}")
+        return self.get(schemas.JobInfo, f"/v2/jobs/{_segment_of_id(job_id)}")
 
     # Runs
 
@@ -175,7 +175,7 @@ class AIHub(Transport):
 
     def start_run(self, deployment_id: str, body: Mapping[str, Any]) -> schemas.RunInfo:
         """Start a run, which costs money; see `create`. Raises AnswerLost for a response about another run."""
-        path = f"/v2/apps/deployments/{quote(deployment_id, safe='')}/runs" if deployment_id else "/v2/apps/runs"
+        path = f"/v2/apps/deployments/{_segment(deployment_id)}/runs" if deployment_id else "/v2/apps/runs"
         tags = (body.get("settings") or {}).get("tags") or ()
         tag = next((tag for tag in tags if parse_run_tag(tag)), "")
 
@@ -187,7 +187,7 @@ class AIHub(Transport):
 
     def get_run(self, run_id: str, *, batch_id: int | None = None, tag: str = "") -> schemas.RunInfo:
         """Return a run. The response must have this batch and this tag, if given."""
-        path = f"/v2/apps/runs/{quote(run_id, safe='')}"
+        path = f"/v2/apps/runs/{_segment_of_id(run_id)}"
 
         def read(answer: bytes) -> schemas.RunInfo:
             run = schemas.parse_answer(schemas.RunInfo, answer, f"GET {path}")
@@ -236,7 +236,7 @@ class AIHub(Transport):
         self, run_id: str, include: Mapping[str, str], offset: int, *, batch_id: int | None = None
     ) -> tuple[bytes, schemas.ResultPage]:
         """Return one page of results, unchanged and parsed. Raises schemas.Unreadable for any other answer."""
-        path = f"/v2/apps/runs/{quote(run_id, safe='')}/results"
+        path = f"/v2/apps/runs/{_segment_of_id(run_id)}/results"
 
         def read(answer: bytes) -> tuple[bytes, schemas.ResultPage]:
             page = schemas.parse_results(answer, f"GET {path}")
@@ -260,6 +260,22 @@ class AIHub(Transport):
     def read_file(self, path: str, start: int, end: int, size: int) -> bytes:
         """Return the bytes of a file in a drive from `start` to before `end`, or to its end; it has `size` bytes."""
         return self.read_span(_file_path(path), {"expect-node-type": "file"}, start, end, size)
+
+
+def _segment(name: str, status: int = 0) -> str:
+    """Return a name or an id as one segment of a path. Raises ServiceError, with a status, for one of dots.
+
+    However dots are written, HTTP libraries resolve them: a request for file `..` of a batch is one for the batch.
+    """
+    if name in (".", ".."):
+        what = f"the service has something named {name!r}, which no request can name"
+        raise ServiceError(what, "rename or remove it in AI Hub", status=status)
+    return quote(name, safe="")
+
+
+def _segment_of_id(given: str) -> str:
+    """Return an id from the service as a segment. Nothing can be there under one of dots."""
+    return _segment(given, 404)
 
 
 def _file_path(path: str) -> str:
