@@ -94,6 +94,13 @@ def repeat_a_page(listed: dict[str, Any], counts: dict[str, int]) -> Answer:
     return 200, {"nodes": listed["nodes"][:2], "has_more": True, "next_page_token": f"page {counts['asked']}"}
 
 
+def refuse_second_page(listed: dict[str, Any], counts: dict[str, int]) -> Answer:
+    counts["asked"] = counts.get("asked", 0) + 1
+    if counts["asked"] % 2:
+        return 200, {"nodes": listed["nodes"][:1], "has_more": True, "next_page_token": "second"}
+    return 404, {"message": "not there"}
+
+
 def delete_late(hub: PlainHub) -> Odd:
     hub.late_s = 0.5
     return lambda *_: None
@@ -109,6 +116,7 @@ LIES = {
     "one file": of_files(cut),
     "one file, once": of_files(cut_once),
     "a page again and again": of_files(repeat_a_page),
+    "404 for the second page": of_files(refuse_second_page),
     "403 for files": refuse("GET", "/files", 403),
     "404 for a deletion": refuse("DELETE", "/files/", 404),
     "403 for a deletion": refuse("DELETE", "/files/", 403),
@@ -166,3 +174,26 @@ def test_file_that_no_request_can_name_is_left_and_its_batch_too(there: Project,
     assert f"something named {name!r}, which no request can name" in outcome.err
     assert hub.batches[batch.id] is batch
     assert name in batch.files
+
+
+# Others' files in a batch of ours
+
+
+@pytest.mark.parametrize("mode", ["plain", "keep"])
+@pytest.mark.parametrize("lie", ["404 for the second page", "404 for files", "403 for files"])
+def test_batch_whose_files_cannot_be_listed_is_not_destroyed(
+    there: Project, hub: PlainHub, mode: str, lie: str
+) -> None:
+    if mode == "keep":
+        follow(there, hub, mode)
+    assert there.apply().code == 0
+    batch = next(one for one in hub.batches.values() if one.files)
+    batch.files["theirs.txt"] = Stored(b"not ours", hub.tick())
+    hub.odd = (LIES | {"404 for files": refuse("GET", "/files", 404)})[lie](hub)
+    assert there.run("destroy", "--yes").code == 3
+    assert "theirs.txt" in hub.batches[batch.id].files
+    hub.odd = None
+    del batch.files["theirs.txt"]
+    outcome = there.run("destroy", "--yes")
+    assert outcome.code == 0, outcome.text
+    assert batch.id not in hub.batches

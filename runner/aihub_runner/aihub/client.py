@@ -96,9 +96,7 @@ class AIHub(Transport):
         while token not in seen and idle < MAX_IDLE_PAGES:
             seen.add(token)
             known = len(files)
-            page = self.get(
-                schemas.FileList, path, {"page_size": PAGE * 10} | ({"start_token": token} if token else {})
-            )
+            page = self._get_files(path, token)
             files.update({node.name: node.metadata for node in page.nodes})
             token, idle = page.next_page_token, idle + 1 if len(files) == known else 0
             if page.has_more and not token:
@@ -107,6 +105,17 @@ class AIHub(Transport):
                 return files
         what = "returned a page twice" if token in seen else f"returned {idle} pages without a new file"
         raise ServiceError(f"GET {path}: {what}", "apply again", transient=True)
+
+    def _get_files(self, path: str, token: str | None) -> schemas.FileList:
+        """Return a page of files. A later one that returns 404 is no proof that the batch is gone."""
+        try:
+            return self.get(
+                schemas.FileList, path, {"page_size": PAGE * 10} | ({"start_token": token} if token else {})
+            )
+        except ServiceError as error:
+            if not token or error.status != 404:
+                raise
+            raise ServiceError(f"GET {path}: the list ends early, a page returned 404", "apply again") from error
 
     def put_file(self, batch_id: int, name: str, body: bytes | FileBytes | FileSlice) -> None:
         """Put a file into a batch, and replace one of the same name."""

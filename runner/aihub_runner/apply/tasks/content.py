@@ -93,7 +93,12 @@ def _check_unchanged(client: AIHub, changes: Changes, going: Sequence[str]) -> N
 
 def _check_deletions(client: AIHub, changes: Changes) -> None:
     """Check that what is deleted is still as it was when the plan was shown: sending may have taken long."""
-    files = list_batch(client, changes.remote_id) or {} if changes.delete else {}
+    if not changes.delete:
+        return
+    files = list_batch(client, changes.remote_id)
+    if files is None:
+        what = f"batch {changes.remote_id}: its list of files returned 404; nothing was deleted"
+        raise ServiceError(what, "apply again")
     if other := [name for name in changes.delete if files.get(name, changes.seen[name]) != changes.seen[name]]:
         what = f"batch {changes.remote_id}: {clean_text(other[0])} was replaced meanwhile; nothing was deleted"
         raise ServiceError(what, "apply again")

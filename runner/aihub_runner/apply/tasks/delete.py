@@ -181,13 +181,15 @@ def check_batch(client: AIHub, item: Item, spec_name: str) -> str:
 
 
 def check_files(client: AIHub, item: Item, names: Collection[str], *, is_kept: bool = False) -> str:
-    """Return why a batch must not be deleted: it holds a file that was not sent by this job.
+    """Return why a batch must not be deleted: it holds a file that was not sent by this job, or cannot be listed.
 
     Names that were lost are placeholders. Those of a batch that is kept have marks of the places of files; of another
     batch, only the number of files is known.
     """
     lost = {mark for name in names if (mark := mark_in(name))}
-    files = or_none(lambda: client.list_files(int(item.remote_id))) or {}
+    files = or_none(lambda: client.list_files(int(item.remote_id)))
+    if files is None:  # the batch is there: a page may have been refused, and others' files be on it
+        return "its list of files returned 404"
     others = []
     for name, file in sorted(files.items()):
         own = unicodedata.normalize("NFC", name)
