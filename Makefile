@@ -56,7 +56,7 @@ endif
 
 # The matrices of which `CASES=rest` runs a sample.
 LARGE = $(addprefix tests/e2e/test_,batch_clones.py batch_id_broken.py batch_keep_broken.py clones_meanwhile.py crashes.py \
-  crashes_of_inputs.py destroy_broken.py faults.py forget.py merged_lock.py paid_once_refused.py)
+  crashes_of_inputs.py destroy_broken.py faults.py forget.py merged_lock.py paid_once_refused.py plain_hub.py)
 
 torture: $(VENV)/.installed-dev
 	$(PYTEST) --cases all $(LARGE)
