@@ -113,7 +113,7 @@ def test_apply_in_a_fresh_clone_with_the_lock_file_pays_nothing(project: Project
     assert project.documents == before
 
 
-def test_apply_in_a_fresh_clone_takes_up_what_is_left_where_a_file_has_changed(project: Project) -> None:
+def test_apply_in_a_fresh_clone_imports_what_is_left_where_a_file_has_changed(project: Project) -> None:
     project.write_files(5)
     project.apply()
     (project.folder / "job.state.db").unlink()
@@ -192,7 +192,7 @@ def test_apply_sends_large_files_in_parts_that_arrive_whole(project: Project) ->
     assert project.sent().count("PUT uploadMultipartPart") == 2
 
 
-def test_apply_sets_aside_what_cannot_be_sent_and_the_rest_goes_on(project: Project) -> None:
+def test_apply_skips_what_cannot_be_sent_and_the_rest_goes_on(project: Project) -> None:
     project.write_files(1)
     project.write("in/empty.pdf", b"")
     project.write("in/sound.wav", b"sound")

@@ -148,7 +148,7 @@ def test_state_in_a_folder_that_is_read_only_ends_with_2_and_names_the_way(
     assert project.fake.journal == []
 
 
-def test_lock_file_elsewhere_is_written_and_taken_up_from_there(project: Project) -> None:
+def test_lock_file_elsewhere_is_written_and_imported_from_there(project: Project) -> None:
     project.write_files(2)
     assert project.apply("--lock-file", "keep/paid.toml").code == 0
     lock = project.folder / "keep/paid.toml"

@@ -150,7 +150,7 @@ def test_fresh_clone_with_the_lock_file_pays_nothing_and_plans_whole_folders(pro
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("lost", [["job.state.db"], ["job.state.db", "job.lock.toml"]])
 @pytest.mark.parametrize("is_renamed", [False, True])
-def test_cases_with_a_file_in_common_are_taken_up_whole(project: Project, lost: list[str], is_renamed: bool) -> None:
+def test_cases_with_a_file_in_common_are_imported_whole(project: Project, lost: list[str], is_renamed: bool) -> None:
     for case in "23":
         project.write(f"in/case-{case}/b.txt", "b of case 1")
     project.write("in/case-3/a.txt", "a of case 3")

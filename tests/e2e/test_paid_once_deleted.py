@@ -77,7 +77,7 @@ def test_results_of_a_run_that_ends_later_are_read_too(project: Project) -> None
 
 
 @pytest.mark.parametrize("status", [400, 403, 410])
-def test_run_whose_results_are_kept_back_is_left_to_decide(project: Project, proxy: Proxy, status: int) -> None:
+def test_run_whose_results_are_withheld_is_left_to_decide(project: Project, proxy: Proxy, status: int) -> None:
     """It may be another job's with the same settings, and may be ours."""
     (project.folder / "in").mkdir()
     other = project.clone("other")
@@ -107,7 +107,7 @@ def test_run_whose_results_are_kept_back_is_left_to_decide(project: Project, pro
     assert len(project.fake.runs()) == 3
 
 
-def test_kept_back_results_of_others_do_not_hide_a_run_that_paid(project: Project, proxy: Proxy) -> None:
+def test_withheld_results_of_others_do_not_hide_a_run_that_paid(project: Project, proxy: Proxy) -> None:
     ids = run_twice_and_delete(project)
     proxy.always("GET", f"/v2/apps/runs/{ids[0]}/results", answer_instead(403))
     project.write_files(2, start=STARTS[1])

@@ -132,7 +132,7 @@ def test_lock_file_keeps_a_complete_run_that_is_not_seen(
 
 @pytest.mark.parametrize("files", [1, 3])
 @pytest.mark.parametrize("new_file", [True, False])
-def test_fresh_clone_takes_up_a_run_whose_batch_is_gone(
+def test_fresh_clone_imports_a_run_whose_batch_is_gone(
     project: Project, proxy: Proxy, files: int, new_file: bool
 ) -> None:
     project.write_files(files)

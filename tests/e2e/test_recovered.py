@@ -217,7 +217,7 @@ def test_what_a_person_gave_up_does_not_stop_an_apply_without_state_and_lock(pro
     assert len(paths(project)) == 2
 
 
-def test_decision_in_a_fresh_clone_concerns_only_what_cannot_be_taken_up(project: Project) -> None:
+def test_decision_in_a_fresh_clone_concerns_only_what_cannot_be_imported(project: Project) -> None:
     project.write("in/a.txt", "a")
     project.apply()
     project.write("in/b.txt", "b")

@@ -177,7 +177,7 @@ def test_lock_file_of_another_target_neither_pays_nor_saves_anything(targets: Pr
     check_paid_once(targets.fake, 5)
 
 
-def test_fresh_clone_takes_up_what_its_target_paid(targets: Project) -> None:
+def test_fresh_clone_imports_what_its_target_paid(targets: Project) -> None:
     assert targets.apply("--target", "test").code == 0
     clone = targets.clone("fresh", "job@test.lock.toml")
     expect(clone.apply("--target", "test"), 0)

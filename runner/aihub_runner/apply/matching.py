@@ -87,14 +87,14 @@ def _inspect(client: AIHub, entry: Entry) -> Inspected:
         try:
             names = result_names(client, run)
         except ServiceError as error:
-            if entry.members or not is_kept_back(error):
+            if entry.members or not is_withheld(error):
                 raise
             why = f"its batch was deleted, and its results cannot be read, {error.message}"
     return Inspected(entry, files, run, why, names)
 
 
-def is_kept_back(error: ServiceError) -> bool:
-    """Whether the service keeps back something that exists, such as others' results, while it answers otherwise."""
+def is_withheld(error: ServiceError) -> bool:
+    """Whether the service withholds something that exists, such as others' results, while it answers otherwise."""
     return 400 <= error.status < 500 and error.status not in _OF_ALL
 
 

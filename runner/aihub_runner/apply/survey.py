@@ -23,7 +23,7 @@ from aihub_runner.apply.matching import (
     MARK_BYTES,
     choose_twins,
     inspect_entries,
-    is_kept_back,
+    is_withheld,
     mark_files,
     mark_sources,
     record_imported,
@@ -305,8 +305,8 @@ class UnknownBatches:
         self._of_today = {entry.batch_id for entry in survey_entries(found.runs, target) if entry.run_key == today}
         self._locked = [entry for entry in load_lockfile(self.job.lock_path) if entry.target == target]
         self._deleted: dict[int, list[RunInfo]] = {}  # complete runs of today's key, by their batch
-        self._paid: dict[int, str] = {}  # runs that surely had files about to be paid for, by their deleted batch
-        self._refused: dict[str, str] = {}  # why the results of runs on deleted batches are kept back
+        self._paid: dict[int, str] = {}  # runs confirmed to have had files about to be paid for, by deleted batch
+        self._refused: dict[str, str] = {}  # why the results of runs on deleted batches are withheld
         self._unread = set[int | None]()  # deleted batches with a run whose results could not be read
 
     def resolve(self, plan: Plan) -> bool:
@@ -436,7 +436,7 @@ class UnknownBatches:
         try:
             names = result_names(self.client, run)
         except ServiceError as error:
-            if not is_kept_back(error):
+            if not is_withheld(error):
                 raise
             self._refused[run.id] = error.message
         if not names:
