@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -34,7 +34,7 @@ from .conftest import Project
 
 PUT = "addFileToBatch"
 SHORT = Patience(life_s=1.5, late_s=0.5, silent_s=2.0, nobody_s=8.0, stop_s=1.0)
-LONG = Patience(life_s=1.5, late_s=4.0, silent_s=2.0, nobody_s=8.0, stop_s=1.0)  # a busy machine still has to wait
+LONG = Patience(life_s=1.5, late_s=12.0, silent_s=5.0, nobody_s=60.0, stop_s=1.0)  # for a busy machine
 
 
 @pytest.fixture
@@ -98,6 +98,20 @@ class Watched:
         for due, act in [one for one in self._at if one[0](event)]:
             self._at.remove((due, act))
             act()
+
+
+@contextmanager
+def at_puts(project: Project, number: int, act: Callable[[], object]) -> Iterator[None]:
+    """Do something while workers send: once so many PUTs were answered, which is before the first task has ended."""
+    project.fake.service.latency_ms = 30
+
+    def wait_and_act() -> None:
+        wait_for(lambda: put_count(project) >= number)
+        act()
+
+    (thread := threading.Thread(target=wait_and_act)).start()
+    yield
+    thread.join()
 
 
 def put_count(project: Project) -> int:
@@ -202,8 +216,8 @@ def test_worker_is_killed_while_it_sends_and_another_one_goes_on(project: Projec
     project.write_files(120)
     cluster.start(2)
     watched = Watched(project, cluster.options, LONG)
-    watched.at_file(1, cluster.workers[0].kill)
-    report = watched.run()
+    with at_puts(project, 3, cluster.workers[0].kill):
+        report = watched.run()
     assert report.exit_code == 0, report.problems
     assert watched.count(events.LateWorkersAwaited) >= 1
     project.check_done(120)
@@ -222,7 +236,7 @@ def test_worker_is_added_and_the_first_one_retired(project: Project, cluster: Da
             first = next(iter(client.scheduler_info()["workers"]))
             client.retire_workers([first])
 
-    watched = Watched(project, cluster.options)
+    watched = Watched(project, cluster.options, LONG)
     watched.at_file(1, exchange)
     report = watched.run()
     assert report.exit_code == 0, report.problems
@@ -235,8 +249,8 @@ def test_worker_hangs_and_what_it_had_is_sent_by_another(project: Project, clust
     cluster.start(2)
     hung = cluster.workers[0]
     watched = Watched(project, cluster.options, LONG)
-    watched.at_file(1, lambda: hung.signal(signal.SIGSTOP))
-    report = watched.run()
+    with at_puts(project, 3, lambda: hung.signal(signal.SIGSTOP)):
+        report = watched.run()
     assert report.exit_code == 0, report.problems
     assert watched.count(events.LateWorkersAwaited) >= 1
     sent = put_count(project)
