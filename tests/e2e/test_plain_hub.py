@@ -127,7 +127,7 @@ LIES = {
 }
 
 
-@pytest.mark.matrix(most=4, gate=12)
+@pytest.mark.matrix(most=2, gate=12)
 @pytest.mark.parametrize("mode", ["keep", "true", '"exact"'])
 @pytest.mark.parametrize("lie", LIES)
 def test_batch_follows_once_the_lies_end_and_is_paid_once(there: Project, hub: PlainHub, mode: str, lie: str) -> None:
@@ -151,7 +151,7 @@ def test_batch_follows_once_the_lies_end_and_is_paid_once(there: Project, hub: P
 # Names
 
 
-@pytest.mark.matrix(most=4, gate=14)
+@pytest.mark.matrix(most=2, gate=14)
 @pytest.mark.parametrize(
     "name",
     ["a%2Fb", "a/b", "100%", "a+b", "a b", "\u00fc", "u\u0308", "a\nb", "?x", "#x", "%2e%2e", "../a", "a;b", "\0"],
@@ -179,6 +179,7 @@ def test_file_that_no_request_can_name_is_left_and_its_batch_too(there: Project,
 # Others' files in a batch of ours
 
 
+@pytest.mark.matrix(most=2)
 @pytest.mark.parametrize("mode", ["plain", "keep"])
 @pytest.mark.parametrize("lie", ["404 for the second page", "404 for files", "403 for files"])
 def test_batch_whose_files_cannot_be_listed_is_not_destroyed(
