@@ -119,6 +119,19 @@ def test_refused_or_lost_request_is_made_good(following: Project, operation: str
     assert deleted(following) == {"a.txt"}
 
 
+def test_batch_is_not_run_while_a_file_is_refused(following: Project) -> None:
+    assert following.apply().code == 0
+    change(following)
+    following.fake.faults.add(operation="addFileToBatch", do="status", status=400)
+    for what in (r"\.txt: cannot be sent", r"is left as it is while \S+\.txt is refused by the service"):
+        outcome = following.apply()
+        assert re.search(what, outcome.err), outcome.text
+        assert "apply with --retry-failed to send it again" in outcome.err
+        assert len(following.fake.runs()) == 1
+    following.run("apply", "--retry-failed")
+    check_made_good(following, 2)
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.matrix(most=1, gate=5)
 @pytest.mark.parametrize("part", range(PARTS))

@@ -233,6 +233,29 @@ def test_folder_with_a_file_that_cannot_be_read_while_it_is_sent_waits(project: 
     assert runs(project) == [["a.txt", "b.txt"]]
 
 
+def test_folder_with_a_refused_file_waits_and_is_paid_for_once(project: Project) -> None:
+    project.fake.faults.add(operation="addFileToBatch", do="status", status=400)
+    for _ in range(2):
+        assert project.apply().code == 3
+        assert runs(project) == [["a.txt", "b.txt"]]
+    [waits] = [line for line in project.run("plan").out.splitlines() if "not run while" in line]
+    assert waits.endswith(".txt is refused by the service")
+    assert apply(project, "--retry-failed") == 2
+    assert runs(project) == [["a.txt", "b.txt"]] * 2
+
+
+def test_folder_is_run_without_a_refused_file_once_that_is_excluded(project: Project) -> None:
+    shutil.rmtree(project.folder / "in/case-2")
+    project.fake.faults.add(operation="addFileToBatch", do="status", status=413)
+    outcome = project.apply("--json")
+    assert outcome.code == 3
+    assert project.fake.runs() == []
+    [refused] = [item["path"] for item in outcome.json["skipped"]]
+    project.change_spec('files = "in/**/*"', f'files = ["in/**/*", "!{refused}"]')
+    assert apply(project) == 1
+    assert len(runs(project)[0]) == 1
+
+
 def test_folder_that_lost_what_a_whole_pattern_matched_waits(project: Project) -> None:
     project.change_spec('files = "in/**/*"', 'files = ["in/**/*.txt", "in/**/*.csv"]')
     project.write("in/case-1/c.csv", "number,1")

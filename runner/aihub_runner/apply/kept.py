@@ -29,7 +29,7 @@ from aihub_runner.errors import (
 from aihub_runner.model import FOREIGN, OWN, Batch, Changes, Look, Scan, Shard
 from aihub_runner.plan.deletion import BATCH, Item
 from aihub_runner.plan.identity import batch_name, fingerprint_home
-from aihub_runner.plan.packets import is_unread
+from aihub_runner.plan.packets import REFUSED, RETRY_REFUSED, explain_wait, may_follow
 from aihub_runner.plan.planner import PAYS, Action, Plan, Work
 from aihub_runner.state.lockfile import load_lockfile
 from aihub_runner.state.store import State
@@ -182,10 +182,9 @@ def find_obstacle(job: Job, state: State | None, scan: Scan, plan: Plan, busy: I
     if lapsed := find_lapsed(job, state, scan):
         what = f"{batch} is left as it is, {lapsed[0]} matched files before, and matches none now"
         return ResultsError(what, "restore the files, or set allow_empty = true")
-    if unread := next((item.path for item in scan.skipped if is_unread(item)), ""):
-        return ResultsError(
-            f"{batch} is left as it is while {unread} cannot be read", "check that file, and apply again"
-        )
+    if item := next(filter(may_follow, scan.skipped), None):
+        hint = RETRY_REFUSED if item.reason == REFUSED else "check that file, and apply again"
+        return ResultsError(f"{batch} is left as it is while {item.path} {explain_wait(item)}", hint)
     if changes.doubtful:
         shown = f"{clean_text(changes.doubtful[0])}{' …' * (len(changes.doubtful) > 1)}"
         files = count(len(changes.doubtful), "file")

@@ -8,6 +8,8 @@ from pathlib import PurePosixPath
 from aihub_runner.model import Member, Scan, Shard, SkippedFile, Source
 from aihub_runner.text.shown import count
 
+REFUSED = "refused"
+RETRY_REFUSED = "exclude that file, or apply with --retry-failed to send it again"
 FOLDER = "folder "  # what the reason for running a folder begins with
 
 
@@ -85,18 +87,23 @@ def _name_some(paths: Sequence[str]) -> str:
     return f"{paths[0].rpartition('/')[2]}{more}"
 
 
-def describe_unread(scan: Scan) -> list[str]:
-    """Return a note for each folder with a file that cannot be read now: without it, its packet is another."""
-    first = {folder_of(item.path): item.path for item in reversed(scan.skipped) if is_unread(item)}
-    return [f"{folder}: not run while {path} cannot be read" for folder, path in sorted(first.items())]
+def describe_waits(scan: Scan) -> list[str]:
+    """Return a note for each folder with a file that may follow: without it, its packet is another."""
+    first = {folder_of(item.path): item for item in reversed(scan.skipped) if may_follow(item)}
+    return [f"{folder}: not run while {item.path} {explain_wait(item)}" for folder, item in sorted(first.items())]
 
 
 def list_waiting(scan: Scan, held: Collection[str]) -> list[str]:
-    """List the files whose folder holds one that may have been paid for, or that cannot be read now."""
-    folders = {folder_of(path) for path in held} | {folder_of(one.path) for one in scan.skipped if is_unread(one)}
+    """List the files whose folder holds one that may have been paid for, or that may follow."""
+    folders = {folder_of(path) for path in held} | {folder_of(one.path) for one in scan.skipped if may_follow(one)}
     return [source.path for source in scan.sources if folder_of(source.path) in folders]
 
 
-def is_unread(item: SkippedFile) -> bool:
-    """Whether a skipped file may be read later, as it is. Until then, its folder waits."""
-    return item.reason in ("unreadable", "vanished")
+def may_follow(item: SkippedFile) -> bool:
+    """Whether a skipped file may be sent later, as it is. Its folder waits: else all of it is paid for again then."""
+    return item.reason in (REFUSED, "unreadable", "vanished")
+
+
+def explain_wait(item: SkippedFile) -> str:
+    """Return why a file that may follow is missing."""
+    return "is refused by the service" if item.reason == REFUSED else "cannot be read"

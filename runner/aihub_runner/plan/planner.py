@@ -17,7 +17,7 @@ from aihub_runner.model import Goal as Goal
 from aihub_runner.plan.batching import group_sources
 from aihub_runner.plan.cover import cover_files
 from aihub_runner.plan.packets import (
-    describe_unread,
+    describe_waits,
     explain_packet,
     folder_of,
     is_packet,
@@ -255,7 +255,7 @@ def make_plan(
     past = describe_past(shards, pending) if pending else {}
     known = {path for path, _ in past}
     notes = _same_content(shards, pending.values(), known) if pending else []
-    notes += describe_unread(scan) if goal.by_folder else []
+    notes += describe_waits(scan) if goal.by_folder else []
     new = group_sources(pending.values(), goal.files_per_batch, by_folder=goal.by_folder)
     start = partial(_start_packet, shards, present) if goal.by_folder else _start_new
     work += reopened + [start(group, known, past) for group in new]

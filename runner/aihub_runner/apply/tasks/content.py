@@ -15,6 +15,7 @@ from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.tasks.upload import SendFile, Sent, Unsendable, send_file
 from aihub_runner.errors import ServiceError, StillGoing
 from aihub_runner.model import FINAL_STATUSES, MB, Changes, Listed, Member
+from aihub_runner.plan.packets import REFUSED, RETRY_REFUSED
 from aihub_runner.state.store import State
 from aihub_runner.text.escape import clean_text
 from aihub_runner.text.shown import count
@@ -139,9 +140,10 @@ def _record(opened: OpenJob, remote_id: int, member: Member, outcome: object) ->
             if digest != member.digest:
                 raise ServiceError(f"{member.path}: changed while it was sent; no run was started", "apply again")
         case Unsendable(reason, detail):
-            if reason == "refused":
+            if reason == REFUSED:
                 state.record_refused(member.path, member.identity, clean_text(detail))
-            raise ServiceError(f"{member.path}: cannot be sent, {detail}; no run was started", "apply again")
+            hint = RETRY_REFUSED if reason == REFUSED else "apply again"
+            raise ServiceError(f"{member.path}: cannot be sent, {detail}; no run was started", hint)
         case _:
             raise ServiceError(f"batch {remote_id}: does not exist any more", "apply again")
 

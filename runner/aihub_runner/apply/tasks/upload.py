@@ -25,7 +25,7 @@ from aihub_runner.apply.tasks.objects import put_checked, send_object
 from aihub_runner.errors import InputError, ServiceError
 from aihub_runner.files import open_regular, read_regular
 from aihub_runner.model import MB, CachedDigest, Member, Shard, SkippedFile, Stat, defer_digest
-from aihub_runner.plan.packets import is_unread
+from aihub_runner.plan.packets import may_follow
 from aihub_runner.plan.planner import Action, missing_uploads
 from aihub_runner.sources.disks import disk_error, find_mount, is_of_disk
 from aihub_runner.sources.exclude import explain_link
@@ -377,7 +377,7 @@ def _skip(context: Context, step: SendFile, reason: str, detail: str) -> None:
         return
     context.reporter.emit(events.FileSkipped(member.path, member.size, reason, detail))
     context.skipped[member.path] = skipped = SkippedFile(member.path, reason, clean_text(detail))
-    if context.goal.by_folder and is_unread(skipped):  # the others would be paid for now, and again with this file
+    if context.goal.by_folder and may_follow(skipped):  # the others would be paid for now, and again with this file
         context.shards[step.shard].is_parked = True
         context.drop_uploads(step.shard)
         return
