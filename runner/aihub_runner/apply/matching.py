@@ -220,14 +220,14 @@ def mark_files(files: Mapping[str, int | None]) -> frozenset[bytes]:
     return frozenset(_mark_file(one, size) for name, size in named for one in {name, unhashed_name(name)})
 
 
-def mark_sources(sources: Iterable[Source | Member]) -> frozenset[bytes]:
-    """Return marks for local files as a batch may hold them; see `mark_files`."""
-    return frozenset(
-        _mark_file(name, size)
-        for s in sources
-        for name in (plain_name(s.path), hashed_name(s.path))
-        for size in (s.size, None)
-    )
+def index_marks(sources: Iterable[Source | Member]) -> dict[bytes, list[int]]:
+    """Return the marks of local files as a batch may hold them, each with the places of its files; see `mark_files`."""
+    index: dict[bytes, list[int]] = {}
+    for at, source in enumerate(sources):
+        names = {plain_name(source.path), hashed_name(source.path)}
+        for mark in {_mark_file(name, size) for name in names for size in (source.size, None)}:
+            index.setdefault(mark, []).append(at)
+    return index
 
 
 def _mark_file(name: str, size: int | None) -> bytes:

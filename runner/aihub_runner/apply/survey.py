@@ -22,10 +22,10 @@ from aihub_runner.apply.job import Job, OpenJob
 from aihub_runner.apply.matching import (
     MARK_BYTES,
     choose_twins,
+    index_marks,
     inspect_entries,
     is_withheld,
     mark_files,
-    mark_sources,
     record_imported,
     result_names,
     survey_entries,
@@ -402,10 +402,10 @@ class UnknownBatches:
         members = [member for work in plan.work if work.action in PAYS for member in work.shard.members]
         if not unknown_batches or not members:
             return
-        ours, marks = mark_sources(members), self._load_marks(unknown_batches)
+        ours, marks = index_marks(members), self._load_marks(unknown_batches)
         for batch in unknown_batches:
-            if common := ours & marks[batch.id]:
-                yield batch, [member.path for member in members if mark_sources([member]) & common]
+            if fitting := {at for mark in marks[batch.id] for at in ours.get(mark, ())}:
+                yield batch, [members[at].path for at in sorted(fitting)]
 
     def _load_marks(self, unknown_batches: Sequence[BatchInfo]) -> dict[int, frozenset[bytes]]:
         """Return the files of batches, as marks. Each batch is listed once, until another run starts on it.

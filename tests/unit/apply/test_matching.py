@@ -14,9 +14,9 @@ from aihub_runner.apply.finder import Finder, Inspected
 from aihub_runner.apply.matching import (
     choose_twins,
     find_held,
+    index_marks,
     inspect_entries,
     mark_files,
-    mark_sources,
     survey_entries,
 )
 from aihub_runner.errors import ServiceError
@@ -195,7 +195,7 @@ def test_files_that_an_unverified_run_may_have_paid_for_are_held(entries: list[E
     ],
 )
 def test_batch_may_hold_a_file_by_its_name_and_size(files: dict[str, int | None], fits: bool) -> None:
-    assert bool(mark_files(files) & mark_sources([A])) == fits
+    assert bool(mark_files(files) & index_marks([A]).keys()) == fits
 
 
 def run(run_id: str, status: str, tag: str, batch: int | None = 7, started: int = 1) -> RunInfo:
