@@ -138,6 +138,21 @@ def test_files_of_equal_names_in_several_folders_are_told_apart(project: Project
     assert len(project.fake.runs()) == 3
 
 
+def test_only_the_files_of_a_run_count_as_paid_for(project: Project) -> None:
+    """Many others may have the same names, with or without a mark of their path."""
+    for folder in "xy":
+        project.write(f"in/{folder}/bill.txt", f"bill {folder}")
+    assert project.apply().code == 0
+    [run] = project.fake.runs()
+    project.fake.world.batches.clear()
+    lose_records(project)
+    for folder in "abc":
+        project.write(f"in/{folder}/bill.txt", f"bill {folder}")
+    outcome = project.apply()
+    assert (outcome.code, len(project.fake.runs())) == (7, 1), outcome.text
+    assert f"run {run['id']} paid for 2 files that are also in this spec, in/x/bill.txt" in outcome.err
+
+
 @pytest.mark.parametrize("moved", ["y", "xy"])
 @pytest.mark.parametrize("is_deleted", [True, False])
 def test_file_of_an_equal_name_is_recognised_in_another_folder(project: Project, is_deleted: bool, moved: str) -> None:

@@ -312,7 +312,7 @@ class UnknownBatches:
     def resolve(self, plan: Plan) -> bool:
         """Resolve them, and return whether something was imported. Raises UnknownOutcome."""
         unknown_batches = self._list()
-        deleted = self._find_paid(list(self._fitting(self._list_deleted(), plan)))
+        deleted = self._find_paid([batch for batch, _ in self._fitting(self._list_deleted(), plan)])
         if self.job.options.adopt:
             refused = {run.batch_id for runs in self._deleted.values() for run in runs if run.id in self._refused}
             refused |= {batch.id for batch, _ in deleted}
@@ -374,15 +374,15 @@ class UnknownBatches:
                 self._deleted.setdefault(run.batch_id, []).append(run)
         return [BatchInfo(id=batch_id, name="") for batch_id in self._deleted]
 
-    def _find_paid(self, fitting: list[tuple[BatchInfo, list[str]]]) -> list[tuple[BatchInfo, list[str]]]:
-        """Choose the deleted batches with a run that had these local files: names alone prove nothing."""
-        runs = [run for batch, _ in fitting for run in self._deleted[batch.id]]
-        inspected = self._inspect(survey_entries(runs, self.job.goal.target))
+    def _find_paid(self, fitting: Sequence[BatchInfo]) -> list[tuple[BatchInfo, list[str]]]:
+        """Choose the deleted batches with a run that had local files, with their paths: names alone prove nothing."""
+        runs, paths = [run for batch in fitting for run in self._deleted[batch.id]], dict[int, list[str]]()
         finder = Finder(self.opened.scan.sources, by_folder=self.job.goal.by_folder)
-        for found in inspected:
-            if not found.why and finder.match(found):
+        for found in self._inspect(survey_entries(runs, self.job.goal.target)):
+            if not found.why and (members := finder.match(found)):
                 self._paid.setdefault(found.entry.batch_id, found.entry.run_id)
-        return [(batch, paths) for batch, paths in fitting if batch.id in self._paid]
+                paths.setdefault(found.entry.batch_id, sorted(member.path for member in members))
+        return [(batch, paths[batch.id]) for batch in fitting if batch.id in paths]
 
     def _inspect(self, entries: Sequence[Entry]) -> list[Inspected]:
         known, resolve = self.state.known_runs(), self.job.command("resolve")
