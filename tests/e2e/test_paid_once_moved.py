@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+from support.proxy import Proxy, answer_instead
 from support.world import bring_back, check_paid_once, keep, lose
 
 from .conftest import Project
@@ -45,4 +46,20 @@ def test_move_is_recorded_though_nothing_may_be_paid(project: Project) -> None:
     assert project.apply("--max-runs", "0").code == 2
     project.write("in/bill.txt", "February")
     assert project.apply().code == 0
+    check_paid_once(project.fake, 3)
+
+
+def test_approved_plan_still_fits_after_an_apply_that_paid_nothing(project: Project, proxy: Proxy) -> None:
+    """That apply recorded the move, which changes nothing of what was approved."""
+    project.write_files(2)
+    assert project.apply().code == 0
+    move(project, "00000.txt", "sorted/00000.txt")
+    project.write("in/new.txt", "new")
+    plan = str(project.folder / "plan.json")
+    assert project.run("plan", "--out", plan).code == 0
+    proxy.always("GET", "/v2/apps/runs", answer_instead(500))
+    assert project.apply("--plan", plan).code == 4
+    proxy.clear()
+    outcome = project.apply("--plan", plan)
+    assert outcome.code == 0, outcome.text
     check_paid_once(project.fake, 3)

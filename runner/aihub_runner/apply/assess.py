@@ -414,8 +414,8 @@ def plan_offline(job: Job, state: State | None, scan: Scan) -> Local:
 
 
 def bind(job: Job, state: State | None, scan: Scan, local: Local) -> PlanFile:
-    """Return what a plan binds, for a file."""
-    revision = compute_revision(state.load_shards() if state else [], local.entries)
+    """Return what a plan binds, for a file. Files that moved count as if that was recorded: an apply does it first."""
+    revision = compute_revision(load_moved(job, state, scan) if state else [], local.entries)
     return bind_plan(job.spec.name, job.goal, scan, local.plan, revision)
 
 

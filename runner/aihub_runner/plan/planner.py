@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from msgspec import Struct
@@ -216,11 +217,14 @@ def find_moves(shards: Sequence[Shard], scan: Scan, *, by_folder: bool = False) 
 
 
 def move_members(shard: Shard, moves: Mapping[str, str]) -> Shard:
-    """Return a shard with its members' paths updated, whatever their bytes; `moves` maps old to new paths."""
+    """Return a shard with its members' paths updated, whatever their bytes; `moves` maps old to new paths.
+
+    The members are in the order in which the state has them once that is recorded.
+    """
     if not any(member.path in moves for member in shard.members):
         return shard
-    members = tuple(replace(member, path=moves.get(member.path, member.path)) for member in shard.members)
-    return replace(shard, members=members)
+    members = (replace(member, path=moves.get(member.path, member.path)) for member in shard.members)
+    return replace(shard, members=tuple(sorted(members, key=attrgetter("path", "name"))))
 
 
 def make_plan(
