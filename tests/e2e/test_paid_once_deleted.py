@@ -107,6 +107,26 @@ def test_run_whose_results_are_withheld_is_left_to_decide(project: Project, prox
     assert len(project.fake.runs()) == 3
 
 
+@pytest.mark.parametrize("status", [400, 403, 410])
+def test_withheld_results_of_a_run_in_the_lock_file_do_not_hold_up_the_rest(
+    project: Project, proxy: Proxy, status: int
+) -> None:
+    """The lock file tells which files it had, so it needs no results to be imported in a fresh clone."""
+    project.change_spec("[limits]", '[cleanup]\ndelete_input = "after-results"\n[limits]')
+    project.write_files(2)
+    assert project.apply().code == 0
+    (project.folder / "job.state.db").unlink()
+    shutil.rmtree(project.folder / "results")
+    [run] = project.fake.runs()
+    proxy.always("GET", f"/v2/apps/runs/{run['id']}/results", answer_instead(status))
+    project.write_files(1, start=8)
+    assert [project.apply().code for _ in range(2)] == [4, 4]
+    assert len(project.fake.runs()) == (1 if status == 403 else 2)  # a refusal of the account pays nothing more
+    proxy.clear()
+    assert project.apply().code == 0
+    assert (len(project.documents), len(project.fake.runs())) == (3, 2)
+
+
 def test_withheld_results_of_others_do_not_hide_a_run_that_paid(project: Project, proxy: Proxy) -> None:
     ids = run_twice_and_delete(project)
     proxy.always("GET", f"/v2/apps/runs/{ids[0]}/results", answer_instead(403))

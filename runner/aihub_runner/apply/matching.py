@@ -87,9 +87,10 @@ def _inspect(client: AIHub, entry: Entry) -> Inspected:
         try:
             names = result_names(client, run)
         except ServiceError as error:
-            if entry.members or not is_withheld(error):
+            if not is_withheld(error):
                 raise
-            why = f"its batch was deleted, and its results cannot be read, {error.message}"
+            if not entry.members:  # else these tell which files the run had
+                why = f"its batch was deleted, and its results cannot be read, {error.message}"
     return Inspected(entry, files, run, why, names)
 
 
