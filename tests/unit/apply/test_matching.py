@@ -198,6 +198,14 @@ def test_batch_may_hold_a_file_by_its_name_and_size(files: dict[str, int | None]
     assert bool(mark_files(files) & index_marks([A]).keys()) == fits
 
 
+def test_marks_lead_to_the_files_of_a_batch() -> None:
+    """So that each file is marked once, not once for each batch."""
+    files = [Member("a.txt", f"in/{folder}/a.txt", size, "sha256:a") for folder, size in (("x", 1), ("y", 1), ("z", 2))]
+    index = index_marks(files)
+    held = [mark_files({"a.txt": 1}), mark_files({"a.txt": None}), mark_files({hashed_name("in/y/a.txt"): 1})]
+    assert [{at for mark in marks for at in index.get(mark, ())} for marks in held] == [{0, 1}, {0, 1, 2}, {0, 1}]
+
+
 def run(run_id: str, status: str, tag: str, batch: int | None = 7, started: int = 1) -> RunInfo:
     return RunInfo(id=run_id, status=status, tags=[tag], batch_id=batch, start_timestamp=started)
 

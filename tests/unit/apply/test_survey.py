@@ -10,9 +10,8 @@ import pytest
 import respx
 
 from aihub_runner.aihub.client import AIHub
-from aihub_runner.aihub.schemas import BatchInfo, RunInfo
-from aihub_runner.apply import matching
-from aihub_runner.apply.survey import UnknownBatches, find_batch_of, raise_attempts
+from aihub_runner.aihub.schemas import RunInfo
+from aihub_runner.apply.survey import find_batch_of, raise_attempts
 from aihub_runner.errors import ServiceError
 from aihub_runner.model import Member, Shard
 from aihub_runner.plan.identity import fingerprint_members, run_tag
@@ -83,19 +82,3 @@ def test_run_that_cannot_be_asked_about_is_not_called_gone(hub: AIHub, router: r
     router.get("/v2/apps/runs/r").respond(403)
     with pytest.raises(ServiceError):
         find_batch_of(hub, "r")
-
-
-def test_each_file_is_compared_with_the_batches_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Marks of all files for each batch would be as many as files times batches: 100,000 times 1,000."""
-    members = tuple(Member(f"{at}.txt", f"in/{at}.txt", at, "sha256:a") for at in range(60))
-    batches = {at: members[at : at + 2] for at in range(1, 40, 2)}
-    unknown = cast(Any, UnknownBatches.__new__(UnknownBatches))
-    unknown._load_marks = lambda _: {
-        batch: matching.mark_files({member.name: None for member in held}) for batch, held in batches.items()
-    }
-    plan = Plan((), {}, (), (Work(Shard(1, "", members), 1, Action.CREATE_BATCH, ""),), 0, (), ())
-    marked: list[str] = []
-    monkeypatch.setattr(matching, "hashed_name", lambda path: marked.append(path) or f"~{path}")
-    found = {batch.id: paths for batch, paths in unknown._fitting([BatchInfo(id=at, name="") for at in batches], plan)}
-    assert found == {batch: [member.path for member in held] for batch, held in batches.items()}
-    assert marked == [member.path for member in members]
