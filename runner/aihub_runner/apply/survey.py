@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import chain
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,34 +12,27 @@ from aihub_runner.aihub.client import AIHub
 from aihub_runner.aihub.schemas import BatchInfo, RunInfo
 from aihub_runner.apply import events
 from aihub_runner.apply.assess import plan_job
-from aihub_runner.apply.background import do_both, in_thread
-from aihub_runner.apply.finder import Finder, Inspected
+from aihub_runner.apply.background import in_thread
+from aihub_runner.apply.finder import Inspected
 from aihub_runner.apply.job import Job, OpenJob
+from aihub_runner.apply.listing import Survey, find_batch_of, known_batches, list_all
 from aihub_runner.apply.matching import (
-    MARK_BYTES,
     choose_twins,
-    index_marks,
-    inspect_entries,
-    is_withheld,
-    mark_files,
     record_imported,
-    result_names,
     survey_entries,
 )
-from aihub_runner.apply.recovery import find_info, import_entries, listed_in, unverified_error
+from aihub_runner.apply.recovery import find_info, listed_in
 from aihub_runner.apply.reused import Doubts, find_reused
 from aihub_runner.apply.tasks.content import list_batch
-from aihub_runner.errors import ListingCut, ServiceError, UnknownOutcome
+from aihub_runner.apply.unknown_batches import UnknownBatches
+from aihub_runner.errors import ServiceError, UnknownOutcome
 from aihub_runner.model import FOREIGN, Listed, Member
 from aihub_runner.plan.identity import batch_name, fingerprint_input, fingerprint_of
 from aihub_runner.plan.planner import PAYS, Plan, Work
-from aihub_runner.state.lockfile import Entry, as_kept, load_lockfile
+from aihub_runner.state.lockfile import as_kept
 from aihub_runner.state.store import State
-from aihub_runner.text.escape import clean_text
-from aihub_runner.text.shown import are, count
 
 VISIBLE = 50  # known runs that a listing is compared with
-LOOKS = 8  # batches that are checked in parallel
 
 
 class Paying(Struct, frozen=True):
@@ -77,7 +66,7 @@ def look_before_paying(opened: OpenJob, plan: Plan, held: Collection[str] = ()) 
     job, state, client = opened.job, opened.state, opened.client
     opened.reporter.emit(events.CheckStarted())
     is_new = all(batch.target != job.goal.target for shard in state.load_shards() for batch in shard.batches)
-    found = _survey(job, client)
+    found = list_all(job, client)
     found, blind_since_ns = _check_visible(opened, found)
     if job.options.again:
         return Paying(_by_name(found), blind_since_ns=blind_since_ns, runs=found.runs)
@@ -85,7 +74,7 @@ def look_before_paying(opened: OpenJob, plan: Plan, held: Collection[str] = ()) 
         settle_s = job.spec.limits.settle_s
         opened.reporter.emit(events.CheckRepeated(settle_s))
         client.pause(settle_s)
-        found = _survey(job, client)
+        found = list_all(job, client)
     plan, taken, doubts = _import_all(opened, found, plan, held)
     if job.goal.kept != FOREIGN:  # what is in that batch is paid for by its tag only
         taken = UnknownBatches(opened, found, is_new=is_new).resolve(plan) or taken
@@ -94,33 +83,8 @@ def look_before_paying(opened: OpenJob, plan: Plan, held: Collection[str] = ()) 
 
 def list_existing(job: Job, client: AIHub) -> Paying:
     """List what exists on the service, and import nothing."""
-    found = _survey(job, client)
+    found = list_all(job, client)
     return Paying(_by_name(found), runs=found.runs)
-
-
-class Survey(Struct, frozen=True):
-    """What exists on the service before paying: all batches of the workspace, and all runs."""
-
-    batches: tuple[BatchInfo, ...]
-    runs: tuple[RunInfo, ...]
-
-
-def _survey(job: Job, client: AIHub) -> Survey:
-    """List all batches and runs before paying, to find what another state may have paid for.
-
-    Which of the two lists is the newer does not matter: work whose batch shows and whose run does not is looked for
-    again.
-    """
-    try:
-        batches, runs = in_thread(
-            lambda: do_both(lambda: client.list_batches(job.target.workspace), lambda: client.list_runs(1))
-        )
-        return Survey(tuple(batches), tuple(runs))
-    except ListingCut as error:
-        raise UnknownOutcome(
-            f"{job.spec_path.name}: cannot check what was paid before, {error.message}",
-            "apply again in a while; nothing was paid",
-        ) from None
 
 
 def _by_name(found: Survey) -> dict[str, frozenset[int]]:
@@ -143,7 +107,7 @@ def _check_visible(opened: OpenJob, found: Survey) -> tuple[Survey, int]:
     newest = visible[0]
     if newest.since.boot and (left_s := newest.since.left_s(job.spec.limits.settle_s)):
         client.pause(left_s)  # it may not be listed yet
-    found = _survey(job, client)
+    found = list_all(job, client)
     if newest.remote_id in _ids(found):
         return found, 0
     first = next((number for number, run in enumerate(visible) if run.remote_id in _ids(found)), len(visible))
@@ -177,15 +141,9 @@ def _ids(found: Survey) -> set[str]:
 
 def _is_begun(job: Job, state: State, found: Survey, plan: Plan) -> bool:
     """Whether a batch of planned work exists without a run: one may have been started a moment ago."""
-    known = _known_batches(state) | {run.batch_id for run in found.runs}
+    known = known_batches(state) | {run.batch_id for run in found.runs}
     planned = {batch_name(job.spec.name, fingerprint_of(work.shard)) for work in plan.work if work.action in PAYS}
     return any(batch.name in planned and not known & {batch.id, batch.name} for batch in found.batches)
-
-
-def _known_batches(state: State) -> set[int | str | None]:
-    """Return the ids of our batches. Where an id is unknown, no run can be on the batch: return its name."""
-    ours = [batch for shard in state.load_shards() for batch in shard.batches]
-    return {batch.remote_id for batch in ours} | {batch.name for batch in ours if batch.remote_id is None}
 
 
 def _import_all(opened: OpenJob, found: Survey, plan: Plan, held: Collection[str]) -> tuple[Plan, bool, Doubts]:
@@ -276,212 +234,6 @@ def _with_batch(job: Job, client: AIHub, run: RunInfo, batches: Iterable[BatchIn
         f"{job.spec_path.name}: run {run.id} has the tag of work about to be paid, but no batch",
         f"run `{job.command('resolve')}` to decide",
     )
-
-
-def find_batch_of(client: AIHub, run_id: str) -> int:
-    """Find the batch of a run from the run itself or its results; 0 where neither has it."""
-    info = find_info(client, run_id)
-    if info is not None and info.batch_id:
-        return info.batch_id
-    try:
-        _, page = client.get_results(run_id, {}, 0)
-    except ServiceError:
-        return 0
-    text = str(page.batch_id or "")
-    return int(text) if text.isascii() and text.isdigit() else 0
-
-
-class UnknownBatches:
-    """Batches that neither state nor lock file knows, and that may hold files about to be paid for.
-
-    These are batches of this spec's name, and those of runs of today's run key: the spec may have been renamed.
-    `is_new` says that nothing was recorded for today's target before.
-    """
-
-    def __init__(self, opened: OpenJob, found: Survey, *, is_new: bool) -> None:
-        self.opened, self.found, self._is_new = opened, found, is_new
-        self.job, self.state, self.client, self.reporter = opened.job, opened.state, opened.client, opened.reporter
-        target, today = self.job.goal.target, self.job.goal.run_key
-        self._of_today = {entry.batch_id for entry in survey_entries(found.runs, target) if entry.run_key == today}
-        self._locked = [entry for entry in load_lockfile(self.job.lock_path) if entry.target == target]
-        self._deleted: dict[int, list[RunInfo]] = {}  # complete runs of today's key, by their batch
-        self._paid: dict[int, str] = {}  # runs confirmed to have had files about to be paid for, by deleted batch
-        self._refused: dict[str, str] = {}  # why the results of runs on deleted batches are withheld
-        self._unread = set[int | None]()  # deleted batches with a run whose results could not be read
-
-    def resolve(self, plan: Plan) -> bool:
-        """Resolve them, and return whether something was imported. Raises UnknownOutcome."""
-        unknown_batches = self._list()
-        deleted = self._find_paid([batch for batch, _ in self._fitting(self._list_deleted(), plan)])
-        if self.job.options.adopt:
-            refused = {run.batch_id for runs in self._deleted.values() for run in runs if run.id in self._refused}
-            refused |= {batch.id for batch, _ in deleted}
-            return self._adopt([*unknown_batches, *(BatchInfo(id=batch_id or 0, name="") for batch_id in refused)])
-        for batch, fitting in chain(deleted, self._fitting(unknown_batches, plan)):
-            raise self._fits_error(batch, fitting)
-        for run_id, why in sorted(self._refused.items()):
-            raise UnknownOutcome(
-                f"{self.job.shown}: run {run_id} may have paid for files about to be paid for, but its batch was "
-                f"deleted, and its results cannot be read: {why}",
-                f"apply later; to decide, apply with --adopt, then run `{self.job.command('resolve')}`",
-            )
-        for batch in unknown_batches if self._is_new else ():
-            self.reporter.emit(events.ForeignBatch(batch.id, clean_text(batch.name)))
-        return False
-
-    def _fits_error(self, batch: BatchInfo, fitting: Sequence[str]) -> UnknownOutcome:
-        """Return the error for a batch that may be of an earlier apply, or of another spec."""
-        files = f"{count(len(fitting), 'file')} that {are(len(fitting))} also in this spec, {fitting[0]}"
-        ours = "if it is this spec's, apply with --adopt to import what was paid, or with --again to pay again"
-        if batch.id in self._paid:
-            return UnknownOutcome(
-                f"{self.job.shown}: run {self._paid[batch.id]} paid for {files}, as their content proves, but "
-                "neither the state nor the lock file lists it",
-                "apply with --adopt to import what was paid, or with --again to pay again",
-            )
-        if batch.id in self._of_today:  # it was found by its settings, whatever its name is
-            other = "another spec with the same settings may have paid for them"
-        else:
-            other = f"it may belong to another spec that is also named {self.job.spec.name}"
-            ours = f"if it is another spec's, set a different name in this one; {ours}"
-        return UnknownOutcome(
-            f"{self.job.shown}: batch {batch.id} on the service, {clean_text(batch.name)}, holds {files} by name and "
-            f"size, but neither the state nor the lock file lists it; {other}",
-            ours,
-        )
-
-    def _list(self) -> list[BatchInfo]:
-        known = _known_batches(self.state) | {entry.batch_id for entry in self._locked} | {self.job.goal.batch_id}
-        dismissed = self.state.load_dismissed()
-        paid = {run.batch_id for run in self.found.runs if run.id not in dismissed}
-        known |= {run.batch_id for run in self.found.runs} - paid  # the user decided about these
-        unknown_batches = [b for b in self.found.batches if self._may_be_ours(b) and not known & {b.id, b.name}]
-        recorded = self.state.batches_of_runs()
-        new = [run for run in self.found.runs if run.id not in dismissed and not _is_recorded(run, recorded)]
-        doubtful = {run.batch_id for run in new if self._may_be_paid(run)}
-        if None in doubtful or (self._is_new and not self._locked):  # a run that names no batch may be on any
-            return unknown_batches
-        return [batch for batch in unknown_batches if batch.id in doubtful]
-
-    def _list_deleted(self) -> list[BatchInfo]:
-        """List the batches of runs of today's key that do not exist any more. The results of these have their files."""
-        known = self.state.known_batches() | {entry.batch_id for entry in self._locked} | {self.job.goal.batch_id}
-        known |= {batch.id for batch in self.found.batches}
-        dismissed, recorded = self.state.load_dismissed(), self.state.batches_of_runs()
-        for run in self.found.runs:
-            is_new = run.id not in dismissed and not _is_recorded(run, recorded)
-            if is_new and run.status == "COMPLETE" and run.batch_id in self._of_today - known:
-                self._deleted.setdefault(run.batch_id, []).append(run)
-        return [BatchInfo(id=batch_id, name="") for batch_id in self._deleted]
-
-    def _find_paid(self, fitting: Sequence[BatchInfo]) -> list[tuple[BatchInfo, list[str]]]:
-        """Choose the deleted batches with a run that had local files, with their paths: names alone prove nothing."""
-        runs, paths = [run for batch in fitting for run in self._deleted[batch.id]], dict[int, list[str]]()
-        finder = Finder(self.opened.scan.sources, by_folder=self.job.goal.by_folder)
-        for found in self._inspect(survey_entries(runs, self.job.goal.target)):
-            if not found.why and (members := finder.match(found)):
-                self._paid.setdefault(found.entry.batch_id, found.entry.run_id)
-                paths.setdefault(found.entry.batch_id, sorted(member.path for member in members))
-        return [(batch, paths[batch.id]) for batch in fitting if batch.id in paths]
-
-    def _inspect(self, entries: Sequence[Entry]) -> list[Inspected]:
-        known, resolve = self.state.known_runs(), self.job.command("resolve")
-        return in_thread(lambda: inspect_entries(self.client, entries, known, resolve))
-
-    def _may_be_paid(self, run: RunInfo) -> bool:
-        """Whether a run may be today's work: yes, unless its tag says that its settings differ."""
-        return not run.our_tags or any(key == self.job.goal.run_key for _, key, _ in run.our_tags)
-
-    def _may_be_ours(self, batch: BatchInfo) -> bool:
-        if re.fullmatch(re.escape(self.job.spec.name) + "-[0-9a-f]{64}", batch.name):
-            return True
-        return batch.id in self._of_today
-
-    def _fitting(self, unknown_batches: Sequence[BatchInfo], plan: Plan) -> Iterator[tuple[BatchInfo, list[str]]]:
-        """Yield the batches that hold files, by name and size, that are about to be paid for, with their paths."""
-        members = [member for work in plan.work if work.action in PAYS for member in work.shard.members]
-        if not unknown_batches or not members:
-            return
-        ours, marks = index_marks(members), self._load_marks(unknown_batches)
-        for batch in unknown_batches:
-            if fitting := {at for mark in marks[batch.id] for at in ours.get(mark, ())}:
-                yield batch, [members[at].path for at in sorted(fitting)]
-
-    def _load_marks(self, unknown_batches: Sequence[BatchInfo]) -> dict[int, frozenset[bytes]]:
-        """Return the files of batches, as marks. Each batch is listed once, until another run starts on it.
-
-        Of a batch that was deleted, the results are read once, until another run on it is complete.
-        """
-        runs = Counter(run.batch_id for run in self.found.runs)
-        for batch_id, ended in self._deleted.items():
-            runs[batch_id] = -len(ended)  # never equal to the number for a list of its files
-        known = {batch.id: self.state.load_foreign(batch.id, runs[batch.id]) for batch in unknown_batches}
-        unknown = [batch for batch in unknown_batches if known[batch.id] is None or not runs[batch.id]]
-
-        def ask(batch: BatchInfo) -> frozenset[bytes]:
-            if runs_on := self._deleted.get(batch.id):
-                return mark_files(dict.fromkeys(chain(*map(self._read_names, runs_on))))
-            return mark_files({name: file.size for name, file in self.client.list_files(batch.id).items()})
-
-        with ThreadPoolExecutor(LOOKS) as pool, self.state.transaction():
-            for batch, marks in zip(unknown, pool.map(ask, unknown), strict=True):
-                known[batch.id] = b"".join(sorted(marks))
-                if batch.id not in self._unread:  # what cannot be read now may be there later
-                    self.state.record_foreign(batch.id, runs[batch.id], known[batch.id] or b"")
-        return {batch: _split_marks(marks or b"") for batch, marks in known.items()}
-
-    def _read_names(self, run: RunInfo) -> tuple[str, ...]:
-        """Return the names of files in the results of a run on a deleted batch; empty if they cannot be read."""
-        names: tuple[str, ...] = ()
-        try:
-            names = result_names(self.client, run)
-        except ServiceError as error:
-            if not is_withheld(error):
-                raise
-            self._refused[run.id] = error.message
-        if not names:
-            self._unread.add(run.batch_id)
-        return names
-
-    def _adopt(self, unknown_batches: Sequence[BatchInfo]) -> bool:
-        """Import what their runs paid for. Raises UnknownOutcome if files fit but the run is unconfirmed."""
-        batches = {batch.id for batch in unknown_batches}
-        runs = [run for run in self.found.runs if run.batch_id in batches]
-        entries, twins = choose_twins(survey_entries(runs, self.job.goal.target))
-        self.state.record_pending(entries)
-        left = import_entries(self.opened, self._inspect(entries))
-        for twin in twins:
-            self.reporter.emit(events.TwinFound(twin.run_id, twin.batch_id))
-        if left:
-            raise unverified_error(self.job, left)
-        known = self.state.known_batches()
-        rest = [batch for batch in unknown_batches if batch.id not in known]
-        for batch, _ in self._fitting(rest, plan_job(self.job, self.state, self.opened.scan)):
-            if run := self._find_run_on(batch):
-                raise UnknownOutcome(
-                    f"{self.job.spec_path.name}: batch {batch.id} holds files about to be paid for, and run "
-                    f"{run.id} may have paid for them",
-                    "apply with --again to pay for them again; nothing was paid yet",
-                )
-        return bool(entries)
-
-    def _find_run_on(self, batch: BatchInfo) -> RunInfo | None:
-        """Find a run on a batch, whatever its tags. A run whose batch cannot be found may be on it."""
-        for run in self.found.runs:
-            if run.batch_id == batch.id:
-                return run
-            if run.batch_id is None and find_batch_of(self.client, run.id) in (0, batch.id):
-                return run
-        return None
-
-
-def _is_recorded(run: RunInfo, recorded: Mapping[str, int]) -> bool:
-    """Whether a run is the one that is recorded under its id: a restored service may give an id to another one."""
-    return run.id in recorded and (not run.batch_id or recorded[run.id] in (0, run.batch_id))
-
-
-def _split_marks(marks: bytes) -> frozenset[bytes]:
-    return frozenset(marks[at : at + MARK_BYTES] for at in range(0, len(marks), MARK_BYTES))
 
 
 def raise_attempts(plan: Plan, job: Job, runs: Iterable[RunInfo]) -> Plan:
