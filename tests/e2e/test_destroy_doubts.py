@@ -171,3 +171,47 @@ def test_clone_that_does_not_know_the_names_in_a_batch_destroys_it(project: Proj
     assert project.apply().code == 0
     project.clone("one").run("destroy", "--yes")
     assert not project.fake.world.batches
+
+
+@pytest.mark.parametrize("end", ["COMPLETE", "FAILED", "gone"])
+def test_run_of_earlier_settings_that_ended_meanwhile_is_destroyed(project: Project, end: str) -> None:
+    """Apply does not ask for it any more, so its recorded status stays."""
+    project.write_files(1)
+    project.fake.next_run(hold=True, **{"status": "FAILED", "message": "no"} if end == "FAILED" else {})
+    assert project.apply("--no-wait").code == 6
+    [first] = project.fake.world.runs
+    project.change_spec("[limits]", '[run]\nversion = "2"\n[limits]')
+    assert project.apply().code == 0
+    assert f"run {first}: is RUNNING" in project.run("destroy", "--yes").out
+    assert [*project.fake.world.runs] == [first]
+    if end == "gone":
+        project.write_files(1, start=1)
+        assert project.apply().code == 0
+        del project.fake.world.runs[first]
+    else:
+        project.fake.release(first)
+    outcome = project.run("destroy", "--yes")
+    if end == "COMPLETE":
+        assert f"run {first}: has results that are not fetched" in outcome.out
+        assert "to give results up, pass --discard-unfetched" in outcome.out
+        outcome = project.run("destroy", "--yes", "--discard-unfetched")
+    assert (outcome.code, project.fake.world.runs, project.fake.world.batches) == (0, {}, {}), outcome.text
+
+
+@pytest.mark.parametrize("end", ["COMPLETE", "FAILED"])
+def test_cleanup_says_which_run_of_earlier_settings_it_leaves(project: Project, end: str) -> None:
+    project.change_spec("[limits]", '[cleanup]\ndelete_input = "after-results"\n[limits]')
+    project.write_files(1)
+    project.fake.next_run(hold=True, **{"status": "FAILED", "message": "no"} if end == "FAILED" else {})
+    assert project.apply("--no-wait").code == 6
+    [first] = project.fake.world.runs
+    project.change_spec("[cleanup]", '[run]\nversion = "2"\n[cleanup]')
+    outcome = project.apply()
+    assert f"[cleanup] leaves run {first}, of earlier settings: it is RUNNING" in outcome.out
+    assert (outcome.code, len(project.fake.world.batches)) == (0, 1)
+    project.fake.release(first)
+    outcome = project.apply()
+    assert outcome.code == 0
+    if end == "COMPLETE":
+        assert f"run {first}, of earlier settings: it has results that are not fetched" in outcome.out
+    assert len(project.fake.world.batches) == (end == "COMPLETE")

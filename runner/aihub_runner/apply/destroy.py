@@ -15,7 +15,7 @@ from aihub_runner.aihub.client import AIHub
 from aihub_runner.apply.assess import look_for_damage, scan_files, with_pruned
 from aihub_runner.apply.background import in_thread
 from aihub_runner.apply.begin import hold_state
-from aihub_runner.apply.cleanup import delete_items, with_facts
+from aihub_runner.apply.cleanup import delete_items, find_ended, with_facts
 from aihub_runner.apply.events import ExistenceChecked, Reporter
 from aihub_runner.apply.finder import Inspected
 from aihub_runner.apply.job import Job, OpenJob
@@ -74,6 +74,7 @@ def _destroy(opened: OpenJob, wish: Wish, confirm: AskDestroy) -> Found:
     job, state = opened.job, opened.state
     unverified = import_paid(opened)
     _find_lost(opened)
+    find_ended(opened, is_all=True)
     shards = state.load_shards()
     wish = with_facts(wish, job, state)
     lost = find_lost_earlier(state, shards, job.goal, job.results_path) | job.damaged.keys()

@@ -19,7 +19,7 @@ from aihub_runner.aihub.transport import PRESSED
 from aihub_runner.apply.ahead import Borrowed, has_unhashed, is_unhashed, recall_files
 from aihub_runner.apply.assess import check_asked, describe_job, look_for_damage, plan_job, scan_files, with_pruned
 from aihub_runner.apply.background import begin
-from aihub_runner.apply.cleanup import clean_up
+from aihub_runner.apply.cleanup import clean_up, describe_kept
 from aihub_runner.apply.context import Context, Ground
 from aihub_runner.apply.delivery import deliver
 from aihub_runner.apply.events import AgainResumed, Counts, RateLimited, Reporter, Retry, Stopping, UploadsLowered
@@ -494,4 +494,5 @@ def _finish(opened: OpenJob, others: _OtherRuns, left: Collection[str]) -> tuple
     errors += failed
     if not errors and not opened.client.stop.is_set():
         errors = clean_up(opened)
-    return describe_job(job, state, scan, [*notes, *of_pdfs], left, delivered.find_tally), errors
+    notes += [*of_pdfs, *describe_kept(job, state)]
+    return describe_job(job, state, scan, notes, left, delivered.find_tally), errors

@@ -27,7 +27,7 @@ from aihub_runner.cli.options import (
 )
 from aihub_runner.cli.output import ask_to, say
 from aihub_runner.cli.progress import open_progress
-from aihub_runner.plan.deletion import BATCH, RUN, UNCONFIRMED, Item, Wish
+from aihub_runner.plan.deletion import BATCH, RUN, UNCONFIRMED, UNFETCHED, Item, Wish
 from aihub_runner.report.summary import SHOWN
 from aihub_runner.system import interrupt
 from aihub_runner.text.shown import count
@@ -69,17 +69,20 @@ def destroy(asked: Asked, yes: bool, keep_results: bool, discard_unfetched: bool
             found = destroy_job(job, wish, Reporter(progress), confirm, interrupt.stop)
         what = f"{_total(found.items)} deleted" if found.items else "nothing deleted"
         left = _render(Found((), found.left, found.unverified), asked.verbose)
-        hint = f"  hint       see `{job.command(_next_command(found))}`, then destroy again" * bool(left)
+        hint = f"  hint       {_hint(job, found)}" * bool(left)
         text = "\n".join(filter(None, (f"{job.shown}: {what}", left, hint)))
         return text, {"spec": job.spec_path.name, **_as_json(found)}, 0 if found.is_whole else 3
 
     asked.each_online(act)
 
 
-def _next_command(found: Found) -> str:
-    """Return the command that says more about what is left."""
-    is_undecided = bool(found.unverified) or any(UNCONFIRMED in item.left for item in found.left)
-    return "resolve" if is_undecided else "apply"
+def _hint(job: Job, found: Found) -> str:
+    """Return what to do about what is left."""
+    if bool(found.unverified) or any(UNCONFIRMED in item.left for item in found.left):
+        return f"see `{job.command('resolve')}`, then destroy again"
+    gives_up = any(UNFETCHED in item.left for item in found.left)
+    again = f"see `{job.command('apply')}`, which fetches results of today's settings, then destroy again"
+    return again + "; to give results up, pass --discard-unfetched" * gives_up
 
 
 def _total(items: Iterable[Item]) -> str:

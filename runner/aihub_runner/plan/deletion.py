@@ -10,6 +10,7 @@ from aihub_runner.model import FOREIGN, Batch, Goal, Run, Shard
 
 BATCH, RUN = "batch", "run"
 UNCONFIRMED = "the start of a run on it is unconfirmed"
+UNFETCHED = "has results that are not fetched"
 INPUT = frozenset({"input"})  # all that a batch has
 OUTPUT = frozenset({"db_data", "output"})
 LOGS = frozenset({"logs"})
@@ -71,7 +72,13 @@ def _destroy(shard: Shard, batch: Batch, wish: Wish) -> Iterator[Item]:
         yield _batch_item(shard, batch, why or next(filter(None, reasons), ""), wish)
     for run in runs:
         if run.remote_id and (run.is_deleted or not run.is_gone) and not wish.keep_results:
-            yield _run_item(shard, run, OUTPUT | LOGS, _keeps_run(run, wish), loses=is_unfetched(run, wish.goal))
+            yield _run_item(
+                shard,
+                run,
+                OUTPUT | LOGS,
+                keeps_run(run, wish.goal, discards=wish.discard),
+                loses=is_unfetched(run, wish.goal),
+            )
 
 
 def plan_cleanup(shards: Iterable[Shard], wish: Wish) -> list[Item]:
@@ -141,16 +148,16 @@ def _keeps_batch(run: Run, wish: Wish) -> str:
     """Return why the batch of a run is left; empty if the run does not keep it."""
     if run.is_open:
         return UNCONFIRMED
-    why = _keeps_run(run, wish)
+    why = keeps_run(run, wish.goal, discards=wish.discard)
     return f"run {run.remote_id} {why}" if why else ""
 
 
-def _keeps_run(run: Run, wish: Wish) -> str:
+def keeps_run(run: Run, goal: Goal, *, discards: bool = False) -> str:
     """Return why a run is left; empty if it may be deleted."""
     if not run.is_final and not run.is_gone:
         return f"is {run.status or 'started'}"
-    if is_unfetched(run, wish.goal) and not wish.discard:
-        return "has results that are not fetched"
+    if is_unfetched(run, goal) and not discards:
+        return UNFETCHED
     return ""
 
 
