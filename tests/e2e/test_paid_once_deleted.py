@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from support.proxy import Proxy, answer_instead
+from support.proxy import RUN_LIST, Proxy, answer_instead, rewrite_each
+from support.world import check_paid_once
 
 from .conftest import Project
 
@@ -74,6 +75,25 @@ def test_results_of_a_run_that_ends_later_are_read_too(project: Project) -> None
     project.write_files(1, start=9)
     assert project.apply().code == 7
     assert len(project.fake.runs()) == 3
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_runs_that_a_list_shows_without_their_batches_are_imported_in_another_grouping(
+    project: Project, proxy: Proxy, is_deleted: bool
+) -> None:
+    project.change_spec("[limits]", "[limits]\nfiles_per_batch = 1")
+    project.write_files(2)
+    assert project.apply().code == 0
+    lose_records(project)
+    project.change_spec("files_per_batch = 1", "files_per_batch = 2")
+    if is_deleted:
+        project.fake.world.batches.clear()
+    proxy.always("GET", RUN_LIST, rewrite_each("runs", lambda run: run | {"batch_id": None}))
+    for option, code in (((), 7), (("--adopt",), 0), ((), 0)):
+        outcome = project.apply(*option)
+        assert outcome.code == code, outcome.text
+        check_paid_once(project.fake, 2)
+    assert [line["present"] for line in project.documents] == [True, True]
 
 
 @pytest.mark.parametrize("status", [400, 403, 410])

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
+from msgspec.structs import replace
+
 from aihub_runner.aihub.schemas import BatchInfo, RunInfo
 from aihub_runner.apply import events
 from aihub_runner.apply.assess import plan_job
@@ -43,15 +45,31 @@ class UnknownBatches:
     """
 
     def __init__(self, opened: OpenJob, found: Survey, *, is_new: bool) -> None:
-        self.opened, self.found, self._is_new = opened, found, is_new
+        self.opened, self._is_new = opened, is_new
         self.job, self.state, self.client, self.reporter = opened.job, opened.state, opened.client, opened.reporter
         target, today = self.job.goal.target, self.job.goal.run_key
-        self._of_today = {entry.batch_id for entry in survey_entries(found.runs, target) if entry.run_key == today}
+        self.found = replace(found, runs=self._with_batches(found.runs))
+        self._of_today = {entry.batch_id for entry in survey_entries(self.found.runs, target) if entry.run_key == today}
         self._locked = [entry for entry in load_lockfile(self.job.lock_path) if entry.target == target]
         self._deleted: dict[int, list[RunInfo]] = {}  # complete runs of today's key, by their batch
         self._paid: dict[int, str] = {}  # runs confirmed to have had files about to be paid for, by deleted batch
         self._refused: dict[str, str] = {}  # why the results of runs on deleted batches are withheld
         self._unread = set[int | None]()  # deleted batches with a run whose results could not be read
+
+    def _with_batches(self, runs: Sequence[RunInfo]) -> tuple[RunInfo, ...]:
+        """Return the runs. Those of today's key that are new get their batch, which a list may omit."""
+        known = self.state.known_runs() | self.state.load_dismissed()
+
+        def ask(run: RunInfo) -> RunInfo:
+            return run.model_copy(update={"batch_id": find_batch_of(self.client, run.id) or None})
+
+        lost = [run for run in runs if not run.batch_id and run.id not in known and self._is_of_today(run)]
+        with ThreadPoolExecutor(LOOKS) as pool:
+            found = {run.id: run for run in pool.map(ask, lost)}
+        return tuple(found.get(run.id, run) for run in runs)
+
+    def _is_of_today(self, run: RunInfo) -> bool:
+        return any(key == self.job.goal.run_key for _, key, _ in run.our_tags)
 
     def resolve(self, plan: Plan) -> bool:
         """Resolve them, and return whether something was imported. Raises UnknownOutcome."""
@@ -134,7 +152,7 @@ class UnknownBatches:
 
     def _may_be_paid(self, run: RunInfo) -> bool:
         """Whether a run may be today's work: yes, unless its tag says that its settings differ."""
-        return not run.our_tags or any(key == self.job.goal.run_key for _, key, _ in run.our_tags)
+        return not run.our_tags or self._is_of_today(run)
 
     def _may_be_ours(self, batch: BatchInfo) -> bool:
         if re.fullmatch(re.escape(self.job.spec.name) + "-[0-9a-f]{64}", batch.name):
