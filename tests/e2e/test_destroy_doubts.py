@@ -214,4 +214,6 @@ def test_cleanup_says_which_run_of_earlier_settings_it_leaves(project: Project, 
     assert outcome.code == 0
     if end == "COMPLETE":
         assert f"run {first}, of earlier settings: it has results that are not fetched" in outcome.out
-    assert len(project.fake.world.batches) == (end == "COMPLETE")
+        assert "`runner destroy --discard-unfetched " in outcome.out
+        assert project.run("destroy", "--discard-unfetched", "--yes").code == 0
+    assert project.fake.world.batches == {}

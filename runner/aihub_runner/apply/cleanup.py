@@ -73,7 +73,7 @@ def describe_kept(job: Job, state: State) -> list[str]:
         return []
     runs = _of_earlier(job, _runs_of_target(job, state))
     kept = {run.remote_id: why for run in runs if not run.is_deleted and (why := keeps_run(run, job.goal))}
-    hint = f"to delete it, run `{job.command('destroy')}`"
+    hint = f"`{job.command('destroy --discard-unfetched')}` deletes it with all of the job once it has ended"
     return [f"[cleanup] leaves run {run}, of earlier settings: it {why}; {hint}" for run, why in kept.items()]
 
 
