@@ -160,6 +160,7 @@ def test_modules_stay_readable() -> None:
     assert [path for path, text in texts.items() if text.count("\n") > MAX_FILE_LINES] == []
 
 
+@pytest.mark.slow
 def test_functions_stay_readable() -> None:
     for name in MODULES:
         for node in ast.walk(parsed(name)):

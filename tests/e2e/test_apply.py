@@ -341,6 +341,7 @@ def test_apply_that_stops_waiting_starts_no_runs_that_have_no_room(project: Proj
     assert len(project.fake.runs()) == 1
 
 
+@pytest.mark.slow
 def test_apply_waits_for_a_review_in_place_when_told(project: Project) -> None:
     project.write_files(1)
     project.fake.next_run(status="STOPPED_AT_CHECKPOINT")

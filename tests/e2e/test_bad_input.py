@@ -119,6 +119,7 @@ def _obey_permissions() -> None:
 
 
 @pytest.mark.parametrize("command", [("apply", "--yes"), ("status",), ("validate",), ("destroy", "--yes")])
+@pytest.mark.slow
 def test_spec_in_a_folder_that_may_not_be_entered_ends_with_2(filled: Project, command: tuple[str, ...]) -> None:
     filled.write("closed/job.toml", filled.spec_path.read_bytes())
     (filled.folder / "closed").chmod(0o400)

@@ -191,6 +191,7 @@ def test_clones_that_meet_at_a_request(
 
 
 @pytest.mark.parametrize("first", ["apply", "destroy"])
+@pytest.mark.slow
 def test_batch_is_not_destroyed_while_another_clone_runs_it(project: Project, proxy: Proxy, first: str) -> None:
     project, other = prepare(project, "keep", "state and lock file")
     other.write("in/new.txt", "document new")

@@ -212,6 +212,7 @@ def test_batch_that_somebody_deleted_is_made_again(kept: Project) -> None:
 
 
 @pytest.mark.parametrize("cloned", [False, True])
+@pytest.mark.slow
 def test_only_batch_that_somebody_deleted_before_its_first_run_is_made_again(kept: Project, cloned: bool) -> None:
     """The account shows nothing at all then, and no list has to show anything either: that ends by itself."""
     kept.fake.faults.add(operation="runApp", do="status", status=401)
@@ -241,6 +242,7 @@ def test_batch_that_somebody_deleted_with_a_run_that_nobody_fetched_has_a_way_ou
 
 
 @pytest.mark.parametrize("is_batch_left", [False, True])
+@pytest.mark.slow
 def test_batch_whose_runs_were_all_deleted_says_how_to_go_on(kept: Project, is_batch_left: bool) -> None:
     """Without a known run in the list, nobody can tell whether a clone ran the new content: you decide."""
     assert kept.apply().code == 0

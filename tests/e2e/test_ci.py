@@ -122,6 +122,7 @@ def test_action_never_executes_an_input(action: Project, name: str) -> None:
 
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("spec", [HOSTILE, "-v"], ids=["hostile", "like an option"])
+@pytest.mark.slow
 def test_action_takes_a_spec_of_any_name(action: Project, spec: str) -> None:
     action.spec_path.rename(action.folder / spec)
     ended = apply(action, spec)

@@ -121,6 +121,7 @@ def test_runs_on_the_batch_that_a_spec_names_count(project: Project) -> None:
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("days", [-3, 3])
 @pytest.mark.parametrize("forgets", [False, True])
+@pytest.mark.slow
 def test_clock_of_this_machine_does_not_decide(project: Project, days: int, forgets: bool) -> None:
     project.fake.clock.advance(days * DAY_S)
     job = spend(project)

@@ -184,6 +184,7 @@ def test_interrupted_destroy_goes_on_the_next_time(applied: Project) -> None:
     assert [entry["status"] for entry in applied.lock] == ["DELETED", "DELETED"]
 
 
+@pytest.mark.slow
 def test_destroy_keeps_results_on_request_and_deletes_them_later(applied: Project) -> None:
     assert applied.run("destroy", "--yes", "--keep-results").code == 0
     assert on_service(applied) == {"batches": 0, "runs": 2}

@@ -182,6 +182,7 @@ def test_fault_in_a_cleanup_is_made_good(applied: Project, operation: str, fault
     ],
 )
 @pytest.mark.parametrize("fault", ["reset before", "reset after", "garbage after", "429", "gateway's 200"])
+@pytest.mark.slow
 def test_cleanup_under_a_fault_deletes_what_the_plan_says(
     applied: Project, part: str, operation: str, fault: str
 ) -> None:

@@ -106,6 +106,7 @@ def git(folder: Path, *args: str, check: bool = True) -> str:
 
 @pytest.mark.parametrize("side", ["ours", "theirs", "both", "union"])
 @pytest.mark.parametrize("has_state", [False, True])
+@pytest.mark.slow
 def test_conflict_of_two_branches_that_both_applied(project: Project, side: str, has_state: bool) -> None:
     project.write(".gitignore", "*.state.db*\nresults/\nclones/\n")
     project.write(".gitattributes", "*.lock.toml merge=union\n" if side == "union" else "")

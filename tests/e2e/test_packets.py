@@ -244,6 +244,7 @@ def test_folder_with_a_refused_file_waits_and_is_paid_for_once(project: Project)
     assert runs(project) == [["a.txt", "b.txt"]] * 2
 
 
+@pytest.mark.slow
 def test_folder_is_run_without_a_refused_file_once_that_is_excluded(project: Project) -> None:
     shutil.rmtree(project.folder / "in/case-2")
     project.fake.faults.add(operation="addFileToBatch", do="status", status=413)

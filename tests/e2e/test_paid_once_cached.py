@@ -56,6 +56,7 @@ def restore(project: Project) -> None:
     [((), 7, "is not in the list of batches"), ((("Age", "7"),), 4, "a cache responds instead of the service, 7 s")],
     ids=["silent", "aged"],
 )
+@pytest.mark.slow
 def test_kept_lists_do_not_prove_that_nothing_was_paid(
     project: Project,
     proxy: Proxy,

@@ -81,6 +81,7 @@ def test_creator_and_clone_that_meet_at_the_list_of_batches_pay_once(project: Pr
 
 
 @pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.slow
 def test_fresh_clone_alone_starts_another_run_at_once(project: Project, proxy: Proxy, change: str) -> None:
     """The usual CI job. There is no other clone, so it waits once."""
     options = share_a_batch(project, proxy, change)

@@ -113,6 +113,7 @@ def test_run_that_never_was_is_started_under_a_wrong_date(project: Project, prox
 
 @pytest.mark.parametrize("date", ["two hours ahead", "ten years ahead", "ten years behind", "absent"])
 @pytest.mark.parametrize("later", ["as before", "right"])
+@pytest.mark.slow
 def test_our_own_death_under_a_wrong_date_pays_once(project: Project, proxy: Proxy, date: str, later: str) -> None:
     """The state of a process that died as its run was started; the run is listed just after our check."""
     project.write_files(1)

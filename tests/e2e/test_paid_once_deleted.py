@@ -40,6 +40,7 @@ def run_twice_and_delete(project: Project) -> list[str]:
 
 
 @pytest.mark.parametrize("at", [0, 1])
+@pytest.mark.slow
 def test_run_that_paid_is_named_among_those_of_a_batch(project: Project, at: int) -> None:
     ids = run_twice_and_delete(project)
     project.write_files(2, start=STARTS[at])
@@ -50,6 +51,7 @@ def test_run_that_paid_is_named_among_those_of_a_batch(project: Project, at: int
     assert len(project.fake.runs()) == 2
 
 
+@pytest.mark.slow
 def test_results_that_are_not_there_yet_are_asked_for_again(project: Project, proxy: Proxy) -> None:
     project.change_spec("[limits]", '[cleanup]\ndelete_input = "after-results"\n[limits]')
     for start in STARTS:
@@ -97,6 +99,7 @@ def test_runs_that_a_list_shows_without_their_batches_are_imported_in_another_gr
 
 
 @pytest.mark.parametrize("status", [400, 403, 410])
+@pytest.mark.slow
 def test_run_whose_results_are_withheld_is_left_to_decide(project: Project, proxy: Proxy, status: int) -> None:
     """It may be another job's with the same settings, and may be ours."""
     (project.folder / "in").mkdir()
@@ -128,6 +131,7 @@ def test_run_whose_results_are_withheld_is_left_to_decide(project: Project, prox
 
 
 @pytest.mark.parametrize("status", [400, 403, 410])
+@pytest.mark.slow
 def test_withheld_results_of_a_run_in_the_lock_file_do_not_hold_up_the_rest(
     project: Project, proxy: Proxy, status: int
 ) -> None:
@@ -147,6 +151,7 @@ def test_withheld_results_of_a_run_in_the_lock_file_do_not_hold_up_the_rest(
     assert (len(project.documents), len(project.fake.runs())) == (3, 2)
 
 
+@pytest.mark.slow
 def test_withheld_results_of_others_do_not_hide_a_run_that_paid(project: Project, proxy: Proxy) -> None:
     ids = run_twice_and_delete(project)
     proxy.always("GET", f"/v2/apps/runs/{ids[0]}/results", answer_instead(403))
@@ -157,6 +162,7 @@ def test_withheld_results_of_others_do_not_hide_a_run_that_paid(project: Project
     assert len(project.fake.runs()) == 2
 
 
+@pytest.mark.slow
 def test_files_of_equal_names_in_several_folders_are_told_apart(project: Project) -> None:
     """Each folder came by itself, and the state is from after the first of them.
 

@@ -147,6 +147,7 @@ def test_fresh_clone_imports_a_run_whose_batch_is_gone(
 
 
 @pytest.mark.parametrize("what", ["batch and run", "run"])
+@pytest.mark.slow
 def test_fresh_clone_processes_a_new_file_beside_what_is_gone(project: Project, proxy: Proxy, what: str) -> None:
     """Nothing can be fetched any more of what was paid; it is not paid again, and the rest goes on.
 

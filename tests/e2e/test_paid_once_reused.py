@@ -109,6 +109,7 @@ def test_run_of_a_folder_under_an_id_of_an_earlier_run_is_paid_once(
 
 
 @pytest.mark.parametrize("nth", [3, 5, 7])
+@pytest.mark.slow
 def test_clone_that_waits_sees_the_run_of_another_under_an_earlier_id(project: Project, proxy: Proxy, nth: int) -> None:
     """Both want to run the same batch again. The other one does while this one checks, and its run gets an old id."""
     for number in range(2):
@@ -139,6 +140,7 @@ def test_clone_that_waits_sees_the_run_of_another_under_an_earlier_id(project: P
     assert len(project.fake.runs()) == 3
 
 
+@pytest.mark.slow
 def test_run_under_an_id_of_an_earlier_run_is_paid_again_on_request(project: Project, proxy: Proxy) -> None:
     test_run_under_an_id_of_an_earlier_run_is_paid_once(project, proxy, is_answered=False)
     outcome = project.run("resolve")
@@ -240,6 +242,7 @@ def test_other_grouping_does_not_hide_a_run_under_an_earlier_id(
 
 
 @pytest.mark.parametrize("is_grouped", [False, True], ids=["alone", "another group"])
+@pytest.mark.slow
 def test_run_of_another_clone_under_an_earlier_id_in_the_lock_file_is_paid_once(
     project: Project, proxy: Proxy, tmp_path: Path, is_grouped: bool
 ) -> None:
@@ -279,6 +282,7 @@ def test_run_of_another_clone_under_an_earlier_id_in_the_lock_file_is_paid_once(
 
 
 @pytest.mark.parametrize("status", ["COMPLETE", "DELETED"])
+@pytest.mark.slow
 def test_clone_with_two_runs_under_one_id_in_its_lock_file_pays_nothing(
     project: Project, proxy: Proxy, status: str
 ) -> None:
@@ -299,6 +303,7 @@ def test_clone_with_two_runs_under_one_id_in_its_lock_file_pays_nothing(
 
 
 @pytest.mark.parametrize("options", ["", "[batch]\nkeep = true\n"], ids=["a new version", "a batch that is kept"])
+@pytest.mark.slow
 def test_later_run_on_one_batch_under_an_earlier_id_in_the_lock_file_is_paid_once(
     project: Project, proxy: Proxy, tmp_path: Path, options: str
 ) -> None:

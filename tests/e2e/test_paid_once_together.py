@@ -125,6 +125,7 @@ def test_batch_that_its_owner_ran_with_other_content_keeps_nobody_waiting(projec
         assert clone.sent() == []
 
 
+@pytest.mark.slow
 def test_file_that_is_also_in_the_other_content_of_an_older_batch_is_paid_once(project: Project, proxy: Proxy) -> None:
     """The other is done while this one sends its files: one of two files changed."""
     project.write_files(1, start=9)

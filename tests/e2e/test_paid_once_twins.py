@@ -89,6 +89,7 @@ def test_folder_that_is_again_as_it_was_is_not_paid_again(project: Project) -> N
 
 
 @pytest.mark.parametrize("how", ["destroy", "cleanup"])
+@pytest.mark.slow
 def test_twins_that_were_paid_under_two_versions_are_not_paid_again(project: Project, how: str) -> None:
     if how == "cleanup":
         project.change_spec("[limits]", CLEANUP)

@@ -147,6 +147,7 @@ def test_large_pdf_goes_on_where_it_stopped(large: Project) -> None:
     assert parts(large) == ["bytes=4194304-8388607", "bytes=8388608-10399999"]
 
 
+@pytest.mark.slow
 def test_large_pdf_that_changed_meanwhile_is_fetched_anew(large: Project) -> None:
     large.fake.faults.add(operation="readFile", nth=2, do="status", status=403)
     assert large.apply().code == 4

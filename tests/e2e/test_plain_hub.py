@@ -130,6 +130,7 @@ LIES = {
 @pytest.mark.matrix(most=2, gate=12)
 @pytest.mark.parametrize("mode", ["keep", "true", '"exact"'])
 @pytest.mark.parametrize("lie", LIES)
+@pytest.mark.slow
 def test_batch_follows_once_the_lies_end_and_is_paid_once(there: Project, hub: PlainHub, mode: str, lie: str) -> None:
     batch = follow(there, hub, mode)
     (there.folder / "in/a.txt").unlink()
@@ -156,6 +157,7 @@ def test_batch_follows_once_the_lies_end_and_is_paid_once(there: Project, hub: P
     "name",
     ["a%2Fb", "a/b", "100%", "a+b", "a b", "\u00fc", "u\u0308", "a\nb", "?x", "#x", "%2e%2e", "../a", "a;b", "\0"],
 )
+@pytest.mark.slow
 def test_file_of_others_is_deleted_under_its_exact_name(there: Project, hub: PlainHub, name: str) -> None:
     batch = follow(there, hub, '"exact"')
     batch.files[name] = Stored(b"theirs", hub.tick())
@@ -166,6 +168,7 @@ def test_file_of_others_is_deleted_under_its_exact_name(there: Project, hub: Pla
 
 
 @pytest.mark.parametrize("name", [".", ".."])
+@pytest.mark.slow
 def test_file_that_no_request_can_name_is_left_and_its_batch_too(there: Project, hub: PlainHub, name: str) -> None:
     batch = follow(there, hub, '"exact"')
     batch.files[name] = Stored(b"theirs", hub.tick())
@@ -182,6 +185,7 @@ def test_file_that_no_request_can_name_is_left_and_its_batch_too(there: Project,
 @pytest.mark.matrix(most=2)
 @pytest.mark.parametrize("mode", ["plain", "keep"])
 @pytest.mark.parametrize("lie", ["404 for the second page", "404 for files", "403 for files"])
+@pytest.mark.slow
 def test_batch_whose_files_cannot_be_listed_is_not_destroyed(
     there: Project, hub: PlainHub, mode: str, lie: str
 ) -> None:

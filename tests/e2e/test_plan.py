@@ -78,6 +78,7 @@ def shown(project: Project, *args: str) -> str:
     return outcome.out.replace(root, "ROOT").replace(root.replace(":", "&#58;"), "ROOT")
 
 
+@pytest.mark.slow
 def test_plan_has_a_line_for_each_kind_of_change_and_ends_with_the_sum(mixed: Project) -> None:
     assert shown(mixed) == TEXT
     assert VERBOSE in shown(mixed, "-v")

@@ -26,6 +26,7 @@ def mixed(project: Project) -> Project:
     return project
 
 
+@pytest.mark.slow
 def test_each_event_is_a_line_of_json_as_it_happens(project: Project) -> None:
     project.write_files(2)
     assert project.run_alone("apply", "job.toml", "--json-into", "events.jsonl").code == 0

@@ -225,6 +225,7 @@ def test_state_from_a_backup_does_not_pay_again(project: Project, place: Place) 
     check_paid_once(project.fake, 4)
 
 
+@pytest.mark.slow
 def test_only_limit_and_destroy_work_on_urls(project: Project, place: Place) -> None:
     fill(place, 4)
     assert apply(project, place, "--only", f"{place.url}/in/*1.txt").code == 0

@@ -17,6 +17,7 @@ from support.proxy import RESULTS, Proxy, rewrite
 from .conftest import Project
 
 
+@pytest.mark.slow
 def test_results_are_kept_byte_for_byte_and_private(project: Project) -> None:
     project.write_files(120)
     assert project.apply().code == 0

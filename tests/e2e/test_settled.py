@@ -239,6 +239,7 @@ def test_older_state_is_seen_by_a_settled_job(project: Project, kept: tuple[str,
 
 @pytest.mark.matrix(most=1)
 @pytest.mark.parametrize("command", ["plan", "apply"])
+@pytest.mark.slow
 def test_settled_job_answers_to_options_as_if_it_were_planned(project: Project, command: str) -> None:
     project.write_files(3)
     settle(project)

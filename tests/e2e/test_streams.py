@@ -70,6 +70,7 @@ def test_exit_code_is_the_jobs_whatever_the_streams_are(project: Project, redire
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
 @pytest.mark.parametrize("command", ["results job.toml", "results job.toml --json", "plan job.toml --json"])
 @pytest.mark.skipif(not FULL, reason="there is no device that is always full")
+@pytest.mark.slow
 def test_product_that_cannot_be_written_is_told_by_the_exit_code(
     project: Project, command: str, redirection: str
 ) -> None:

@@ -98,6 +98,7 @@ def test_spec_that_is_wrong_stops_all_before_anything_is_paid(two: Project) -> N
     assert "exit 2     a.aihub.toml: not applied, another spec is invalid" in outcome.out
 
 
+@pytest.mark.slow
 def test_folder_is_not_paid_for_where_nobody_can_be_asked(two: Project) -> None:
     outcome = two.run_alone("apply", ".")
     assert outcome.code == 2

@@ -111,6 +111,7 @@ def test_journal_holds_no_more_than_its_bytes() -> None:
         ({"faulted": True, "count": 0}, True),
     ],
 )
+@pytest.mark.slow
 def test_verify_counts_what_was_sent(
     http: requests.Session, fake: FakeAIHub, criteria: dict[str, object], is_met: bool
 ) -> None:

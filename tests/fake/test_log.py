@@ -37,6 +37,7 @@ def printed(options: list[str]) -> str:
         return process.communicate(timeout=20)[1]
 
 
+@pytest.mark.slow
 def test_lines_of_json_have_all_facts_and_no_secret() -> None:
     [line] = printed(["--log-format", "json"]).splitlines()
     told = json.loads(line)

@@ -154,6 +154,7 @@ def test_number_of_requests_is_not_negative(fake: FakeAIHub, number: str) -> Non
 
 
 @pytest.mark.parametrize("option", ["--faults", "--scenarios", "--fixtures", "--data-dir"])
+@pytest.mark.slow
 def test_fifo_where_a_file_is_expected_is_refused_at_once(tmp_path: Path, option: str) -> None:
     folder = tmp_path / "given"
     folder.mkdir()

@@ -293,6 +293,7 @@ def run_fake(*options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_fake_takes_any_token_when_told() -> None:
     with run_fake("--any-token") as process:
         assert process.stdout
@@ -327,6 +328,7 @@ def test_fake_tells_at_its_end_which_faults_were_not_used(tmp_path: Path) -> Non
         (["--journal-size", "0"], "journal-size"),
     ],
 )
+@pytest.mark.slow
 def test_fake_refuses_wrong_options(tmp_path: Path, options: list[str], message: str) -> None:
     file = tmp_path / "faults.toml"
     file.write_text("[[fault]]\ndew = 1\n")

@@ -191,6 +191,7 @@ def test_error_shows_neither_token_nor_library_internals(hub: AIHub, router: res
 
 
 @given(st.text() | st.sampled_from(["nan", "inf", "-1", "1e999", "Mon, 01 Jan 0001 00:00:00 -9999", "9" * 400]))
+@pytest.mark.slow
 def test_no_header_is_too_odd_for_the_clock(text: str) -> None:
     date, after_s = read_date(text), read_retry_after({"retry-after": text})
     assert date is None or date == date

@@ -198,6 +198,7 @@ def test_names_of_classes_stay_in_their_folder_and_apart(tmp_path: Path) -> None
     assert (files["Total"], files[None]) == ("Total", "unclassified")
 
 
+@pytest.mark.slow
 def test_hostile_classes_are_written_inside_and_for_their_owner_only(tmp_path: Path) -> None:
     inside = tmp_path / "a" / "results"
     documents = [{"class_name": name, "fields": [{"field_name": name, "value": name}]} for name in HOSTILE]

@@ -187,6 +187,7 @@ LEFT_OUT = st.sampled_from(["!a", "!**/b", "!*.txt", "!a/**", "!**/.*", "!../**/
     st.lists(PATTERNS, min_size=1, max_size=3),
     st.lists(LEFT_OUT, max_size=2),
 )
+@pytest.mark.slow
 def test_walk_finds_exactly_what_the_patterns_match(
     tree: list[list[str]], patterns: list[str], left_out: list[str]
 ) -> None:

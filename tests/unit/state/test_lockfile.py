@@ -183,6 +183,7 @@ LINES = st.sampled_from(
 @example([], ["[[run]]"])
 @example(["run = 1", ""], ["[[run]]", "files = 1"])
 @given(st.lists(LINES, max_size=3), st.lists(LINES, max_size=6))
+@pytest.mark.slow
 def test_text_that_anyone_edited_is_read_as_toml(top: list[str], lines: list[str]) -> None:
     text = HEADER + "\n".join(["format = 1", *top, "", "[[run]]", 'app = "b"', *lines, ""])
     plain = read_plainly(text)
