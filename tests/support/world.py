@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,10 +41,13 @@ def check_paid_once(fake: FakeAIHub, files: int | None = None) -> None:
 
 
 def keep(folder: Path, place: Path, *names: str) -> None:
-    """Copy files, as a backup or a CI cache does."""
+    """Copy files, as a backup or a CI cache does. A state is copied between two commits: an apply may be at work."""
     place.mkdir(exist_ok=True)
     for name in names:
-        if (folder / name).exists():
+        if name.endswith(".db") and (folder / name).exists():
+            with closing(sqlite3.connect(folder / name)) as live, closing(sqlite3.connect(place / name)) as copy:
+                live.backup(copy)
+        elif (folder / name).exists():
             shutil.copy2(folder / name, place / name)
 
 
