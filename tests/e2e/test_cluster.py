@@ -374,7 +374,7 @@ def test_worker_without_token_is_refused_by_name(project: Project, cluster: Dask
     project.write_files(2)
     cluster.env.pop("AIHUB_API_KEY")
     cluster.start(1)
-    report = Watched(project, cluster.options).run()
+    report = Watched(project, cluster.options, LONG).run()
     assert report.exit_code == 4
     assert any("AIHUB_API_KEY: not set on a worker" in problem.message for problem in report.problems)
     assert put_count(project) == 0
@@ -386,7 +386,7 @@ def test_worker_never_sends_its_token_to_the_root_of_a_task(project: Project, cl
     project.write_files(2)
     cluster.env["AIHUB_API_ROOT"] = "http://127.0.0.1:9/api"
     cluster.start(1)
-    report = Watched(project, cluster.options).run()
+    report = Watched(project, cluster.options, LONG).run()
     assert report.exit_code == 4
     assert any("a worker has the root http://127.0.0.1:9/api" in problem.message for problem in report.problems)
     assert put_count(project) == 0
